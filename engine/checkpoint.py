@@ -1,0 +1,217 @@
+"""A checkpoint: everything that the journal says up to a position, put into LMDB in one synced transaction.
+
+What goes in: the versions of every block, the records (all events but data), the timelines with how far each is
+indexed and the digest there, and the position itself. Recovery walks the journal from here.
+
+Rules. Never past what is durable: an index row that names bytes which a power loss took would be a lie that no
+journal walk could find. Each timeline of the target's lineage is indexed from its own mark, so that a fork below
+an indexed position (a follower whose tail became a branch) is taken up where it left.
+
+    meta 'checkpoint'   row (head timeline, position)
+    timelines           row (parent, fork, generation, writer, lane, indexed, digest)
+    records             row (UTC ns, frame position, frame end, event row)
+
+Called by the indexer process; reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from engine.journal.reader import JournalReader
+from engine.ports.disk import Buffer
+from engine.ports.store import Cursor, ReadTransaction, Store
+from engine.timelines import Timeline, TimelineTable
+from engine.versions import (
+    NUMBER_MASK,
+    RECORD_KEY,
+    TIMELINE_KEY,
+    VERSION_KEY,
+    version_value,
+)
+from engine.view import indexed_blocks
+from protocol.errors import WrongState
+from protocol.events import LAST_DATA_KIND, WRITE, Row
+from protocol.frames import Frame, decode_rows
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+from protocol.rows import check_row, pack_row, unpack_row
+
+CHECKPOINT_KEY = b"checkpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPlan:
+    """Index the lineage of `target`, which lies at or below position `durable`. `timelines` names all of it."""
+
+    target: Cut
+    durable: int
+    timelines: tuple[Timeline, ...]
+
+
+class Indexer(Protocol):
+    """Whoever runs checkpoints away from the hosts' way: a child process, or the simulator."""
+
+    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
+        """Run `plan`; call `done` once, on the caller's loop."""
+
+
+class IndexerDone(Protocol):
+    """Told when a checkpoint ended: `error` is None, or says why nothing was changed."""
+
+    def __call__(self, error: Exception | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedTimeline:
+    """A row of `timelines`: how far it is indexed, and the journal's digest there."""
+
+    timeline: Timeline
+    indexed: int
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one checkpoint adds."""
+
+    versions: dict[bytes, bytes] = field(default_factory=dict)
+    written: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    records: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def load_timelines(transaction: ReadTransaction) -> dict[int, IndexedTimeline]:
+    """Every row of `timelines`."""
+    found = {}
+    cursor = transaction.cursor("timelines")
+    more = cursor.set_range(b"\0")
+    while more:
+        (timeline_id,) = TIMELINE_KEY.unpack(cursor.key())
+        row = check_row(unpack_row(cursor.value()), int, int, int, str, int, int, bytes)
+        parent, fork, generation, writer, lane, indexed, digest = row
+        timeline = Timeline(
+            id=timeline_id, parent=parent, fork=fork, generation=generation, writer=writer, lane=lane  # type: ignore[arg-type]
+        )
+        found[timeline_id] = IndexedTimeline(timeline=timeline, indexed=indexed, digest=digest)  # type: ignore[arg-type]
+        more = cursor.next()
+    return found
+
+
+def load_checkpoint(transaction: ReadTransaction) -> Cut | None:
+    """The last checkpoint's target, or None if there was none."""
+    value = transaction.get("meta", CHECKPOINT_KEY)
+    if value is None:
+        return None
+    timeline, position = check_row(unpack_row(value), int, int)
+    return Cut(timeline, position)  # type: ignore[arg-type]
+
+
+def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, int, Row]]:
+    """(timeline, event position, frame position, UTC ns, event row) of every record, by timeline and position."""
+    cursor = transaction.cursor("records")
+    more = cursor.set_range(b"\0")
+    while more:
+        timeline, position = RECORD_KEY.unpack(cursor.key())
+        utc_ns, frame_position, row = check_row(unpack_row(cursor.value()), int, int, tuple)
+        yield timeline, position, frame_position, utc_ns, row  # type: ignore[misc]
+        more = cursor.next()
+
+
+def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) -> int:
+    """Carry out a plan; returns the number of versions added. BadFrame or Corruption if the journal cannot be
+    read up to the target, OSError (ENOSPC) if there is no room: then nothing changed."""
+    if plan.target.position > plan.durable:
+        raise WrongState("a checkpoint may not pass what is durable", position=str(plan.target))
+    table = TimelineTable(plan.timelines)
+    with store.read() as transaction:
+        known = load_timelines(transaction)
+    batch = _Batch()
+    marks: dict[int, tuple[int, bytes]] = {}
+    with store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        lanes = sorted({timeline.lane for timeline in plan.timelines})
+        for span in table.lineage(plan.target.timeline, plan.target.position):
+            row = known.get(span.timeline)
+            start, digest = (row.indexed, row.digest or None) if row else (span.start, None)
+            if row is not None and start >= span.end:
+                continue
+            if digest is None:
+                digest = reader.digest_at(table, span.timeline, span.start)
+            for frame in reader.frames(span.timeline, start, span.end, digest):
+                _take(batch, cursor, lanes, span.lane, frame)
+                start, digest = frame.prefix.end, frame.prefix.digest
+            marks[span.timeline] = (start, digest)
+    with store.write() as write:
+        write.put_sorted("versions", sorted(batch.versions.items()))
+        write.put_sorted("records", sorted(batch.records.items()))
+        for timeline in plan.timelines:
+            indexed, digest = _mark(timeline, marks, known)
+            write.put("timelines", TIMELINE_KEY.pack(timeline.id), _timeline_row(timeline, indexed, digest))
+        write.put("meta", CHECKPOINT_KEY, pack_row((plan.target.timeline, plan.target.position)))
+    return len(batch.versions)
+
+
+def _mark(
+    timeline: Timeline, marks: dict[int, tuple[int, bytes]], known: dict[int, IndexedTimeline]
+) -> tuple[int, bytes]:
+    if timeline.id in marks:
+        return marks[timeline.id]
+    row = known.get(timeline.id)
+    return (row.indexed, row.digest) if row else (timeline.fork, b"")
+
+
+def _timeline_row(timeline: Timeline, indexed: int, digest: bytes) -> bytes:
+    return pack_row(
+        (timeline.parent, timeline.fork, timeline.generation, timeline.writer, timeline.lane, indexed, digest)
+    )
+
+
+def _take(batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, frame: Frame) -> None:
+    """Add one checked frame to the batch."""
+    prefix = frame.prefix
+    number = prefix.payload_at
+    for index, row in enumerate(decode_rows(prefix, frame.raw)):
+        kind = row[0]
+        if kind == WRITE:
+            _, volume, first, count = row
+            _take_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)  # type: ignore[arg-type]
+            number += count * BLOCK_BYTES  # type: ignore[operator]
+        elif kind <= LAST_DATA_KIND:  # type: ignore[operator]
+            _, volume, first, count = row
+            _take_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)  # type: ignore[arg-type]
+        else:
+            key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
+            batch.records[key] = pack_row((prefix.utc_ns, prefix.position, row))
+
+
+def _take_write(
+    batch: _Batch, lane: int, volume: int, first: int, count: int, number: int, raw: Buffer, at: int
+) -> None:
+    versions = batch.versions
+    with memoryview(raw) as view:
+        for block in range(first, first + count):
+            key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+            versions[key] = version_value(key, view[at : at + BLOCK_BYTES])
+            number += BLOCK_BYTES
+            at += BLOCK_BYTES
+    batch.written.setdefault((lane, volume), set()).update(range(first, first + count))
+
+
+def _take_zero(
+    batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, volume: int, first: int, count: int, number: int
+) -> None:
+    """Tombstones over the blocks of a range that have an older version; the others read as zeroes anyway."""
+    end = first + count
+    older: set[int] = set()
+    for each in lanes:
+        older.update(indexed_blocks(cursor, each, volume, first, end))
+        written = batch.written.get((each, volume), ())
+        if len(written) < count:
+            older.update(block for block in written if first <= block < end)
+        else:
+            older.update(block for block in range(first, end) if block in written)
+    for block in older:
+        key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+        batch.versions[key] = version_value(key, None)

@@ -1,0 +1,66 @@
+"""From what a user wrote to a cut that this site holds.
+
+Accepted: a backup's label or id, a time, `latest`, `TIMELINE:POSITION`. A time means the last frame written at or
+before it; a site that does not hold every frame up to that time refuses, because its answer would change later.
+"""
+
+from __future__ import annotations
+
+from engine.group import Group
+from engine.site_state import Role
+from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
+from protocol.errors import NotFound, Trimmed, WrongState
+from protocol.positions import Cut
+
+
+def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_ns: int) -> Cut:
+    """The cut that a selector names now. NotFound, Trimmed or WrongState say why there is none."""
+    match selector:
+        case CutLatest():
+            return group.end
+        case CutLabel(label=name) | CutBackup(backup_id=name):
+            return group.copies.find(group.spans(group.writer.written), name, group.name).cut
+        case CutPosition(timeline=timeline, position=position):
+            return checked_cut(group, Cut(timeline, position))
+        case CutTime(utc_ns=utc_ns):
+            if role is Role.SECONDARY and utc_ns > complete_until_ns:
+                raise WrongState(
+                    "this site does not hold every write up to that time yet",
+                    subject=group.name,
+                    position=str(group.end),
+                    next_step="wait for the pair to catch up, or ask for `latest`",
+                )
+            return cut_at_time(group, utc_ns)
+
+
+def checked_cut(group: Group, cut: Cut) -> Cut:
+    """The cut, if it is a frame boundary on the head's lineage at or before its end."""
+    if cut.timeline in group.timelines and not group.holds_cut(cut):
+        if cut.timeline == group.head and cut.position > group.writer.written:
+            raise WrongState(
+                f"{cut} is past the end of what this site holds",
+                subject=group.name,
+                position=str(group.end),
+                next_step=f"`farshore wait {group.name} --position {cut}`",
+            )
+        raise Trimmed(
+            f"{cut} is on a branch that this group left",
+            subject=group.name,
+            position=str(cut),
+            next_step=f"`farshore journal show {group.name}` lists the timelines",
+        )
+    group.reader.digest_at(group.timelines, cut.timeline, cut.position)
+    return cut
+
+
+def cut_at_time(group: Group, utc_ns: int) -> Cut:
+    """The end of the last frame written at or before a time; NotFound before the first."""
+    for span in reversed(group.spans(group.writer.written)):
+        boundary = group.reader.boundary_at_time(span.timeline, span.start, span.end, utc_ns)
+        if boundary is not None:
+            return Cut(span.timeline, boundary)
+    raise NotFound(
+        "nothing was written that early",
+        subject=group.name,
+        next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
+    )

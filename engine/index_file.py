@@ -1,0 +1,17 @@
+"""The group's index file: which tables it has and how large it may grow."""
+
+from __future__ import annotations
+
+import pathlib
+
+from engine.ports.lmdb_store import LmdbStore
+from engine.versions import TABLES
+
+INDEX_FILE = "index.mdb"
+# Address space, not disk: LMDB maps the whole range and the file grows as it is used.
+MAP_BYTES = 1 << 40
+
+
+def open_index(directory: pathlib.Path) -> LmdbStore:
+    """Open, or make, the index of the group in `directory`."""
+    return LmdbStore(directory / INDEX_FILE, MAP_BYTES, TABLES)

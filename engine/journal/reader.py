@@ -1,0 +1,184 @@
+"""Walking a journal: frames in order from any frame boundary, checked as they come.
+
+Used by recovery, checkpoints, shipping and cuts. It reads; it never mends, cuts or waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.journal.segments import Segment, SegmentMap
+from engine.timelines import TimelineTable
+from protocol.errors import Corruption, NotFound
+from protocol.frames import (
+    DIGEST_BYTES,
+    NO_DIGEST,
+    PREFIX_BYTES,
+    Frame,
+    FrameError,
+    FramePrefix,
+    check_frame,
+    parse_prefix,
+)
+from protocol.positions import NO_TIMELINE, Cut
+
+WINDOW_BYTES = 1 << 20
+
+
+class BadFrame(FrameError):
+    """Where the walk found no valid frame, and why."""
+
+    def __init__(self, timeline: int, position: int, reason: str) -> None:
+        super().__init__(f"{Cut(timeline, position)}: {reason}")
+        self.timeline = timeline
+        self.position = position
+        self.reason = reason
+
+
+class JournalReader:
+    """Frames of the segments in a `SegmentMap`."""
+
+    def __init__(self, segments: SegmentMap) -> None:
+        self._segments = segments
+
+    def frames(
+        self, timeline: int, start: int, end: int, previous_digest: bytes | None
+    ) -> Iterator[Frame]:
+        """Frames from boundary `start` up to `end`, each checked (also against `previous_digest`, unless None:
+        then the first frame's own digest is believed). BadFrame where one is not valid."""
+        position = start
+        digest = previous_digest
+        while position < end:
+            batch = self._window(timeline, position, end)
+            for frame in batch:
+                try:
+                    if digest is not None:
+                        check_frame(frame.prefix, frame.raw, digest)
+                except FrameError as error:
+                    raise BadFrame(timeline, position, str(error)) from error
+                digest = frame.prefix.digest
+                yield frame
+                position = frame.prefix.end
+
+    def _window(self, timeline: int, position: int, end: int) -> list[Frame]:
+        """At least one frame from `position`, all parsed but unchecked."""
+        segment = self._segments.segment_at(timeline, position)
+        if segment is None:
+            raise BadFrame(timeline, position, "no segment holds this position")
+        file = self._segments.file(segment)
+        offset = position - segment.start
+        data = memoryview(file.pread(WINDOW_BYTES, offset))
+        prefix = self._prefix(timeline, position, data, 0)
+        if prefix.frame_bytes > len(data):
+            data = memoryview(file.pread(prefix.frame_bytes, offset))
+            if len(data) < prefix.frame_bytes:
+                raise BadFrame(timeline, position, "the file ends within the frame")
+        frames = []
+        at = 0
+        while True:
+            frames.append(Frame(prefix, data[at : at + prefix.frame_bytes]))
+            at += prefix.frame_bytes
+            if prefix.end >= end or len(data) - at < PREFIX_BYTES:
+                return frames
+            if self._segments.segment_at(timeline, prefix.end) is not segment:
+                return frames
+            try:
+                prefix = self._prefix(timeline, prefix.end, data, at)
+            except BadFrame:
+                return frames
+            if prefix.frame_bytes > len(data) - at:
+                return frames
+
+    def _prefix(self, timeline: int, position: int, data: memoryview, at: int) -> FramePrefix:
+        try:
+            prefix = parse_prefix(data, at)
+        except FrameError as error:
+            raise BadFrame(timeline, position, str(error)) from error
+        if prefix.position != position or prefix.timeline != timeline:
+            raise BadFrame(timeline, position, f"the frame says it is at {prefix.timeline:016x}:{prefix.position}")
+        return prefix
+
+    def prefix_at(self, timeline: int, position: int) -> FramePrefix | None:
+        """The prefix of a frame at `position`, unchecked, or None."""
+        segment = self._segments.segment_at(timeline, position)
+        if segment is None:
+            return None
+        try:
+            data = memoryview(self._segments.file(segment).pread(PREFIX_BYTES, position - segment.start))
+            return self._prefix(timeline, position, data, 0)
+        except BadFrame:
+            return None
+
+    def prefixes(self, timeline: int, start: int, end: int) -> Iterator[FramePrefix]:
+        """Prefixes from boundary `start` up to `end`, unchecked; stops early at a place that has none."""
+        position = start
+        while position < end:
+            prefix = self.prefix_at(timeline, position)
+            if prefix is None:
+                return
+            yield prefix
+            position = prefix.end
+
+    def frame_before(self, timeline: int, position: int) -> FramePrefix | None:
+        """The frame of this timeline that ends at `position`; None if no frame does."""
+        segment = self._segments.segment_at(timeline, position - 1)
+        if segment is None:
+            return None
+        for prefix in self.prefixes(timeline, segment.start, position):
+            if prefix.end == position:
+                return prefix
+        return None
+
+    def digest_at(self, timelines: TimelineTable, timeline: int, position: int) -> bytes:
+        """The digest that the next frame at a cut continues. NotFound if the cut is no frame boundary here."""
+        while timeline != NO_TIMELINE:
+            entry = timelines.get(timeline)
+            if position > entry.fork:
+                before = self.frame_before(timeline, position)
+                if before is None:
+                    break
+                return before.digest
+            if position < entry.fork:
+                break
+            timeline = entry.parent
+        if timeline == NO_TIMELINE and position == 0:
+            return NO_DIGEST
+        raise NotFound(
+            f"{Cut(timeline, position)} is not a frame boundary held here",
+            position=str(Cut(timeline, position)),
+            next_step="`farshore journal show GROUP` prints boundaries",
+        )
+
+    def boundary_at_time(self, timeline: int, start: int, end: int, utc_ns: int) -> int | None:
+        """The end of the last frame in [start, end) written at or before `utc_ns`; None if there is none."""
+        candidates = [s for s in self._segments.of_timeline(timeline) if s.start < end]
+        first = self._last_not_after(candidates, utc_ns)
+        boundary = None
+        for prefix in self.prefixes(timeline, max(start, first.start) if first else start, end):
+            if prefix.utc_ns > utc_ns:
+                break
+            boundary = prefix.end
+        return boundary
+
+    def _last_not_after(self, segments: list[Segment], utc_ns: int) -> Segment | None:
+        """By bisection: the last segment whose first frame was written at or before `utc_ns`."""
+        low, high = 0, len(segments)
+        while low < high:
+            middle = (low + high) // 2
+            segment = segments[middle]
+            prefix = self.prefix_at(segment.timeline, segment.start)
+            if prefix is not None and prefix.utc_ns <= utc_ns:
+                low = middle + 1
+            else:
+                high = middle
+        return segments[low - 1] if low else None
+
+
+def require_digest(digest: bytes, found: bytes, timeline: int, position: int) -> None:
+    """Corruption unless two digests of one position are equal."""
+    if len(digest) != DIGEST_BYTES or digest != found:
+        raise Corruption(
+            "the journal's digest here is not the one recorded",
+            position=str(Cut(timeline, position)),
+            next_step="`farshore verify GROUP --deep`",
+        )

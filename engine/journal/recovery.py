@@ -1,0 +1,131 @@
+"""What a journal holds after a crash: where it ends, and whether that end is a torn tail or damage.
+
+Rule (invariant 4). Walk from the last checkpoint; the first place without a valid frame is
+
+  corruption   if it lies below the checkpoint's or a fork's position, or below the `durable` field of any valid
+               frame that stands later: those bytes were promised. Reported with the position, never cut.
+  torn tail    otherwise: nobody was promised these bytes. Cut and reported with its range; the file is truncated
+               and made durable before anything is read or appended, so that what is read once stays.
+
+Example of why a later frame's `durable` decides: after power loss the disk may hold frame 7 but not frame 6.
+If 7 says "durable to 6" then 6 was synced and later damaged; if it says "durable to 5", both were in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crc32c import crc32c
+
+from engine.journal.reader import BadFrame, JournalReader
+from engine.journal.segments import Segment, SegmentMap
+from engine.ports.disk import Disk
+from protocol.errors import Corruption
+from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix, parse_prefix
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.positions import POSITION_MAX, Cut
+
+SYNC_FILES_MAX = 64  # below OPEN_FILES_MAX, or opening the last would close the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEnd:
+    """Where a timeline's valid frames end, the digest there, the last frame's time, and what was cut."""
+
+    position: int
+    digest: bytes
+    utc_ns: int
+    torn_bytes: int
+    reason: str
+
+
+def walk_to_end(
+    reader: JournalReader,
+    segments: SegmentMap,
+    *,
+    timeline: int,
+    start: int,
+    digest: bytes,
+    promised: int,
+    on_frame: Callable[[Frame], None],
+) -> JournalEnd:
+    """Give every frame from boundary `start` to `on_frame` and find the end. Corruption if a frame below
+    `promised`, or below what a later frame says is durable, is not valid."""
+    position, utc_ns = start, 0
+    reason = ""
+    try:
+        for frame in reader.frames(timeline, start, POSITION_MAX, digest):
+            if frame.prefix.utc_ns < utc_ns:
+                raise BadFrame(timeline, position, "its time is before that of the frame before it")
+            on_frame(frame)
+            position, digest, utc_ns = frame.prefix.end, frame.prefix.digest, frame.prefix.utc_ns
+    except BadFrame as error:
+        reason = error.reason
+    witness = _later_promise(segments, timeline, position)
+    if position < promised or witness is not None:
+        detail = f"a frame at {witness.position} says it is durable" if witness else "it was durable"
+        raise Corruption(
+            f"the journal is damaged at {Cut(timeline, position)} ({reason}), and {detail}",
+            subject=(segment.path if (segment := segments.segment_at(timeline, position)) else "journal"),
+            position=str(Cut(timeline, position)),
+            next_step="nothing was cut; restore the file, or take over at the peer",
+        )
+    torn = sum(_nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
+    return JournalEnd(position=position, digest=digest, utc_ns=utc_ns, torn_bytes=torn, reason=reason)
+
+
+def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: int) -> None:
+    """Truncate the journal at `end` and make what is left from `start` on durable: which of those files a
+    crashed run had synced is not known any more."""
+    directories = set()
+    for segment in segments.of_timeline(timeline):
+        directories.add(segment.path.rpartition("/")[0])
+        if segment.start >= end:
+            segments.forget(segment)
+            disk.remove(segment.path)
+        elif segment.start + segment.size > end:
+            segments.file(segment).truncate(end - segment.start)
+            segment.size = end - segment.start
+    unsure = [s for s in segments.of_timeline(timeline) if s.start + s.size > start]
+    for at in range(0, len(unsure), SYNC_FILES_MAX):
+        disk.sync([segments.file(segment) for segment in unsure[at : at + SYNC_FILES_MAX]], [])
+    disk.sync([], sorted(directories))
+
+
+def _nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
+    """Bytes from `position` to the last one that is not zero: the size of a torn tail."""
+    if segment.start + segment.size <= position:
+        return 0
+    offset = max(0, position - segment.start)
+    data = segments.file(segment).pread(segment.size - offset, offset)
+    return len(data.rstrip(b"\0"))
+
+
+def _later_promise(segments: SegmentMap, timeline: int, bad: int) -> FramePrefix | None:
+    """A valid frame after position `bad` whose writer said that `bad` was durable, if there is one."""
+    for segment in segments.of_timeline(timeline):
+        if segment.start + segment.size <= bad:
+            continue
+        offset = max(0, bad - segment.start)
+        data = segments.file(segment).pread(segment.size - offset, offset)
+        base = segment.start + offset
+        at = data.find(MAGIC)
+        while at >= 0:
+            prefix = _valid_at(data, at, timeline, base + at)
+            if prefix is not None and prefix.durable > bad:
+                return prefix
+            at = data.find(MAGIC, at + (prefix.frame_bytes if prefix else 1))
+    return None
+
+
+def _valid_at(data: bytes, at: int, timeline: int, position: int) -> FramePrefix | None:
+    """The prefix of a frame that stands at its own position with the right body CRC, or None."""
+    try:
+        prefix = parse_prefix(data, at)
+    except FrameError:
+        return None
+    if prefix.timeline != timeline or prefix.position != position or prefix.frame_bytes > FRAME_BYTES_MAX:
+        return None
+    body = memoryview(data)[at + PREFIX_BYTES : at + prefix.frame_bytes]
+    return prefix if len(body) == prefix.body_bytes and crc32c(body) == prefix.body_crc else None

@@ -1,0 +1,260 @@
+"""Appending to a journal, and making it durable: two verbs.
+
+`append` returns when the frame is in the file (survives the process). Durability is asked for with
+`when_durable` and granted in groups: one fdatasync at a time, away from the caller's thread, covering whatever
+was written when it began. Unasked, one begins at `SYNC_AFTER_BYTES` or `SYNC_AFTER_S`.
+
+After a failed sync the kernel may have dropped what it could not write and call the next sync a success, so
+nothing past `durable` is trusted any more: the writer is failed for good and says so to everyone who waits.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable
+
+from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
+from engine.journal.segments import Segment, SegmentMap
+from engine.ports.clock import Clock, Timer
+from engine.ports.disk import Disk, DiskFile
+from protocol.errors import NoSpace, WrongState
+from protocol.frames import Frame
+from protocol.limits import SEGMENT_BYTES, SEGMENT_BYTES_MIN, SYNC_AFTER_BYTES, SYNC_AFTER_S
+from protocol.positions import Cut
+
+DurableCallback = Callable[[OSError | None], None]
+RETRY_SPACE_AFTER_S = 0.5
+
+
+class JournalWriter:
+    """The end of one timeline's journal. `limit_bytes` bounds all segments of the group; `reserve_bytes` of the
+    file system are left free for checkpoints and recovery."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        segments: SegmentMap,
+        *,
+        limit_bytes: int,
+        reserve_bytes: int,
+        on_durable: Callable[[], None],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        self._disk = disk
+        self._clock = clock
+        self._segments = segments
+        self.limit_bytes = limit_bytes
+        self._reserve_bytes = reserve_bytes
+        self._on_durable = on_durable
+        self._on_failed = on_failed
+        self.timeline = 0
+        self.lane = 0
+        self.written = 0
+        self.durable = 0
+        self.failed: OSError | None = None
+        self._segment: Segment | None = None
+        self._file: DiskFile | None = None
+        self._dirty: dict[str, DiskFile] = {}
+        self._dirty_directories: set[str] = set()
+        self._waiters: deque[tuple[int, DurableCallback]] = deque()
+        self._syncing = False
+        self._timer: Timer | None = None
+        self._spare_bytes = 0
+        self._preparing_spare = False
+        self._no_space_until = 0.0
+
+    def start(self, timeline: int, lane: int, position: int) -> None:
+        """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
+        self._seal()
+        self.timeline = timeline
+        self.lane = lane
+        self.written = self.durable = position
+        self._segment = self._file = None
+
+    def append(self, frame: Frame) -> None:
+        """Write a frame at the end. NoSpace if there is no room for it; OSError if the disk fails: then the
+        end has not moved and the same position may be tried again."""
+        if self.failed is not None:
+            raise OSError(errno.EIO, "the journal failed and waits for a restart") from self.failed
+        prefix = frame.prefix
+        if prefix.position != self.written or prefix.timeline != self.timeline:
+            raise WrongState(
+                "a frame does not continue the journal", position=str(Cut(prefix.timeline, prefix.position))
+            )
+        segment = self._segment
+        if segment is None or prefix.end - segment.start > segment.size:
+            segment = self._roll(prefix.frame_bytes)
+        file = self._file
+        if file is None:
+            raise WrongState("the journal has no open segment")
+        file.pwrite(frame.raw, prefix.position - segment.start)
+        self._dirty[file.path] = file
+        self.written = prefix.end
+        if not self._syncing:
+            if self.written - self.durable >= SYNC_AFTER_BYTES:
+                self._start_sync()
+            elif self._timer is None:
+                self._timer = self._clock.call_later(SYNC_AFTER_S, self._on_timer)
+
+    def when_durable(self, position: int, callback: DurableCallback) -> None:
+        """Call back once everything before `position` is durable, at once if it is; with the error if it
+        never will be."""
+        if self.failed is not None:
+            callback(self.failed)
+        elif position <= self.durable:
+            callback(None)
+        else:
+            self._waiters.append((position, callback))
+            if not self._syncing:
+                self._start_sync()
+
+    def sync_now(self) -> None:
+        """Make everything written durable before returning; OSError fails the writer."""
+        target = self.written
+        files, directories = self._take_dirty()
+        try:
+            self._disk.sync(files, directories)
+        except OSError as error:
+            self._fail(error)
+            raise
+        self._reached(target)
+
+    def close(self) -> None:
+        """Stop timers; what is not durable stays as it is. Waiters are told."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._tell_waiters(OSError(errno.ESHUTDOWN, "the group is closing"), everyone=True)
+
+    # -- segments
+
+    def _roll(self, frame_bytes: int) -> Segment:
+        """Begin a segment at the end; the one before is cut to its frames."""
+        if self._clock.monotonic() < self._no_space_until:
+            raise self._no_space("no room for another journal segment")
+        size = self._spare_bytes
+        path = segment_path(self.timeline, self.written)
+        directory = timeline_directory(self.timeline)
+        if not self._disk.exists(directory):
+            self._disk.make_directory(directory)
+        if size >= frame_bytes:
+            self._spare_bytes = 0
+            self._disk.rename(SPARE_PATH, path)
+            file = self._disk.open(path)
+        else:
+            file = self._preallocate(path)
+            size = file.size()
+        self._dirty_directories.add(directory)
+        self._seal()
+        self._segment = Segment(self.timeline, self.written, size)
+        self._file = file
+        self._segments.add(self._segment, self.lane, file)
+        if size == SEGMENT_BYTES:
+            self._clock.call_soon(self._prepare_spare)
+        return self._segment
+
+    def _seal(self) -> None:
+        """Give back what the last segment did not use."""
+        if self._segment is not None and self._file is not None:
+            used = self.written - self._segment.start
+            if used < self._segment.size:
+                self._file.truncate(used)
+                self._segment.size = used
+                self._dirty[self._file.path] = self._file
+
+    def _preallocate(self, path: str) -> DiskFile:
+        room = min(
+            self.limit_bytes - self._segments.total_bytes(),
+            self._disk.free_bytes() - self._reserve_bytes,
+        )
+        size = SEGMENT_BYTES
+        while size >= SEGMENT_BYTES_MIN:
+            if size <= room:
+                try:
+                    return self._disk.preallocate(path, size)
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+            size //= 2
+        self._no_space_until = self._clock.monotonic() + RETRY_SPACE_AFTER_S
+        if self._segments.total_bytes() + SEGMENT_BYTES_MIN > self.limit_bytes:
+            raise self._no_space(f"the journal has reached its limit of {self.limit_bytes} bytes")
+        raise self._no_space("the file system has no room for another journal segment")
+
+    def _no_space(self, message: str) -> NoSpace:
+        return NoSpace(
+            message,
+            subject="journal",
+            position=str(Cut(self.timeline, self.written)),
+            next_step="free space on the file system or raise journal_limit_bytes in site.toml",
+        )
+
+    def _prepare_spare(self) -> None:
+        if self._preparing_spare or self._spare_bytes or self.failed is not None:
+            return
+        if self._segments.total_bytes() + SEGMENT_BYTES > self.limit_bytes:
+            return
+        if self._disk.free_bytes() - self._reserve_bytes < SEGMENT_BYTES:
+            return
+        if self._disk.exists(SPARE_PATH):
+            self._disk.remove(SPARE_PATH)
+        self._preparing_spare = True
+        self._disk.start_preallocate(SPARE_PATH, SEGMENT_BYTES, self._spare_ready)
+
+    def _spare_ready(self, error: OSError | None) -> None:
+        self._preparing_spare = False
+        if error is None:
+            self._spare_bytes = SEGMENT_BYTES
+
+    # -- durability
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._syncing and self.written > self.durable and self.failed is None:
+            self._start_sync()
+
+    def _take_dirty(self) -> tuple[list[DiskFile], list[str]]:
+        files = list(self._dirty.values())
+        directories = sorted(self._dirty_directories)
+        self._dirty = {}
+        self._dirty_directories = set()
+        return files, directories
+
+    def _start_sync(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._syncing = True
+        target = self.written
+        timeline = self.timeline
+        files, directories = self._take_dirty()
+        self._disk.start_sync(files, directories, lambda error: self._sync_done(error, timeline, target))
+
+    def _sync_done(self, error: OSError | None, timeline: int, target: int) -> None:
+        self._syncing = False
+        if error is not None:
+            self._fail(error)
+            return
+        if timeline == self.timeline:
+            self._reached(target)
+        if self._waiters or self.written - self.durable >= SYNC_AFTER_BYTES:
+            self._start_sync()
+        elif self.written > self.durable and self._timer is None:
+            self._timer = self._clock.call_later(SYNC_AFTER_S, self._on_timer)
+
+    def _reached(self, position: int) -> None:
+        if position > self.durable:
+            self.durable = position
+            self._tell_waiters(None, everyone=False)
+            self._on_durable()
+
+    def _fail(self, error: OSError) -> None:
+        self.failed = error
+        self._tell_waiters(error, everyone=True)
+        self._on_failed(error)
+
+    def _tell_waiters(self, error: OSError | None, *, everyone: bool) -> None:
+        while self._waiters and (everyone or self._waiters[0][0] <= self.durable):
+            self._waiters.popleft()[1](error)

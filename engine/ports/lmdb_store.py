@@ -1,0 +1,172 @@
+"""The store over LMDB, and the only module that imports it.
+
+Rules. Sync is on and writemap off, always: a commit is durable when it returns. Several processes may open
+one store (the daemon reads, the indexer writes); LMDB orders the writers among them. An environment must not
+be used across a fork, nor opened twice in one process. The file's name is durable only after the caller
+synced its directory.
+
+Exceptions of LMDB do not leave this module: no room is OSError (ENOSPC), other system errors OSError with
+their number, a damaged file `Corruption`. It knows bytes and tables, not what they mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import pathlib
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import lmdb
+
+from engine.ports.store import Cursor
+from protocol.errors import Corruption
+
+# Readers are the daemon's and the indexer's threads; the rest is room for slots of killed processes.
+READERS_MAX = 126
+# The design's layout of blocks counts on the 16-byte page header of LMDB 0.9 (4,080 bytes to a value).
+LMDB_MAJOR = 0
+
+_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+class _Transaction:
+    """A transaction of either kind, and the block that it lives in."""
+
+    __slots__ = ("_store", "_tables", "_transaction")
+
+    def __init__(self, store: LmdbStore, transaction: lmdb.Transaction[bytes]) -> None:
+        self._store = store
+        self._tables = store.tables
+        self._transaction = transaction
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """See `ReadTransaction.get`."""
+        return self._transaction.get(key, None, self._tables[table])
+
+    def cursor(self, table: str) -> Cursor:
+        """See `ReadTransaction.cursor`: LMDB's own cursor, with no layer of ours on the read path."""
+        return self._transaction.cursor(self._tables[table])
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """See `WriteTransaction.put`. ValueError for a key that is empty or longer than 511 bytes."""
+        self._transaction.put(key, value, True, True, False, self._tables[table])
+
+    def put_sorted(self, table: str, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """See `WriteTransaction.put_sorted`."""
+        with self._transaction.cursor(self._tables[table]) as cursor:
+            cursor.putmulti(items, dupdata=False, overwrite=True)
+
+    def delete(self, table: str, key: bytes) -> bool:
+        """See `WriteTransaction.delete`."""
+        return self._transaction.delete(key, b"", self._tables[table])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._transaction.commit()
+            except lmdb.Error as failure:
+                raise self._store.translate(failure) from failure
+            return
+        self._transaction.abort()
+        if isinstance(error, lmdb.Error):
+            raise self._store.translate(error) from error
+
+
+class LmdbStore:
+    """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
+
+    `map_size_bytes` is address space, not disk space: the file grows with its content. All processes should
+    give the same. `readonly` needs an existing store and refuses `write`.
+    """
+
+    def __init__(
+        self, path: pathlib.Path, map_size_bytes: int, tables: tuple[str, ...], readonly: bool = False
+    ) -> None:
+        self.path = path
+        self.tables: dict[str, lmdb._Database] = {}
+        try:
+            self._environment = lmdb.open(
+                str(path),
+                map_size=map_size_bytes,
+                subdir=False,
+                readonly=readonly,
+                create=not readonly,
+                mode=0o600,
+                metasync=True,
+                sync=True,
+                writemap=False,
+                readahead=False,
+                max_readers=READERS_MAX,
+                max_dbs=len(tables),
+                lib_version=LMDB_MAJOR,
+            )
+        except lmdb.Error as failure:
+            raise self.translate(failure) from failure
+        try:
+            self._environment.reader_check()
+            for table in tables:
+                self.tables[table] = self._environment.open_db(table.encode(), create=not readonly)
+        except lmdb.Error as failure:
+            self._environment.close()
+            raise self.translate(failure) from failure
+
+    def read(self) -> _Transaction:
+        """See `Store.read`."""
+        return self._begin(write=False)
+
+    def write(self) -> _Transaction:
+        """See `Store.write`. Waits for another process's write to end.
+
+        Slots of killed readers are cleared first: each pins the pages of its state, and the file would grow.
+        """
+        try:
+            self._environment.reader_check()
+        except lmdb.Error as failure:
+            raise self.translate(failure) from failure
+        return self._begin(write=True)
+
+    def copy_compacted(self, path: pathlib.Path) -> None:
+        """Write one committed state without free pages to `path`, a new file; not durable on return."""
+        try:
+            with open(path, "xb") as target:
+                self._environment.copyfd(target.fileno(), compact=True)
+        except lmdb.Error as failure:
+            raise self.translate(failure) from failure
+
+    def close(self) -> None:
+        """See `Store.close`; twice is fine."""
+        self._environment.close()
+
+    def _begin(self, write: bool) -> _Transaction:
+        try:
+            try:
+                transaction = self._environment.begin(None, None, write)
+            except lmdb.MapResizedError:
+                # Another process opened the store with a larger map; 0 takes over the size in the file.
+                self._environment.set_mapsize(0)
+                transaction = self._environment.begin(None, None, write)
+        except lmdb.Error as failure:
+            raise self.translate(failure) from failure
+        return _Transaction(self, transaction)
+
+    def translate(self, failure: lmdb.Error) -> Exception:
+        """What a caller is told of LMDB's `failure`."""
+        name = str(self.path)
+        if isinstance(failure, lmdb.MapFullError | lmdb.DiskError):
+            return OSError(errno.ENOSPC, f"no room in the store: {failure}", name)
+        if isinstance(failure, _DAMAGED):
+            return Corruption(
+                f"{name} is damaged: {failure}",
+                subject=name,
+                next_step="farshore verify GROUP --deep --repair",
+            )
+        if isinstance(failure, lmdb.BadValsizeError):
+            return ValueError(f"a key must have 1 to 511 bytes: {failure}")
+        code = getattr(failure, "code", 0)
+        return OSError(code if code > 0 else errno.EIO, f"the store failed: {failure}", name)

@@ -1,0 +1,67 @@
+"""Messages between sites as a port: ordered within a connection, lost with it, never twice.
+
+A message is a small header and at most one payload (a journal frame). A `Link` is one connection made by the
+side that dials; the side that listens answers through the `Caller` it is given with each message.
+The real form is `engine.ports.zmq_transport` (DEALER to ROUTER, CURVE, allow-list).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.ports.disk import Buffer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddress:
+    """Where a peer listens and who it must be: `endpoint` (tcp://HOST:PORT) and its CURVE public key
+    (Z85)."""
+
+    name: str
+    endpoint: str
+    public_key: str
+
+
+class Caller(Protocol):
+    """Who sent a message: authenticated peer name and the way back."""
+
+    peer: str
+
+    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+        """Queue a message to this caller's connection; dropped if the connection is gone."""
+
+
+class Link(Protocol):
+    """A dialled connection. What is sent before it is made waits for it. Once it was made and is lost, the
+    link is silent for good: what the peer gets is a prefix of what was sent. Then dial again."""
+
+    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+        """Queue a message; the sender bounds what is in flight by itself, by acknowledgements. The payload
+        must not change afterwards: it may be sent without a copy."""
+
+    def close(self) -> None:
+        """Drop the connection and everything queued; twice is fine."""
+
+
+OnLinkMessage = Callable[[bytes, bytes | None], None]
+OnServerMessage = Callable[[Caller, bytes, bytes | None], None]
+
+
+class Transport(Protocol):
+    """Both directions of one site's traffic with its peers."""
+
+    def dial(self, address: PeerAddress, on_message: OnLinkMessage) -> Link:
+        """Connect with a new socket. Tries go on until one succeeds or `close`; nothing tells that a peer is
+        away, or that the connection was lost, but its silence. UsageError for a malformed endpoint or key."""
+
+    def listen(self, on_message: OnServerMessage) -> None:
+        """Take messages from every allowed peer; called once. Busy if the endpoint is taken."""
+
+    def allow(self, peers: dict[str, str]) -> None:
+        """Set who may connect: peer name to CURVE public key (Z85). Others are refused in the handshake, and
+        messages of those who were connected and are no longer allowed are dropped."""
+
+    def close(self) -> None:
+        """Stop listening and close every link."""

@@ -1,0 +1,103 @@
+"""One ZeroMQ socket on an asyncio loop, without zmq.asyncio: no future and no task for a message.
+
+The descriptor of a ZeroMQ socket is that of its mailbox. It turns readable when something changed, not while
+messages wait, and any call on the socket (a send too) may take the change in. Hence the rules: after a
+wake-up receive until EAGAIN; after the last send look at the socket once more; when stopping early, come back
+by oneself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+# Hosts wait in the same loop: a burst of messages must not hold it for long.
+MESSAGES_PER_WAKE_MAX = 256
+# No message of ours has more; what a hostile peer adds is read and forgotten.
+PARTS_MAX = 8
+
+Parts = list[zmq.Frame]
+
+
+class SocketPump:
+    """Receives for `socket`, which it owns, and hands every message to `on_message` as its parts.
+
+    `on_turn` runs after each round of receiving: the place to send what had to wait. Who meets EAGAIN there
+    sets `wants_room`, and gets another turn once the socket takes messages again.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: zmq.Socket[bytes],
+        on_message: Callable[[Parts], None],
+        on_turn: Callable[[], None] | None = None,
+    ) -> None:
+        self.socket = socket
+        self.closed = False
+        self.wants_room = False
+        self._loop = loop
+        self._on_message = on_message
+        self._on_turn = on_turn
+        self._poked: asyncio.Handle | None = None
+        self._descriptor = socket.fileno()
+        loop.add_reader(self._descriptor, self.turn)
+        self.poke()
+
+    def poke(self) -> None:
+        """Look at the socket in the loop's next round; to be called after a send. Many calls make one
+        look."""
+        if self._poked is None and not self.closed:
+            self._poked = self._loop.call_soon(self.turn)
+
+    def turn(self) -> None:
+        """Receive what is there, up to a bound."""
+        if self._poked is not None:
+            self._poked.cancel()
+            self._poked = None
+        try:
+            self.wants_room = False
+            if self._receive_batch() and self._on_turn is not None:
+                self._on_turn()
+            if not self.closed and self._has_work():
+                self.poke()
+        except BaseException:
+            # A defect in a callback goes to the loop's handler; the messages behind it must not wait for
+            # the next change of the socket, which may never come.
+            self.poke()
+            raise
+
+    def close(self) -> None:
+        """Close the socket and drop what it holds; twice is fine."""
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._descriptor)
+        if self._poked is not None:
+            self._poked.cancel()
+            self._poked = None
+        self.socket.close(0)
+
+    def _receive_batch(self) -> bool:
+        """False once a callback closed the socket."""
+        for _ in range(MESSAGES_PER_WAKE_MAX):
+            if self.closed:
+                return False
+            try:
+                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return True
+            parts = [frame]
+            while frame.more:
+                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+                if len(parts) <= PARTS_MAX:
+                    parts.append(frame)
+            if len(parts) <= PARTS_MAX:
+                self._on_message(parts)
+        return not self.closed
+
+    def _has_work(self) -> bool:
+        wanted = zmq.POLLIN | zmq.POLLOUT if self.wants_room else zmq.POLLIN
+        return bool(int(self.socket.get(zmq.EVENTS)) & wanted)

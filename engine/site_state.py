@@ -1,0 +1,135 @@
+"""What only this site knows and must not forget: roles, heads, pairs and closed exports.
+
+Kept in a small store of its own beside the groups' indexes: the indexer holds an index's write lock for as long
+as a checkpoint takes, and neither a new timeline nor a takeover may wait for that (docs/decisions/0004).
+
+    groups    name    row (group id hex, role, head timeline, UTC ns of creation)
+    pairs     name    row (peer, mode, state, reason)
+    closed    name\\0u64 volume id    reason
+
+Every write is durable on return (invariant 9).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from struct import Struct
+
+from engine.pair_states import Mode, PairState
+from engine.ports.store import ReadTransaction, Store
+from protocol.errors import NotFound
+from protocol.rows import check_row, pack_row, unpack_row
+
+SITE_TABLES = ("groups", "pairs", "closed")
+_VOLUME = Struct(">Q")
+
+
+class Role(Enum):
+    """What this site does for a group."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """A group as this site holds it. `group_id` is 16 hex digits, the same at every site; `head` 0 if it has no
+    timeline yet."""
+
+    name: str
+    group_id: str
+    role: Role
+    head: int
+    created_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """A group's pair: the peer's name, the mode, the state and why it is in it."""
+
+    group: str
+    peer: str
+    mode: Mode
+    state: PairState
+    reason: str
+
+
+class SiteState:
+    """Typed rows over the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def groups(self) -> list[GroupRow]:
+        """Every group, by name."""
+        with self._store.read() as transaction:
+            return [_group_row(key.decode(), value) for key, value in _all(transaction, "groups")]
+
+    def group(self, name: str) -> GroupRow:
+        """One group; NotFound."""
+        with self._store.read() as transaction:
+            value = transaction.get("groups", name.encode())
+        if value is None:
+            raise NotFound(f"there is no group {name} here", subject=name, next_step="`farshore status`")
+        return _group_row(name, value)
+
+    def put_group(self, row: GroupRow) -> None:
+        """Add or replace a group."""
+        value = pack_row((row.group_id, row.role.value, row.head, row.created_utc_ns))
+        with self._store.write() as write:
+            write.put("groups", row.name.encode(), value)
+
+    def set_head(self, name: str, head: int) -> None:
+        """Set the timeline that the group appends to here."""
+        self.put_group(replace(self.group(name), head=head))
+
+    def pair(self, group: str) -> PairRow | None:
+        """The group's pair, if it has one."""
+        with self._store.read() as transaction:
+            value = transaction.get("pairs", group.encode())
+        if value is None:
+            return None
+        peer, mode, state, reason = check_row(unpack_row(value), str, str, str, str)
+        return PairRow(
+            group=group, peer=str(peer), mode=Mode(mode), state=PairState(state), reason=str(reason)
+        )
+
+    def put_pair(self, row: PairRow) -> None:
+        """Add or replace a group's pair."""
+        value = pack_row((row.peer, row.mode.value, row.state.value, row.reason))
+        with self._store.write() as write:
+            write.put("pairs", row.group.encode(), value)
+
+    def closed(self, group: str, volume: int) -> str | None:
+        """Why a volume's export is closed until an operator opens it, or None."""
+        with self._store.read() as transaction:
+            value = transaction.get("closed", group.encode() + b"\0" + _VOLUME.pack(volume))
+        return None if value is None else value.decode()
+
+    def set_closed(self, group: str, volumes: list[int], reason: str | None) -> None:
+        """Close exports with a reason, or open them (None)."""
+        with self._store.write() as write:
+            for volume in volumes:
+                key = group.encode() + b"\0" + _VOLUME.pack(volume)
+                if reason is None:
+                    write.delete("closed", key)
+                else:
+                    write.put("closed", key, reason.encode())
+
+
+def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
+    cursor = transaction.cursor(table)
+    rows = []
+    more = cursor.set_range(b"\0")
+    while more:
+        rows.append((bytes(cursor.key()), bytes(cursor.value())))
+        more = cursor.next()
+    return rows
+
+
+def _group_row(name: str, value: bytes) -> GroupRow:
+    group_id, role, head, created = check_row(unpack_row(value), str, str, int, int)
+    return GroupRow(
+        name=name, group_id=str(group_id), role=Role(role), head=head, created_utc_ns=created  # type: ignore[arg-type]
+    )

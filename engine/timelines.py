@@ -1,0 +1,117 @@
+"""Timelines: which runs of which writers there are, and the line of them that leads to a cut.
+
+Each timeline names its parent and the position at which it left it. The *lineage* of a cut is the chain from
+the root to the cut's timeline, each with the range of positions that counts.
+
+A *lane* is a strand of timelines whose ranges do not overlap, so that one key space holds the versions of all
+of them: a restart begins a new timeline every time, and without lanes a volume restarted a thousand times
+would take a thousand look-ups to read (docs/decisions/0003). Lanes are this site's own matter and never cross
+a boundary.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from protocol.errors import Corruption, NotFound, WrongState
+from protocol.limits import LINEAGE_TIMELINES_MAX
+from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """One run of one writing site. `fork` is a position in `parent` (0: none) and this timeline's start."""
+
+    id: int
+    parent: int
+    fork: int
+    generation: int
+    writer: str
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part [start, end) of a timeline that belongs to a lineage."""
+
+    timeline: int
+    lane: int
+    start: int
+    end: int
+
+
+class TimelineTable:
+    """All timelines that this site holds of one group."""
+
+    def __init__(self, timelines: Iterable[Timeline] = ()) -> None:
+        self._by_id = {timeline.id: timeline for timeline in timelines}
+
+    def __contains__(self, timeline: int) -> bool:
+        return timeline in self._by_id
+
+    def all(self) -> list[Timeline]:
+        """Every timeline, by start and generation."""
+        return sorted(self._by_id.values(), key=lambda t: (t.fork, t.generation, t.id))
+
+    def get(self, timeline: int) -> Timeline:
+        """The timeline of that id; NotFound if this site does not hold it."""
+        found = self._by_id.get(timeline)
+        if found is None:
+            raise NotFound(
+                f"timeline {timeline_text(timeline)} is not held here",
+                subject=timeline_text(timeline),
+                next_step="`farshore journal show GROUP` lists the timelines held",
+            )
+        return found
+
+    def add(self, timeline: Timeline) -> None:
+        """Take a timeline in; its parent must be here."""
+        if timeline.parent != NO_TIMELINE and timeline.parent not in self._by_id:
+            raise Corruption(
+                f"timeline {timeline_text(timeline.id)} has a parent that is not here",
+                subject=timeline_text(timeline.id),
+                position=str(Cut(timeline.parent, timeline.fork)),
+                next_step="`farshore verify GROUP --deep`",
+            )
+        if len(self._by_id) >= LINEAGE_TIMELINES_MAX * 16:
+            raise WrongState("too many timelines", next_step="drop branches that are no longer needed")
+        self._by_id[timeline.id] = timeline
+
+    def lineage(self, head: int, end: int = POSITION_MAX) -> list[Span]:
+        """Spans from the root to `head`, whose own ends at `end`. Each ends where the next begins."""
+        spans: list[Span] = []
+        timeline_id = head
+        while timeline_id != NO_TIMELINE:
+            timeline = self.get(timeline_id)
+            if timeline.fork < end:
+                spans.append(Span(timeline.id, timeline.lane, timeline.fork, end))
+            end = min(end, timeline.fork)
+            timeline_id = timeline.parent
+            if len(spans) > LINEAGE_TIMELINES_MAX:
+                raise Corruption("the lineage is longer than any can be", subject=timeline_text(head))
+        spans.reverse()
+        return spans
+
+    def lane_for_child(self, parent: int, fork: int, parent_end: int) -> int:
+        """The lane of a timeline that leaves `parent` at `fork`, while the parent's frames here end at
+        `parent_end`: the parent's own if nothing else in that lane reaches past the fork, else a new one."""
+        lanes = {timeline.lane for timeline in self._by_id.values()}
+        new_lane = max(lanes, default=-1) + 1
+        if parent == NO_TIMELINE:
+            return new_lane
+        lane = self.get(parent).lane
+        taken = any(t.lane == lane and t.fork >= fork and t.id != parent for t in self._by_id.values())
+        return new_lane if taken or parent_end > fork else lane
+
+
+def holds(spans: list[Span], timeline: int, position: int) -> bool:
+    """Whether the event at (timeline, position) is on the lineage `spans`."""
+    return any(span.timeline == timeline and span.start <= position < span.end for span in spans)
+
+
+def holds_cut(spans: list[Span], cut: Cut) -> bool:
+    """Whether a cut lies on the lineage: its boundary may be a span's end."""
+    return any(span.timeline == cut.timeline and span.start <= cut.position <= span.end for span in spans)

@@ -1,0 +1,106 @@
+"""The versions table: where every block's content is, for every version up to the checkpoint.
+
+    table       key (big-endian)                                          value
+    versions    u32 lane, u64 volume, u64 block, u64 ~number              u8 kind, u32 CRC-32C of key and bytes
+    timelines   u64 timeline                                              msgpack row of `Timeline`, indexed position
+    records     u64 timeline, u64 position                                msgpack row: UTC ns, event row
+    meta        text                                                      see `engine.checkpoint`
+
+Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below).
+Kind 3, `stored`, is kept for bytes moved here when the journal is folded. `~number` sorts newest first, so
+that one seek to (lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from engine.ports.disk import Buffer
+from engine.ports.store import Cursor
+from engine.visibility import Interval
+from protocol.errors import Corruption
+
+TABLES = ("versions", "timelines", "records", "meta")
+
+VERSION_KEY = Struct(">IQQQ")
+VERSION_VALUE = Struct(">BI")
+BLOCK_PREFIX = Struct(">IQQ")
+TIMELINE_KEY = Struct(">Q")
+RECORD_KEY = Struct(">QQ")
+NUMBER_MASK = (1 << 64) - 1
+BLOCK_PREFIX_BYTES = BLOCK_PREFIX.size
+
+
+class VersionKind(IntEnum):
+    """Where a version's bytes are."""
+
+    JOURNAL = 1
+    ZERO = 2
+
+
+class IndexedVersion(NamedTuple):
+    """A version found in the table."""
+
+    number: int
+    zero: bool
+    crc: int
+    key: bytes
+
+
+def version_key(lane: int, volume: int, block: int, number: int) -> bytes:
+    """28 bytes that sort by lane, volume, block and newest first."""
+    return VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+
+
+def version_value(key: bytes, data: Buffer | None) -> bytes:
+    """5 bytes for a block's content, or for zeroes if `data` is None."""
+    if data is None:
+        return VERSION_VALUE.pack(VersionKind.ZERO, crc32c(key))
+    return VERSION_VALUE.pack(VersionKind.JOURNAL, crc32c(data, crc32c(key)))
+
+
+def newest_indexed(cursor: Cursor, volume: int, block: int, interval: Interval) -> IndexedVersion | None:
+    """The newest version of a block within an interval, or None. Corruption if its row cannot be read."""
+    lane, low, high = interval
+    if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
+        return None
+    key = bytes(cursor.key())
+    found_lane, found_volume, found_block, inverted = VERSION_KEY.unpack(key)
+    number = inverted ^ NUMBER_MASK
+    if found_block != block or found_volume != volume or found_lane != lane or number < low:
+        return None
+    return read_version(key, cursor.value())
+
+
+def read_version(key: bytes, value: bytes) -> IndexedVersion:
+    """Decode one row of `versions`."""
+    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    number = inverted ^ NUMBER_MASK
+    if len(value) == VERSION_VALUE.size:
+        kind, crc = VERSION_VALUE.unpack(value)
+        if kind == VersionKind.JOURNAL:
+            return IndexedVersion(number, False, crc, key)
+        if kind == VersionKind.ZERO and crc == crc32c(key):
+            return IndexedVersion(number, True, crc, key)
+    raise Corruption(
+        f"index row of volume {volume:x} block {block} is damaged",
+        subject=f"versions row lane {lane} volume {volume:x} block {block}",
+        position=str(number),
+        next_step="`farshore verify GROUP --deep` lists what is affected",
+    )
+
+
+def check_bytes(version: IndexedVersion, data: Buffer) -> None:
+    """Corruption unless `data` is what was indexed."""
+    if crc32c(data, crc32c(version.key)) != version.crc:
+        _, volume, block, _ = VERSION_KEY.unpack(version.key)
+        raise Corruption(
+            f"journal bytes of volume {volume:x} block {block} do not match the index",
+            subject=f"volume {volume:x} block {block}",
+            position=str(version.number),
+            next_step="`farshore verify GROUP --deep` lists what is affected",
+        )

@@ -1,0 +1,85 @@
+"""Volumes of a group, as its journal tells them: created and turned back, each at a position.
+
+The history is append-only; what exists at a cut is whatever part of it lies on the cut's lineage. A volume's id
+is the position of its `VolumeCreated`, so a name used again is another volume.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.timelines import Span, holds
+from protocol.errors import NotFound
+from protocol.events import Revert, VolumeCreated, VolumeDeleted
+from protocol.positions import Cut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """One volume: `id` (position of its creation on `timeline`), name within the group, size in bytes."""
+
+    id: int
+    timeline: int
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertEntry:
+    """A `Revert` where it stands in the journal."""
+
+    timeline: int
+    position: int
+    volume: int
+    cut: Cut
+
+
+class VolumeHistory:
+    """Every `VolumeCreated` and `Revert` that this site holds of one group."""
+
+    def __init__(self) -> None:
+        self._volumes: dict[tuple[int, int], Volume] = {}
+        self._deletions: dict[int, set[tuple[int, int]]] = {}
+        self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
+
+    def created(self, timeline: int, position: int, event: VolumeCreated) -> None:
+        """Take in a creation; seeing the same one again is fine."""
+        volume = Volume(id=position, timeline=timeline, name=event.name, size_bytes=event.size_bytes)
+        self._volumes[timeline, position] = volume
+
+    def deleted(self, timeline: int, position: int, event: VolumeDeleted) -> None:
+        """Take in a deletion; seeing the same one again is fine."""
+        self._deletions.setdefault(event.volume, set()).add((timeline, position))
+
+    def reverted(self, timeline: int, position: int, event: Revert) -> None:
+        """Take in a revert; seeing the same one again is fine."""
+        entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
+        self._reverts.setdefault(event.volume, {})[timeline, position] = entry
+
+    def at(self, spans: list[Span]) -> dict[str, Volume]:
+        """Volumes by name that exist at the end of a lineage."""
+        found = {}
+        for (timeline, position), volume in sorted(self._volumes.items(), key=lambda item: item[0][1]):
+            if holds(spans, timeline, position):
+                found[volume.name] = volume
+        for name, volume in list(found.items()):
+            if any(holds(spans, *place) for place in self._deletions.get(volume.id, ())):
+                del found[name]
+        return found
+
+    def find(self, spans: list[Span], name: str, subject: str) -> Volume:
+        """The volume of that name on a lineage; NotFound names `subject`."""
+        volume = self.at(spans).get(name)
+        if volume is None:
+            raise NotFound(
+                f"there is no volume {subject} here",
+                subject=subject,
+                next_step="`farshore volume list` shows those that exist",
+            )
+        return volume
+
+    def reverts_of(self, volume: int) -> list[RevertEntry]:
+        """Reverts of a volume id on any timeline, in order of position."""
+        return sorted(self._reverts.get(volume, {}).values(), key=lambda entry: entry.position)

@@ -1,0 +1,130 @@
+"""The envelopes of control messages: one request or reply a ZeroMQ message, msgpack, bounded in size.
+
+A request is decoded into known Structs only, never into arbitrary dicts; a reply's `data` is a plain dict of the
+shape that its command documents. Sans-I/O; no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from protocol.commands import Command
+from protocol.errors import FarshoreError, RemoteProtocolError, UsageError, error_from_dict
+from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+
+API_VERSION = 1
+REQUEST_ID_BYTES = 16
+DEADLINE_S_MAX = 86_400.0
+IDEMPOTENCY_KEY_CHARS_MAX = 64
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request. `deadline_s` counts from its arrival. A request with the idempotency key of an earlier one
+    gets that one's reply instead of a second execution; an empty key asks for none of this."""
+
+    id: Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
+    deadline_s: Annotated[float, Meta(gt=0, le=DEADLINE_S_MAX)]
+    command: Command
+    idempotency_key: Annotated[str, Meta(max_length=IDEMPOTENCY_KEY_CHARS_MAX)] = ""
+    api: Literal[1] = 1
+
+
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What can still be read of a request that this version does not understand, to answer it by id."""
+
+    id: Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
+    api: int = 0
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`FarshoreError.as_dict` on the wire."""
+
+    code: str
+    exit_code: int
+    message: str
+    object: str = ""
+    position: str = ""
+    next: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """One reply: `data` when `ok`, else `error`. Unknown fields are ignored: a newer daemon may add some."""
+
+    id: bytes
+    ok: bool
+    data: dict[str, Any] = {}
+    error: ErrorBody | None = None
+
+    def result(self) -> dict[str, Any]:
+        """The data. Raises the FarshoreError that the site answered with."""
+        if self.ok:
+            return self.data
+        if self.error is None:
+            raise RemoteProtocolError("a refusal without an error")
+        raise error_from_dict(msgspec.to_builtins(self.error))
+
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder = msgspec.msgpack.Decoder(Request)
+_head_decoder = msgspec.msgpack.Decoder(RequestHead)
+_reply_decoder = msgspec.msgpack.Decoder(Reply)
+
+
+def ok_reply(request_id: bytes, data: dict[str, Any]) -> Reply:
+    """A reply with a result."""
+    return Reply(id=request_id, ok=True, data=data)
+
+
+def error_reply(request_id: bytes, error: FarshoreError) -> Reply:
+    """A reply with a refusal."""
+    return Reply(id=request_id, ok=False, error=msgspec.convert(error.as_dict(), ErrorBody))
+
+
+def encode_request(request: Request) -> bytes:
+    """Bytes of a request. Raises UsageError when it is too large or breaks a bound, which the daemon would
+    refuse after a round trip with less to say."""
+    raw = _encoder.encode(request)
+    decode_request(raw)
+    return raw
+
+
+def decode_request(raw: bytes) -> Request:
+    """A checked request. Raises UsageError naming the field that is wrong."""
+    if len(raw) > CONTROL_MESSAGE_BYTES_MAX:
+        raise UsageError(f"a request of {len(raw)} bytes is above {CONTROL_MESSAGE_BYTES_MAX}")
+    try:
+        return _request_decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"bad request: {error}", next_step="farshore --help") from error
+
+
+def decode_request_head(raw: bytes) -> RequestHead | None:
+    """The id and version of a request that `decode_request` refused; None when not even they can be read."""
+    try:
+        return _head_decoder.decode(raw[:CONTROL_MESSAGE_BYTES_MAX])
+    except msgspec.DecodeError:
+        return None
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Bytes of a reply; one that is too large becomes an error that says so."""
+    raw = _encoder.encode(reply)
+    if len(raw) <= CONTROL_MESSAGE_BYTES_MAX:
+        return raw
+    error = FarshoreError(
+        f"the reply of {len(raw)} bytes is too large", next_step="ask with a smaller --limit"
+    )
+    return _encoder.encode(error_reply(reply.id, error))
+
+
+def decode_reply(raw: bytes) -> Reply:
+    """A reply. Raises RemoteProtocolError for bytes that are none."""
+    if len(raw) > CONTROL_MESSAGE_BYTES_MAX:
+        raise RemoteProtocolError(f"a reply of {len(raw)} bytes")
+    try:
+        return _reply_decoder.decode(raw)
+    except msgspec.DecodeError as error:
+        raise RemoteProtocolError(f"bad reply: {error}") from error

@@ -1,0 +1,187 @@
+"""Errors that cross a boundary: every one names the object, the position where there is one, and the next step.
+
+Three families. `FarshoreError` is for operators: it carries the exit code and a hint, and travels over the
+control socket as it is. `ProtocolError` is about bytes on a wire: `LocalProtocolError` is our misuse,
+`RemoteProtocolError` the other side's. `Corruption` names stored bytes that cannot be what was written.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command `farshore`; scripts depend on them (docs/errors.md)."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    NOT_FOUND = 10
+    BUSY = 11
+    NOT_ALLOWED = 12
+    WRONG_STATE = 13
+    UNREACHABLE = 14
+    UNSAFE = 20
+    DIVERGED = 21
+    TIMEOUT = 22
+    TRIMMED = 23
+    MISMATCH = 24
+    INTERRUPTED = 130
+
+
+class FarshoreError(Exception):
+    """An error for an operator.
+
+    `code` is a stable word (`not-found`), `subject` names the object (`vm1/root`), `position` a journal
+    position as text where there is one, `next_step` the command or action to try.
+    """
+
+    exit_code: ExitCode = ExitCode.FAILED
+    code: str = "failed"
+
+    def __init__(self, message: str, *, subject: str = "", position: str = "", next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.subject = subject
+        self.position = position
+        self.next_step = next_step
+
+    def as_dict(self) -> dict[str, object]:
+        """The shape of `errors` in `--json` output and in control replies."""
+        return {
+            "code": self.code,
+            "exit_code": int(self.exit_code),
+            "message": self.message,
+            "object": self.subject,
+            "position": self.position,
+            "next": self.next_step,
+        }
+
+
+class UsageError(FarshoreError):
+    """The words of the request do not make sense."""
+
+    exit_code = ExitCode.USAGE
+    code = "usage"
+
+
+class NotFound(FarshoreError):
+    """A named thing does not exist."""
+
+    exit_code = ExitCode.NOT_FOUND
+    code = "not-found"
+
+
+class Busy(FarshoreError):
+    """Something else holds the object."""
+
+    exit_code = ExitCode.BUSY
+    code = "busy"
+
+
+class NotAllowed(FarshoreError):
+    """The caller, peer or machine may not do this."""
+
+    exit_code = ExitCode.NOT_ALLOWED
+    code = "not-allowed"
+
+
+class WrongState(FarshoreError):
+    """The object is in a state in which this cannot be done."""
+
+    exit_code = ExitCode.WRONG_STATE
+    code = "wrong-state"
+
+
+class Unreachable(FarshoreError):
+    """No daemon answers there."""
+
+    exit_code = ExitCode.UNREACHABLE
+    code = "unreachable"
+
+
+class Unsafe(FarshoreError):
+    """Refused because it could lose data; the message says how to insist."""
+
+    exit_code = ExitCode.UNSAFE
+    code = "unsafe"
+
+
+class Refused(FarshoreError):
+    """Within the rules, but not possible as things stand; the message says why."""
+
+    exit_code = ExitCode.WRONG_STATE
+    code = "refused"
+
+
+class Diverged(FarshoreError):
+    """Both sites wrote after the same position."""
+
+    exit_code = ExitCode.DIVERGED
+    code = "diverged"
+
+
+class TimedOut(FarshoreError):
+    """What was waited for did not happen in time."""
+
+    exit_code = ExitCode.TIMEOUT
+    code = "timeout"
+
+
+class Trimmed(FarshoreError):
+    """The position is no longer retained."""
+
+    exit_code = ExitCode.TRIMMED
+    code = "trimmed"
+
+
+class Mismatch(FarshoreError):
+    """Two things that must be equal are not."""
+
+    exit_code = ExitCode.MISMATCH
+    code = "mismatch"
+
+
+class NoSpace(FarshoreError):
+    """The disk or the journal limit is reached; nothing acknowledged is lost."""
+
+    exit_code = ExitCode.FAILED
+    code = "no-space"
+
+
+ERROR_CLASSES: tuple[type[FarshoreError], ...] = (
+    UsageError, NotFound, Busy, NotAllowed, WrongState, Unreachable, Unsafe, Refused, Diverged, TimedOut, Trimmed,
+    Mismatch, NoSpace,
+)  # fmt: skip
+
+
+def error_from_dict(fields: dict[str, object]) -> FarshoreError:
+    """Rebuild an operator error from `as_dict`'s shape; an unknown code becomes a plain `FarshoreError`."""
+    by_code = {cls.code: cls for cls in ERROR_CLASSES}
+    cls = by_code.get(str(fields.get("code", "")), FarshoreError)
+    return cls(
+        str(fields.get("message", "")),
+        subject=str(fields.get("object", "")),
+        position=str(fields.get("position", "")),
+        next_step=str(fields.get("next", "")),
+    )
+
+
+class ProtocolError(Exception):
+    """Bytes on a wire that break its rules."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We asked a wire to do what its state forbids: a bug here."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side sent what the rules forbid."""
+
+
+class Corruption(FarshoreError):
+    """Stored bytes are not what was written. Never cut, never guessed around."""
+
+    exit_code = ExitCode.MISMATCH
+    code = "corruption"

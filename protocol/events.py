@@ -1,0 +1,166 @@
+"""Events: what a journal says, as rows of a frame's event table (msgpack arrays, docs/journal-format.md).
+
+Data rows, by the million, stay plain tuples:
+
+    (WRITE, volume, first block, blocks)    payload: blocks × 4,096 bytes, in row order
+    (ZERO, volume, first block, blocks)     reads as zeroes from here on
+    (TRIM, volume, first block, blocks)     the same, and the host said it no longer cares
+
+Everything else is a small frozen class with `to_row`, read back by `record_from_row`. A volume is named by its
+id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused, never skipped: a
+reader that does not know an event cannot know what the volume holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocol.errors import RemoteProtocolError
+from protocol.positions import Cut
+
+Row = tuple[object, ...]
+DataRow = tuple[int, int, int, int]
+
+
+class EventKind(IntEnum):
+    """First element of a row. Numbers are never used again for something else."""
+
+    WRITE = 1
+    ZERO = 2
+    TRIM = 3
+    TIMELINE_BEGAN = 16
+    VOLUME_CREATED = 17
+    VOLUME_DELETED = 18
+    MARK = 20
+    REVERT = 21
+
+
+WRITE, ZERO, TRIM = 1, 2, 3
+LAST_DATA_KIND = 15
+
+
+class Consistency(IntEnum):
+    """What a copy's cut means to the software above the volume."""
+
+    CRASH = 0
+    APPLICATION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineBegan:
+    """First event of a timeline: where it left its parent (0: none) and which site writes it."""
+
+    parent: int
+    fork: int
+    generation: int
+    writer: str
+    group: str
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        kind = EventKind.TIMELINE_BEGAN
+        return (int(kind), self.parent, self.fork, self.generation, self.writer, self.group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeCreated:
+    """A volume of `size_bytes` begins; its id is this event's position."""
+
+    name: str
+    size_bytes: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.VOLUME_CREATED), self.name, self.size_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeDeleted:
+    """The volume with this id is gone from here on; earlier cuts still show it."""
+
+    volume: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.VOLUME_DELETED), self.volume)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A backup. `cut` is None where the cut is this event's own frame, else an earlier retained one."""
+
+    copy_id: int
+    label: str
+    cut: Cut | None
+    volumes: tuple[int, ...]
+    consistency: Consistency
+    pinned: bool
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        timeline, position = (self.cut.timeline, self.cut.position) if self.cut else (0, 0)
+        kind = int(EventKind.MARK)
+        volumes, flags = list(self.volumes), int(self.consistency)
+        return (kind, self.copy_id, self.label, timeline, position, volumes, flags, self.pinned)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revert:
+    """From here on the volume is what it was at `cut`, plus what is written after."""
+
+    volume: int
+    cut: Cut
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.REVERT), self.volume, self.cut.timeline, self.cut.position)
+
+
+Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert
+
+
+def _fields(row: Row, *types: type) -> tuple[object, ...]:
+    """The row's fields after its kind, each exactly of the type given."""
+    if len(row) != len(types) + 1 or any(type(v) is not t for v, t in zip(row[1:], types, strict=True)):
+        raise RemoteProtocolError(f"event row of kind {row[0]!r} has the wrong fields")
+    return row[1:]
+
+
+def record_from_row(row: Row) -> Record:
+    """The record that a non-data row says; RemoteProtocolError if it is malformed or unknown."""
+    match row[0]:
+        case EventKind.TIMELINE_BEGAN:
+            parent, fork, generation, writer, group = _fields(row, int, int, int, str, str)
+            return TimelineBegan(
+                parent=parent, fork=fork, generation=generation, writer=writer, group=group  # type: ignore[arg-type]
+            )
+        case EventKind.VOLUME_CREATED:
+            name, size_bytes = _fields(row, str, int)
+            return VolumeCreated(name=name, size_bytes=size_bytes)  # type: ignore[arg-type]
+        case EventKind.VOLUME_DELETED:
+            (volume,) = _fields(row, int)
+            return VolumeDeleted(volume=volume)  # type: ignore[arg-type]
+        case EventKind.MARK:
+            return _mark_from_row(row)
+        case EventKind.REVERT:
+            volume, timeline, position = _fields(row, int, int, int)
+            return Revert(volume=volume, cut=Cut(timeline, position))  # type: ignore[arg-type]
+        case kind:
+            raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
+
+
+def _mark_from_row(row: Row) -> Mark:
+    copy_id, label, timeline, position, volumes, consistency, pinned = _fields(
+        row, int, str, int, int, tuple, int, bool
+    )
+    if any(type(v) is not int for v in volumes):  # type: ignore[attr-defined]
+        raise RemoteProtocolError("a mark names its volumes by number")
+    return Mark(
+        copy_id=copy_id,  # type: ignore[arg-type]
+        label=label,  # type: ignore[arg-type]
+        cut=Cut(timeline, position) if timeline else None,  # type: ignore[arg-type]
+        volumes=volumes,  # type: ignore[arg-type]
+        consistency=Consistency(consistency),  # type: ignore[arg-type]
+        pinned=pinned,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,208 @@
+"""Frames: the unit in which events are written, shipped and checked.
+
+    offset  bytes  field (big-endian)
+         0      4  magic "FSHF"
+         4      2  format version, 1
+         6      2  events in the table
+         8      4  body length
+        12      4  payload length, a multiple of 4,096
+        16      8  position of this frame: its byte offset in the timeline
+        24      8  timeline
+        32      8  UTC nanoseconds, never less than in the frame before
+        40      8  the writer's durable position when it wrote this
+        48      4  CRC-32C of the body
+        52      4  reserved, zero
+        56     16  digest
+        72      …  body: msgpack array of two: the event table, and one bin32 with all payloads end to end
+
+Valid means: magic, version and reserved as above, lengths within limits and consistent, CRC right, and
+digest = xxh3_128(digest of the frame before ‖ bytes 0–55 ‖ xxh3_128(body)). The first frame of a timeline
+continues its parent's digest at the fork; with no parent, 16 zero bytes.
+
+A block's version is numbered by the position of its bytes; a zeroed block's by the byte before the payload
+that follows it (docs/decisions/0002). So one integer orders versions, bounds them by cuts, and finds them.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple
+
+import msgpack
+from crc32c import crc32c
+from xxhash import xxh3_128_digest
+
+from protocol.events import LAST_DATA_KIND, WRITE, Row
+from protocol.limits import (
+    BLOCK_BYTES,
+    FRAME_BYTES_MAX,
+    FRAME_EVENTS_MAX,
+    FRAME_TABLE_BYTES_MAX,
+    VOLUME_BYTES_MAX,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+MAGIC = b"FSHF"
+FORMAT_VERSION = 1
+DIGEST_BYTES = 16
+NO_DIGEST = bytes(DIGEST_BYTES)
+
+_PREFIX = Struct(">4sHHIIQQQQII16s")
+_DIGESTED = Struct(">4sHHIIQQQQII")
+_BIN32 = Struct(">BI")
+PREFIX_BYTES = _PREFIX.size
+DIGESTED_BYTES = _DIGESTED.size
+BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
+_TABLE_AT = PREFIX_BYTES + 1
+_BODY_OVERHEAD = 1 + _BIN32.size
+
+_pack_rows = msgpack.Packer(autoreset=True, use_bin_type=True).pack
+
+
+class FrameError(Exception):
+    """These bytes are not a valid frame; the text says which rule fails."""
+
+
+class FramePrefix(NamedTuple):
+    """The fixed part of a frame, in file order without magic, version and reserved."""
+
+    events: int
+    body_bytes: int
+    payload_bytes: int
+    position: int
+    timeline: int
+    utc_ns: int
+    durable: int
+    body_crc: int
+    digest: bytes
+
+    @property
+    def end(self) -> int:
+        """Position of the frame after this one."""
+        return self.position + PREFIX_BYTES + self.body_bytes
+
+    @property
+    def frame_bytes(self) -> int:
+        """Length of the whole frame."""
+        return PREFIX_BYTES + self.body_bytes
+
+    @property
+    def payload_at(self) -> int:
+        """Position of the first payload byte."""
+        return self.position + PREFIX_BYTES + self.body_bytes - self.payload_bytes
+
+
+class Frame(NamedTuple):
+    """A frame and its bytes, exactly as they stand in every journal."""
+
+    prefix: FramePrefix
+    raw: Buffer
+
+
+def encode_frame(
+    *,
+    timeline: int,
+    position: int,
+    utc_ns: int,
+    durable: int,
+    previous_digest: bytes,
+    rows: Sequence[Row],
+    payload: Sequence[Buffer],
+    payload_bytes: int,
+) -> Frame:
+    """Build a frame; the payload pieces are copied once. The caller keeps the limits."""
+    table = _pack_rows(rows)
+    body_bytes = len(table) + _BODY_OVERHEAD + payload_bytes
+    raw = bytearray().join((bytes(PREFIX_BYTES), b"\x92", table, _BIN32.pack(0xC6, payload_bytes), *payload))
+    if len(raw) != PREFIX_BYTES + body_bytes or len(raw) > FRAME_BYTES_MAX:
+        raise ValueError(f"frame of {len(raw)} bytes with {payload_bytes} bytes of payload breaks its limits")
+    with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
+        body_crc = crc32c(body)
+        body_digest = xxh3_128_digest(body)
+    count = len(rows)
+    head = _DIGESTED.pack(
+        MAGIC, FORMAT_VERSION, count, body_bytes, payload_bytes, position, timeline, utc_ns, durable, body_crc, 0
+    )
+    digest = xxh3_128_digest(previous_digest + head + body_digest)
+    raw[:PREFIX_BYTES] = head + digest
+    prefix = FramePrefix(
+        count, body_bytes, payload_bytes, position, timeline, utc_ns, durable, body_crc, digest
+    )
+    return Frame(prefix, raw)
+
+
+def parse_prefix(data: Buffer, at: int = 0) -> FramePrefix:
+    """Read the prefix at `at`; FrameError if it cannot be one. The digest is not checked here."""
+    if len(data) - at < PREFIX_BYTES:
+        raise FrameError("fewer bytes than a prefix")
+    (magic, version, events, body_bytes, payload_bytes, position, timeline, utc_ns, durable, crc, reserved,
+     digest) = _PREFIX.unpack_from(data, at)  # fmt: skip
+    if magic != MAGIC:
+        raise FrameError("no frame magic")
+    if version != FORMAT_VERSION:
+        raise FrameError(f"frame format version {version}, this program reads {FORMAT_VERSION}")
+    table_bytes = body_bytes - payload_bytes - _BODY_OVERHEAD
+    if (
+        reserved
+        or not 0 < events <= FRAME_EVENTS_MAX
+        or PREFIX_BYTES + body_bytes > FRAME_BYTES_MAX
+        or payload_bytes % BLOCK_BYTES
+        or not 0 < table_bytes <= FRAME_TABLE_BYTES_MAX
+    ):
+        raise FrameError("frame lengths outside their limits")
+    return FramePrefix(events, body_bytes, payload_bytes, position, timeline, utc_ns, durable, crc, digest)
+
+
+def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes) -> None:
+    """Check body CRC and digest chain of a whole frame; FrameError if either fails."""
+    if len(raw) != prefix.frame_bytes:
+        raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
+    with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
+        if crc32c(body) != prefix.body_crc:
+            raise FrameError("body CRC-32C does not match")
+        body_digest = xxh3_128_digest(body)
+        head = bytes(view[:DIGESTED_BYTES])
+    if xxh3_128_digest(previous_digest + head + body_digest) != prefix.digest:
+        raise FrameError("digest does not continue the frame before")
+
+
+def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
+    """The event table of a checked frame. FrameError if it is not what the format says."""
+    table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
+    try:
+        rows = msgpack.unpackb(
+            memoryview(raw)[_TABLE_AT:table_end],
+            use_list=False,
+            raw=False,
+            max_array_len=FRAME_EVENTS_MAX,
+            max_map_len=0,
+            max_ext_len=0,
+            max_bin_len=0,
+            max_str_len=4096,
+        )
+    except (ValueError, msgpack.exceptions.UnpackException) as error:
+        raise FrameError(f"event table does not decode: {error}") from error
+    blocks = 0
+    if type(rows) is not tuple or len(rows) != prefix.events:
+        raise FrameError("event table and prefix disagree on the number of events")
+    for row in rows:
+        if type(row) is not tuple or not row or type(row[0]) is not int:
+            raise FrameError("an event is not a row with a kind")
+        kind = row[0]
+        if kind <= LAST_DATA_KIND:
+            if len(row) != 4:
+                raise FrameError("a data row is not (kind, volume, first block, blocks)")
+            _, volume, first, count = row
+            if not (type(volume) is type(first) is type(count) is int and 1 <= kind <= 3):
+                raise FrameError("a data row holds something else than numbers")
+            if volume < 0 or not 0 < count <= BLOCKS_MAX or not 0 <= first <= BLOCKS_MAX:
+                raise FrameError("a data row's range is outside every volume")
+            if kind == WRITE:
+                blocks += count
+    if blocks * BLOCK_BYTES != prefix.payload_bytes:
+        raise FrameError("event table and payload disagree on the number of blocks")
+    return rows

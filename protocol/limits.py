@@ -1,0 +1,76 @@
+"""Every bound of the system in one place, checked against each other at import.
+
+Sizes in bytes, counts plain, times in seconds. A bound that an operator may change lives in the daemon's
+config with its default here.
+"""
+
+from __future__ import annotations
+
+BLOCK_BYTES = 4096
+SECTOR_BYTES = 512
+
+# Journal frames. A frame is held whole in memory at both sites, so its size bounds memory and latency.
+FRAME_BYTES_MAX = 4 << 20
+FRAME_EVENTS_MAX = 2000
+FRAME_TABLE_BYTES_MAX = 64 << 10
+FRAME_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_TABLE_BYTES_MAX - 4096
+
+# Segments. The largest is tried first; a nearly full disk gets smaller ones.
+SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES_MIN = 8 << 20
+
+# Group commit: an fdatasync that nobody asked for starts at whichever comes first.
+SYNC_AFTER_BYTES = 16 << 20
+SYNC_AFTER_S = 0.2
+
+# Versions kept in RAM before a checkpoint is asked for, and at which hosts are slowed down.
+MEMTABLE_VERSIONS_SOFT = 250_000
+MEMTABLE_VERSIONS_HARD = 1_500_000
+CHECKPOINT_AFTER_BYTES = 1 << 30
+
+VISIBILITY_INTERVALS_MAX = 64
+VOLUMES_PER_GROUP_MAX = 256
+VOLUME_BYTES_MAX = 1 << 50
+NAME_CHARS_MAX = 63
+LABEL_CHARS_MAX = 63
+
+# NBD (proto.md, "Block size constraints" and "Export names").
+NBD_EXPORT_NAME_BYTES_MAX = 4096
+NBD_REQUEST_BYTES_MAX = 32 << 20
+NBD_OPTION_BYTES_MAX = 64 << 10
+NBD_HANDSHAKE_TIMEOUT_S = 10.0
+NBD_CONNECTIONS_MAX = 1024
+NBD_RECEIVE_BUFFER_BYTES = 1 << 20
+NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
+
+# Replication.
+SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
+SHIP_IN_FLIGHT_FRAMES_MAX = 4096
+SHIP_READ_BYTES = 8 << 20
+HEARTBEAT_INTERVAL_S = 1.0
+HEARTBEAT_TIMEOUT_S = 6.0
+RECONNECT_DELAY_S = 0.5
+MESSAGE_HEADER_BYTES_MAX = 64 << 10
+LINEAGE_TIMELINES_MAX = 4096
+
+# Control.
+CONTROL_MESSAGE_BYTES_MAX = 4 << 20
+CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
+EVENTS_KEPT_MAX = 10_000
+
+
+def check_limits() -> None:
+    """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
+    if FRAME_PAYLOAD_BYTES_MAX % BLOCK_BYTES:
+        raise AssertionError("a full frame's payload must be whole blocks")
+    if SEGMENT_BYTES_MIN < FRAME_BYTES_MAX + 4096:
+        raise AssertionError("the smallest segment must hold the largest frame")
+    if SHIP_IN_FLIGHT_BYTES_MAX < 2 * FRAME_BYTES_MAX:
+        raise AssertionError("shipping needs room for two frames")
+    if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
+        raise AssertionError("one lost heartbeat must not look like a lost peer")
+    if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
+        raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
+
+
+check_limits()

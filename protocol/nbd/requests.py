@@ -1,0 +1,135 @@
+"""Requests of the transmission phase: the one check of what a host asks for, and plain readers and writers.
+
+    u32 magic 0x25609513   u16 flags   u16 command   u64 cookie   u64 offset   u32 length   [WRITE: data]
+
+Rule: `check_request` is the edge. A request that it passes lies inside the volume and inside the limits, and
+nothing behind checks again. Offsets and lengths need no alignment: the write path merges partial blocks.
+
+The server's loop unpacks `REQUEST` in place; `parse_requests` is the same, written plainly, for tools and
+tests.
+
+Source: proto.md, "Request message", "Command flags", "Request types", "Error values", "Size constraints".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from protocol.errors import RemoteProtocolError
+from protocol.limits import NBD_REQUEST_BYTES_MAX
+from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
+
+# magic, flags, command, cookie, offset, length: 28 bytes.
+REQUEST = struct.Struct(">IHHQQI")
+REQUEST_BYTES = REQUEST.size
+
+# Plain ints: comparing with an enum's member costs an attribute look-up a request.
+_READ = int(Command.READ)
+_WRITE = int(Command.WRITE)
+_DISC = int(Command.DISC)
+_FLUSH = int(Command.FLUSH)
+_BLOCK_STATUS = int(Command.BLOCK_STATUS)
+_EPERM = int(NbdError.EPERM)
+_EINVAL = int(NbdError.EINVAL)
+_ENOSPC = int(NbdError.ENOSPC)
+_EOVERFLOW = int(NbdError.EOVERFLOW)
+
+# "The server MUST accept all commands with this bit set (even by ignoring the bit)".
+_FUA = CommandFlag.FUA
+_FLAGS_ALLOWED: dict[Command, CommandFlag] = {
+    Command.READ: _FUA | CommandFlag.DF,
+    Command.WRITE: _FUA,
+    Command.DISC: _FUA,
+    Command.FLUSH: _FUA,
+    Command.TRIM: _FUA,
+    Command.CACHE: _FUA,
+    Command.WRITE_ZEROES: _FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO,
+    Command.BLOCK_STATUS: _FUA | CommandFlag.REQ_ONE,
+}
+_COMMANDS = len(Command)
+_FLAGS_FORBIDDEN: tuple[int, ...] = tuple(0xFFFF & ~int(_FLAGS_ALLOWED[command]) for command in Command)
+_WRITES = frozenset({int(Command.WRITE), int(Command.TRIM), int(Command.WRITE_ZEROES)})
+_WITHOUT_RANGE = frozenset({int(Command.DISC), int(Command.FLUSH)})
+_FULL_BEYOND_END = frozenset({int(Command.WRITE), int(Command.WRITE_ZEROES)})
+
+
+def check_request(
+    flags: int, command: int, offset: int, length: int, size_bytes: int, read_only: bool
+) -> int:
+    """0 if the request may be carried out on a volume of `size_bytes`, else the NBD error to answer with.
+
+    In this order: unknown command or flag EINVAL; a write on a read-only export EPERM; READ over 32 MiB
+    EOVERFLOW, WRITE EINVAL; beyond the end ENOSPC for WRITE and WRITE_ZEROES, EINVAL for others. Length 0 is
+    allowed (nothing happens, no disconnect), but for BLOCK_STATUS, which could not answer it with an extent.
+    DISC is never refused: it has no reply.
+
+    A refused WRITE's data still follows on the wire: the caller skips it, or disconnects where it is longer
+    than `NBD_REQUEST_BYTES_MAX`. Whether contexts were negotiated for BLOCK_STATUS, or structured replies for
+    DF, is the caller's to know.
+    """
+    if command >= _COMMANDS or flags & _FLAGS_FORBIDDEN[command]:
+        return 0 if command == _DISC else _EINVAL
+    if read_only and command in _WRITES:
+        return _EPERM
+    if command <= _WRITE:
+        if length > NBD_REQUEST_BYTES_MAX:
+            return _EOVERFLOW if command == _READ else _EINVAL
+    elif command in _WITHOUT_RANGE:
+        return _EINVAL if command == _FLUSH and (offset or length) else 0
+    elif command == _BLOCK_STATUS and not length:
+        return _EINVAL
+    if offset + length > size_bytes:
+        return _ENOSPC if command in _FULL_BEYOND_END else _EINVAL
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request; `payload` is a WRITE's data, empty for all others."""
+
+    flags: int
+    command: int
+    cookie: int
+    offset: int
+    length: int
+    payload: bytes = b""
+
+
+def encode_request(request: Request) -> bytes:
+    """The bytes of a request, a WRITE's data included."""
+    header = REQUEST.pack(
+        REQUEST_MAGIC, request.flags, request.command, request.cookie, request.offset, request.length
+    )
+    return header + request.payload
+
+
+def parse_requests(data: bytes | bytearray | memoryview) -> Iterator[Request]:
+    """The requests in `data`, up to the first NBD_CMD_DISC (which is yielded) or the end.
+
+    Raises `RemoteProtocolError` for a bad magic, a WRITE longer than `NBD_REQUEST_BYTES_MAX` and an
+    incomplete request at the end.
+    """
+    view = memoryview(data)
+    at = 0
+    while at < len(view):
+        if len(view) - at < REQUEST_BYTES:
+            raise RemoteProtocolError(f"{len(view) - at} bytes of a request's header")
+        magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
+        if magic != REQUEST_MAGIC:
+            raise RemoteProtocolError(f"bad request magic {magic:#010x}")
+        at += REQUEST_BYTES
+        payload = b""
+        if command == _WRITE:
+            if length > NBD_REQUEST_BYTES_MAX:
+                raise RemoteProtocolError(f"write of {length} bytes")
+            if length > len(view) - at:
+                raise RemoteProtocolError(f"{len(view) - at} of {length} bytes of a write")
+            payload = bytes(view[at : at + length])
+            at += length
+        yield Request(
+            flags=flags, command=command, cookie=cookie, offset=offset, length=length, payload=payload
+        )
+        if command == _DISC:
+            return

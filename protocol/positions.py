@@ -1,0 +1,45 @@
+"""Positions, cuts and the text forms in which they cross a boundary.
+
+A position is a byte offset in a timeline; a child timeline continues its parent's offsets. A cut is a
+timeline and a frame boundary in it: everything before the boundary is in, nothing after.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from protocol.errors import UsageError
+
+POSITION_MAX = (1 << 62) - 1
+NO_TIMELINE = 0
+
+_CUT = re.compile(r"([0-9a-f]{16}):([0-9]{1,19})")
+
+
+def timeline_text(timeline: int) -> str:
+    """16 hex digits: the form of a timeline in file names, JSON and cuts."""
+    return f"{timeline:016x}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cut:
+    """A timeline id (64-bit) and a frame boundary (bytes) in it."""
+
+    timeline: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.timeline:016x}:{self.position}"
+
+
+def parse_cut(text: str) -> Cut:
+    """Read `TIMELINE:POSITION`; UsageError for anything else."""
+    match = _CUT.fullmatch(text)
+    if match is None or int(match[2]) > POSITION_MAX:
+        raise UsageError(
+            f"{text!r} is not TIMELINE:POSITION",
+            subject=text,
+            next_step="write 16 hex digits, a colon and a decimal position, as `farshore journal show` prints",
+        )
+    return Cut(int(match[1], 16), int(match[2]))
