@@ -292,7 +292,10 @@ def _outcome(work: Callable[[], None]) -> OSError | None:
 def _descriptor_of(file: DiskFile) -> int:
     if not isinstance(file, RealFile):
         raise TypeError(f"not a file of this disk: {file!r}")
-    return file.fileno()
+    descriptor = file.fileno()
+    if descriptor < 0:
+        raise OSError(errno.EBADF, "the file is closed", file.path)
+    return descriptor
 
 
 def _sync_and_close(descriptors: list[int], directories: list[str]) -> None:

@@ -4,14 +4,17 @@
 
 It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
 msgpack row. A request is a checkpoint plan; the answer is ('done', versions) or ('failed', error code, text).
-It ends when its input does, so it never outlives the daemon. It opens the journal for reading only and is the
+It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last run
+while the next one recovers. It opens the journal for reading only and is the
 one writer of the group's index.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pathlib
+import signal
 import sys
 from struct import Struct
 from typing import BinaryIO
@@ -29,6 +32,7 @@ from protocol.rows import check_row, pack_row, unpack_row
 
 LENGTH = Struct(">I")
 NICENESS = 5
+PR_SET_PDEATHSIG = 1
 
 
 def encode_plan(plan: CheckpointPlan) -> bytes:
@@ -69,9 +73,17 @@ def _answer(store: Store, segments: SegmentMap, request: bytes) -> tuple[object,
         return ("failed", "os-error", str(error))
 
 
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when the daemon ends, however it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() == 1:
+        sys.exit(1)
+
+
 def main() -> int:
     """Serve until standard input ends."""
     directory = pathlib.Path(sys.argv[1])
+    _die_with_parent()
     os.nice(NICENESS)
     segments = SegmentMap(RealDisk(directory, None))
     store = open_index(directory)

@@ -1,7 +1,7 @@
 """The envelopes of control messages: one request or reply a ZeroMQ message, msgpack, bounded in size.
 
-A request is decoded into known Structs only, never into arbitrary dicts; a reply's `data` is a plain dict of the
-shape that its command documents. Sans-I/O; no clock.
+A request is decoded into known Structs only, never into arbitrary dicts; a reply's `data` is a plain dict of
+the shape that its command documents. Sans-I/O; no clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.commands import Command
-from protocol.errors import FarshoreError, RemoteProtocolError, UsageError, error_from_dict
+from protocol.errors import ExitCode, FarshoreError, RemoteProtocolError, UsageError, error_from_dict
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
 API_VERSION = 1
@@ -64,9 +64,15 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
             return self.data
         if self.error is None:
             raise RemoteProtocolError("a refusal without an error")
-        raise error_from_dict(msgspec.to_builtins(self.error))
+        raised = error_from_dict(msgspec.to_builtins(self.error))
+        # A newer daemon's word or exit code must reach the script that asked, known here or not.
+        raised.code = self.error.code
+        if self.error.exit_code in _EXIT_CODES and self.error.exit_code != ExitCode.OK:
+            raised.exit_code = ExitCode(self.error.exit_code)
+        raise raised
 
 
+_EXIT_CODES = frozenset(int(code) for code in ExitCode)
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)
 _head_decoder = msgspec.msgpack.Decoder(RequestHead)

@@ -39,7 +39,7 @@ class ReadTransaction(Protocol):
         """The value of `key`, or None."""
 
     def cursor(self, table: str) -> Cursor:
-        """A cursor on `table`, not yet placed."""
+        """A cursor on `table`, not yet placed: `next` goes to the first key, `prev` to the last."""
 
 
 class WriteTransaction(ReadTransaction, Protocol):

@@ -37,6 +37,10 @@ class Link(Protocol):
     """A dialled connection. What is sent before it is made waits for it. Once it was made and is lost, the
     link is silent for good: what the peer gets is a prefix of what was sent. Then dial again."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was lost or closed. A half-open connection may not know."""
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """Queue a message; the sender bounds what is in flight by itself, by acknowledgements. The payload
         must not change afterwards: it may be sent without a copy."""

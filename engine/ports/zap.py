@@ -64,10 +64,18 @@ class Authenticator:
         """The name that `key` has in `domain` now; None if it may not connect (any more)."""
         return self._allowed.get(domain, {}).get(key)
 
-    def protect(self, socket: zmq.Socket[bytes], domain: str) -> None:
-        """Make `socket` ask this handler, before it is bound. RuntimeError if there is none any more."""
+    def socket(self, kind: zmq.SocketType) -> zmq.Socket[bytes]:
+        """A new socket of the context, which drops what it holds when it is closed. RuntimeError once
+        the handler is gone: a CURVE server would then accept any key."""
         if self._pump.closed:
-            raise RuntimeError("a CURVE server without a ZAP handler would accept any key")
+            raise RuntimeError("the authenticator is closed")
+        socket = self.context.socket(kind)
+        socket.set(zmq.LINGER, 0)
+        return socket
+
+    def protect(self, socket: zmq.Socket[bytes], domain: str) -> None:
+        """Make `socket`, not yet bound, a CURVE server that asks this handler."""
+        socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.ZAP_DOMAIN, domain.encode())
         # Without this, libzmq asks nobody when the handler is missing, and lets the client in.
         socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)

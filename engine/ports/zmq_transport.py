@@ -97,6 +97,11 @@ class _Link:
         self._monitor: SocketPump | None = None
         self._connect()
 
+    @property
+    def ended(self) -> bool:
+        """See `Link.ended`."""
+        return self._state is LinkState.ENDED
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
         if self._state is LinkState.ENDED:
@@ -247,7 +252,6 @@ class ZmqTransport:
             raise RuntimeError("listens already")
         self._on_message = on_message
         socket = self._socket(zmq.ROUTER, self.endpoint)
-        socket.set(zmq.CURVE_SERVER, 1)
         self.authenticator.protect(socket, ZAP_DOMAIN)
         try:
             socket.bind(self.endpoint)
@@ -290,8 +294,7 @@ class ZmqTransport:
         return socket
 
     def _socket(self, kind: zmq.SocketType, endpoint: str) -> zmq.Socket[bytes]:
-        socket = self.authenticator.context.socket(kind)
-        socket.set(zmq.LINGER, 0)
+        socket = self.authenticator.socket(kind)
         socket.set(zmq.SNDHWM, QUEUE_MESSAGES_MAX)
         socket.set(zmq.RCVHWM, QUEUE_MESSAGES_MAX)
         socket.set(zmq.MAXMSGSIZE, self._max_message_bytes + CURVE_OVERHEAD_BYTES)

@@ -1,0 +1,51 @@
+# What a person types: demo, test, bench, sim, lint. Each sets up what it needs and says what it installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := .make/venv
+SEEDS ?= 200
+DEMO ?=
+BENCH ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system-packages demo test lint unit sim bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: system-packages $(STAMP) ## system packages (as root or by sudo) and .venv
+	@cat $(STAMP)
+
+system-packages:
+	@packaging/install-apt.sh
+
+$(STAMP): pyproject.toml packaging/make-venv.sh | system-packages
+	@mkdir -p $(dir $(STAMP))
+	@packaging/make-venv.sh $(PYTHON) $(VENV) >$(STAMP).new || { cat $(STAMP).new; rm -f $(STAMP).new; exit 1; }
+	@mv $(STAMP).new $(STAMP)
+
+demo: setup ## two sites on this machine: write, back up, damage, restore (DEMO='--keep' leaves them running)
+	$(BIN)/farshore demo $(DEMO)
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup ## the tests that need no daemon, on every core
+	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract
+
+sim: setup ## the simulator (SEEDS=n)
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+# A tool that is missing makes its interop test fail here, never skip.
+test: lint sim ## everything: lint, 200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest
+
+bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
+	$(BIN)/python -m bench $(BENCH)
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) .make build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Farshore measured beside QEMU's own mirror; `python -m bench --help`."""

@@ -1,0 +1,155 @@
+"""The command `farshore`: its nouns, and the way from an error to an exit code.
+
+`--site` and `--json` may stand anywhere on the line; they are taken out before the words are parsed, so every
+command has them without naming them. Nothing here knows a data file; what needs one is the daemon's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from console import (
+    backup_commands,
+    pair_commands,
+    peer_commands,
+    restore_commands,
+    site_commands,
+    status_commands,
+    volume_commands,
+    watch_commands,
+)
+from console.session import Session
+from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError
+
+HELP = """Replicates, backs up and restores block volumes between two sites.
+
+A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', -10m), now, latest, or
+TIMELINE:POSITION."""
+
+app = typer.Typer(
+    name="farshore", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+app.add_typer(site_commands.app, name="site")
+app.add_typer(peer_commands.app, name="peer")
+app.add_typer(volume_commands.app, name="volume")
+app.add_typer(pair_commands.app, name="pair")
+app.add_typer(backup_commands.app, name="backup")
+app.add_typer(restore_commands.app, name="restore")
+app.add_typer(watch_commands.journal_app, name="journal")
+app.command("status")(status_commands.status)
+app.command("wait")(watch_commands.wait)
+app.command("events")(watch_commands.events)
+app.command("verify")(watch_commands.verify)
+app.command("demo")(site_commands.demo)
+
+# The parser's base error, under whichever name the installed typer carries its parser.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"farshore {version('farshore')}")
+        except PackageNotFoundError:
+            print("farshore (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    site: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR|ENDPOINT", help="The site (or FARSHORE_SITE).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Named here for `--help` only: `main` has taken them out of the words already."""
+
+
+def take_options(words: Sequence[str]) -> tuple[str | None, bool, list[str]]:
+    """`--site`'s value, whether `--json` was given, and the other words; what follows `--` is left alone.
+
+    Raises UsageError for `--site` without a value.
+    """
+    site: str | None = None
+    as_json = False
+    rest: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word == "--":
+            rest += ["--", *words[position:]]
+            break
+        if word == "--json":
+            as_json = True
+        elif word == "--site":
+            if position == len(words):
+                raise UsageError("--site needs a value", next_step="add NAME, DIR or ENDPOINT")
+            site = words[position]
+            position += 1
+        elif word.startswith("--site="):
+            site = word.removeprefix("--site=")
+        else:
+            rest.append(word)
+    return site, as_json, rest
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line; gives its exit code."""
+    given = list(sys.argv[1:] if words is None else words)
+    session = Session(selector=None, as_json="--json" in given)
+    try:
+        site, as_json, rest = take_options(given)
+        session = Session(selector=site, as_json=as_json)
+        code = _run(rest, session)
+        session.output.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has had enough (`| head`). Python flushes once more at exit: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.FAILED)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except FarshoreError as error:
+        session.output.error(error)
+        return int(error.exit_code)
+    except ProtocolError as error:
+        wire = FarshoreError(f"the daemon's answer makes no sense: {error}", next_step="compare versions")
+        session.output.error(wire)
+        return int(wire.exit_code)
+    finally:
+        session.close()
+
+
+def _run(words: list[str], session: Session) -> int:
+    """The exit code of the parsed command. Raises UsageError for words that make none."""
+    try:
+        result = app(args=words, prog_name="farshore", standalone_mode=False, obj=session)
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    except _ParserError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            session.output.note(str(error))
+            return int(ExitCode.USAGE)
+        raise _usage(error) from error
+    return result if isinstance(result, int) else int(ExitCode.OK)
+
+
+def _usage(error: Exception) -> UsageError:
+    message = str(getattr(error, "format_message", error.__str__)()) or str(error)
+    context = getattr(error, "ctx", None)
+    path = str(context.command_path) if context is not None else "farshore"
+    return UsageError(message.strip(), next_step=f"{path} --help")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The client library: one blocking call a command, over ZeroMQ, to one site's daemon.
+
+A daemon that is away is told apart from one that is busy by the connection's own events: a refused or failed
+connection ends the call at once, a lost one as soon as it is lost. Nothing is sent twice: whether a command
+was carried out before its daemon went away is for the caller to find out, or to ask again with the same key.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from protocol.commands import READ_ONLY, Command, command_name
+from protocol.endpoints import check_endpoint, is_ipc
+from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_reply, encode_request
+from protocol.errors import NotAllowed, TimedOut, Unreachable
+from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+
+CONNECT_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 30.0
+# The daemon's own answer to a deadline should win over the client giving up.
+REPLY_GRACE_S = 2.0
+
+_CONNECTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
+_REFUSED = (
+    zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorKeys:
+    """CURVE keys for a TCP endpoint, Z85: the operator's pair and the site's public key."""
+
+    public_key: bytes
+    secret_key: bytes = field(repr=False)
+    server_key: bytes
+
+
+class Client:
+    """A connection to one daemon; for one thread. Connects with the first call."""
+
+    def __init__(self, endpoint: str, *, directory: str = "", keys: OperatorKeys | None = None) -> None:
+        """`directory` is the site's, if known, for the hint how to start it. Raises UsageError."""
+        self.endpoint = check_endpoint(endpoint)
+        self._directory = directory
+        self._keys = keys
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection; twice is fine, and the next call connects anew."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(linger=0)
+        if self._monitor is not None:
+            # Ending a context waits for each of its sockets, the monitor's included.
+            self._monitor.close(linger=0)
+        if self._context is not None:
+            self._context.term()
+        self._context = self._socket = self._monitor = None
+
+    def call(
+        self, command: Command, timeout_s: float = CALL_TIMEOUT_S, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """The reply's data; its shape is in the command's docstring.
+
+        Raises the FarshoreError of the site; Unreachable when no daemon answers or it goes away; TimedOut.
+        """
+        if idempotency_key is None:
+            idempotency_key = "" if isinstance(command, READ_ONLY) else os.urandom(16).hex()
+        request = Request(
+            id=os.urandom(REQUEST_ID_BYTES),
+            deadline_s=timeout_s,
+            command=command,
+            idempotency_key=idempotency_key,
+        )
+        raw = encode_request(request)
+        try:
+            connection, monitor = self._connected()
+            connection.send(raw)
+            return self._await_reply(connection, monitor, request)
+        except BaseException:
+            # What is on its way must not be taken for the reply to the next call.
+            self.close()
+            raise
+
+    def _connected(self) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+        if self._socket is not None and self._monitor is not None:
+            return self._socket, self._monitor
+        self._context = zmq.Context()
+        connection = self._socket = self._context.socket(zmq.DEALER)
+        connection.linger = 0
+        connection.setsockopt(zmq.MAXMSGSIZE, CONTROL_MESSAGE_BYTES_MAX)
+        connection.setsockopt(zmq.HANDSHAKE_IVL, int(CONNECT_TIMEOUT_S * 1000))
+        self._set_keys(connection)
+        monitor = self._monitor = connection.get_monitor_socket(_CONNECTED | _REFUSED)
+        connection.connect(self.endpoint)
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            if not monitor.poll(int(remaining_s * 1000) + 1):
+                break
+            event = recv_monitor_message(monitor)["event"]
+            if event == _CONNECTED:
+                return connection, monitor
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise NotAllowed(
+                    f"the daemon at {self.endpoint} does not know this operator's key",
+                    subject=self.endpoint,
+                    next_step="add the operator's public key to the site's configuration",
+                )
+            raise self._unreachable(f"no daemon answers at {self.endpoint}")
+        raise self._unreachable(f"the daemon at {self.endpoint} does not answer")
+
+    def _set_keys(self, connection: zmq.Socket[bytes]) -> None:
+        if is_ipc(self.endpoint):
+            return
+        if self._keys is None:
+            raise NotAllowed(
+                f"control over {self.endpoint} needs an operator's keys",
+                subject=self.endpoint,
+                next_step="name operator_key_file and server_key of the site in sites.toml",
+            )
+        connection.setsockopt(zmq.CURVE_PUBLICKEY, self._keys.public_key)
+        connection.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret_key)
+        connection.setsockopt(zmq.CURVE_SERVERKEY, self._keys.server_key)
+
+    def _await_reply(
+        self, connection: zmq.Socket[bytes], monitor: zmq.Socket[bytes], request: Request
+    ) -> dict[str, Any]:
+        name = command_name(request.command)
+        deadline = time.monotonic() + request.deadline_s + REPLY_GRACE_S
+        poller = zmq.Poller()
+        poller.register(connection, zmq.POLLIN)
+        poller.register(monitor, zmq.POLLIN)
+        while (remaining_s := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(remaining_s * 1000) + 1))
+            if connection in ready:
+                reply = decode_reply(connection.recv())
+                if reply.id == request.id:
+                    return reply.result()
+            elif monitor in ready and recv_monitor_message(monitor)["event"] & _REFUSED:
+                raise self._lost(name, request)
+        raise TimedOut(
+            f"{name}: no reply within {request.deadline_s:g} s",
+            subject=self.endpoint,
+            next_step="farshore status",
+        )
+
+    def _lost(self, name: str, request: Request) -> Unreachable:
+        done = "" if isinstance(request.command, READ_ONLY) else "; it may have been carried out"
+        return self._unreachable(f"the daemon at {self.endpoint} went away during {name}{done}")
+
+    def _unreachable(self, message: str) -> Unreachable:
+        start = f"farshore site run {self._directory or 'DIR'}"
+        return Unreachable(message, subject=self.endpoint, next_step=start)

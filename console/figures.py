@@ -1,0 +1,106 @@
+"""Figures for people: sizes, spans, ages and times, and the sizes that they write. Pure.
+
+Sizes are binary with their IEC names, as in `qemu-img`: `10G` is 10 GiB.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, tzinfo
+
+from protocol.errors import UsageError
+from protocol.limits import BLOCK_BYTES, VOLUME_BYTES_MAX
+
+UNKNOWN = "-"
+_UNITS = ("", "K", "M", "G", "T", "P")
+_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?(?:([KMGTP])(?:iB)?)?", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `10G`, `512MiB`, `1.5T` or a plain number.
+
+    Raises UsageError for `10GB`, which means 10^9 to some and 2^30 to others, and for what no volume has.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        hint = "write 10G for 10 GiB" if text.upper().endswith("B") else "write it as 512M, 10G or 1T"
+        raise UsageError(f"{text!r} is no size", subject=text, next_step=hint)
+    whole, decimals, unit = match.groups()
+    scaled = int(whole + (decimals or "")) << 10 * _UNITS.index((unit or "").upper())
+    size_bytes, rest = divmod(scaled, 10 ** len(decimals or ""))
+    if rest or size_bytes % BLOCK_BYTES or not 0 < size_bytes <= VOLUME_BYTES_MAX:
+        limit = size_text(VOLUME_BYTES_MAX)
+        raise UsageError(
+            f"a volume has a multiple of {BLOCK_BYTES} bytes, at most {limit}: not {text}", subject=text
+        )
+    return size_bytes
+
+
+def size_text(size_bytes: int | None) -> str:
+    """`1.1 MiB`; `-` for an unknown one."""
+    if size_bytes is None:
+        return UNKNOWN
+    number, unit = _scaled(size_bytes)
+    return f"{number} {unit}iB" if unit else f"{number} B"
+
+
+def position_text(timeline: str, position: int) -> str:
+    """`8f3a:91.2G`: enough of a position to compare by eye; commands take the whole one."""
+    number, unit = _scaled(position)
+    return f"{timeline[:4]}:{number}{unit}"
+
+
+def span_text(seconds: float | None) -> str:
+    """`0.4 s`, `14 s`, `3 min`, `6 h`, `9 d`; `-` for an unknown one."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for limit, divisor, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def age_text(seconds: float | None) -> str:
+    """`0.3 s ago`; `-` for an unknown one."""
+    return UNKNOWN if seconds is None else f"{span_text(seconds)} ago"
+
+
+def local_text(utc: str | None, zone: tzinfo) -> str:
+    """A reply's time in `zone` to the second with its offset; `-` for an unknown one."""
+    moment = _moment(utc)
+    if moment is None:
+        return UNKNOWN
+    return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+def short_time_text(utc: str | None, now_utc: str | None, zone: tzinfo) -> str:
+    """A reply's time in `zone`: the hour if it was within the last day, else the date."""
+    moment, now = _moment(utc), _moment(now_utc)
+    if moment is None:
+        return UNKNOWN
+    recent = now is not None and timedelta() <= now - moment < timedelta(hours=20)
+    return moment.astimezone(zone).strftime("%H:%M" if recent else "%Y-%m-%d")
+
+
+def _moment(utc: str | None) -> datetime | None:
+    """A reply's time; decimals past microseconds, which `fromisoformat` refuses in 3.11's form, are cut."""
+    if not utc:
+        return None
+    try:
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", utc).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+
+
+def _scaled(value: int) -> tuple[str, str]:
+    """At most four digits and the unit's letter."""
+    scaled, power = float(value), 0
+    while scaled >= 1024 and power < len(_UNITS) - 1:
+        scaled /= 1024
+        power += 1
+    if power == 0:
+        return str(value), ""
+    text = f"{scaled:.1f}" if scaled < 100 else f"{scaled:.0f}"
+    return text.removesuffix(".0"), _UNITS[power]

@@ -1,0 +1,148 @@
+"""How a host names an export: NBD URI, and what QEMU, libvirt, nbd-client and systemd take. Pure.
+
+Sources: the NBD URI specification (doc/uri.md of the NBD project), qemu-storage-daemon(1), libvirt's domain
+XML, nbdtab(5), systemd.syntax(7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+from protocol.errors import UsageError
+
+NBD_PORT = 10809
+QEMU_NODE_NAME_CHARS_MAX = 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Where an export is: a unix socket's path, or host and port."""
+
+    name: str
+    unix: str
+    host: str
+    port: int
+    tls: bool
+    read_only: bool
+
+
+def export_of(data: dict[str, Any]) -> Export:
+    """From the reply of `volume.uri`; a unix socket is preferred. Raises UsageError if hosts have none."""
+    unix, tcp = data.get("unix") or "", data.get("tcp") or ""
+    if not unix and not tcp:
+        raise UsageError("the site serves no hosts", next_step="configure nbd in its site.toml")
+    host, _, port = tcp.rpartition(":")
+    return Export(
+        name=str(data["export"]),
+        unix=unix,
+        host=host.strip("[]"),
+        port=int(port) if tcp else NBD_PORT,
+        tls=bool(data.get("tls")),
+        read_only=bool(data.get("read_only")),
+    )
+
+
+def uri(export: Export) -> str:
+    """`nbd+unix:///G/V?socket=PATH` or `nbd://HOST:PORT/G/V`; with TLS the schemes end in an s."""
+    scheme = "nbds" if export.tls else "nbd"
+    name = quote(export.name, safe="/@:")
+    if export.unix:
+        return f"{scheme}+unix:///{name}?socket={quote(export.unix, safe='/')}"
+    return f"{scheme}://{_host_in_uri(export)}:{export.port}/{name}"
+
+
+def qemu(export: Export) -> str:
+    """The value of QEMU's -blockdev, where a comma inside a value is doubled."""
+    node = "".join(c if c.isalnum() else "-" for c in export.name)[:QEMU_NODE_NAME_CHARS_MAX]
+    options = ["driver=nbd", f"node-name={node}"]
+    if export.unix:
+        options += ["server.type=unix", f"server.path={_comma(export.unix)}"]
+    else:
+        options += ["server.type=inet", f"server.host={_comma(export.host)}", f"server.port={export.port}"]
+        options += ["tls-creds=tls0"] if export.tls else []
+    options += [f"export={_comma(export.name)}", "reconnect-delay=60"]
+    options += ["read-only=on"] if export.read_only else ["discard=unmap"]
+    return ",".join(options)
+
+
+def libvirt(export: Export) -> str:
+    """A `<disk>` of libvirt's domain XML."""
+    tls = " tls='yes'" if export.tls else ""
+    host = (
+        f"<host transport='unix' socket={quoteattr(export.unix)}/>"
+        if export.unix
+        else f"<host name={quoteattr(export.host)} port='{export.port}'/>"
+    )
+    lines = [
+        "<disk type='network' device='disk'>",
+        "  <driver name='qemu' type='raw' cache='none' discard='unmap'/>",
+        f"  <source protocol='nbd' name={quoteattr(export.name)}{tls}>",
+        f"    {host}",
+        "    <reconnect delay='60'/>",
+        "  </source>",
+        "  <target dev='vda' bus='virtio'/>",
+        *(["  <readonly/>"] if export.read_only else []),
+        "</disk>",
+    ]
+    return "\n".join(lines)
+
+
+def nbdtab(export: Export) -> str:
+    """A line of /etc/nbdtab for nbd0; its fields are separated by blanks, which it cannot quote."""
+    where = export.unix or export.host
+    if any(c.isspace() or c == "#" for c in where + export.name):
+        raise UsageError(
+            f"nbdtab cannot hold {where!r}", subject=export.name, next_step="use --format systemd"
+        )
+    options = ["unix"] if export.unix else [f"port={export.port}"]
+    return f"nbd0 {where} {export.name} bs=4096,{','.join(options)},persist"
+
+
+def systemd(export: Export) -> str:
+    """A service that keeps /dev/nbd0 attached."""
+    where = f"-unix {_unit_word(export.unix)}" if export.unix else f"{_unit_word(export.host)} {export.port}"
+    read_only = " -readonly" if export.read_only else ""
+    lines = [
+        "[Unit]",
+        f"Description=Farshore volume {export.name.replace('%', '%%')} on /dev/nbd0",
+        "After=network-online.target",
+        "Wants=network-online.target",
+        "",
+        "[Service]",
+        "ExecStartPre=modprobe nbd",
+        f"ExecStart=nbd-client -nofork {where} -name {_unit_word(export.name)}{read_only}"
+        " -block-size 4096 -persist /dev/nbd0",
+        "ExecStop=nbd-client -d /dev/nbd0",
+        "Restart=on-failure",
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return "\n".join(lines)
+
+
+FORMATS: dict[str, Callable[[Export], str]] = {
+    "uri": uri,
+    "libvirt": libvirt,
+    "qemu": qemu,
+    "nbdtab": nbdtab,
+    "systemd": systemd,
+}
+
+
+def _host_in_uri(export: Export) -> str:
+    return f"[{export.host}]" if ":" in export.host else export.host
+
+
+def _comma(value: str) -> str:
+    return value.replace(",", ",,")
+
+
+def _unit_word(value: str) -> str:
+    """One word of a command line in a unit: quoted, with its specifiers and variables escaped."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'

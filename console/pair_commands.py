@@ -1,0 +1,109 @@
+"""`farshore pair`: replicate a group to a peer, pause that, and go on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from console.figures import age_text, size_text, span_text
+from console.session import Session, session_of
+from protocol.commands import PairCreate, PairResync, PairShow, PairSplit, check_name
+
+app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_markup_mode=None)
+
+GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
+CREATE_TIMEOUT_S = 60.0
+
+
+class Mode(StrEnum):
+    """When a host's write is acknowledged."""
+
+    ASYNC = "async"
+    SYNC = "sync"
+    SYNC_STRICT = "sync-strict"
+
+
+class Source(StrEnum):
+    """Whose content stays."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    group: GroupArgument,
+    peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
+    mode: Annotated[Mode, typer.Option(help="async: hosts do not wait for the peer.")] = Mode.ASYNC,
+) -> None:
+    """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
+    session = session_of(ctx)
+    command = PairCreate(group=check_name(group, "group"), peer=check_name(peer, "peer"), mode=mode.value)
+    data = session.call(command, CREATE_TIMEOUT_S)
+    session.output.result("pair.create", data, lambda: _show(session, data))
+
+
+@app.command()
+def show(ctx: typer.Context, group: GroupArgument) -> None:
+    """One group's pair: state, watermarks at both sites, and how far the peer is behind."""
+    session = session_of(ctx)
+    data = session.call(PairShow(group=check_name(group, "group")))
+    session.output.result("pair.show", data, lambda: _show(session, data))
+
+
+@app.command()
+def split(ctx: typer.Context, group: GroupArgument) -> None:
+    """Pause replication; the peer keeps its last consistent cut, this site's journal what is to come."""
+    session = session_of(ctx)
+    data = session.call(PairSplit(group=check_name(group, "group")))
+    session.output.result("pair.split", data, lambda: _show(session, data))
+
+
+@app.command()
+def resync(
+    ctx: typer.Context,
+    group: GroupArgument,
+    source: Annotated[Source, typer.Option(help="Whose content stays.")] = Source.LOCAL,
+) -> None:
+    """Go on after a split, or after an error: only what differs is sent."""
+    session = session_of(ctx)
+    command = PairResync(group=check_name(group, "group"), source=source.value)
+    data = session.call(command, CREATE_TIMEOUT_S)
+    session.output.result("pair.resync", data, lambda: _show(session, data))
+
+
+def _show(session: Session, data: dict[str, Any]) -> None:
+    head = data.get("head") or {}
+    remote = data.get("remote") or {}
+    position = f"{head['timeline']}:{head['position']}" if head else ""
+    session.output.fields(
+        [
+            ("group", str(data["group"])),
+            ("state", f"{data['state']} ({data['code']})"),
+            ("reason", str(data.get("reason") or "")),
+            ("role", str(data.get("role") or "")),
+            ("mode", str(data.get("mode") or "")),
+            ("peer", f"{data.get('peer') or ''}{_connection(data)}"),
+            ("head", position),
+            *((name, _offset(data.get(name))) for name in ("written", "durable", "checkpointed", "shipped")),
+            ("remote written", _offset(data.get("remote_written"))),
+            ("remote durable", _offset(data.get("remote_durable"))),
+            ("remote timeline", str(remote.get("timeline") or "")),
+            ("behind", f"{size_text(data.get('lag_bytes'))}, {span_text(data.get('lag_s'))}"),
+            ("applied", age_text(data.get("applied_age_s"))),
+            ("complete until", str(data.get("complete_until") or "")),
+        ]
+    )
+
+
+def _offset(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _connection(data: dict[str, Any]) -> str:
+    if not data.get("peer") or data.get("peer_connected") is None:
+        return ""
+    return " (connected)" if data["peer_connected"] else " (not connected)"

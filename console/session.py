@@ -1,0 +1,91 @@
+"""One run of the command: its output, the site it talks to, and what it takes for now.
+
+Relative and local times are resolved here, once, and said as local and UTC time.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from console.client import CALL_TIMEOUT_S, Client
+from console.figures import local_text
+from console.local_time import LocalZone, now_ns
+from console.output import Output
+from console.sites import SiteChoice, choose_site
+from protocol.commands import Command
+from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
+from protocol.errors import FarshoreError
+from protocol.positions import parse_cut
+
+
+class Session:
+    """What every command gets. `selector` is the value of `--site`."""
+
+    def __init__(self, *, selector: str | None, as_json: bool) -> None:
+        self.output = Output(as_json=as_json)
+        self.zone = LocalZone()
+        self._selector = selector
+        self._site: SiteChoice | None = None
+        self._client: Client | None = None
+
+    @property
+    def site(self) -> SiteChoice:
+        """The chosen site. Raises NotFound or UsageError."""
+        if self._site is None:
+            self._site = choose_site(self._selector)
+            self.output.site = self._site.name
+        return self._site
+
+    @property
+    def interactive(self) -> bool:
+        """Whether there is a person to ask."""
+        return self.output.is_terminal and sys.stdin.isatty()
+
+    def call(self, command: Command, timeout_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
+        """The site's reply. Raises FarshoreError."""
+        if self._client is None:
+            self._client = self.site.client()
+        return self._client.call(command, timeout_s)
+
+    def close(self) -> None:
+        """Drop the connection; twice is fine."""
+        if self._client is not None:
+            self._client.close()
+
+    def cut(self, text: str) -> NamedCut:
+        """A cut as the user wrote it; a time is echoed as it was understood. Raises UsageError."""
+        cut = parse_user_cut(text, now_ns=now_ns(), zone=self.zone)
+        if isinstance(cut, CutTime):
+            utc = time_text(cut.utc_ns)
+            self.output.note(f"{text}: {local_text(utc, self.zone)}, {utc}")
+        return cut
+
+    def local(self, utc: str | None) -> str:
+        """A reply's time for people."""
+        return local_text(utc, self.zone)
+
+    def cut_line(self, cut: dict[str, Any] | None) -> str:
+        """A reply's cut: position, and its frame's time."""
+        if not cut:
+            return ""
+        when = cut.get("time")
+        return f"{cut['text']} ({self.local(when)})" if when else str(cut["text"])
+
+
+def session_of(ctx: typer.Context) -> Session:
+    """The session that `main` gave to the command."""
+    session = ctx.find_root().obj
+    if not isinstance(session, Session):
+        raise FarshoreError("a command was called without a session")
+    return session
+
+
+def position_argument(text: str | None) -> CutPosition | None:
+    """`TIMELINE:POSITION`, or None. Raises UsageError."""
+    if text is None:
+        return None
+    cut = parse_cut(text)
+    return CutPosition(timeline=cut.timeline, position=cut.position)

@@ -1,0 +1,107 @@
+"""`farshore status`: one line a group, for a person at two in the morning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from console.figures import (
+    UNKNOWN,
+    age_text,
+    position_text,
+    short_time_text,
+    size_text,
+    span_text,
+)
+from console.local_time import pause
+from console.output import STYLES
+from console.session import Session, session_of
+from protocol.commands import SiteStatus
+
+WATCH_INTERVAL_S = 1.0
+
+
+def status(
+    ctx: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Every group: its pair's state, how far the peer is behind, its last backup."""
+    session = session_of(ctx)
+    if not watch:
+        data = session.call(SiteStatus())
+        session.output.result("status", data, lambda: _print(session, data))
+    elif session.output.is_terminal:
+        _watch_live(session)
+    else:
+        while True:
+            data = session.call(SiteStatus())
+            session.output.result("status", data, lambda data=data: _print(session, data))  # type: ignore[misc]
+            session.output.flush()
+            pause(WATCH_INTERVAL_S)
+
+
+def _watch_live(session: Session) -> None:
+    with Live(console=session.output.console, auto_refresh=False) as live:
+        while True:
+            data = session.call(SiteStatus())
+            live.update(Text("\n").join(status_lines(session, data)), refresh=True)
+            pause(WATCH_INTERVAL_S)
+
+
+def _print(session: Session, data: dict[str, Any]) -> None:
+    for line in status_lines(session, data):
+        if session.output.is_terminal:
+            session.output.console.print(line, soft_wrap=True)
+        else:
+            session.output.line(line.plain)
+
+
+def status_lines(session: Session, data: dict[str, Any]) -> list[Text]:
+    """The site's line, one a peer that is not connected, one a group."""
+    lines = [Text(f"site {data['site']} {data.get('version') or ''}".rstrip(), style="bold")]
+    for peer in data.get("peers") or []:
+        if not peer.get("connected"):
+            lines.append(Text(f"peer {peer['peer']} not connected, heard {age_text(peer.get('heard_s'))}"))
+    groups = data.get("groups") or []
+    lines += [group_line(session, data, group) for group in groups]
+    if not groups:
+        lines.append(Text("no groups: farshore volume create G/V --size 10G"))
+    return lines
+
+
+def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) -> Text:
+    """`vm1 paired (PAIR) async lon→par | head 8f3a:91.2G | behind 1.1 MiB 0.4 s | applied 0.3 s ago | …`."""
+    state = str(group["state"])
+    head = Text.assemble(f"{group['group']} ", (state, STYLES.get(state, "")), f" ({group['code']})")
+    for word in (group.get("mode"), group.get("direction") or _direction(data, group)):
+        if word:
+            head.append(f" {word}")
+    parts = [head]
+    position = group.get("head")
+    if position:
+        parts.append(Text(f"head {position_text(position['timeline'], position['position'])}"))
+    if group.get("peer"):
+        parts.append(Text(f"behind {size_text(group.get('lag_bytes'))} {span_text(group.get('lag_s'))}"))
+        parts.append(Text(f"applied {age_text(group.get('applied_age_s'))}"))
+    parts.append(Text(f"last backup {_backup(session, data, group.get('last_backup'))}"))
+    if group.get("reason"):
+        parts.append(Text(str(group["reason"])))
+    return Text(" | ").join(parts)
+
+
+def _direction(data: dict[str, Any], group: dict[str, Any]) -> str:
+    peer = group.get("peer")
+    if not peer:
+        return ""
+    return f"{data['site']}→{peer}" if group.get("role") == "primary" else f"{peer}→{data['site']}"
+
+
+def _backup(session: Session, data: dict[str, Any], backup: dict[str, Any] | None) -> str:
+    if backup is None:
+        return "never"
+    when = short_time_text(backup.get("time"), data.get("time"), session.zone)
+    words = sorted(set((backup.get("state") or {}).values()))
+    return f"{backup.get('label') or backup.get('id') or UNKNOWN} {when} {' '.join(words)}".rstrip()

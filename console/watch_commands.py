@@ -1,0 +1,209 @@
+"""`farshore wait`, `events`, `journal show` and `verify`: watching a group and its history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from console.figures import size_text, span_text
+from console.local_time import monotonic
+from console.session import Session, position_argument, session_of
+from protocol.commands import Events, JournalShow, Verify, WaitFor, check_name
+from protocol.errors import ExitCode, TimedOut, UsageError
+
+STATES = ("simplex", "copying", "paired", "split", "suspended", "journal-filling", "taken-over", "diverged")
+WAIT_SLICE_S = 1.0
+WAIT_TIMEOUT_S = 300.0
+# A daemon that is slow for a moment must not end a long wait.
+WAIT_GRACE_S = 10.0
+FOLLOW_SLICE_S = 20.0
+VERIFY_TIMEOUT_S = 86_400.0
+
+journal_app = typer.Typer(help="A group's journal.", no_args_is_help=True, rich_markup_mode=None)
+
+GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
+
+
+def wait(
+    ctx: typer.Context,
+    group: GroupArgument,
+    state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
+    position: Annotated[
+        str | None, typer.Option(metavar="TIMELINE:POSITION", help="Durable at both sites.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", help="Seconds; then it ends with 22.")
+    ] = WAIT_TIMEOUT_S,
+) -> None:
+    """Wait for a state, or until both sites hold a position: by default all that is written now."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    if state is not None and position is not None:
+        raise UsageError("--state and --position together", next_step="wait for one, then for the other")
+    if state is not None and state not in STATES:
+        raise UsageError(f"no state {state!r}", subject=state, next_step=f"use one of {', '.join(STATES)}")
+    if timeout < 0:
+        raise UsageError("--timeout below zero", subject=str(timeout))
+    data = _wait(session, group, state, position, timeout)
+
+    def show() -> None:
+        session.output.line(f"{group} {data['state']} ({data['code']}) at {data['position']}")
+
+    session.output.result("wait", data, show)
+
+
+def _wait(
+    session: Session, group: str, state: str | None, position: str | None, timeout_s: float
+) -> dict[str, Any]:
+    """Asks in slices, for its progress. The position that the first answer names is what is waited for, or a
+    busy group would never be done. Raises TimedOut."""
+    deadline = monotonic() + timeout_s
+    first_lag: int | None = None
+    what = state or position or "all that is written now"
+    with session.output.activity(f"{group}: waiting for {what}") as activity:
+        while True:
+            slice_s = max(0.0, min(WAIT_SLICE_S, deadline - monotonic()))
+            command = WaitFor(
+                group=group, state=state, position=position_argument(position), timeout_s=slice_s
+            )
+            data = session.call(command, slice_s + WAIT_GRACE_S)
+            if data["reached"]:
+                return data
+            if state is None:
+                position = str(data["position"])
+            if monotonic() >= deadline:
+                raise _timed_out(group, what, data, timeout_s)
+            lag = data.get("lag_bytes")
+            first_lag = lag if first_lag is None else first_lag
+            text = f"{group} {data['state']}, behind {size_text(lag)} {span_text(data.get('lag_s'))}"
+            done = None if lag is None or first_lag is None else max(0, first_lag - lag)
+            activity.update({"group": group, **data}, text, done=done, total=first_lag or None)
+
+
+def _timed_out(group: str, what: str, data: dict[str, Any], timeout_s: float) -> TimedOut:
+    behind = f"behind {size_text(data.get('lag_bytes'))}"
+    return TimedOut(
+        f"{group}: not {what} after {timeout_s:g} s; it is {data['state']} ({data['code']}), {behind}",
+        subject=group,
+        position=str(data.get("position") or ""),
+        next_step=f"farshore pair show {group}",
+    )
+
+
+def events(
+    ctx: typer.Context,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as they happen, until Ctrl-C.")
+    ] = False,
+    since: Annotated[int | None, typer.Option(metavar="SEQ", help="Only those after this number.")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many of the past.")] = 100,
+) -> None:
+    """What happened at this site, oldest first."""
+    session = session_of(ctx)
+    data = session.call(Events(since=since, limit=limit))
+    if not follow:
+        session.output.result("events", data, lambda: _print_events(session, data))
+        return
+    while True:
+        for event in data["events"]:
+            session.output.result("event", event, lambda event=event: _print_event(session, event))  # type: ignore[misc]
+        session.output.flush()
+        command = Events(since=data["next"], limit=limit, wait_s=FOLLOW_SLICE_S)
+        data = session.call(command, FOLLOW_SLICE_S + WAIT_GRACE_S)
+
+
+def _print_events(session: Session, data: dict[str, Any]) -> None:
+    if data.get("missed"):
+        session.output.note("older events are gone")
+    for event in data["events"]:
+        _print_event(session, event)
+
+
+def _print_event(session: Session, event: dict[str, Any]) -> None:
+    words = [
+        session.local(event["time"]),
+        f"{event.get('level', 'info'):<7}",
+        str(event["kind"]),
+        str(event.get("object") or event.get("group") or ""),
+        str(event.get("position") or ""),
+        str(event.get("message") or ""),
+    ]
+    session.output.line("  ".join(word for word in words if word))
+
+
+@journal_app.command("show")
+def show_journal(
+    ctx: typer.Context,
+    group: GroupArgument,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIMELINE:POSITION", help="From this frame on.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most this many frames.")] = 50,
+) -> None:
+    """Frames of a group's journal and its timelines; by default the newest."""
+    session = session_of(ctx)
+    command = JournalShow(group=check_name(group, "group"), since=position_argument(since), limit=limit)
+    data = session.call(command)
+    session.output.result("journal.show", data, lambda: _show_journal(session, data))
+
+
+def _show_journal(session: Session, data: dict[str, Any]) -> None:
+    output = session.output
+    for timeline in data.get("timelines") or []:
+        parent = timeline.get("parent")
+        origin = f"from {parent}:{timeline['fork']}" if parent else "the first"
+        writer = timeline.get("writer") or "?"
+        generation = timeline.get("generation")
+        output.line(f"timeline {timeline['timeline']} by {writer}, generation {generation}, {origin}")
+    output.table(
+        ("position", "bytes", "time", "events", "kinds", "digest"),
+        [_frame_row(session, frame) for frame in data["frames"]],
+        empty="no frames",
+    )
+    output.note(f"{data.get('segments', 0)} segments, {size_text(data.get('bytes'))}")
+    if data.get("next"):
+        output.note(f"more: farshore journal show {data['group']} --since {data['next']}")
+
+
+def _frame_row(session: Session, frame: dict[str, Any]) -> tuple[str, ...]:
+    kinds = " ".join(f"{name}:{count}" for name, count in sorted((frame.get("kinds") or {}).items()))
+    return (
+        str(frame["position"]),
+        str(frame["bytes"]),
+        session.local(frame.get("time")),
+        str(frame["events"]),
+        kinds,
+        str(frame.get("digest") or "")[:16],
+    )
+
+
+def verify(
+    ctx: typer.Context,
+    group: GroupArgument,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every version too.")] = False,
+) -> None:
+    """Check a group's journal and index here; ends with 24 when anything is damaged."""
+    session = session_of(ctx)
+    command = Verify(group=check_name(group, "group"), deep=deep)
+    with session.output.activity(f"verifying {group}"):
+        data = session.call(command, VERIFY_TIMEOUT_S)
+    session.output.result("verify", data, lambda: _show_verify(session, data))
+    if not data["ok"]:
+        raise typer.Exit(int(ExitCode.MISMATCH))
+
+
+def _show_verify(session: Session, data: dict[str, Any]) -> None:
+    output = session.output
+    if data["ok"]:
+        counts = (
+            f"{data.get('frames')} frames, {size_text(data.get('bytes'))}, {data.get('versions')} versions"
+        )
+        took = span_text(data.get("took_s"))
+        output.line(f"{data['group']} ok: {counts} in {took}")
+        return
+    output.line(f"{data['group']} damaged:")
+    for damage in data["damage"]:
+        output.line(f"  {damage['object']} {damage.get('position') or ''}: {damage['message']}")
+        if damage.get("next"):
+            output.line(f"    next: {damage['next']}")

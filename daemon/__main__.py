@@ -1,0 +1,95 @@
+"""The daemon's own command line, which `farshore site init|run|adopt` hands over to.
+
+    python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR] [--insecure]
+    python -m daemon run DIR
+    python -m daemon adopt DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import pathlib
+import sys
+
+from daemon.config import SiteConfig, load_config
+from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
+from daemon.logs import configure_logs
+from daemon.service import run_site
+from protocol.errors import FarshoreError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="farshore site")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    init = verbs.add_parser("init", help="make a site's data directory")
+    init.add_argument("directory", type=pathlib.Path)
+    init.add_argument("--name", required=True)
+    for option in ("control", "replication", "advertise"):
+        init.add_argument(f"--{option}", default="")
+    init.add_argument("--nbd", action="append", default=[])
+    init.add_argument("--insecure", action="store_true")
+    for verb, text in (("run", "run the daemon in the foreground"), ("adopt", "make a copied directory this site's")):
+        verbs.add_parser(verb, help=text).add_argument("directory", type=pathlib.Path)
+    for verb in verbs.choices.values():
+        verb.add_argument("--json", action="store_true")
+    return parser
+
+
+def _init(arguments: argparse.Namespace) -> dict[str, object]:
+    config = SiteConfig(
+        name=arguments.name,
+        control=arguments.control,
+        replication=arguments.replication,
+        advertise=arguments.advertise,
+        nbd=tuple(arguments.nbd),
+        insecure=arguments.insecure,
+    )
+    identity = make_site(arguments.directory, config)
+    return {"directory": str(arguments.directory), "site": config.name, "site_id": identity.site_id}
+
+
+def _run(directory: pathlib.Path) -> int:
+    identity = check_identity(directory)
+    config = load_config(directory)
+    lock = lock_site(directory)
+    try:
+        configure_logs(config.name)
+        return asyncio.run(run_site(directory, config, identity, read_keys(directory)))
+    finally:
+        lock.close()
+
+
+def main(words: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    arguments = _parser().parse_args(words)
+    arguments.directory = arguments.directory.absolute()
+    try:
+        if arguments.verb == "run":
+            return _run(arguments.directory)
+        if arguments.verb == "init":
+            data, kind = _init(arguments), "site.init"
+            text = f"site {data['site']} is in {data['directory']}\nnext: farshore site run {data['directory']}"
+        else:
+            identity = adopt_site(arguments.directory)
+            data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"
+            text = f"{arguments.directory} belongs to this machine now"
+    except FarshoreError as error:
+        if arguments.json:
+            print(json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]}))
+        else:
+            print(f"error: {error.message}", file=sys.stderr)
+            for label, value in (("object", error.subject), ("position", error.position), ("next", error.next_step)):
+                if value:
+                    print(f"  {label}: {value}", file=sys.stderr)
+        return int(error.exit_code)
+    if arguments.json:
+        print(json.dumps({"api": 1, "kind": kind, "site": data.get("site"), "data": data}))
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""site.toml: what an operator sets. Read once at start; unknown keys are refused with the nearest known one.
+
+Every knob says what it costs. Sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import tomllib
+
+import msgspec
+
+from protocol.errors import UsageError
+
+CONFIG_FILE = "site.toml"
+MIB = 1 << 20
+
+
+class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of site.toml."""
+
+    name: str
+    """This site's name, as peers and operators see it."""
+
+    control: str = ""
+    """Where the console asks: empty means the socket `control.sock` in the data directory."""
+
+    replication: str = ""
+    """tcp://HOST:PORT on which peers connect; empty: this site only dials."""
+
+    advertise: str = ""
+    """The endpoint put into this site's token, where it differs from `replication` (NAT, names)."""
+
+    nbd: tuple[str, ...] = ()
+    """Hosts' doors: unix:PATH or tcp:HOST:PORT; empty means the socket `nbd.sock` in the data directory."""
+
+    insecure: bool = False
+    """Allow NBD on TCP without TLS: whoever reaches the port reads and writes every volume."""
+
+    journal_limit_bytes: int = 0
+    """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts get ENOSPC."""
+
+    reserve_bytes: int = 256 * MIB
+    """Left free on the file system for checkpoints and recovery; less on small file systems (a sixteenth)."""
+
+
+def load_config(directory: pathlib.Path) -> SiteConfig:
+    """Read site.toml. UsageError names the key that is wrong."""
+    path = directory / CONFIG_FILE
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{directory} is not a site's data directory: there is no {CONFIG_FILE}",
+            subject=str(directory),
+            next_step=f"`farshore site init {directory} --name NAME`",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
+    known = set(SiteConfig.__struct_fields__)
+    for key in fields:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise UsageError(f"{path}: unknown key {key!r}", subject=key, next_step=hint)
+    try:
+        config = msgspec.convert(fields, SiteConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the key named") from error
+    check_config(config, str(path))
+    return config
+
+
+def check_config(config: SiteConfig, subject: str) -> None:
+    """Rules over several keys. UsageError."""
+    for address in config.nbd:
+        kind, _, place = address.partition(":")
+        if kind not in ("unix", "tcp") or not place:
+            raise UsageError(f"nbd address {address!r} is neither unix:PATH nor tcp:HOST:PORT", subject=subject)
+        if kind == "tcp" and not config.insecure:
+            raise UsageError(
+                f"NBD on {address} would be readable and writable by whoever reaches the port",
+                subject=subject,
+                next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
+            )
+        if kind == "tcp" and not place.rpartition(":")[2].isdigit():
+            raise UsageError(f"nbd address {address!r} has no port", subject=subject)
+    for endpoint in (config.replication, config.advertise):
+        if endpoint and not endpoint.startswith("tcp://"):
+            raise UsageError(f"endpoint {endpoint!r} must be tcp://HOST:PORT", subject=subject)
+
+
+def config_text(config: SiteConfig) -> str:
+    """site.toml for a new site."""
+    lines = ["# Farshore site; docs/operations.md explains every key.", f'name = "{config.name}"']
+    for key in ("control", "replication", "advertise"):
+        value = getattr(config, key)
+        if value:
+            lines.append(f'{key} = "{value}"')
+    if config.nbd:
+        lines.append("nbd = [" + ", ".join(f'"{address}"' for address in config.nbd) + "]")
+    if config.insecure:
+        lines.append("insecure = true")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,377 @@
+"""The control server: one ZeroMQ ROUTER that takes typed requests and answers each by its id.
+
+A request runs as a task; what the command does is the dispatch function's business. Here: bounds, deadlines,
+idempotency keys and the shape of errors. A key stands for one execution: a request with the key of a running
+one joins it, with the key of a finished one gets its reply. Failures are not remembered, so trying again with
+the same key tries again. An execution that nobody waits for any more (every deadline passed) is cancelled;
+dispatch functions must stand that at each await.
+
+Unix sockets are guarded by their mode (0600) and their directory; TCP needs CURVE and known operator keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+import zmq
+import zmq.asyncio
+import zmq.auth.asyncio
+
+from protocol.commands import READ_ONLY, Command, command_name
+from protocol.endpoints import check_endpoint, ipc_path, is_ipc
+from protocol.envelopes import (
+    API_VERSION,
+    Reply,
+    Request,
+    decode_request,
+    decode_request_head,
+    encode_reply,
+    error_reply,
+    ok_reply,
+)
+from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, TimedOut, UsageError
+from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_REQUESTS_IN_FLIGHT_MAX
+
+FINISHED_KEYS_MAX = 1024
+CLOSE_LINGER_MS = 200
+CLOSE_WAIT_S = 2.0
+# The callback must be for the very domain: pyzmq takes "*" only for sockets that have none.
+ZAP_DOMAIN = "control"
+
+Dispatch = Callable[[Command], Awaitable[dict[str, Any]]]
+
+log = structlog.get_logger("control")
+
+
+class InternalError(FarshoreError):
+    """A bug: the exception itself is in the daemon's log."""
+
+    exit_code = ExitCode.FAILED
+    code = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlKeys:
+    """CURVE keys of a TCP control server (Z85): its own pair, and the public key of each operator by name."""
+
+    secret_key: bytes = field(repr=False)
+    public_key: bytes
+    operators: Mapping[str, bytes]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Execution:
+    """One run of a command and how many requests wait for it."""
+
+    command: Command
+    task: asyncio.Task[dict[str, Any]]
+    waiters: int = 0
+
+
+class ControlServer:
+    """Serves `dispatch` on one endpoint. Everything happens on `loop`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        endpoint: str,
+        dispatch: Dispatch,
+        *,
+        keys: ControlKeys | None = None,
+        in_flight_max: int = CONTROL_REQUESTS_IN_FLIGHT_MAX,
+    ) -> None:
+        self._loop = loop
+        self._endpoint = check_endpoint(endpoint)
+        self._dispatch = dispatch
+        self._keys = keys
+        self._in_flight_max = in_flight_max
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._authenticator: zmq.auth.asyncio.AsyncioAuthenticator | None = None
+        self._receiver: asyncio.Task[None] | None = None
+        self._answers: set[asyncio.Task[None]] = set()
+        self._executions: set[asyncio.Task[dict[str, Any]]] = set()
+        self._running: dict[str, _Execution] = {}
+        self._finished: OrderedDict[str, tuple[Command, dict[str, Any]]] = OrderedDict()
+
+    def start(self) -> None:
+        """Listen. Call on the loop's thread while it runs.
+
+        Raises Busy when another daemon answers there, NotAllowed for TCP without keys or a socket in a place
+        that others can change.
+        """
+        if not is_ipc(self._endpoint):
+            self._check_keys()
+        self._context = zmq.asyncio.Context()
+        server: zmq.asyncio.Socket = self._context.socket(zmq.ROUTER)
+        self._socket = server
+        server.linger = CLOSE_LINGER_MS
+        server.setsockopt(zmq.MAXMSGSIZE, CONTROL_MESSAGE_BYTES_MAX)
+        server.setsockopt(zmq.SNDHWM, self._in_flight_max)
+        server.setsockopt(zmq.RCVHWM, self._in_flight_max)
+        try:
+            if is_ipc(self._endpoint):
+                _bind_unix(server, self._endpoint)
+            else:
+                self._bind_tcp(server)
+        except BaseException:
+            self._close_sockets()
+            raise
+        self._receiver = self._loop.create_task(self._receive(server), name="control receiver")
+        log.info("control listening", endpoint=self._endpoint)
+
+    async def close(self) -> None:
+        """Stop listening and cancel every request; twice is fine."""
+        tasks: set[asyncio.Task[Any]] = {*self._answers, *self._executions}
+        if self._receiver is not None:
+            tasks.add(self._receiver)
+            self._receiver = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=CLOSE_WAIT_S)
+            if stuck:
+                log.error("commands ignored their cancellation", tasks=sorted(t.get_name() for t in stuck))
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        if self._authenticator is not None:
+            self._authenticator.stop()
+            self._authenticator = None
+        if self._socket is None or self._context is None:
+            return
+        self._socket.close()
+        self._context.term()
+        self._socket = self._context = None
+        if is_ipc(self._endpoint):
+            # libzmq leaves the file; the next daemon and the client then need not guess whether it is alive.
+            _remove_if_dead(ipc_path(self._endpoint))
+
+    def _check_keys(self) -> None:
+        if self._keys is None or not self._keys.operators:
+            raise NotAllowed(
+                f"control on {self._endpoint} needs operator keys",
+                subject=self._endpoint,
+                next_step="configure [control] operators in site.toml, or use an ipc:// endpoint",
+            )
+
+    def _bind_tcp(self, server: zmq.asyncio.Socket) -> None:
+        keys, context = self._keys, self._context
+        if keys is None or context is None:
+            raise InternalError("TCP control without keys")
+        self._authenticator = zmq.auth.asyncio.AsyncioAuthenticator(context)
+        self._authenticator.start()
+        self._authenticator.configure_curve_callback(
+            domain=ZAP_DOMAIN, credentials_provider=_AllowList(frozenset(keys.operators.values()))
+        )
+        server.setsockopt(zmq.CURVE_SERVER, 1)
+        server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key)
+        server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key)
+        server.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN.encode())
+        _bind(server, self._endpoint)
+
+    async def _receive(self, server: zmq.asyncio.Socket) -> None:
+        while True:
+            parts: list[bytes] = await server.recv_multipart()
+            if len(parts) != 2:
+                log.warning("control message dropped", parts=len(parts))
+                continue
+            caller, raw = parts
+            if max(len(self._answers), len(self._executions)) >= self._in_flight_max:
+                await self._refuse_busy(server, caller, raw)
+                continue
+            task = self._loop.create_task(self._answer(server, caller, raw))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+    async def _refuse_busy(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes) -> None:
+        head = decode_request_head(raw)
+        if head is not None:
+            busy = Busy(f"{self._in_flight_max} requests are running", next_step="try again later")
+            await server.send_multipart([caller, encode_reply(error_reply(head.id, busy))])
+
+    async def _answer(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes) -> None:
+        try:
+            request = decode_request(raw)
+        except UsageError as refusal:
+            head = decode_request_head(raw)
+            if head is None:
+                log.warning("control message dropped", bytes=len(raw))
+                return
+            await server.send_multipart(
+                [caller, encode_reply(error_reply(head.id, _explain(refusal, head.api)))]
+            )
+            return
+        await server.send_multipart([caller, await self._encoded_reply(request)])
+
+    async def _encoded_reply(self, request: Request) -> bytes:
+        """Never raises but for cancellation: whatever went wrong is the reply."""
+        name = command_name(request.command)
+        try:
+            return encode_reply(await self._reply(request))
+        # The edge of the daemon: a bug in one command is logged, answered, and must not end the others.
+        except Exception:
+            log.exception("command failed", command=name, request=request.id.hex())
+            failed = InternalError(f"{name} failed inside the daemon", next_step="see the daemon's log")
+            return encode_reply(error_reply(request.id, failed))
+
+    async def _reply(self, request: Request) -> Reply:
+        try:
+            return ok_reply(request.id, await self._execute(request))
+        except FarshoreError as error:
+            return error_reply(request.id, error)
+
+    async def _execute(self, request: Request) -> dict[str, Any]:
+        """The command's data: of a finished or running execution with the same key, or of a new one."""
+        command = request.command
+        key = "" if isinstance(command, READ_ONLY) else request.idempotency_key
+        if key in self._finished:
+            known, data = self._finished[key]
+            _check_same(known, command, key)
+            self._finished.move_to_end(key)
+            return data
+        execution = self._running.get(key) if key else None
+        if execution is None:
+            execution = self._begin(command, key)
+        _check_same(execution.command, command, key)
+        execution.waiters += 1
+        try:
+            done, _ = await asyncio.wait({execution.task}, timeout=request.deadline_s)
+            if not done:
+                raise TimedOut(
+                    f"{command_name(command)} did not end within {request.deadline_s:g} s",
+                    next_step="farshore status",
+                )
+            if execution.task.cancelled():
+                raise TimedOut(f"{command_name(command)} was cancelled", next_step="try again")
+            return execution.task.result()
+        finally:
+            execution.waiters -= 1
+            if not execution.waiters and not execution.task.done():
+                # Out of the table at once: a later request with this key must not join what is being undone.
+                self._running.pop(key, None)
+                execution.task.cancel()
+
+    def _begin(self, command: Command, key: str) -> _Execution:
+        task = self._loop.create_task(self._run(command), name=f"command {command_name(command)}")
+        execution = _Execution(command=command, task=task)
+        self._executions.add(task)
+        if key:
+            self._running[key] = execution
+        task.add_done_callback(lambda _done: self._ended(execution, key))
+        return execution
+
+    async def _run(self, command: Command) -> dict[str, Any]:
+        return await self._dispatch(command)
+
+    def _ended(self, execution: _Execution, key: str) -> None:
+        task = execution.task
+        self._executions.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and not execution.waiters and not isinstance(failure, FarshoreError):
+            log.error("command failed after its deadline", command=task.get_name(), exc_info=failure)
+        if not key or self._running.get(key) is not execution:
+            return
+        del self._running[key]
+        if failure is None and not task.cancelled():
+            self._finished[key] = (execution.command, task.result())
+            if len(self._finished) > FINISHED_KEYS_MAX:
+                self._finished.popitem(last=False)
+
+
+class _AllowList:
+    """The ZAP question of pyzmq: may this key (Z85) connect?"""
+
+    def __init__(self, allowed: frozenset[bytes]) -> None:
+        self._allowed = allowed
+
+    def callback(self, _domain: str, key: bytes) -> bool:
+        """True for a listed operator."""
+        return key in self._allowed
+
+
+def _check_same(known: Command, command: Command, key: str) -> None:
+    if known != command:
+        raise UsageError(f"idempotency key {key!r} was used for another command", next_step="use a new key")
+
+
+def _explain(refusal: UsageError, api: int) -> UsageError:
+    if api == API_VERSION:
+        return refusal
+    return UsageError(
+        f"this daemon speaks control API {API_VERSION}, not {api}",
+        next_step="use the farshore command of the daemon's version",
+    )
+
+
+def _bind_unix(server: zmq.asyncio.Socket, endpoint: str) -> None:
+    path = ipc_path(endpoint)
+    directory = os.path.dirname(path)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise FarshoreError(f"{directory}: {error.strerror}", subject=directory) from error
+    mode = os.stat(directory).st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        raise NotAllowed(
+            f"{directory} can be changed by other users, who could answer in the daemon's place",
+            subject=directory,
+            next_step=f"chmod go-w {directory}",
+        )
+    # libzmq removes whatever has the name before it binds: a second daemon would steal the first's socket.
+    if not _remove_if_dead(path):
+        raise Busy(f"a daemon answers on {path} already", subject=path, next_step="farshore status")
+    # The mode at birth: between bind and chmod anyone could connect. No other thread makes files at start.
+    old_umask = os.umask(0o177)
+    try:
+        _bind(server, endpoint)
+    finally:
+        os.umask(old_umask)
+
+
+def _bind(server: zmq.asyncio.Socket, endpoint: str) -> None:
+    try:
+        server.bind(endpoint)
+    except zmq.ZMQError as error:
+        hint = "choose another --control" if error.errno == errno.EADDRINUSE else ""
+        raise Busy(
+            f"cannot listen on {endpoint}: {error.strerror}", subject=endpoint, next_step=hint
+        ) from error
+
+
+def _remove_if_dead(path: str) -> bool:
+    """Removes a unix socket that nobody listens on. False when somebody does.
+
+    Raises NotAllowed when the name is taken by something that is no socket.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise NotAllowed(f"{path} is no socket", subject=path, next_step="move it away")
+    except FileNotFoundError:
+        return True
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            pass
+        except BlockingIOError:
+            return False  # a full backlog: alive, and slow
+        else:
+            return False
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    return True

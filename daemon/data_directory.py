@@ -1,0 +1,168 @@
+"""A site's data directory: made once, opened by one daemon, and only on the machine that it belongs to.
+
+    site.toml        config (0600)
+    identity.json    format version, site id, machine id, inode of the directory
+    keys/            CURVE key pair (0600)
+    peers.json       peers added: name, endpoint, public key, site id
+    lock             held by the running daemon
+    state.mdb        roles, heads, pairs, closed exports
+    groups/NAME/     journal/ and index.mdb of a group
+
+A copied directory would write under the same site id and keys as the original, so the machine and the inode are
+compared at start; `site adopt` makes a copy this machine's own, once the original is known to be gone
+(invariant 18).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import secrets
+from dataclasses import dataclass
+
+from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
+from engine.durable import FileLock, RealDisk, lock_file
+from engine.ports.zmq_transport import generate_keypair
+from protocol.commands import check_name
+from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, UsageError
+
+FORMAT_VERSION = 1
+IDENTITY_FILE = "identity.json"
+PUBLIC_KEY_FILE = "keys/public"
+SECRET_KEY_FILE = "keys/secret"  # noqa: S105 - a file's name
+MACHINE_ID_PATHS = (pathlib.Path("/etc/machine-id"), pathlib.Path("/var/lib/dbus/machine-id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a data directory is. `machine` and `inode` say where it was made or adopted."""
+
+    site_id: str
+    machine: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """CURVE keys in Z85."""
+
+    public: str
+    secret: str
+
+
+def machine_id() -> str:
+    """This machine's id; the host name where there is none."""
+    for path in MACHINE_ID_PATHS:
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text:
+            return text
+    return os.uname().nodename
+
+
+def make_site(directory: pathlib.Path, config: SiteConfig) -> Identity:
+    """Make a data directory. UsageError for a bad name, Busy if it holds anything already."""
+    check_name(config.name, "site")
+    check_config(config, config.name)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        taken = any(directory.iterdir())
+    except OSError as error:
+        raise FarshoreError(f"cannot make {directory}: {error.strerror}", subject=str(directory)) from error
+    if taken:
+        raise Busy(f"{directory} is not empty", subject=str(directory), next_step="choose an empty directory")
+    directory.chmod(0o700)
+    disk = RealDisk(directory, None)
+    for name in ("keys", "groups"):
+        disk.make_directory(name)
+    public, secret = generate_keypair()
+    disk.replace_file(PUBLIC_KEY_FILE, public.encode())
+    disk.replace_file(SECRET_KEY_FILE, secret.encode())
+    disk.replace_file(CONFIG_FILE, config_text(config).encode())
+    # Last: a directory without an identity is not a site yet.
+    return _write_identity(disk, directory, secrets.token_hex(8))
+
+
+def _write_identity(disk: RealDisk, directory: pathlib.Path, site_id: str) -> Identity:
+    identity = Identity(site_id=site_id, machine=machine_id(), inode=directory.stat().st_ino)
+    text = json.dumps(
+        {
+            "format": FORMAT_VERSION,
+            "site_id": identity.site_id,
+            "machine": identity.machine,
+            "inode": identity.inode,
+        },
+        indent=1,
+    )
+    disk.replace_file(IDENTITY_FILE, text.encode())
+    return identity
+
+
+def read_identity(directory: pathlib.Path) -> Identity:
+    """The identity as written. NotFound if this is no site, NotAllowed for another format version."""
+    try:
+        fields = json.loads((directory / IDENTITY_FILE).read_text(encoding="utf-8"))
+        version = fields["format"]
+        identity = Identity(
+            site_id=str(fields["site_id"]), machine=str(fields["machine"]), inode=int(fields["inode"])
+        )
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{directory} is not a site's data directory",
+            subject=str(directory),
+            next_step=f"`farshore site init {directory} --name NAME`",
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{directory / IDENTITY_FILE} cannot be read: {error}", subject=str(directory)) from error
+    if version != FORMAT_VERSION:
+        raise NotAllowed(
+            f"{directory} has format version {version}, this program reads {FORMAT_VERSION}",
+            subject=str(directory),
+            next_step="install the version of Farshore that wrote it",
+        )
+    return identity
+
+
+def check_identity(directory: pathlib.Path) -> Identity:
+    """The identity, if the directory is where it was made. NotAllowed if it was copied or moved here."""
+    identity = read_identity(directory)
+    if identity.machine != machine_id() or identity.inode != directory.stat().st_ino:
+        raise NotAllowed(
+            f"{directory} was copied here from another place or machine; two daemons of one identity lose data",
+            subject=str(directory),
+            next_step=f"if the original is gone for good: `farshore site adopt {directory}`",
+        )
+    return identity
+
+
+def adopt_site(directory: pathlib.Path) -> Identity:
+    """Make a copied directory this machine's own."""
+    identity = read_identity(directory)
+    held = lock_site(directory)
+    try:
+        return _write_identity(RealDisk(directory, None), directory, identity.site_id)
+    finally:
+        held.close()
+
+
+def lock_site(directory: pathlib.Path) -> FileLock:
+    """Be the one daemon of a directory. Busy if another runs."""
+    try:
+        return lock_file(directory / "lock")
+    except BlockingIOError as error:
+        raise Busy(
+            f"another daemon runs on {directory}",
+            subject=str(directory),
+            next_step=f"`farshore status --site {directory}` asks it",
+        ) from error
+
+
+def read_keys(directory: pathlib.Path) -> Keys:
+    """The site's CURVE keys."""
+    disk = RealDisk(directory, None)
+    return Keys(
+        public=disk.read_file(PUBLIC_KEY_FILE).decode("ascii"), secret=disk.read_file(SECRET_KEY_FILE).decode("ascii")
+    )

@@ -1,0 +1,153 @@
+"""Which exports a site's hosts find: live volumes where this site writes, any retained cut at either site.
+
+Names: `group/volume`, and `group/volume@CUT` with CUT a label, backup id, RFC 3339 time or TIMELINE:POSITION.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.cuts import resolve_cut
+from engine.group import Group
+from engine.site_state import Role, SiteState
+from engine.volumes import Volume
+from protocol.commands import parse_volume_name
+from protocol.cut_text import parse_export_cut
+from protocol.errors import NotFound, WrongState
+from protocol.nbd.exports import ExportInfo
+from protocol.positions import Cut
+from site_primary.exports import Export
+
+
+class SiteExports:
+    """The site's `ExportOpener`. `complete_until` gives a group's UTC nanoseconds up to which it is complete."""
+
+    def __init__(
+        self,
+        groups: dict[str, Group],
+        state: SiteState,
+        complete_until: Callable[[str], int],
+        peer_of: Callable[[str], str],
+    ) -> None:
+        self._groups = groups
+        self._state = state
+        self._complete_until = complete_until
+        self._peer_of = peer_of
+        self.live: dict[tuple[str, int], Export] = {}
+        self.past: set[Export] = set()
+
+    def names(self) -> list[str]:
+        """Live volumes that are open, where this site writes; backups' names at a secondary."""
+        found = []
+        for group in self._groups.values():
+            spans = group.spans()
+            volumes = group.volumes.at(spans)
+            if self._state.group(group.name).role is Role.PRIMARY:
+                found += [
+                    f"{group.name}/{volume.name}"
+                    for volume in volumes.values()
+                    if self._state.closed(group.name, volume.id) is None
+                ]
+            else:
+                by_id = {volume.id: volume.name for volume in volumes.values()}
+                for copy in group.copies.at(spans):
+                    at = copy.label or f"{copy.id:016x}"
+                    found += [f"{group.name}/{by_id[v]}@{at}" for v in copy.volumes if v in by_id]
+        return sorted(found)
+
+    def find(self, name: str) -> ExportInfo:
+        """See `ExportLookup.find`."""
+        path, at, text = name.partition("@")
+        group_name, volume_name = parse_volume_name(path)
+        group = self.group(group_name)
+        if at:
+            cut = self.resolve(group, text)
+            view = group.view_at(volume_name, cut)
+            return ExportInfo(
+                name=name,
+                size_bytes=view.size_bytes,
+                read_only=True,
+                description=f"{path} at {cut}",
+                token=cut,
+            )
+        self._require_writable(group, path)
+        volume = group.volume(volume_name)
+        self.require_open(group, volume)
+        return ExportInfo(name=name, size_bytes=volume.size_bytes, description=f"{path}, live", token=volume)
+
+    def open(self, info: ExportInfo) -> Export:
+        """See `ExportOpener.open`."""
+        path = info.name.partition("@")[0]
+        group_name, volume_name = parse_volume_name(path)
+        group = self.group(group_name)
+        if isinstance(info.token, Cut):
+            view = group.view_at(volume_name, info.token)
+            spans = group.timelines.lineage(info.token.timeline, info.token.position)
+            export = Export(info.name, view, None, group.volumes.find(spans, volume_name, info.name))
+            self.past = {each for each in self.past if each.connections} | {export}
+            return export
+        self._require_writable(group, path)
+        volume = group.volume(volume_name)
+        self.require_open(group, volume)
+        return self._live(group, volume, info.name)
+
+    def _live(self, group: Group, volume: Volume, name: str) -> Export:
+        """One export for all connections of a volume: they share its view."""
+        key = (group.name, volume.id)
+        found = self.live.get(key)
+        if found is None:
+            found = self.live[key] = export = Export(name, group.live_view(volume), group, volume)
+
+            def refresh() -> None:
+                if group.failed:
+                    export.shut()
+                else:
+                    export.view = group.live_view(volume)
+
+            group.listeners.view.append(refresh)
+            group.listeners.relief.append(export.resume)
+        return found
+
+    def resolve(self, group: Group, text: str) -> Cut:
+        """The cut that an export name's text stands for."""
+        role = self._state.group(group.name).role
+        until = self._complete_until(group.name)
+        return resolve_cut(group, parse_export_cut(text), role=role, complete_until_ns=until)
+
+    def group(self, name: str) -> Group:
+        """An open group; NotFound."""
+        group = self._groups.get(name)
+        if group is None:
+            raise NotFound(f"there is no group {name} here", subject=name, next_step="`farshore status` shows groups")
+        return group
+
+    def _require_writable(self, group: Group, path: str) -> None:
+        if self._state.group(group.name).role is not Role.PRIMARY:
+            peer = self._peer_of(group.name)
+            raise WrongState(
+                f"{path} is written at {peer or 'another site'}, not here",
+                subject=path,
+                next_step=f"connect to {peer or 'the primary'}, or read a cut here: {path}@CUT",
+            )
+        if group.failed:
+            raise WrongState(f"{path} has stopped: {group.failed}", subject=path, next_step="restart the daemon")
+
+    def require_open(self, group: Group, volume: Volume) -> None:
+        """WrongState if the export is closed."""
+        reason = self._state.closed(group.name, volume.id)
+        if reason is not None:
+            path = f"{group.name}/{volume.name}"
+            raise WrongState(
+                f"{path} is offline: {reason}", subject=path, next_step=f"`farshore volume online {path}`"
+            )
+
+    def clients(self, group: Group, volume: Volume) -> list[str]:
+        """Hosts connected to the live volume."""
+        export = self.live.get((group.name, volume.id))
+        return [connection.client for connection in export.connections] if export else []
+
+    def shut(self, group: Group, volume: Volume) -> None:
+        """Close the live export's connections."""
+        export = self.live.get((group.name, volume.id))
+        if export is not None:
+            export.shut()

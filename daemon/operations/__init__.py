@@ -1,0 +1,49 @@
+"""What each control command does, one module a noun. `dispatch` is the whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from daemon.operations import backups, inspect, pairs, restores, sites, volumes
+from daemon.site import Site
+from protocol import commands
+from protocol.errors import UsageError
+
+Data = dict[str, Any]
+
+_OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
+    commands.SiteStatus: sites.status,
+    commands.SiteToken: sites.token,
+    commands.PeerAdd: sites.peer_add,
+    commands.PeerList: sites.peer_list,
+    commands.Events: sites.events,
+    commands.VolumeCreate: volumes.create,
+    commands.VolumeList: volumes.list_volumes,
+    commands.VolumeShow: volumes.show,
+    commands.VolumeOnline: volumes.online,
+    commands.VolumeOffline: volumes.offline,
+    commands.VolumeDelete: volumes.delete,
+    commands.VolumeUri: volumes.uri,
+    commands.PairCreate: pairs.create,
+    commands.PairShow: pairs.show,
+    commands.PairSplit: pairs.split,
+    commands.PairResync: pairs.resync,
+    commands.WaitFor: pairs.wait,
+    commands.BackupCreate: backups.create,
+    commands.BackupList: backups.list_backups,
+    commands.BackupShow: backups.show,
+    commands.RestoreVolume: restores.restore_volume,
+    commands.RestoreGroup: restores.restore_group,
+    commands.CutResolve: inspect.cut_resolve,
+    commands.JournalShow: inspect.journal_show,
+    commands.Verify: inspect.verify,
+}
+
+
+async def dispatch(site: Site, command: commands.Command) -> Data:
+    """Carry out a command; FarshoreError for the operator."""
+    operation = _OPERATIONS.get(type(command))
+    if operation is None:
+        raise UsageError(f"this site does not know {commands.command_name(command)}")
+    return await operation(site, command)

@@ -1,0 +1,76 @@
+"""Commands about backups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.operations.shapes import backup_data, require_primary, resolve
+from daemon.operations.waiting import wait_durable, wait_until
+from daemon.site import Site
+from engine.copies import Copy
+from engine.group import Group
+from engine.pair_states import PairState
+from protocol.commands import BackupCreate, BackupList, BackupShow
+from protocol.cut_text import CutBackup, CutLabel
+from protocol.errors import UsageError
+from site_primary.backup import take_backup
+
+Data = dict[str, Any]
+PEER_WAIT_S = 10.0
+
+
+async def create(site: Site, command: BackupCreate) -> Data:
+    """Mark a cut, and answer when it is durable here and, while the pair is in step, at the peer."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    began = site.clock.monotonic()
+    copy = take_backup(
+        group,
+        volume=command.volume,
+        label=command.label or "",
+        cut=resolve(site, group, command.cut) if command.cut else None,
+        pinned=command.pin,
+        rng=site.rng,
+    )
+    await wait_durable(group)
+    shipper = site.shippers.get(group.name)
+    if shipper is not None and shipper.state is PairState.PAIRED:
+        await wait_until(
+            site,
+            lambda: shipper.marks.remote_durable > copy.position or shipper.state is not PairState.PAIRED,
+            PEER_WAIT_S,
+        )
+    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
+    name = copy.label or f"{copy.id:016x}"
+    site.events.emit("backup.created", group=group.name, object=name, position=str(copy.cut), took_ms=took_ms)
+    return backup_data(site, group, copy) | {"took_ms": took_ms}
+
+
+async def list_backups(site: Site, command: BackupList) -> Data:
+    """Newest first."""
+    groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
+    rows = []
+    for group in groups:
+        wanted = group.volume(command.volume).id if command.volume else None
+        for copy in group.copies.at(group.spans()):
+            if wanted is None or wanted in copy.volumes:
+                rows.append((copy.utc_ns, backup_data(site, group, copy)))
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return {"backups": [row for _, row in rows]}
+
+
+async def show(site: Site, command: BackupShow) -> Data:
+    """One backup."""
+    group = site.group(command.group)
+    copy = _find(group, command)
+    data = backup_data(site, group, copy)
+    at = copy.label or f"{copy.id:016x}"
+    return data | {"exports": [f"{group.name}/{name}@{at}" for name in data["volumes"]]}  # type: ignore[attr-defined]
+
+
+def _find(group: Group, command: BackupShow) -> Copy:
+    match command.cut:
+        case CutLabel(label=name) | CutBackup(backup_id=name):
+            return group.copies.find(group.spans(), name, group.name)
+        case _:
+            raise UsageError("a backup is named by its label or id", next_step="`farshore backup list`")

@@ -1,0 +1,172 @@
+"""Engine objects as the plain dicts that replies carry (shapes: protocol/commands.py)."""
+
+from __future__ import annotations
+
+from daemon.site import Site
+from engine.copies import Copy
+from engine.cuts import resolve_cut
+from engine.group import Group
+from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
+from engine.site_state import Role
+from engine.volumes import Volume
+from protocol.cut_text import NamedCut, time_text
+from protocol.errors import WrongState
+from protocol.events import Consistency
+from protocol.positions import Cut, timeline_text
+
+Data = dict[str, object]
+
+
+def cut_data(cut: Cut, utc_ns: int | None = None) -> Data:
+    """CUT."""
+    return {
+        "timeline": timeline_text(cut.timeline),
+        "position": cut.position,
+        "text": str(cut),
+        "time": time_text(utc_ns) if utc_ns else None,
+    }
+
+
+def time_of(group: Group, cut: Cut) -> int | None:
+    """UTC nanoseconds of the last frame before a cut."""
+    if cut == group.end:
+        return group.utc_ns
+    before = group.reader.frame_before(cut.timeline, cut.position)
+    return before.utc_ns if before else None
+
+
+def resolve(site: Site, group: Group, named: NamedCut) -> Cut:
+    """What a named cut stands for at this site now."""
+    role = site.state.group(group.name).role
+    return resolve_cut(group, named, role=role, complete_until_ns=site.complete_until_ns(group.name))
+
+
+def require_primary(site: Site, group: Group) -> None:
+    """WrongState, naming the primary, unless this site writes the group."""
+    if site.state.group(group.name).role is not Role.PRIMARY:
+        peer = site.peer_of(group.name)
+        raise WrongState(
+            f"group {group.name} is written at {peer}, not here",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"run the command at {peer}: --site {peer}",
+        )
+
+
+def volume_data(site: Site, group: Group, volume: Volume) -> Data:
+    """VOLUME."""
+    created = group.reader.prefix_at(volume.timeline, volume.id)
+    primary = site.state.group(group.name).role is Role.PRIMARY
+    return {
+        "group": group.name,
+        "volume": volume.name,
+        "size_bytes": volume.size_bytes,
+        "online": primary and not group.failed and site.state.closed(group.name, volume.id) is None,
+        "hosts": len(site.exports.clients(group, volume)),
+        "id": str(Cut(volume.timeline, volume.id)),
+        "created": time_text(created.utc_ns) if created else None,
+        "deleted": False,
+    }
+
+
+def backup_data(site: Site, group: Group, copy: Copy) -> Data:
+    """BACKUP."""
+    names = {volume.id: volume.name for volume in group.volumes.at(group.spans()).values()}
+    states = {site.config.name: _copy_state(copy, group.writer.durable)}
+    shipper = site.shippers.get(group.name)
+    if shipper is not None:
+        states[shipper.peer] = _copy_state(copy, shipper.marks.remote_durable)
+    return {
+        "id": f"{copy.id:016x}",
+        "label": copy.label or None,
+        "group": group.name,
+        "volumes": [names[volume] for volume in copy.volumes if volume in names],
+        "cut": cut_data(copy.cut, time_of(group, copy.cut)),
+        "time": time_text(copy.utc_ns),
+        "pinned": copy.pinned,
+        "consistency": "crash" if copy.consistency is Consistency.CRASH else "frozen",
+        "state": states,
+    }
+
+
+def _copy_state(copy: Copy, durable: int) -> str:
+    return "available" if durable > copy.position else "pending"
+
+
+def pair_state(site: Site, group: Group) -> tuple[PairState, str, str]:
+    """State, field code and reason of a group's pair, from whichever end this site is."""
+    shipper = site.shippers.get(group.name)
+    receiver = site.receivers.get(group.name)
+    if shipper is not None:
+        return shipper.state, FIELD_CODES[shipper.state], shipper.reason
+    if receiver is not None:
+        state = receiver.state
+        code = FIELD_CODE_SECONDARY_SPLIT if state is PairState.SPLIT else FIELD_CODES[state]
+        return state, code, receiver.reason
+    return PairState.SIMPLEX, FIELD_CODES[PairState.SIMPLEX], group.failed
+
+
+def group_data(site: Site, group: Group) -> Data:
+    """One group's row of `site.status`."""
+    role = site.state.group(group.name).role
+    state, code, reason = pair_state(site, group)
+    shipper = site.shippers.get(group.name)
+    receiver = site.receivers.get(group.name)
+    peer = site.peer_of(group.name)
+    here = site.config.name
+    copies = group.copies.at(group.spans()) if group.head else []
+    row: Data = {
+        "group": group.name,
+        "role": role.value,
+        "state": state.value,
+        "code": code,
+        "mode": "async" if peer else None,
+        "peer": peer or None,
+        "direction": (f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
+        "head": {"timeline": timeline_text(group.head), "position": group.writer.written},
+        "written": group.writer.written,
+        "durable": group.writer.durable,
+        "checkpointed": group.checkpointed,
+        "shipped": None,
+        "remote_written": None,
+        "remote_durable": None,
+        "lag_bytes": None,
+        "lag_s": None,
+        "applied_age_s": None,
+        "complete_until": time_text(site.complete_until_ns(group.name)),
+        "journal_bytes": group.segments.total_bytes(),
+        "volumes": len(group.volumes.at(group.spans())),
+        "reason": reason or group.failed,
+        "last_backup": backup_data(site, group, copies[-1]) if copies else None,
+    }
+    if shipper is not None:
+        marks = shipper.marks
+        row |= {
+            "shipped": marks.shipped,
+            "remote_written": marks.remote_written,
+            "remote_durable": marks.remote_durable,
+            "lag_bytes": shipper.lag_bytes,
+            "lag_s": _lag_s(group, marks.remote_written),
+        }
+    if receiver is not None:
+        lag = max(0, receiver.remote_written - group.writer.written)
+        row |= {
+            "lag_bytes": lag,
+            "lag_s": max(0.0, (site.clock.utc_ns() - receiver.complete_until_ns) / 1e9)
+            if receiver.complete_until_ns
+            else None,
+            "applied_age_s": receiver.applied_age_s,
+        }
+    return row
+
+
+def _lag_s(group: Group, remote_written: int) -> float:
+    """How much older the newest frame at the peer is than the newest here."""
+    if remote_written >= group.writer.written:
+        return 0.0
+    for span in group.spans(group.writer.written):
+        if span.start <= remote_written < span.end:
+            prefix = group.reader.prefix_at(span.timeline, remote_written)
+            if prefix is not None:
+                return max(0.0, (group.clock.utc_ns() - prefix.utc_ns) / 1e9)
+    return 0.0

@@ -1,0 +1,106 @@
+"""Commands about the site itself: status, token, peers, events."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from typing import Any
+
+from daemon.operations.shapes import group_data
+from daemon.peers import Peer, fingerprint, make_token, read_token
+from daemon.site import Site
+from protocol.commands import Events, PeerAdd, PeerList, SiteStatus, SiteToken
+from protocol.cut_text import time_text
+from protocol.errors import NotAllowed, UsageError
+from protocol.limits import HEARTBEAT_TIMEOUT_S
+
+Data = dict[str, Any]
+
+
+async def status(site: Site, _: SiteStatus) -> Data:
+    """Everything about this site now."""
+    groups = [group_data(site, group) for _, group in sorted(site.groups.items())]
+    groups += [
+        {"group": name, "state": "damaged", "code": "PSUE", "reason": error.message, "position": error.position}
+        for name, error in sorted(site.damaged.items())
+    ]
+    return {
+        "site": site.config.name,
+        "site_id": site.identity.site_id,
+        "version": importlib.metadata.version("farshore"),
+        "time": time_text(site.clock.utc_ns()),
+        "pid": os.getpid(),
+        "control": site.control_endpoint,
+        "replication": site.config.replication or None,
+        "nbd": list(site.nbd_addresses),
+        "peers": [_peer_data(site, peer) for peer in site.peers.all()],
+        "groups": groups,
+    }
+
+
+async def token(site: Site, _: SiteToken) -> Data:
+    """What a peer needs to trust this site."""
+    endpoint = site.config.advertise or site.config.replication
+    me = Peer(
+        name=site.config.name,
+        site_id=site.identity.site_id,
+        endpoint=endpoint,
+        public_key=site.keys.public,
+    )
+    return {
+        "site": site.config.name,
+        "token": make_token(me),
+        "site_id": site.identity.site_id,
+        "replication": endpoint or None,
+        "public_key": site.keys.public,
+        "fingerprint": fingerprint(site.keys.public),
+    }
+
+
+async def peer_add(site: Site, command: PeerAdd) -> Data:
+    """Trust a peer."""
+    peer = read_token(command.token)
+    if peer.site_id == site.identity.site_id or peer.public_key == site.keys.public:
+        raise NotAllowed(
+            "that is this site's own token", subject=peer.name, next_step="run `farshore site token` at the peer"
+        )
+    if peer.name == site.config.name:
+        raise UsageError(f"the peer has this site's name, {peer.name}", subject=peer.name)
+    added = site.peers.add(peer)
+    site.transport.allow(site.peers.allowed())
+    if added:
+        site.events.emit("peer.added", object=peer.name, fingerprint=fingerprint(peer.public_key))
+    return {
+        "peer": peer.name,
+        "endpoint": peer.endpoint or None,
+        "fingerprint": fingerprint(peer.public_key),
+        "added": added,
+    }
+
+
+async def peer_list(site: Site, _: PeerList) -> Data:
+    """Every peer."""
+    return {"peers": [_peer_data(site, peer) for peer in site.peers.all()]}
+
+
+def _peer_data(site: Site, peer: Peer) -> Data:
+    ends = [end for end in (*site.shippers.items(), *site.receivers.items()) if end[1].peer == peer.name]
+    heard = [end.heard_at for _, end in ends if end.heard_at is not None]
+    age = site.clock.monotonic() - max(heard) if heard else None
+    return {
+        "peer": peer.name,
+        "endpoint": peer.endpoint or None,
+        "fingerprint": fingerprint(peer.public_key),
+        "connected": age is not None and age <= HEARTBEAT_TIMEOUT_S and any(end.connected for _, end in ends),
+        "heard_s": round(age, 3) if age is not None else None,
+        "groups": sorted({name for name, _ in ends}),
+    }
+
+
+async def events(site: Site, command: Events) -> Data:
+    """The newest events, or those after a number; waits for the first if asked."""
+    found, following, missed = site.events.since(command.since, command.limit)
+    if not found and command.wait_s:
+        await site.events.wait_for_news(command.wait_s)
+        found, following, missed = site.events.since(command.since, command.limit)
+    return {"events": [event.as_dict() for event in found], "next": following, "missed": missed}

@@ -1,0 +1,75 @@
+"""The process around a site: signals, readiness, and limits of the operating system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import pathlib
+import resource
+import signal
+import socket
+
+import structlog
+
+from daemon.config import SiteConfig
+from daemon.control import ControlServer
+from daemon.data_directory import Identity, Keys
+from daemon.operations import dispatch
+from daemon.site import Site
+from protocol.commands import Command
+from protocol.errors import FarshoreError
+
+log = structlog.get_logger()
+
+# Versions in the memtable are plain integers in dicts: walking them for cycles finds nothing and stalls hosts.
+GC_THRESHOLDS = (50_000, 50, 1000)
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def notify_service_manager(text: str) -> None:
+    """sd_notify(3): tell systemd, if it started us."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(text.encode(), address)
+
+
+async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identity, keys: Keys) -> int:
+    """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError if it cannot start."""
+    loop = asyncio.get_running_loop()
+    _raise_file_limit()
+    gc.set_threshold(*GC_THRESHOLDS)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    site = Site(directory=directory, config=config, identity=identity, keys=keys, loop=loop)
+
+    async def carry_out(command: Command) -> dict[str, object]:
+        return await dispatch(site, command)
+
+    control = ControlServer(loop, site.control_endpoint, carry_out)
+    try:
+        await site.start()
+        control.start()
+    except FarshoreError:
+        await control.close()
+        await site.stop()
+        raise
+    gc.freeze()
+    log.info("site.ready", directory=str(directory), groups=sorted(site.groups), pid=os.getpid())
+    notify_service_manager("READY=1")
+    await stop.wait()
+    notify_service_manager("STOPPING=1")
+    log.info("site.stopping")
+    await control.close()
+    await site.stop()
+    log.info("site.stopped")
+    return 0

@@ -1,0 +1,302 @@
+"""One site: the composition root. Opens what is on disk, starts the servers, and takes it all down again.
+
+Start: lock → identity → config → state → groups (recovered) → replication → pairs → hosts → control.
+Stop: control → hosts → pairs → a last checkpoint of each group → close.
+
+It wires; decisions are made in the engine and the site packages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import random
+
+from daemon.config import SiteConfig
+from daemon.data_directory import Identity, Keys
+from daemon.event_log import EventLog
+from daemon.exports import SiteExports
+from daemon.indexer_process import IndexerProcess
+from daemon.peers import PeerBook
+from engine.durable import RealDisk
+from engine.group import Group, GroupSettings
+from engine.group_recovery import recover_group
+from engine.index_file import open_index
+from engine.pair_states import Mode, PairState
+from engine.ports.clock import SystemClock
+from engine.ports.lmdb_store import LmdbStore
+from engine.ports.transport import Caller
+from engine.ports.zmq_transport import ZmqTransport
+from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
+from protocol.errors import FarshoreError, NotAllowed, RemoteProtocolError, WrongState
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.messages import Hello, Refused, decode_message
+from protocol.positions import POSITION_MAX
+from site_primary.nbd_server import NbdServer
+from site_primary.shipper import Shipper
+from site_secondary.receiver import Receiver
+
+STATE_FILE = "state.mdb"
+STATE_MAP_BYTES = 1 << 30
+LAST_CHECKPOINT_TIMEOUT_S = 60.0
+RESERVE_PART = 16
+
+
+class Site:
+    """See the module's docstring. All of it runs on one loop."""
+
+    def __init__(
+        self,
+        *,
+        directory: pathlib.Path,
+        config: SiteConfig,
+        identity: Identity,
+        keys: Keys,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.identity = identity
+        self.keys = keys
+        self.clock = SystemClock(loop)
+        self.rng = random.SystemRandom()
+        self.events = EventLog(self.clock)
+        self.disk = RealDisk(directory, loop)
+        self.peers = PeerBook(self.disk)
+        self.groups: dict[str, Group] = {}
+        self.damaged: dict[str, FarshoreError] = {}
+        self.shippers: dict[str, Shipper] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self.changed = asyncio.Event()
+        self._sessions: dict[tuple[str, int], Receiver] = {}
+        self._loop = loop
+        self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
+        self.state = SiteState(self._store)
+        self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
+        self.transport = ZmqTransport(
+            loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
+        )
+        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
+        self.nbd = NbdServer(loop, self.exports)
+
+    @property
+    def nbd_addresses(self) -> tuple[str, ...]:
+        """Where hosts connect."""
+        return self.config.nbd or (f"unix:{self.directory / 'nbd.sock'}",)
+
+    @property
+    def control_endpoint(self) -> str:
+        """Where the console asks."""
+        return self.config.control or f"ipc://{self.directory / 'control.sock'}"
+
+    # -- start and stop
+
+    async def start(self) -> None:
+        """Open everything and begin to serve. Busy if an address is taken."""
+        for row in self.state.groups():
+            try:
+                self.open_group(row)
+            except FarshoreError as error:
+                self.damaged[row.name] = error
+                self.events.emit(
+                    "group.damaged", group=row.name, position=error.position, error=error.message
+                )
+        self.transport.allow(self.peers.allowed())
+        if self.config.replication:
+            self.transport.listen(self._on_message)
+        for name, group in self.groups.items():
+            pair = self.state.pair(name)
+            if pair is not None:
+                self._resume_pair(group, pair)
+        for address in self.nbd_addresses:
+            await self.nbd.listen(address)
+
+    def _resume_pair(self, group: Group, pair: PairRow) -> None:
+        row = self.state.group(group.name)
+        if row.role is Role.PRIMARY:
+            self.make_shipper(group, row, pair)
+        else:
+            self.receivers[group.name] = Receiver(group, pair.peer)
+
+    async def stop(self) -> None:
+        """Stop serving and leave nothing that the next start must replay."""
+        await self.nbd.close()
+        for shipper in self.shippers.values():
+            shipper.close()
+        for receiver in self.receivers.values():
+            receiver.close()
+        self.transport.close()
+        for name, group in self.groups.items():
+            await self._last_checkpoint(group)
+            group.close()
+            disk, store, indexer = self._group_parts[name]
+            await indexer.stop()
+            store.close()
+            disk.close()
+        self._store.close()
+        self.disk.close()
+
+    async def _last_checkpoint(self, group: Group) -> None:
+        deadline = self.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
+        while group.checkpointed < group.writer.written and not group.failed:
+            group.checkpoint()
+            if self.clock.monotonic() > deadline:
+                self.events.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
+                return
+            await asyncio.sleep(0.01)
+
+    # -- groups
+
+    def open_group(self, row: GroupRow) -> Group:
+        """Open, and recover, a group. Corruption if what was promised is not there."""
+        directory = self.directory / "groups" / row.name
+        self.disk.make_directory(f"groups/{row.name}")
+        disk = RealDisk(directory, self._loop)
+        store = open_index(directory)
+        indexer = IndexerProcess(directory)
+        free = disk.free_bytes()
+        group = Group(
+            name=row.name,
+            site=self.identity.site_id,
+            disk=disk,
+            clock=self.clock,
+            store=store,
+            indexer=indexer,
+            state=self.state,
+            rng=self.rng,
+            settings=GroupSettings(
+                journal_limit_bytes=self.config.journal_limit_bytes or POSITION_MAX,
+                reserve_bytes=min(self.config.reserve_bytes, free // RESERVE_PART),
+            ),
+            emit=self.events.emit,
+        )
+        try:
+            found = recover_group(group)
+        except (FarshoreError, OSError):
+            group.close()
+            store.close()
+            disk.close()
+            raise
+        if found.torn_bytes:
+            self.events.emit(
+                "journal.torn_tail",
+                group=row.name,
+                position=found.torn_at,
+                bytes=found.torn_bytes,
+                reason=found.reason,
+            )
+        if found.frames or found.removed:
+            self.events.emit(
+                "group.recovered",
+                group=row.name,
+                position=str(group.end),
+                frames=found.frames,
+                bytes=found.replayed_bytes,
+            )
+        group.listeners.durable.append(self.notify)
+        self.groups[row.name] = group
+        self._group_parts[row.name] = (disk, store, indexer)
+        return group
+
+    def create_group(self, name: str, group_id: str, role: Role) -> Group:
+        """A new, empty group."""
+        row = GroupRow(
+            name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns()
+        )
+        self.state.put_group(row)
+        self.events.emit("group.created", group=name, role=role.value)
+        return self.open_group(row)
+
+    def group(self, name: str) -> Group:
+        """An open group; the damage that keeps it closed, or NotFound."""
+        damage = self.damaged.get(name)
+        if damage is not None:
+            raise damage
+        return self.exports.group(name)
+
+    # -- pairs
+
+    def make_shipper(self, group: Group, row: GroupRow, pair: PairRow) -> Shipper:
+        """Begin shipping a group to its peer."""
+        shipper = Shipper(
+            group=group,
+            group_id=row.group_id,
+            address=self.peers.get(pair.peer).address,
+            transport=self.transport,
+            rng=self.rng,
+            mode=pair.mode,
+            on_change=self.notify,
+        )
+        self.shippers[group.name] = shipper
+        if pair.state is PairState.SPLIT:
+            shipper.start_split()
+        else:
+            shipper.start()
+        return shipper
+
+    def peer_of(self, group: str) -> str:
+        """The name of a group's peer, or nothing."""
+        pair = self.state.pair(group)
+        return pair.peer if pair else ""
+
+    def complete_until_ns(self, group: str) -> int:
+        """UTC nanoseconds up to which this site holds every frame of a group."""
+        receiver = self.receivers.get(group)
+        return receiver.complete_until_ns if receiver else self.clock.utc_ns()
+
+    def notify(self) -> None:
+        """Wake whoever waits for positions or states."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+        """A peer's message: to the group's receiver, made with the first HELLO for it."""
+        try:
+            message = decode_message(header)
+        except RemoteProtocolError as error:
+            self.events.emit("peer.bad_message", object=caller.peer, error=str(error))
+            return
+        if isinstance(message, Hello):
+            try:
+                receiver = self._receiver_for(caller, message)
+            except FarshoreError as error:
+                refused = Refused(session=message.session, code=error.code, message=error.message)
+                caller.send(refused.encode())
+                return
+            self._sessions[caller.peer, message.session] = receiver
+            self.notify()
+        else:
+            found = self._sessions.get((caller.peer, message.session))
+            if found is None:
+                return
+            receiver = found
+        receiver.on_message(caller, message, payload)
+
+    def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
+        name = hello.group
+        if name not in self.groups and name not in self.damaged:
+            self.create_group(name, hello.group_id, Role.SECONDARY)
+            self.state.put_pair(
+                PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+            )
+        group = self.group(name)
+        check_pairing(self.state, hello, caller.peer)
+        receiver = self.receivers.get(name)
+        if receiver is None:
+            receiver = self.receivers[name] = Receiver(group, caller.peer)
+        # Sessions of this group's receiver that came before are over.
+        for key in [key for key, each in self._sessions.items() if each is receiver]:
+            del self._sessions[key]
+        return receiver
+
+
+def check_pairing(state: SiteState, hello: Hello, peer: str) -> None:
+    """Whether a peer may ship a group here. NotAllowed or WrongState say why not."""
+    row = state.group(hello.group)
+    pair = state.pair(hello.group)
+    if row.group_id != hello.group_id:
+        raise WrongState(f"the group {hello.group} here is another one of the same name", subject=hello.group)
+    if row.role is not Role.SECONDARY:
+        raise WrongState(f"the group {hello.group} is written at this site", subject=hello.group)
+    if pair is None or pair.peer != peer:
+        raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)

@@ -1,0 +1,158 @@
+"""Verification: is everything that the journal and the index promise still there and unchanged?
+
+Plain: every frame of the head's lineage, its CRC and the digest chain; every index row decodes and names bytes
+that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block that the
+indexed part of the journal wrote. Damage is collected, not raised: one bad frame must not hide the next.
+
+Runs in a thread of its own with its own files; reads only.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from dataclasses import dataclass, field
+
+from engine.durable import RealDisk
+from engine.journal.reader import BadFrame, JournalReader
+from engine.journal.segments import SegmentMap
+from engine.ports.store import Cursor, Store
+from engine.timelines import Span
+from engine.versions import NUMBER_MASK, VERSION_KEY, check_bytes, read_version
+from protocol.errors import Corruption, FarshoreError
+from protocol.events import WRITE
+from protocol.frames import Frame, FrameError, decode_rows
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+
+DAMAGE_MAX = 1000
+_ROWS_PER_TRANSACTION = 5000
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was read, and what is wrong with it."""
+
+    frames: int = 0
+    journal_bytes: int = 0
+    versions: int = 0
+    damage: list[Corruption] = field(default_factory=list)
+
+    def add(self, message: str, *, subject: str, position: str) -> None:
+        """Note damage, up to `DAMAGE_MAX`."""
+        if len(self.damage) < DAMAGE_MAX:
+            self.damage.append(
+                Corruption(
+                    message,
+                    subject=subject,
+                    position=position,
+                    next_step="do not restore through it here; the peer's copy is independent of this one",
+                )
+            )
+
+
+def verify_group(
+    directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
+) -> Verified:
+    """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position up to
+    which the index must be complete."""
+    found = Verified()
+    segments = SegmentMap(RealDisk(directory, None))
+    try:
+        segments.load()
+        for span in spans:
+            segments.set_lane(span.timeline, span.lane)
+        _verify_journal(found, segments, store, name, spans, indexed if deep else 0)
+        _verify_index(found, segments, store, name, deep)
+    finally:
+        segments.close()
+    return found
+
+
+def _verify_journal(
+    found: Verified, segments: SegmentMap, store: Store, name: str, spans: list[Span], indexed: int
+) -> None:
+    reader = JournalReader(segments)
+    digest: bytes | None = bytes(16)
+    for span in spans:
+        position = span.start
+        while position < span.end:
+            try:
+                for frame in reader.frames(span.timeline, position, span.end, digest):
+                    found.frames += 1
+                    found.journal_bytes += frame.prefix.frame_bytes
+                    position, digest = frame.prefix.end, frame.prefix.digest
+                    if position <= indexed:
+                        _require_rows(found, store, name, span.lane, frame)
+            except (BadFrame, FarshoreError) as error:
+                bad = Cut(span.timeline, error.position if isinstance(error, BadFrame) else position)
+                segment = segments.segment_at(span.timeline, bad.position)
+                found.add(
+                    f"journal frame at {bad} is damaged: {error}",
+                    subject=f"{name} {segment.path}" if segment else name,
+                    position=str(bad),
+                )
+                position, digest = _next_start(segments, reader, span, bad.position), None
+
+
+def _next_start(segments: SegmentMap, reader: JournalReader, span: Span, bad: int) -> int:
+    """Where to go on after damage: behind the damaged frame if its length still leads to a frame, else at the next
+    segment."""
+    prefix = reader.prefix_at(span.timeline, bad)
+    if prefix is not None and reader.prefix_at(span.timeline, prefix.end) is not None:
+        return prefix.end
+    later = [s.start for s in segments.of_timeline(span.timeline) if s.start > bad]
+    return min(later, default=span.end)
+
+
+def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Frame) -> None:
+    """Every block of an indexed frame has its row."""
+    number = frame.prefix.payload_at
+    with store.read() as transaction:
+        for row in decode_rows(frame.prefix, frame.raw):
+            if row[0] != WRITE:
+                continue
+            _, volume, first, count = row
+            for block in range(first, first + count):  # type: ignore[operator,call-overload]
+                key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+                if transaction.get("versions", key) is None:
+                    found.add(
+                        f"block {block} of volume {volume:x}, written at {number}, has no index row",
+                        subject=f"{name} index.mdb",
+                        position=str(Cut(frame.prefix.timeline, frame.prefix.position)),
+                    )
+                number += BLOCK_BYTES
+
+
+def _verify_index(found: Verified, segments: SegmentMap, store: Store, name: str, deep: bool) -> None:
+    """A slice of rows a transaction: one that lived for the whole scan would keep LMDB from using pages again."""
+    key = b"\0"
+    while key:
+        with store.read() as transaction:
+            key = _verify_rows(found, segments, transaction.cursor("versions"), name, key, deep)
+
+
+def _verify_rows(
+    found: Verified, segments: SegmentMap, cursor: Cursor, name: str, start: bytes, deep: bool
+) -> bytes:
+    """Check some rows from key `start`; the key to go on from, or nothing."""
+    more = cursor.set_range(start)
+    for _ in range(_ROWS_PER_TRANSACTION):
+        if not more:
+            return b""
+        key, value = bytes(cursor.key()), bytes(cursor.value())
+        found.versions += 1
+        lane, volume, block, inverted = VERSION_KEY.unpack(key)
+        try:
+            version = read_version(key, value)
+            if not version.zero:
+                data = segments.read_bytes(lane, version.number, BLOCK_BYTES if deep else 1)
+                if deep:
+                    check_bytes(version, data)
+        except (FarshoreError, FrameError) as error:
+            found.add(
+                f"version of block {block} of volume {volume:x}: {error}",
+                subject=f"{name} lane {lane} volume {volume:x} block {block}",
+                position=str(inverted ^ NUMBER_MASK),
+            )
+        more = cursor.next()
+    return bytes(cursor.key()) if more else b""

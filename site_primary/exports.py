@@ -1,0 +1,50 @@
+"""What a host has connected to: a live volume, or a volume at a cut.
+
+A live export hands out the current view and knows its connections, so that whoever closes it (a revert, an
+operator) reaches them. A cut's view never changes and cannot be written.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.group import Group
+from engine.view import VolumeView
+from engine.volumes import Volume
+
+
+class ExportConnection(Protocol):
+    """One host's connection, as the export sees it."""
+
+    client: str
+
+    def shut(self) -> None:
+        """Close the connection: the export is gone."""
+
+    def resume(self) -> None:
+        """Read on, after `Group.overloaded` stopped it."""
+
+
+class Export:
+    """A volume that hosts are connected to; `group` is None where it cannot be written."""
+
+    def __init__(self, name: str, view: VolumeView, writable: Group | None, volume: Volume) -> None:
+        self.name = name
+        self.view = view
+        self.group = writable
+        self.volume = volume
+        self.connections: dict[ExportConnection, None] = {}
+
+    def current_view(self) -> VolumeView:
+        """The volume as it is now."""
+        return self.view
+
+    def shut(self) -> None:
+        """Close every connection."""
+        for connection in list(self.connections):
+            connection.shut()
+
+    def resume(self) -> None:
+        """Let every connection read on."""
+        for connection in list(self.connections):
+            connection.resume()

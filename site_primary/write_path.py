@@ -1,0 +1,147 @@
+"""From hosts' writes to journal frames: one wake-up of a connection is one batch, one batch is one frame.
+
+A batch takes requests in the order in which they came. Whole blocks go into the frame as they are (slices of the
+receive buffer, copied once into the frame). A write that covers part of a block is merged here with what the
+block holds, earlier requests of the same batch included, because frames carry whole blocks: whoever reads a
+version then needs one place and not a chain of patches.
+
+Nothing is acknowledged before `commit` returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.group import Group
+from engine.ports.disk import Buffer
+from engine.view import VolumeView
+from protocol.events import TRIM, WRITE, ZERO, Row
+from protocol.limits import BLOCK_BYTES, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX
+
+_MASK = BLOCK_BYTES - 1
+_ZERO_BLOCK = bytes(BLOCK_BYTES)
+
+
+class WriteBatch:
+    """Writes to one volume on their way into the journal. Used again after each commit.
+
+    `view` gives the volume as it is, for merging. The buffers given to `write` must stay unchanged until the
+    commit.
+    """
+
+    __slots__ = ("_group", "_overlay", "_payload_bytes", "_pieces", "_rows", "_view", "_volume")
+
+    def __init__(self, group: Group, volume: int, view: Callable[[], VolumeView]) -> None:
+        self._group = group
+        self._volume = volume
+        self._view = view
+        self._rows: list[Row] = []
+        self._pieces: list[Buffer] = []
+        self._payload_bytes = 0
+        self._overlay: dict[int, Buffer] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self._rows
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write `data` at `offset`, any alignment; full frames are committed on the way. Errors as `commit`."""
+        length = len(data)
+        if not (offset | length) & _MASK:
+            if self._payload_bytes + length <= FRAME_PAYLOAD_BYTES_MAX and self._overlay is None:
+                self._whole(offset // BLOCK_BYTES, data, length)
+                return
+        elif self._overlay is None:
+            self._begin_overlay()
+        self._write_slowly(offset, data)
+
+    def _whole(self, block: int, data: Buffer, length: int) -> None:
+        self._rows.append((WRITE, self._volume, block, length // BLOCK_BYTES))
+        self._pieces.append(data)
+        self._payload_bytes += length
+        if len(self._rows) >= FRAME_EVENTS_MAX:
+            self.commit()
+
+    def _write_slowly(self, offset: int, data: memoryview) -> None:
+        at = 0
+        while at < len(data):
+            block, skip = divmod(offset + at, BLOCK_BYTES)
+            rest = len(data) - at
+            if skip or rest < BLOCK_BYTES:
+                length = min(BLOCK_BYTES - skip, rest)
+                self._merge(block, skip, data[at : at + length])
+            else:
+                room = FRAME_PAYLOAD_BYTES_MAX - self._payload_bytes
+                length = min(rest & ~_MASK, room)
+                if length == 0:
+                    self.commit()
+                    continue
+                self._remember(block, data[at : at + length])
+                self._whole(block, data[at : at + length], length)
+            at += length
+
+    def _merge(self, block: int, skip: int, data: Buffer) -> None:
+        """Write part of a block."""
+        if self._overlay is None:
+            self._begin_overlay()
+        if self._payload_bytes + BLOCK_BYTES > FRAME_PAYLOAD_BYTES_MAX:
+            self.commit()
+        merged = bytearray(self._current(block))
+        merged[skip : skip + len(data)] = data
+        self._remember(block, merged)
+        self._whole(block, merged, BLOCK_BYTES)
+
+    def _current(self, block: int) -> Buffer:
+        """What a block holds, this batch included."""
+        held = self._overlay.get(block) if self._overlay is not None else None
+        if held is not None:
+            return held
+        view = self._view()
+        with view.batch() as batch:
+            return view.read_block(batch, block)
+
+    def _remember(self, block: int, data: Buffer) -> None:
+        if self._overlay is not None:
+            for at in range(0, len(data), BLOCK_BYTES):
+                self._overlay[block] = data[at : at + BLOCK_BYTES]
+                block += 1
+
+    def _begin_overlay(self) -> None:
+        """From the first partial block of a batch on, know what the batch has written so far. A zeroed range
+        cannot be listed block by block, so a batch that holds one is committed first."""
+        if any(row[0] != WRITE for row in self._rows):
+            self.commit()
+        self._overlay = {}
+        for row, piece in zip(self._rows, self._pieces, strict=True):
+            self._remember(row[2], piece)  # type: ignore[arg-type]
+
+    def zero(self, offset: int, length: int, *, trim: bool) -> None:
+        """Zero a range of any size and alignment; a trim leaves partly covered blocks as they are."""
+        first = -(-offset // BLOCK_BYTES)
+        end = (offset + length) // BLOCK_BYTES
+        if not trim:
+            if first > end:
+                self._merge(end, offset & _MASK, _ZERO_BLOCK[:length])
+                return
+            if offset & _MASK:
+                self._merge(first - 1, offset & _MASK, _ZERO_BLOCK[offset & _MASK :])
+            if (offset + length) & _MASK:
+                self._merge(end, 0, _ZERO_BLOCK[: (offset + length) & _MASK])
+        if first < end:
+            if self._overlay is not None:
+                self.commit()
+            self._rows.append((TRIM if trim else ZERO, self._volume, first, end - first))
+            if len(self._rows) >= FRAME_EVENTS_MAX:
+                self.commit()
+
+    def commit(self) -> None:
+        """Put everything so far into the journal. NoSpace or OSError: none of it since the last commit is
+        there, and the batch is empty again."""
+        rows, pieces, payload_bytes = self._rows, self._pieces, self._payload_bytes
+        self._rows = []
+        self._pieces = []
+        self._payload_bytes = 0
+        self._overlay = None
+        if rows:
+            self._group.append(rows, pieces, payload_bytes)

@@ -1,0 +1,99 @@
+"""Turning volumes back to a cut: one frame of `Revert` events, whatever the size and however much changed.
+
+What was written after the cut is not touched: the state before the restore is itself a cut, and reverting to it
+undoes the restore. Success is claimed only after the check of invariant 14: the new visibility is "from here on,
+then what was visible at the cut", and sampled blocks read the same through both.
+
+Source: the method's figure 6, for the case that both sites hold the history.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from engine.group import Group
+from engine.view import VolumeView
+from engine.volumes import Volume
+from protocol.errors import Mismatch, NotFound
+from protocol.events import Revert
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+
+SAMPLED_BLOCKS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """Which volumes go back to `cut`, and the cut `before` that undoes it. `untouched` did not exist at the cut."""
+
+    volumes: tuple[Volume, ...]
+    cut: Cut
+    before: Cut
+    untouched: tuple[str, ...]
+
+
+def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool) -> RestorePlan:
+    """What a restore would do. NotFound if a volume did not exist at the cut, unless those are skipped."""
+    then = {volume.id for volume in group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).values()}
+    chosen, untouched = [], []
+    for name in names:
+        volume = group.volume(name)
+        if volume.id in then:
+            chosen.append(volume)
+        elif skip_missing:
+            untouched.append(name)
+        else:
+            raise NotFound(
+                f"volume {group.name}/{name} did not exist at that cut",
+                subject=f"{group.name}/{name}",
+                position=str(cut),
+                next_step="`farshore backup list` shows cuts that hold it",
+            )
+    if not chosen:
+        raise NotFound("no volume of the group existed at that cut", subject=group.name, position=str(cut))
+    return RestorePlan(volumes=tuple(chosen), cut=cut, before=group.end, untouched=tuple(untouched))
+
+
+def carry_out(group: Group, plan: RestorePlan) -> Cut:
+    """Append the reverts in one frame; returns the frame's position. Written, not yet durable."""
+    group.begin_writing()
+    before = [Revert(volume=volume.id, cut=plan.cut) for volume in plan.volumes]
+    frame = group.append_records(before)
+    return Cut(frame.prefix.timeline, frame.prefix.position)
+
+
+def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
+    """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of blocks
+    compared; Mismatch names the first that differs."""
+    compared = 0
+    for volume in plan.volumes:
+        live = group.live_view(volume)
+        past = group.view_at(volume.name, plan.cut)
+        if live.intervals[-len(past.intervals) :] != past.intervals or live.size_bytes != past.size_bytes:
+            raise _mismatch(group, volume, plan, "its visibility is not the cut's")
+        compared += _compare_blocks(group, volume, plan, (live, past), rng)
+    return compared
+
+
+def _compare_blocks(
+    group: Group, volume: Volume, plan: RestorePlan, views: tuple[VolumeView, VolumeView], rng: random.Random
+) -> int:
+    live, past = views
+    blocks = -(-volume.size_bytes // BLOCK_BYTES)
+    sample = rng.sample(range(blocks), min(SAMPLED_BLOCKS, blocks))
+    with live.batch() as batch:
+        for block in sample:
+            if live.read_block(batch, block) != past.read_block(batch, block):
+                raise _mismatch(group, volume, plan, f"block {block} differs")
+    return len(sample)
+
+
+def _mismatch(group: Group, volume: Volume, plan: RestorePlan, what: str) -> Mismatch:
+    name = f"{group.name}/{volume.name}"
+    return Mismatch(
+        f"{name} was turned back, but {what}",
+        subject=name,
+        position=str(plan.cut),
+        next_step=f"leave it offline; `farshore restore volume {name} --at {plan.before}` undoes the restore",
+    )

@@ -1,0 +1,1 @@
+"""Tests of Farshore: unit, contract, sim, crash, interop, scenarios, tidy."""

@@ -1,0 +1,1 @@
+"""The simulator: one virtual clock, disks, stores and a network, all from one seed."""

@@ -1,0 +1,1 @@
+"""What the suites share: real sites as processes, real clients, block patterns."""

@@ -1,0 +1,51 @@
+"""The tidy rules see through aliases: each rule is shown one offence that it must find."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.tidy.source_tree import SourceFile
+from tests.tidy.test_tidy import CLOCK_CALLS, DURABLE_CALLS, banned_references, reraises
+
+
+def source(text: str, path: str = "engine/example.py") -> SourceFile:
+    """A file that is not on disk."""
+    file = SourceFile(path)
+    file.__dict__["text"] = text
+    return file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import time\ntime.time()",
+        "import time as t\nx = t.monotonic",
+        "from time import monotonic_ns as now\nnow()",
+        "import datetime\ndatetime.datetime.now()",
+        "from datetime import datetime\ndatetime.now()",
+    ],
+)
+def test_a_clock_is_found(text: str) -> None:
+    assert list(banned_references([source(text)], CLOCK_CALLS))
+
+
+@pytest.mark.parametrize("text", ["import os\nos.fsync(3)", "from os import replace\nreplace('a', 'b')"])
+def test_a_sync_is_found(text: str) -> None:
+    assert list(banned_references([source(text)], DURABLE_CALLS))
+
+
+def test_a_local_name_is_not_taken_for_a_module() -> None:
+    assert not list(banned_references([source("def f(time):\n    return time.time()")], CLOCK_CALLS))
+
+
+def test_relative_imports_are_made_absolute() -> None:
+    file = source("from ..ports import clock", "engine/journal/reader.py")
+    assert [found.module for found in file.imports] == ["engine.ports.clock"]
+
+
+def test_cleaning_up_and_raising_again_is_no_catch_all() -> None:
+    tree = ast.parse("try:\n    f()\nexcept BaseException:\n    g()\n    raise")
+    handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
+    assert [reraises(handler) for handler in handlers] == [True]

@@ -1,0 +1,236 @@
+"""Control commands and their envelopes: what goes in comes out, and nothing else gets in."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import commands
+from protocol.commands import (
+    READ_ONLY,
+    BackupCreate,
+    Command,
+    RestoreVolume,
+    SiteStatus,
+    VolumeCreate,
+    check_confirm,
+    check_name,
+    command_name,
+    parse_volume_name,
+)
+from protocol.cut_text import CutLabel, CutPosition
+from protocol.endpoints import IPC_PATH_BYTES_MAX, check_endpoint, control_endpoint
+from protocol.envelopes import (
+    Reply,
+    Request,
+    decode_reply,
+    decode_request,
+    decode_request_head,
+    encode_reply,
+    encode_request,
+    error_reply,
+    ok_reply,
+)
+from protocol.errors import ExitCode, FarshoreError, NotFound, RemoteProtocolError, Unsafe, UsageError
+from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+
+ID = bytes(range(16))
+names = st.from_regex(r"[a-z][a-z0-9._-]{0,62}", fullmatch=True)
+
+
+def request(command: Command, **fields: object) -> Request:
+    """A request around a command."""
+    return msgspec.structs.replace(Request(id=ID, deadline_s=5.0, command=command), **fields)
+
+
+def raw_request(**fields: object) -> bytes:
+    """Any map, as a stranger might send it."""
+    good = {"id": ID, "deadline_s": 5.0, "command": {"name": "site.status"}, "api": 1}
+    return msgspec.msgpack.encode({**good, **fields})
+
+
+def raw_command(**fields: object) -> bytes:
+    """A request with any command."""
+    return raw_request(command=fields)
+
+
+@given(names, names, st.integers(1, 1 << 20).map(lambda blocks: blocks * 4096))
+def test_a_request_comes_back(group: str, volume: str, size_bytes: int) -> None:
+    sent = request(VolumeCreate(group=group, volume=volume, size_bytes=size_bytes), idempotency_key="k")
+    assert decode_request(encode_request(sent)) == sent
+
+
+def test_a_cut_travels_typed() -> None:
+    for cut in (CutLabel(label="nightly"), CutPosition(timeline=2**64 - 1, position=7)):
+        sent = request(RestoreVolume(group="vm1", volume="root", cut=cut, dry_run=True))
+        assert decode_request(encode_request(sent)) == sent
+
+
+def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
+    members = Command.__args__
+    tags = [command_name_of(member) for member in members]
+    assert len(set(tags)) == len(tags)
+    for member in members:
+        config = member.__struct_config__
+        assert member.__module__ == commands.__name__
+        assert config.frozen
+        assert config.forbid_unknown_fields
+        assert member.__doc__
+        assert any(word in member.__doc__ for word in ("{", "VOLUME", "PAIR", "RESTORE"))
+    assert command_name(SiteStatus()) == "site.status"
+
+
+def test_what_changes_something_is_not_called_read_only() -> None:
+    changing = {command_name_of(member) for member in set(Command.__args__) - set(READ_ONLY)}
+    assert changing == {
+        "peer.add", "volume.create", "volume.online", "volume.offline", "volume.delete", "pair.create",
+        "pair.split", "pair.resync", "backup.create", "restore.volume", "restore.group",
+    }  # fmt: skip
+
+
+def command_name_of(member: type) -> str:
+    """The tag of a command's class."""
+    return str(member.__struct_config__.tag)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xc1",
+        raw_request(id=b"short"),
+        raw_request(deadline_s=0),
+        raw_request(deadline_s=1e9),
+        raw_request(deadline_s=float("nan")),
+        raw_request(api=2),
+        raw_request(surprise=1),
+        raw_request(idempotency_key="k" * 65),
+        raw_command(name="volume.explode"),
+        raw_command(name="site.status", surprise=1),
+        raw_command(name="volume.create", group="vm1", volume="root", size_bytes=4097),
+        raw_command(name="volume.create", group="vm1", volume="root", size_bytes=0),
+        raw_command(name="volume.create", group="vm1", volume="root", size_bytes=True),
+        raw_command(name="volume.create", group="../etc", volume="root", size_bytes=4096),
+        raw_command(name="volume.create", group="vm1", volume="root\n", size_bytes=4096),
+        raw_command(name="volume.create", group="vm1", size_bytes=4096),
+        raw_command(name="pair.create", group="vm1", peer="par", mode="maybe"),
+        raw_command(name="backup.create", group="vm1", label="Nightly"),
+        raw_command(name="cut.resolve", group="vm1", cut={"by": "label", "label": "latest"}),
+        raw_command(name="cut.resolve", group="vm1", cut={"by": "position", "timeline": -1, "position": 0}),
+        raw_command(name="cut.resolve", group="vm1", cut="nightly"),
+        raw_command(name="wait", group="vm1", timeout_s=1e9),
+        b"\xdc\xff\xff" + b"\x00" * 100,
+    ],
+)
+def test_a_bad_request_is_refused_while_decoding(raw: bytes) -> None:
+    with pytest.raises(UsageError):
+        decode_request(raw)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused_or_a_request(raw: bytes) -> None:
+    with pytest.raises(UsageError):
+        decode_request(raw)
+    decode_request_head(raw)
+    with pytest.raises(RemoteProtocolError):
+        decode_reply(raw)
+
+
+def test_the_client_refuses_what_the_daemon_would() -> None:
+    with pytest.raises(UsageError, match="size_bytes"):
+        encode_request(request(VolumeCreate(group="vm1", volume="root", size_bytes=5)))
+
+
+def test_a_message_above_the_limit_is_refused() -> None:
+    with pytest.raises(UsageError, match="above"):
+        decode_request(b"\x00" * (CONTROL_MESSAGE_BYTES_MAX + 1))
+    with pytest.raises(RemoteProtocolError):
+        decode_reply(b"\x00" * (CONTROL_MESSAGE_BYTES_MAX + 1))
+
+
+def test_a_reply_above_the_limit_becomes_an_error() -> None:
+    raw = encode_reply(ok_reply(ID, {"rows": "x" * CONTROL_MESSAGE_BYTES_MAX}))
+    reply = decode_reply(raw)
+    assert reply.id == ID
+    with pytest.raises(FarshoreError, match="too large"):
+        reply.result()
+
+
+def test_the_head_of_another_versions_request_can_be_read() -> None:
+    head = decode_request_head(raw_request(api=7, surprise={"deep": [1]}))
+    assert head is not None
+    assert (head.id, head.api) == (ID, 7)
+    assert decode_request_head(b"\x00") is None
+
+
+def test_an_error_travels_whole() -> None:
+    sent = NotFound("no volume vm1/x", subject="vm1/x", position="p", next_step="farshore volume list")
+    with pytest.raises(NotFound) as caught:
+        decode_reply(encode_reply(error_reply(ID, sent))).result()
+    assert caught.value.as_dict() == sent.as_dict()
+
+
+def test_an_unknown_code_keeps_its_word_and_exit_code() -> None:
+    class Newer(FarshoreError):
+        code = "newer"
+        exit_code = ExitCode.DIVERGED
+
+    with pytest.raises(FarshoreError) as caught:
+        decode_reply(encode_reply(error_reply(ID, Newer("m")))).result()
+    assert (caught.value.code, caught.value.exit_code) == ("newer", ExitCode.DIVERGED)
+    assert (FarshoreError.code, FarshoreError.exit_code) == ("failed", ExitCode.FAILED)
+
+
+def test_a_refusal_without_an_error_is_the_daemons_fault() -> None:
+    with pytest.raises(RemoteProtocolError):
+        Reply(id=ID, ok=False).result()
+
+
+def test_volume_names() -> None:
+    assert parse_volume_name("vm1/root") == ("vm1", "root")
+    for bad in ("vm1", "vm1/", "/root", "vm1/a/b", "VM/root", "vm1/root\n", "vm1/" + "a" * 64):
+        with pytest.raises(UsageError):
+            parse_volume_name(bad)
+    assert check_name("a" * 63, "group")
+
+
+def test_a_destructive_command_wants_the_name() -> None:
+    check_confirm("vm1/root", "vm1/root")
+    for wrong in ("", "vm1", "yes"):
+        with pytest.raises(Unsafe) as caught:
+            check_confirm(wrong, "vm1/root")
+        assert "--confirm vm1/root" in caught.value.next_step
+
+
+def test_endpoints() -> None:
+    assert control_endpoint("/srv/lon/") == "ipc:///srv/lon/control.sock"
+    assert check_endpoint("tcp://10.0.0.1:7000") == "tcp://10.0.0.1:7000"
+    for bad in (
+        "ipc://rel/x.sock",
+        "ipc://@abstract",
+        "tcp://host",
+        "tcp://:1",
+        "tcp://h:0",
+        "http://x:1",
+        "x",
+    ):
+        with pytest.raises(UsageError):
+            check_endpoint(bad)
+
+
+def test_a_socket_path_has_a_longest_form() -> None:
+    longest = "/" + "d" * (IPC_PATH_BYTES_MAX - len("//control.sock"))
+    control_endpoint(longest)
+    with pytest.raises(UsageError, match="108 bytes"):
+        control_endpoint(longest + "d")
+    with pytest.raises(UsageError, match="bytes"):
+        control_endpoint("/" + "é" * 60)
+
+
+def test_a_backup_scope_may_be_a_whole_group() -> None:
+    sent = request(BackupCreate(group="vm1", label="nightly"))
+    decoded = decode_request(encode_request(sent)).command
+    assert isinstance(decoded, BackupCreate)
+    assert decoded.volume is None
