@@ -27,7 +27,8 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is no size", subject=text, next_step=hint)
     whole, decimals, unit = match.groups()
     scaled = int(whole + (decimals or "")) << 10 * _UNITS.index((unit or "").upper())
-    size_bytes, rest = divmod(scaled, 10 ** len(decimals or ""))
+    divisor: int = 10 ** len(decimals or "")
+    size_bytes, rest = divmod(scaled, divisor)
     if rest or size_bytes % BLOCK_BYTES or not 0 < size_bytes <= VOLUME_BYTES_MAX:
         limit = size_text(VOLUME_BYTES_MAX)
         raise UsageError(

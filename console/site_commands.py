@@ -6,11 +6,12 @@ What touches a data directory is the daemon's: `init` and `adopt` run it as a ch
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +19,11 @@ from console.session import session_of
 from console.sites import register_site
 from protocol.commands import SiteToken, check_name
 from protocol.endpoints import check_endpoint, control_endpoint
-from protocol.errors import ERROR_CLASSES, ExitCode, FarshoreError
+from protocol.errors import FarshoreError, error_from_dict
 
 app = typer.Typer(help="One daemon and its data directory.", no_args_is_help=True, rich_markup_mode=None)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site's data directory.")]
-_FIELDS = ("object", "position", "next")
 
 
 @app.command()
@@ -60,10 +60,10 @@ def init(
         words += [option, value] if value else []
     for address in nbd or []:
         words += ["--nbd", address]
-    _run_daemon([*words, *(["--insecure"] if insecure else [])])
+    made = _run_daemon([*words, *(["--insecure"] if insecure else [])])
     sites_file = register_site(name, path, control)
     session.output.site = name
-    data = {"name": name, "directory": path, "control": endpoint, "sites_file": str(sites_file)}
+    data = {**made, "name": name, "directory": path, "control": endpoint, "sites_file": str(sites_file)}
 
     def show() -> None:
         session.output.line(f"site {name} made in {path}")
@@ -85,9 +85,9 @@ def adopt(ctx: typer.Context, directory: Directory) -> None:
     """Accept a data directory that was moved or copied from another machine; its original must not run."""
     session = session_of(ctx)
     path = os.path.abspath(directory)
-    _run_daemon(["adopt", path])
+    data = {**_run_daemon(["adopt", path]), "directory": path}
     session.output.result(
-        "site.adopt", {"directory": path}, lambda: session.output.line(f"{path} now belongs to this machine")
+        "site.adopt", data, lambda: session.output.line(f"{path} now belongs to this machine")
     )
 
 
@@ -122,32 +122,20 @@ def _daemon_words(words: list[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "daemon", *words]
 
 
-def _run_daemon(words: list[str]) -> None:
-    """Run a short daemon command. Raises the operator error that it printed, with its exit code."""
+def _run_daemon(words: list[str]) -> dict[str, Any]:
+    """Run a short daemon command; gives its data. Raises the operator error that it answered with."""
     done = subprocess.run(
-        _daemon_words(words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        _daemon_words([*words, "--json"]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    if done.returncode == 0:
-        sys.stderr.write(done.stderr)
-        return
-    raise _error_from_text(done.stderr, done.returncode)
-
-
-def _error_from_text(text: str, code: int) -> FarshoreError:
-    """The error that `error:`, `object:`, `position:` and `next:` lines tell; others join the message."""
-    message: list[str] = []
-    found = dict.fromkeys(_FIELDS, "")
-    for line in text.splitlines():
-        name, _, value = line.partition(": ")
-        if name in found:
-            found[name] = value.strip()
-        elif line.strip():
-            message.append(value if name == "error" else line)
-    known = {int(cls.exit_code): cls for cls in reversed(ERROR_CLASSES) if cls.exit_code != ExitCode.FAILED}
-    error_class = known.get(code, FarshoreError)
-    return error_class(
-        "\n".join(message) or f"the daemon ended with {code}",
-        subject=found["object"],
-        position=found["position"],
-        next_step=found["next"],
-    )
+    try:
+        answer = json.loads(done.stdout)
+        if done.returncode == 0:
+            return dict(answer["data"])
+        error = error_from_dict(answer["errors"][0])
+    except (ValueError, LookupError, TypeError):
+        error = FarshoreError(done.stderr.strip() or f"the daemon ended with {done.returncode}")
+    raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.live import Live
@@ -30,20 +30,21 @@ def status(
 ) -> None:
     """Every group: its pair's state, how far the peer is behind, its last backup."""
     session = session_of(ctx)
-    if not watch:
-        data = session.call(SiteStatus())
-        session.output.result("status", data, lambda: _print(session, data))
-    elif session.output.is_terminal:
+    if watch and session.output.is_terminal:
         _watch_live(session)
-    else:
-        while True:
-            data = session.call(SiteStatus())
-            session.output.result("status", data, lambda data=data: _print(session, data))  # type: ignore[misc]
-            session.output.flush()
-            pause(WATCH_INTERVAL_S)
+    _show(session)
+    while watch:
+        pause(WATCH_INTERVAL_S)
+        _show(session)
 
 
-def _watch_live(session: Session) -> None:
+def _show(session: Session) -> None:
+    data = session.call(SiteStatus())
+    session.output.result("status", data, lambda: _print(session, data))
+    session.output.flush()
+
+
+def _watch_live(session: Session) -> NoReturn:
     with Live(console=session.output.console, auto_refresh=False) as live:
         while True:
             data = session.call(SiteStatus())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -107,7 +108,7 @@ def events(
         return
     while True:
         for event in data["events"]:
-            session.output.result("event", event, lambda event=event: _print_event(session, event))  # type: ignore[misc]
+            session.output.result("event", event, partial(_print_event, session, event))
         session.output.flush()
         command = Events(since=data["next"], limit=limit, wait_s=FOLLOW_SLICE_S)
         data = session.call(command, FOLLOW_SLICE_S + WAIT_GRACE_S)

@@ -1,8 +1,8 @@
 """The daemon's own command line, which `farshore site init|run|adopt` hands over to.
 
-    python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR] [--insecure]
-    python -m daemon run DIR
-    python -m daemon adopt DIR
+python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
+[--insecure] python -m daemon run DIR
+python -m daemon adopt DIR
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def _parser() -> argparse.ArgumentParser:
         init.add_argument(f"--{option}", default="")
     init.add_argument("--nbd", action="append", default=[])
     init.add_argument("--insecure", action="store_true")
-    for verb, text in (("run", "run the daemon in the foreground"), ("adopt", "make a copied directory this site's")):
-        verbs.add_parser(verb, help=text).add_argument("directory", type=pathlib.Path)
+    for name, text in (
+        ("run", "run the daemon in the foreground"),
+        ("adopt", "make a copied directory this site's"),
+    ):
+        verbs.add_parser(name, help=text).add_argument("directory", type=pathlib.Path)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true")
     return parser
@@ -70,7 +73,9 @@ def main(words: list[str] | None = None) -> int:
             return _run(arguments.directory)
         if arguments.verb == "init":
             data, kind = _init(arguments), "site.init"
-            text = f"site {data['site']} is in {data['directory']}\nnext: farshore site run {data['directory']}"
+            text = (
+                f"site {data['site']} is in {data['directory']}\nnext: farshore site run {data['directory']}"
+            )
         else:
             identity = adopt_site(arguments.directory)
             data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"
@@ -80,7 +85,11 @@ def main(words: list[str] | None = None) -> int:
             print(json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]}))
         else:
             print(f"error: {error.message}", file=sys.stderr)
-            for label, value in (("object", error.subject), ("position", error.position), ("next", error.next_step)):
+            for label, value in (
+                ("object", error.subject),
+                ("position", error.position),
+                ("next", error.next_step),
+            ):
                 if value:
                     print(f"  {label}: {value}", file=sys.stderr)
         return int(error.exit_code)

@@ -39,7 +39,8 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Allow NBD on TCP without TLS: whoever reaches the port reads and writes every volume."""
 
     journal_limit_bytes: int = 0
-    """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts get ENOSPC."""
+    """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts get
+    ENOSPC."""
 
     reserve_bytes: int = 256 * MIB
     """Left free on the file system for checkpoints and recovery; less on small file systems (a sixteenth)."""
@@ -77,7 +78,9 @@ def check_config(config: SiteConfig, subject: str) -> None:
     for address in config.nbd:
         kind, _, place = address.partition(":")
         if kind not in ("unix", "tcp") or not place:
-            raise UsageError(f"nbd address {address!r} is neither unix:PATH nor tcp:HOST:PORT", subject=subject)
+            raise UsageError(
+                f"nbd address {address!r} is neither unix:PATH nor tcp:HOST:PORT", subject=subject
+            )
         if kind == "tcp" and not config.insecure:
             raise UsageError(
                 f"NBD on {address} would be readable and writable by whoever reaches the port",

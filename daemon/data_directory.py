@@ -8,8 +8,8 @@
     state.mdb        roles, heads, pairs, closed exports
     groups/NAME/     journal/ and index.mdb of a group
 
-A copied directory would write under the same site id and keys as the original, so the machine and the inode are
-compared at start; `site adopt` makes a copy this machine's own, once the original is known to be gone
+A copied directory would write under the same site id and keys as the original, so the machine and the inode
+are compared at start; `site adopt` makes a copy this machine's own, once the original is known to be gone
 (invariant 18).
 """
 
@@ -30,7 +30,7 @@ from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, UsageErro
 FORMAT_VERSION = 1
 IDENTITY_FILE = "identity.json"
 PUBLIC_KEY_FILE = "keys/public"
-SECRET_KEY_FILE = "keys/secret"  # noqa: S105 - a file's name
+SECRET_KEY_FILE = "keys/secret"
 MACHINE_ID_PATHS = (pathlib.Path("/etc/machine-id"), pathlib.Path("/var/lib/dbus/machine-id"))
 
 
@@ -116,7 +116,9 @@ def read_identity(directory: pathlib.Path) -> Identity:
             next_step=f"`farshore site init {directory} --name NAME`",
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{directory / IDENTITY_FILE} cannot be read: {error}", subject=str(directory)) from error
+        raise UsageError(
+            f"{directory / IDENTITY_FILE} cannot be read: {error}", subject=str(directory)
+        ) from error
     if version != FORMAT_VERSION:
         raise NotAllowed(
             f"{directory} has format version {version}, this program reads {FORMAT_VERSION}",
@@ -131,7 +133,8 @@ def check_identity(directory: pathlib.Path) -> Identity:
     identity = read_identity(directory)
     if identity.machine != machine_id() or identity.inode != directory.stat().st_ino:
         raise NotAllowed(
-            f"{directory} was copied here from another place or machine; two daemons of one identity lose data",
+            f"{directory} was copied here from another place or machine; "
+            "two daemons of one identity lose data",
             subject=str(directory),
             next_step=f"if the original is gone for good: `farshore site adopt {directory}`",
         )
@@ -164,5 +167,6 @@ def read_keys(directory: pathlib.Path) -> Keys:
     """The site's CURVE keys."""
     disk = RealDisk(directory, None)
     return Keys(
-        public=disk.read_file(PUBLIC_KEY_FILE).decode("ascii"), secret=disk.read_file(SECRET_KEY_FILE).decode("ascii")
+        public=disk.read_file(PUBLIC_KEY_FILE).decode("ascii"),
+        secret=disk.read_file(SECRET_KEY_FILE).decode("ascii"),
     )

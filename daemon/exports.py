@@ -20,7 +20,8 @@ from site_primary.exports import Export
 
 
 class SiteExports:
-    """The site's `ExportOpener`. `complete_until` gives a group's UTC nanoseconds up to which it is complete."""
+    """The site's `ExportOpener`. `complete_until` gives a group's UTC nanoseconds up to which it is
+    complete."""
 
     def __init__(
         self,
@@ -83,7 +84,8 @@ class SiteExports:
         if isinstance(info.token, Cut):
             view = group.view_at(volume_name, info.token)
             spans = group.timelines.lineage(info.token.timeline, info.token.position)
-            export = Export(info.name, view, None, group.volumes.find(spans, volume_name, info.name))
+            volume = group.volumes.find(spans, volume_name, info.name)
+            export = Export(info.name, view, group, volume, read_only=True)
             self.past = {each for each in self.past if each.connections} | {export}
             return export
         self._require_writable(group, path)
@@ -96,7 +98,9 @@ class SiteExports:
         key = (group.name, volume.id)
         found = self.live.get(key)
         if found is None:
-            found = self.live[key] = export = Export(name, group.live_view(volume), group, volume)
+            found = self.live[key] = export = Export(
+                name, group.live_view(volume), group, volume, read_only=False
+            )
 
             def refresh() -> None:
                 if group.failed:
@@ -118,7 +122,9 @@ class SiteExports:
         """An open group; NotFound."""
         group = self._groups.get(name)
         if group is None:
-            raise NotFound(f"there is no group {name} here", subject=name, next_step="`farshore status` shows groups")
+            raise NotFound(
+                f"there is no group {name} here", subject=name, next_step="`farshore status` shows groups"
+            )
         return group
 
     def _require_writable(self, group: Group, path: str) -> None:
@@ -130,7 +136,9 @@ class SiteExports:
                 next_step=f"connect to {peer or 'the primary'}, or read a cut here: {path}@CUT",
             )
         if group.failed:
-            raise WrongState(f"{path} has stopped: {group.failed}", subject=path, next_step="restart the daemon")
+            raise WrongState(
+                f"{path} has stopped: {group.failed}", subject=path, next_step="restart the daemon"
+            )
 
     def require_open(self, group: Group, volume: Volume) -> None:
         """WrongState if the export is closed."""

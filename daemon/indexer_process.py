@@ -1,4 +1,5 @@
-"""The daemon's end of the indexer: one child process a group, started when first needed and again if it dies."""
+"""The daemon's end of the indexer: one child process a group, started when first needed and again if it
+dies."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from protocol.commands import check_name
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 
 PEERS_FILE = "peers.json"
-TOKEN_PREFIX = "farshore1."  # noqa: S105 - not a secret
+TOKEN_PREFIX = "farshore1."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,9 @@ class PeerBook:
                 next_step="compare fingerprints: `farshore peer list`",
             )
         self._peers[peer.name] = peer
-        self._disk.replace_file(PEERS_FILE, json.dumps([asdict(each) for each in self.all()], indent=1).encode())
+        self._disk.replace_file(
+            PEERS_FILE, json.dumps([asdict(each) for each in self.all()], indent=1).encode()
+        )
         return known is None
 
     def allowed(self) -> dict[str, str]:

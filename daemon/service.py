@@ -23,7 +23,8 @@ from protocol.errors import FarshoreError
 
 log = structlog.get_logger()
 
-# Versions in the memtable are plain integers in dicts: walking them for cycles finds nothing and stalls hosts.
+# Versions in the memtable are plain integers in dicts: walking them for cycles finds nothing and
+# stalls hosts.
 GC_THRESHOLDS = (50_000, 50, 1000)
 
 
@@ -43,7 +44,8 @@ def notify_service_manager(text: str) -> None:
 
 
 async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identity, keys: Keys) -> int:
-    """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError if it cannot start."""
+    """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError if it cannot
+    start."""
     loop = asyncio.get_running_loop()
     _raise_file_limit()
     gc.set_threshold(*GC_THRESHOLDS)

@@ -138,8 +138,8 @@ class Site:
 
     async def _last_checkpoint(self, group: Group) -> None:
         deadline = self.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
-        while group.checkpointed < group.writer.written and not group.failed:
-            group.checkpoint()
+        while group.checkpoints.reached < group.writer.written and not group.failed:
+            group.checkpoints.begin()
             if self.clock.monotonic() > deadline:
                 self.events.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
                 return
@@ -200,9 +200,7 @@ class Site:
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""
-        row = GroupRow(
-            name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns()
-        )
+        row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
         self.state.put_group(row)
         self.events.emit("group.created", group=name, role=role.value)
         return self.open_group(row)

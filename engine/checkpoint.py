@@ -1,11 +1,11 @@
 """A checkpoint: everything that the journal says up to a position, put into LMDB in one synced transaction.
 
-What goes in: the versions of every block, the records (all events but data), the timelines with how far each is
-indexed and the digest there, and the position itself. Recovery walks the journal from here.
+What goes in: the versions of every block, the records (all events but data), the timelines with how far each
+is indexed and the digest there, and the position itself. Recovery walks the journal from here.
 
-Rules. Never past what is durable: an index row that names bytes which a power loss took would be a lie that no
-journal walk could find. Each timeline of the target's lineage is indexed from its own mark, so that a fork below
-an indexed position (a follower whose tail became a branch) is taken up where it left.
+Rules. Never past what is durable: an index row that names bytes which a power loss took would be a lie that
+no journal walk could find. Each timeline of the target's lineage is indexed from its own mark, so that a
+fork below an indexed position (a follower whose tail became a branch) is taken up where it left.
 
     meta 'checkpoint'   row (head timeline, position)
     timelines           row (parent, fork, generation, writer, lane, indexed, digest)
@@ -44,7 +44,8 @@ CHECKPOINT_KEY = b"checkpoint"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointPlan:
-    """Index the lineage of `target`, which lies at or below position `durable`. `timelines` names all of it."""
+    """Index the lineage of `target`, which lies at or below position `durable`. `timelines` names all of
+    it."""
 
     target: Cut
     durable: int
@@ -92,9 +93,14 @@ def load_timelines(transaction: ReadTransaction) -> dict[int, IndexedTimeline]:
         row = check_row(unpack_row(cursor.value()), int, int, int, str, int, int, bytes)
         parent, fork, generation, writer, lane, indexed, digest = row
         timeline = Timeline(
-            id=timeline_id, parent=parent, fork=fork, generation=generation, writer=writer, lane=lane  # type: ignore[arg-type]
+            id=timeline_id,
+            parent=parent,
+            fork=fork,
+            generation=generation,
+            writer=writer,
+            lane=lane,
         )
-        found[timeline_id] = IndexedTimeline(timeline=timeline, indexed=indexed, digest=digest)  # type: ignore[arg-type]
+        found[timeline_id] = IndexedTimeline(timeline=timeline, indexed=indexed, digest=digest)
         more = cursor.next()
     return found
 
@@ -105,17 +111,18 @@ def load_checkpoint(transaction: ReadTransaction) -> Cut | None:
     if value is None:
         return None
     timeline, position = check_row(unpack_row(value), int, int)
-    return Cut(timeline, position)  # type: ignore[arg-type]
+    return Cut(timeline, position)
 
 
 def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, int, Row]]:
-    """(timeline, event position, frame position, UTC ns, event row) of every record, by timeline and position."""
+    """(timeline, event position, frame position, UTC ns, event row) of every record, by timeline and
+    position."""
     cursor = transaction.cursor("records")
     more = cursor.set_range(b"\0")
     while more:
         timeline, position = RECORD_KEY.unpack(cursor.key())
         utc_ns, frame_position, row = check_row(unpack_row(cursor.value()), int, int, tuple)
-        yield timeline, position, frame_position, utc_ns, row  # type: ignore[misc]
+        yield timeline, position, frame_position, utc_ns, row
         more = cursor.next()
 
 
@@ -176,11 +183,11 @@ def _take(batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, frame: Fra
         kind = row[0]
         if kind == WRITE:
             _, volume, first, count = row
-            _take_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)  # type: ignore[arg-type]
-            number += count * BLOCK_BYTES  # type: ignore[operator]
-        elif kind <= LAST_DATA_KIND:  # type: ignore[operator]
+            _take_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)
+            number += count * BLOCK_BYTES
+        elif kind <= LAST_DATA_KIND:
             _, volume, first, count = row
-            _take_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)  # type: ignore[arg-type]
+            _take_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)
         else:
             key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
             batch.records[key] = pack_row((prefix.utc_ns, prefix.position, row))
@@ -200,7 +207,14 @@ def _take_write(
 
 
 def _take_zero(
-    batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, volume: int, first: int, count: int, number: int
+    batch: _Batch,
+    cursor: Cursor,
+    lanes: list[int],
+    lane: int,
+    volume: int,
+    first: int,
+    count: int,
+    number: int,
 ) -> None:
     """Tombstones over the blocks of a range that have an older version; the others read as zeroes anyway."""
     end = first + count

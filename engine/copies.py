@@ -1,7 +1,7 @@
 """The copy management table: one row a backup, derived from `Mark` events (the method's figure 3).
 
-A copy names a cut; its bytes are the journal's and cost nothing more. It is AVAILABLE at a site once the mark,
-and so everything before the cut, is durable there (invariant 8).
+A copy names a cut; its bytes are the journal's and cost nothing more. It is AVAILABLE at a site once the
+mark, and so everything before the cut, is durable there (invariant 8).
 
 Pure: no I/O.
 """
@@ -26,7 +26,8 @@ class CopyState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One row. `cut` is what it shows, `utc_ns` when it was taken; (timeline, position) is where its mark is."""
+    """One row. `cut` is what it shows, `utc_ns` when it was taken; (timeline, position) is where its mark
+    is."""
 
     id: int
     label: str
@@ -61,7 +62,9 @@ class CopyTable:
 
     def at(self, spans: list[Span]) -> list[Copy]:
         """Copies on a lineage, oldest first."""
-        found = [copy for (timeline, position), copy in self._copies.items() if holds(spans, timeline, position)]
+        found = [
+            copy for (timeline, position), copy in self._copies.items() if holds(spans, timeline, position)
+        ]
         return sorted(found, key=lambda copy: copy.position)
 
     def find(self, spans: list[Span], name: str, subject: str) -> Copy:

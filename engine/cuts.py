@@ -1,7 +1,8 @@
 """From what a user wrote to a cut that this site holds.
 
-Accepted: a backup's label or id, a time, `latest`, `TIMELINE:POSITION`. A time means the last frame written at or
-before it; a site that does not hold every frame up to that time refuses, because its answer would change later.
+Accepted: a backup's label or id, a time, `latest`, `TIMELINE:POSITION`. A time means the last frame written
+at or before it; a site that does not hold every frame up to that time refuses, because its answer would
+change later.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One group at this site: its journal, what the journal says, and the two ways to add to it.
 
 The writing site appends events (`append`), a following site appends the writer's frames byte for byte
-(`follow`). Both end in the same place: the journal file first, then the memtable and the records, then whoever
-listens. Everything else here derives from the journal.
+(`follow`). Both end in the same place: the journal file first, then the memtable and the records, then
+whoever listens. Everything else here derives from the journal.
 
 It does not know NBD, the network, or where hosts are.
 """
@@ -13,13 +13,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.checkpoint import CheckpointPlan, Indexer
+from engine.checkpoint import Indexer
+from engine.checkpointing import Checkpoints
 from engine.copies import CopyTable
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import DurableCallback, JournalWriter
-from engine.memtable import Layer, Memtable
-from engine.ports.clock import Clock, Timer
+from engine.memtable import Memtable
+from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.site_state import SiteState
@@ -39,20 +40,26 @@ from protocol.events import (
     VolumeDeleted,
     record_from_row,
 )
-from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows, encode_frame
+from protocol.frames import (
+    NO_DIGEST,
+    Buffer,
+    Frame,
+    FrameError,
+    FramePrefix,
+    check_frame,
+    decode_rows,
+    encode_frame,
+)
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
 from protocol.positions import POSITION_MAX, Cut
-
-CHECKPOINT_RETRY_S = 5.0
-FREE_SLICE = 2000
-FREE_SLICE_EVERY_S = 0.002
 
 Emit = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSettings:
-    """`journal_limit_bytes` bounds the journal; `reserve_bytes` of the file system stay free for checkpoints."""
+    """`journal_limit_bytes` bounds the journal; `reserve_bytes` of the file system stay free for
+    checkpoints."""
 
     journal_limit_bytes: int
     reserve_bytes: int
@@ -100,7 +107,7 @@ class Group:
         self.state = state
         self.settings = settings
         self.emit = emit
-        self._indexer = indexer
+        self.checkpoints = Checkpoints(self, indexer)
         self._rng = rng
         self.timelines = TimelineTable()
         self.segments = SegmentMap(disk)
@@ -121,13 +128,8 @@ class Group:
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
-        self.checkpointed = 0
         self.began = False  # whether this run has its own timeline
         self.failed = ""
-        self._checkpointing = False
-        self._checkpoint_timer: Timer | None = None
-        self._freeing: list[Layer] = []
-        self._free_timer: Timer | None = None
 
     # -- what is here
 
@@ -235,7 +237,8 @@ class Group:
 
     def follow(self, prefix: FramePrefix, raw: Buffer) -> None:
         """Append a frame of the writing site, exactly as it is. NotContiguous if it does not follow what is
-        here; FrameError if its bytes are damaged; NoSpace or OSError if it cannot be stored. Then nothing was."""
+        here; FrameError if its bytes are damaged; NoSpace or OSError if it cannot be stored. Then nothing
+        was."""
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
@@ -264,7 +267,9 @@ class Group:
             raise NotContiguous(f"timeline {prefix.timeline:016x} does not leave {self.head:016x}")
         if began.fork > self.writer.written:
             raise NotContiguous(f"expected {self.end}, got a fork at {began.fork}")
-        digest = self.reader.digest_at(self.timelines, began.parent, began.fork) if began.parent else NO_DIGEST
+        digest = (
+            self.reader.digest_at(self.timelines, began.parent, began.fork) if began.parent else NO_DIGEST
+        )
         check_frame(prefix, frame.raw, digest)
         timeline = Timeline(
             id=prefix.timeline,
@@ -285,7 +290,8 @@ class Group:
         )
 
     def _adopt_timeline(self, timeline: Timeline, frame: Frame) -> None:
-        """Put the head on a new timeline whose first frame is `frame`: all durable before anyone relies on it."""
+        """Put the head on a new timeline whose first frame is `frame`: all durable before anyone relies on
+        it."""
         writer = self.writer
         before = (writer.timeline, writer.lane, writer.written)
         if writer.written > writer.durable:
@@ -312,20 +318,22 @@ class Group:
         for listener in self.listeners.frame:
             listener(frame)
         if self.memtable.layers[-1].count >= self.settings.memtable_soft or (
-            self.writer.written - self.checkpointed >= self.settings.checkpoint_after_bytes
+            prefix.end - self.checkpoints.reached >= self.settings.checkpoint_after_bytes
         ):
-            self.checkpoint()
+            self.checkpoints.begin()
 
     def take(self, prefix: FramePrefix, lane: int, rows: Sequence[Row]) -> None:
         """Memtable and records of one frame that is in the journal."""
-        if prefix.payload_bytes or rows[0][0] <= LAST_DATA_KIND:  # type: ignore[operator]
-            self.memtable.apply(lane, rows, prefix.payload_at)  # type: ignore[arg-type]
+        if prefix.payload_bytes or rows[0][0] <= LAST_DATA_KIND:
+            self.memtable.apply(lane, rows, prefix.payload_at)
             return
         for index, record in records_of(rows):
             self.take_record(prefix.timeline, prefix.position, prefix.position + index, prefix.utc_ns, record)
         self._view_changed()
 
-    def take_record(self, timeline: int, frame_position: int, position: int, utc_ns: int, record: Record) -> None:
+    def take_record(
+        self, timeline: int, frame_position: int, position: int, utc_ns: int, record: Record
+    ) -> None:
         """One record at its place; the same one again is fine."""
         match record:
             case VolumeCreated():
@@ -367,70 +375,16 @@ class Group:
                 next_step="check the disk, then restart the site's daemon",
             )
 
-    def checkpoint(self) -> None:
-        """Begin a checkpoint of everything written, unless one runs."""
-        if self._checkpointing or self.failed or not self.head or self.writer.written == self.checkpointed:
-            return
-        self._checkpointing = True
-        self.memtable.freeze()
-        self._plan_checkpoint(self.end)
-
-    def _plan_checkpoint(self, target: Cut) -> None:
-        timelines = tuple(self.timelines.all())
-
-        def durable(error: OSError | None) -> None:
-            if error is None:
-                plan = CheckpointPlan(target=target, durable=target.position, timelines=timelines)
-                self._indexer.start(plan, lambda failure: self._checkpoint_done(target, failure))
-
-        self.writer.when_durable(target.position, durable)
-
-    def _checkpoint_done(self, target: Cut, failure: Exception | None) -> None:
-        if failure is not None:
-            self.emit("checkpoint.failed", group=self.name, position=str(target), error=str(failure))
-            self._checkpoint_timer = self.clock.call_later(
-                CHECKPOINT_RETRY_S, lambda: self._plan_checkpoint(target)
-            )
-            return
-        overloaded = self.overloaded
-        self.checkpointed = target.position
-        self._checkpointing = False
-        self._freeing.append(self.memtable.drop_frozen())
-        self.clock.call_soon(self._free_slice)
-        if overloaded and not self.overloaded:
-            for listener in self.listeners.relief:
-                listener()
-
-    def _free_slice(self) -> None:
-        """Free a dropped layer a little at a time: a quarter of a million objects at once would stall hosts."""
-        if not self._freeing:
-            return
-        volumes = self._freeing[0].volumes
-        for key, versions in list(volumes.items()):
-            blocks = versions.blocks
-            for _ in range(min(FREE_SLICE, len(blocks))):
-                blocks.popitem()
-            if not blocks:
-                del volumes[key]
-            break
-        if not volumes:
-            self._freeing.pop(0)
-        if self._freeing:
-            self._free_timer = self.clock.call_later(FREE_SLICE_EVERY_S, self._free_slice)
-
     def close(self) -> None:
         """Stop timers and close files; nothing more may be asked."""
-        for timer in (self._checkpoint_timer, self._free_timer):
-            if timer is not None:
-                timer.cancel()
-        self._freeing.clear()
+        self.checkpoints.close()
         self.writer.close()
         self.segments.close()
 
 
 def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
     """(index, record) of every row that is not data. RemoteProtocolError for one that is not known."""
-    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]  # type: ignore[operator]
+    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]
     if found and len(found) != len(rows):
         raise RemoteProtocolError("records and data share a frame")
     return found

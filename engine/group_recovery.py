@@ -55,7 +55,7 @@ def recover_group(group: Group) -> Recovered:
     if head == 0:
         return found
     if checkpoint is not None and checkpoint.timeline == head:
-        group.checkpointed = checkpoint.position
+        group.checkpoints.reached = checkpoint.position
     end = _replay(group, indexed, head, found)
     cut_tail(group.disk, group.segments, head, _start(group, indexed, group.spans()[-1])[0], end.position)
     group.head = head
@@ -63,7 +63,11 @@ def recover_group(group: Group) -> Recovered:
     group.utc_ns = end.utc_ns
     group.writer.start(head, group.timelines.get(head).lane, end.position)
     if end.torn_bytes:
-        found.torn_bytes, found.torn_at, found.reason = end.torn_bytes, str(Cut(head, end.position)), end.reason
+        found.torn_bytes, found.torn_at, found.reason = (
+            end.torn_bytes,
+            str(Cut(head, end.position)),
+            end.reason,
+        )
     return found
 
 
@@ -163,7 +167,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
 
         start, digest = _start(group, indexed, span)
         if span.timeline == head:
-            promised = max(start, group.checkpointed)
+            promised = max(start, group.checkpoints.reached)
             end = walk_to_end(
                 group.reader,
                 group.segments,

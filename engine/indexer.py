@@ -4,8 +4,8 @@
 
 It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
 msgpack row. A request is a checkpoint plan; the answer is ('done', versions) or ('failed', error code, text).
-It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last run
-while the next one recovers. It opens the journal for reading only and is the
+It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last
+run while the next one recovers. It opens the journal for reading only and is the
 one writer of the group's index.
 """
 
@@ -46,9 +46,9 @@ def decode_plan(data: bytes) -> CheckpointPlan:
     timeline, position, durable, rows = check_row(unpack_row(data, 64 << 20), int, int, int, tuple)
     timelines = tuple(
         Timeline(id=row[0], parent=row[1], fork=row[2], generation=row[3], writer=row[4], lane=row[5])
-        for row in rows  # type: ignore[attr-defined]
+        for row in rows
     )
-    return CheckpointPlan(target=Cut(timeline, position), durable=durable, timelines=timelines)  # type: ignore[arg-type]
+    return CheckpointPlan(target=Cut(timeline, position), durable=durable, timelines=timelines)
 
 
 def _read_message(stream: BinaryIO) -> bytes | None:
@@ -74,7 +74,8 @@ def _answer(store: Store, segments: SegmentMap, request: bytes) -> tuple[object,
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when the daemon ends, however it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    """Ask the kernel to kill this process when the daemon ends, however it ends (prctl(2),
+    PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() == 1:
         sys.exit(1)

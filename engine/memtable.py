@@ -13,6 +13,8 @@ Layers: a checkpoint freezes the current layer and drops it whole once its versi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.visibility import Interval
 from protocol.events import WRITE, Row
 from protocol.limits import BLOCK_BYTES
@@ -33,18 +35,19 @@ class VolumeVersions:
         self.ranges: list[tuple[int, int, int]] = []  # (entry, first block, end block), oldest first
 
     def newest(self, block: int, low: int, high: int) -> int:
-        """The newest entry of `block` numbered in [low, high), or NOT_FOUND. All three as block and numbers."""
+        """The newest entry of `block` numbered in [low, high), or NOT_FOUND. All three as block and
+        numbers."""
         low, high = low << 1, high << 1
         found = NOT_FOUND
         chain = self.blocks.get(block)
         while chain is not None:
-            if chain.__class__ is int:
+            if isinstance(chain, int):
                 entry, chain = chain, None
             else:
-                entry, chain = chain  # type: ignore[misc]
-            if entry < high:  # type: ignore[operator]
-                if entry >= low:  # type: ignore[operator]
-                    found = entry  # type: ignore[assignment]
+                entry, chain = chain
+            if entry < high:
+                if entry >= low:
+                    found = entry
                 break
         for entry, first, end in reversed(self.ranges):
             if first <= block < end and low <= entry < high:
@@ -80,7 +83,7 @@ class Memtable:
         """Versions held, ranges counted as one: the measure of memory."""
         return sum(layer.count for layer in self.layers)
 
-    def apply(self, lane: int, rows: tuple[Row, ...] | list[Row], payload_at: int) -> None:
+    def apply(self, lane: int, rows: Sequence[Row], payload_at: int) -> None:
         """Take in the data rows of one frame, in order, whose payload begins at position `payload_at`."""
         layer = self.layers[-1]
         number = payload_at
@@ -88,28 +91,28 @@ class Memtable:
             kind = row[0]
             if kind == WRITE:
                 _, volume, first, count = row
-                blocks = layer.volume(lane, volume).blocks  # type: ignore[arg-type]
-                for block in range(first, first + count):  # type: ignore[operator,call-overload]
+                blocks = layer.volume(lane, volume).blocks
+                for block in range(first, first + count):
                     before = blocks.get(block)
                     entry = number << 1
                     blocks[block] = entry if before is None else (entry, before)
                     number += BLOCK_BYTES
-                layer.count += count  # type: ignore[operator]
-            elif kind <= 3:  # type: ignore[operator]
+                layer.count += count
+            elif kind <= 3:
                 self._zero(layer, lane, row, (number - 1) << 1 | 1)
 
     def _zero(self, layer: Layer, lane: int, row: Row, entry: int) -> None:
         _, volume, first, count = row
-        versions = layer.volume(lane, volume)  # type: ignore[arg-type]
-        if count > RANGE_BLOCKS:  # type: ignore[operator]
-            versions.ranges.append((entry, first, first + count))  # type: ignore[arg-type,operator]
+        versions = layer.volume(lane, volume)
+        if count > RANGE_BLOCKS:
+            versions.ranges.append((entry, first, first + count))
             layer.count += 1
             return
         blocks = versions.blocks
-        for block in range(first, first + count):  # type: ignore[operator,call-overload]
+        for block in range(first, first + count):
             before = blocks.get(block)
             blocks[block] = entry if before is None else (entry, before)
-        layer.count += count  # type: ignore[operator]
+        layer.count += count
 
     def newest(self, volume: int, block: int, interval: Interval) -> int:
         """The newest entry of a block within an interval, or NOT_FOUND."""
@@ -127,5 +130,6 @@ class Memtable:
         self.layers.append(Layer())
 
     def drop_frozen(self) -> Layer:
-        """Forget the oldest layer: its versions are in LMDB. Returned so that the caller frees it in slices."""
+        """Forget the oldest layer: its versions are in LMDB. Returned so that the caller frees it in
+        slices."""
         return self.layers.pop(0)

@@ -1,7 +1,7 @@
 """Pair states: one table, state × verb → next state, or a refusal that says why.
 
-A pair is one group at two sites. The words in parentheses are the field's codes, shown beside ours. Anything not
-in `TRANSITIONS` is refused and changes nothing.
+A pair is one group at two sites. The words in parentheses are the field's codes, shown beside ours. Anything
+not in `TRANSITIONS` is refused and changes nothing.
 
 Pure: no I/O.
 """

@@ -1,7 +1,7 @@
 """What only this site knows and must not forget: roles, heads, pairs and closed exports.
 
-Kept in a small store of its own beside the groups' indexes: the indexer holds an index's write lock for as long
-as a checkpoint takes, and neither a new timeline nor a takeover may wait for that (docs/decisions/0004).
+Kept in a small store of its own beside the groups' indexes: the indexer holds an index's write lock for as
+long as a checkpoint takes, and neither a new timeline nor a takeover may wait for that (docs/decisions/0004).
 
     groups    name    row (group id hex, role, head timeline, UTC ns of creation)
     pairs     name    row (peer, mode, state, reason)
@@ -34,8 +34,8 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRow:
-    """A group as this site holds it. `group_id` is 16 hex digits, the same at every site; `head` 0 if it has no
-    timeline yet."""
+    """A group as this site holds it. `group_id` is 16 hex digits, the same at every site; `head` 0 if it has
+    no timeline yet."""
 
     name: str
     group_id: str
@@ -131,5 +131,9 @@ def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
 def _group_row(name: str, value: bytes) -> GroupRow:
     group_id, role, head, created = check_row(unpack_row(value), str, str, int, int)
     return GroupRow(
-        name=name, group_id=str(group_id), role=Role(role), head=head, created_utc_ns=created  # type: ignore[arg-type]
+        name=name,
+        group_id=str(group_id),
+        role=Role(role),
+        head=head,
+        created_utc_ns=created,
     )

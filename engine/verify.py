@@ -1,8 +1,8 @@
 """Verification: is everything that the journal and the index promise still there and unchanged?
 
-Plain: every frame of the head's lineage, its CRC and the digest chain; every index row decodes and names bytes
-that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block that the
-indexed part of the journal wrote. Damage is collected, not raised: one bad frame must not hide the next.
+Plain: every frame of the head's lineage, its CRC and the digest chain; every index row decodes and names
+bytes that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block that
+the indexed part of the journal wrote. Damage is collected, not raised: one bad frame must not hide the next.
 
 Runs in a thread of its own with its own files; reads only.
 """
@@ -53,8 +53,8 @@ class Verified:
 def verify_group(
     directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
 ) -> Verified:
-    """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position up to
-    which the index must be complete."""
+    """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position
+    up to which the index must be complete."""
     found = Verified()
     segments = SegmentMap(RealDisk(directory, None))
     try:
@@ -95,8 +95,8 @@ def _verify_journal(
 
 
 def _next_start(segments: SegmentMap, reader: JournalReader, span: Span, bad: int) -> int:
-    """Where to go on after damage: behind the damaged frame if its length still leads to a frame, else at the next
-    segment."""
+    """Where to go on after damage: behind the damaged frame if its length still leads to a frame, else at
+    the next segment."""
     prefix = reader.prefix_at(span.timeline, bad)
     if prefix is not None and reader.prefix_at(span.timeline, prefix.end) is not None:
         return prefix.end
@@ -112,7 +112,7 @@ def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Fr
             if row[0] != WRITE:
                 continue
             _, volume, first, count = row
-            for block in range(first, first + count):  # type: ignore[operator,call-overload]
+            for block in range(first, first + count):
                 key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
                 if transaction.get("versions", key) is None:
                     found.add(
@@ -124,7 +124,8 @@ def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Fr
 
 
 def _verify_index(found: Verified, segments: SegmentMap, store: Store, name: str, deep: bool) -> None:
-    """A slice of rows a transaction: one that lived for the whole scan would keep LMDB from using pages again."""
+    """A slice of rows a transaction: one that lived for the whole scan would keep LMDB from using pages
+    again."""
     key = b"\0"
     while key:
         with store.read() as transaction:

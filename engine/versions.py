@@ -1,10 +1,10 @@
 """The versions table: where every block's content is, for every version up to the checkpoint.
 
-    table       key (big-endian)                                          value
-    versions    u32 lane, u64 volume, u64 block, u64 ~number              u8 kind, u32 CRC-32C of key and bytes
-    timelines   u64 timeline                                              msgpack row of `Timeline`, indexed position
-    records     u64 timeline, u64 position                                msgpack row: UTC ns, event row
-    meta        text                                                      see `engine.checkpoint`
+    table       key (big-endian)                                value
+    versions    u32 lane, u64 volume, u64 block, u64 ~number    u8 kind, u32 CRC-32C of key and bytes
+    timelines   u64 timeline                                    see `engine.checkpoint`
+    records     u64 timeline, u64 position                      see `engine.checkpoint`
+    meta        text                                            see `engine.checkpoint`
 
 Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below).
 Kind 3, `stored`, is kept for bytes moved here when the journal is folded. `~number` sorts newest first, so

@@ -1,17 +1,18 @@
 """Reading a volume through a visibility: memtable first, then LMDB, then the journal's bytes.
 
-A view of the past never changes; the live view is made anew when the head or a revert changes what is visible.
-Runs of blocks that stand side by side in one segment are fetched with one read.
+A view of the past never changes; the live view is made anew when the head or a revert changes what is
+visible. Runs of blocks that stand side by side in one segment are fetched with one read.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.journal.segments import SegmentMap
 from engine.memtable import NOT_FOUND, Memtable
-from engine.ports.store import Cursor, Store
+from engine.ports.store import Cursor, ReadTransaction, Store
 from engine.versions import BLOCK_PREFIX, IndexedVersion, check_bytes, newest_indexed
 from engine.visibility import Interval
 from protocol.limits import BLOCK_BYTES
@@ -37,14 +38,14 @@ class ReadBatch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._context = None
+        self._context: AbstractContextManager[ReadTransaction] | None = None
         self._cursor: Cursor | None = None
 
     def cursor(self) -> Cursor:
         """A cursor on `versions`."""
         if self._cursor is None:
-            self._context = context = self._store.read()  # type: ignore[assignment]
-            self._cursor = context.__enter__().cursor("versions")  # type: ignore[attr-defined]
+            context = self._context = self._store.read()
+            self._cursor = context.__enter__().cursor("versions")
         return self._cursor
 
     def __enter__(self) -> Self:
@@ -134,7 +135,7 @@ class VolumeView:
             return last is place and len(run) * BLOCK_BYTES < len(_ZEROES)
         if place.lane != last.lane or place.number != last.number + BLOCK_BYTES:
             return False
-        return BLOCK_BYTES < self._segments.run_bytes(last.lane, last.number)
+        return self._segments.run_bytes(last.lane, last.number) > BLOCK_BYTES
 
     def _fetch(self, run: list[Place | None]) -> bytes:
         first = run[0]
@@ -150,8 +151,9 @@ class VolumeView:
         return data
 
     def extents(self, offset: int, length: int) -> list[tuple[int, bool]]:
-        """(bytes, holds data) of neighbouring stretches from `offset`, in 4 KiB steps after the first. They may
-        end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks or `SCAN_WINDOW_BLOCKS` versions."""
+        """(bytes, holds data) of neighbouring stretches from `offset`, in 4 KiB steps after the first. They
+        may end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks or `SCAN_WINDOW_BLOCKS`
+        versions."""
         first = offset // BLOCK_BYTES
         end = min(-(-(offset + length) // BLOCK_BYTES), first + SCAN_BLOCKS_MAX)
         stretches: list[tuple[int, bool]] = []

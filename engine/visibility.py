@@ -1,8 +1,9 @@
 """Visibility: which versions of a volume count at a cut.
 
-A list of half-open intervals (lane, from, to) of version numbers, newest first. A block's content is its newest
-version in the first interval that has one; none means zeroes. A volume begins with one interval; each `Revert`
-puts a new one before what was visible at the revert's cut, so that a restore changes no byte of the past.
+A list of half-open intervals (lane, from, to) of version numbers, newest first. A block's content is its
+newest version in the first interval that has one; none means zeroes. A volume begins with one interval; each
+`Revert` puts a new one before what was visible at the revert's cut, so that a restore changes no byte of the
+past.
 
 Pure: no I/O. Source of the idea: DESIGN §2 and §3 ("Restore is an event").
 """
@@ -44,7 +45,8 @@ def _clip(spans: list[Span], low: int) -> list[Interval]:
 def visibility(
     timelines: TimelineTable, history: VolumeHistory, volume: int, head: int, end: int
 ) -> tuple[Interval, ...]:
-    """Intervals of `volume` (id) at position `end` of timeline `head`. Refused past the limit of intervals."""
+    """Intervals of `volume` (id) at position `end` of timeline `head`. Refused past the limit of
+    intervals."""
     intervals: list[Interval] = []
     while True:
         spans = timelines.lineage(head, end)

@@ -1,7 +1,7 @@
 """Volumes of a group, as its journal tells them: created and turned back, each at a position.
 
-The history is append-only; what exists at a cut is whatever part of it lies on the cut's lineage. A volume's id
-is the position of its `VolumeCreated`, so a name used again is another volume.
+The history is append-only; what exists at a cut is whatever part of it lies on the cut's lineage. A volume's
+id is the position of its `VolumeCreated`, so a name used again is another volume.
 
 Pure: no I/O.
 """

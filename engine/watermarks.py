@@ -28,7 +28,10 @@ class PeerMarks:
 
     def acknowledge(self, written: int, durable: int) -> bool:
         """Take in a cumulative acknowledgement; False if it claims more than was shipped or goes back."""
-        if not self.remote_written <= written <= self.shipped or not self.remote_durable <= durable <= written:
+        if (
+            not self.remote_written <= written <= self.shipped
+            or not self.remote_durable <= durable <= written
+        ):
             return False
         self.remote_written = written
         self.remote_durable = durable

@@ -72,6 +72,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         raise raised
 
 
+# What decoding raises for a stranger's bytes: bad UTF-8 in a key and deep nesting have their own errors.
+_BAD_BYTES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _EXIT_CODES = frozenset(int(code) for code in ExitCode)
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)
@@ -103,7 +105,7 @@ def decode_request(raw: bytes) -> Request:
         raise UsageError(f"a request of {len(raw)} bytes is above {CONTROL_MESSAGE_BYTES_MAX}")
     try:
         return _request_decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except _BAD_BYTES as error:
         raise UsageError(f"bad request: {error}", next_step="farshore --help") from error
 
 
@@ -111,7 +113,7 @@ def decode_request_head(raw: bytes) -> RequestHead | None:
     """The id and version of a request that `decode_request` refused; None when not even they can be read."""
     try:
         return _head_decoder.decode(raw[:CONTROL_MESSAGE_BYTES_MAX])
-    except msgspec.DecodeError:
+    except _BAD_BYTES:
         return None
 
 
@@ -132,5 +134,5 @@ def decode_reply(raw: bytes) -> Reply:
         raise RemoteProtocolError(f"a reply of {len(raw)} bytes")
     try:
         return _reply_decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except _BAD_BYTES as error:
         raise RemoteProtocolError(f"bad reply: {error}") from error

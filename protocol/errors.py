@@ -1,4 +1,5 @@
-"""Errors that cross a boundary: every one names the object, the position where there is one, and the next step.
+"""Errors that cross a boundary: every one names the object, the position where there is one, and the next
+step.
 
 Three families. `FarshoreError` is for operators: it carries the exit code and a hint, and travels over the
 control socket as it is. `ProtocolError` is about bytes on a wire: `LocalProtocolError` is our misuse,
@@ -151,8 +152,8 @@ class NoSpace(FarshoreError):
 
 
 ERROR_CLASSES: tuple[type[FarshoreError], ...] = (
-    UsageError, NotFound, Busy, NotAllowed, WrongState, Unreachable, Unsafe, Refused, Diverged, TimedOut, Trimmed,
-    Mismatch, NoSpace,
+    UsageError, NotFound, Busy, NotAllowed, WrongState, Unreachable, Unsafe, Refused, Diverged, TimedOut,
+    Trimmed, Mismatch, NoSpace,
 )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ Data rows, by the million, stay plain tuples:
     (ZERO, volume, first block, blocks)     reads as zeroes from here on
     (TRIM, volume, first block, blocks)     the same, and the host said it no longer cares
 
-Everything else is a small frozen class with `to_row`, read back by `record_from_row`. A volume is named by its
-id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused, never skipped: a
+Everything else is a small frozen class with `to_row`, read back by `record_from_row`. A volume is named by
+its id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused, never skipped: a
 reader that does not know an event cannot know what the volume holds.
 """
 
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from protocol.errors import RemoteProtocolError
 from protocol.positions import Cut
 
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
 DataRow = tuple[int, int, int, int]
 
 
@@ -120,7 +121,7 @@ class Revert:
 Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert
 
 
-def _fields(row: Row, *types: type) -> tuple[object, ...]:
+def _fields(row: Row, *types: type) -> tuple[Any, ...]:
     """The row's fields after its kind, each exactly of the type given."""
     if len(row) != len(types) + 1 or any(type(v) is not t for v, t in zip(row[1:], types, strict=True)):
         raise RemoteProtocolError(f"event row of kind {row[0]!r} has the wrong fields")
@@ -133,19 +134,23 @@ def record_from_row(row: Row) -> Record:
         case EventKind.TIMELINE_BEGAN:
             parent, fork, generation, writer, group = _fields(row, int, int, int, str, str)
             return TimelineBegan(
-                parent=parent, fork=fork, generation=generation, writer=writer, group=group  # type: ignore[arg-type]
+                parent=parent,
+                fork=fork,
+                generation=generation,
+                writer=writer,
+                group=group,
             )
         case EventKind.VOLUME_CREATED:
             name, size_bytes = _fields(row, str, int)
-            return VolumeCreated(name=name, size_bytes=size_bytes)  # type: ignore[arg-type]
+            return VolumeCreated(name=name, size_bytes=size_bytes)
         case EventKind.VOLUME_DELETED:
             (volume,) = _fields(row, int)
-            return VolumeDeleted(volume=volume)  # type: ignore[arg-type]
+            return VolumeDeleted(volume=volume)
         case EventKind.MARK:
             return _mark_from_row(row)
         case EventKind.REVERT:
             volume, timeline, position = _fields(row, int, int, int)
-            return Revert(volume=volume, cut=Cut(timeline, position))  # type: ignore[arg-type]
+            return Revert(volume=volume, cut=Cut(timeline, position))
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 
@@ -154,13 +159,13 @@ def _mark_from_row(row: Row) -> Mark:
     copy_id, label, timeline, position, volumes, consistency, pinned = _fields(
         row, int, str, int, int, tuple, int, bool
     )
-    if any(type(v) is not int for v in volumes):  # type: ignore[attr-defined]
+    if any(type(v) is not int for v in volumes):
         raise RemoteProtocolError("a mark names its volumes by number")
     return Mark(
-        copy_id=copy_id,  # type: ignore[arg-type]
-        label=label,  # type: ignore[arg-type]
-        cut=Cut(timeline, position) if timeline else None,  # type: ignore[arg-type]
-        volumes=volumes,  # type: ignore[arg-type]
-        consistency=Consistency(consistency),  # type: ignore[arg-type]
-        pinned=pinned,  # type: ignore[arg-type]
+        copy_id=copy_id,
+        label=label,
+        cut=Cut(timeline, position) if timeline else None,
+        volumes=volumes,
+        consistency=Consistency(consistency),
+        pinned=pinned,
     )

@@ -125,7 +125,17 @@ def encode_frame(
         body_digest = xxh3_128_digest(body)
     count = len(rows)
     head = _DIGESTED.pack(
-        MAGIC, FORMAT_VERSION, count, body_bytes, payload_bytes, position, timeline, utc_ns, durable, body_crc, 0
+        MAGIC,
+        FORMAT_VERSION,
+        count,
+        body_bytes,
+        payload_bytes,
+        position,
+        timeline,
+        utc_ns,
+        durable,
+        body_crc,
+        0,
     )
     digest = xxh3_128_digest(previous_digest + head + body_digest)
     raw[:PREFIX_BYTES] = head + digest

@@ -1,14 +1,14 @@
 """Messages between sites: a msgpack array as header, and for FRAME the journal frame as payload.
 
     primary → secondary                                 secondary → primary
-    HELLO      who I am, my lineage, my end             WELCOME   what I have: (timeline, written, durable, digest)
+    HELLO      who I am, my lineage, my end             WELCOME   what I have, and the digest there
     FRAME      one frame, as it stands in my journal    ACK       cumulative: written and durable here
     HEARTBEAT  my end, my time, the pair's state        REFUSED   why not, with an error code
                                                         RESET     this session is over, say HELLO again
 
-Every message carries the session that its HELLO opened; anything of another session is dropped, so that what a
-dead connection still delivers changes nothing. Positions acknowledge, messages do not: a lost one is found by
-the next heartbeat.
+Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
+a dead connection still delivers changes nothing. Positions acknowledge, messages do not: a lost one is found
+by the next heartbeat.
 
 Pure: no I/O.
 """
@@ -86,7 +86,8 @@ class FrameMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """Everything before `written` of `timeline` is in the journal here, before `durable` survives power loss."""
+    """Everything before `written` of `timeline` is in the journal here, before `durable` survives power
+    loss."""
 
     session: int
     timeline: int
@@ -154,11 +155,15 @@ def decode_message(header: bytes | memoryview) -> Message:
             return FrameMessage(session=session)
         case MessageKind.ACK:
             _, _, timeline, written, durable = check_row(row, int, int, int, int, int)
-            return Ack(session=session, timeline=timeline, written=written, durable=durable)  # type: ignore[arg-type]
+            return Ack(session=session, timeline=timeline, written=written, durable=durable)
         case MessageKind.HEARTBEAT:
             _, _, timeline, written, utc_ns, state = check_row(row, int, int, int, int, int, str)
             return Heartbeat(
-                session=session, timeline=timeline, written=written, utc_ns=utc_ns, state=state  # type: ignore[arg-type]
+                session=session,
+                timeline=timeline,
+                written=written,
+                utc_ns=utc_ns,
+                state=state,
             )
         case MessageKind.HELLO:
             return _hello(row, session)
@@ -166,10 +171,10 @@ def decode_message(header: bytes | memoryview) -> Message:
             return _welcome(row, session)
         case MessageKind.REFUSED:
             _, _, code, message = check_row(row, int, int, str, str)
-            return Refused(session=session, code=code, message=message)  # type: ignore[arg-type]
+            return Refused(session=session, code=code, message=message)
         case MessageKind.RESET:
             _, _, reason = check_row(row, int, int, str)
-            return Reset(session=session, reason=reason)  # type: ignore[arg-type]
+            return Reset(session=session, reason=reason)
         case kind:
             raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
 
@@ -178,17 +183,22 @@ def _hello(row: tuple[object, ...], session: int) -> Hello:
     if len(row) < 3 or row[2] != WIRE_VERSION:
         raise RemoteProtocolError(f"the peer speaks another version of this protocol, not {WIRE_VERSION}")
     *_, group, group_id, site, lineage, written = check_row(row, int, int, int, str, str, str, tuple, int)
-    if len(lineage) > LINEAGE_TIMELINES_MAX:  # type: ignore[arg-type]
+    if len(lineage) > LINEAGE_TIMELINES_MAX:
         raise RemoteProtocolError("the lineage is longer than any can be")
-    for entry in lineage:  # type: ignore[attr-defined]
+    for entry in lineage:
         check_row(entry, int, int, int, int)
     return Hello(
-        session=session, group=group, group_id=group_id, site=site, lineage=lineage, written=written  # type: ignore[arg-type]
+        session=session,
+        group=group,
+        group_id=group_id,
+        site=site,
+        lineage=lineage,
+        written=written,
     )
 
 
 def _welcome(row: tuple[object, ...], session: int) -> Welcome:
     _, _, timeline, written, durable, digest = check_row(row, int, int, int, int, int, bytes)
-    if len(digest) != DIGEST_BYTES:  # type: ignore[arg-type]
+    if len(digest) != DIGEST_BYTES:
         raise RemoteProtocolError(f"a digest has {DIGEST_BYTES} bytes")
-    return Welcome(session=session, timeline=timeline, written=written, durable=durable, digest=digest)  # type: ignore[arg-type]
+    return Welcome(session=session, timeline=timeline, written=written, durable=durable, digest=digest)

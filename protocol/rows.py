@@ -6,6 +6,7 @@ Scalars and nested arrays only; no maps, no extension types, bounded in size. A 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgpack
 
@@ -20,7 +21,7 @@ def pack_row(row: Sequence[object]) -> bytes:
     return bytes(_pack(row))
 
 
-def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES_MAX) -> tuple[object, ...]:
+def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES_MAX) -> tuple[Any, ...]:
     """The array in `data`, nested arrays as tuples. RemoteProtocolError if it is anything else."""
     if len(data) > limit_bytes:
         raise RemoteProtocolError(f"a row of {len(data)} bytes is over its limit of {limit_bytes}")
@@ -40,7 +41,7 @@ def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES
     return row
 
 
-def check_row(row: tuple[object, ...], *types: type) -> tuple[object, ...]:
+def check_row(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     """The row if it has exactly these types in order; RemoteProtocolError otherwise."""
     if len(row) != len(types) or any(type(v) is not t for v, t in zip(row, types, strict=True)):
         raise RemoteProtocolError("a row has the wrong fields")

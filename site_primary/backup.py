@@ -1,7 +1,8 @@
 """Taking a backup: one `Mark` in the group's journal.
 
 The mark's own position is the cut, so the copy is exact at every site that holds the journal, whatever is in
-flight. It costs one frame, whatever the size of the volumes. A retroactive backup names an earlier cut instead.
+flight. It costs one frame, whatever the size of the volumes. A retroactive backup names an earlier cut
+instead.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from protocol.positions import Cut
 def take_backup(
     group: Group, *, volume: str | None, label: str, cut: Cut | None, pinned: bool, rng: random.Random
 ) -> Copy:
-    """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group; Refused
-    if the label is taken, NotFound if there is nothing to back up at the cut."""
+    """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group;
+    Refused if the label is taken, NotFound if there is nothing to back up at the cut."""
     if label:
         group.copies.require_free(group.spans(), label, group.name)
     spans = group.timelines.lineage(cut.timeline, cut.position) if cut else group.spans()

@@ -26,12 +26,13 @@ class ExportConnection(Protocol):
 
 
 class Export:
-    """A volume that hosts are connected to; `group` is None where it cannot be written."""
+    """A volume that hosts are connected to, live or, `read_only`, at a cut."""
 
-    def __init__(self, name: str, view: VolumeView, writable: Group | None, volume: Volume) -> None:
+    def __init__(self, name: str, view: VolumeView, group: Group, volume: Volume, *, read_only: bool) -> None:
         self.name = name
         self.view = view
-        self.group = writable
+        self.group = group
+        self.read_only = read_only
         self.volume = volume
         self.connections: dict[ExportConnection, None] = {}
 

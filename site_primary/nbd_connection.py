@@ -1,11 +1,11 @@
 """One host's NBD connection in transmission: bytes in, batches to the write path, replies out.
 
-All complete requests of a wake-up are one batch: reads are answered as they come, writes go into one frame, and
-one send carries every reply. The receive buffer is used again and again; slices of it are only held until the
-batch is committed, within the same wake-up.
+All complete requests of a wake-up are one batch: reads are answered as they come, writes go into one frame,
+and one send carries every reply. The receive buffer is used again and again; slices of it are only held
+until the batch is committed, within the same wake-up.
 
-A write is acknowledged once its frame is in the journal, a FLUSH or FUA once the journal is durable up to where it
-was then: as one daemon orders all connections, that covers them all (multi-conn).
+A write is acknowledged once its frame is in the journal, a FLUSH or FUA once the journal is durable up to
+where it was then: as one daemon orders all connections, that covers them all (multi-conn).
 
 Source: NBD proto.md, "Transmission phase".
 """
@@ -53,13 +53,11 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._transport = transport
         self._export = export
         self._size = export.volume.size_bytes
-        self._read_only = export.group is None
+        self._read_only = export.read_only
         self._structured = negotiated.structured_replies
         self._contexts: Mapping[int, str] = negotiated.meta_contexts
         self._on_closed = on_closed
-        self._batch = (
-            WriteBatch(export.group, export.volume.id, export.current_view) if export.group is not None else None
-        )
+        self._batch = self._new_batch()
         self._buffer = bytearray(NBD_RECEIVE_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = 0  # of what is not yet handled
@@ -75,6 +73,10 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._closing = False
         export.connections[self] = None
 
+    def _new_batch(self) -> WriteBatch:
+        export = self._export
+        return WriteBatch(export.group, export.volume.id, export.current_view)
+
     # -- asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -88,7 +90,7 @@ class NbdConnection(asyncio.BufferedProtocol):
     def _make_room(self) -> None:
         held = self._end - self._start
         if self._needed > len(self._buffer):
-            # A bigger buffer for as long as this host sends requests of that size: at most 32 MiB and a header.
+            # A bigger buffer for as long as this host sends requests of that size, at most 32 MiB each.
             grown = bytearray(2 * self._needed)
             grown[:held] = self._view[self._start : self._end]
             self._buffer = grown
@@ -161,13 +163,12 @@ class NbdConnection(asyncio.BufferedProtocol):
         reads = self._export.view.batch()
         with reads:
             self._requests(reads)
-        if self._batch is not None and (self._written or self._forced):
+        if self._written or self._forced:
             self._commit()
         if self._flushes or self._forced:
             self._await_durable()
         self._send()
-        group = self._export.group
-        if group is not None and group.overloaded:
+        if self._export.group.overloaded and not self._read_only:
             self._pause("overload")
 
     def _requests(self, reads: ReadBatch) -> None:
@@ -207,7 +208,7 @@ class NbdConnection(asyncio.BufferedProtocol):
     def _write(self, flags: int, cookie: int, offset: int, data: memoryview) -> None:
         (self._forced if flags & _FUA else self._written).append(cookie)
         try:
-            self._batch.write(offset, data)  # type: ignore[union-attr]
+            self._batch.write(offset, data)
         except (FarshoreError, OSError) as failure:
             self._failed(failure)
 
@@ -239,7 +240,7 @@ class NbdConnection(asyncio.BufferedProtocol):
             (self._forced if flags & _FUA else self._written).append(cookie)
             if length:
                 try:
-                    self._batch.zero(offset, length, trim=command == _TRIM)  # type: ignore[union-attr]
+                    self._batch.zero(offset, length, trim=command == _TRIM)
                 except (FarshoreError, OSError) as failure:
                     self._failed(failure)
 
@@ -264,7 +265,7 @@ class NbdConnection(asyncio.BufferedProtocol):
 
     def _commit(self) -> None:
         try:
-            self._batch.commit()  # type: ignore[union-attr]
+            self._batch.commit()
         except (FarshoreError, OSError) as failure:
             self._failed(failure)
             return
@@ -283,7 +284,7 @@ class NbdConnection(asyncio.BufferedProtocol):
             error = int(NbdError.EIO)
         if error != NbdError.ENOSPC:
             log.error("nbd.write_failed", client=self.client, export=self._export.name, error=str(failure))
-        self._batch = WriteBatch(self._export.group, self._export.volume.id, self._export.current_view)  # type: ignore[arg-type]
+        self._batch = self._new_batch()
         for cookie in self._written + self._forced:
             self._refuse(cookie, error, str(failure))
         self._written = []
@@ -294,8 +295,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         cookies = self._flushes + self._forced
         self._flushes = []
         self._forced = []
-        group = self._export.group
-        if group is None:
+        if self._read_only:
             self._out.append(simple_replies(cookies))
             return
 
@@ -309,7 +309,7 @@ class NbdConnection(asyncio.BufferedProtocol):
                     self._refuse(cookie, NbdError.EIO, str(error))
             self._send()
 
-        group.when_durable(durable)
+        self._export.group.when_durable(durable)
 
     def _refuse(self, cookie: int, error: int, message: str = "") -> None:
         self._out.append(error_reply(cookie, int(error), message, structured=self._structured))
@@ -321,4 +321,3 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._out_bytes = 0
         if self._closing:
             self._transport.close()
-

@@ -1,12 +1,14 @@
 """The hosts' door: NBD on a unix socket and on TCP, handshakes with a deadline, bounded connections.
 
-A connection begins here in its handshake (`protocol.nbd.handshake` decides, this module moves the bytes) and is
-handed to `NbdConnection` for transmission. Nothing of an export is opened before the handshake ended.
+A connection begins here in its handshake (`protocol.nbd.handshake` decides, this module moves the bytes) and
+is handed to `NbdConnection` for transmission. Nothing of an export is opened before the handshake ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import socket
 import stat
@@ -52,7 +54,9 @@ class NbdServer:
             else:
                 host, _, port = place.rpartition(":")
                 self._servers.append(
-                    await self._loop.create_server(lambda: HandshakeProtocol(self), host.strip("[]"), int(port))
+                    await self._loop.create_server(
+                        lambda: HandshakeProtocol(self), host.strip("[]"), int(port)
+                    )
                 )
         except OSError as error:
             raise Busy(
@@ -62,17 +66,7 @@ class NbdServer:
             ) from error
 
     async def _listen_unix(self, path: str) -> asyncio.AbstractServer:
-        """A socket file left by a killed run is removed, one that answers is not."""
-        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
-            probe = socket.socket(socket.AF_UNIX)
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-            else:
-                raise OSError(98, "a server answers there")
-            finally:
-                probe.close()
+        remove_dead_socket(path)
         server = await self._loop.create_unix_server(lambda: HandshakeProtocol(self), path)
         os.chmod(path, 0o660)
         self._unix_paths.append(path)
@@ -85,7 +79,7 @@ class NbdServer:
         for connection in list(self.connections):
             connection.abort()
         for path in self._unix_paths:
-            if os.path.exists(path):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
 
@@ -101,19 +95,21 @@ class HandshakeProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or close if there are too many."""
-        self._transport = transport  # type: ignore[assignment]
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("an NBD connection needs a stream")
+        self._transport = transport
         sock = transport.get_extra_info("socket")
         self._client = client_name(sock)
         if len(self._server.connections) >= NBD_CONNECTIONS_MAX:
             log.warning("nbd.too_many_connections", client=self._client, limit=NBD_CONNECTIONS_MAX)
-            transport.abort()  # type: ignore[attr-defined]
+            transport.abort()
             return
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         self._server.connections.add(self)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, self.abort)
-        self._transport.write(self._handshake.greeting())  # type: ignore[union-attr]
+        transport.write(self._handshake.greeting())
 
     def data_received(self, data: bytes) -> None:
         """Feed the handshake; move on when it ends."""
@@ -169,6 +165,19 @@ class HandshakeProtocol(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def remove_dead_socket(path: str) -> None:
+    """Remove a socket file left by a killed run. OSError (EADDRINUSE) if a server answers there."""
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, "a server answers there")
 
 
 def client_name(sock: socket.socket) -> str:

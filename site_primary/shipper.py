@@ -2,8 +2,9 @@
 
 A session begins with HELLO; the peer's WELCOME says where its journal ends and with which digest, and only if
 this site's own journal has that digest there does shipping go on from that place (invariant 7: in sync means
-equal timeline, position and digest, nothing else). Frames go out as they are written while the peer keeps up; when
-it does not, what is in flight stays bounded and the rest is read from the journal later. Hosts never wait.
+equal timeline, position and digest, nothing else). Frames go out as they are written while the peer keeps
+up; when it does not, what is in flight stays bounded and the rest is read from the journal later. Hosts
+never wait.
 
 Where the peer ends decides:
 
@@ -328,15 +329,17 @@ class Shipper:
         self.sent_bytes += prefix.frame_bytes
 
     def _pump(self) -> None:
-        """Send what the journal holds from `_next` on, as far as there is room; a slice at a time, so that a peer
-        far behind does not keep the loop from hosts."""
+        """Send what the journal holds from `_next` on, as far as there is room; a slice at a time, so that a
+        peer far behind does not keep the loop from hosts."""
         if self._next is None or self._pumping:
             return
         budget = SHIP_READ_BYTES
         try:
             while self._room() and budget > 0 and self._turn_corner():
                 at = self._next
-                end = next(s.end for s in self._group.spans(self._group.writer.written) if s.timeline == at.timeline)
+                end = next(
+                    s.end for s in self._group.spans(self._group.writer.written) if s.timeline == at.timeline
+                )
                 for frame in self._group.reader.frames(at.timeline, at.position, end, None):
                     self._send(frame)
                     budget -= frame.prefix.frame_bytes

@@ -1,9 +1,9 @@
 """From hosts' writes to journal frames: one wake-up of a connection is one batch, one batch is one frame.
 
-A batch takes requests in the order in which they came. Whole blocks go into the frame as they are (slices of the
-receive buffer, copied once into the frame). A write that covers part of a block is merged here with what the
-block holds, earlier requests of the same batch included, because frames carry whole blocks: whoever reads a
-version then needs one place and not a chain of patches.
+A batch takes requests in the order in which they came. Whole blocks go into the frame as they are (slices of
+the receive buffer, copied once into the frame). A write that covers part of a block is merged here with what
+the block holds, earlier requests of the same batch included, because frames carry whole blocks: whoever
+reads a version then needs one place and not a chain of patches.
 
 Nothing is acknowledged before `commit` returned.
 """
@@ -46,7 +46,8 @@ class WriteBatch:
         return not self._rows
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write `data` at `offset`, any alignment; full frames are committed on the way. Errors as `commit`."""
+        """Write `data` at `offset`, any alignment; full frames are committed on the way. Errors as
+        `commit`."""
         length = len(data)
         if not (offset | length) & _MASK:
             if self._payload_bytes + length <= FRAME_PAYLOAD_BYTES_MAX and self._overlay is None:
@@ -114,7 +115,7 @@ class WriteBatch:
             self.commit()
         self._overlay = {}
         for row, piece in zip(self._rows, self._pieces, strict=True):
-            self._remember(row[2], piece)  # type: ignore[arg-type]
+            self._remember(row[2], piece)
 
     def zero(self, offset: int, length: int, *, trim: bool) -> None:
         """Zero a range of any size and alignment; a trim leaves partly covered blocks as they are."""

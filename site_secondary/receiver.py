@@ -1,8 +1,8 @@
 """Receiving a group's journal: every frame checked, stored as it is, acknowledged by position.
 
 A frame is taken only if it continues this site's own timeline, position and digest; otherwise the session is
-reset and the two sides compare again. Acknowledgements are cumulative and coalesced: one for everything that a
-wake-up brought, one more when an fdatasync made it durable.
+reset and the two sides compare again. Acknowledgements are cumulative and coalesced: one for everything that
+a wake-up brought, one more when an fdatasync made it durable.
 
 Everything runs in callbacks on one loop; time and the network are ports.
 """
@@ -143,8 +143,8 @@ class Receiver:
             self.complete_until_ns = max(self.complete_until_ns, self._beats.popleft()[1])
 
     def _ack_soon(self) -> None:
-        """Acknowledge once for everything that this wake-up brings; not while a checkpoint must catch up, so that
-        the sender's bound holds the rest back."""
+        """Acknowledge once for everything that this wake-up brings; not while a checkpoint must catch up, so
+        that the sender's bound holds the rest back."""
         if not self._ack_pending and self._session:
             self._ack_pending = True
             self._group.clock.call_soon(self._ack)

@@ -1,8 +1,8 @@
 """Turning volumes back to a cut: one frame of `Revert` events, whatever the size and however much changed.
 
-What was written after the cut is not touched: the state before the restore is itself a cut, and reverting to it
-undoes the restore. Success is claimed only after the check of invariant 14: the new visibility is "from here on,
-then what was visible at the cut", and sampled blocks read the same through both.
+What was written after the cut is not touched: the state before the restore is itself a cut, and reverting to
+it undoes the restore. Success is claimed only after the check of invariant 14: the new visibility is "from
+here on, then what was visible at the cut", and sampled blocks read the same through both.
 
 Source: the method's figure 6, for the case that both sites hold the history.
 """
@@ -25,7 +25,8 @@ SAMPLED_BLOCKS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
-    """Which volumes go back to `cut`, and the cut `before` that undoes it. `untouched` did not exist at the cut."""
+    """Which volumes go back to `cut`, and the cut `before` that undoes it. `untouched` did not exist at the
+    cut."""
 
     volumes: tuple[Volume, ...]
     cut: Cut
@@ -35,7 +36,9 @@ class RestorePlan:
 
 def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool) -> RestorePlan:
     """What a restore would do. NotFound if a volume did not exist at the cut, unless those are skipped."""
-    then = {volume.id for volume in group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).values()}
+    then = {
+        volume.id for volume in group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).values()
+    }
     chosen, untouched = [], []
     for name in names:
         volume = group.volume(name)
@@ -64,8 +67,8 @@ def carry_out(group: Group, plan: RestorePlan) -> Cut:
 
 
 def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
-    """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of blocks
-    compared; Mismatch names the first that differs."""
+    """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of
+    blocks compared; Mismatch names the first that differs."""
     compared = 0
     for volume in plan.volumes:
         live = group.live_view(volume)

@@ -52,7 +52,9 @@ async def journal_show(site: Site, command: JournalShow) -> Data:
                 if len(prefixes) >= command.limit:
                     break
         elif len(prefixes) < command.limit:
-            newest = _newest(site, group.name, span.timeline, span.start, span.end, command.limit - len(prefixes))
+            newest = _newest(
+                site, group.name, span.timeline, span.start, span.end, command.limit - len(prefixes)
+            )
             prefixes = newest + prefixes
     following = Cut(prefixes[-1].timeline, prefixes[-1].end) if prefixes else None
     return {
@@ -124,7 +126,7 @@ async def verify(site: Site, command: Verify) -> Data:
         group.store,
         group.name,
         spans,
-        group.checkpointed,
+        group.checkpoints.reached,
         command.deep,
     )
     return {

@@ -1,4 +1,4 @@
-"""Commands about pairs."""
+"""Commands about pairs: each checks, asks the engine, and answers with a plain dict."""
 
 from __future__ import annotations
 

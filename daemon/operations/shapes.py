@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from daemon.site import Site
 from engine.copies import Copy
 from engine.cuts import resolve_cut
@@ -14,7 +16,7 @@ from protocol.errors import WrongState
 from protocol.events import Consistency
 from protocol.positions import Cut, timeline_text
 
-Data = dict[str, object]
+Data = dict[str, Any]
 
 
 def cut_data(cut: Cut, utc_ns: int | None = None) -> Data:
@@ -126,7 +128,7 @@ def group_data(site: Site, group: Group) -> Data:
         "head": {"timeline": timeline_text(group.head), "position": group.writer.written},
         "written": group.writer.written,
         "durable": group.writer.durable,
-        "checkpointed": group.checkpointed,
+        "checkpointed": group.checkpoints.reached,
         "shipped": None,
         "remote_written": None,
         "remote_durable": None,

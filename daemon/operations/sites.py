@@ -13,6 +13,8 @@ from protocol.commands import Events, PeerAdd, PeerList, SiteStatus, SiteToken
 from protocol.cut_text import time_text
 from protocol.errors import NotAllowed, UsageError
 from protocol.limits import HEARTBEAT_TIMEOUT_S
+from site_primary.shipper import Shipper
+from site_secondary.receiver import Receiver
 
 Data = dict[str, Any]
 
@@ -21,7 +23,13 @@ async def status(site: Site, _: SiteStatus) -> Data:
     """Everything about this site now."""
     groups = [group_data(site, group) for _, group in sorted(site.groups.items())]
     groups += [
-        {"group": name, "state": "damaged", "code": "PSUE", "reason": error.message, "position": error.position}
+        {
+            "group": name,
+            "state": "damaged",
+            "code": "PSUE",
+            "reason": error.message,
+            "position": error.position,
+        }
         for name, error in sorted(site.damaged.items())
     ]
     return {
@@ -62,7 +70,9 @@ async def peer_add(site: Site, command: PeerAdd) -> Data:
     peer = read_token(command.token)
     if peer.site_id == site.identity.site_id or peer.public_key == site.keys.public:
         raise NotAllowed(
-            "that is this site's own token", subject=peer.name, next_step="run `farshore site token` at the peer"
+            "that is this site's own token",
+            subject=peer.name,
+            next_step="run `farshore site token` at the peer",
         )
     if peer.name == site.config.name:
         raise UsageError(f"the peer has this site's name, {peer.name}", subject=peer.name)
@@ -84,7 +94,8 @@ async def peer_list(site: Site, _: PeerList) -> Data:
 
 
 def _peer_data(site: Site, peer: Peer) -> Data:
-    ends = [end for end in (*site.shippers.items(), *site.receivers.items()) if end[1].peer == peer.name]
+    every: list[tuple[str, Shipper | Receiver]] = [*site.shippers.items(), *site.receivers.items()]
+    ends = [(group, end) for group, end in every if end.peer == peer.name]
     heard = [end.heard_at for _, end in ends if end.heard_at is not None]
     age = site.clock.monotonic() - max(heard) if heard else None
     return {

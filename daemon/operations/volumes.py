@@ -1,4 +1,4 @@
-"""Commands about volumes."""
+"""Commands about volumes: each checks, asks the engine, and answers with a plain dict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ async def create(site: Site, command: VolumeCreate) -> Data:
         group = site.create_group(command.group, f"{site.rng.getrandbits(64):016x}", Role.PRIMARY)
     existing = group.volumes.at(group.spans())
     if command.volume in existing:
-        raise Refused(f"volume {name} exists already", subject=name, next_step=f"`farshore volume show {name}`")
+        raise Refused(
+            f"volume {name} exists already", subject=name, next_step=f"`farshore volume show {name}`"
+        )
     if len(existing) >= VOLUMES_PER_GROUP_MAX:
         raise Refused(f"a group has at most {VOLUMES_PER_GROUP_MAX} volumes", subject=command.group)
     group.begin_writing()

@@ -4,8 +4,8 @@
     journal/spare.seg               preallocated, waiting to become the next segment
 
 A frame never spans two files: one that does not fit begins the next, whose name is its position. A segment is
-preallocated (64 MiB, less on a nearly full disk) and truncated to its frames once something follows it. A fork
-begins a new directory, so that one file holds frames of one timeline only.
+preallocated (64 MiB, less on a nearly full disk) and truncated to its frames once something follows it. A
+fork begins a new directory, so that one file holds frames of one timeline only.
 
 Validity and recovery: `protocol.frames` and `engine.journal.recovery`.
 """

@@ -41,11 +41,9 @@ class JournalReader:
     def __init__(self, segments: SegmentMap) -> None:
         self._segments = segments
 
-    def frames(
-        self, timeline: int, start: int, end: int, previous_digest: bytes | None
-    ) -> Iterator[Frame]:
-        """Frames from boundary `start` up to `end`, each checked (also against `previous_digest`, unless None:
-        then the first frame's own digest is believed). BadFrame where one is not valid."""
+    def frames(self, timeline: int, start: int, end: int, previous_digest: bytes | None) -> Iterator[Frame]:
+        """Frames from boundary `start` up to `end`, each checked (also against `previous_digest`, unless
+        None: then the first frame's own digest is believed). BadFrame where one is not valid."""
         position = start
         digest = previous_digest
         while position < end:
@@ -95,7 +93,9 @@ class JournalReader:
         except FrameError as error:
             raise BadFrame(timeline, position, str(error)) from error
         if prefix.position != position or prefix.timeline != timeline:
-            raise BadFrame(timeline, position, f"the frame says it is at {prefix.timeline:016x}:{prefix.position}")
+            raise BadFrame(
+                timeline, position, f"the frame says it is at {prefix.timeline:016x}:{prefix.position}"
+            )
         return prefix
 
     def prefix_at(self, timeline: int, position: int) -> FramePrefix | None:
@@ -130,7 +130,8 @@ class JournalReader:
         return None
 
     def digest_at(self, timelines: TimelineTable, timeline: int, position: int) -> bytes:
-        """The digest that the next frame at a cut continues. NotFound if the cut is no frame boundary here."""
+        """The digest that the next frame at a cut continues. NotFound if the cut is no frame boundary
+        here."""
         while timeline != NO_TIMELINE:
             entry = timelines.get(timeline)
             if position > entry.fork:

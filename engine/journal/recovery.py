@@ -2,10 +2,10 @@
 
 Rule (invariant 4). Walk from the last checkpoint; the first place without a valid frame is
 
-  corruption   if it lies below the checkpoint's or a fork's position, or below the `durable` field of any valid
-               frame that stands later: those bytes were promised. Reported with the position, never cut.
-  torn tail    otherwise: nobody was promised these bytes. Cut and reported with its range; the file is truncated
-               and made durable before anything is read or appended, so that what is read once stays.
+  corruption   if it lies below the checkpoint's or a fork's position, or below the `durable` field of any
+               valid frame that stands later: those bytes were promised. Reported with position, never cut.
+  torn tail    otherwise: nobody was promised these bytes. Cut and reported with its range; the file is
+               truncated and made durable before anything is read or appended: what is read once stays.
 
 Example of why a later frame's `durable` decides: after power loss the disk may hold frame 7 but not frame 6.
 If 7 says "durable to 6" then 6 was synced and later damaged; if it says "durable to 5", both were in flight.

@@ -1,8 +1,8 @@
 """Appending to a journal, and making it durable: two verbs.
 
 `append` returns when the frame is in the file (survives the process). Durability is asked for with
-`when_durable` and granted in groups: one fdatasync at a time, away from the caller's thread, covering whatever
-was written when it began. Unasked, one begins at `SYNC_AFTER_BYTES` or `SYNC_AFTER_S`.
+`when_durable` and granted in groups: one fdatasync at a time, away from the caller's thread, covering
+whatever was written when it began. Unasked, one begins at `SYNC_AFTER_BYTES` or `SYNC_AFTER_S`.
 
 After a failed sync the kernel may have dropped what it could not write and call the next sync a success, so
 nothing past `durable` is trusted any more: the writer is failed for good and says so to everyone who waits.
@@ -28,8 +28,8 @@ RETRY_SPACE_AFTER_S = 0.5
 
 
 class JournalWriter:
-    """The end of one timeline's journal. `limit_bytes` bounds all segments of the group; `reserve_bytes` of the
-    file system are left free for checkpoints and recovery."""
+    """The end of one timeline's journal. `limit_bytes` bounds all segments of the group; `reserve_bytes` of
+    the file system are left free for checkpoints and recovery."""
 
     def __init__(
         self,

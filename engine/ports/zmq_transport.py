@@ -140,8 +140,9 @@ class _Link:
             self._timer.cancel()
             self._timer = None
         if self._monitor is not None and self._pump is not None:
-            self._monitor.close()
+            # In this order: libzmq's I/O thread would wait for ever to send an event that nobody can receive.
             self._pump.socket.disable_monitor()
+            self._monitor.close()
             self._pump.close()
             self._monitor = self._pump = None
 

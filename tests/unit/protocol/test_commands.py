@@ -122,11 +122,16 @@ def command_name_of(member: type) -> str:
         raw_command(name="cut.resolve", group="vm1", cut="nightly"),
         raw_command(name="wait", group="vm1", timeout_s=1e9),
         b"\xdc\xff\xff" + b"\x00" * 100,
+        b"\x81\xa1\x80",
+        b"\x82\xa2id\xc4\x10" + ID + b"\xa1x" + b"\x91" * 100_000,
     ],
 )
 def test_a_bad_request_is_refused_while_decoding(raw: bytes) -> None:
     with pytest.raises(UsageError):
         decode_request(raw)
+    decode_request_head(raw)
+    with pytest.raises(RemoteProtocolError):
+        decode_reply(raw)
 
 
 @given(st.binary(max_size=300))

@@ -1,0 +1,144 @@
+"""What the demo prints: steps, the commands that an operator would type, proofs with their times, a summary.
+
+A proof that does not hold ends the demo there: `Step.proof` raises, and the summary names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.text import Text
+
+from console.local_time import monotonic
+from console.output import Output
+from protocol.errors import Mismatch
+
+WIDTH = 88
+
+
+@dataclass(slots=True)
+class Step:
+    """One step while it runs and afterwards; `proofs` counts those that held."""
+
+    number: int
+    title: str
+    output: Output
+    began_s: float
+    took_s: float = 0.0
+    proofs: int = 0
+    failed: str = ""
+    _mark_s: float = field(default=0.0)
+
+    def command(self, line: str) -> None:
+        """What an operator would type for what comes now."""
+        self._say({"event": "command", "command": line}, Text(f"     $ {line}", style="dim"))
+
+    def note(self, text: str) -> None:
+        """A line that explains and proves nothing."""
+        self._say({"event": "note", "text": text}, Text(f"     {text}"))
+
+    def proof(self, what: str, holds: bool, detail: str = "") -> None:
+        """Something that must be true here. Raises Mismatch if it is not."""
+        now = monotonic()
+        took_s, self._mark_s = now - self._mark_s, now
+        text = f"{what}: {detail}" if detail else what
+        line = Text("  ")
+        line.append("ok " if holds else "BAD", style="green" if holds else "bold red")
+        pad = max(1, WIDTH - 12 - len(text))
+        line.append(f"{text}{' ' * pad}{took_s:6.2f} s")
+        data = {"event": "proof", "proof": what, "holds": holds, "detail": detail, "took_s": round(took_s, 3)}
+        self._say(data, line)
+        if not holds:
+            raise Mismatch(
+                f"step {self.number}, {self.title}: this does not hold: {text}", subject=self.title
+            )
+        self.proofs += 1
+
+    def mark(self) -> None:
+        """The next proof's time counts from here."""
+        self._mark_s = monotonic()
+
+    def _say(self, data: dict[str, object], text: Text) -> None:
+        if self.output.as_json:
+            self.output.progress({"step": self.number, "title": self.title, **data})
+        else:
+            self.output.console.print(text, soft_wrap=True)
+            self.output.flush()
+
+    def begin(self) -> None:
+        """Print the title."""
+        self._say({"event": "begin"}, Text(f"{self.number:>3}. {self.title}", style="bold"))
+
+    def end(self) -> None:
+        """Stop the clock."""
+        self.took_s = monotonic() - self.began_s
+        if self.output.as_json:
+            data = {"event": "end", "took_s": round(self.took_s, 3), "proofs": self.proofs}
+            self.output.progress({"step": self.number, "title": self.title, **data})
+
+
+class Report:
+    """All steps of one run."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.steps: list[Step] = []
+        self._began_s = monotonic()
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since the demo began."""
+        return monotonic() - self._began_s
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """A step around the body; whatever ends it early is remembered under its name."""
+        now = monotonic()
+        step = Step(len(self.steps) + 1, title, self.output, now, _mark_s=now)
+        self.steps.append(step)
+        step.begin()
+        try:
+            yield step
+        except BaseException as error:
+            step.failed = str(error) or type(error).__name__
+            raise
+        finally:
+            step.end()
+
+    def summary(self) -> dict[str, object]:
+        """For scripts: {"ok": bool, "took_s", "proofs": int, "steps": [{"step", "title", "took_s", "proofs",
+        "failed": str}]}"""
+        return {
+            "ok": bool(self.steps) and not any(step.failed for step in self.steps),
+            "took_s": round(self.took_s, 3),
+            "proofs": sum(step.proofs for step in self.steps),
+            "steps": [
+                {
+                    "step": step.number,
+                    "title": step.title,
+                    "took_s": round(step.took_s, 3),
+                    "proofs": step.proofs,
+                    "failed": step.failed,
+                }
+                for step in self.steps
+            ],
+        }
+
+    def show_summary(self) -> None:
+        """The table for people."""
+        data = self.summary()
+        self.output.line("")
+        rows = [
+            (
+                str(step.number),
+                step.title,
+                f"{step.took_s:.1f} s",
+                f"FAILED after {step.proofs}" if step.failed else f"{step.proofs} held",
+            )
+            for step in self.steps
+        ]
+        self.output.table(("step", "what", "time", "proofs"), rows, empty="nothing was done")
+        verdict = "every proof held" if data["ok"] else "NOT EVERY PROOF HELD"
+        self.output.line(f"{verdict}: {data['proofs']} proofs in {self.took_s:.1f} s")

@@ -1,0 +1,171 @@
+"""The demo's two sites: `farshore site init` and `site run` as child processes, commands by the client library.
+
+The children have a session of their own, so that Ctrl-C at the terminal reaches the demo alone, which then ends
+them in order.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from console.client import CALL_TIMEOUT_S, Client
+from console.host_configs import export_of, uri
+from console.local_time import monotonic
+from protocol.commands import Command, PeerAdd, SiteStatus, SiteToken, VolumeShow, VolumeUri, WaitFor
+from protocol.cut_text import NamedCut
+from protocol.endpoints import control_endpoint
+from protocol.errors import FarshoreError, TimedOut, Unreachable
+
+GROUP = "vm1"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+WAIT_TIMEOUT_S = 120.0
+WAIT_SLICE_S = 5.0
+POLL_S = 0.02
+# "/x/nbd.sock" must fit behind the directory in a unix socket's 107 bytes.
+DIRECTORY_CHARS_MAX = 90
+
+
+def farshore_words() -> list[str]:
+    """How this very program is called."""
+    return [sys.executable, "-P", "-m", "console.cli"]
+
+
+class DemoSite:
+    """One site below the demo's directory."""
+
+    def __init__(self, parent: Path, name: str) -> None:
+        self.name = name
+        self.directory = parent / name
+        self.log_path = parent / f"{name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._client = Client(control_endpoint(str(self.directory)), directory=str(self.directory))
+
+    @property
+    def nbd_socket(self) -> Path:
+        """Where hosts connect."""
+        return self.directory / "nbd.sock"
+
+    def environment(self) -> dict[str, str]:
+        """The user's, but the demo's sites are not remembered in his sites.toml."""
+        return os.environ | {"XDG_CONFIG_HOME": str(self.directory.parent / "config")}
+
+    def init(self) -> None:
+        """`farshore site init`, peers connecting to a free port of the loopback."""
+        endpoint = f"tcp://127.0.0.1:{_free_port()}"
+        words = ["site", "init", str(self.directory), "--name", self.name, "--replication", endpoint]
+        done = subprocess.run(
+            [*farshore_words(), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise FarshoreError(f"site init ended with {done.returncode}: {done.stderr}", subject=self.name)
+
+    def start(self) -> None:
+        """`farshore site run`; returns when it answers."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*farshore_words(), "site", "run", str(self.directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
+                start_new_session=True,
+            )
+        self._client.close()
+        deadline = monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.call(SiteStatus())
+                return
+            except Unreachable as error:
+                if self.process.poll() is not None:
+                    tail = self.log_path.read_text(errors="replace")[-2000:]
+                    raise FarshoreError(f"site {self.name} ended while starting: {tail}") from error
+                if monotonic() > deadline:
+                    raise
+            time.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """kill -9; twice is fine."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self._client.close()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        if self.process is None:
+            return 0
+        process = self.process
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(STOP_TIMEOUT_S)
+        self.process = None
+        self._client.close()
+        return code
+
+    def call(self, command: Command, timeout_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
+        """A command's reply. Raises FarshoreError."""
+        return self._client.call(command, timeout_s)
+
+    def close(self) -> None:
+        """Drop the connection and leave the daemon as it is."""
+        self._client.close()
+
+    def uri(self, volume: str, cut: NamedCut | None = None) -> str:
+        """The NBD URI of a volume of the group, live or at a cut."""
+        return uri(export_of(self.call(VolumeUri(group=GROUP, volume=volume, cut=cut))))
+
+    def wait_state(self, state: str) -> dict[str, Any]:
+        """`farshore wait --state`. Raises TimedOut."""
+        return self._wait(lambda slice_s: WaitFor(group=GROUP, state=state, timeout_s=slice_s), state)
+
+    def wait_durable(self) -> dict[str, Any]:
+        """`farshore wait`: all written by now is durable at both sites; hosts must be quiet."""
+        return self._wait(lambda slice_s: WaitFor(group=GROUP, timeout_s=slice_s), "durable at both sites")
+
+    def _wait(self, build: Callable[[float], WaitFor], what: str) -> dict[str, Any]:
+        deadline = monotonic() + WAIT_TIMEOUT_S
+        while True:
+            data = self.call(build(WAIT_SLICE_S), WAIT_SLICE_S + CALL_TIMEOUT_S)
+            if data["reached"]:
+                return data
+            if monotonic() > deadline:
+                raise TimedOut(f"{GROUP} is not {what}: {data['state']}", subject=GROUP)
+
+    def wait_without_hosts(self, volume: str) -> None:
+        """Until the daemon saw that every host has closed its connection. Raises TimedOut."""
+        deadline = monotonic() + START_TIMEOUT_S
+        while self.call(VolumeShow(group=GROUP, volume=volume))["hosts"]:
+            if monotonic() > deadline:
+                raise TimedOut(f"{GROUP}/{volume} still has hosts", subject=f"{GROUP}/{volume}")
+            time.sleep(POLL_S)
+
+
+def introduce(one: DemoSite, other: DemoSite) -> str:
+    """`farshore peer add` at both; the fingerprint that one has of the other."""
+    other.call(PeerAdd(token=one.call(SiteToken())["token"]))
+    added = one.call(PeerAdd(token=other.call(SiteToken())["token"]))
+    return str(added["fingerprint"])
+
+
+def _free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

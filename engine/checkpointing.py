@@ -1,0 +1,91 @@
+"""When a group's checkpoints begin and what follows them; what one is, `engine.checkpoint` says.
+
+A checkpoint freezes the memtable's layer, waits until everything in it is durable, has the indexer put it
+into LMDB, and drops the layer. One at a time; one that failed is tried again with the same target.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.checkpoint import CheckpointPlan, Indexer
+from engine.memtable import Layer
+from engine.ports.clock import Timer
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group import Group
+
+RETRY_S = 5.0
+FREE_SLICE = 2000
+FREE_SLICE_EVERY_S = 0.002
+
+
+class Checkpoints:
+    """`reached`: position of the head's lineage up to which LMDB holds everything."""
+
+    def __init__(self, group: Group, indexer: Indexer) -> None:
+        self.reached = 0
+        self._group = group
+        self._indexer = indexer
+        self._running = False
+        self._retry_timer: Timer | None = None
+        self._freeing: list[Layer] = []
+        self._free_timer: Timer | None = None
+
+    def begin(self) -> None:
+        """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
+        group = self._group
+        if self._running or group.failed or not group.head or group.writer.written == self.reached:
+            return
+        self._running = True
+        group.memtable.freeze()
+        self._plan(group.end)
+
+    def _plan(self, target: Cut) -> None:
+        timelines = tuple(self._group.timelines.all())
+
+        def durable(error: OSError | None) -> None:
+            if error is None:
+                plan = CheckpointPlan(target=target, durable=target.position, timelines=timelines)
+                self._indexer.start(plan, lambda failure: self._done(target, failure))
+
+        self._group.writer.when_durable(target.position, durable)
+
+    def _done(self, target: Cut, failure: Exception | None) -> None:
+        group = self._group
+        if failure is not None:
+            group.emit("checkpoint.failed", group=group.name, position=str(target), error=str(failure))
+            self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._plan(target))
+            return
+        overloaded = group.overloaded
+        self.reached = target.position
+        self._running = False
+        self._freeing.append(group.memtable.drop_frozen())
+        group.clock.call_soon(self._free_slice)
+        if overloaded and not group.overloaded:
+            for listener in group.listeners.relief:
+                listener()
+
+    def _free_slice(self) -> None:
+        """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""
+        if not self._freeing:
+            return
+        volumes = self._freeing[0].volumes
+        for key, versions in list(volumes.items())[:1]:
+            blocks = versions.blocks
+            for _ in range(min(FREE_SLICE, len(blocks))):
+                blocks.popitem()
+            if not blocks:
+                del volumes[key]
+        if not volumes:
+            self._freeing.pop(0)
+        if self._freeing:
+            self._free_timer = self._group.clock.call_later(FREE_SLICE_EVERY_S, self._free_slice)
+
+    def close(self) -> None:
+        """Stop timers."""
+        for timer in (self._retry_timer, self._free_timer):
+            if timer is not None:
+                timer.cancel()
+        self._freeing.clear()

@@ -1,0 +1,182 @@
+"""Which site is meant, and how names get known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+
+from console import site_commands
+from console.sites import choose_site, register_site, sites_path
+from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
+from tests.unit.console.conftest import Ran
+from tests.unit.console.stub_site import StubSite
+
+
+def test_a_name_a_directory_and_an_endpoint_are_told_apart(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_site("lon", "/srv/lon", None)
+    register_site("par", "/srv/par", "ipc:///run/par.sock")
+    assert choose_site("lon").endpoint == "ipc:///srv/lon/control.sock"
+    assert choose_site("par").endpoint == "ipc:///run/par.sock"
+    # A directory that has a name uses what is known of it.
+    assert choose_site("/srv/par").endpoint == "ipc:///run/par.sock"
+    assert choose_site("/srv/par/").name == "par"
+    assert choose_site("/srv/other").endpoint == "ipc:///srv/other/control.sock"
+    assert choose_site("ipc:///run/par.sock").name == "par"
+    monkeypatch.chdir(home)
+    assert choose_site(".").directory == str(home)
+    (home / "here").mkdir()
+    assert choose_site("here").directory == str(home / "here")
+
+
+def test_the_variable_and_the_only_site_are_defaults(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="none is known"):
+        choose_site(None)
+    register_site("lon", "/srv/lon", None)
+    assert choose_site(None).name == "lon"
+    register_site("par", "/srv/par", None)
+    with pytest.raises(UsageError, match="lon, par"):
+        choose_site(None)
+    monkeypatch.setenv("FARSHORE_SITE", "par")
+    assert choose_site(None).name == "par"
+    assert choose_site("lon").name == "lon"
+
+
+def test_an_unknown_name_names_the_nearest(home: Path) -> None:
+    register_site("london", "/srv/lon", None)
+    with pytest.raises(NotFound) as caught:
+        choose_site("londn")
+    assert caught.value.next_step == "did you mean london?"
+
+
+def test_names_and_paths_of_any_kind_are_kept(home: Path) -> None:
+    odd = '/srv/a "quoted"\\ \t é'
+    register_site("lon.a", odd, None)
+    register_site("lon.b", "/srv/b", None)
+    register_site("lon.b", "/srv/c", None)
+    assert choose_site("lon.a").directory == odd
+    assert choose_site("lon.b").directory == "/srv/c"
+    with pytest.raises(UsageError):
+        register_site("Not A Name", "/srv/x", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[sites.x]\ncolour = 'red'\n", "[sites.x]\ndirectory = 5\n", "not toml", "[sites.x]\n"],
+)
+def test_a_bad_file_is_one_clear_error(home: Path, text: str) -> None:
+    path = sites_path()
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        choose_site("x")
+    assert str(path) in caught.value.message
+
+
+def test_a_relative_xdg_directory_is_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    monkeypatch.setenv("HOME", str(home))
+    assert sites_path() == home / ".config/farshore/sites.toml"
+
+
+def test_operator_keys_must_be_their_owners_alone(home: Path) -> None:
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    key_file = home / "operator.key"
+    key_file.write_text(f"{public}\n{secret}\n")
+    key_file.chmod(0o644)
+    path = sites_path()
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f"[sites.far]\ncontrol = 'tcp://10.0.0.1:7000'\n"
+        f"server_key = '{public}'\noperator_key_file = '{key_file}'\n"
+    )
+    with pytest.raises(NotAllowed, match="other users"):
+        choose_site("far")
+    key_file.chmod(0o600)
+    chosen = choose_site("far")
+    assert chosen.keys is not None
+    assert chosen.keys.secret_key == secret.encode()
+    assert secret not in repr(chosen) + repr(chosen.keys)
+    key_file.write_text("too short")
+    with pytest.raises(UsageError):
+        choose_site("far")
+
+
+def test_a_directory_too_deep_for_a_socket_is_one_clear_error(
+    home: Path, farshore: Callable[..., Ran]
+) -> None:
+    ran = farshore("status", "--site", str(home / ("d" * 100)))
+    assert ran.code == ExitCode.USAGE
+    assert "unix sockets allow 107" in ran.err
+
+
+def daemon_that(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
+    """Stands a short script in for `python -m daemon`; gives the words that it was called with."""
+    called: list[list[str]] = []
+
+    def words(given: list[str]) -> list[str]:
+        called.append(given)
+        return [sys.executable, "-c", script]
+
+    monkeypatch.setattr(site_commands, "_daemon_words", words)
+    return called
+
+
+def test_init_runs_the_daemon_and_remembers_the_name(
+    home: Path, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = daemon_that(monkeypatch, """print('{"data": {"site_id": "01"}}')""")
+    options = ("--replication", "tcp://127.0.0.1:7001", "--nbd", "unix:/run/n.sock", "--insecure")
+    ran = farshore("site", "init", str(home / "lon"), "--name", "lon", *options, "--json")
+    assert ran.code == 0
+    assert ran.json[0]["data"]["control"] == f"ipc://{home}/lon/control.sock"
+    assert ran.json[0]["data"]["site_id"] == "01"
+    assert called == [["init", str(home / "lon"), "--name", "lon", *options, "--json"]]
+    assert choose_site("lon").directory == str(home / "lon")
+
+
+def test_init_passes_the_daemons_error_on_and_remembers_nothing(
+    home: Path, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = Busy("not empty", subject="/x", next_step="choose another")
+    answer = json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]})
+    daemon_that(monkeypatch, f"import sys; print({answer!r}); sys.exit(11)")
+    words = ("site", "init", str(home / "lon"), "--name", "lon")
+    ran = farshore(*words)
+    assert (ran.code, ran.err) == (11, "error: not empty\nobject: /x\nnext: choose another\n")
+    assert farshore(*words, "--json").json[0]["errors"] == [error.as_dict()]
+    daemon_that(monkeypatch, "import sys; sys.exit('out of luck')")
+    ran = farshore(*words)
+    assert (ran.code, ran.err) == (1, "error: out of luck\n")
+    with pytest.raises(FarshoreError):
+        choose_site("lon")
+
+
+def test_run_becomes_the_daemon(
+    home: Path, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _path, words: became.append(words))
+    monkeypatch.chdir(home)
+    assert farshore("site", "run", "lon").code == 0
+    assert became == [[sys.executable, "-P", "-m", "daemon", "run", str(home / "lon")]]
+
+
+def test_a_daemon_module_in_the_current_directory_is_not_run(home: Path) -> None:
+    (home / "daemon.py").write_text("print('not me')")
+    words = site_commands._daemon_words(["run", "/nowhere"])
+    done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=False, timeout=60)
+    assert "not me" not in done.stdout
+
+
+def test_a_named_site_is_reached(stub: StubSite, farshore: Callable[..., Ran]) -> None:
+    register_site("lon", str(stub.directory), None)
+    assert farshore("volume", "list").code == 0
