@@ -54,8 +54,8 @@ class FarshorePair:
         self._stack.close()
 
     def settle(self) -> float:
-        """Wait until the secondary has everything; the seconds that it took, the command's start included."""
+        """Wait until both sites hold all that is written; seconds, the command's start included."""
         began = time.monotonic()
         timeout = str(int(SETTLE_TIMEOUT_S))
-        self.primary.farshore("wait", self.group, "--position", "now", "--timeout", timeout, timeout_s=400)
+        self.primary.farshore("wait", self.group, "--timeout", timeout, timeout_s=SETTLE_TIMEOUT_S + 60)
         return time.monotonic() - began

@@ -7,10 +7,10 @@ acknowledges once the target has the write too (near its sync mode). Neither pas
 target, and neither keeps history.
 
 Two settings decide what is compared, so they are arguments and are printed with the figures:
-- `granularity_bytes`: QEMU copies whole chunks, 64 KiB unless told. 4 KiB suits random 4 KiB writes far better
-  (on a 2-core machine 12.9k instead of 7.5k writes/s) and is the default here: the stronger opponent.
-- `link`: over TCP, write-blocking mode was seen to stall for 40 ms at times, over a unix socket never. The link
-  of Farshore is TCP, so TCP is the default; the unix socket tells how much of a ratio is that stall.
+- `granularity_bytes`: QEMU copies whole chunks, 64 KiB unless told. 4 KiB suits random 4 KiB writes far
+  better (on a 2-core machine 12.9k instead of 7.5k writes/s) and is the default here: the stronger opponent.
+- `link`: over TCP, write-blocking mode was seen to stall for 40 ms at times, over a unix socket never. The
+  link of Farshore is TCP, so TCP is the default; the unix socket tells how much of a ratio is that stall.
 """
 
 from __future__ import annotations

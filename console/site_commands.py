@@ -112,9 +112,10 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave both sites running at the end.")] = False,
 ) -> None:
     """Two sites on this machine: write, back up, damage, restore, kill; each step with its time and proof."""
-    session_of(ctx)
+    session = session_of(ctx)
+    # Only here: the other commands start without it.
     module = importlib.import_module("console.demo")
-    raise typer.Exit(int(module.main(directory=directory, keep=keep) or 0))
+    raise typer.Exit(module.main(session.output, directory=directory, keep=keep))
 
 
 def _daemon_words(words: list[str]) -> list[str]:

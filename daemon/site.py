@@ -22,18 +22,17 @@ from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
 from engine.index_file import open_index
-from engine.pair_states import Mode, PairState
+from engine.pair_states import PairState
 from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
-from engine.ports.transport import Caller
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
-from protocol.errors import FarshoreError, NotAllowed, RemoteProtocolError, WrongState
+from protocol.errors import FarshoreError
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.messages import Hello, Refused, decode_message
 from protocol.positions import POSITION_MAX
 from site_primary.nbd_server import NbdServer
 from site_primary.shipper import Shipper
+from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
 
 STATE_FILE = "state.mdb"
@@ -68,7 +67,6 @@ class Site:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
         self.changed = asyncio.Event()
-        self._sessions: dict[tuple[str, int], Receiver] = {}
         self._loop = loop
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.state = SiteState(self._store)
@@ -78,6 +76,7 @@ class Site:
         )
         self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
         self.nbd = NbdServer(loop, self.exports)
+        self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
@@ -103,7 +102,7 @@ class Site:
                 )
         self.transport.allow(self.peers.allowed())
         if self.config.replication:
-            self.transport.listen(self._on_message)
+            self.transport.listen(self._door.on_message)
         for name, group in self.groups.items():
             pair = self.state.pair(name)
             if pair is not None:
@@ -205,6 +204,10 @@ class Site:
         self.events.emit("group.created", group=name, role=role.value)
         return self.open_group(row)
 
+    def has_group(self, name: str) -> bool:
+        """Whether a group is here, damaged or not."""
+        return name in self.groups or name in self.damaged
+
     def group(self, name: str) -> Group:
         """An open group; the damage that keeps it closed, or NotFound."""
         damage = self.damaged.get(name)
@@ -246,55 +249,3 @@ class Site:
         """Wake whoever waits for positions or states."""
         self.changed.set()
         self.changed = asyncio.Event()
-
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
-        """A peer's message: to the group's receiver, made with the first HELLO for it."""
-        try:
-            message = decode_message(header)
-        except RemoteProtocolError as error:
-            self.events.emit("peer.bad_message", object=caller.peer, error=str(error))
-            return
-        if isinstance(message, Hello):
-            try:
-                receiver = self._receiver_for(caller, message)
-            except FarshoreError as error:
-                refused = Refused(session=message.session, code=error.code, message=error.message)
-                caller.send(refused.encode())
-                return
-            self._sessions[caller.peer, message.session] = receiver
-            self.notify()
-        else:
-            found = self._sessions.get((caller.peer, message.session))
-            if found is None:
-                return
-            receiver = found
-        receiver.on_message(caller, message, payload)
-
-    def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
-        name = hello.group
-        if name not in self.groups and name not in self.damaged:
-            self.create_group(name, hello.group_id, Role.SECONDARY)
-            self.state.put_pair(
-                PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-            )
-        group = self.group(name)
-        check_pairing(self.state, hello, caller.peer)
-        receiver = self.receivers.get(name)
-        if receiver is None:
-            receiver = self.receivers[name] = Receiver(group, caller.peer)
-        # Sessions of this group's receiver that came before are over.
-        for key in [key for key, each in self._sessions.items() if each is receiver]:
-            del self._sessions[key]
-        return receiver
-
-
-def check_pairing(state: SiteState, hello: Hello, peer: str) -> None:
-    """Whether a peer may ship a group here. NotAllowed or WrongState say why not."""
-    row = state.group(hello.group)
-    pair = state.pair(hello.group)
-    if row.group_id != hello.group_id:
-        raise WrongState(f"the group {hello.group} here is another one of the same name", subject=hello.group)
-    if row.role is not Role.SECONDARY:
-        raise WrongState(f"the group {hello.group} is written at this site", subject=hello.group)
-    if pair is None or pair.peer != peer:
-        raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)

@@ -3,7 +3,11 @@
     1. timelines and records from the index; timelines that began after the checkpoint from their first frames
     2. every frame of the head's lineage past what is indexed: checked, into memtable and records
     3. the torn tail, if any, cut and the journal made durable, before anything is read or appended
-    4. directories of timelines that never got past their first frame removed
+    4. orphans removed: timelines that a crash kept from becoming the head, which hold nothing but the frame
+       that says how they began
+
+A timeline becomes the head once its first frame is durable, so the first frame of the head and of each of its
+ancestors was promised.
 
 Damage is `Corruption` with its position: the group is then not opened, and nothing was changed.
 """
@@ -14,14 +18,17 @@ from dataclasses import dataclass, field
 
 from engine.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
 from engine.group import Group, records_of
-from engine.journal.format import JOURNAL_DIRECTORY, SPARE_PATH, timeline_directory
-from engine.journal.reader import BadFrame
-from engine.journal.recovery import JournalEnd, cut_tail, walk_to_end
+from engine.journal.format import JOURNAL_DIRECTORY, SPARE_PATH, timeline_directory, timeline_from_name
+from engine.journal.reader import BadFrame, require_digest
+from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, walk_to_end
 from engine.timelines import Span, Timeline
-from protocol.errors import Corruption, RemoteProtocolError
-from protocol.events import TimelineBegan, record_from_row
+from protocol.errors import Corruption, NotFound, RemoteProtocolError
+from protocol.events import Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
 from protocol.positions import Cut, timeline_text
+
+# A timeline's name, its parent's and its group's at their longest fit well.
+FIRST_FRAME_BYTES_MAX = 1024
 
 
 @dataclass(slots=True)
@@ -36,6 +43,17 @@ class Recovered:
     removed: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """A timeline that the index does not know. `began` is None if its first frame is not valid; `alone`:
+    nothing but a first frame can be in it."""
+
+    timeline: int
+    start: int
+    began: TimelineBegan | None
+    alone: bool
+
+
 def recover_group(group: Group) -> Recovered:
     """Open a group. Corruption if what was promised cannot be read; OSError if the disk fails."""
     found = Recovered()
@@ -44,20 +62,28 @@ def recover_group(group: Group) -> Recovered:
     if group.disk.exists(SPARE_PATH):
         group.disk.remove(SPARE_PATH)
     group.segments.load()
-    with group.store.read() as transaction:
-        indexed = load_timelines(transaction)
-        checkpoint = load_checkpoint(transaction)
-        records = list(load_records(transaction))
     head = group.state.group(group.name).head
-    _load_timelines(group, indexed, head, found)
-    for timeline, position, frame_position, utc_ns, row in records:
-        group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
+    try:
+        with group.store.read() as transaction:
+            indexed = load_timelines(transaction)
+            checkpoint = load_checkpoint(transaction)
+            for timeline, position, frame_position, utc_ns, row in load_records(transaction):
+                group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
+    except RemoteProtocolError as error:
+        raise Corruption(
+            f"the index of group {group.name} is damaged: {error}",
+            subject=f"groups/{group.name}/index.mdb",
+            next_step="nothing was changed; restore the file, or take over at the peer",
+        ) from error
+    orphans = _load_timelines(group, indexed, head)
     if head == 0:
+        _remove_orphans(group, orphans, found)
         return found
     if checkpoint is not None and checkpoint.timeline == head:
         group.checkpoints.reached = checkpoint.position
     end = _replay(group, indexed, head, found)
     cut_tail(group.disk, group.segments, head, _start(group, indexed, group.spans()[-1])[0], end.position)
+    _remove_orphans(group, orphans, found)
     group.head = head
     group.digest = end.digest
     group.utc_ns = end.utc_ns
@@ -71,74 +97,90 @@ def recover_group(group: Group) -> Recovered:
     return found
 
 
-def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> None:
-    """Fill the table of timelines and give every one its lane."""
+def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int) -> list[int]:
+    """Fill the table of timelines and give every one its lane. Returns the orphans, which are left out."""
     for row in sorted(indexed.values(), key=lambda row: row.timeline.generation):
         group.timelines.add(row.timeline)
-    fresh: list[tuple[int, TimelineBegan, bool]] = []
-    for timeline_id in group.segments.timelines():
-        if timeline_id not in group.timelines:
-            first = _first_frame(group, timeline_id)
-            if first is None and timeline_id == head:
-                raise Corruption(
-                    f"the head timeline {timeline_text(head)} has no first frame",
-                    subject=timeline_directory(head),
-                    next_step="nothing was changed; restore the file, or take over at the peer",
-                )
-            if first is None:
-                _remove_timeline(group, timeline_id, found)
-            else:
-                fresh.append((timeline_id, *first))
-    ancestors = _ancestors(fresh, head)
-    for timeline_id, began, alone in sorted(fresh, key=lambda item: item[1].generation):
-        if alone and timeline_id != head and timeline_id not in ancestors:
-            _remove_timeline(group, timeline_id, found)
-            continue
-        beyond = began.parent and group.reader.prefix_at(began.parent, began.fork) is not None
-        parent_end = began.fork + 1 if beyond else began.fork
-        group.timelines.add(
-            Timeline(
-                id=timeline_id,
-                parent=began.parent,
-                fork=began.fork,
-                generation=began.generation,
-                writer=began.writer,
-                lane=group.timelines.lane_for_child(began.parent, began.fork, parent_end),
+    fresh = [_look_at(group, each) for each in group.segments.timelines() if each not in group.timelines]
+    needed = _lineage_of(fresh, head)
+    orphans = []
+    begun: list[tuple[int, TimelineBegan]] = []
+    for each in fresh:
+        if each.alone and each.timeline not in needed:
+            orphans.append(each.timeline)
+        elif each.began is None:
+            raise Corruption(
+                f"the first frame of timeline {timeline_text(each.timeline)} is damaged",
+                subject=timeline_directory(each.timeline),
+                position=str(Cut(each.timeline, each.start)),
+                next_step="nothing was changed; restore the file, or take over at the peer",
             )
+        else:
+            begun.append((each.timeline, each.began))
+    for timeline_id, began in sorted(begun, key=lambda item: item[1].generation):
+        group.timelines.add(_timeline(group, timeline_id, began))
+    if head and head not in group.timelines:
+        raise Corruption(
+            f"the head timeline {timeline_text(head)} is not on disk",
+            subject=timeline_directory(head),
+            next_step="nothing was changed; restore the directory, or take over at the peer",
         )
     for timeline in group.timelines.all():
         group.segments.set_lane(timeline.id, timeline.lane)
     group.head = head
+    return orphans
 
 
-def _ancestors(fresh: list[tuple[int, TimelineBegan, bool]], head: int) -> set[int]:
-    parents = {timeline_id: began.parent for timeline_id, began, _ in fresh}
-    found = set()
+def _timeline(group: Group, timeline: int, began: TimelineBegan) -> Timeline:
+    beyond = began.parent and group.reader.prefix_at(began.parent, began.fork) is not None
+    parent_end = began.fork + 1 if beyond else began.fork
+    return Timeline(
+        id=timeline,
+        parent=began.parent,
+        fork=began.fork,
+        generation=began.generation,
+        writer=began.writer,
+        lane=group.timelines.lane_for_child(began.parent, began.fork, parent_end),
+    )
+
+
+def _look_at(group: Group, timeline: int) -> _Fresh:
+    """What the first frame of a timeline says, and whether anything follows it."""
+    segments = group.segments.of_timeline(timeline)
+    first = segments[0]
+    began, rest = None, first.start + FIRST_FRAME_BYTES_MAX
+    try:
+        frame = next(iter(group.reader.frames(timeline, first.start, first.start + 1, None)))
+        record = record_from_row(decode_rows(frame.prefix, frame.raw)[0])
+        if isinstance(record, TimelineBegan) and record.fork == first.start:
+            began, rest = record, frame.prefix.end
+    except (FrameError, RemoteProtocolError):
+        pass
+    more = len(segments) > 1 or group.reader.prefix_at(timeline, rest) is not None
+    alone = not more and nonzero_from(group.segments, first, rest) == 0
+    return _Fresh(timeline, first.start, began, alone)
+
+
+def _lineage_of(fresh: list[_Fresh], head: int) -> set[int]:
+    """The head and its ancestors, as far as the first frames tell."""
+    parents = {each.timeline: each.began.parent for each in fresh if each.began is not None}
+    found = {head}
     while head in parents:
         head = parents[head]
         found.add(head)
     return found
 
 
-def _first_frame(group: Group, timeline: int) -> tuple[TimelineBegan, bool] | None:
-    """How a timeline began, and whether nothing follows; None if its first frame is not there."""
-    start = group.segments.of_timeline(timeline)[0].start
-    try:
-        frame = next(iter(group.reader.frames(timeline, start, start + 1, None)))
-        record = record_from_row(decode_rows(frame.prefix, frame.raw)[0])
-    except (FrameError, RemoteProtocolError):
-        return None
-    if not isinstance(record, TimelineBegan) or record.fork != start:
-        return None
-    return record, group.reader.prefix_at(timeline, frame.prefix.end) is None
-
-
-def _remove_timeline(group: Group, timeline: int, found: Recovered) -> None:
-    for segment in group.segments.of_timeline(timeline):
-        group.segments.forget(segment)
-        group.disk.remove(segment.path)
-    group.disk.remove(timeline_directory(timeline))
-    found.removed.append(timeline_text(timeline))
+def _remove_orphans(group: Group, orphans: list[int], found: Recovered) -> None:
+    for timeline in orphans:
+        for segment in group.segments.of_timeline(timeline):
+            group.segments.forget(segment)
+            group.disk.remove(segment.path)
+    for name in group.disk.list_directory(JOURNAL_DIRECTORY):
+        path = f"{JOURNAL_DIRECTORY}/{name}"
+        if timeline_from_name(name) is not None and not group.disk.list_directory(path):
+            group.disk.remove(path)
+            found.removed.append(name)
 
 
 def _start(group: Group, indexed: dict[int, IndexedTimeline], span: Span) -> tuple[int, bytes]:
@@ -149,7 +191,10 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], span: Span) -> tup
     timeline = group.timelines.get(span.timeline)
     if timeline.parent == 0:
         return span.start, NO_DIGEST
-    return span.start, group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
+    try:
+        return span.start, group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
+    except NotFound as error:
+        raise _does_not_reach(Cut(timeline.parent, timeline.fork), "fork") from error
 
 
 def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> JournalEnd:
@@ -158,16 +203,16 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
     for span in group.timelines.lineage(head):
 
         def take(frame: Frame, lane: int = span.lane) -> None:
-            rows = decode_rows(frame.prefix, frame.raw)
-            records_of(rows)
-            group.take(frame.prefix, lane, rows)
+            group.take(frame.prefix, lane, _rows(frame))
             group.utc_ns = frame.prefix.utc_ns
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
 
         start, digest = _start(group, indexed, span)
+        if start > span.start and start < span.end:
+            _check_reaches(group, span.timeline, start, digest)
         if span.timeline == head:
-            promised = max(start, group.checkpoints.reached)
+            promised = max(start, span.start + 1, group.checkpoints.reached)
             end = walk_to_end(
                 group.reader,
                 group.segments,
@@ -199,6 +244,40 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
             reason=end.reason,
         )
     return end
+
+
+def _rows(frame: Frame) -> tuple[Row, ...]:
+    """The rows of a checked frame; Corruption if this version does not know what they mean."""
+    try:
+        rows = decode_rows(frame.prefix, frame.raw)
+        records_of(rows)
+    except (FrameError, RemoteProtocolError) as error:
+        cut = Cut(frame.prefix.timeline, frame.prefix.position)
+        raise Corruption(
+            f"the frame at {cut} is whole but cannot be understood: {error}",
+            subject=timeline_directory(cut.timeline),
+            position=str(cut),
+            next_step="was it written by a newer version? then run that one",
+        ) from error
+    return rows
+
+
+def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) -> None:
+    """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
+    that is ahead of its journal belongs to another one, or the file was cut or put back."""
+    before = group.reader.frame_before(timeline, position)
+    if before is None:
+        raise _does_not_reach(Cut(timeline, position), "checkpoint")
+    require_digest(digest, before.digest, timeline, position)
+
+
+def _does_not_reach(cut: Cut, what: str) -> Corruption:
+    return Corruption(
+        f"the journal is damaged or cut before its {what} at {cut}",
+        subject=timeline_directory(cut.timeline),
+        position=str(cut),
+        next_step="nothing was changed; restore the file, or take over at the peer",
+    )
 
 
 def _time_at(group: Group, cut: Cut) -> int:

@@ -60,7 +60,7 @@ def _read_message(stream: BinaryIO) -> bytes | None:
     return body if len(body) == length else None
 
 
-def _answer(store: Store, segments: SegmentMap, request: bytes) -> tuple[object, ...]:
+def answer_to(store: Store, segments: SegmentMap, request: bytes) -> tuple[object, ...]:
     plan = decode_plan(request)
     try:
         segments.load()
@@ -90,7 +90,7 @@ def main() -> int:
     store = open_index(directory)
     try:
         while (request := _read_message(sys.stdin.buffer)) is not None:
-            answer = pack_row(_answer(store, segments, request))
+            answer = pack_row(answer_to(store, segments, request))
             sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
             sys.stdout.buffer.flush()
     except (KeyboardInterrupt, BrokenPipeError):

@@ -21,6 +21,8 @@ ZERO_BLOCK = bytes(BLOCK_BYTES)
 _ZEROES = bytes(1 << 20)
 SCAN_WINDOW_BLOCKS = 8192
 SCAN_BLOCKS_MAX = 32 * SCAN_WINDOW_BLOCKS
+# QEMU asks for one extent at a time: a whole window for each would make a map quadratic.
+ONE_WINDOW_BLOCKS = 64
 
 
 class Place(NamedTuple):
@@ -150,18 +152,20 @@ class VolumeView:
                     check_bytes(place.indexed, whole[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES])
         return data
 
-    def extents(self, offset: int, length: int) -> list[tuple[int, bool]]:
+    def extents(self, offset: int, length: int, *, only_one: bool = False) -> list[tuple[int, bool]]:
         """(bytes, holds data) of neighbouring stretches from `offset`, in 4 KiB steps after the first. They
         may end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks or `SCAN_WINDOW_BLOCKS`
-        versions."""
+        versions, with `only_one` soon after the first stretch."""
         first = offset // BLOCK_BYTES
         end = min(-(-(offset + length) // BLOCK_BYTES), first + SCAN_BLOCKS_MAX)
         stretches: list[tuple[int, bool]] = []
         seen = 0
         block = first
+        window = ONE_WINDOW_BLOCKS if only_one else SCAN_WINDOW_BLOCKS
         with self.batch() as batch:
-            while block < end and seen < SCAN_WINDOW_BLOCKS:
-                stop = min(end, block + SCAN_WINDOW_BLOCKS)
+            while block < end and seen < SCAN_WINDOW_BLOCKS and not (only_one and len(stretches) > 1):
+                stop = min(end, block + window)
+                window = min(2 * window, SCAN_WINDOW_BLOCKS)
                 written = self._candidates(batch.cursor(), block, stop)
                 seen += len(written)
                 at = block

@@ -48,6 +48,9 @@ class Consistency(IntEnum):
     APPLICATION = 1
 
 
+_CONSISTENCIES = frozenset(map(int, Consistency))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineBegan:
     """First event of a timeline: where it left its parent (0: none) and which site writes it."""
@@ -102,7 +105,7 @@ class Mark:
         """See the module's docstring."""
         timeline, position = (self.cut.timeline, self.cut.position) if self.cut else (0, 0)
         kind = int(EventKind.MARK)
-        volumes, flags = list(self.volumes), int(self.consistency)
+        volumes, flags = self.volumes, int(self.consistency)
         return (kind, self.copy_id, self.label, timeline, position, volumes, flags, self.pinned)
 
 
@@ -161,6 +164,8 @@ def _mark_from_row(row: Row) -> Mark:
     )
     if any(type(v) is not int for v in volumes):
         raise RemoteProtocolError("a mark names its volumes by number")
+    if consistency not in _CONSISTENCIES:
+        raise RemoteProtocolError(f"consistency {consistency} is not known to this version")
     return Mark(
         copy_id=copy_id,
         label=label,

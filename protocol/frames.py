@@ -9,7 +9,7 @@
         16      8  position of this frame: its byte offset in the timeline
         24      8  timeline
         32      8  UTC nanoseconds, never less than in the frame before
-        40      8  the writer's durable position when it wrote this
+        40      8  the writer's durable position when it wrote this, at most the frame's own
         48      4  CRC-32C of the body
         52      4  reserved, zero
         56     16  digest
@@ -59,6 +59,8 @@ DIGESTED_BYTES = _DIGESTED.size
 BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
 _TABLE_AT = PREFIX_BYTES + 1
 _BODY_OVERHEAD = 1 + _BIN32.size
+_ARRAY_OF_TWO, _BIN = 0x92, 0xC6  # msgpack's fixarray of two, and bin 32
+_OPENING = bytes(PREFIX_BYTES) + bytes((_ARRAY_OF_TWO,))
 
 _pack_rows = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
@@ -117,7 +119,7 @@ def encode_frame(
     """Build a frame; the payload pieces are copied once. The caller keeps the limits."""
     table = _pack_rows(rows)
     body_bytes = len(table) + _BODY_OVERHEAD + payload_bytes
-    raw = bytearray().join((bytes(PREFIX_BYTES), b"\x92", table, _BIN32.pack(0xC6, payload_bytes), *payload))
+    raw = bytearray().join((_OPENING, table, _BIN32.pack(_BIN, payload_bytes), *payload))
     if len(raw) != PREFIX_BYTES + body_bytes or len(raw) > FRAME_BYTES_MAX:
         raise ValueError(f"frame of {len(raw)} bytes with {payload_bytes} bytes of payload breaks its limits")
     with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
@@ -164,16 +166,21 @@ def parse_prefix(data: Buffer, at: int = 0) -> FramePrefix:
         or not 0 < table_bytes <= FRAME_TABLE_BYTES_MAX
     ):
         raise FrameError("frame lengths outside their limits")
+    if durable > position:
+        raise FrameError("the writer's durable position lies past the frame")
     return FramePrefix(events, body_bytes, payload_bytes, position, timeline, utc_ns, durable, crc, digest)
 
 
-def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes) -> None:
-    """Check body CRC and digest chain of a whole frame; FrameError if either fails."""
+def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes | None) -> None:
+    """Check body CRC and digest chain of a whole frame; FrameError if either fails. With None, where the
+    digest before is not known, only the body."""
     if len(raw) != prefix.frame_bytes:
         raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
     with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
         if crc32c(body) != prefix.body_crc:
             raise FrameError("body CRC-32C does not match")
+        if previous_digest is None:
+            return
         body_digest = xxh3_128_digest(body)
         head = bytes(view[:DIGESTED_BYTES])
     if xxh3_128_digest(previous_digest + head + body_digest) != prefix.digest:
@@ -183,6 +190,11 @@ def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes) -> Non
 def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
     """The event table of a checked frame. FrameError if it is not what the format says."""
     table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
+    if raw[PREFIX_BYTES] != _ARRAY_OF_TWO or _BIN32.unpack_from(raw, table_end) != (
+        _BIN,
+        prefix.payload_bytes,
+    ):
+        raise FrameError("the body is not a table and its payload")
     try:
         rows = msgpack.unpackb(
             memoryview(raw)[_TABLE_AT:table_end],

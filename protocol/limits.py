@@ -47,6 +47,10 @@ NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
+# While something is in flight, frames are held back until this much or for this long: a message costs more
+# than the small frames in it.
+SHIP_MESSAGE_BYTES = 512 << 10
+SHIP_HOLD_S = 0.002
 HEARTBEAT_INTERVAL_S = 1.0
 HEARTBEAT_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.5
@@ -67,6 +71,8 @@ def check_limits() -> None:
         raise AssertionError("the smallest segment must hold the largest frame")
     if SHIP_IN_FLIGHT_BYTES_MAX < 2 * FRAME_BYTES_MAX:
         raise AssertionError("shipping needs room for two frames")
+    if SHIP_MESSAGE_BYTES > FRAME_BYTES_MAX:
+        raise AssertionError("a message of held frames must not be larger than one frame may be")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:

@@ -1,8 +1,8 @@
-"""Messages between sites: a msgpack array as header, and for FRAME the journal frame as payload.
+"""Messages between sites: a msgpack array as header, and for FRAME journal frames as payload.
 
     primary → secondary                                 secondary → primary
     HELLO      who I am, my lineage, my end             WELCOME   what I have, and the digest there
-    FRAME      one frame, as it stands in my journal    ACK       cumulative: written and durable here
+    FRAME      frames, as they stand in my journal      ACK       cumulative: written and durable here
     HEARTBEAT  my end, my time, the pair's state        REFUSED   why not, with an error code
                                                         RESET     this session is over, say HELLO again
 
@@ -75,7 +75,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameMessage:
-    """A frame follows as payload."""
+    """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all."""
 
     session: int
 

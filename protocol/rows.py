@@ -43,6 +43,10 @@ def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES
 
 def check_row(row: tuple[Any, ...], *types: type) -> tuple[Any, ...]:
     """The row if it has exactly these types in order; RemoteProtocolError otherwise."""
-    if len(row) != len(types) or any(type(v) is not t for v, t in zip(row, types, strict=True)):
+    if (
+        type(row) is not tuple
+        or len(row) != len(types)
+        or any(type(v) is not t for v, t in zip(row, types, strict=True))
+    ):
         raise RemoteProtocolError("a row has the wrong fields")
     return row

@@ -36,6 +36,9 @@ _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STAT
 _FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
 _HOLE = int(BlockState.HOLE) | int(BlockState.ZERO)
 REPLY_BYTES_BEFORE_SEND = 4 << 20
+PIPELINED_DEPTH = 3
+DEPTH_DECAY = 0.98
+COLLECT_BYTES_MAX = 512 << 10
 
 
 class NbdConnection(asyncio.BufferedProtocol):
@@ -62,6 +65,10 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._view = memoryview(self._buffer)
         self._start = 0  # of what is not yet handled
         self._end = 0  # of what was received
+        self._depth = 0.0  # requests that this host lately had under way at once
+        self._collecting = False
+        self._seen = 0
+        self._loop = asyncio.get_running_loop()
         self._skip = 0  # bytes of a refused write still to come
         self._needed = REQUEST_BYTES
         self._written: list[int] = []  # cookies of writes to acknowledge after the commit
@@ -100,9 +107,25 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._start, self._end = 0, held
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Handle every complete request."""
+        """Handle every complete request. From a host that pipelines, once a round of the loop brings no more:
+        its next requests are on their way, and a frame for each would cost ten times what one for all
+        does."""
         self._end += nbytes
-        self._handle()
+        if self._depth < PIPELINED_DEPTH or self._end == len(self._buffer):
+            self._handle()
+        elif not self._collecting:
+            self._collecting = True
+            self._seen = self._end
+            self._loop.call_soon(self._collect)
+
+    def _collect(self) -> None:
+        if self._closing:
+            return
+        if self._end > self._seen and self._end - self._start < COLLECT_BYTES_MAX:
+            self._seen = self._end
+            self._loop.call_soon(self._collect)
+        else:
+            self._handle()
 
     def take(self, data: bytes) -> None:
         """Handle bytes that came with the handshake."""
@@ -156,13 +179,15 @@ class NbdConnection(asyncio.BufferedProtocol):
     # -- requests
 
     def _handle(self) -> None:
+        self._collecting = False
         if self._skip:
             skipped = min(self._skip, self._end - self._start)
             self._start += skipped
             self._skip -= skipped
         reads = self._export.view.batch()
         with reads:
-            self._requests(reads)
+            handled = self._requests(reads)
+        self._depth = max(handled, self._depth * DEPTH_DECAY)
         if self._written or self._forced:
             self._commit()
         if self._flushes or self._forced:
@@ -171,15 +196,17 @@ class NbdConnection(asyncio.BufferedProtocol):
         if self._export.group.overloaded and not self._read_only:
             self._pause("overload")
 
-    def _requests(self, reads: ReadBatch) -> None:
-        """Walk the buffer; `_start` ends at the first incomplete request."""
+    def _requests(self, reads: ReadBatch) -> int:
+        """Walk the buffer; `_start` ends at the first incomplete request. Returns how many were handled."""
+        handled = 0
         view, at, end, size = self._view, self._start, self._end, self._size
         while end - at >= REQUEST_BYTES:
             magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
             if magic != REQUEST_MAGIC or (command == _WRITE and length > NBD_REQUEST_BYTES_MAX):
                 log.warning("nbd.garbage", client=self.client, export=self._export.name)
                 self.shut()
-                return
+                return handled
+            handled += 1
             whole = REQUEST_BYTES + length if command == _WRITE else REQUEST_BYTES
             error = check_request(flags, command, offset, length, size, self._read_only)
             if error and command == _WRITE:
@@ -189,7 +216,7 @@ class NbdConnection(asyncio.BufferedProtocol):
                 continue
             if end - at < whole:
                 self._start, self._needed = at, whole
-                return
+                return handled
             if error:
                 self._refuse(cookie, error)
             elif command == _WRITE:
@@ -199,11 +226,12 @@ class NbdConnection(asyncio.BufferedProtocol):
             elif command == _DISC:
                 self._closing = True
                 self._start = end
-                return
+                return handled
             else:
                 self._other(command, flags, cookie, offset, length)
             at += whole
         self._start, self._needed = at, REQUEST_BYTES
+        return handled
 
     def _write(self, flags: int, cookie: int, offset: int, data: memoryview) -> None:
         (self._forced if flags & _FUA else self._written).append(cookie)
@@ -249,7 +277,7 @@ class NbdConnection(asyncio.BufferedProtocol):
             self._refuse(cookie, NbdError.EINVAL)
             return
         try:
-            stretches = self._export.view.extents(offset, length)
+            stretches = self._export.view.extents(offset, length, only_one=bool(flags & _REQ_ONE))
         except (FarshoreError, OSError) as failure:
             log.error("nbd.status_failed", client=self.client, export=self._export.name, error=str(failure))
             self._refuse(cookie, NbdError.EIO, str(failure))

@@ -27,16 +27,20 @@ from engine.group import Group
 from engine.journal.reader import BadFrame
 from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
+from engine.ports.disk import Buffer
 from engine.ports.transport import Link, PeerAddress, Transport
 from engine.watermarks import PeerMarks
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import Frame
 from protocol.limits import (
+    FRAME_BYTES_MAX,
     HEARTBEAT_INTERVAL_S,
     HEARTBEAT_TIMEOUT_S,
     RECONNECT_DELAY_S,
+    SHIP_HOLD_S,
     SHIP_IN_FLIGHT_BYTES_MAX,
     SHIP_IN_FLIGHT_FRAMES_MAX,
+    SHIP_MESSAGE_BYTES,
     SHIP_READ_BYTES,
 )
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Refused, Reset, Welcome, decode_message
@@ -82,6 +86,9 @@ class Shipper:
         self._goal = 0  # written when the session began: reached means caught up
         self._in_flight: deque[tuple[int, int]] = deque()  # (end position, bytes)
         self._in_flight_bytes = 0
+        self._held: list[Buffer] = []  # frames of the next message
+        self._held_bytes = 0
+        self._hold_timer: Timer | None = None
         self._timer: Timer | None = None
         self._pumping = False
         group.listeners.frame.append(self._on_frame)
@@ -147,6 +154,11 @@ class Shipper:
         if self._link is not None:
             self._link.close()
             self._link = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        self._held = []
+        self._held_bytes = 0
         self._session = 0
         self._next = None
         self._in_flight.clear()
@@ -291,6 +303,7 @@ class Shipper:
             return
         while self._in_flight and self._in_flight[0][0] <= ack.written:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
+        self._flush()
         self._caught_up()
         self._on_change()
         self._pump()
@@ -318,15 +331,33 @@ class Shipper:
         )
 
     def _send(self, frame: Frame) -> None:
+        """Put a frame into the next message. It goes at once if nothing is in flight, else with those that
+        follow before the peer answers."""
         prefix = frame.prefix
-        if self._link is None:
-            return
-        self._link.send(self._frame_header, frame.raw)
+        if self._held_bytes + prefix.frame_bytes > FRAME_BYTES_MAX:
+            self._flush()
+        self._held.append(frame.raw)
+        self._held_bytes += prefix.frame_bytes
         self._next = Cut(prefix.timeline, prefix.end)
         self.marks.shipped = prefix.end
         self._in_flight.append((prefix.end, prefix.frame_bytes))
         self._in_flight_bytes += prefix.frame_bytes
-        self.sent_bytes += prefix.frame_bytes
+        if self._held_bytes >= SHIP_MESSAGE_BYTES or self._held_bytes == self._in_flight_bytes:
+            self._flush()
+        elif self._hold_timer is None:
+            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self._flush)
+
+    def _flush(self) -> None:
+        """Send what is held."""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        if self._link is not None and self._held:
+            payload = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+            self._link.send(self._frame_header, payload)
+            self.sent_bytes += self._held_bytes
+        self._held = []
+        self._held_bytes = 0
 
     def _pump(self) -> None:
         """Send what the journal holds from `_next` on, as far as there is room; a slice at a time, so that a

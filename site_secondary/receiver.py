@@ -40,6 +40,7 @@ class Receiver:
         self._beats: deque[tuple[int, int]] = deque()  # (written there, its time), not yet reached here
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
+        group.listeners.view.append(self._sync_record)
 
     @property
     def connected(self) -> bool:
@@ -81,7 +82,7 @@ class Receiver:
             return
         elif isinstance(message, FrameMessage) and payload is not None:
             self.heard_at = self._group.clock.monotonic()
-            self._on_frame(payload)
+            self._on_frames(payload)
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
@@ -106,10 +107,14 @@ class Receiver:
         )
         caller.send(welcome.encode())
 
-    def _on_frame(self, payload: bytes) -> None:
+    def _on_frames(self, payload: bytes) -> None:
+        view = memoryview(payload)
+        at = 0
         try:
-            prefix = parse_prefix(payload)
-            self._group.follow(prefix, payload)
+            while at < len(view):
+                prefix = parse_prefix(view, at)
+                self._group.follow(prefix, view[at : at + prefix.frame_bytes])
+                at += prefix.frame_bytes
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
             return
@@ -142,6 +147,11 @@ class Receiver:
         while self._beats and self._beats[0][0] <= self._group.writer.written:
             self.complete_until_ns = max(self.complete_until_ns, self._beats.popleft()[1])
 
+    def _sync_record(self) -> None:
+        """A record was taken in: a backup or a restore waits at the other site until it is durable here."""
+        if self._session:
+            self._group.when_durable(lambda _: None)
+
     def _ack_soon(self) -> None:
         """Acknowledge once for everything that this wake-up brings; not while a checkpoint must catch up, so
         that the sender's bound holds the rest back."""
@@ -164,6 +174,8 @@ class Receiver:
     def close(self) -> None:
         """Stop listening to the group."""
         self._session = 0
+        if self._sync_record in self._group.listeners.view:
+            self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):
             if self._ack_soon in listeners:
                 listeners.remove(self._ack_soon)

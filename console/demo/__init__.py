@@ -1,4 +1,4 @@
-"""`farshore demo`: the main job on this machine, on real input, every claim checked by somebody else's program.
+"""`farshore demo`: the main job on this machine, on real input, every claim checked by others' programs.
 
 `run` is the order of things, `writing`, `restoring` and `crashing` are the steps, `report` prints them.
 """

@@ -32,7 +32,7 @@ def _trees() -> list[Path]:
     named = [
         Path(sys.prefix, "lib"),
         Path(sysconfig.get_path("stdlib")),
-        *map(Path, ("/usr/lib/python3", "/usr/share/doc", "/usr/include", "/usr/share", "/usr/bin", "/usr/lib")),
+        *(Path("/usr", name) for name in ("lib/python3", "share/doc", "include", "share", "bin", "lib")),
     ]
     found: list[Path] = []
     for tree in named:

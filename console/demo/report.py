@@ -15,7 +15,7 @@ from console.local_time import monotonic
 from console.output import Output
 from protocol.errors import Mismatch
 
-WIDTH = 88
+WIDTH = 84
 
 
 @dataclass(slots=True)
@@ -44,9 +44,9 @@ class Step:
         now = monotonic()
         took_s, self._mark_s = now - self._mark_s, now
         text = f"{what}: {detail}" if detail else what
-        line = Text("  ")
-        line.append("ok " if holds else "BAD", style="green" if holds else "bold red")
-        pad = max(1, WIDTH - 12 - len(text))
+        line = Text("     ")
+        line.append("ok   " if holds else "BAD  ", style="green" if holds else "bold red")
+        pad = max(1, WIDTH - len(text))
         line.append(f"{text}{' ' * pad}{took_s:6.2f} s")
         data = {"event": "proof", "proof": what, "holds": holds, "detail": detail, "took_s": round(took_s, 3)}
         self._say(data, line)

@@ -1,7 +1,7 @@
-"""The demo's two sites: `farshore site init` and `site run` as child processes, commands by the client library.
+"""The demo's two sites: `farshore site init` and `site run` as child processes, commands by the client.
 
-The children have a session of their own, so that Ctrl-C at the terminal reaches the demo alone, which then ends
-them in order.
+The children have a session of their own, so that Ctrl-C at the terminal reaches the demo alone, which then
+ends them in order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from console.client import CALL_TIMEOUT_S, Client
 from console.host_configs import export_of, uri
-from console.local_time import monotonic
+from console.local_time import monotonic, pause
 from protocol.commands import Command, PeerAdd, SiteStatus, SiteToken, VolumeShow, VolumeUri, WaitFor
 from protocol.cut_text import NamedCut
 from protocol.endpoints import control_endpoint
@@ -54,6 +53,11 @@ class DemoSite:
     def nbd_socket(self) -> Path:
         """Where hosts connect."""
         return self.directory / "nbd.sock"
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id, 0 if it does not run."""
+        return self.process.pid if self.process is not None else 0
 
     def environment(self) -> dict[str, str]:
         """The user's, but the demo's sites are not remembered in his sites.toml."""
@@ -98,7 +102,7 @@ class DemoSite:
                     raise FarshoreError(f"site {self.name} ended while starting: {tail}") from error
                 if monotonic() > deadline:
                     raise
-            time.sleep(POLL_S)
+            pause(POLL_S)
 
     def kill(self) -> None:
         """kill -9; twice is fine."""
@@ -154,7 +158,7 @@ class DemoSite:
         while self.call(VolumeShow(group=GROUP, volume=volume))["hosts"]:
             if monotonic() > deadline:
                 raise TimedOut(f"{GROUP}/{volume} still has hosts", subject=f"{GROUP}/{volume}")
-            time.sleep(POLL_S)
+            pause(POLL_S)
 
 
 def introduce(one: DemoSite, other: DemoSite) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -61,7 +62,9 @@ def call(words: Sequence[str | Path], *, cwd: Path, timeout_s: float = TOOL_TIME
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise TimedOut(f"{program} was not done after {timeout_s:g} s", subject=shlex.join(command)) from error
+        raise TimedOut(
+            f"{program} was not done after {timeout_s:g} s", subject=shlex.join(command)
+        ) from error
     return done.returncode, done.stdout
 
 
@@ -90,10 +93,12 @@ def identical(one: str | Path, other: str | Path, *, cwd: Path) -> tuple[bool, s
 
 
 def fsck(image: Path) -> tuple[bool, str]:
-    """e2fsck -fn: whether the file system is clean, and its last line."""
+    """e2fsck -fn: whether the file system is clean, and what it found."""
     code, text = call(["e2fsck", "-fn", image], cwd=image.parent)
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return code == 0, said[-1] if said else ""
+    counted = re.search(r"(\d+)/\d+ files", text)
+    if code == 0 and counted:
+        return True, f"{counted[1]} files"
+    return False, f"it ends with {code}"
 
 
 def sha256(path: Path) -> str:

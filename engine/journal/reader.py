@@ -43,15 +43,15 @@ class JournalReader:
 
     def frames(self, timeline: int, start: int, end: int, previous_digest: bytes | None) -> Iterator[Frame]:
         """Frames from boundary `start` up to `end`, each checked (also against `previous_digest`, unless
-        None: then the first frame's own digest is believed). BadFrame where one is not valid."""
+        None: then of the first frame only the body is, and its digest believed). BadFrame where one is not
+        valid."""
         position = start
         digest = previous_digest
         while position < end:
             batch = self._window(timeline, position, end)
             for frame in batch:
                 try:
-                    if digest is not None:
-                        check_frame(frame.prefix, frame.raw, digest)
+                    check_frame(frame.prefix, frame.raw, digest)
                 except FrameError as error:
                     raise BadFrame(timeline, position, str(error)) from error
                 digest = frame.prefix.digest

@@ -71,7 +71,7 @@ def walk_to_end(
             position=str(Cut(timeline, position)),
             next_step="nothing was cut; restore the file, or take over at the peer",
         )
-    torn = sum(_nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
+    torn = sum(nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
     return JournalEnd(position=position, digest=digest, utc_ns=utc_ns, torn_bytes=torn, reason=reason)
 
 
@@ -93,7 +93,7 @@ def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: i
     disk.sync([], sorted(directories))
 
 
-def _nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
+def nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
     """Bytes from `position` to the last one that is not zero: the size of a torn tail."""
     if segment.start + segment.size <= position:
         return 0

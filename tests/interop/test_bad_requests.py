@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.clients import MIB, call, nbdsh
+from tests.support.clients import MIB, call, nbdsh, succeed
 from tests.support.sites import Site
 
 # libnbd checks a request before it sends it; strict mode 0 lets it pass, so that the server has to.
@@ -37,10 +37,21 @@ BEYOND_THE_END = """
     print("fine")
 """
 
-NOT_WHOLE_SECTORS = """
-    for offset, length in ((1, 512), (0, 100), (511, 1)):
-        refused(lambda: h.pwrite(bytes(length), offset), errno.EINVAL)
-    assert h.pread(4096, 0) == bytes(4096)
+ODD_BYTES = """
+    import random
+    rng = random.Random(17)
+    oracle = bytearray(65536)
+    for turn in range(500):
+        length = rng.choice([1, 3, 100, 511, 513, 4095, 4097, 9000])
+        offset = rng.randrange(0, len(oracle) - length + 1)
+        data = rng.randbytes(length)
+        try:
+            h.pwrite(data, offset)
+        except nbd.Error as error:
+            assert error.errnum == errno.EINVAL, error.string
+        else:
+            oracle[offset:offset + length] = data
+    assert h.pread(len(oracle), 0) == oracle
     print("fine")
 """
 
@@ -60,10 +71,11 @@ def test_beyond_the_end(site: Site, tool: Callable[[str], str]) -> None:
     assert nbdsh(uri, PRELUDE, BEYOND_THE_END) == "fine\n"
 
 
-def test_less_than_a_sector(site: Site, tool: Callable[[str], str]) -> None:
+def test_less_than_a_sector_is_refused_or_exact(site: Site, tool: Callable[[str], str]) -> None:
+    """Below the announced 512 bytes a server may refuse; what it takes must be written to the byte."""
     tool("nbdsh")
     uri = site.create_volume("g/v", "1M")
-    assert nbdsh(uri, PRELUDE, NOT_WHOLE_SECTORS) == "fine\n"
+    assert nbdsh(uri, PRELUDE, ODD_BYTES) == "fine\n"
 
 
 def test_larger_than_a_request_may_be(site: Site, tool: Callable[[str], str]) -> None:
@@ -77,11 +89,18 @@ def test_larger_than_a_request_may_be(site: Site, tool: Callable[[str], str]) ->
 @pytest.mark.parametrize("export", ["g/none", "none/v", "", "g", "../etc/passwd", "g/v@none", "x" * 4000])
 def test_an_unknown_export_is_refused(site: Site, tool: Callable[[str], str], export: str) -> None:
     uri = site.create_volume("g/v", "1M")
+    site.create_volume("g/w", "1M")
     wrong = f"nbd+unix:///{export}?socket={site.nbd_socket}"
     result = call(tool("nbdinfo"), wrong)
     assert result.returncode != 0
     assert result.stderr.strip()
     assert nbdsh(uri, "print(h.get_size())") == f"{MIB}\n"
+
+
+def test_no_name_means_the_only_volume(site: Site, tool: Callable[[str], str]) -> None:
+    """With one volume there is no choice; with two (see above) no name is refused."""
+    site.create_volume("g/v", "1M")
+    assert succeed(tool("nbdinfo"), "--size", f"nbd+unix:///?socket={site.nbd_socket}") == f"{MIB}\n"
 
 
 def test_the_past_is_read_only(site: Site, tool: Callable[[str], str]) -> None:

@@ -4,11 +4,13 @@ Model. A dialled link tries to connect until the peer listens, can be reached bo
 and allows the caller's. From then on it is one connection: two ordered pipes with random delays. A cut ends
 it and drops what is under way; both ends only notice silence. A blackholed direction stalls its pipes: a heal
 within the heartbeat's time-out lets them go on, later they are gone, as TCP and ZeroMQ's heartbeats do it.
+`damage_next` is beyond what the port allows: memory that fails on the way, which checksums must catch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, OnServerMessage, PeerAddress
@@ -19,6 +21,15 @@ from tests.sim.world import Crashed, SimWorld
 CONNECT_DELAY_S = (0.001, 0.03)
 RETRY_DELAY_S = (0.1, 2.0)
 Message = tuple[bytes, Buffer | None, bytes | None]
+
+
+class Damage(Enum):
+    """What `damage_next` does to one message with a payload. SWAP delivers it after the next one."""
+
+    FLIP = "flip"
+    DROP = "drop"
+    TWICE = "twice"
+    SWAP = "swap"
 
 
 class _Pipe:
@@ -33,6 +44,7 @@ class _Pipe:
         self._network = network
         self._deliver = deliver
         self._waiting: list[Message] = []
+        self._held: list[tuple[bytes, bytes]] = []
         self._last_arrival_ns = 0
 
     def send(self, header: bytes, payload: Buffer | None) -> None:
@@ -51,7 +63,31 @@ class _Pipe:
         header, payload, copy = self._waiting.pop(0)
         if payload is not None and bytes(payload) != copy:
             raise AssertionError("a payload was changed after it was sent")
-        self._deliver(header, copy)
+        if copy is None:
+            self._deliver(header, None)
+            return
+        held, self._held = self._held, []
+        for each_header, each_payload in [*self._damaged(header, copy), *held]:
+            if not self.closed:
+                self._deliver(each_header, each_payload)
+
+    def _damaged(self, header: bytes, payload: bytes) -> list[tuple[bytes, bytes]]:
+        """What comes of a message with a payload."""
+        match self._network.take_damage(self.source, self.target):
+            case Damage.FLIP:
+                at = self._network.world.random.randrange(8 * len(payload))
+                flipped = bytearray(payload)
+                flipped[at // 8] ^= 1 << at % 8
+                return [(header, bytes(flipped))]
+            case Damage.DROP:
+                return []
+            case Damage.TWICE:
+                return [(header, payload)] * 2
+            case Damage.SWAP:
+                self._held.append((header, payload))
+                return []
+            case None:
+                return [(header, payload)]
 
     def go_on(self) -> None:
         """After a stall: all that was due."""
@@ -106,6 +142,11 @@ class SimLink:
         self._ended = False
         self._retry_delay_s = RETRY_DELAY_S[0]
         self._try_later(transport.world.random.uniform(*CONNECT_DELAY_S))
+
+    @property
+    def ended(self) -> bool:
+        """See `Link.ended`."""
+        return self._ended
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
@@ -233,6 +274,20 @@ class SimNetwork:
         self._stalled: dict[tuple[str, str], int] = {}
         self._delays_s: dict[tuple[str, str], tuple[float, float]] = {}
         self._stalls = 0
+        self._damages: dict[tuple[str, str], list[Damage]] = {}
+
+    def damage_next(self, source: str, target: str, damage: Damage) -> None:
+        """Do this to the next message with a payload that arrives one way."""
+        self._damages.setdefault((source, target), []).append(damage)
+
+    def take_damage(self, source: str, target: str) -> Damage | None:
+        """What is to be done to the message that arrives now."""
+        waiting = self._damages.get((source, target))
+        return waiting.pop(0) if waiting else None
+
+    def repair(self) -> None:
+        """Nothing more is damaged."""
+        self._damages.clear()
 
     def cut(self, one: str, other: str) -> None:
         """End every connection between two sites; links dialled afterwards connect."""

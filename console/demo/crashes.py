@@ -1,0 +1,153 @@
+"""The demo's end: each daemon killed with kill -9 under writes, then every acknowledged write looked for."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+from typing import Any
+
+from console.demo.host import Host, Ledger
+from console.demo.report import Step
+from console.demo.sites import GROUP, DemoSite
+from console.demo.tools import find_tool, fio_words, identical
+from console.demo.writing import FILES, FIO_SIZE, SCRATCH, Stage, position
+from console.figures import size_text
+from console.local_time import pause
+from protocol.commands import Events, JournalShow, Verify, VolumeCreate
+from protocol.errors import FarshoreError
+from protocol.limits import BLOCK_BYTES
+
+LEDGER = "ledger"
+LEDGER_BYTES = 64 << 20
+FIO_S = 6
+FIO_GRACE_S = 60.0
+KILL_AFTER_S = 2.0
+AWAY_S = 1.5
+KILLS = 3
+WRITES_BEFORE_KILL = 8_000
+IN_FLIGHT = 64
+BURST = 16
+KILL_WITHIN_S = 0.001
+
+
+def kill_secondary(stage: Stage, step: Step) -> None:
+    """The secondary dies under fio's writes at the primary, and catches up with what it missed."""
+    primary, secondary = stage.primary, stage.secondary
+    since = primary.call(Events())["next"]
+    options = [
+        "--rw=randwrite",
+        "--bs=4k",
+        "--iodepth=16",
+        f"--size={FIO_SIZE}",
+        "--rate_iops=2500",
+        "--end_fsync=1",
+    ]
+    words = fio_words(primary.uri(SCRATCH), "steady", *options, "--time_based", f"--runtime={FIO_S}")
+    with tempfile.TemporaryFile() as said:
+        command = [find_tool(words[0]) or words[0], *words[1:]]
+        with subprocess.Popen(command, stdout=said, stderr=said, cwd=stage.directory) as fio:
+            try:
+                pause(KILL_AFTER_S)
+                running = fio.poll() is None
+                step.command(
+                    f"kill -9 {secondary.pid}   (site {secondary.name}, while fio writes at {primary.name})"
+                )
+                secondary.kill()
+                pause(AWAY_S)
+                step.command(f"farshore site run {secondary.directory}")
+                secondary.start()
+                code = fio.wait(FIO_GRACE_S)
+            finally:
+                fio.kill()
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    unnoticed = running and code == 0 and "err= 0" in text
+    step.proof("killed while fio wrote at the primary, and fio saw no error", unnoticed)
+    primary.wait_state("paired")
+    reached = primary.wait_durable()
+    resumed, end = _resumed_at(primary, since), str(reached["position"])
+    sent_bytes = int(end.rpartition(":")[2]) - int(resumed.rpartition(":")[2])
+    total_bytes = int(end.rpartition(":")[2])
+    step.proof(
+        "caught up from where it was killed, no full copy",
+        0 < sent_bytes < total_bytes // 2,
+        f"{size_text(sent_bytes)} of {size_text(total_bytes)}",
+    )
+    _compare(stage, step, SCRATCH, end)
+
+
+def _resumed_at(primary: DemoSite, since: int) -> str:
+    """Where the last session with the peer began to ship."""
+    events: list[dict[str, Any]] = primary.call(Events(since=since))["events"]
+    sessions = [event["position"] for event in events if event["kind"] == "pair.session"]
+    if not sessions:
+        raise FarshoreError("the primary reports no new session with its peer", subject=GROUP)
+    return str(sessions[-1])
+
+
+def kill_primary(stage: Stage, step: Step, rng: random.Random) -> None:
+    """The primary dies under writes, three times; every acknowledged write is counted afterwards."""
+    primary = stage.primary
+    primary.call(VolumeCreate(group=GROUP, volume=LEDGER, size_bytes=LEDGER_BYTES))
+    ledger = Ledger(LEDGER_BYTES // BLOCK_BYTES, rng)
+    with _host(primary) as host:
+        ledger.fill(host)
+    for number in range(1, KILLS + 1):
+        before = ledger.acknowledged
+        step.command(
+            f"kill -9 {primary.pid}   (site {primary.name}, with {IN_FLIGHT} random writes in flight)"
+        )
+        unanswered = _write_until_killed(primary, ledger, rng)
+        primary.start()
+        with _host(primary) as host:
+            wrong = ledger.check(host)
+        text = f"{ledger.acknowledged - before} acknowledged, {unanswered} open" if not wrong else wrong[0]
+        step.proof(f"kill {number}: every acknowledged write is there", not wrong, text)
+    primary.wait_state("paired")
+    end = str(primary.wait_durable()["position"])
+    step.proof("paired again, everything durable at both sites", True, f"up to {end}")
+    for volume in (LEDGER, SCRATCH, FILES):
+        _compare(stage, step, volume, end)
+
+
+def _write_until_killed(primary: DemoSite, ledger: Ledger, rng: random.Random) -> int:
+    """Write, kill the daemon with requests in flight, and take what it had answered; the unanswered."""
+    host = _host(primary)
+    count = rng.randrange(WRITES_BEFORE_KILL // 2, WRITES_BEFORE_KILL) // BURST
+    for _ in range(count):
+        ledger.send(host, BURST)
+        ledger.take_replies(host, IN_FLIGHT - BURST)
+    ledger.send(host, IN_FLIGHT)
+    pause(rng.random() * KILL_WITHIN_S)
+    primary.kill()
+    try:
+        ledger.take_replies(host, 0)
+    except OSError:
+        pass
+    host.close()
+    return ledger.forget_unanswered()
+
+
+def _host(primary: DemoSite) -> Host:
+    return Host(primary.nbd_socket, f"{GROUP}/{LEDGER}")
+
+
+def _compare(stage: Stage, step: Step, volume: str, cut: str) -> None:
+    live, held = stage.primary.uri(volume), stage.secondary.uri(volume, position(cut))
+    step.proof(f"secondary's {volume} at that cut equal to the live volume",
+               *identical(live, held, cwd=stage.directory))  # fmt: skip
+
+
+def both_journals(stage: Stage, step: Step) -> None:
+    """Every frame and every version of both sites read and checked; the journals end in one digest."""
+    digests = []
+    for site in (stage.primary, stage.secondary):
+        step.command(f"farshore verify {GROUP} --deep --site {site.directory}")
+        data = site.call(Verify(group=GROUP, deep=True), timeout_s=120)
+        counts = f"{data['frames']} frames, {size_text(data['bytes'])}, {data['versions']} versions"
+        step.proof(f"journal and index of {site.name} sound", data["ok"], counts)
+        digests.append(site.call(JournalShow(group=GROUP, limit=1))["frames"][-1])
+    one, other = digests
+    same = (one["position"], one["digest"]) == (other["position"], other["digest"])
+    step.proof("both end at one position with one digest", same, f"{one['position']} {one['digest'][:16]}…")

@@ -1,0 +1,220 @@
+"""Write the pages of docs/ that are tables of the code: docs/errors.md and docs/pair-states.md.
+
+    python packaging/generate_docs.py            write both
+    python packaging/generate_docs.py --check    write nothing; end with 1 if a page is stale
+
+Run from the project's environment. tests/tidy/test_docs_generated.py holds both pages to their code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from engine.pair_states import (  # noqa: E402
+    FIELD_CODE_SECONDARY_SPLIT,
+    FIELD_CODES,
+    TRANSITIONS,
+    PairState,
+    PairVerb,
+    next_state,
+)
+from protocol import errors  # noqa: E402
+from protocol.errors import ExitCode, FarshoreError, WrongState  # noqa: E402
+
+ERRORS_PAGE = """\
+<!-- Written by packaging/generate_docs.py from protocol/errors.py; change that, then run the script. -->
+# Errors and exit codes
+
+Every error names the object, the journal position where there is one, and what to try next. For people it
+goes to standard error:
+
+```
+error: there is no volume vm1/nope here
+object: vm1/nope
+next: `farshore volume list` shows those that exist
+```
+
+With `--json` it is a line on standard output, `{{"api":1,"kind":"error","site":"a","errors":[{{…}}]}}`; each
+error has `code`, `exit_code`, `message`, `object`, `position` and `next`. `code` and `exit_code` are stable,
+the words of `message` and `next` are not.
+
+## Exit codes of `farshore`
+
+{exits}
+## Codes
+
+{codes}
+`farshore verify` ends with 24 when it finds damage; the damage is then its result and not an error.
+
+What NBD clients are told is in [wire-format.md](wire-format.md#errors-that-hosts-get).
+"""
+
+PAIR_STATES_PAGE = """\
+<!-- Written by packaging/generate_docs.py from engine/pair_states.py; change that, then run the script. -->
+# Pair states
+
+A pair is one group at two sites. The site that writes the group keeps the state; a verb whose cell in the
+table is empty is refused with exit code 13 and changes nothing. The other site shows what the last heartbeat
+said, or `suspended by error` once it has heard nothing for `HEARTBEAT_TIMEOUT_S` (protocol/limits.py).
+
+## States
+
+{states}
+At the site that follows, `split` has the code {secondary_split}.
+
+## Verbs
+
+{verbs}
+## Table
+
+{matrix}
+The state lives in memory. What survives a restart is whether the pair is split; any other pair begins again
+with **create**. No verb leads out of `diverged`; it ends by itself if the peer's end is found in this journal
+after all.
+
+Not there yet: the modes `sync` and `sync-strict` and `resync --source remote` are refused with exit code 12;
+switchover, takeover, failback and `pair delete` are no commands.
+"""
+
+EXIT_MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "failed, for a reason that has no code of its own",
+    ExitCode.USAGE: "the command line, a name or a file of settings does not make sense",
+    ExitCode.PARTIAL: "done in part; no command ends so yet",
+    ExitCode.NOT_FOUND: "what was named does not exist",
+    ExitCode.BUSY: "something else holds it",
+    ExitCode.NOT_ALLOWED: "the caller, peer or machine may not do this",
+    ExitCode.WRONG_STATE: "not possible in the state that the object is in",
+    ExitCode.UNREACHABLE: "no daemon answers",
+    ExitCode.UNSAFE: "refused because it could lose data, or was not confirmed",
+    ExitCode.DIVERGED: "both sites wrote after the same position",
+    ExitCode.TIMEOUT: "what was waited for did not happen in time",
+    ExitCode.TRIMMED: "the position cannot be read here (any more)",
+    ExitCode.MISMATCH: "two things that must be equal are not, or stored bytes are damaged",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+
+STATE_MEANINGS: dict[PairState, str] = {
+    PairState.SIMPLEX: "no pair, or one that has not begun",
+    PairState.COPYING: "the peer is behind what was written here when the session began",
+    PairState.PAIRED: "the peer has caught up since; new frames are shipped as they are written",
+    PairState.SPLIT: "paused by an operator; kept over restarts",
+    PairState.SUSPENDED: "the peer is lost, or refuses; tried again by itself",
+    PairState.DIVERGED: "the peer holds what is not in this journal; nothing is moved",
+}
+
+VERB_MEANINGS: dict[PairVerb, str] = {
+    PairVerb.CREATE: "`farshore pair create`; also the daemon's start, for a pair that is not split",
+    PairVerb.CAUGHT_UP: "the peer has everything that was written here when the session began",
+    PairVerb.PEER_LOST: "the connection was lost, or silent for longer than `HEARTBEAT_TIMEOUT_S`",
+    PairVerb.PEER_BACK: "the peer answered, and its end is in this journal with the same digest",
+    PairVerb.FAIL: "the peer refused, sent what it may not, or this journal cannot be read",
+    PairVerb.DIVERGE: "the peer's end is not in this journal",
+    PairVerb.SPLIT: "`farshore pair split`",
+    PairVerb.RESYNC: "`farshore pair resync`",
+}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def first_sentence(cls: type) -> str:
+    """A docstring's first paragraph on one line, without its last full stop."""
+    text = (inspect.getdoc(cls) or "").split("\n\n", 1)[0]
+    return " ".join(text.split()).removesuffix(".")
+
+
+def error_classes() -> list[type[FarshoreError]]:
+    """Every error for operators in protocol.errors, by exit code and word."""
+    found = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, FarshoreError) and each is not FarshoreError
+    ]
+    return sorted(found, key=lambda each: (each.exit_code, each.code))
+
+
+def errors_page() -> str:
+    """docs/errors.md."""
+    exits = [(str(int(code)), EXIT_MEANINGS[code]) for code in ExitCode]
+    codes = [(f"`{each.code}`", str(int(each.exit_code)), first_sentence(each)) for each in error_classes()]
+    codes.insert(0, ("`failed`", str(int(ExitCode.FAILED)), "Anything else; the message says what"))
+    codes.insert(1, ("`internal`", str(int(ExitCode.FAILED)), "A bug: the exception is in the daemon's log"))
+    return ERRORS_PAGE.format(
+        exits=table(("exit code", "meaning"), exits), codes=table(("code", "exit code", "when"), codes)
+    )
+
+
+def allowed(state: PairState, verb: PairVerb) -> str:
+    """The cell of a state and a verb: where it leads, or nothing."""
+    found = TRANSITIONS.get((state, verb))
+    return "" if found is None else found.value
+
+
+def hint(state: PairState) -> str:
+    """What a refusal in this state says to try."""
+    refused = next(verb for verb in PairVerb if (state, verb) not in TRANSITIONS)
+    try:
+        next_state(state, refused, "GROUP")
+    except WrongState as error:
+        return error.next_step
+    raise RuntimeError(f"{state} refuses nothing")
+
+
+def pair_states_page() -> str:
+    """docs/pair-states.md."""
+    states = [
+        (f"**{state.value}**", FIELD_CODES[state], STATE_MEANINGS[state], hint(state)) for state in PairState
+    ]
+    verbs = [(f"**{verb.value}**", VERB_MEANINGS[verb]) for verb in PairVerb]
+    matrix = [(f"**{state.value}**", *(allowed(state, verb) for verb in PairVerb)) for state in PairState]
+    return PAIR_STATES_PAGE.format(
+        states=table(("state", "code", "means", "what a refusal points to"), states),
+        verbs=table(("verb", "when"), verbs),
+        matrix=table(("from \\ verb", *(verb.value for verb in PairVerb)), matrix),
+        secondary_split=FIELD_CODE_SECONDARY_SPLIT,
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/errors.md": errors_page,
+    "docs/pair-states.md": pair_states_page,
+}
+
+
+def stale_pages() -> list[str]:
+    """Pages whose file is not what would be written."""
+    return [
+        path
+        for path, page in PAGES.items()
+        if not (ROOT / path).is_file() or (ROOT / path).read_text(encoding="utf-8") != page()
+    ]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write or check; the exit code."""
+    parser = argparse.ArgumentParser(prog="python packaging/generate_docs.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a page is stale")
+    if parser.parse_args(words).check:
+        stale = stale_pages()
+        for path in stale:
+            print(f"{path} is stale: run python packaging/generate_docs.py", file=sys.stderr)
+        return 1 if stale else 0
+    for path, page in PAGES.items():
+        (ROOT / path).write_text(page(), encoding="utf-8")
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

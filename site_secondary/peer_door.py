@@ -1,0 +1,101 @@
+"""The peers' door: which group a peer's message is for, and whether that peer may ship it here.
+
+A HELLO for a group that is not here makes it, as a secondary of the caller; every later message finds its
+receiver by the session that the HELLO opened. One session a group: a new HELLO ends those before it.
+
+It opens no files and no sockets: who holds the groups is asked through `GroupHolder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.group import Emit, Group
+from engine.pair_states import Mode, PairState
+from engine.ports.transport import Caller
+from engine.site_state import PairRow, Role, SiteState
+from protocol.errors import FarshoreError, NotAllowed, RemoteProtocolError, WrongState
+from protocol.messages import Hello, Refused, decode_message
+from site_secondary.receiver import Receiver
+
+
+class GroupHolder(Protocol):
+    """The site, as far as the door needs it."""
+
+    receivers: dict[str, Receiver]
+
+    def has_group(self, name: str) -> bool:
+        """Whether a group is here, damaged or not."""
+
+    def group(self, name: str) -> Group:
+        """An open group; the damage that keeps it closed, or NotFound."""
+
+    def create_group(self, name: str, group_id: str, role: Role) -> Group:
+        """A new, empty group."""
+
+
+class PeerDoor:
+    """See the module's docstring. `on_session` is told of every new one."""
+
+    def __init__(
+        self, holder: GroupHolder, state: SiteState, emit: Emit, on_session: Callable[[], None]
+    ) -> None:
+        self._holder = holder
+        self._state = state
+        self._emit = emit
+        self._on_session = on_session
+        self._sessions: dict[tuple[str, int], Receiver] = {}
+
+    def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+        """A peer's message: to the group's receiver, made with the first HELLO for it."""
+        try:
+            message = decode_message(header)
+        except RemoteProtocolError as error:
+            self._emit("peer.bad_message", object=caller.peer, error=str(error))
+            return
+        if isinstance(message, Hello):
+            try:
+                receiver = self._receiver_for(caller, message)
+            except FarshoreError as error:
+                refused = Refused(session=message.session, code=error.code, message=error.message)
+                caller.send(refused.encode())
+                return
+            self._sessions[caller.peer, message.session] = receiver
+            self._on_session()
+        else:
+            found = self._sessions.get((caller.peer, message.session))
+            if found is None:
+                return
+            receiver = found
+        receiver.on_message(caller, message, payload)
+
+    def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
+        name = hello.group
+        holder = self._holder
+        if not holder.has_group(name):
+            holder.create_group(name, hello.group_id, Role.SECONDARY)
+            self._state.put_pair(
+                PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+            )
+        group = holder.group(name)
+        check_pairing(self._state, hello, caller.peer)
+        receiver = holder.receivers.get(name)
+        if receiver is None:
+            receiver = holder.receivers[name] = Receiver(group, caller.peer)
+        # Sessions of this group's receiver that came before are over.
+        for key in [key for key, each in self._sessions.items() if each is receiver]:
+            del self._sessions[key]
+        return receiver
+
+
+def check_pairing(state: SiteState, hello: Hello, peer: str) -> None:
+    """Whether a peer may ship a group here. NotAllowed or WrongState say why not."""
+    row = state.group(hello.group)
+    pair = state.pair(hello.group)
+    if row.group_id != hello.group_id:
+        raise WrongState(f"the group {hello.group} here is another one of the same name", subject=hello.group)
+    if row.role is not Role.SECONDARY:
+        raise WrongState(f"the group {hello.group} is written at this site", subject=hello.group)
+    if pair is None or pair.peer != peer:
+        raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)

@@ -1,0 +1,123 @@
+"""What one volume holds, as its hosts know it: a tag for every 512-byte sector.
+
+A write stamps all of its sectors with a tag of its own, so that what is read tells which write it came from;
+tag 0 is zeroes. Where a write was not acknowledged (it failed, or the site died with it) a sector may hold
+one of several tags, until somebody looks: from then on it holds what was seen (L2).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from struct import Struct
+
+from protocol.limits import BLOCK_BYTES, SECTOR_BYTES
+
+SECTORS_PER_BLOCK = BLOCK_BYTES // SECTOR_BYTES
+_ZEROES = bytes(SECTOR_BYTES)
+_STAMP = Struct(">HHIQ")
+_REPEATS = SECTOR_BYTES // _STAMP.size
+_MAGIC = 0x5EC7
+
+
+def sector_bytes(volume: int, sector: int, tag: int) -> bytes:
+    """512 bytes that no other volume, sector or tag has; zeroes for tag 0."""
+    return _STAMP.pack(_MAGIC, volume, sector, tag) * _REPEATS if tag else _ZEROES
+
+
+def written_bytes(volume: int, first: int, count: int, tag: int) -> bytes:
+    """The data of a write of `count` sectors."""
+    return b"".join(sector_bytes(volume, sector, tag) for sector in range(first, first + count))
+
+
+def describe(data: bytes) -> str:
+    """Where a sector's bytes came from, for messages."""
+    if data == _ZEROES:
+        return "zeroes"
+    magic, volume, sector, tag = _STAMP.unpack_from(data)
+    if magic != _MAGIC or data != _STAMP.pack(magic, volume, sector, tag) * _REPEATS:
+        return "a mix that nobody wrote"
+    return f"write {tag} to sector {sector} of volume {volume}"
+
+
+class Content:
+    """One volume at one moment. `maybe` maps a sector to every tag that it may hold instead of `tags`'s."""
+
+    __slots__ = ("maybe", "tags", "volume")
+
+    def __init__(self, volume: int, sectors: int) -> None:
+        self.volume = volume
+        self.tags = array("Q", bytes(8 * sectors))
+        self.maybe: dict[int, tuple[int, ...]] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the volume."""
+        return len(self.tags) * SECTOR_BYTES
+
+    def copy(self) -> Content:
+        """For another moment."""
+        found = Content.__new__(Content)
+        found.volume, found.tags, found.maybe = self.volume, self.tags[:], dict(self.maybe)
+        return found
+
+    def write(self, first: int, count: int, tag: int) -> None:
+        """These sectors hold this now."""
+        self.tags[first : first + count] = array("Q", [tag]) * count
+        if self.maybe:
+            for sector in range(first, first + count):
+                self.maybe.pop(sector, None)
+
+    def may_write(self, first: int, count: int, tag: int) -> None:
+        """These sectors hold this now, or what they held before."""
+        for sector in range(first, first + count):
+            self._may_hold(sector, (tag,))
+
+    def may_become(self, other: Content) -> None:
+        """The volume holds what the other does now, or what it held before, each sector by itself."""
+        for sector, tag in enumerate(other.tags):
+            self._may_hold(sector, other.maybe.get(sector, (tag,)))
+
+    def _may_hold(self, sector: int, tags: Iterable[int]) -> None:
+        held = self.maybe.get(sector, (self.tags[sector],))
+        more = (*held, *(tag for tag in tags if tag not in held))
+        if len(more) > 1:
+            self.maybe[sector] = more
+
+    def mismatch(self, first: int, data: bytes, *, settle: bool) -> str:
+        """What is wrong with `data` read from sector `first` on; nothing if all is as it must be. `settle`
+        takes what was seen as what is there."""
+        count = len(data) // SECTOR_BYTES
+        uncertain = self.maybe and any(first <= sector < first + count for sector in self.maybe)
+        if not uncertain and data == b"".join(self._expected(first, count)):
+            return ""
+        for sector in range(first, first + count):
+            at = (sector - first) * SECTOR_BYTES
+            found = data[at : at + SECTOR_BYTES]
+            allowed = self.maybe.get(sector, (self.tags[sector],))
+            tag = next((tag for tag in allowed if found == sector_bytes(self.volume, sector, tag)), None)
+            if tag is None:
+                wanted = " or ".join(describe(sector_bytes(self.volume, sector, tag)) for tag in allowed)
+                return f"sector {sector} of volume {self.volume} holds {describe(found)}, not {wanted}"
+            if settle and sector in self.maybe:
+                self.tags[sector] = tag
+                del self.maybe[sector]
+        return ""
+
+    def _expected(self, first: int, count: int) -> Iterator[bytes]:
+        for sector in range(first, first + count):
+            yield sector_bytes(self.volume, sector, self.tags[sector])
+
+    def is_zero(self, first: int, count: int) -> bool:
+        """Whether these sectors may all be zeroes."""
+        return all(
+            0 in self.maybe.get(sector, (self.tags[sector],)) for sector in range(first, first + count)
+        )
+
+
+Contents = dict[str, Content]
+
+
+def copied(contents: Contents) -> Contents:
+    """For another moment."""
+    return {name: content.copy() for name, content in contents.items()}

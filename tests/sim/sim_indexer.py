@@ -1,0 +1,73 @@
+"""The indexer of a simulated site: another process, with files of its own, that answers after a while.
+
+What it does with a plan is production's (`engine.indexer.answer_to`), the encoding between the two included. It
+runs at one instant: the journal below its plan does not change, and its commit is one step anyway. It may die
+by itself, before or after the commit, or outlive the daemon by a moment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine import indexer
+from engine.checkpoint import CheckpointPlan, IndexerDone
+from engine.journal.segments import SegmentMap
+from engine.versions import TABLES
+from protocol.errors import FarshoreError
+from tests.sim.oracle import Violation
+from tests.sim.sim_store import SimStore
+from tests.sim.world import SimClock
+
+if TYPE_CHECKING:
+    from tests.sim.sim_site import SimSite
+
+DIES_ALONE = 0.03
+OUTLIVES_DAEMON = 0.5
+
+
+class SimIndexer:
+    """See `engine.checkpoint.Indexer`."""
+
+    def __init__(self, site: SimSite, clock: SimClock) -> None:
+        self._site = site
+        self._clock = clock
+        self._segments = SegmentMap(site.disk)
+        self._store = SimStore(site.index_file, TABLES)
+        self._request: bytes | None = None
+
+    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
+        """See `Indexer.start`."""
+        rng = self._site.world.random
+        self._request = indexer.encode_plan(plan)
+        self._clock.call_later(rng.uniform(*self._site.knobs.indexer_delay_s), lambda: self._run(done))
+
+    def _run(self, done: IndexerDone) -> None:
+        rng = self._site.world.random
+        dies = rng.random() < DIES_ALONE
+        if not dies or rng.random() < 0.5:
+            answer = self._answer()
+        if dies:
+            # The next one is a new process, with files and segments opened anew.
+            self._segments = SegmentMap(self._site.disk)
+            self._request = None
+            done(FarshoreError("the indexer process ended"))
+            return
+        if answer[0] == "done":
+            self._clock.call_later(0.001, lambda: done(None))
+        else:
+            done(FarshoreError(" ".join(str(part) for part in answer[1:])))
+
+    def _answer(self) -> tuple[object, ...]:
+        request, self._request = self._request, None
+        if request is None:
+            return ("failed", "no request")
+        answer = indexer.answer_to(self._store, self._segments, request)
+        self._site.world.note(self._site.name, "indexer", *answer)
+        if answer[0] == "failed" and answer[1] in ("corruption", "wrong-state"):
+            raise Violation(f"the indexer of {self._site.name}: {answer}")
+        return answer
+
+    def orphan(self) -> None:
+        """The daemon died: a plan under way is carried out, or not."""
+        if self._request is not None and self._site.world.random.random() < OUTLIVES_DAEMON:
+            self._answer()

@@ -1,0 +1,306 @@
+"""One site of the simulator: a machine with what survives on it, and the process that runs there.
+
+`SimProcess` wires production code as `daemon.site.Site` does, over simulated ports; anything that decides is
+production's. What is modelled: the data directory (one group's disk, its index, the site's state), the
+indexer as another process on the same machine, SIGKILL, power loss and a clean stop.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from daemon.exports import SiteExports
+from engine.group import Group, GroupSettings
+from engine.group_recovery import recover_group
+from engine.pair_states import Mode, PairState
+from engine.ports.transport import PeerAddress
+from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
+from engine.versions import TABLES
+from protocol.errors import FarshoreError
+from site_primary.shipper import Shipper
+from site_secondary.peer_door import PeerDoor
+from site_secondary.receiver import Receiver
+from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
+from tests.sim.sim_indexer import SimIndexer
+from tests.sim.sim_network import SimNetwork, SimTransport
+from tests.sim.sim_store import SimStore
+from tests.sim.world import SimClock, SimWorld
+
+GROUP = "g"
+GROUP_ID = "00000000000000a1"
+STOP_POLL_S = 0.01
+STOP_TIMEOUT_S = 10.0
+
+
+class Witness(Protocol):
+    """Who watches a site."""
+
+    def opened(self, site: SimSite, group: Group) -> None:
+        """A group is open; nothing else listens to it yet."""
+
+    def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
+        """The site reports an event."""
+
+    def gone(self, site: SimSite) -> None:
+        """The site's process ended."""
+
+
+@dataclass(slots=True)
+class SiteKnobs:
+    """What an operator may change between two runs."""
+
+    settings: GroupSettings
+    indexer_delay_s: tuple[float, float]
+
+
+class SimSite:
+    """A machine. `process` is None while nothing runs on it."""
+
+    def __init__(
+        self,
+        world: SimWorld,
+        network: SimNetwork,
+        name: str,
+        peer: str,
+        knobs: SiteKnobs,
+        witness: Witness,
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.name = name
+        self.peer = peer
+        self.knobs = knobs
+        self.witness = witness
+        self.fuse = Fuse(name, world)
+        self.disk = MortalDisk(world, self.fuse)
+        self.state_file = MortalStoreFile(self.fuse)
+        self.index_file = MortalStoreFile(self.fuse)
+        self.wall_offset_s = 0.0
+        self.process: SimProcess | None = None
+        self.starting = False
+        self.down_since_power = False
+        self.syncs_failed_before = 0
+
+    @property
+    def group(self) -> Group | None:
+        """The group, if it is open."""
+        return self.process.groups.get(GROUP) if self.process is not None else None
+
+    @property
+    def sync_failed(self) -> bool:
+        """Whether a sync failed since the last recovery: then a kill may take what a power loss may."""
+        return self.disk.failed_syncs > self.syncs_failed_before
+
+    def start(self) -> None:
+        """Start the process. OSError if it ended at once: the disk failed."""
+        self.starting = True
+        self.process = SimProcess(self)
+        try:
+            self.process.start()
+        except OSError:
+            self.end(power=False)
+            raise
+        self.starting = False
+
+    def end(self, *, power: bool) -> None:
+        """The process ends here and now, with the machine or alone."""
+        self.fuse.put_out()
+        process, self.process, self.starting = self.process, None, False
+        if process is not None:
+            process.indexer_outlives()
+            process.clock.stop()
+            process.transport.crash()
+        if power:
+            self.disk.crash()
+            self.down_since_power = True
+        else:
+            self.disk.kill()
+        self.state_file.crash()
+        self.index_file.crash()
+        self.world.note(self.name, "ended", power)
+        self.witness.gone(self)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock."""
+        self.wall_offset_s += seconds
+        if self.process is not None:
+            self.process.clock.jump(seconds)
+
+    def mend(self) -> None:
+        """No more faults."""
+        self.fuse.put_out()
+        self.disk.mend()
+        self.state_file.mend()
+        self.index_file.mend()
+
+
+def address(site: str) -> PeerAddress:
+    """Where a site listens."""
+    return PeerAddress(name=site, endpoint=f"tcp://{site}:7480", public_key=f"key of {site}")
+
+
+class SimProcess:
+    """One run of a site. Also the `GroupHolder` of its peer door."""
+
+    def __init__(self, site: SimSite) -> None:
+        world = site.world
+        self.site = site
+        self.rng = random.Random(world.random.getrandbits(64))
+        self.clock = SimClock(world)
+        self.clock.jump(site.wall_offset_s)
+        here = address(site.name)
+        self.transport = SimTransport(site.network, site.name, here.endpoint, here.public_key)
+        self.state = SiteState(SimStore(site.state_file, SITE_TABLES))
+        self.groups: dict[str, Group] = {}
+        self.damaged: dict[str, FarshoreError] = {}
+        self.shippers: dict[str, Shipper] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, lambda _: site.peer)
+        self._door = PeerDoor(self, self.state, self.emit, self.notify)
+        self._indexer: SimIndexer | None = None
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """See `engine.group.Emit`."""
+        self.site.witness.emitted(self.site, event, fields)
+
+    def notify(self) -> None:
+        """Nobody waits: the simulator looks after every step."""
+
+    # -- start and stop
+
+    def start(self) -> None:
+        """As `Site.start`."""
+        for row in self.state.groups():
+            try:
+                self.open_group(row)
+            except FarshoreError as error:
+                self.damaged[row.name] = error
+                self.emit("group.damaged", group=row.name, position=error.position, error=error.message)
+        self.transport.allow({self.site.peer: address(self.site.peer).public_key})
+        self.transport.listen(self._door.on_message)
+        for name, group in self.groups.items():
+            pair = self.state.pair(name)
+            if pair is None:
+                continue
+            if self.state.group(name).role is Role.PRIMARY:
+                self.make_shipper(group, pair)
+            else:
+                self.receivers[name] = Receiver(group, pair.peer)
+
+    def begin_stop(self, stopped: Callable[[], None]) -> None:
+        """As `Site.stop`: a last checkpoint, as far as one can be made in time."""
+        for shipper in self.shippers.values():
+            shipper.close()
+        for receiver in self.receivers.values():
+            receiver.close()
+        self.transport.close()
+        deadline_s = self.clock.monotonic() + STOP_TIMEOUT_S
+
+        def poll() -> None:
+            waiting = False
+            for group in self.groups.values():
+                if group.checkpoints.reached < group.writer.written and not group.failed:
+                    group.checkpoints.begin()
+                    waiting = True
+            if waiting and self.clock.monotonic() < deadline_s:
+                self.clock.call_later(STOP_POLL_S, poll)
+                return
+            for group in self.groups.values():
+                group.close()
+            stopped()
+
+        poll()
+
+    def indexer_outlives(self) -> None:
+        """The daemon is gone; its indexer may commit what it was about to before it follows."""
+        if self._indexer is not None:
+            self._indexer.orphan()
+
+    # -- groups
+
+    def open_group(self, row: GroupRow) -> Group:
+        """As `Site.open_group`."""
+        site = self.site
+        self._indexer = indexer = SimIndexer(site, self.clock)
+        group = Group(
+            name=row.name,
+            site=site.name,
+            disk=site.disk,
+            clock=self.clock,
+            store=SimStore(site.index_file, TABLES, readonly=True),
+            indexer=indexer,
+            state=self.state,
+            rng=self.rng,
+            settings=site.knobs.settings,
+            emit=self.emit,
+        )
+        try:
+            found = recover_group(group)
+        except (FarshoreError, OSError):
+            group.close()
+            raise
+        if found.torn_bytes:
+            self.emit("journal.torn_tail", position=found.torn_at, bytes=found.torn_bytes, reason=found.reason)
+        self.emit("group.recovered", position=str(group.end), frames=found.frames, removed=found.removed)
+        site.witness.opened(site, group)
+        site.down_since_power = False
+        site.syncs_failed_before = site.disk.failed_syncs
+        self.groups[row.name] = group
+        return group
+
+    def has_group(self, name: str) -> bool:
+        """See `GroupHolder`."""
+        return name in self.groups or name in self.damaged
+
+    def group(self, name: str) -> Group:
+        """See `GroupHolder`."""
+        if name in self.damaged:
+            raise self.damaged[name]
+        return self.exports.group(name)
+
+    def create_group(self, name: str, group_id: str, role: Role) -> Group:
+        """See `GroupHolder`."""
+        row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
+        self.state.put_group(row)
+        return self.open_group(row)
+
+    # -- pairs
+
+    def create_pair(self) -> None:
+        """As the command `pair create`."""
+        row = PairRow(
+            group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason=""
+        )
+        self.state.put_pair(row)
+        self.make_shipper(self.groups[GROUP], row)
+
+    def make_shipper(self, group: Group, pair: PairRow) -> None:
+        """As `Site.make_shipper`."""
+        shipper = Shipper(
+            group=group,
+            group_id=self.state.group(group.name).group_id,
+            address=address(pair.peer),
+            transport=self.transport,
+            rng=self.rng,
+            mode=pair.mode,
+            on_change=self.notify,
+        )
+        self.shippers[group.name] = shipper
+        if pair.state is PairState.SPLIT:
+            shipper.start_split()
+        else:
+            shipper.start()
+
+    def remember_pair(self, state: PairState) -> None:
+        """As the commands `pair split` and `pair resync`."""
+        self.state.put_pair(
+            PairRow(group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=state, reason="")
+        )
+
+    def complete_until_ns(self, group: str) -> int:
+        """As `Site.complete_until_ns`."""
+        receiver = self.receivers.get(group)
+        return receiver.complete_until_ns if receiver else self.clock.utc_ns()

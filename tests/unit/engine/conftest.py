@@ -1,0 +1,55 @@
+"""Fixtures of the engine's tests: a directory where syncs cost little, and segments small enough to fill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.journal import writer
+from tests.unit.engine.group_rig import GroupRig
+
+SMALL_SEGMENT_BYTES = 1 << 18
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB a segment would make every copy and every new timeline slow. Frames here stay far below."""
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", SMALL_SEGMENT_BYTES)
+    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", SMALL_SEGMENT_BYTES // 4)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """In memory where there is such a file system: recovery is tried thousands of times."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="farshore-", dir=parent))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def make_rig(directory: Path) -> Iterator[Callable[..., GroupRig]]:
+    """Opens groups, one a name; all are dropped at the end."""
+    made: list[GroupRig] = []
+
+    def make(name: str = "one", **options: object) -> GroupRig:
+        rig = GroupRig(directory / name, **options)  # type: ignore[arg-type]
+        rig.open()
+        made.append(rig)
+        return rig
+
+    yield make
+    for rig in made:
+        rig.drop()
+
+
+@pytest.fixture
+def rig(make_rig: Callable[..., GroupRig]) -> GroupRig:
+    """A new group, open and empty."""
+    return make_rig()

@@ -1,0 +1,159 @@
+"""Messages between sites: what goes in comes out, and nothing else gets in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import RemoteProtocolError
+from protocol.limits import LINEAGE_TIMELINES_MAX
+from protocol.messages import (
+    WIRE_VERSION,
+    Ack,
+    FrameMessage,
+    Heartbeat,
+    Hello,
+    Message,
+    MessageKind,
+    Refused,
+    Reset,
+    Welcome,
+    decode_message,
+)
+from protocol.positions import POSITION_MAX
+from protocol.rows import pack_row
+
+positions = st.integers(0, POSITION_MAX)
+ids = st.integers(0, (1 << 64) - 1)
+sessions = st.integers(1, (1 << 62) - 1)
+texts = st.text(max_size=63)
+
+messages = st.one_of(
+    st.builds(
+        Hello,
+        session=sessions,
+        group=texts,
+        group_id=texts,
+        site=texts,
+        lineage=st.lists(st.tuples(ids, ids, positions, positions), max_size=4).map(tuple),
+        written=positions,
+    ),
+    st.builds(
+        Welcome,
+        session=sessions,
+        timeline=ids,
+        written=positions,
+        durable=positions,
+        digest=st.binary(min_size=16, max_size=16),
+    ),
+    st.builds(FrameMessage, session=sessions),
+    st.builds(Ack, session=sessions, timeline=ids, written=positions, durable=positions),
+    st.builds(Heartbeat, session=sessions, timeline=ids, written=positions, utc_ns=positions, state=texts),
+    st.builds(Refused, session=sessions, code=texts, message=texts),
+    st.builds(Reset, session=sessions, reason=texts),
+)
+EXAMPLES: list[Message] = [
+    Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1),), written=9),
+    Welcome(session=1, timeline=2, written=9, durable=8, digest=bytes(16)),
+    FrameMessage(session=1),
+    Ack(session=1, timeline=2, written=9, durable=8),
+    Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired"),
+    Refused(session=1, code="failed", message="no"),
+    Reset(session=1, reason="lost"),
+]
+
+
+@given(messages)
+def test_a_message_survives(message: Message) -> None:
+    assert decode_message(message.encode()) == message
+    assert decode_message(memoryview(message.encode())) == message
+
+
+def test_the_numbers_of_kinds_never_change() -> None:
+    assert [kind.name for kind in sorted(MessageKind)] == [
+        "HELLO",
+        "WELCOME",
+        "FRAME",
+        "ACK",
+        "HEARTBEAT",
+        "REFUSED",
+        "RESET",
+    ]
+    assert [int(kind) for kind in sorted(MessageKind)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_message_cut_short_or_carried_on_is_refused(message: Message) -> None:
+    header = message.encode()
+    for length in range(len(header)):
+        with pytest.raises(RemoteProtocolError):
+            decode_message(header[:length])
+    with pytest.raises(RemoteProtocolError):
+        decode_message(header + b"\0")
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_flipped_byte_is_refused_or_a_message(message: Message) -> None:
+    """Nothing but RemoteProtocolError may come of what a peer sends: anything else would end the receiver."""
+    header = message.encode()
+    for at in range(len(header)):
+        for bit in range(8):
+            damaged = bytearray(header)
+            damaged[at] ^= 1 << bit
+            try:
+                decode_message(bytes(damaged))
+            except RemoteProtocolError:
+                continue
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused(noise: bytes) -> None:
+    try:
+        decode_message(noise)
+    except RemoteProtocolError:
+        return
+
+
+HELLO = (1, 9, WIRE_VERSION, "g", "0" * 16, "s")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (),
+        (1,),
+        (8, 1),
+        (0, 1),
+        ("1", 1),
+        (3, "1"),
+        (3, True),
+        (3, 1, 1),
+        (4, 1, 2, 3),
+        (4, 1, 2, 3, "4"),
+        (5, 1, 2, 3, 4, 5),
+        (6, 1, 2, "text"),
+        (7, 1, None),
+        (2, 1, 2, 3, 4, bytes(15)),
+        (2, 1, 2, 3, 4, "0" * 16),
+        (1, 1),
+        (1, 9, WIRE_VERSION + 1, "g", "0" * 16, "s", (), 0),
+        (*HELLO, (), "0"),
+        (*HELLO, 5, 0),
+        (*HELLO, (5,), 0),
+        (*HELLO, ("lineage",), 0),
+        (*HELLO, ((1, 0, 0),), 0),
+        (*HELLO, ((1, 0, 0, "1"),), 0),
+    ],
+)
+def test_a_message_of_another_shape_is_refused(row: tuple[object, ...]) -> None:
+    with pytest.raises(RemoteProtocolError):
+        decode_message(pack_row(row))
+
+
+def test_a_lineage_longer_than_any_can_be_is_refused() -> None:
+    """It would be over the limit of a header, too; the count is checked for itself."""
+    lineage = ((1, 0, 0, 1),) * (LINEAGE_TIMELINES_MAX + 1)
+    hello = Hello(session=1, group="g", group_id="i", site="s", lineage=lineage, written=0)
+    with pytest.raises(RemoteProtocolError, match="lineage"):
+        decode_message(hello.encode())
