@@ -136,9 +136,13 @@ class Site:
         self.disk.close()
 
     async def _last_checkpoint(self, group: Group) -> None:
+        """Best effort: without it the next start replays the journal instead."""
         deadline = self.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
+        failures = group.checkpoints.failures
         while group.checkpoints.reached < group.writer.written and not group.failed:
             group.checkpoints.begin()
+            if group.checkpoints.failures > failures:
+                return
             if self.clock.monotonic() > deadline:
                 self.events.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
                 return

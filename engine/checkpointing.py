@@ -22,10 +22,11 @@ FREE_SLICE_EVERY_S = 0.002
 
 
 class Checkpoints:
-    """`reached`: position of the head's lineage up to which LMDB holds everything."""
+    """`reached`: position of the head's lineage up to which LMDB holds everything; `failures` counts."""
 
     def __init__(self, group: Group, indexer: Indexer) -> None:
         self.reached = 0
+        self.failures = 0
         self._group = group
         self._indexer = indexer
         self._running = False
@@ -55,6 +56,7 @@ class Checkpoints:
     def _done(self, target: Cut, failure: Exception | None) -> None:
         group = self._group
         if failure is not None:
+            self.failures += 1
             group.emit("checkpoint.failed", group=group.name, position=str(target), error=str(failure))
             self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._plan(target))
             return

@@ -118,6 +118,8 @@ def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int
         else:
             begun.append((each.timeline, each.began))
     for timeline_id, began in sorted(begun, key=lambda item: item[1].generation):
+        if began.parent and began.parent not in group.timelines:
+            raise _does_not_reach(Cut(began.parent, began.fork), "fork")
         group.timelines.add(_timeline(group, timeline_id, began))
     if head and head not in group.timelines:
         raise Corruption(
@@ -264,11 +266,16 @@ def _rows(frame: Frame) -> tuple[Row, ...]:
 
 def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) -> None:
     """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
-    that is ahead of its journal belongs to another one, or the file was cut or put back."""
+    that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
+    are checked when they are read."""
     before = group.reader.frame_before(timeline, position)
     if before is None:
         raise _does_not_reach(Cut(timeline, position), "checkpoint")
     require_digest(digest, before.digest, timeline, position)
+    try:
+        next(iter(group.reader.frames(timeline, before.position, position, None)))
+    except BadFrame as error:
+        raise _does_not_reach(Cut(timeline, position), "checkpoint") from error
 
 
 def _does_not_reach(cut: Cut, what: str) -> Corruption:

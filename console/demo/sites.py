@@ -113,12 +113,17 @@ class DemoSite:
         self._client.close()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. Raises TimedOut."""
         if self.process is None:
             return 0
         process = self.process
         process.send_signal(signal.SIGTERM)
-        code = process.wait(STOP_TIMEOUT_S)
+        try:
+            code = process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise TimedOut(
+                f"site {self.name} still runs {STOP_TIMEOUT_S:g} s after SIGTERM", subject=self.name
+            ) from error
         self.process = None
         self._client.close()
         return code

@@ -94,6 +94,8 @@ def test_a_journal_cut_at_every_byte_of_its_last_frame_opens_at_the_frame_before
     content = stored.files[name]
     for length in range(last.position, last.end):
         for tail in (b"", bytes(len(content) - length)):
+            if content[:length] + tail == content:
+                continue  # the frame ends in zeroes: it was whole already
             cut = stored.with_file(name, content[:length] + tail)
             found = cut.open()
             assert cut.end == Cut(last.timeline, last.position)
@@ -119,7 +121,11 @@ def test_a_last_frame_with_data_is_cut_the_same_way(rig: GroupRig) -> None:
     last = rig.write(volume, 1, b"c", b"d").prefix
     stored = Stored(rig)
     name = max(name for name in stored.files if name.endswith(".seg"))
-    for length in [*range(last.position, last.payload_at, 7), *range(last.payload_at, last.end, 397), last.end - 1]:
+    for length in [
+        *range(last.position, last.payload_at, 7),
+        *range(last.payload_at, last.end, 397),
+        last.end - 1,
+    ]:
         cut = stored.with_file(name, stored.files[name][:length])
         cut.open()
         assert cut.end == Cut(last.timeline, last.position)
@@ -248,42 +254,23 @@ def test_a_journal_that_ends_below_its_checkpoint_is_reported(rig: GroupRig) -> 
         refuses(stored.with_file(name, stored.files[name][:length] + bytes(20_000)))
 
 
-def test_an_index_ahead_of_its_journal_is_reported(rig: GroupRig) -> None:
-    """A journal put back from an older copy of the directory, with other frames up to the same position."""
+def test_a_journal_put_back_beside_a_newer_index_is_reported(rig: GroupRig, directory: Path) -> None:
+    """Two runs from the same start, with the same timeline and lengths but other bytes: the digest tells."""
     volume = rig.create("root", 4)
-    position = rig.end.position
     rig.drop()
-    elsewhere = rig.copy_to(rig.directory.with_name("elsewhere"))
-    rig.open()
-    rig.write(volume, 0, b"a")
-    rig.checkpoint()
-    stored = Stored(rig)
-    elsewhere.open()
-    frame = elsewhere.write(volume, 0, b"b")
-    elsewhere.drop()
-    head = f"{rig.group.head:016x}/{position:016x}.seg"
-    other = next(each for name, each in elsewhere.files().items() if name.endswith(f"/{position:016x}.seg"))
-    began = parse_prefix(other)
-    foreign = bytearray()
-    digest = b""
-    for prefix, rows, payload in (
-        (began, TimelineBegan(parent=began.timeline, fork=0, generation=2, writer="lon", group="g"), b""),
-        (frame.prefix, None, bytes(4096)),
-    ):
-        made = encode_frame(
-            timeline=rig.group.head,
-            position=position + len(foreign),
-            utc_ns=prefix.utc_ns,
-            durable=prefix.durable,
-            previous_digest=digest,
-            rows=[rows.to_row()] if rows else [(1, volume, 0, 1)],
-            payload=[payload],
-            payload_bytes=len(payload),
-        )
-        foreign += made.raw
-        digest = made.prefix.digest
-    swapped = stored.with_file(head, bytes(foreign) + bytes(5000))
-    assert "digest" in refuses(swapped).message or True
+    runs = []
+    for name, content in (("newer", b"a"), ("older", b"b")):
+        shutil.copytree(rig.directory, directory / name)
+        run = GroupRig(directory / name, seed=7)
+        run.open()
+        run.write(volume, 0, content)
+        run.checkpoint()
+        run.drop()
+        runs.append(run)
+    newer, older = runs
+    shutil.rmtree(newer.directory / "g/journal")
+    shutil.copytree(older.directory / "g/journal", newer.directory / "g/journal")
+    assert "digest" in refuses(newer).message
 
 
 def test_damage_of_the_index_is_reported(rig: GroupRig) -> None:
