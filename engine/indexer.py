@@ -61,6 +61,7 @@ def _read_message(stream: BinaryIO) -> bytes | None:
 
 
 def answer_to(store: Store, segments: SegmentMap, request: bytes) -> tuple[object, ...]:
+    """Carry out a request; the answer's row, as the module's docstring says."""
     plan = decode_plan(request)
     try:
         segments.load()

@@ -81,6 +81,7 @@ class Shipper:
         self._clock = group.clock
         self._link: Link | None = None
         self._session = 0
+        self._dialled_at = 0.0
         self._frame_header = b""
         self._next: Cut | None = None  # what to send next; None until the peer said where it is
         self._goal = 0  # written when the session began: reached means caught up
@@ -143,7 +144,7 @@ class Shipper:
         self._session = self._rng.getrandbits(62) | 1
         self._frame_header = FrameMessage(session=self._session).encode()
         session = self._session
-        self.heard_at = self._clock.monotonic()
+        self._dialled_at = self._clock.monotonic()
         self._link = self._transport.dial(self._address, lambda header, _: self._on_message(session, header))
         self._say_hello()
 
@@ -190,11 +191,13 @@ class Shipper:
     def _tick(self) -> None:
         """Once a second: notice silence, say where we are."""
         self._timer = None
-        silent_s = self._clock.monotonic() - (self.heard_at or 0.0)
+        silent_s = self._clock.monotonic() - max(self.heard_at or 0.0, self._dialled_at)
         lost = self._link is None or self._link.ended
         if lost or silent_s > HEARTBEAT_TIMEOUT_S:
             if self.state in (PairState.PAIRED, PairState.COPYING):
-                why = "the connection was lost" if lost else f"{silent_s:.0f} s of silence"
+                trouble = self._link.trouble if self._link is not None else ""
+                silence = f"{silent_s:.0f} s of silence"
+                why = "the connection was lost" if lost else trouble or silence
                 self._move(PairVerb.PEER_LOST, f"{self.peer}: {why}")
             self._reconnect_later(RECONNECT_DELAY_S)
         elif self._next is None:

@@ -26,7 +26,7 @@ from protocol.errors import FarshoreError, TimedOut, Unreachable
 
 GROUP = "vm1"
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 90.0
 WAIT_TIMEOUT_S = 120.0
 WAIT_SLICE_S = 5.0
 POLL_S = 0.02

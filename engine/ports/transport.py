@@ -41,6 +41,10 @@ class Link(Protocol):
     def ended(self) -> bool:
         """Whether it was lost or closed. A half-open connection may not know."""
 
+    @property
+    def trouble(self) -> str:
+        """For an operator: why there is no connection, as far as is known; empty if there is one."""
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """Queue a message; the sender bounds what is in flight by itself, by acknowledgements. The payload
         must not change afterwards: it may be sent without a copy."""

@@ -48,6 +48,16 @@ _GONE = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
 
+# A CURVE server that does not know the key it was called by, or was given another key than its own, does not
+# say so: it drops the connection.
+_DROPPED = "the handshake with {} fails: is this site a peer there, and is its token here the newest?"
+_TROUBLES = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "{} does not know this site: add this site's token there",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: _DROPPED,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: _DROPPED,
+    zmq.EVENT_DISCONNECTED: _DROPPED,
+}
+
 
 class LinkState(enum.Enum):
     """A link's life, in this order."""
@@ -90,6 +100,7 @@ class _Link:
         self._address = address
         self._on_message = on_message
         self._state = LinkState.CONNECTING
+        self._trouble = f"nothing answers at {address.endpoint}"
         self._queue: deque[tuple[bytes, Buffer | None]] = deque()
         self._retry_delay_s = RETRY_DELAY_MIN_S
         self._timer: asyncio.TimerHandle | None = None
@@ -101,6 +112,11 @@ class _Link:
     def ended(self) -> bool:
         """See `Link.ended`."""
         return self._state is LinkState.ENDED
+
+    @property
+    def trouble(self) -> str:
+        """See `Link.trouble`."""
+        return self._trouble
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
@@ -155,6 +171,7 @@ class _Link:
         (event, _) = struct.unpack_from("=Hi", parts[0].bytes)
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._state = LinkState.CONNECTED
+            self._trouble = ""
             if self._timer is not None:
                 self._timer.cancel()
             if self._pump is not None:
@@ -162,6 +179,7 @@ class _Link:
         elif self._state is LinkState.CONNECTED:
             self._end()
         else:
+            self._trouble = _TROUBLES.get(event, "nothing answers at {}").format(self._address.endpoint)
             self._disconnect()
             self._timer = self._transport.loop.call_later(self._retry_delay_s, self._connect)
             self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)

@@ -6,111 +6,29 @@ sent by a way that works, and looks then.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
-import zmq
 
-from engine.ports.transport import Caller, Link, PeerAddress, Transport
-from engine.ports.zmq_transport import ZmqTransport, generate_keypair
+from engine.ports.transport import Link
+from engine.ports.zmq_transport import generate_keypair
 from protocol.errors import Busy, UsageError
-from tests.contract.drivers import Driver, LoopDriver, SimDriver
-from tests.sim.sim_network import SimNetwork, SimTransport
-
-MESSAGE_BYTES_MAX = 5 << 20
-# Names, endpoint, keys.
-MakeTransport = Callable[[str, str, tuple[str, str]], Transport]
-
-
-@dataclass
-class Site:
-    """One end and what it received: (peer, header, payload) as a listener, (header, payload) as a dialler."""
-
-    rig: Rig
-    transport: Transport
-    keys: tuple[str, str]
-    heard: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)
-    answers: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    callers: list[Caller] = field(default_factory=list)
-
-    def listen(self, echo: bool = False) -> None:
-        def on_message(caller: Caller, header: bytes, payload: bytes | None) -> None:
-            self.heard.append((caller.peer, header, payload))
-            self.callers.append(caller)
-            if echo:
-                caller.send(b"re:" + header, payload)
-
-        self.transport.listen(self.rig.driver.watch(on_message))
-
-    def address(self, public_key: str = "") -> PeerAddress:
-        endpoint: str = self.transport.bound_endpoint  # type: ignore[attr-defined]
-        return PeerAddress(name="x", endpoint=endpoint, public_key=public_key or self.keys[0])
-
-    def dial(self, address: PeerAddress) -> Link:
-        def on_message(header: bytes, payload: bytes | None) -> None:
-            self.answers.append((header, payload))
-
-        return self.transport.dial(address, self.rig.driver.watch(on_message))
-
-    def headers(self) -> list[bytes]:
-        return [header for _, header, _ in self.heard]
-
-
-@dataclass
-class Rig:
-    """Makes sites on one network."""
-
-    driver: Driver
-    make_transport: MakeTransport
-    sites: list[Site] = field(default_factory=list)
-
-    def site(
-        self, name: str, endpoint: str = "tcp://127.0.0.1:*", keys: tuple[str, str] | None = None
-    ) -> Site:
-        keys = keys or generate_keypair()
-        made = Site(self, self.make_transport(name, endpoint, keys), keys)
-        self.sites.append(made)
-        return made
-
-    def pair(self, echo: bool = False) -> tuple[Site, Site]:
-        """A listener that allows the second."""
-        server, client = self.site("server"), self.site("client")
-        server.transport.allow({"client": client.keys[0]})
-        server.listen(echo)
-        return server, client
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        self.driver.run_until(condition)
-
-    def wait_count(self, received: Sequence[object], count: int) -> None:
-        self.wait(lambda: len(received) == count)
+from tests.contract.drivers import LoopDriver
+from tests.contract.transport_rig import MESSAGE_BYTES_MAX, Rig, real_rig, simulated_rig
 
 
 @pytest.fixture(params=["sim", "real"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     if request.param == "sim":
-        driver = SimDriver()
-        network = SimNetwork(driver.world)
-        ports = iter(range(1, 100))
-
-        def make_sim(name: str, endpoint: str, keys: tuple[str, str]) -> Transport:
-            endpoint = endpoint.replace("*", str(next(ports)))
-            return SimTransport(network, name, endpoint, keys[0], MESSAGE_BYTES_MAX)
-
-        made = Rig(driver, make_sim)
+        made = simulated_rig()
         yield made
-    else:
-        real = LoopDriver()
-        made = Rig(
-            real, lambda _, endpoint, keys: ZmqTransport(real.loop, endpoint, *keys, MESSAGE_BYTES_MAX)
-        )
-        yield made
-    for site in made.sites:
-        site.transport.close()
-    if isinstance(made.driver, LoopDriver):
-        made.driver.close()
+        made.close()
+        return
+    driver = LoopDriver()
+    made = real_rig(driver)
+    yield made
+    made.close()
+    driver.close()
 
 
 def test_a_message_and_its_answer(rig: Rig) -> None:
@@ -345,60 +263,3 @@ def test_two_names_for_one_key_are_refused(rig: Rig) -> None:
     key = generate_keypair()[0]
     with pytest.raises(UsageError):
         server.transport.allow({"one": key, "other": key})
-
-
-# The real transport alone.
-
-
-@pytest.fixture
-def loop() -> Iterator[LoopDriver]:
-    driver = LoopDriver()
-    yield driver
-    driver.close()
-
-
-def test_real_keys_and_endpoints_are_checked(loop: LoopDriver) -> None:
-    public, secret = generate_keypair()
-    with pytest.raises(UsageError, match="belong together"):
-        ZmqTransport(loop.loop, "tcp://127.0.0.1:*", generate_keypair()[0], secret, MESSAGE_BYTES_MAX)
-    transport = ZmqTransport(loop.loop, "udp://nowhere", public, secret, MESSAGE_BYTES_MAX)
-    with pytest.raises(UsageError, match="udp://nowhere"):
-        transport.listen(lambda *_: None)
-    for bad in (
-        PeerAddress(name="x", endpoint="junk", public_key=public),
-        PeerAddress(name="x", endpoint="tcp://127.0.0.1:1", public_key="short"),
-        PeerAddress(name="x", endpoint="tcp://127.0.0.1:1", public_key='"' * 40),
-    ):
-        with pytest.raises(UsageError):
-            transport.dial(bad, lambda *_: None)
-    with pytest.raises(UsageError):
-        transport.allow({"x": "short"})
-    transport.close()
-
-
-def test_real_listening_needs_an_authenticator_that_answers(loop: LoopDriver) -> None:
-    transport = ZmqTransport(loop.loop, "tcp://127.0.0.1:*", *generate_keypair(), MESSAGE_BYTES_MAX)
-    transport.close()
-    with pytest.raises(RuntimeError):
-        transport.listen(lambda *_: None)
-
-
-def test_real_a_client_without_curve_gets_nothing_through(loop: LoopDriver) -> None:
-    rig = Rig(loop, lambda _, endpoint, keys: ZmqTransport(loop.loop, endpoint, *keys, MESSAGE_BYTES_MAX))
-    server, client = rig.pair(echo=True)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = context.socket(zmq.DEALER)
-    # The monitor tells when libzmq has dropped the client for its mechanism.
-    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-    socket.connect(server.address().endpoint)
-    with contextlib.suppress(zmq.Again):  # It may have been dropped already.
-        socket.send(b"plain", zmq.NOBLOCK)
-    dropped = monitor.poll(10_000)
-    socket.disable_monitor()
-    context.destroy(0)
-    assert dropped
-    client.dial(server.address()).send(b"curve")
-    rig.wait(lambda: bool(client.answers))
-    assert server.headers() == [b"curve"]
-    for site in rig.sites:
-        site.transport.close()

@@ -39,7 +39,7 @@ class Moment:
     contents: Contents
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Floor:
     """What a power loss must leave: the journal up to `cut`; each sector as it was then, or later."""
 

@@ -148,6 +148,11 @@ class SimLink:
         """See `Link.ended`."""
         return self._ended
 
+    @property
+    def trouble(self) -> str:
+        """See `Link.trouble`."""
+        return ""
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
         self.transport.check()

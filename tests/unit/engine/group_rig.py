@@ -149,7 +149,8 @@ class GroupRig:
         return self.open()
 
     def copy_to(self, directory: Path) -> GroupRig:
-        """The same files in another directory, as a rig that is not open. This one must not be open either."""
+        """The same files in another directory, as a rig that is not open. This one must not be open
+        either."""
         shutil.copytree(self.directory, directory)
         return GroupRig(directory, site=self.site, settings=self.settings, seed=self.rng.getrandbits(32))
 

@@ -267,7 +267,8 @@ def _another_place(journal: Journal) -> bytes:
 
 
 def _another_history(journal: Journal) -> bytes:
-    """A whole frame, right in itself, that continues another digest: as an old data directory put back has."""
+    """A whole frame, right in itself, that continues another digest: as an old data directory put back
+    has."""
     frame = encode_frame(
         timeline=TIMELINE,
         position=journal.frames[-1].prefix.position,

@@ -1,0 +1,68 @@
+"""What only the real transport can show: keys, endpoints, and a client that speaks no CURVE."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from engine.ports.transport import PeerAddress
+from engine.ports.zmq_transport import ZmqTransport, generate_keypair
+from protocol.errors import UsageError
+from tests.contract.drivers import LoopDriver
+from tests.contract.transport_rig import MESSAGE_BYTES_MAX, real_rig
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopDriver]:
+    driver = LoopDriver()
+    yield driver
+    driver.close()
+
+
+def test_keys_and_endpoints_are_checked(loop: LoopDriver) -> None:
+    public, secret = generate_keypair()
+    with pytest.raises(UsageError, match="belong together"):
+        ZmqTransport(loop.loop, "tcp://127.0.0.1:*", generate_keypair()[0], secret, MESSAGE_BYTES_MAX)
+    transport = ZmqTransport(loop.loop, "udp://nowhere", public, secret, MESSAGE_BYTES_MAX)
+    with pytest.raises(UsageError, match="udp://nowhere"):
+        transport.listen(lambda *_: None)
+    for bad in (
+        PeerAddress(name="x", endpoint="junk", public_key=public),
+        PeerAddress(name="x", endpoint="tcp://127.0.0.1:1", public_key="short"),
+        PeerAddress(name="x", endpoint="tcp://127.0.0.1:1", public_key='"' * 40),
+    ):
+        with pytest.raises(UsageError):
+            transport.dial(bad, lambda *_: None)
+    with pytest.raises(UsageError):
+        transport.allow({"x": "short"})
+    transport.close()
+
+
+def test_listening_needs_an_authenticator_that_answers(loop: LoopDriver) -> None:
+    transport = ZmqTransport(loop.loop, "tcp://127.0.0.1:*", *generate_keypair(), MESSAGE_BYTES_MAX)
+    transport.close()
+    with pytest.raises(RuntimeError):
+        transport.listen(lambda *_: None)
+
+
+def test_a_client_without_curve_gets_nothing_through(loop: LoopDriver) -> None:
+    rig = real_rig(loop)
+    server, client = rig.pair(echo=True)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    # The monitor tells when libzmq has dropped the client for its mechanism.
+    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    socket.connect(server.address().endpoint)
+    with contextlib.suppress(zmq.Again):  # It may have been dropped already.
+        socket.send(b"plain", zmq.NOBLOCK)
+    dropped = monitor.poll(10_000)
+    socket.disable_monitor()
+    context.destroy(0)
+    assert dropped
+    client.dial(server.address()).send(b"curve")
+    rig.wait(lambda: bool(client.answers))
+    assert server.headers() == [b"curve"]
+    rig.close()

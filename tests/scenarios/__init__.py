@@ -1,0 +1,1 @@
+"""Two real sites, readable scripts: what a user does and what must come of it."""

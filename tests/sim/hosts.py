@@ -1,0 +1,329 @@
+"""The hosts: NBD clients of the primary that know what they were told.
+
+Each speaks to production's `NbdConnection` in bytes, as over a socket; replies count from the moment at which
+they are handed to the transport, as after a SIGKILL a host still reads what is in its socket's buffer. What a
+host does not know, whether a failed or unanswered write is there, the oracle holds as `maybe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from protocol.errors import FarshoreError
+from protocol.limits import SECTOR_BYTES
+from protocol.nbd.constants import (
+    REQUEST_MAGIC,
+    SIMPLE_REPLY_MAGIC,
+    STRUCTURED_REPLY_MAGIC,
+    Command,
+    CommandFlag,
+    ReplyType,
+)
+from protocol.nbd.exports import Negotiated
+from protocol.nbd.requests import REQUEST
+from site_primary.nbd_connection import NbdConnection
+from tests.sim.content import SECTORS_PER_BLOCK, Content, copied, written_bytes
+from tests.sim.mortal import ProcessDied
+from tests.sim.oracle import Floor, Violation
+from tests.sim.sim_site import GROUP
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+_SIMPLE = Struct(">IIQ")
+_CHUNK = Struct(">IHHQI")
+_ERROR_BIT = 1 << 15
+WRITES = (Command.WRITE, Command.WRITE_ZEROES, Command.TRIM)
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One request, in sectors. `error`: None until it is answered."""
+
+    command: Command
+    cookie: int
+    first: int = 0
+    count: int = 0
+    tag: int = 0
+    fua: bool = False
+    error: int | None = None
+    floor: Floor | None = None
+    data: bytes = b""
+
+    def encode(self, volume: int) -> bytes:
+        """As it stands on the wire."""
+        flags = int(CommandFlag.FUA) if self.fua else 0
+        offset, length = self.first * SECTOR_BYTES, self.count * SECTOR_BYTES
+        head = REQUEST.pack(REQUEST_MAGIC, flags, int(self.command), self.cookie, offset, length)
+        if self.command is Command.WRITE:
+            return head + written_bytes(volume, self.first, self.count, self.tag)
+        return head
+
+    def changed(self) -> tuple[int, int]:
+        """(first sector, sectors) that it writes: a trim leaves partly covered blocks alone."""
+        if self.command is not Command.TRIM:
+            return self.first, self.count
+        first = -(-self.first // SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK
+        end = (self.first + self.count) // SECTORS_PER_BLOCK * SECTORS_PER_BLOCK
+        return first, max(0, end - first)
+
+
+@dataclass(slots=True)
+class HostTransport:
+    """The socket, as `NbdConnection` sees it."""
+
+    on_bytes: Callable[[bytes], None]
+    on_closed: Callable[[], None]
+    reading: bool = True
+    closed: bool = False
+
+    def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Replies: the host has them."""
+        self.on_bytes(b"".join(parts))
+
+    def pause_reading(self) -> None:
+        """The host must wait."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """It need not any more."""
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Close it."""
+        if not self.closed:
+            self.closed = True
+            self.on_closed()
+
+    abort = close
+
+
+@dataclass(slots=True)
+class Connected:
+    """A connection in use."""
+
+    connection: NbdConnection
+    transport: HostTransport
+    structured: bool
+    outstanding: dict[int, Request] = field(default_factory=dict)
+    received: bytes = b""
+
+
+class Host:
+    """One connection to one volume, made again whenever it is lost."""
+
+    def __init__(self, sim: Simulation, name: str, volume: str) -> None:
+        self.name = name
+        self.volume = volume
+        self.acknowledged = 0
+        self.errors = 0
+        self._sim = sim
+        self._rng = sim.world.random
+        self._link: Connected | None = None
+
+    def lost(self) -> None:
+        """The primary's process has gone, or closed the connection."""
+        self._link = None
+
+    def act(self) -> None:
+        """Once in a while: connect, or send a few requests."""
+        process = self._sim.primary.process
+        if process is None or self._sim.primary.starting:
+            return
+        link = self._link
+        if link is None:
+            self._connect()
+        elif link.transport.reading:
+            self._send(link, self._requests(link))
+
+    def _connect(self) -> None:
+        process = self._sim.primary.process
+        assert process is not None
+        try:
+            info = process.exports.find(f"{GROUP}/{self.volume}")
+            export = process.exports.open(info)
+        except FarshoreError:
+            return
+        structured = self._rng.random() < 0.5
+        transport = HostTransport(self._on_bytes, lambda: self._on_closed(link))
+        negotiated = Negotiated(export=info, structured_replies=structured, no_zeroes=True)
+        connection = NbdConnection(transport, export, negotiated, self.name, lambda: None)  # type: ignore[arg-type]
+        self._link = link = Connected(connection, transport, structured)
+
+    def _on_closed(self, link: Connected) -> None:
+        if self._link is link:
+            self._link = None
+        process = self._sim.primary.process
+        if process is not None:
+            process.clock.call_soon(lambda: link.connection.connection_lost(None))
+
+    # -- requests
+
+    def _requests(self, link: Connected) -> list[Request]:
+        load = self._sim.shape.load
+        count = self._rng.randint(1, load.requests_max)
+        return [self._request(link) for _ in range(count)]
+
+    def _request(self, link: Connected) -> Request:
+        rng, load = self._rng, self._sim.shape.load
+        sectors = len(self._content().tags)
+        kind = rng.choices(list(load.weights), list(load.weights.values()))[0]
+        request = Request(command=kind, cookie=rng.getrandbits(64))
+        if kind is Command.FLUSH:
+            return request
+        longest = rng.choice((1, 3, 8, 16, 64, load.sectors_max))
+        request.count = min(sectors, rng.randint(1, longest))
+        hot = rng.random() < 0.3
+        request.first = rng.randint(0, min(sectors - request.count, 24 if hot else sectors))
+        if rng.random() < 0.4:
+            request.first -= request.first % SECTORS_PER_BLOCK
+            whole = -(-request.count // SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK
+            request.count = min(sectors - request.first, whole)
+        if kind is Command.WRITE:
+            self._sim.tags += 1
+            request.tag = self._sim.tags
+        if kind in WRITES:
+            request.fua = rng.random() < load.fua
+        return request
+
+    def _content(self) -> Content:
+        return self._sim.oracle.live[self.volume]
+
+    # -- sending
+
+    def _send(self, link: Connected, requests: list[Request]) -> None:
+        """One wake-up of the daemon: the bytes come in one or two pieces."""
+        oracle = self._sim.oracle
+        before = oracle.live
+        writes = [request for request in requests if request.command in WRITES]
+        pending = copied(before)
+        for request in writes:
+            pending[self.volume].may_write(*request.changed(), request.tag)
+        self._lay_floors(requests)
+        oracle.begin(pending)
+        for request in requests:
+            link.outstanding[request.cookie] = request
+        wire = b"".join(request.encode(self._content().volume) for request in requests)
+        middle = self._rng.choice((len(wire), self._rng.randrange(len(wire))))
+        try:
+            for part in (wire[:middle], wire[middle:]):
+                if part and not link.transport.closed:
+                    link.connection.take(part)
+        except ProcessDied:
+            oracle.interrupted(self._after(link, writes, died=True))
+            raise
+        self._check_reads(requests, pending[self.volume])
+        oracle.finish(self._after(link, writes, died=False))
+
+    def _lay_floors(self, requests: list[Request]) -> None:
+        """What each FLUSH and FUA of a batch will promise, and the batch's writes on all older promises."""
+        oracle = self._sim.oracle
+        before = copied(oracle.live)
+        floors = oracle.all_floors()
+        for request in requests:
+            if request.command is Command.FLUSH or request.fua:
+                request.floor = oracle.flush_begins(copied(before))
+        for request in requests:
+            if request.command not in WRITES:
+                continue
+            change = (*request.changed(), request.tag)
+            for floor in floors:
+                floor.contents[self.volume].may_write(*change)
+            for other in requests:
+                if other.floor is not None and other is request:
+                    other.floor.contents[self.volume].write(*change)
+                elif other.floor is not None:
+                    other.floor.contents[self.volume].may_write(*change)
+
+    def _after(self, link: Connected, writes: list[Request], *, died: bool) -> dict[str, Content]:
+        """What the hosts know after a batch. A FUA write without an error is in the journal, and its reply
+        comes when it is durable."""
+        live = copied(self._sim.oracle.live)
+        content = live[self.volume]
+        for request in writes:
+            sure = request.error == 0 or (
+                request.fua and request.error is None and not died and not link.transport.closed
+            )
+            if sure:
+                content.write(*request.changed(), request.tag)
+            else:
+                content.may_write(*request.changed(), request.tag)
+        return live
+
+    def _check_reads(self, requests: list[Request], pending: Content) -> None:
+        """What was read together with writes may be from before or after them."""
+        mixed = any(request.command in WRITES for request in requests)
+        for request in requests:
+            if request.command is not Command.READ or request.error != 0:
+                continue
+            content = pending if mixed else self._content()
+            if len(request.data) != request.count * SECTOR_BYTES:
+                raise Violation(f"a read of {request.count} sectors gave {len(request.data)} bytes")
+            wrong = content.mismatch(request.first, request.data, settle=not mixed)
+            if wrong:
+                raise Violation(f"L1: {self.name} read {self.volume}: {wrong}")
+            self._sim.oracle.checked += 1
+
+    # -- replies
+
+    def _on_bytes(self, data: bytes) -> None:
+        link = self._link
+        if link is None:
+            return
+        link.received += data
+        while (taken := self._reply(link, link.received)) > 0:
+            link.received = link.received[taken:]
+
+    def _reply(self, link: Connected, data: bytes) -> int:
+        """Take one reply off the front; the number of its bytes, or 0."""
+        if len(data) < _SIMPLE.size:
+            return 0
+        magic, error, cookie = _SIMPLE.unpack_from(data)
+        if magic == SIMPLE_REPLY_MAGIC:
+            request = self._find(link, cookie)
+            length = 0
+            if request.command is Command.READ and not error:
+                length = request.count * SECTOR_BYTES
+            if len(data) < _SIMPLE.size + length:
+                return 0
+            self._answered(link, request, error, data[_SIMPLE.size : _SIMPLE.size + length])
+            return _SIMPLE.size + length
+        magic, _, kind, cookie, length = _CHUNK.unpack_from(data)
+        if magic != STRUCTURED_REPLY_MAGIC or not link.structured:
+            raise Violation(f"{self.name} got a reply with magic {magic:#x}")
+        request = self._find(link, cookie)
+        body = data[_CHUNK.size : _CHUNK.size + length]
+        if kind & _ERROR_BIT:
+            self._answered(link, request, int.from_bytes(body[:4], "big"), b"")
+        elif kind == ReplyType.OFFSET_DATA:
+            self._answered(link, request, 0, body[8:])
+        else:
+            self._answered(link, request, 0, b"")
+        return _CHUNK.size + length
+
+    def _find(self, link: Connected, cookie: int) -> Request:
+        request = link.outstanding.get(cookie)
+        if request is None:
+            raise Violation(f"{self.name} got a reply to a request that it does not wait for")
+        return request
+
+    def _answered(self, link: Connected, request: Request, error: int, data: bytes) -> None:
+        del link.outstanding[request.cookie]
+        request.error, request.data = error, data
+        self._sim.world.note(self.name, request.command.name, request.first, request.count, request.tag, error)
+        if error:
+            self.errors += 1
+            if request.floor is not None and request.floor in self._sim.oracle.floors:
+                self._sim.oracle.floors.remove(request.floor)
+            return
+        if request.command in WRITES:
+            self.acknowledged += 1
+        if request.floor is not None:
+            self._sim.oracle.flush_done(request.floor)

@@ -1,0 +1,166 @@
+"""What one seed runs: sizes, limits, load and which faults, all drawn from the seed.
+
+Each seed leaves some faults out and makes others common, because a bug that needs three of one kind in a row
+hides where everything happens equally often.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import ModuleType
+
+import engine.journal.writer
+import site_primary.nbd_connection
+import site_primary.shipper
+import site_primary.write_path
+from engine.group import GroupSettings
+from protocol.nbd.constants import Command
+from protocol.positions import POSITION_MAX
+from tests.sim.content import SECTORS_PER_BLOCK
+
+Patch = tuple[ModuleType | type, str, object]
+
+
+class Fault(Enum):
+    """What may go wrong."""
+
+    KILL = "kill"
+    POWER = "power"
+    DIE_IN_CHANGE = "die in change"
+    POWER_IN_CHANGE = "power in change"
+    STOP = "stop"
+    BOTH_POWER = "both lose power"
+    CUT = "cut"
+    PART = "part"
+    BLACKHOLE = "blackhole"
+    SLOW = "slow"
+    DAMAGE = "damage"
+    SYNC_ERROR = "sync error"
+    WRITE_ERROR = "write error"
+    DISK_FULL = "disk full"
+    COMMIT_ERROR = "commit error"
+    CLOCK_JUMP = "clock jump"
+
+
+class Task(Enum):
+    """What an operator does."""
+
+    BACKUP = "backup"
+    OLD_BACKUP = "backup of an earlier cut"
+    REVERT = "revert"
+    SPLIT = "split"
+    RESYNC = "resync"
+    ONLINE = "online"
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What hosts do. `fua`: part of the writes that ask for it."""
+
+    hosts: int
+    think_s: float
+    requests_max: int
+    sectors_max: int
+    fua: float
+    weights: dict[Command, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """See the module's docstring. Sizes in bytes, times in virtual seconds."""
+
+    volumes: tuple[int, ...]  # sectors of each
+    duration_s: float
+    load: Load
+    settings: GroupSettings
+    indexer_delay_s: tuple[float, float]
+    faults: dict[Fault, float]
+    fault_every_s: float
+    tasks: dict[Task, float]
+    task_every_s: float
+    patches: tuple[Patch, ...]
+
+    def without_journal_limit(self) -> GroupSettings:
+        """What an operator sets once the limit was reached."""
+        return replace(self.settings, journal_limit_bytes=POSITION_MAX)
+
+
+def shape_of(rng: random.Random) -> Shape:
+    """Draw one."""
+    segment_bytes = rng.choice((128, 256, 512)) << 10
+    return Shape(
+        volumes=tuple(rng.randint(2, 40) * SECTORS_PER_BLOCK for _ in range(rng.choice((1, 1, 2)))),
+        duration_s=rng.uniform(4.0, 12.0),
+        load=_load(rng),
+        settings=_settings(rng),
+        indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),
+        faults=_faults(rng),
+        fault_every_s=rng.choice((0.3, 0.8, 2.0)),
+        tasks={
+            Task.BACKUP: 3.0,
+            Task.OLD_BACKUP: 1.0,
+            Task.REVERT: rng.choice((0.0, 1.0, 3.0)),
+            Task.SPLIT: rng.choice((0.0, 0.5)),
+            Task.RESYNC: 2.0,
+            Task.ONLINE: 3.0,
+            Task.AUDIT: 4.0,
+        },
+        task_every_s=rng.choice((0.15, 0.5)),
+        patches=_patches(rng, segment_bytes),
+    )
+
+
+def _load(rng: random.Random) -> Load:
+    return Load(
+        hosts=rng.randint(1, 3),
+        think_s=rng.choice((0.02, 0.06, 0.2)),
+        requests_max=rng.choice((1, 3, 8)),
+        sectors_max=rng.choice((32, 128, 320)),
+        fua=rng.choice((0.0, 0.1, 0.5)),
+        weights={
+            Command.WRITE: 10.0,
+            Command.WRITE_ZEROES: rng.choice((0.0, 1.0)),
+            Command.TRIM: rng.choice((0.0, 1.0)),
+            Command.READ: 4.0,
+            Command.FLUSH: rng.choice((0.1, 1.0, 4.0)),
+        },
+    )
+
+
+def _settings(rng: random.Random) -> GroupSettings:
+    soft = rng.choice((20, 100, 400, 5000))
+    return GroupSettings(
+        journal_limit_bytes=rng.choice((POSITION_MAX, POSITION_MAX, POSITION_MAX, 3 << 20)),
+        reserve_bytes=rng.choice((0, 64 << 10)),
+        memtable_soft=soft,
+        memtable_hard=soft * rng.choice((2, 6)),
+        checkpoint_after_bytes=rng.choice((64 << 10, 512 << 10, 16 << 20)),
+    )
+
+
+def _faults(rng: random.Random) -> dict[Fault, float]:
+    return {fault: rng.choice((0.0, 0.0, 0.3, 1.0, 3.0)) for fault in Fault}
+
+
+def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
+    """Bounds small enough to be met: at their real sizes a run of some seconds fills no segment."""
+    payload_bytes = rng.choice((16, 32, 96)) << 10
+    write_path, writer, shipper = site_primary.write_path, engine.journal.writer, site_primary.shipper
+    in_flight_bytes = rng.choice((128 << 10, 1 << 20))
+    return (
+        (write_path, "FRAME_PAYLOAD_BYTES_MAX", payload_bytes),
+        (write_path, "FRAME_EVENTS_MAX", rng.choice((4, 100))),
+        (writer, "SEGMENT_BYTES", segment_bytes),
+        (writer, "SEGMENT_BYTES_MIN", 128 << 10),
+        (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
+        (shipper, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
+        (shipper, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
+        (shipper, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
+        (shipper, "SHIP_READ_BYTES", 128 << 10),
+        (site_primary.nbd_connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
+    )
+
+
