@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from engine.group import Group
 from engine.view import VolumeView
+from engine.visibility import Interval
 from engine.volumes import Volume
 from protocol.errors import Mismatch, NotFound
 from protocol.events import Revert
@@ -73,10 +74,17 @@ def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
     for volume in plan.volumes:
         live = group.live_view(volume)
         past = group.view_at(volume.name, plan.cut)
-        if live.intervals[-len(past.intervals) :] != past.intervals or live.size_bytes != past.size_bytes:
+        if _since(live, plan.before) != past.intervals or live.size_bytes != past.size_bytes:
             raise _mismatch(group, volume, plan, "its visibility is not the cut's")
         compared += _compare_blocks(group, volume, plan, (live, past), rng)
     return compared
+
+
+def _since(live: VolumeView, before: Cut) -> tuple[Interval, ...]:
+    """What is visible but for what was written after the restore."""
+    newest, *older = live.intervals
+    newest = newest._replace(high=before.position)
+    return (newest, *older) if newest.low < newest.high else tuple(older)
 
 
 def _compare_blocks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -97,7 +98,13 @@ def simulated_rig() -> Rig:
 
 
 def real_rig(driver: LoopDriver) -> Rig:
-    """On TCP over loopback."""
-    return Rig(
-        driver, lambda _, endpoint, keys: ZmqTransport(driver.loop, endpoint, *keys, MESSAGE_BYTES_MAX)
-    )
+    """On TCP over loopback, at an address of this process's own: a test that listens again at a port it gave
+    up would otherwise now and then find that a test in another process was given it."""
+    process = os.getpid()
+    host = f"127.{1 + (process >> 16) % 254}.{(process >> 8) % 256}.{1 + process % 254}"
+
+    def make(_: str, endpoint: str, keys: tuple[str, str]) -> Transport:
+        endpoint = endpoint.replace("127.0.0.1", host)
+        return ZmqTransport(driver.loop, endpoint, *keys, MESSAGE_BYTES_MAX)
+
+    return Rig(driver, make)

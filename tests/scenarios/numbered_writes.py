@@ -1,8 +1,8 @@
 """A host that writes numbered blocks one after another, and the oracle that replays them.
 
-Write number n goes to one of the volumes and names itself in every 16 bytes of its block, so the newest number
-in an image says up to which write it must hold everything, and not one write more. That makes a backup taken in
-the middle of writes checkable byte for byte.
+Write number n goes to one of the volumes and names itself in every 16 bytes of its block, so the newest
+number in an image says up to which write it must hold everything, and not one write more. That makes a backup
+taken in the middle of writes checkable byte for byte.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class NumberedWriter:
         with self._moved:
             target = self.acknowledged + count
             moved = self._moved.wait_for(lambda: self.acknowledged >= target or self._failure, 60)
-        assert moved and self._failure is None, f"stuck at write {self.acknowledged}: {self._failure}"
+        assert moved, f"stuck at write {self.acknowledged}"
+        assert self._failure is None, f"a write failed: {self._failure}"
 
     def _run(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The main job on two sites: mirror, back up under writes, read the past, restore, undo; compared with an oracle.
+"""The main job on two sites: mirror, back up under writes, read the past, restore, undo; against an oracle.
 
 host ── NBD ── site a ── ZeroMQ + CURVE ── site b
 """

@@ -132,10 +132,14 @@ class Host:
         """The primary's process has gone, or closed the connection."""
         self._link = None
 
+    def leave(self) -> None:
+        """The site stops cleanly: it closes every connection."""
+        if self._link is not None:
+            self._link.transport.close()
+
     def act(self) -> None:
         """Once in a while: connect, or send a few requests."""
-        process = self._sim.primary.process
-        if process is None or self._sim.primary.starting:
+        if not self._sim.primary.serving:
             return
         link = self._link
         if link is None:

@@ -35,7 +35,7 @@ class Operator:
         tasks = self._sim.shape.tasks
         task = self._rng.choices(list(tasks), list(tasks.values()))[0]
         process, group = self._sim.primary.process, self._sim.primary.group
-        if process is None or group is None or self._sim.primary.starting:
+        if process is None or group is None or not self._sim.primary.serving:
             return
         if task is Task.AUDIT:
             self.audit(self._sim.primary)
@@ -171,9 +171,9 @@ class Operator:
     def audit(self, site: SimSite, cuts: int = 3) -> None:
         """Some cuts at a site, its newest, and a time."""
         group, oracle = site.group, self._sim.oracle
-        if group is None or group.failed or site.starting:
+        if group is None or group.failed or not site.serving:
             return
-        held = [cut for cut in oracle.moments if oracle.tree.holds(group.end, cut)]
+        held = oracle.held(group.end)
         chosen = self._rng.sample(held, min(cuts, len(held)))
         if group.end in oracle.moments:
             chosen.append(group.end)

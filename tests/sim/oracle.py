@@ -86,8 +86,8 @@ class Tree:
         return position
 
     def holds(self, end: Cut, cut: Cut) -> bool:
-        """Whether what ends at `end` has `cut` in its past."""
-        return self.common(end, cut) == cut.position
+        """Whether what ends at `end` has the boundary `cut` in its past."""
+        return cut == ROOT or dict(self.spans(end)).get(cut.timeline, -1) >= cut.position
 
 
 class Oracle:
@@ -110,6 +110,11 @@ class Oracle:
     def end(self) -> Cut:
         """The last boundary that the primary wrote, or came back with."""
         return self.line[-1] if self.line else ROOT
+
+    def held(self, end: Cut) -> list[Cut]:
+        """Every boundary in the past of `end`."""
+        ends = dict(self.tree.spans(end))
+        return [cut for cut in self.moments if cut.position <= ends.get(cut.timeline, -1)]
 
     # -- changes
 

@@ -44,6 +44,9 @@ class Witness(Protocol):
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
         """The site reports an event."""
 
+    def changed(self, site: SimSite) -> None:
+        """A pair's state or marks, or what is durable."""
+
     def gone(self, site: SimSite) -> None:
         """The site's process ended."""
 
@@ -88,6 +91,11 @@ class SimSite:
     def group(self) -> Group | None:
         """The group, if it is open."""
         return self.process.groups.get(GROUP) if self.process is not None else None
+
+    @property
+    def serving(self) -> bool:
+        """Whether hosts and the operator find somebody."""
+        return self.process is not None and not self.starting and not self.process.stopping
 
     @property
     def sync_failed(self) -> bool:
@@ -161,13 +169,15 @@ class SimProcess:
         self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, lambda _: site.peer)
         self._door = PeerDoor(self, self.state, self.emit, self.notify)
         self._indexer: SimIndexer | None = None
+        self.stopping = False
 
     def emit(self, event: str, **fields: Any) -> None:
         """See `engine.group.Emit`."""
         self.site.witness.emitted(self.site, event, fields)
 
     def notify(self) -> None:
-        """Nobody waits: the simulator looks after every step."""
+        """As `Site.notify`."""
+        self.site.witness.changed(self.site)
 
     # -- start and stop
 
@@ -192,6 +202,7 @@ class SimProcess:
 
     def begin_stop(self, stopped: Callable[[], None]) -> None:
         """As `Site.stop`: a last checkpoint, as far as one can be made in time."""
+        self.stopping = True
         for shipper in self.shippers.values():
             shipper.close()
         for receiver in self.receivers.values():
