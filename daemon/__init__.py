@@ -1,0 +1,1 @@
+"""One process a site: config, wiring, control server, operations. Holds no logic of its own."""

@@ -69,6 +69,7 @@ class Site:
         self.changed = asyncio.Event()
         self._loop = loop
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
+        self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
@@ -156,6 +157,7 @@ class Site:
         self.disk.make_directory(f"groups/{row.name}")
         disk = RealDisk(directory, self._loop)
         store = open_index(directory)
+        disk.sync([], [""])  # the index file's name
         indexer = IndexerProcess(directory)
         free = disk.free_bytes()
         group = Group(

@@ -20,7 +20,7 @@ from engine.checkpoint import IndexedTimeline, load_checkpoint, load_records, lo
 from engine.group import Group, records_of
 from engine.journal.format import JOURNAL_DIRECTORY, SPARE_PATH, timeline_directory, timeline_from_name
 from engine.journal.reader import BadFrame, require_digest
-from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, walk_to_end
+from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
 from engine.timelines import Span, Timeline
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
 from protocol.events import Row, TimelineBegan, record_from_row
@@ -214,6 +214,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
         if start > span.start and start < span.end:
             _check_reaches(group, span.timeline, start, digest)
         if span.timeline == head:
+            settle(group.disk, group.segments, head, start)
             promised = max(start, span.start + 1, group.checkpoints.reached)
             end = walk_to_end(
                 group.reader,
@@ -222,6 +223,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
                 start=start,
                 digest=digest,
                 promised=promised,
+                own=group.timelines.get(head).writer == group.site,
                 on_frame=take,
             )
         elif start < span.end:

@@ -68,7 +68,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._depth = 0.0  # requests that this host lately had under way at once
         self._collecting = False
         self._seen = 0
-        self._loop = asyncio.get_running_loop()
+        self._clock = export.group.clock
         self._skip = 0  # bytes of a refused write still to come
         self._needed = REQUEST_BYTES
         self._written: list[int] = []  # cookies of writes to acknowledge after the commit
@@ -116,14 +116,14 @@ class NbdConnection(asyncio.BufferedProtocol):
         elif not self._collecting:
             self._collecting = True
             self._seen = self._end
-            self._loop.call_soon(self._collect)
+            self._clock.call_soon(self._collect)
 
     def _collect(self) -> None:
         if self._closing:
             return
         if self._end > self._seen and self._end - self._start < COLLECT_BYTES_MAX:
             self._seen = self._end
-            self._loop.call_soon(self._collect)
+            self._clock.call_soon(self._collect)
         else:
             self._handle()
 

@@ -262,15 +262,15 @@ class Shipper:
             held = Cut(welcome.timeline, welcome.written)
             self._fail(f"{self.peer} has {held}, which is not in this journal", diverged=True)
             return
-        if self.state in (PairState.SUSPENDED, PairState.DIVERGED):
-            self.state = PairState.SUSPENDED
-            self._move(PairVerb.PEER_BACK)
         self._next = start
         self._goal = self._group.writer.written
         position = min(start.position, welcome.written)
         self.marks = PeerMarks(
             shipped=position, remote_written=position, remote_durable=min(position, welcome.durable)
         )
+        if self.state in (PairState.SUSPENDED, PairState.DIVERGED):
+            self.state = PairState.SUSPENDED
+            self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(start))
         self._caught_up()
         self._pump()

@@ -63,8 +63,9 @@ async def _restore(
     for volume in plan.volumes:
         site.exports.shut(group, volume)
     position = carry_out(group, plan)
-    await wait_durable(group)
+    # Before anything is awaited: another restore, or a host let in again, would change what is compared.
     checked = check_restored(group, plan, site.rng)
+    await wait_durable(group)
     if command.start:
         site.state.set_closed(group.name, volumes, None)
     took_ms = round((site.clock.monotonic() - began) * 1e3, 2)

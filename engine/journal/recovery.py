@@ -2,13 +2,15 @@
 
 Rule (invariant 4). Walk from the last checkpoint; the first place without a valid frame is
 
-  corruption   if it lies below the checkpoint's or a fork's position, or below the `durable` field of any
-               valid frame that stands later: those bytes were promised. Reported with position, never cut.
+  corruption   if it lies below the checkpoint's or a fork's position, or, in a timeline that this site wrote,
+               below the `durable` field of any valid frame that stands later: those bytes were promised.
+               Reported with position, never cut.
   torn tail    otherwise: nobody was promised these bytes. Cut and reported with its range; the file is
                truncated and made durable before anything is read or appended: what is read once stays.
 
 Example of why a later frame's `durable` decides: after power loss the disk may hold frame 7 but not frame 6.
 If 7 says "durable to 6" then 6 was synced and later damaged; if it says "durable to 5", both were in flight.
+A site that follows holds the writer's frames: what they call durable was so there, and may be in flight here.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix,
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
+# A sync starts at the latest after 16 MiB, so what a failed one left lies within the newest segments.
+SETTLED_SEGMENTS = 4
 SYNC_FILES_MAX = 64  # below OPEN_FILES_MAX, or opening the last would close the first
 
 
@@ -48,10 +52,12 @@ def walk_to_end(
     start: int,
     digest: bytes,
     promised: int,
+    own: bool,
     on_frame: Callable[[Frame], None],
 ) -> JournalEnd:
     """Give every frame from boundary `start` to `on_frame` and find the end. Corruption if a frame below
-    `promised`, or below what a later frame says is durable, is not valid."""
+    `promised`, or in a timeline of this site's `own` below what a later frame says is durable, is not
+    valid."""
     position, utc_ns = start, 0
     reason = ""
     try:
@@ -62,7 +68,7 @@ def walk_to_end(
             position, digest, utc_ns = frame.prefix.end, frame.prefix.digest, frame.prefix.utc_ns
     except BadFrame as error:
         reason = error.reason
-    witness = _later_promise(segments, timeline, position)
+    witness = _later_promise(segments, timeline, position) if own else None
     if position < promised or witness is not None:
         detail = f"a frame at {witness.position} says it is durable" if witness else "it was durable"
         raise Corruption(
@@ -73,6 +79,15 @@ def walk_to_end(
         )
     torn = sum(nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
     return JournalEnd(position=position, digest=digest, utc_ns=utc_ns, torn_bytes=torn, reason=reason)
+
+
+def settle(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:
+    """Make the journal from `start` on what it is read as: the run before may have ended on a sync that
+    failed, after which the cache shows frames that the disk never took."""
+    newest = [s for s in segments.of_timeline(timeline) if s.start + s.size > start][-SETTLED_SEGMENTS:]
+    files = [segments.file(segment) for segment in newest]
+    disk.sync(files, [])
+    disk.forget_cached(files)
 
 
 def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: int) -> None:

@@ -1,0 +1,1 @@
+"""Clock, disk, store, transport: what logic may know of the world, and the real forms. Decides nothing."""

@@ -67,6 +67,10 @@ class Disk(Protocol):
         """Make the files' contents and the directories' entries durable before returning, or raise
         OSError."""
 
+    def forget_cached(self, files: Sequence[DiskFile]) -> None:
+        """Read these files, which were just synced, from the disk from now on: after a sync that failed the
+        cache may hold what the disk does not, and the next sync reports nothing."""
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """`sync` away from the caller's thread; `done(error or None)` is called on the caller's loop."""
 

@@ -52,6 +52,8 @@ class Request:
     error: int | None = None
     floor: Floor | None = None
     data: bytes = b""
+    end: int = 0  # of its bytes in the connection's stream
+    applied: bool = False  # in the journal, the reply comes when it is durable
 
     def encode(self, volume: int) -> bytes:
         """As it stands on the wire."""
@@ -105,15 +107,44 @@ class HostTransport:
     abort = close
 
 
+class WatchedConnection(NbdConnection):
+    """Production's, that tells its host when it begins to handle what it has, and when it is done."""
+
+    host: Host
+    link: Connected
+
+    def _handle(self) -> None:
+        self.host.handling(self.link)
+        try:
+            super()._handle()
+        except ProcessDied:
+            self.host.interrupted(self.link)
+            raise
+        self.host.handled(self.link)
+
+    @property
+    def unhandled_bytes(self) -> int:
+        """Received, and not handled."""
+        return self._end - self._start
+
+
 @dataclass(slots=True)
 class Connected:
-    """A connection in use."""
+    """A connection in use: requests without a reply, bytes delivered, bytes still to be."""
 
-    connection: NbdConnection
+    connection: WatchedConnection
     transport: HostTransport
     structured: bool
     outstanding: dict[int, Request] = field(default_factory=dict)
+    answered: list[Request] = field(default_factory=list)  # in this wake-up of the daemon
+    delivered_bytes: int = 0
+    unsent: bytes = b""
     received: bytes = b""
+
+    @property
+    def writes(self) -> list[Request]:
+        """Those that may still be carried out."""
+        return [r for r in self.outstanding.values() if r.command in WRITES and not r.applied]
 
 
 class Host:
@@ -145,7 +176,7 @@ class Host:
         if link is None:
             self._connect()
         elif link.transport.reading:
-            self._send(link, self._requests(link))
+            self._deliver(link)
 
     def _connect(self) -> None:
         process = self._sim.primary.process
@@ -156,10 +187,11 @@ class Host:
         except FarshoreError:
             return
         structured = self._rng.random() < 0.5
-        transport = HostTransport(self._on_bytes, lambda: self._on_closed(link))
+        transport = HostTransport(lambda data: self._on_bytes(link, data), lambda: self._on_closed(link))
         negotiated = Negotiated(export=info, structured_replies=structured, no_zeroes=True)
-        connection = NbdConnection(transport, export, negotiated, self.name, lambda: None)  # type: ignore[arg-type]
-        self._link = link = Connected(connection, transport, structured)
+        connection = WatchedConnection(transport, export, negotiated, self.name, lambda: None)  # type: ignore[arg-type]
+        connection.host = self
+        connection.link = self._link = link = Connected(connection, transport, structured)
 
     def _on_closed(self, link: Connected) -> None:
         if self._link is link:
@@ -202,85 +234,93 @@ class Host:
 
     # -- sending
 
-    def _send(self, link: Connected, requests: list[Request]) -> None:
-        """One wake-up of the daemon: the bytes come in one or two pieces."""
+    def _deliver(self, link: Connected) -> None:
+        """The rest of what was begun, or new requests, perhaps not all of their bytes at once."""
+        wire = link.unsent
+        if not wire:
+            end = link.delivered_bytes
+            for request in self._requests(link):
+                encoded = request.encode(self._content().volume)
+                wire += encoded
+                end += len(encoded)
+                request.end = end
+                link.outstanding[request.cookie] = request
+                if request.command is Command.FLUSH:
+                    request.floor = self._sim.oracle.flush_begins(copied(self._sim.oracle.live))
+        part = self._rng.choice((len(wire), len(wire), self._rng.randint(1, len(wire))))
+        link.unsent = wire[part:]
+        at = 0
+        while at < part and not link.transport.closed:
+            room = link.connection.get_buffer(-1)
+            taken = min(len(room), part - at)
+            room[:taken] = wire[at : at + taken]
+            at += taken
+            link.delivered_bytes += taken
+            link.connection.buffer_updated(taken)
+
+    # -- the daemon's wake-ups
+
+    def handling(self, link: Connected) -> None:
+        """The daemon begins with what was delivered: any of it may get into the journal."""
         oracle = self._sim.oracle
-        before = oracle.live
-        writes = [request for request in requests if request.command in WRITES]
-        pending = copied(before)
-        for request in writes:
+        link.answered = []
+        pending = copied(oracle.live)
+        for request in link.writes:
             pending[self.volume].may_write(*request.changed(), request.tag)
-        self._lay_floors(requests)
+            for floor in oracle.all_floors():
+                if floor is not request.floor:
+                    floor.contents[self.volume].may_write(*request.changed(), request.tag)
+            if request.fua and request.floor is None:
+                request.floor = oracle.flush_begins(copied(pending))
+                request.floor.contents[self.volume].write(*request.changed(), request.tag)
         oracle.begin(pending)
-        for request in requests:
-            link.outstanding[request.cookie] = request
-        wire = b"".join(request.encode(self._content().volume) for request in requests)
-        middle = self._rng.choice((len(wire), self._rng.randrange(len(wire))))
-        try:
-            for part in (wire[:middle], wire[middle:]):
-                if part and not link.transport.closed:
-                    link.connection.take(part)
-        except ProcessDied:
-            oracle.interrupted(self._after(link, writes, died=True))
-            raise
-        self._check_reads(requests, pending[self.volume])
-        oracle.finish(self._after(link, writes, died=False))
 
-    def _lay_floors(self, requests: list[Request]) -> None:
-        """What each FLUSH and FUA of a batch will promise, and the batch's writes on all older promises."""
-        oracle = self._sim.oracle
-        before = copied(oracle.live)
-        floors = oracle.all_floors()
-        for request in requests:
-            if request.command is Command.FLUSH or request.fua:
-                request.floor = oracle.flush_begins(copied(before))
-        for request in requests:
-            if request.command not in WRITES:
-                continue
-            change = (*request.changed(), request.tag)
-            for floor in floors:
-                floor.contents[self.volume].may_write(*change)
-            for other in requests:
-                if other.floor is not None and other is request:
-                    other.floor.contents[self.volume].write(*change)
-                elif other.floor is not None:
-                    other.floor.contents[self.volume].may_write(*change)
+    def handled(self, link: Connected) -> None:
+        """It has done with it."""
+        self._check_reads(link)
+        self._sim.oracle.finish(self._after(link, died=False))
 
-    def _after(self, link: Connected, writes: list[Request], *, died: bool) -> dict[str, Content]:
-        """What the hosts know after a batch. A FUA write without an error is in the journal, and its reply
-        comes when it is durable."""
+    def interrupted(self, link: Connected) -> None:
+        """It died with it."""
+        self._sim.oracle.interrupted(self._after(link, died=True))
+
+    def _after(self, link: Connected, *, died: bool) -> dict[str, Content]:
+        """What the hosts know after a wake-up."""
         live = copied(self._sim.oracle.live)
         content = live[self.volume]
-        for request in writes:
-            sure = request.error == 0 or (
-                request.fua and request.error is None and not died and not link.transport.closed
-            )
-            if sure:
+        unsure = died or link.transport.closed
+        consumed = link.delivered_bytes - link.connection.unhandled_bytes
+        answered = [request for request in link.answered if request.command in WRITES and not request.applied]
+        for request in sorted((*answered, *link.writes), key=lambda request: request.end):
+            if request.error == 0:
                 content.write(*request.changed(), request.tag)
-            else:
+            elif request.error is not None or unsure:
                 content.may_write(*request.changed(), request.tag)
+            elif request.fua and request.end <= consumed:
+                request.applied = True
+                content.write(*request.changed(), request.tag)
         return live
 
-    def _check_reads(self, requests: list[Request], pending: Content) -> None:
+    def _check_reads(self, link: Connected) -> None:
         """What was read together with writes may be from before or after them."""
-        mixed = any(request.command in WRITES for request in requests)
-        for request in requests:
+        oracle = self._sim.oracle
+        if oracle.pending is None:
+            raise Violation("a wake-up within a wake-up")
+        mixed = bool(oracle.pending[self.volume].maybe)
+        for request in link.answered:
             if request.command is not Command.READ or request.error != 0:
                 continue
-            content = pending if mixed else self._content()
+            content = oracle.pending[self.volume] if mixed else self._content()
             if len(request.data) != request.count * SECTOR_BYTES:
                 raise Violation(f"a read of {request.count} sectors gave {len(request.data)} bytes")
             wrong = content.mismatch(request.first, request.data, settle=not mixed)
             if wrong:
                 raise Violation(f"L1: {self.name} read {self.volume}: {wrong}")
-            self._sim.oracle.checked += 1
+            oracle.checked += 1
 
     # -- replies
 
-    def _on_bytes(self, data: bytes) -> None:
-        link = self._link
-        if link is None:
-            return
+    def _on_bytes(self, link: Connected, data: bytes) -> None:
         link.received += data
         while (taken := self._reply(link, link.received)) > 0:
             link.received = link.received[taken:]
@@ -321,6 +361,7 @@ class Host:
     def _answered(self, link: Connected, request: Request, error: int, data: bytes) -> None:
         del link.outstanding[request.cookie]
         request.error, request.data = error, data
+        link.answered.append(request)
         self._sim.world.note(self.name, request.command.name, request.first, request.count, request.tag, error)
         if error:
             self.errors += 1

@@ -121,13 +121,10 @@ class Operator:
             for floor in oracle.all_floors():
                 floor.contents[name].may_become(then[name])
         self._append_revert(group, plan, after)
+        check_restored(group, plan, self._rng)
 
         def durable(error: OSError | None) -> None:
             if error is None and process is self._sim.primary.process:
-                try:
-                    check_restored(group, plan, self._rng)
-                except Mismatch as wrong:
-                    raise Violation(f"L4: {wrong}") from wrong
                 process.state.set_closed(group.name, volumes, None)
 
         group.when_durable(durable)

@@ -153,6 +153,11 @@ class SimDisk:
         """See `Disk.sync`."""
         self._sync(_inodes(files), list(directories), self._sequence, len(self._name_changes))
 
+    def forget_cached(self, files: Sequence[DiskFile]) -> None:
+        """See `Disk.forget_cached`."""
+        for inode in _inodes(files):
+            inode.drop_caches()
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`."""
         inodes, names = _inodes(files), list(directories)
@@ -283,8 +288,10 @@ class SimDisk:
             self._durable_files[change.target] = inode
 
     def _make_name_durable(self, path: str) -> None:
-        """A new file at `path`, with its directory synced as the port promises."""
+        """A new file at `path`, with its directory synced as the port promises. The name cannot be used again
+        before the change that freed it is durable too."""
         self._settle_names(_parent(path))
+        self._settle([change for change in self._name_changes if path in (change.source, change.target)])
         self._durable_files[path] = self._files[path]
 
     def _start(self, delay_s: tuple[float, float], work: Callable[[], None], done: SyncDone) -> None:

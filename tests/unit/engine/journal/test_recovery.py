@@ -62,7 +62,9 @@ class Journal:
         self.store(frames[0].prefix.position, content)
         return content
 
-    def walk(self, *, promised: int = 0, start: int = 0, digest: bytes = NO_DIGEST) -> JournalEnd:
+    def walk(
+        self, *, promised: int = 0, start: int = 0, digest: bytes = NO_DIGEST, own: bool = True
+    ) -> JournalEnd:
         """Walk what is on disk now; `seen` are the frames given."""
         if self.segments is not None:
             self.segments.close()
@@ -76,6 +78,7 @@ class Journal:
             start=start,
             digest=digest,
             promised=promised,
+            own=own,
             on_frame=lambda frame: self.seen.append(frame.prefix.position),
         )
 
