@@ -33,6 +33,14 @@ def _raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _prefer_batches() -> None:
+    """Do not preempt a host's process in the middle of sending its requests: SCHED_BATCH (sched(7)) lets it
+    finish its time slice, and what is then waiting goes into one frame. On idle processors it changes
+    nothing."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def notify_service_manager(text: str) -> None:
     """sd_notify(3): tell systemd, if it started us."""
     path = os.environ.get("NOTIFY_SOCKET")
@@ -48,6 +56,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     start."""
     loop = asyncio.get_running_loop()
     _raise_file_limit()
+    _prefer_batches()
     gc.set_threshold(*GC_THRESHOLDS)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

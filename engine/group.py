@@ -124,6 +124,7 @@ class Group:
             reserve_bytes=settings.reserve_bytes,
             on_durable=self._on_durable,
             on_failed=self._on_failed,
+            on_space=self._on_space,
         )
         self.head = 0
         self.digest = NO_DIGEST
@@ -365,6 +366,10 @@ class Group:
         self.failed = f"journal sync failed: {error.strerror or error}"
         self.emit("journal.failed", group=self.name, position=str(self.end), error=str(error))
         self._view_changed()
+
+    def _on_space(self, lack: str) -> None:
+        kind = "journal.no_space" if lack else "journal.has_space"
+        self.emit(kind, group=self.name, position=str(self.end), reason=lack)
 
     def _require_serving(self) -> None:
         if self.failed:

@@ -31,7 +31,7 @@ from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
 LENGTH = Struct(">I")
-NICENESS = 5
+NICENESS = 15
 PR_SET_PDEATHSIG = 1
 
 

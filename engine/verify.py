@@ -1,8 +1,9 @@
 """Verification: is everything that the journal and the index promise still there and unchanged?
 
 Plain: every frame of the head's lineage, its CRC and the digest chain; every index row decodes and names
-bytes that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block that
-the indexed part of the journal wrote. Damage is collected, not raised: one bad frame must not hide the next.
+bytes that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block and
+record of the indexed part of the journal. Damage is collected, not raised: one bad frame must not hide the
+next.
 
 Runs in a thread of its own with its own files; reads only.
 """
@@ -17,12 +18,13 @@ from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Cursor, Store
 from engine.timelines import Span
-from engine.versions import NUMBER_MASK, VERSION_KEY, check_bytes, read_version
+from engine.versions import NUMBER_MASK, RECORD_KEY, VERSION_KEY, check_bytes, read_version
 from protocol.errors import Corruption, FarshoreError
-from protocol.events import WRITE
+from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.frames import Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
+from protocol.rows import pack_row
 
 DAMAGE_MAX = 1000
 _ROWS_PER_TRANSACTION = 5000
@@ -105,10 +107,19 @@ def _next_start(segments: SegmentMap, reader: JournalReader, span: Span, bad: in
 
 
 def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Frame) -> None:
-    """Every block of an indexed frame has its row."""
-    number = frame.prefix.payload_at
+    """Every block of an indexed frame has its row, and every record is in the index as it is here."""
+    prefix = frame.prefix
+    number = prefix.payload_at
     with store.read() as transaction:
-        for row in decode_rows(frame.prefix, frame.raw):
+        for index, row in enumerate(decode_rows(prefix, frame.raw)):
+            if row[0] > LAST_DATA_KIND:
+                key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
+                if transaction.get("records", key) != pack_row((prefix.utc_ns, prefix.position, row)):
+                    found.add(
+                        "a record is not in the index as the journal has it",
+                        subject=f"{name} index.mdb",
+                        position=str(Cut(prefix.timeline, prefix.position)),
+                    )
             if row[0] != WRITE:
                 continue
             _, volume, first, count = row
@@ -118,7 +129,7 @@ def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Fr
                     found.add(
                         f"block {block} of volume {volume:x}, written at {number}, has no index row",
                         subject=f"{name} index.mdb",
-                        position=str(Cut(frame.prefix.timeline, frame.prefix.position)),
+                        position=str(Cut(prefix.timeline, prefix.position)),
                     )
                 number += BLOCK_BYTES
 

@@ -48,8 +48,8 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class SiteStatus(_Command, frozen=True, tag="site.status"):
     """{"site", "site_id": hex, "version", "time", "pid": int, "control": str, "replication": str|null,
     "nbd": [str], "peers": [PEER of peer.list], "groups": [{
-      "group", "role": "primary"|"secondary", "state": "simplex"|"copying"|"paired"|"split"|"suspended"|
-      "journal-filling"|"taken-over"|"diverged", "code": "SMPL"|"COPY"|"PAIR"|"PSUS"|"SSUS"|"PSUE"|"PFUL"|…,
+      "group", "role": "primary"|"secondary", "state": "simplex"|"copying"|"paired"|"split"|
+      "suspended by error"|"diverged"|…, "code": "SMPL"|"COPY"|"PAIR"|"PSUS"|"SSUS"|"PSUE"|"PFUL"|…,
       "mode": "async"|"sync"|"sync-strict"|null, "peer": str|null, "direction": "lon→par"|null,
       "head": {"timeline", "position"}, "written": int, "durable": int, "checkpointed": int,
       "shipped": int|null, "remote_written": int|null, "remote_durable": int|null,

@@ -255,8 +255,8 @@ class Shipper:
         self.connected = True
         try:
             start = self._start_for(welcome)
-        except FarshoreError as error:
-            self._fail(f"this site cannot tell where {self.peer} is: {error.message}")
+        except (FarshoreError, OSError) as error:
+            self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         if start is None:
             held = Cut(welcome.timeline, welcome.written)

@@ -61,6 +61,10 @@ class PeerDoor:
                 refused = Refused(session=message.session, code=error.code, message=error.message)
                 caller.send(refused.encode())
                 return
+            except OSError as error:
+                text = f"cannot make the group {message.group}: {error}"
+                caller.send(Refused(session=message.session, code="failed", message=text).encode())
+                return
             self._sessions[caller.peer, message.session] = receiver
             self._on_session()
         else:
@@ -74,10 +78,11 @@ class PeerDoor:
         name = hello.group
         holder = self._holder
         if not holder.has_group(name):
-            holder.create_group(name, hello.group_id, Role.SECONDARY)
+            # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
             self._state.put_pair(
                 PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
             )
+            holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
         check_pairing(self._state, hello, caller.peer)
         receiver = holder.receivers.get(name)

@@ -26,9 +26,9 @@ KILL_AFTER_S = 2.0
 AWAY_S = 1.5
 KILLS = 3
 WRITES_BEFORE_KILL = 8_000
-IN_FLIGHT = 64
-BURST = 16
-KILL_WITHIN_S = 0.001
+IN_FLIGHT = 256
+BURST = 64
+KILL_WITHIN_S = 0.003
 
 
 def kill_secondary(stage: Stage, step: Step) -> None:

@@ -84,8 +84,12 @@ def _steps(report: Report, stage: Stage, *, stop: bool) -> None:
         crashes.both_journals(stage, step)
     if stop:
         with report.step("A clean stop") as step:
-            for site in (stage.primary, stage.secondary):
-                code = site.stop()
+            sites = (stage.primary, stage.secondary)
+            for site in sites:
+                step.command(f"kill {site.pid}")
+                site.terminate()
+            for site in sites:
+                code = site.wait_end()
                 step.proof(f"{site.name} ended by itself on SIGTERM", code == 0, f"exit code {code}")
 
 

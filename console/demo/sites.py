@@ -81,6 +81,11 @@ class DemoSite:
 
     def start(self) -> None:
         """`farshore site run`; returns when it answers."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start the daemon; `wait_ready` must follow."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*farshore_words(), "site", "run", str(self.directory)],
@@ -91,13 +96,16 @@ class DemoSite:
                 start_new_session=True,
             )
         self._client.close()
+
+    def wait_ready(self) -> None:
+        """Until the daemon answers. Raises FarshoreError if it ends instead."""
         deadline = monotonic() + START_TIMEOUT_S
         while True:
             try:
                 self.call(SiteStatus())
                 return
             except Unreachable as error:
-                if self.process.poll() is not None:
+                if self.process is None or self.process.poll() is not None:
                     tail = self.log_path.read_text(errors="replace")[-2000:]
                     raise FarshoreError(f"site {self.name} ended while starting: {tail}") from error
                 if monotonic() > deadline:
@@ -112,12 +120,16 @@ class DemoSite:
             self.process = None
         self._client.close()
 
-    def stop(self) -> int:
-        """SIGTERM; the exit code. Raises TimedOut."""
-        if self.process is None:
-            return 0
+    def terminate(self) -> None:
+        """SIGTERM; `wait_end` must follow."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait_end(self) -> int:
+        """The daemon's exit code once it has ended. Raises TimedOut."""
         process = self.process
-        process.send_signal(signal.SIGTERM)
+        if process is None:
+            return 0
         try:
             code = process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:

@@ -61,8 +61,11 @@ def two_sites(stage: Stage, step: Step) -> None:
             f"farshore site init {site.directory} --name {site.name} --replication tcp://127.0.0.1:…"
         )
         site.init()
+    for site in (stage.primary, stage.secondary):
         step.command(f"farshore site run {site.directory}")
-        site.start()
+        site.launch()
+    for site in (stage.primary, stage.secondary):
+        site.wait_ready()
     step.proof("both daemons answer", True, f"sites {stage.primary.name} and {stage.secondary.name}")
     step.command("farshore peer add TOKEN   (at each site, the other's token)")
     fingerprint = introduce(stage.primary, stage.secondary)

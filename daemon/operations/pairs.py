@@ -126,7 +126,8 @@ async def wait(site: Site, command: WaitFor) -> Data:
     def reached() -> bool:
         if command.state is not None:
             state, code, _ = pair_state(site, group)
-            return command.state in (state.value, code)
+            # `suspended by error` may be asked for by its first word: the names of states have no blanks.
+            return command.state in (state.value, state.value.partition(" ")[0], code)
         return _durable_everywhere(site, command.group, target)
 
     ok = await wait_until(site, reached, command.timeout_s)

@@ -138,7 +138,7 @@ def group_data(site: Site, group: Group) -> Data:
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed,
+        "reason": reason or group.failed or group.writer.lack,
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:

@@ -18,7 +18,7 @@ from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
 from engine.journal.segments import Segment, SegmentMap
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Disk, DiskFile
-from protocol.errors import NoSpace, WrongState
+from protocol.errors import Corruption, NoSpace, WrongState
 from protocol.frames import Frame
 from protocol.limits import SEGMENT_BYTES, SEGMENT_BYTES_MIN, SYNC_AFTER_BYTES, SYNC_AFTER_S
 from protocol.positions import Cut
@@ -41,7 +41,9 @@ class JournalWriter:
         reserve_bytes: int,
         on_durable: Callable[[], None],
         on_failed: Callable[[OSError], None],
+        on_space: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`on_space` is told once why there is no room, and once, with "", that there is again."""
         self._disk = disk
         self._clock = clock
         self._segments = segments
@@ -49,15 +51,17 @@ class JournalWriter:
         self._reserve_bytes = reserve_bytes
         self._on_durable = on_durable
         self._on_failed = on_failed
+        self._on_space = on_space
         self.timeline = 0
         self.lane = 0
         self.written = 0
         self.durable = 0
         self.failed: OSError | None = None
+        self.lack = ""  # why there is no room for more
         self._segment: Segment | None = None
-        self._file: DiskFile | None = None
-        self._dirty: dict[str, DiskFile] = {}
+        self._dirty: dict[str, Segment] = {}
         self._dirty_directories: set[str] = set()
+        self._under_way: tuple[list[Segment], list[str]] = ([], [])  # what the sync that runs covers
         self._waiters: deque[tuple[int, DurableCallback]] = deque()
         self._syncing = False
         self._timer: Timer | None = None
@@ -71,7 +75,7 @@ class JournalWriter:
         self.timeline = timeline
         self.lane = lane
         self.written = self.durable = position
-        self._segment = self._file = None
+        self._segment = None
 
     def append(self, frame: Frame) -> None:
         """Write a frame at the end. NoSpace if there is no room for it; OSError if the disk fails: then the
@@ -86,11 +90,9 @@ class JournalWriter:
         segment = self._segment
         if segment is None or prefix.end - segment.start > segment.size:
             segment = self._roll(prefix.frame_bytes)
-        file = self._file
-        if file is None:
-            raise WrongState("the journal has no open segment")
-        file.pwrite(frame.raw, prefix.position - segment.start)
-        self._dirty[file.path] = file
+        # Asked for each time: readers of many segments may have had the file closed.
+        self._segments.file(segment).pwrite(frame.raw, prefix.position - segment.start)
+        self._dirty[segment.path] = segment
         self.written = prefix.end
         if not self._syncing:
             if self.written - self.durable >= SYNC_AFTER_BYTES:
@@ -111,11 +113,14 @@ class JournalWriter:
                 self._start_sync()
 
     def sync_now(self) -> None:
-        """Make everything written durable before returning; OSError fails the writer."""
+        """Make everything written durable before returning; OSError fails the writer. What a sync under way
+        covers is not durable yet: it is synced here too."""
         target = self.written
-        files, directories = self._take_dirty()
+        segments, directories = self._take_dirty()
+        older, older_directories = self._under_way
         try:
-            self._disk.sync(files, directories)
+            files = [self._segments.file(segment) for segment in [*older, *segments]]
+            self._disk.sync(files, sorted({*older_directories, *directories}))
         except OSError as error:
             self._fail(error)
             raise
@@ -137,32 +142,48 @@ class JournalWriter:
         size = self._spare_bytes
         path = segment_path(self.timeline, self.written)
         directory = timeline_directory(self.timeline)
-        if not self._disk.exists(directory):
+        made = not self._disk.exists(directory)
+        if made:
             self._disk.make_directory(directory)
+        elif self._disk.exists(path):
+            self._remove_leftover(path)
         if size >= frame_bytes:
             self._spare_bytes = 0
             self._disk.rename(SPARE_PATH, path)
             file = self._disk.open(path)
         else:
-            file = self._preallocate(path)
+            try:
+                file = self._preallocate(path)
+            except (NoSpace, OSError):
+                if made:
+                    self._disk.remove(directory)
+                raise
             size = file.size()
         self._dirty_directories.add(directory)
         self._seal()
         self._segment = Segment(self.timeline, self.written, size)
-        self._file = file
         self._segments.add(self._segment, self.lane, file)
+        self._set_lack("")
         if size == SEGMENT_BYTES:
             self._clock.call_soon(self._prepare_spare)
         return self._segment
 
+    def _remove_leftover(self, path: str) -> None:
+        """A segment that begins where the journal ends holds no part of it: an earlier try to begin this
+        timeline got so far and no further."""
+        segment = self._segments.segment_at(self.timeline, self.written)
+        if segment is not None and segment.start == self.written:
+            self._segments.forget(segment)
+        self._dirty.pop(path, None)
+        self._disk.remove(path)
+
     def _seal(self) -> None:
         """Give back what the last segment did not use."""
-        if self._segment is not None and self._file is not None:
-            used = self.written - self._segment.start
-            if used < self._segment.size:
-                self._file.truncate(used)
-                self._segment.size = used
-                self._dirty[self._file.path] = self._file
+        segment = self._segment
+        if segment is not None and self.written - segment.start < segment.size:
+            segment.size = self.written - segment.start
+            self._segments.file(segment).truncate(segment.size)
+            self._dirty[segment.path] = segment
 
     def _preallocate(self, path: str) -> DiskFile:
         room = min(
@@ -183,7 +204,14 @@ class JournalWriter:
             raise self._no_space(f"the journal has reached its limit of {self.limit_bytes} bytes")
         raise self._no_space("the file system has no room for another journal segment")
 
+    def _set_lack(self, lack: str) -> None:
+        """Hosts may try again a thousand times a second: only a change is told."""
+        if bool(lack) != bool(self.lack):
+            self.lack = lack
+            self._on_space(lack)
+
     def _no_space(self, message: str) -> NoSpace:
+        self._set_lack(message)
         return NoSpace(
             message,
             subject="journal",
@@ -215,12 +243,12 @@ class JournalWriter:
         if not self._syncing and self.written > self.durable and self.failed is None:
             self._start_sync()
 
-    def _take_dirty(self) -> tuple[list[DiskFile], list[str]]:
-        files = list(self._dirty.values())
+    def _take_dirty(self) -> tuple[list[Segment], list[str]]:
+        segments = list(self._dirty.values())
         directories = sorted(self._dirty_directories)
         self._dirty = {}
         self._dirty_directories = set()
-        return files, directories
+        return segments, directories
 
     def _start_sync(self) -> None:
         if self._timer is not None:
@@ -229,11 +257,16 @@ class JournalWriter:
         self._syncing = True
         target = self.written
         timeline = self.timeline
-        files, directories = self._take_dirty()
-        self._disk.start_sync(files, directories, lambda error: self._sync_done(error, timeline, target))
+        self._under_way = segments, directories = self._take_dirty()
+        try:
+            files = [self._segments.file(segment) for segment in segments]
+            self._disk.start_sync(files, directories, lambda error: self._sync_done(error, timeline, target))
+        except (OSError, Corruption) as error:
+            self._sync_done(OSError(errno.EIO, f"a sync could not begin: {error}"), timeline, target)
 
     def _sync_done(self, error: OSError | None, timeline: int, target: int) -> None:
         self._syncing = False
+        self._under_way = ([], [])
         if error is not None:
             self._fail(error)
             return

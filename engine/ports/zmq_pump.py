@@ -20,12 +20,15 @@ PARTS_MAX = 8
 
 Parts = list[zmq.Frame]
 
+# A plain number: combining or converting flags costs more than the call that takes them.
+_NOBLOCK = int(zmq.NOBLOCK)
+
 
 class SocketPump:
     """Receives for `socket`, which it owns, and hands every message to `on_message` as its parts.
 
     `on_turn` runs after each round of receiving: the place to send what had to wait. Who meets EAGAIN there
-    sets `wants_room`, and gets another turn once the socket takes messages again.
+    gets another turn once the socket takes messages again.
     """
 
     def __init__(
@@ -37,7 +40,6 @@ class SocketPump:
     ) -> None:
         self.socket = socket
         self.closed = False
-        self.wants_room = False
         self._loop = loop
         self._on_message = on_message
         self._on_turn = on_turn
@@ -58,10 +60,10 @@ class SocketPump:
             self._poked.cancel()
             self._poked = None
         try:
-            self.wants_room = False
-            if self._receive_batch() and self._on_turn is not None:
+            drained = self._receive_batch()
+            if not self.closed and self._on_turn is not None:
                 self._on_turn()
-            if not self.closed and self._has_work():
+            if not drained:
                 self.poke()
         except BaseException:
             # A defect in a callback goes to the loop's handler; the messages behind it must not wait for
@@ -81,23 +83,20 @@ class SocketPump:
         self.socket.close(0)
 
     def _receive_batch(self) -> bool:
-        """False once a callback closed the socket."""
+        """False if messages may be left. Only EAGAIN proves that none is: libzmq has then worked off its
+        mailbox, and whatever comes later makes the descriptor readable."""
         for _ in range(MESSAGES_PER_WAKE_MAX):
             if self.closed:
-                return False
+                return True
             try:
-                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+                frame = self.socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
                 return True
             parts = [frame]
             while frame.more:
-                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+                frame = self.socket.recv(_NOBLOCK, copy=False)
                 if len(parts) <= PARTS_MAX:
                     parts.append(frame)
             if len(parts) <= PARTS_MAX:
                 self._on_message(parts)
-        return not self.closed
-
-    def _has_work(self) -> bool:
-        wanted = zmq.POLLIN | zmq.POLLOUT if self.wants_room else zmq.POLLIN
-        return bool(int(self.socket.get(zmq.EVENTS)) & wanted)
+        return False

@@ -1,7 +1,7 @@
 """What users get wrong: each mistake gives one clear error and its exit code, and harms nothing.
 
-Exit codes: `ExitCode` in protocol/errors.py. Directories that may not be opened: test_data_directory.py; a full
-disk: test_no_space.py.
+Exit codes: `ExitCode` in protocol/errors.py. Directories that may not be opened: test_data_directory.py; a
+full disk: test_no_space.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def refused(site: Site, *words: str, code: ExitCode, timeout_s: float = 60) -> d
     (error,) = found[0]["errors"]
     assert error["exit_code"] == code
     assert error["message"]
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def test_unknown_names(site: Site) -> None:
@@ -176,6 +176,8 @@ def test_a_site_that_was_not_added_at_its_peer() -> None:
         shown = a.json("pair", "show", "g")
         assert shown["state"] != "paired"
         assert not shown["peer_connected"]
+        a.farshore("wait", "g", "--state", "suspended", "--timeout", "20")
+        assert "does not know this site" in a.json("pair", "show", "g")["reason"]
         assert b.json("status")["groups"] == []
         # Hosts at the primary are served all the while, and the pair comes up once the site is known.
         with Host(a.nbd_socket, "g/v") as host:

@@ -84,8 +84,8 @@ class Faults:
                 network.set_delay(here, there, 0.001, rng.choice((0.05, 0.5)))
                 self._later(heal_s, lambda: network.set_delay(here, there, 0.0001, 0.01))
             case Fault.DAMAGE:
-                damage = rng.choice(list(Damage))
-                network.damage_next(self._sim.primary.name, self._sim.secondary.name, damage)
+                for damage in rng.choices(list(Damage), (4, 1, 1, 1), k=rng.randint(1, 3)):
+                    network.damage_next(self._sim.primary.name, self._sim.secondary.name, damage)
             case Fault.BOTH_POWER:
                 self._sim.primary.end(power=True)
                 self._sim.secondary.end(power=True)

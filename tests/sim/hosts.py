@@ -362,8 +362,8 @@ class Host:
         del link.outstanding[request.cookie]
         request.error, request.data = error, data
         link.answered.append(request)
-        self._sim.world.note(self.name, request.command.name, request.first, request.count, request.tag, error)
-        if error:
+        self._sim.world.note(self.name, request.command.name, request.first, request.count, request.tag,
+        error) if error:
             self.errors += 1
             if request.floor is not None and request.floor in self._sim.oracle.floors:
                 self._sim.oracle.floors.remove(request.floor)

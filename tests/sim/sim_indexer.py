@@ -1,8 +1,8 @@
 """The indexer of a simulated site: another process, with files of its own, that answers after a while.
 
-What it does with a plan is production's (`engine.indexer.answer_to`), the encoding between the two included. It
-runs at one instant: the journal below its plan does not change, and its commit is one step anyway. It may die
-by itself, before or after the commit, or outlive the daemon by a moment.
+What it does with a plan is production's (`engine.indexer.answer_to`), the encoding between the two included.
+It runs at one instant: the journal below its plan does not change, and its commit is one step anyway. It may
+die by itself, before or after the commit, or outlive the daemon by a moment.
 """
 
 from __future__ import annotations

@@ -253,6 +253,8 @@ class Simulation:
         if not self.run_until(lambda: group.writer.durable == group.writer.written, SETUP_S):
             raise Violation("the first frames never became durable")
         oracle.flushed.cut, oracle.flushed.contents = oracle.end, copied(oracle.live)
+        if self.world.random.random() < 0.15:
+            self.secondary.fuse.light(self.world.random.randint(1, 6), power=False)
         process.create_pair()
         load = self.shape.load
         for number in range(load.hosts):

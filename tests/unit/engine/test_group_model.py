@@ -130,6 +130,7 @@ class Volumes(RuleBasedStateMachine):
         self.remember(self.group.end)
 
     @precondition(lambda self: self.group.volumes.at(self.group.spans()))
+    @precondition(lambda self: self.oracle)
     @rule()
     def back_up(self) -> None:
         self.labels += 1
@@ -262,7 +263,7 @@ def test_every_cut_equals_the_oracle_at_both_sites() -> None:
     run_state_machine_as_test(
         Volumes,
         settings=settings(
-            max_examples=int(os.environ.get("FARSHORE_MODEL_EXAMPLES", "40")),
+            max_examples=int(os.environ.get("FARSHORE_MODEL_EXAMPLES", "30")),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

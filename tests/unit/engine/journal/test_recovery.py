@@ -189,6 +189,17 @@ def test_a_later_frame_that_only_calls_what_came_before_durable_is_torn_too(jour
     assert journal.walk().torn_bytes == 0
 
 
+def test_what_the_writer_called_durable_binds_no_site_that_follows(journal: Journal) -> None:
+    """It holds the writer's frames: at its own power loss an earlier one may be gone and a later one
+    there."""
+    frames = [journal.frame(), journal.frame()]
+    frames.append(journal.frame(durable=frames[1].prefix.end))
+    content = bytearray(journal.lay(frames))
+    content[frames[1].prefix.position + 80] ^= 1
+    journal.store(0, bytes(content))
+    assert journal.walk(own=False).position == frames[1].prefix.position
+
+
 def test_damage_below_what_is_promised_from_outside_is_corruption(journal: Journal) -> None:
     """A checkpoint, a fork or a peer knows more than the journal's own tail."""
     frames, content = three_frames(journal)

@@ -1,0 +1,109 @@
+"""A full disk, and the journal's limit: hosts are told, nothing is lost, and service goes on by itself."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from engine.journal import writer as writer_module
+from engine.journal.format import SPARE_PATH, timeline_directory
+from engine.journal.writer import RETRY_SPACE_AFTER_S
+from protocol.errors import NoSpace
+from tests.unit.engine.journal.writer_bench import SEGMENT, SMALLEST, TIMELINE, Bench
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SMALLEST)
+
+
+@pytest.fixture
+def bench(directory: Path) -> Bench:
+    return Bench(directory)
+
+
+def fill(bench: Bench) -> NoSpace:
+    """Append until it is refused; the refusal."""
+    for _ in range(1000):
+        try:
+            bench.append()
+        except NoSpace as error:
+            return error
+    raise AssertionError("there is no end to the space")
+
+
+def test_a_nearly_full_disk_gets_smaller_segments(bench: Bench) -> None:
+    bench.disk.free = SMALLEST + 1000
+    bench.append()
+    assert len(bench.on_disk()[0]) == SMALLEST
+
+
+def test_a_full_disk_refuses_and_takes_the_same_frame_when_space_returns(bench: Bench) -> None:
+    bench.append()
+    bench.disk.free = SMALLEST + 999  # the reserve is not for hosts
+    error = fill(bench)
+    assert error.position.endswith(f":{bench.writer.written}")
+    end, frames = bench.writer.written, bench.frames()
+    bench.disk.free = 1 << 30
+    with pytest.raises(NoSpace):
+        bench.append()  # hosts in a loop must not make the file system work each time
+    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    bench.append()
+    assert (bench.writer.written > end, bench.frames()) == (True, frames + 1)
+    assert [bool(lack) for lack in bench.lacks] == [True, False]
+
+
+def test_enospc_from_the_disk_itself_is_the_same(bench: Bench) -> None:
+    """Free bytes are only a hint: quotas and other programs decide."""
+    bench.disk.fail_preallocate = [errno.ENOSPC, errno.EDQUOT, errno.ENOSPC]
+    with pytest.raises(NoSpace, match="file system"):
+        bench.append()
+    assert not (bench.directory / timeline_directory(TIMELINE)).exists()
+    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    bench.append()
+    assert bench.frames() == 1
+
+
+def test_another_error_of_the_disk_is_passed_on(bench: Bench) -> None:
+    bench.disk.fail_preallocate = [errno.EIO]
+    with pytest.raises(OSError, match="as the test asked") as caught:
+        bench.append()
+    assert caught.value.errno == errno.EIO
+    bench.append()
+    assert bench.frames() == 1
+
+
+def test_the_journal_limit_is_a_limit(directory: Path) -> None:
+    bench = Bench(directory, limit_bytes=SEGMENT + SMALLEST)
+    error = fill(bench)
+    assert f"limit of {SEGMENT + SMALLEST}" in error.message
+    assert "journal_limit_bytes" in error.next_step
+    assert sum(map(len, bench.on_disk().values())) <= SEGMENT + SMALLEST
+    frames = bench.frames()
+    bench.writer.limit_bytes = 4 * SEGMENT
+    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    bench.append()
+    assert bench.frames() == frames + 1
+
+
+def test_the_next_segment_is_prepared_while_this_one_fills(bench: Bench) -> None:
+    bench.append()
+    assert not bench.disk.exists(SPARE_PATH)
+    bench.world.run_for(0)
+    assert bench.disk.exists(SPARE_PATH)
+    bench.disk.fail_preallocate = [errno.EIO] * 9
+    for _ in range(20):
+        bench.append()
+    assert not bench.disk.exists(SPARE_PATH)
+    assert len(bench.on_disk()) == 2
+    assert bench.frames() == 21
+
+
+def test_a_spare_does_not_break_the_limit(directory: Path) -> None:
+    bench = Bench(directory, limit_bytes=2 * SEGMENT - 1)
+    bench.append()
+    bench.world.run_for(0)
+    assert not bench.disk.exists(SPARE_PATH)
