@@ -68,6 +68,9 @@ class Checkpoints:
         if overloaded and not group.overloaded:
             for listener in group.listeners.relief:
                 listener()
+        elif group.overloaded:
+            # Everyone waits for the next one, so no frame will come to begin it.
+            self.begin()
 
     def _free_slice(self) -> None:
         """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""

@@ -129,6 +129,7 @@ class Group:
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
+        self._utc_floor_ns = 0
         self.began = False  # whether this run has its own timeline
         self.failed = ""
 
@@ -200,7 +201,7 @@ class Group:
         frame = encode_frame(
             timeline=timeline.id,
             position=fork,
-            utc_ns=max(self.clock.utc_ns(), self.utc_ns),
+            utc_ns=max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns),
             durable=fork,
             previous_digest=self.digest,
             rows=[began.to_row()],
@@ -211,17 +212,22 @@ class Group:
         self.began = True
         self.emit("timeline.began", group=self.name, timeline=f"{timeline.id:016x}", position=fork)
 
+    def promise_utc_ns(self) -> int:
+        """The time now. Every frame that this run still writes says a later one, whatever the clock does."""
+        promised_ns = max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns)
+        self._utc_floor_ns = promised_ns + 1
+        return promised_ns
+
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
         not durable. NoSpace or OSError: nothing was."""
         if not self.began:
             self.begin_writing()
         writer = self.writer
-        utc_ns = self.clock.utc_ns()
         frame = encode_frame(
             timeline=writer.timeline,
             position=writer.written,
-            utc_ns=utc_ns if utc_ns > self.utc_ns else self.utc_ns,
+            utc_ns=max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns),
             durable=writer.durable,
             previous_digest=self.digest,
             rows=rows,

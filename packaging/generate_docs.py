@@ -67,7 +67,8 @@ said, or `suspended by error` once it has heard nothing for `HEARTBEAT_TIMEOUT_S
 ## States
 
 {states}
-At the site that follows, `split` has the code {secondary_split}.
+At the site that follows, `split` has the code {secondary_split}. It is not seen there yet: a split sends no
+last heartbeat, so that site shows `paired` for `HEARTBEAT_TIMEOUT_S` and then `suspended by error`.
 
 ## Verbs
 

@@ -6,14 +6,6 @@ equal timeline, position and digest, nothing else). Frames go out as they are wr
 up; when it does not, what is in flight stays bounded and the rest is read from the journal later. Hosts
 never wait.
 
-Where the peer ends decides:
-
-    nothing yet                              ship from the root
-    on this lineage, digest equal            ship from there
-    past a fork, in a run of this writer     its tail becomes a branch there; ship from the fork
-    past this head, nothing written since    begin this run's timeline, then as above
-    anything else                            diverged: both sites wrote; nothing moves by itself
-
 Everything runs in callbacks on one loop; time, randomness and the network are ports.
 """
 
@@ -45,6 +37,7 @@ from protocol.limits import (
 )
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Refused, Reset, Welcome, decode_message
 from protocol.positions import Cut
+from site_primary.ship_start import where_to_start
 
 RETRY_REFUSED_S = 5.0
 HELLO_TIMELINES_MAX = 256
@@ -212,7 +205,7 @@ class Shipper:
                 session=self._session,
                 timeline=self._group.head,
                 written=self._group.writer.written,
-                utc_ns=max(self._clock.utc_ns(), self._group.utc_ns),
+                utc_ns=self._group.promise_utc_ns(),
                 state=self.state.value,
             )
             self._link.send(beat.encode())
@@ -254,7 +247,7 @@ class Shipper:
     def _on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
         try:
-            start = self._start_for(welcome)
+            start = where_to_start(self._group, welcome)
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
@@ -279,32 +272,16 @@ class Shipper:
             self._timer = None
         self._heartbeat()
 
-    def _start_for(self, welcome: Welcome) -> Cut | None:
-        """Where to ship from, by the table above; None if the peer has what this site never wrote."""
-        group = self._group
-        if welcome.timeline == 0:
-            spans = group.spans()
-            return Cut(spans[0].timeline, 0) if spans else Cut(0, 0)
-        held = Cut(welcome.timeline, welcome.written)
-        span = next((s for s in group.spans() if s.timeline == held.timeline), None)
-        if span is None:
-            return None
-        if held.timeline == group.head and held.position > group.writer.written:
-            if group.timelines.get(held.timeline).writer != group.site:
-                return None
-            group.begin_writing()
-            span = next(s for s in group.spans() if s.timeline == held.timeline)
-        if held.position > span.end:
-            if group.timelines.get(held.timeline).writer != group.site:
-                return None
-            return Cut(span.timeline, span.end)
-        digest = group.reader.digest_at(group.timelines, held.timeline, held.position)
-        return held if digest == welcome.digest else None
-
     def _on_ack(self, ack: Ack) -> None:
-        if self._next is None or not self.marks.acknowledge(ack.written, ack.durable):
+        if self._next is None:
             return
-        while self._in_flight and self._in_flight[0][0] <= ack.written:
+        # Of a tail that the peer is about to leave, only what lies before the fork counts.
+        spans = self._group.spans(self._group.writer.written)
+        end = next((span.end for span in spans if span.timeline == ack.timeline), 0)
+        written = min(ack.written, end)
+        if not self.marks.acknowledge(written, min(ack.durable, end)):
+            return
+        while self._in_flight and self._in_flight[0][0] <= written:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         self._flush()
         self._caught_up()

@@ -18,6 +18,7 @@ from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, parse_prefix
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Message, Refused, Reset, Welcome
+from protocol.positions import Cut
 
 PENDING_BEATS_MAX = 64
 
@@ -37,7 +38,8 @@ class Receiver:
         self._session = 0
         self._caller: Caller | None = None
         self._ack_pending = False
-        self._beats: deque[tuple[int, int]] = deque()  # (written there, its time), not yet reached here
+        self._acknowledged = 0  # the last position said to be written here, in this session
+        self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -98,6 +100,9 @@ class Receiver:
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
         group = self._group
+        self._acknowledged = group.writer.written
+        # A writer that restarted with its clock set back may write what is older than the last one promised.
+        self.complete_until_ns = min(self.complete_until_ns, group.utc_ns - 1)
         welcome = Welcome(
             session=hello.session,
             timeline=group.head,
@@ -138,13 +143,13 @@ class Receiver:
         self.remote_written = beat.written
         if len(self._beats) == PENDING_BEATS_MAX:
             self._beats.pop()
-        self._beats.append((beat.written, beat.utc_ns))
+        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns))
         self._reach()
         self._ack_soon()
 
     def _reach(self) -> None:
-        """Heartbeats whose position is held here by now."""
-        while self._beats and self._beats[0][0] <= self._group.writer.written:
+        """Heartbeats whose end is held here by now."""
+        while self._beats and self._group.holds_cut(self._beats[0][0]):
             self.complete_until_ns = max(self.complete_until_ns, self._beats.popleft()[1])
 
     def _sync_record(self) -> None:
@@ -153,23 +158,28 @@ class Receiver:
             self._group.when_durable(lambda _: None)
 
     def _ack_soon(self) -> None:
-        """Acknowledge once for everything that this wake-up brings; not while a checkpoint must catch up, so
-        that the sender's bound holds the rest back."""
+        """Acknowledge once for everything that this wake-up brings."""
         if not self._ack_pending and self._session:
             self._ack_pending = True
             self._group.clock.call_soon(self._ack)
 
     def _ack(self) -> None:
+        """While a checkpoint must catch up say no more than before: the sender's bound holds the rest back,
+        and it hears that this site lives."""
         self._ack_pending = False
-        if self._session and self._caller is not None and not self._group.overloaded:
-            writer = self._group.writer
-            ack = Ack(
-                session=self._session,
-                timeline=self._group.head,
-                written=writer.written,
-                durable=writer.durable,
-            )
-            self._caller.send(ack.encode())
+        if not self._session or self._caller is None:
+            return
+        writer = self._group.writer
+        if not self._group.overloaded:
+            self._acknowledged = writer.written
+        written = min(self._acknowledged, writer.written)
+        ack = Ack(
+            session=self._session,
+            timeline=self._group.head,
+            written=written,
+            durable=min(writer.durable, written),
+        )
+        self._caller.send(ack.encode())
 
     def close(self) -> None:
         """Stop listening to the group."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+import threading
 from typing import Any
 
 from console.demo.host import Host, Ledger
@@ -25,10 +26,10 @@ FIO_GRACE_S = 60.0
 KILL_AFTER_S = 2.0
 AWAY_S = 1.5
 KILLS = 3
-WRITES_BEFORE_KILL = 8_000
-IN_FLIGHT = 256
-BURST = 64
-KILL_WITHIN_S = 0.003
+IN_FLIGHT = 128
+BURST = 32
+KILL_EARLIEST_S = 0.2
+KILL_SPREAD_S = 0.8
 
 
 def kill_secondary(stage: Stage, step: Step) -> None:
@@ -95,9 +96,7 @@ def kill_primary(stage: Stage, step: Step, rng: random.Random) -> None:
         ledger.fill(host)
     for number in range(1, KILLS + 1):
         before = ledger.acknowledged
-        step.command(
-            f"kill -9 {primary.pid}   (site {primary.name}, with {IN_FLIGHT} random writes in flight)"
-        )
+        step.command(f"kill -9 {primary.pid}   (site {primary.name}, in the middle of random writes)")
         unanswered = _write_until_killed(primary, ledger, rng)
         primary.start()
         with _host(primary) as host:
@@ -112,19 +111,23 @@ def kill_primary(stage: Stage, step: Step, rng: random.Random) -> None:
 
 
 def _write_until_killed(primary: DemoSite, ledger: Ledger, rng: random.Random) -> int:
-    """Write, kill the daemon with requests in flight, and take what it had answered; the unanswered."""
+    """Write without a pause until a kill -9 at a random moment, and take what had been answered by then; the
+    number of writes that were not."""
     host = _host(primary)
-    count = rng.randrange(WRITES_BEFORE_KILL // 2, WRITES_BEFORE_KILL) // BURST
-    for _ in range(count):
-        ledger.send(host, BURST)
-        ledger.take_replies(host, IN_FLIGHT - BURST)
-    ledger.send(host, IN_FLIGHT)
-    pause(rng.random() * KILL_WITHIN_S)
-    primary.kill()
+    moment = threading.Timer(KILL_EARLIEST_S + rng.random() * KILL_SPREAD_S, primary.shoot)
+    moment.daemon = True
+    moment.start()
+    try:
+        while True:
+            ledger.send(host, BURST)
+            ledger.take_replies(host, IN_FLIGHT - BURST)
+    except OSError:
+        pass  # Killed. What it had answered can still be read.
     try:
         ledger.take_replies(host, 0)
     except OSError:
         pass
+    primary.kill()
     host.close()
     return ledger.forget_unanswered()
 

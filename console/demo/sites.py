@@ -112,6 +112,11 @@ class DemoSite:
                     raise
             pause(POLL_S)
 
+    def shoot(self) -> None:
+        """kill -9, from any thread; `kill` must follow."""
+        if self.process is not None:
+            self.process.kill()
+
     def kill(self) -> None:
         """kill -9; twice is fine."""
         if self.process is not None:

@@ -81,6 +81,28 @@ def test_ctrl_c_leaves_nothing(scratch: Path) -> None:
     assert daemons_below(place) == []
 
 
+def test_a_proof_that_fails_is_named(scratch: Path) -> None:
+    """A file system check that says no: the demo ends there, names the proof and keeps what there is to
+    see."""
+    (scratch / "e2fsck").write_text("#!/bin/sh\nexit 4\n")
+    (scratch / "e2fsck").chmod(0o755)
+    place = scratch / "demo"
+    result = subprocess.run(
+        [*farshore_command(), "demo", "--dir", str(place)],
+        capture_output=True,
+        text=True,
+        env=environment(scratch) | {"PATH": f"{scratch}:{os.environ['PATH']}"},
+        timeout=DEMO_TIMEOUT_S,
+        check=False,
+    )
+    assert result.returncode == 24
+    assert "step 2" in result.stderr
+    assert "its file system is clean (e2fsck -fn): it ends with 4" in result.stderr
+    assert "NOT EVERY PROOF HELD" in result.stdout
+    assert (place / "a.log").exists()
+    assert daemons_below(place) == []
+
+
 def test_a_missing_tool_is_named_with_its_package(scratch: Path) -> None:
     command = farshore_command()
     result = subprocess.run(

@@ -51,8 +51,10 @@ def main() -> int:
     """See the module's docstring."""
     arguments = _arguments()
     one = arguments.seed is not None
-    seeds = range(arguments.seed, arguments.seed + 1) if one else range(
-        arguments.start, arguments.start + arguments.seeds
+    seeds = (
+        range(arguments.seed, arguments.seed + 1)
+        if one
+        else range(arguments.start, arguments.start + arguments.seeds)
     )
     began_s = time.monotonic()
     counts: Counter[str] = Counter()

@@ -278,7 +278,11 @@ class Host:
     def handled(self, link: Connected) -> None:
         """It has done with it."""
         self._check_reads(link)
-        self._sim.oracle.finish(self._after(link, died=False))
+        after = self._after(link, died=False)
+        if any(request.error for request in link.answered):
+            self._sim.oracle.fail(after)
+        else:
+            self._sim.oracle.finish(after)
 
     def interrupted(self, link: Connected) -> None:
         """It died with it."""
@@ -362,8 +366,9 @@ class Host:
         del link.outstanding[request.cookie]
         request.error, request.data = error, data
         link.answered.append(request)
-        self._sim.world.note(self.name, request.command.name, request.first, request.count, request.tag,
-        error) if error:
+        where = (request.first, request.count)
+        self._sim.world.note(self.name, request.command.name, *where, request.tag, error)
+        if error:
             self.errors += 1
             if request.floor is not None and request.floor in self._sim.oracle.floors:
                 self._sim.oracle.floors.remove(request.floor)

@@ -87,7 +87,7 @@ class Operator:
         except ProcessDied:
             raise
         except (FarshoreError, OSError):
-            oracle.finish(oracle.live)
+            oracle.fail(oracle.live)
             raise
         oracle.finish(oracle.live)
         backup = Backup(label=label, mark=group.end, cut=copy.cut, contents=contents)
@@ -142,7 +142,7 @@ class Operator:
             oracle.interrupted(either)
             raise
         except (FarshoreError, OSError):
-            oracle.finish(before)
+            oracle.fail(either)
             raise
         oracle.finish(after)
 
@@ -181,6 +181,16 @@ class Operator:
         oracle.check_backups(site.name, group, whole=False)
         if held:
             self._check_time(site, group, held)
+        if site is self._sim.secondary and self._sim.in_session():
+            self._check_complete(group, site.process.complete_until_ns(GROUP))
+
+    def _check_complete(self, group: Group, until_ns: int) -> None:
+        """Up to the time that the secondary says, it holds all that the primary wrote."""
+        oracle = self._sim.oracle
+        held = set(oracle.held(group.end))
+        for cut in oracle.line:
+            if oracle.moments[cut].utc_ns <= until_ns and cut not in held:
+                raise Violation(f"L4: the secondary calls itself complete until {until_ns} without {cut}")
 
     def _check_time(self, site: SimSite, group: Group, held: list[Cut]) -> None:
         """A time means the last frame written at or before it."""
@@ -194,5 +204,3 @@ class Operator:
             found = None
         if found != wanted:
             raise Violation(f"L4: {site.name} takes {utc_ns} for {found}, not {wanted}")
-
-

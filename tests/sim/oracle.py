@@ -105,6 +105,7 @@ class Oracle:
         self.checked = 0
         self._world = world
         self._written_in_change = False
+        self._failed_since_frame = False
 
     @property
     def end(self) -> Cut:
@@ -129,6 +130,11 @@ class Oracle:
         self.pending = None
         if self._written_in_change:
             self.moments[self.end].contents = copied(live)
+
+    def fail(self, live: Contents) -> None:
+        """It failed. Its frame may stand behind the journal's end all the same, and be found at a restart."""
+        self.finish(live)
+        self._failed_since_frame = True
 
     def interrupted(self, live: Contents) -> None:
         """The primary died with it: what was to be written may be there."""
@@ -172,6 +178,7 @@ class Oracle:
             self.tree.parents[prefix.timeline] = parent
             while self.line and self.line[-1].position > parent.position:
                 self.line.pop()
+        self._failed_since_frame = False
         self.line.append(cut)
         self.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
         self._world.note("frame", str(cut), prefix.digest, prefix.payload_bytes)
@@ -203,7 +210,7 @@ class Oracle:
 
     def _adopt(self, frame: Frame) -> None:
         """The frame was complete when the process died, before anyone was told."""
-        if self.pending is None and began(frame) is None:
+        if self.pending is None and began(frame) is None and not self._failed_since_frame:
             raise Violation(f"L3: {frame.prefix.timeline:016x}:{frame.prefix.end} was written by nobody")
         self._add(frame, self._contents_with(frame))
 

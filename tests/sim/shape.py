@@ -162,5 +162,3 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (shipper, "SHIP_READ_BYTES", 128 << 10),
         (site_primary.nbd_connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )
-
-

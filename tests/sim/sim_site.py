@@ -254,7 +254,9 @@ class SimProcess:
             group.close()
             raise
         if found.torn_bytes:
-            self.emit("journal.torn_tail", position=found.torn_at, bytes=found.torn_bytes, reason=found.reason)
+            self.emit(
+                "journal.torn_tail", position=found.torn_at, bytes=found.torn_bytes, reason=found.reason
+            )
         self.emit("group.recovered", position=str(group.end), frames=found.frames, removed=found.removed)
         site.witness.opened(site, group)
         site.down_since_power = False
@@ -282,9 +284,7 @@ class SimProcess:
 
     def create_pair(self) -> None:
         """As the command `pair create`."""
-        row = PairRow(
-            group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason=""
-        )
+        row = PairRow(group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
         self.state.put_pair(row)
         self.make_shipper(self.groups[GROUP], row)
 

@@ -136,13 +136,20 @@ class Simulation:
     def _secondary_opened(self, group: Group, power: bool) -> None:
         self.oracle.check_journal("b", group)
         told = self.told_durable if power else self.told_written
-        if self.oracle.tree.common(told, group.end) < told.position:
+        if not self._kept(told, group.end):
             raise Violation(f"L3: the secondary came back at {group.end} and had said it had {told}")
         if power:
             self.told_written = self.told_durable
         if group.end != ROOT:
             self.oracle.check_cut("b", group, group.end)
         self.oracle.check_backups("b", group, whole=False)
+
+    def _kept(self, told: Cut, end: Cut) -> bool:
+        """Whether the secondary has what it said, but for a tail that the primary lost and it has left."""
+        tree = self.oracle.tree
+        common = tree.common(told, end)
+        followed = tree.holds(self.oracle.end, end) and common == tree.common(told, self.oracle.end)
+        return common == told.position or followed
 
     def _secondary_took(self, frame: Frame) -> None:
         self.oracle.check_frame("b", frame)
@@ -292,18 +299,21 @@ class Simulation:
         if durable.position > self.told_durable.position:
             self.told_durable = durable
         written = Cut(here.head, shipper.marks.remote_written)
-        if self.secondary_session() != shipper._session:
+        if not self.in_session():
             return  # a power loss may have taken what was only written
         if written.position > held:
             raise Violation(f"L3: the primary believes {written} written, and the secondary is at {end}")
         if written.position > self.told_written.position:
             self.told_written = written
 
-    def secondary_session(self) -> int:
-        """The session that its receiver is in; -1 if there is none."""
-        process = self.secondary.process
-        receiver = process.receivers.get(GROUP) if process is not None else None
-        return receiver._session if receiver is not None else -1
+    def in_session(self) -> bool:
+        """Whether both sites are in the same session."""
+        here, there = self.primary.process, self.secondary.process
+        shipper = here.shippers.get(GROUP) if here is not None else None
+        receiver = there.receivers.get(GROUP) if there is not None else None
+        if shipper is None or receiver is None or not shipper.connected:
+            return False
+        return shipper._session == receiver._session != 0
 
     def _converged(self) -> bool:
         here, there = self.primary.group, self.secondary.group
