@@ -181,7 +181,7 @@ class Operator:
         oracle.check_backups(site.name, group, whole=False)
         if held:
             self._check_time(site, group, held)
-        if site is self._sim.secondary and self._sim.in_session():
+        if site is self._sim.secondary and site.process is not None and self._sim.in_session():
             self._check_complete(group, site.process.complete_until_ns(GROUP))
 
     def _check_complete(self, group: Group, until_ns: int) -> None:

@@ -292,7 +292,7 @@ def began(frame: Frame) -> Cut | None:
     if frame.prefix.payload_bytes:
         return None
     row = decode_rows(frame.prefix, frame.raw)[0]
-    return Cut(row[1], row[2]) if row[0] == EventKind.TIMELINE_BEGAN else None  # type: ignore[arg-type]
+    return Cut(row[1], row[2]) if row[0] == EventKind.TIMELINE_BEGAN else None
 
 
 def hash_of(frame: Frame) -> bytes:

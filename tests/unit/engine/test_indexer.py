@@ -56,7 +56,7 @@ class Asked:
 
     def begin(self, plan: CheckpointPlan) -> asyncio.Future[Exception | None]:
         answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.process.start(plan, answer.set_result)
+        self.process.start(plan, lambda error: answer.set_result(error))
         return answer
 
     async def ask(self, plan: CheckpointPlan) -> Exception | None:
