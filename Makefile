@@ -12,7 +12,7 @@ BENCH ?=
 .PHONY: help setup system-packages demo test lint unit sim bench clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
 
 setup: system-packages $(STAMP) ## system packages (as root or by sudo) and .venv
 	@cat $(STAMP)

@@ -133,7 +133,7 @@ def delete(
     """Delete a volume. It can still be read at earlier cuts that are retained."""
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
-    check_confirm(confirm, volume)
+    check_confirm(confirm, volume, dry_run=False)
     data = session.call(VolumeDelete(group=group, volume=name, confirm=confirm))
     session.output.result("volume.delete", data, lambda: session.output.line(f"{volume} deleted"))
 

@@ -89,6 +89,12 @@ def check_config(config: SiteConfig, subject: str) -> None:
             )
         if kind == "tcp" and not place.rpartition(":")[2].isdigit():
             raise UsageError(f"nbd address {address!r} has no port", subject=subject)
+    if config.control and not config.control.startswith("ipc://"):
+        raise UsageError(
+            f"control endpoint {config.control!r} must be ipc://PATH",
+            subject=subject,
+            next_step="leave it out: the socket is then in the data directory",
+        )
     for endpoint in (config.replication, config.advertise):
         if endpoint and not endpoint.startswith("tcp://"):
             raise UsageError(f"endpoint {endpoint!r} must be tcp://HOST:PORT", subject=subject)

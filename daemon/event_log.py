@@ -19,7 +19,14 @@ log = structlog.get_logger()
 
 ERRORS = frozenset({"journal.failed", "group.damaged"})
 WARNINGS = frozenset(
-    {"checkpoint.failed", "pair.session_ended", "pair.reset", "journal.no_space", "journal.torn_tail"}
+    {
+        "checkpoint.failed",
+        "pair.session_ended",
+        "pair.reset",
+        "journal.no_space",
+        "journal.torn_tail",
+        "timeline.tail_kept",
+    }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import structlog
+from structlog.typing import EventDict
 
 
 def configure_logs(site: str) -> None:
     """Set up structlog for this process."""
+
+    def bind_site(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("site", site)
+        return event
+
+    # A processor, not context variables: callbacks from threads run in a context of their own.
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            bind_site,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -17,4 +24,3 @@ def configure_logs(site: str) -> None:
         ],
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(site=site)

@@ -13,6 +13,9 @@ from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTi
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
 
+# An operator's clock may be this much ahead of the site's: `now` is resolved there.
+CLOCK_SKEW_NS = 5_000_000_000
+
 
 def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_ns: int) -> Cut:
     """The cut that a selector names now. NotFound, Trimmed or WrongState say why there is none."""
@@ -24,6 +27,13 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
         case CutPosition(timeline=timeline, position=position):
             return checked_cut(group, Cut(timeline, position))
         case CutTime(utc_ns=utc_ns):
+            if role is Role.PRIMARY and utc_ns > complete_until_ns + CLOCK_SKEW_NS:
+                raise WrongState(
+                    "that time has not come yet",
+                    subject=group.name,
+                    position=str(group.end),
+                    next_step="ask for `latest`",
+                )
             if role is Role.SECONDARY and utc_ns > complete_until_ns:
                 raise WrongState(
                     "this site does not hold every write up to that time yet",

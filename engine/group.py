@@ -124,7 +124,9 @@ class Group:
             reserve_bytes=settings.reserve_bytes,
             on_durable=self._on_durable,
             on_failed=self._on_failed,
-            on_space=self._on_space,
+            on_space=lambda lack: emit(
+                "journal.no_space" if lack else "journal.has_space", group=name, reason=lack
+            ),
         )
         self.head = 0
         self.digest = NO_DIGEST
@@ -183,9 +185,9 @@ class Group:
     def begin_writing(self) -> None:
         """Make this run's own timeline, once: the first write after any start must not share positions with a
         tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
+        self._require_serving()
         if self.began:
             return
-        self._require_serving()
         parent, fork = self.head, self.writer.written
         timeline = Timeline(
             id=self._rng.getrandbits(64) | 1,
@@ -214,9 +216,8 @@ class Group:
 
     def promise_utc_ns(self) -> int:
         """The time now. Every frame that this run still writes says a later one, whatever the clock does."""
-        promised_ns = max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns)
-        self._utc_floor_ns = promised_ns + 1
-        return promised_ns
+        self._utc_floor_ns = max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns) + 1
+        return self._utc_floor_ns - 1
 
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
@@ -295,6 +296,8 @@ class Group:
             position=began.fork,
             tail_bytes=tail_bytes,
         )
+        if tail_bytes:
+            self.emit("timeline.tail_kept", group=self.name, position=began.fork, bytes=tail_bytes)
 
     def _adopt_timeline(self, timeline: Timeline, frame: Frame) -> None:
         """Put the head on a new timeline whose first frame is `frame`: all durable before anyone relies on
@@ -372,10 +375,6 @@ class Group:
         self.failed = f"journal sync failed: {error.strerror or error}"
         self.emit("journal.failed", group=self.name, position=str(self.end), error=str(error))
         self._view_changed()
-
-    def _on_space(self, lack: str) -> None:
-        kind = "journal.no_space" if lack else "journal.has_space"
-        self.emit(kind, group=self.name, position=str(self.end), reason=lack)
 
     def _require_serving(self) -> None:
         if self.failed:

@@ -73,7 +73,7 @@ def recover_group(group: Group) -> Recovered:
         raise Corruption(
             f"the index of group {group.name} is damaged: {error}",
             subject=f"groups/{group.name}/index.mdb",
-            next_step="nothing was changed; restore the file, or take over at the peer",
+            next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
     orphans = _load_timelines(group, indexed, head)
     if head == 0:
@@ -113,7 +113,7 @@ def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int
                 f"the first frame of timeline {timeline_text(each.timeline)} is damaged",
                 subject=timeline_directory(each.timeline),
                 position=str(Cut(each.timeline, each.start)),
-                next_step="nothing was changed; restore the file, or take over at the peer",
+                next_step="nothing was changed; restore the file, or read the volumes at the peer",
             )
         else:
             begun.append((each.timeline, each.began))
@@ -125,7 +125,7 @@ def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int
         raise Corruption(
             f"the head timeline {timeline_text(head)} is not on disk",
             subject=timeline_directory(head),
-            next_step="nothing was changed; restore the directory, or take over at the peer",
+            next_step="nothing was changed; restore the directory, or read the volumes at the peer",
         )
     for timeline in group.timelines.all():
         group.segments.set_lane(timeline.id, timeline.lane)
@@ -235,7 +235,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
                     f"the journal is damaged at {error}, below a fork",
                     subject=timeline_directory(span.timeline),
                     position=str(Cut(error.timeline, error.position)),
-                    next_step="nothing was cut; restore the file, or take over at the peer",
+                    next_step="nothing was cut; restore the file, or read the volumes at the peer",
                 ) from error
     if end is None:
         raise Corruption(f"the head timeline {timeline_text(head)} is not on disk", subject=group.name)
@@ -285,7 +285,7 @@ def _does_not_reach(cut: Cut, what: str) -> Corruption:
         f"the journal is damaged or cut before its {what} at {cut}",
         subject=timeline_directory(cut.timeline),
         position=str(cut),
-        next_step="nothing was changed; restore the file, or take over at the peer",
+        next_step="nothing was changed; restore the file, or read the volumes at the peer",
     )
 
 

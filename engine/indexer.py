@@ -64,7 +64,9 @@ def answer_to(store: Store, segments: SegmentMap, request: bytes) -> tuple[objec
     """Carry out a request; the answer's row, as the module's docstring says."""
     plan = decode_plan(request)
     try:
-        segments.load()
+        # Not those of other timelines: a fork that is being tried leaves files which the next try replaces.
+        for timeline in plan.timelines:
+            segments.load_timeline(timeline.id)
         return ("done", run_checkpoint(store, JournalReader(segments), plan))
     except FarshoreError as error:
         return ("failed", error.code, error.message)

@@ -297,10 +297,10 @@ def parse_volume_name(text: str) -> tuple[str, str]:
     return check_name(group, "group"), check_name(volume, "volume")
 
 
-def check_confirm(confirm: str, name: str) -> None:
-    """Raises Unsafe unless a destructive command was confirmed with the name of what it changes."""
+def check_confirm(confirm: str, name: str, *, dry_run: bool = True) -> None:
+    """Raises Unsafe unless a destructive command was confirmed with the name of what it changes.
+    `dry_run`: whether the command has such a form to look with first."""
     if confirm != name:
         said = f"confirmed {confirm!r}, not {name!r}" if confirm else "changes what hosts see"
-        raise Unsafe(
-            f"{name}: {said}", subject=name, next_step=f"add --confirm {name}, or look with --dry-run"
-        )
+        look = ", or look with --dry-run" if dry_run else ""
+        raise Unsafe(f"{name}: {said}", subject=name, next_step=f"add --confirm {name}{look}")

@@ -40,6 +40,7 @@ from protocol.positions import Cut
 from site_primary.ship_start import where_to_start
 
 RETRY_REFUSED_S = 5.0
+SPLIT_LINGER_S = 0.5
 HELLO_TIMELINES_MAX = 256
 
 
@@ -97,7 +98,12 @@ class Shipper:
     def split(self) -> None:
         """Pause at whatever the peer has."""
         self._move(PairVerb.SPLIT)
-        self._disconnect()
+        self._next = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_later(SPLIT_LINGER_S, self._disconnect)
+        # The last word: the peer then knows a split from a silence.
+        self._heartbeat()
 
     def start_split(self) -> None:
         """Begin as split, after a restart."""
@@ -213,7 +219,7 @@ class Shipper:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 
     def _on_message(self, session: int, header: bytes) -> None:
-        if session != self._session:
+        if session != self._session or self.state is PairState.SPLIT:
             return
         try:
             message = decode_message(header)

@@ -8,7 +8,7 @@ from typing import Any
 from daemon.operations import backups, inspect, pairs, restores, sites, volumes
 from daemon.site import Site
 from protocol import commands
-from protocol.errors import UsageError
+from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
 
@@ -46,4 +46,11 @@ async def dispatch(site: Site, command: commands.Command) -> Data:
     operation = _OPERATIONS.get(type(command))
     if operation is None:
         raise UsageError(f"this site does not know {commands.command_name(command)}")
-    return await operation(site, command)
+    try:
+        return await operation(site, command)
+    except OSError as error:
+        raise FarshoreError(
+            f"{commands.command_name(command)}: {error.strerror or error}",
+            subject=str(error.filename or getattr(command, "group", "")),
+            next_step="check the disk of the data directory; `farshore events` says what happened",
+        ) from error

@@ -130,7 +130,7 @@ async def delete(site: Site, command: VolumeDelete) -> Data:
     require_primary(site, group)
     volume = group.volume(command.volume)
     name = f"{group.name}/{volume.name}"
-    check_confirm(command.confirm, name)
+    check_confirm(command.confirm, name, dry_run=False)
     if site.exports.clients(group, volume):
         raise Busy(f"{name} has hosts connected", subject=name, next_step=f"`farshore volume offline {name}`")
     before = volume_data(site, group, volume)

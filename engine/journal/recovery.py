@@ -75,7 +75,7 @@ def walk_to_end(
             f"the journal is damaged at {Cut(timeline, position)} ({reason}), and {detail}",
             subject=(segment.path if (segment := segments.segment_at(timeline, position)) else "journal"),
             position=str(Cut(timeline, position)),
-            next_step="nothing was cut; restore the file, or take over at the peer",
+            next_step="nothing was cut; restore the file, or read the volumes at the peer",
         )
     torn = sum(nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
     return JournalEnd(position=position, digest=digest, utc_ns=utc_ns, torn_bytes=torn, reason=reason)

@@ -55,7 +55,7 @@ class Authenticator:
                 raise UsageError(
                     f"{names[key]} and {name} have the same public key",
                     subject=name,
-                    next_step="farshore site token at each site, then farshore peer set",
+                    next_step="compare `farshore site token` at each site with `farshore peer list` here",
                 )
             names[key] = name
         self._allowed[domain] = names

@@ -7,10 +7,11 @@ host does not know, whether a failed or unanswered write is there, the oracle ho
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from protocol.errors import FarshoreError
 from protocol.limits import SECTOR_BYTES
@@ -189,7 +190,8 @@ class Host:
         structured = self._rng.random() < 0.5
         transport = HostTransport(lambda data: self._on_bytes(link, data), lambda: self._on_closed(link))
         negotiated = Negotiated(export=info, structured_replies=structured, no_zeroes=True)
-        connection = WatchedConnection(transport, export, negotiated, self.name, lambda: None)  # type: ignore[arg-type]
+        stream = cast(asyncio.Transport, transport)
+        connection = WatchedConnection(stream, export, negotiated, self.name, lambda: None)
         connection.host = self
         connection.link = self._link = link = Connected(connection, transport, structured)
 

@@ -20,8 +20,10 @@ import engine.volumes
 from engine.checkpoint import CheckpointPlan
 from engine.checkpointing import Checkpoints
 from engine.group import Group
+from engine.journal.recovery import walk_to_end
 from engine.journal.writer import JournalWriter
 from engine.watermarks import PeerMarks
+from protocol.errors import FarshoreError
 from protocol.events import WRITE
 from protocol.messages import Ack, Hello
 from protocol.nbd.replies import simple_replies
@@ -81,7 +83,7 @@ def failed_write_acknowledged() -> tuple[Patch, ...]:
             return before(self, rows, payload, payload_bytes)
         except OSError:
             return None
-        except engine.group.FarshoreError:
+        except FarshoreError:
             return None
 
     return ((Group, "append", append),)
@@ -167,7 +169,7 @@ def directory_not_synced() -> tuple[Patch, ...]:
 def follower_trusts_the_writers_durable() -> tuple[Patch, ...]:
     """A secondary takes its own torn tail for corruption, as the writer had called it durable."""
 
-    def walk(*args: Any, before: Any = engine.group_recovery.walk_to_end, **named: Any) -> Any:
+    def walk(*args: Any, before: Any = walk_to_end, **named: Any) -> Any:
         return before(*args, **{**named, "own": True})
 
     return ((engine.group_recovery, "walk_to_end", walk),)

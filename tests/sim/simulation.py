@@ -268,13 +268,13 @@ class Simulation:
             self.hosts.append(Host(self, f"host{number}", f"v{number % len(self.shape.volumes)}"))
 
     def _heal(self) -> None:
-        """The end of all trouble. Both sites are started anew, one way or the other."""
+        """The end of all trouble. A site that serves may be left running: it must mend by itself."""
         rng = self.world.random
         self._trouble = False
         self.world.note("heal")
         self.faults.mend_everything()
         for site in (self.primary, self.secondary):
-            if site.process is not None:
+            if site.process is not None and not (site.serving and rng.random() < 0.4):
                 site.end(power=rng.random() < 0.3)
             self._start(site)
             if site.process is None:

@@ -33,7 +33,7 @@ class Written:
             if run < 2:
                 rig.reopen()
 
-    def resolve(self, cut: NamedCut, role: Role = Role.PRIMARY, until: int = 0) -> Cut:
+    def resolve(self, cut: NamedCut, role: Role = Role.PRIMARY, until: int = 1 << 62) -> Cut:
         return resolve_cut(self.rig.group, cut, role=role, complete_until_ns=until)
 
 
@@ -55,6 +55,12 @@ def test_a_time_is_the_last_frame_at_or_before_it(written: Written) -> None:
 
 def test_a_time_after_the_last_frame_is_the_end(written: Written) -> None:
     assert written.resolve(CutTime(written.moments[-1][0] + 3600 * NS)) == written.rig.end
+
+
+def test_a_time_that_has_not_come_is_refused(written: Written) -> None:
+    utc_ns = written.moments[-1][0]
+    with pytest.raises(WrongState, match="not come yet"):
+        written.resolve(CutTime(utc_ns + 3600 * NS), until=utc_ns)
 
 
 def test_a_time_before_the_first_frame_is_not_found(written: Written) -> None:
