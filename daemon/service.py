@@ -10,6 +10,7 @@ import pathlib
 import resource
 import signal
 import socket
+from typing import Any
 
 import structlog
 
@@ -19,7 +20,7 @@ from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
 from daemon.site import Site
 from protocol.commands import Command
-from protocol.errors import FarshoreError
+from protocol.errors import ExitCode, FarshoreError
 
 log = structlog.get_logger()
 
@@ -61,6 +62,20 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    defects: list[str] = []
+
+    def on_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody expected leaves the site in a state that nobody thought of: stop, so that
+        the service manager starts one that has recovered. A connection that breaks is not one."""
+        error = context.get("exception")
+        if isinstance(error, OSError) or error is None:
+            log.warning("daemon.loop", message=context.get("message"), error=str(error))
+            return
+        log.error("daemon.defect", message=context.get("message"), exc_info=error)
+        defects.append(str(error))
+        stop.set()
+
+    loop.set_exception_handler(on_defect)
     site = Site(directory=directory, config=config, identity=identity, keys=keys, loop=loop)
 
     async def carry_out(command: Command) -> dict[str, object]:
@@ -83,4 +98,4 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     await control.close()
     await site.stop()
     log.info("site.stopped")
-    return 0
+    return int(ExitCode.FAILED) if defects else int(ExitCode.OK)

@@ -17,7 +17,7 @@ import pytest
 from console.demo.host import Host, HostRefused
 from protocol.errors import ExitCode, FarshoreError
 from tests.support.clients import call
-from tests.support.sites import Site, free_port, introduce, running_sites, short_directory
+from tests.support.sites import Site, free_port, introduce, running_sites
 
 MIB = 1 << 20
 ENOSPC = 28
@@ -226,9 +226,8 @@ def test_another_group_of_the_same_name(pair: tuple[Site, Site]) -> None:
 
 
 @pytest.mark.parametrize("what", ["replication", "nbd"])
-def test_a_port_in_use(what: str) -> None:
-    parent = short_directory()
-    site = Site(parent / "a", "a")
+def test_a_port_in_use(what: str, scratch: Path) -> None:
+    site = Site(scratch / "a", "a")
     with socket.socket() as holder:
         if what == "nbd":
             port = free_port()

@@ -8,7 +8,8 @@ one of several tags, until somebody looks: from then on it holds what was seen (
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 
 from protocol.limits import BLOCK_BYTES, SECTOR_BYTES
@@ -20,6 +21,7 @@ _REPEATS = SECTOR_BYTES // _STAMP.size
 _MAGIC = 0x5EC7
 
 
+@lru_cache(1 << 16)
 def sector_bytes(volume: int, sector: int, tag: int) -> bytes:
     """512 bytes that no other volume, sector or tag has; zeroes for tag 0."""
     return _STAMP.pack(_MAGIC, volume, sector, tag) * _REPEATS if tag else _ZEROES
@@ -70,19 +72,20 @@ class Content:
 
     def may_write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now, or what they held before."""
+        maybe, tags = self.maybe, self.tags
         for sector in range(first, first + count):
-            self._may_hold(sector, (tag,))
+            held = maybe.get(sector)
+            if held is None:
+                if tags[sector] != tag:
+                    maybe[sector] = (tags[sector], tag)
+            elif tag not in held:
+                maybe[sector] = (*held, tag)
 
     def may_become(self, other: Content) -> None:
         """The volume holds what the other does now, or what it held before, each sector by itself."""
         for sector, tag in enumerate(other.tags):
-            self._may_hold(sector, other.maybe.get(sector, (tag,)))
-
-    def _may_hold(self, sector: int, tags: Iterable[int]) -> None:
-        held = self.maybe.get(sector, (self.tags[sector],))
-        more = (*held, *(tag for tag in tags if tag not in held))
-        if len(more) > 1:
-            self.maybe[sector] = more
+            for each in other.maybe.get(sector, (tag,)):
+                self.may_write(sector, 1, each)
 
     def mismatch(self, first: int, data: bytes, *, settle: bool) -> str:
         """What is wrong with `data` read from sector `first` on; nothing if all is as it must be. `settle`

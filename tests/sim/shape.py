@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
 
+import engine.journal.recovery
 import engine.journal.writer
 import site_primary.nbd_connection
 import site_primary.shipper
@@ -156,6 +157,8 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SEGMENT_BYTES", segment_bytes),
         (writer, "SEGMENT_BYTES_MIN", 128 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
+        # Counted in segments, which are 64 MiB large and not as small as here.
+        (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
         (shipper, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
         (shipper, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
         (shipper, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),

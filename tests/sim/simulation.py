@@ -24,7 +24,7 @@ from engine.site_state import Role
 from protocol.events import VolumeCreated
 from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
-from protocol.positions import Cut
+from protocol.positions import POSITION_MAX, Cut
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host
@@ -173,8 +173,7 @@ class Simulation:
         if site is self.primary:
             for host in self.hosts:
                 host.lost()
-        if self._trouble:
-            self.world.schedule(self._restart_delay_s(), lambda: self._start(site))
+        self.world.schedule(self._restart_delay_s(), lambda: self._start(site))
 
     # -- starting and stopping
 
@@ -274,7 +273,8 @@ class Simulation:
         self.world.note("heal")
         self.faults.mend_everything()
         for site in (self.primary, self.secondary):
-            if site.process is not None and not (site.serving and rng.random() < 0.4):
+            stays = site.serving and self.shape.settings.journal_limit_bytes == POSITION_MAX
+            if site.process is not None and not (stays and rng.random() < 0.4):
                 site.end(power=rng.random() < 0.3)
             self._start(site)
             if site.process is None:

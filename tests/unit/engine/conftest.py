@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.journal import writer
-from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.group_rig import GroupRig, memory_directory
 
 SMALL_SEGMENT_BYTES = 1 << 18
 
@@ -25,10 +23,8 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """In memory where there is such a file system: recovery is tried thousands of times."""
-    memory = Path("/dev/shm")
-    parent = memory if os.access(memory, os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="farshore-", dir=parent))
+    """A directory whose syncs cost little."""
+    path = memory_directory()
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

@@ -6,8 +6,10 @@ files of their own as the indexer has them. `drop` is what kill -9 does: nothing
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,14 @@ from tests.sim.world import SimClock, SimWorld
 
 GROUP_ID = "00112233445566aa"
 SETTINGS = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
+
+
+def memory_directory() -> Path:
+    """A new directory, in memory where there is such a file system: tests open groups thousands of times.
+    Whoever asks removes it."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="farshore-", dir=parent))
 
 
 class DirectIndexer:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,7 +32,7 @@ from protocol.positions import Cut
 from site_primary.backup import take_backup
 from site_primary.write_path import WriteBatch
 from site_secondary.restore_volume import carry_out, check_restored, plan_restore
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 ROOT_BLOCKS = 600  # room for zeroed ranges that the memtable keeps as ranges
 SIZES = {"root": ROOT_BLOCKS * BLOCK_BYTES, "data": 40 * BLOCK_BYTES}
@@ -66,9 +64,7 @@ class Volumes(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")
-        parent = memory if os.access(memory, os.W_OK) else None
-        self.directory = Path(tempfile.mkdtemp(prefix="farshore-", dir=parent))
+        self.directory = memory_directory()
         self.here = GroupRig(self.directory / "here")
         self.there = GroupRig(self.directory / "there", site="par", world=self.here.world)
         self.rng = random.Random(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,7 +18,7 @@ from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.frames import Frame, decode_rows
 from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX
 from site_primary.write_path import WriteBatch
-from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.group_rig import GroupRig, memory_directory
 
 BLOCKS = 16
 SIZE = BLOCKS * BLOCK_BYTES
@@ -180,8 +181,8 @@ requests = st.tuples(
 
 @settings(max_examples=60, deadline=None)
 @given(batches=st.lists(st.lists(requests, min_size=1, max_size=8), min_size=1, max_size=5))
-def test_any_batches_leave_what_the_requests_said(tmp_path_factory, batches) -> None:
-    rig = GroupRig(tmp_path_factory.mktemp("rig"))
+def test_any_batches_leave_what_the_requests_said(batches: list[list[tuple[str, int, int]]]) -> None:
+    rig = GroupRig(memory_directory())
     rig.open()
     host = Host(rig)
     rng = random.Random(1)
@@ -196,6 +197,7 @@ def test_any_batches_leave_what_the_requests_said(tmp_path_factory, batches) -> 
     rig.reopen()
     assert rig.read("root") == host.content
     rig.drop()
+    shutil.rmtree(rig.directory)
 
 
 # Limits.
