@@ -65,7 +65,7 @@ def main() -> int:
             failed += 1
             print(f"seed {result.seed}, at {result.virtual_s:.3f} s: {result.violation}")
             print(f"  again: {replay_command(result.seed, arguments.plant)}")
-            if one:
+            if one and arguments.notes:
                 print("\n".join(result.notes[-arguments.notes :]))
             if arguments.plant:
                 break

@@ -102,6 +102,8 @@ class Faults:
         network = self._sim.network
         network.heal(here.name, there.name)
         network.repair()
+        # What was damaged may have been lost in the middle of a connection, which the port rules out.
+        network.cut(here.name, there.name)
         for one, other in ((here, there), (there, here)):
             network.set_delay(one.name, other.name, 0.0001, 0.01)
             one.mend()

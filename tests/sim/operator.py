@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from engine.cuts import checked_cut, cut_at_time
@@ -125,7 +126,8 @@ class Operator:
 
         def durable(error: OSError | None) -> None:
             if error is None and process is self._sim.primary.process:
-                process.state.set_closed(group.name, volumes, None)
+                with contextlib.suppress(OSError):
+                    process.state.set_closed(group.name, volumes, None)
 
         group.when_durable(durable)
 

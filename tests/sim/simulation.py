@@ -128,10 +128,20 @@ class Simulation:
                 promised = [b for b in self.oracle.backups if not self.oracle.tree.holds(group.end, b.mark)]
                 if promised:
                     raise Violation(f"L1: backup {promised[0].label} was answered and is gone")
-            group.listeners.frame.append(self.oracle.primary_wrote)
+            group.listeners.frame.append(self._primary_took)
         else:
             self._secondary_opened(group, power)
             group.listeners.frame.append(self._secondary_took)
+
+    def _primary_took(self, frame: Frame) -> None:
+        self.oracle.primary_wrote(frame)
+        there = self.secondary.process
+        if there is not None and self.in_session():
+            until_ns = there.complete_until_ns(GROUP)
+            if frame.prefix.utc_ns <= until_ns:
+                raise Violation(
+                    f"L4: a frame says {frame.prefix.utc_ns}, and the peer has all until {until_ns}"
+                )
 
     def _secondary_opened(self, group: Group, power: bool) -> None:
         self.oracle.check_journal("b", group)
@@ -323,6 +333,8 @@ class Simulation:
         shipper = process.shippers[GROUP]
         return (
             shipper.state is PairState.PAIRED
+            and not here.failed
+            and here.writer.durable == here.writer.written
             and here.end == there.end
             and here.digest == there.digest
             and shipper.marks.remote_durable == here.writer.written == there.writer.durable

@@ -1,4 +1,5 @@
-"""Seeds 1 to 200 hold; FARSHORE_SIM_SEEDS sets another number. `make sim SEEDS=n` is the same with figures."""
+"""Seeds 1 to 200 hold; FARSHORE_SIM_SEEDS sets another number. `make sim SEEDS=n` is the same with
+figures."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from tests.sim.simulation import run_seed
 SEEDS = int(os.environ.get("FARSHORE_SIM_SEEDS", "200"))
 CHUNK = 25
 
-# Seeds that found a bug, with what it was. They stay, though a change of the simulator makes them another run.
+# Seeds that found a bug, with what it was. They stay, though a change of the simulator makes them another
+# run.
 FOUND = {
     2: "a secondary took its own torn tail for corruption, as the primary had called it durable",
     50: "a full disk at the first HELLO for a group broke out of the receiver",
