@@ -188,7 +188,9 @@ def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes | None)
 
 
 def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
-    """The event table of a checked frame. FrameError if it is not what the format says."""
+    """The event table of a frame. FrameError if it is not what the format says."""
+    if len(raw) != prefix.frame_bytes:
+        raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
     table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
     if raw[PREFIX_BYTES] != _ARRAY_OF_TWO or _BIN32.unpack_from(raw, table_end) != (
         _BIN,

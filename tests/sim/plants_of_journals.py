@@ -8,6 +8,7 @@ import engine.checkpoint
 import engine.group
 import engine.group_recovery
 import engine.journal.reader
+import engine.journal.recovery
 import engine.memtable
 import engine.site_state
 import engine.timelines
@@ -136,7 +137,7 @@ def last_frame_left_out_at_recovery() -> tuple[Patch, ...]:
         cut_short = type("CutShort", (), {"frames": lambda _, *where: frames(reader, *where)})()
         return original(cut_short, *args, **named)
 
-    before, original = engine.journal.reader.JournalReader.frames, engine.group_recovery.walk_to_end
+    before, original = engine.journal.reader.JournalReader.frames, engine.journal.recovery.walk_to_end
     return ((engine.group_recovery, "walk_to_end", walk),)
 
 

@@ -13,6 +13,7 @@ import engine.memtable
 import engine.site_state
 import engine.timelines
 import engine.volumes
+import site_primary.ship_start
 import site_primary.shipper
 from engine.group import Group
 from engine.journal.writer import JournalWriter
@@ -100,7 +101,7 @@ def acknowledgement_of_a_left_tail_counts() -> tuple[Patch, ...]:
 def lost_tail_called_divergence() -> tuple[Patch, ...]:
     """A secondary that holds what the writer lost is never sent anything again."""
 
-    def start_for(group: Any, welcome: Any, before: Any = site_primary.shipper.where_to_start) -> Any:
+    def start_for(group: Any, welcome: Any, before: Any = site_primary.ship_start.where_to_start) -> Any:
         start = before(group, welcome)
         return start if start is None or start.position >= welcome.written else None
 
