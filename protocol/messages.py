@@ -7,8 +7,8 @@
                                                         RESET     this session is over, say HELLO again
 
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
-a dead connection still delivers changes nothing. Positions acknowledge, messages do not: a lost one is found
-by the next heartbeat.
+a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
+acknowledgement would have said, the next one says too.
 
 Pure: no I/O.
 """

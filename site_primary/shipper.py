@@ -281,9 +281,10 @@ class Shipper:
     def _on_ack(self, ack: Ack) -> None:
         if self._next is None:
             return
-        # Of a tail that the peer is about to leave, only what lies before the fork counts.
-        spans = self._group.spans(self._group.writer.written)
-        end = next((span.end for span in spans if span.timeline == ack.timeline), 0)
+        end = self._group.writer.written
+        if ack.timeline != self._group.head:
+            # Of a tail that the peer is about to leave, only what lies before the fork counts.
+            end = next((span.end for span in self._group.spans() if span.timeline == ack.timeline), 0)
         written = min(ack.written, end)
         if not self.marks.acknowledge(written, min(ack.durable, end)):
             return

@@ -149,7 +149,10 @@ class Receiver:
 
     def _reach(self) -> None:
         """Heartbeats whose end is held here by now."""
-        while self._beats and self._group.holds_cut(self._beats[0][0]):
+        group = self._group
+        while self._beats and self._beats[0][0].position <= group.writer.written:
+            if not group.holds_cut(self._beats[0][0]):
+                return
             self.complete_until_ns = max(self.complete_until_ns, self._beats.popleft()[1])
 
     def _sync_record(self) -> None:
