@@ -6,38 +6,50 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import sys
+from collections import deque
 
-from engine.checkpoint import CheckpointPlan, IndexerDone
-from engine.indexer import LENGTH, encode_plan
+from engine.index_requests import IndexerDone, IndexRequest, encode_request
+from engine.indexer import LENGTH
 from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.rows import unpack_row
+from protocol.rows import check_row, unpack_row
 
 STOP_TIMEOUT_S = 10.0
 
 
 class IndexerProcess:
-    """See `engine.indexer` for what the child does and how the two talk. One plan at a time."""
+    """See `engine.indexer` for what the child does and how the two talk. One request at a time, urgent ones
+    first."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self._urgent: deque[tuple[IndexRequest, IndexerDone]] = deque()
+        self._others: deque[tuple[IndexRequest, IndexerDone]] = deque()
 
-    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
-        """See `engine.checkpoint.Indexer`."""
-        self._task = asyncio.get_running_loop().create_task(self._run(plan, done), name="indexer")
+    def start(self, request: IndexRequest, done: IndexerDone) -> None:
+        """See `engine.index_requests.Indexer`."""
+        (self._urgent if request.URGENT else self._others).append((request, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work(), name="indexer")
 
-    async def _run(self, plan: CheckpointPlan, done: IndexerDone) -> None:
+    async def _work(self) -> None:
+        while self._urgent or self._others:
+            request, done = (self._urgent or self._others).popleft()
+            await self._carry_out(request, done)
+
+    async def _carry_out(self, request: IndexRequest, done: IndexerDone) -> None:
         try:
-            answer = await self._ask(encode_plan(plan))
+            answer = await self._ask(encode_request(request))
+            figures = check_row(answer[1:], *(int for _ in answer[1:])) if answer[:1] == ("done",) else None
         except (OSError, RemoteProtocolError, asyncio.IncompleteReadError) as error:
             self._process = None
-            done(FarshoreError(f"the indexer process ended: {error}"))
+            done(FarshoreError(f"the indexer process ended: {error}"), ())
             return
-        if answer[:1] == ("done",):
-            done(None)
+        if figures is not None:
+            done(None, figures)
         else:
-            done(FarshoreError(" ".join(str(part) for part in answer[1:])))
+            done(FarshoreError(" ".join(str(part) for part in answer[1:])), ())
 
     async def _ask(self, request: bytes) -> tuple[object, ...]:
         process = self._process
@@ -61,7 +73,9 @@ class IndexerProcess:
         return unpack_row(await process.stdout.readexactly(length))
 
     async def stop(self) -> None:
-        """End the child: at the end of its input it stops by itself."""
+        """End the child: at the end of its input it stops by itself. What waits is not carried out."""
+        self._urgent.clear()
+        self._others.clear()
         if self._task is not None and not self._task.done():
             self._task.cancel()
         process, self._process = self._process, None

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar
 
+from engine.index_requests import timelines_from_rows, timelines_to_rows
 from engine.journal.reader import JournalReader
+from engine.journal.segments import SegmentMap
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction, Store
 from engine.timelines import Timeline, TimelineTable
@@ -47,22 +49,24 @@ class CheckpointPlan:
     """Index the lineage of `target`, which lies at or below position `durable`. `timelines` names all of
     it."""
 
+    KIND: ClassVar[str] = "checkpoint"
+    URGENT: ClassVar[bool] = True
+
     target: Cut
     durable: int
     timelines: tuple[Timeline, ...]
 
+    def to_row(self) -> tuple[object, ...]:
+        """See `IndexRequest.to_row`."""
+        target = self.target
+        return (target.timeline, target.position, self.durable, timelines_to_rows(self.timelines))
 
-class Indexer(Protocol):
-    """Whoever runs checkpoints away from the hosts' way: a child process, or the simulator."""
-
-    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
-        """Run `plan`; call `done` once, on the caller's loop."""
-
-
-class IndexerDone(Protocol):
-    """Told when a checkpoint ended: `error` is None, or says why nothing was changed."""
-
-    def __call__(self, error: Exception | None) -> None: ...
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> CheckpointPlan:
+        """The plan in such a row. RemoteProtocolError if it is anything else."""
+        timeline, position, durable, rows = check_row(row, int, int, int, tuple)
+        target = Cut(timeline, position)
+        return cls(target=target, durable=durable, timelines=timelines_from_rows(rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,15 @@ def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, 
         utc_ns, frame_position, row = check_row(unpack_row(cursor.value()), int, int, tuple)
         yield timeline, position, frame_position, utc_ns, row
         more = cursor.next()
+
+
+def handle_checkpoint(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
+    """A request to the indexer; its one figure is the number of versions added."""
+    plan = CheckpointPlan.from_row(row)
+    # Not those of other timelines: a fork that is being tried leaves files which the next try replaces.
+    for timeline in plan.timelines:
+        segments.load_timeline(timeline.id)
+    return (run_checkpoint(store, JournalReader(segments), plan),)
 
 
 def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.checkpoint import CheckpointPlan, Indexer
+from engine.checkpoint import CheckpointPlan
+from engine.index_requests import Indexer
 from engine.memtable import Layer
 from engine.ports.clock import Timer
 from protocol.positions import Cut
@@ -49,7 +50,7 @@ class Checkpoints:
         def durable(error: OSError | None) -> None:
             if error is None:
                 plan = CheckpointPlan(target=target, durable=target.position, timelines=timelines)
-                self._indexer.start(plan, lambda failure: self._done(target, failure))
+                self._indexer.start(plan, lambda failure, _: self._done(target, failure))
 
         self._group.writer.when_durable(target.position, durable)
 

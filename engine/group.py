@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.checkpoint import Indexer
 from engine.checkpointing import Checkpoints
 from engine.copies import CopyTable
+from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import DurableCallback, JournalWriter

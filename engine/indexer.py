@@ -1,9 +1,11 @@
-"""The indexer: a child process of the daemon that carries out checkpoints, so that hosts never wait for them.
+"""The indexer: a child process of the daemon that works on a group's index, so that hosts never wait for it.
 
     python -m engine.indexer GROUP_DIRECTORY
 
 It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
-msgpack row. A request is a checkpoint plan; the answer is ('done', versions) or ('failed', error code, text).
+msgpack row. A request is (kind, fields…), one of `HANDLERS`; the answer is ('done', figures…) or
+('failed', error code, text), and then nothing was changed. Requests are carried out one after the other in
+the order in which they come; the daemon's end (`daemon.indexer_process`) decides which goes first.
 It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last
 run while the next one recovers. It opens the journal for reading only and is the
 one writer of the group's index.
@@ -16,39 +18,31 @@ import os
 import pathlib
 import signal
 import sys
+from collections.abc import Callable
 from struct import Struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from engine.checkpoint import CheckpointPlan, run_checkpoint
+from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
 from engine.index_file import open_index
-from engine.journal.reader import BadFrame, JournalReader
+from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
-from engine.timelines import Timeline
 from protocol.errors import FarshoreError
-from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row, unpack_row
 
 LENGTH = Struct(">I")
+REQUEST_BYTES_MAX = 64 << 20
 NICENESS = 15
 PR_SET_PDEATHSIG = 1
 
 
-def encode_plan(plan: CheckpointPlan) -> bytes:
-    """A plan as a row."""
-    timelines = [(t.id, t.parent, t.fork, t.generation, t.writer, t.lane) for t in plan.timelines]
-    return pack_row((plan.target.timeline, plan.target.position, plan.durable, timelines))
+Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
 
-
-def decode_plan(data: bytes) -> CheckpointPlan:
-    """The plan in a row."""
-    timeline, position, durable, rows = check_row(unpack_row(data, 64 << 20), int, int, int, tuple)
-    timelines = tuple(
-        Timeline(id=row[0], parent=row[1], fork=row[2], generation=row[3], writer=row[4], lane=row[5])
-        for row in rows
-    )
-    return CheckpointPlan(target=Cut(timeline, position), durable=durable, timelines=timelines)
+# By kind of request: what carries it out, given its fields. A handler loads the segments that it needs.
+HANDLERS: dict[str, Handler] = {
+    CheckpointPlan.KIND: handle_checkpoint,
+}
 
 
 def _read_message(stream: BinaryIO) -> bytes | None:
@@ -62,12 +56,9 @@ def _read_message(stream: BinaryIO) -> bytes | None:
 
 def answer_to(store: Store, segments: SegmentMap, request: bytes) -> tuple[object, ...]:
     """Carry out a request; the answer's row, as the module's docstring says."""
-    plan = decode_plan(request)
     try:
-        # Not those of other timelines: a fork that is being tried leaves files which the next try replaces.
-        for timeline in plan.timelines:
-            segments.load_timeline(timeline.id)
-        return ("done", run_checkpoint(store, JournalReader(segments), plan))
+        kind, *fields = unpack_row(request, REQUEST_BYTES_MAX)
+        return ("done", *HANDLERS[kind](store, segments, tuple(fields)))
     except FarshoreError as error:
         return ("failed", error.code, error.message)
     except BadFrame as error:

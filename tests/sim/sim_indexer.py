@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine import indexer
-from engine.checkpoint import CheckpointPlan, IndexerDone
+from engine.index_requests import IndexerDone, IndexRequest, encode_request
 from engine.journal.segments import SegmentMap
 from engine.versions import TABLES
 from protocol.errors import FarshoreError
+from protocol.rows import check_row
 from tests.sim.oracle import Violation
 from tests.sim.sim_store import SimStore
 from tests.sim.world import SimClock
@@ -26,7 +27,7 @@ OUTLIVES_DAEMON = 0.5
 
 
 class SimIndexer:
-    """See `engine.checkpoint.Indexer`."""
+    """See `engine.index_requests.Indexer`."""
 
     def __init__(self, site: SimSite, clock: SimClock) -> None:
         self._site = site
@@ -34,11 +35,20 @@ class SimIndexer:
         self._segments = SegmentMap(site.disk)
         self._store = SimStore(site.index_file, TABLES)
         self._request: bytes | None = None
+        self._waiting: list[tuple[IndexRequest, IndexerDone]] = []
 
-    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
+    def start(self, request: IndexRequest, done: IndexerDone) -> None:
         """See `Indexer.start`."""
+        self._waiting.append((request, done))
+        self._waiting.sort(key=lambda item: not item[0].URGENT)
+        self._next()
+
+    def _next(self) -> None:
+        if self._request is not None or not self._waiting:
+            return
+        request, done = self._waiting.pop(0)
         rng = self._site.world.random
-        self._request = indexer.encode_plan(plan)
+        self._request = encode_request(request)
         self._clock.call_later(rng.uniform(*self._site.knobs.indexer_delay_s), lambda: self._run(done))
 
     def _run(self, done: IndexerDone) -> None:
@@ -50,12 +60,13 @@ class SimIndexer:
             # The next one is a new process, with files and segments opened anew.
             self._segments = SegmentMap(self._site.disk)
             self._request = None
-            done(FarshoreError("the indexer process ended"))
-            return
-        if answer[0] == "done":
-            self._clock.call_later(0.001, lambda: done(None))
+            done(FarshoreError("the indexer process ended"), ())
+        elif answer[0] == "done":
+            figures = check_row(answer, str, *(int for _ in answer[1:]))[1:]
+            self._clock.call_later(0.001, lambda: done(None, figures))
         else:
-            done(FarshoreError(" ".join(str(part) for part in answer[1:])))
+            done(FarshoreError(" ".join(str(part) for part in answer[1:])), ())
+        self._next()
 
     def _answer(self) -> tuple[object, ...]:
         request, self._request = self._request, None

@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import CheckpointPlan, IndexerDone, run_checkpoint
+from engine.checkpoint import CheckpointPlan, run_checkpoint
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import Recovered, recover_group
 from engine.index_file import open_index
+from engine.index_requests import IndexerDone, IndexRequest
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Disk
@@ -59,10 +60,11 @@ class DirectIndexer:
         self._store = store
         self._waiting: list[partial[None]] = []
 
-    def start(self, plan: CheckpointPlan, done: IndexerDone) -> None:
-        """See `engine.checkpoint.Indexer`."""
-        self.plans.append(plan)
-        answer = partial(done, self.failures.pop(0) if self.failures else self._run(plan))
+    def start(self, request: IndexRequest, done: IndexerDone) -> None:
+        """See `engine.index_requests.Indexer`."""
+        assert isinstance(request, CheckpointPlan)
+        self.plans.append(request)
+        answer = partial(done, self.failures.pop(0) if self.failures else self._run(request), ())
         if self.hold:
             self._waiting.append(answer)
         else:

@@ -11,11 +11,11 @@ import pytest
 
 from daemon.indexer_process import IndexerProcess
 from engine.checkpoint import CheckpointPlan
-from engine.indexer import decode_plan, encode_plan
+from engine.index_requests import encode_request
 from engine.timelines import Timeline
 from protocol.errors import RemoteProtocolError
 from protocol.positions import Cut
-from protocol.rows import pack_row
+from protocol.rows import unpack_row
 from tests.unit.engine.group_rig import GroupRig
 
 TIMEOUT_S = 30.0
@@ -32,12 +32,14 @@ def test_a_plan_survives_its_row() -> None:
         for id_ in range(1, 500)
     )
     plan = CheckpointPlan(target=Cut(9, 1234), durable=5678, timelines=timelines)
-    assert decode_plan(encode_plan(plan)) == plan
+    kind, *fields = unpack_row(encode_request(plan))
+    assert kind == "checkpoint"
+    assert CheckpointPlan.from_row(tuple(fields)) == plan
 
 
 def test_anything_else_is_refused() -> None:
     with pytest.raises(RemoteProtocolError):
-        decode_plan(pack_row((1, 2, 3)))
+        CheckpointPlan.from_row((1, 2, 3))
 
 
 def children() -> list[int]:
@@ -56,7 +58,7 @@ class Asked:
 
     def begin(self, plan: CheckpointPlan) -> asyncio.Future[Exception | None]:
         answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.process.start(plan, lambda error: answer.set_result(error))
+        self.process.start(plan, lambda error, _: answer.set_result(error))
         return answer
 
     async def ask(self, plan: CheckpointPlan) -> Exception | None:
