@@ -46,8 +46,8 @@ CHECKPOINT_KEY = b"checkpoint"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointPlan:
-    """Index the lineage of `target`, which lies at or below position `durable`. `timelines` names all of
-    it."""
+    """Index the lineage of `target`, which lies at or below position `durable`, and every timeline of
+    `branches` to the end given. `timelines` names all of them."""
 
     KIND: ClassVar[str] = "checkpoint"
     URGENT: ClassVar[bool] = True
@@ -55,18 +55,25 @@ class CheckpointPlan:
     target: Cut
     durable: int
     timelines: tuple[Timeline, ...]
+    branches: tuple[Cut, ...] = ()
 
     def to_row(self) -> tuple[object, ...]:
         """See `IndexRequest.to_row`."""
         target = self.target
-        return (target.timeline, target.position, self.durable, timelines_to_rows(self.timelines))
+        branches = tuple((branch.timeline, branch.position) for branch in self.branches)
+        rows = timelines_to_rows(self.timelines)
+        return (target.timeline, target.position, self.durable, rows, branches)
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> CheckpointPlan:
         """The plan in such a row. RemoteProtocolError if it is anything else."""
-        timeline, position, durable, rows = check_row(row, int, int, int, tuple)
-        target = Cut(timeline, position)
-        return cls(target=target, durable=durable, timelines=timelines_from_rows(rows))
+        timeline, position, durable, rows, branches = check_row(row, int, int, int, tuple, tuple)
+        return cls(
+            target=Cut(timeline, position),
+            durable=durable,
+            timelines=timelines_from_rows(rows),
+            branches=tuple(Cut(*check_row(branch, int, int)) for branch in branches),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,17 +159,17 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
     with store.read() as transaction:
         cursor = transaction.cursor("versions")
         lanes = sorted({timeline.lane for timeline in plan.timelines})
-        for span in table.lineage(plan.target.timeline, plan.target.position):
-            row = known.get(span.timeline)
-            start, digest = (row.indexed, row.digest or None) if row else (span.start, None)
-            if row is not None and start >= span.end:
+        for timeline, end in _to_index(table, plan):
+            row = known.get(timeline.id)
+            start, digest = (row.indexed, row.digest or None) if row else (timeline.fork, None)
+            if row is not None and start >= end:
                 continue
             if digest is None:
-                digest = reader.digest_at(table, span.timeline, span.start)
-            for frame in reader.frames(span.timeline, start, span.end, digest):
-                _take(batch, cursor, lanes, span.lane, frame)
+                digest = reader.digest_at(table, timeline.id, timeline.fork)
+            for frame in reader.frames(timeline.id, start, end, digest):
+                _take(batch, cursor, lanes, timeline.lane, frame)
                 start, digest = frame.prefix.end, frame.prefix.digest
-            marks[span.timeline] = (start, digest)
+            marks[timeline.id] = (start, digest)
     with store.write() as write:
         write.put_sorted("versions", sorted(batch.versions.items()))
         write.put_sorted("records", sorted(batch.records.items()))
@@ -171,6 +178,14 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
             write.put("timelines", TIMELINE_KEY.pack(timeline.id), _timeline_row(timeline, indexed, digest))
         write.put("meta", CHECKPOINT_KEY, pack_row((plan.target.timeline, plan.target.position)))
     return len(batch.versions)
+
+
+def _to_index(table: TimelineTable, plan: CheckpointPlan) -> list[tuple[Timeline, int]]:
+    """Timelines, parents first, each with the position up to which it is to be indexed."""
+    ends = {span.timeline: span.end for span in table.lineage(plan.target.timeline, plan.target.position)}
+    for branch in plan.branches:
+        ends[branch.timeline] = max(branch.position, ends.get(branch.timeline, 0))
+    return [(timeline, ends[timeline.id]) for timeline in table.all() if timeline.id in ends]
 
 
 def _mark(

@@ -34,6 +34,14 @@ class Checkpoints:
         self._retry_timer: Timer | None = None
         self._freeing: list[Layer] = []
         self._free_timer: Timer | None = None
+        self._branches: dict[int, int] = {}  # timelines left with frames not indexed, by their end
+
+    def head_moved(self, left: Cut, position: int) -> None:
+        """The head left a timeline at `left` for one that goes on at `position`: what was written to the
+        first is indexed too, so that it stays readable."""
+        self.reached = min(self.reached, position)
+        if left.timeline:
+            self._branches[left.timeline] = left.position
 
     def begin(self) -> None:
         """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
@@ -46,23 +54,30 @@ class Checkpoints:
 
     def _plan(self, target: Cut) -> None:
         timelines = tuple(self._group.timelines.all())
+        branches = tuple(Cut(timeline, end) for timeline, end in sorted(self._branches.items()))
 
         def durable(error: OSError | None) -> None:
             if error is None:
-                plan = CheckpointPlan(target=target, durable=target.position, timelines=timelines)
-                self._indexer.start(plan, lambda failure, _: self._done(target, failure))
+                plan = CheckpointPlan(
+                    target=target, durable=target.position, timelines=timelines, branches=branches
+                )
+                self._indexer.start(plan, lambda failure, _: self._done(plan, failure))
 
         self._group.writer.when_durable(target.position, durable)
 
-    def _done(self, target: Cut, failure: Exception | None) -> None:
-        group = self._group
+    def _done(self, plan: CheckpointPlan, failure: Exception | None) -> None:
+        group, target = self._group, plan.target
         if failure is not None:
             self.failures += 1
             group.emit("checkpoint.failed", group=group.name, position=str(target), error=str(failure))
             self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._plan(target))
             return
         overloaded = group.overloaded
-        self.reached = target.position
+        for branch in plan.branches:
+            if self._branches.get(branch.timeline) == branch.position:
+                del self._branches[branch.timeline]
+        fork = next((span.end for span in group.spans() if span.timeline == target.timeline), 0)
+        self.reached = max(self.reached, min(target.position, fork))
         self._running = False
         self._freeing.append(group.memtable.drop_frozen())
         group.clock.call_soon(self._free_slice)

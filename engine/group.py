@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.checkpointing import Checkpoints
 from engine.copies import CopyTable
+from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
@@ -24,13 +25,14 @@ from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.site_state import SiteState
-from engine.timelines import Span, Timeline, TimelineTable, holds_cut
+from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
-from protocol.errors import FarshoreError, RemoteProtocolError, WrongState
+from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
+    HandOver,
     Mark,
     Record,
     Revert,
@@ -38,7 +40,6 @@ from protocol.events import (
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
-    record_from_row,
 )
 from protocol.frames import (
     NO_DIGEST,
@@ -76,10 +77,6 @@ class GroupListeners:
     durable: list[Callable[[], None]] = field(default_factory=list)
     view: list[Callable[[], None]] = field(default_factory=list)
     relief: list[Callable[[], None]] = field(default_factory=list)
-
-
-class NotContiguous(Exception):
-    """A frame does not follow what is here; the sender must find out where to go on."""
 
 
 class Group:
@@ -133,7 +130,10 @@ class Group:
         self.utc_ns = 0
         self._utc_floor_ns = 0
         self.began = False  # whether this run has its own timeline
+        self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
+        self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
+        self._handed: tuple[Cut, str] | None = None  # the newest `HandOver`: its frame, and to whom
 
     # -- what is here
 
@@ -145,6 +145,15 @@ class Group:
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
         return self.timelines.lineage(self.head, end) if self.head else []
+
+    @property
+    def handed_to(self) -> str:
+        """The id of the site that the group was handed over to, as the last thing its head says; or
+        nothing."""
+        if self._handed is None or self._handed[0].timeline != self.head:
+            return ""
+        before = self.reader.frame_before(self.head, self.writer.written)
+        return self._handed[1] if before and before.position == self._handed[0].position else ""
 
     @property
     def overloaded(self) -> bool:
@@ -175,6 +184,12 @@ class Group:
             store=self.store,
         )
 
+    def end_of(self, timeline: int) -> int:
+        """The position up to which this site holds a timeline's frames; NotFound."""
+        if timeline == self.head:
+            return self.writer.written
+        return self.left[self.timelines.get(timeline).id]
+
     def holds_cut(self, cut: Cut) -> bool:
         """Whether a cut lies on the head's lineage, at or before what is written. Not whether it is a frame
         boundary."""
@@ -185,34 +200,22 @@ class Group:
     def begin_writing(self) -> None:
         """Make this run's own timeline, once: the first write after any start must not share positions with a
         tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
-        self._require_serving()
-        if self.began:
-            return
-        parent, fork = self.head, self.writer.written
-        timeline = Timeline(
-            id=self._rng.getrandbits(64) | 1,
-            parent=parent,
-            fork=fork,
-            generation=self.timelines.get(parent).generation + 1 if parent else 1,
-            writer=self.site,
-            lane=self.timelines.lane_for_child(parent, fork, fork),
-        )
-        began = TimelineBegan(
-            parent=parent, fork=fork, generation=timeline.generation, writer=self.site, group=self.name
-        )
-        frame = encode_frame(
-            timeline=timeline.id,
-            position=fork,
-            utc_ns=max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns),
-            durable=fork,
-            previous_digest=self.digest,
-            rows=[began.to_row()],
-            payload=(),
-            payload_bytes=0,
-        )
-        self._adopt_timeline(timeline, frame)
-        self.began = True
-        self.emit("timeline.began", group=self.name, timeline=f"{timeline.id:016x}", position=fork)
+        self.require_serving()
+        if not self.began:
+            begin_timeline(self)
+
+    def new_id(self) -> int:
+        """A random id for a timeline; never 0."""
+        return self._rng.getrandbits(64) | 1
+
+    def head_moved(self, left: Cut, timeline: int, position: int) -> None:
+        """The head is another timeline from now on, at `position`: nothing past it on this lineage is
+        indexed."""
+        if left.timeline:
+            self.left[left.timeline] = left.position
+        self.left.pop(timeline, None)
+        self.head = timeline
+        self.checkpoints.head_moved(left, position)
 
     def promise_utc_ns(self) -> int:
         """The time now. Every frame that this run still writes says a later one, whatever the clock does."""
@@ -224,33 +227,41 @@ class Group:
         not durable. NoSpace or OSError: nothing was."""
         if not self.began:
             self.begin_writing()
+        frame = self.frame(rows, payload, payload_bytes)
+        self.writer.append(frame)
+        self.took(frame, rows)
+        return frame
+
+    def frame(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
+        """The frame that comes next, not yet written."""
         writer = self.writer
-        frame = encode_frame(
+        return encode_frame(
             timeline=writer.timeline,
             position=writer.written,
-            utc_ns=max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns),
+            utc_ns=self.next_utc_ns(),
             durable=writer.durable,
             previous_digest=self.digest,
             rows=rows,
             payload=payload,
             payload_bytes=payload_bytes,
         )
-        writer.append(frame)
-        self._took(frame, rows)
-        return frame
+
+    def next_utc_ns(self) -> int:
+        """The time of the next frame: not before that of the last one, nor before what was promised."""
+        return max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns)
 
     def append_records(self, records: Sequence[Record]) -> Frame:
         """Append one frame of records; they never share a frame with data."""
         return self.append([record.to_row() for record in records], (), 0)
 
-    def follow(self, prefix: FramePrefix, raw: Buffer) -> None:
+    def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False) -> None:
         """Append a frame of the writing site, exactly as it is. NotContiguous if it does not follow what is
         here; FrameError if its bytes are damaged; NoSpace or OSError if it cannot be stored. Then nothing
-        was."""
+        was. With `leave`, a tail that others wrote may be left for it and becomes a branch."""
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
-            self._follow_fork(frame)
+            follow_elsewhere(self, frame, leave=leave)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
@@ -260,66 +271,9 @@ class Group:
         rows = decode_rows(prefix, raw)
         records_of(rows)
         writer.append(frame)
-        self._took(frame, rows)
+        self.took(frame, rows)
 
-    def _follow_fork(self, frame: Frame) -> None:
-        prefix = frame.prefix
-        rows = decode_rows(prefix, frame.raw)
-        records = records_of(rows)
-        began = records[0][1] if records else None
-        if not isinstance(began, TimelineBegan) or len(rows) != 1 or began.fork != prefix.position:
-            raise NotContiguous(f"timeline {prefix.timeline:016x} is not known here")
-        if prefix.timeline in self.timelines:
-            raise NotContiguous(f"timeline {prefix.timeline:016x} has been left for {self.head:016x}")
-        if began.parent != self.head and not (began.parent == 0 == self.head):
-            raise NotContiguous(f"timeline {prefix.timeline:016x} does not leave {self.head:016x}")
-        if began.fork > self.writer.written:
-            raise NotContiguous(f"expected {self.end}, got a fork at {began.fork}")
-        digest = (
-            self.reader.digest_at(self.timelines, began.parent, began.fork) if began.parent else NO_DIGEST
-        )
-        check_frame(prefix, frame.raw, digest)
-        timeline = Timeline(
-            id=prefix.timeline,
-            parent=began.parent,
-            fork=began.fork,
-            generation=began.generation,
-            writer=began.writer,
-            lane=self.timelines.lane_for_child(began.parent, began.fork, self.writer.written),
-        )
-        tail_bytes = self.writer.written - began.fork
-        self._adopt_timeline(timeline, frame)
-        self.emit(
-            "timeline.followed",
-            group=self.name,
-            timeline=f"{timeline.id:016x}",
-            position=began.fork,
-            tail_bytes=tail_bytes,
-        )
-        if tail_bytes:
-            self.emit("timeline.tail_kept", group=self.name, position=began.fork, bytes=tail_bytes)
-
-    def _adopt_timeline(self, timeline: Timeline, frame: Frame) -> None:
-        """Put the head on a new timeline whose first frame is `frame`: all durable before anyone relies on
-        it."""
-        writer = self.writer
-        before = (writer.timeline, writer.lane, writer.written)
-        if writer.written > writer.durable:
-            writer.sync_now()
-        writer.start(timeline.id, timeline.lane, timeline.fork)
-        try:
-            writer.append(frame)
-            writer.sync_now()
-            self.state.set_head(self.name, timeline.id)
-        except (OSError, FarshoreError):
-            writer.start(*before)
-            raise
-        self.timelines.add(timeline)
-        self.head = timeline.id
-        self._took(frame, decode_rows(frame.prefix, frame.raw))
-        self._view_changed()
-
-    def _took(self, frame: Frame, rows: Sequence[Row]) -> None:
+    def took(self, frame: Frame, rows: Sequence[Row]) -> None:
         """A frame is in the journal file: let everything that derives from it follow."""
         prefix = frame.prefix
         self.digest = prefix.digest
@@ -339,7 +293,7 @@ class Group:
             return
         for index, record in records_of(rows):
             self.take_record(prefix.timeline, prefix.position, prefix.position + index, prefix.utc_ns, record)
-        self._view_changed()
+        self.view_changed()
 
     def take_record(
         self, timeline: int, frame_position: int, position: int, utc_ns: int, record: Record
@@ -354,10 +308,12 @@ class Group:
                 self.volumes.reverted(timeline, position, record)
             case Mark():
                 self.copies.marked(timeline, frame_position, position, utc_ns, record)
+            case HandOver(to=to):
+                self._handed = (Cut(timeline, frame_position), to)
             case TimelineBegan():
                 pass  # the timeline itself was taken in with its first frame
 
-    def _view_changed(self) -> None:
+    def view_changed(self) -> None:
         for listener in self.listeners.view:
             listener()
 
@@ -374,9 +330,10 @@ class Group:
     def _on_failed(self, error: OSError) -> None:
         self.failed = f"journal sync failed: {error.strerror or error}"
         self.emit("journal.failed", group=self.name, position=str(self.end), error=str(error))
-        self._view_changed()
+        self.view_changed()
 
-    def _require_serving(self) -> None:
+    def require_serving(self) -> None:
+        """WrongState if the group has stopped, or was handed over to another site."""
         if self.failed:
             raise WrongState(
                 f"group {self.name} has stopped: {self.failed}",
@@ -384,17 +341,16 @@ class Group:
                 position=str(Cut(self.head, self.writer.durable)),
                 next_step="check the disk, then restart the site's daemon",
             )
+        if self.handed_to not in ("", self.site):
+            raise WrongState(
+                f"group {self.name} was handed over to the other site",
+                subject=self.name,
+                position=str(self.end),
+                next_step=f"`farshore pair show {self.name}` says where it is written",
+            )
 
     def close(self) -> None:
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
         self.writer.close()
         self.segments.close()
-
-
-def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
-    """(index, record) of every row that is not data. RemoteProtocolError for one that is not known."""
-    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]
-    if found and len(found) != len(rows):
-        raise RemoteProtocolError("records and data share a frame")
-    return found

@@ -1,7 +1,8 @@
 """Opening a group: from what is on disk to a group that can be read and written.
 
     1. timelines and records from the index; timelines that began after the checkpoint from their first frames
-    2. every frame of the head's lineage past what is indexed: checked, into memtable and records
+    2. every frame past what is indexed, of the head's lineage and of branches: checked, into memtable and
+       records
     3. the torn tail, if any, cut and the journal made durable, before anything is read or appended
     4. orphans removed: timelines that a crash kept from becoming the head, which hold nothing but the frame
        that says how they began
@@ -14,18 +15,20 @@ Damage is `Corruption` with its position: the group is then not opened, and noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from engine.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
-from engine.group import Group, records_of
+from engine.group import Group
+from engine.head_moves import records_of
 from engine.journal.format import JOURNAL_DIRECTORY, SPARE_PATH, timeline_directory, timeline_from_name
 from engine.journal.reader import BadFrame, require_digest
 from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
-from engine.timelines import Span, Timeline
+from engine.timelines import Timeline
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
 from protocol.events import Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
-from protocol.positions import Cut, timeline_text
+from protocol.positions import POSITION_MAX, Cut, timeline_text
 
 # A timeline's name, its parent's and its group's at their longest fit well.
 FIRST_FRAME_BYTES_MAX = 1024
@@ -82,7 +85,8 @@ def recover_group(group: Group) -> Recovered:
     if checkpoint is not None and checkpoint.timeline == head:
         group.checkpoints.reached = checkpoint.position
     end = _replay(group, indexed, head, found)
-    cut_tail(group.disk, group.segments, head, _start(group, indexed, group.spans()[-1])[0], end.position)
+    start, _ = _start(group, indexed, group.timelines.get(head))
+    cut_tail(group.disk, group.segments, head, start, end.position)
     _remove_orphans(group, orphans, found)
     group.head = head
     group.digest = end.digest
@@ -99,7 +103,7 @@ def recover_group(group: Group) -> Recovered:
 
 def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int) -> list[int]:
     """Fill the table of timelines and give every one its lane. Returns the orphans, which are left out."""
-    for row in sorted(indexed.values(), key=lambda row: row.timeline.generation):
+    for row in sorted(indexed.values(), key=lambda row: row.timeline.fork):
         group.timelines.add(row.timeline)
     fresh = [_look_at(group, each) for each in group.segments.timelines() if each not in group.timelines]
     needed = _lineage_of(fresh, head)
@@ -117,10 +121,10 @@ def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int
             )
         else:
             begun.append((each.timeline, each.began))
-    for timeline_id, began in sorted(begun, key=lambda item: item[1].generation):
+    for timeline_id, began in sorted(begun, key=lambda item: item[1].fork):
         if began.parent and began.parent not in group.timelines:
             raise _does_not_reach(Cut(began.parent, began.fork), "fork")
-        group.timelines.add(_timeline(group, timeline_id, began))
+        group.timelines.add(_timeline(group, timeline_id, began, head))
     if head and head not in group.timelines:
         raise Corruption(
             f"the head timeline {timeline_text(head)} is not on disk",
@@ -133,16 +137,16 @@ def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int
     return orphans
 
 
-def _timeline(group: Group, timeline: int, began: TimelineBegan) -> Timeline:
-    beyond = began.parent and group.reader.prefix_at(began.parent, began.fork) is not None
-    parent_end = began.fork + 1 if beyond else began.fork
+def _timeline(group: Group, timeline: int, began: TimelineBegan, head: int) -> Timeline:
+    goes_on = began.parent and group.reader.prefix_at(began.parent, began.fork) is not None
+    certain = began.sealed and not goes_on and began.parent != head
     return Timeline(
         id=timeline,
         parent=began.parent,
         fork=began.fork,
         generation=began.generation,
         writer=began.writer,
-        lane=group.timelines.lane_for_child(began.parent, began.fork, parent_end),
+        lane=group.timelines.lane_for_child(began.parent, began.fork, certain=certain),
     )
 
 
@@ -185,69 +189,81 @@ def _remove_orphans(group: Group, orphans: list[int], found: Recovered) -> None:
             found.removed.append(name)
 
 
-def _start(group: Group, indexed: dict[int, IndexedTimeline], span: Span) -> tuple[int, bytes]:
-    """Where the walk of a span begins, and the digest there."""
-    row = indexed.get(span.timeline)
+def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline) -> tuple[int, bytes]:
+    """Where the walk of a timeline begins, and the digest there."""
+    row = indexed.get(timeline.id)
     if row is not None and row.digest:
         return row.indexed, row.digest
-    timeline = group.timelines.get(span.timeline)
     if timeline.parent == 0:
-        return span.start, NO_DIGEST
+        return timeline.fork, NO_DIGEST
     try:
-        return span.start, group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
+        digest = group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
     except NotFound as error:
         raise _does_not_reach(Cut(timeline.parent, timeline.fork), "fork") from error
+    return timeline.fork, digest
 
 
 def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> JournalEnd:
-    """Walk the head's lineage from what is indexed to its end."""
+    """Walk every timeline from what is indexed to its end, parents first; returns the head's."""
+    needed = {span.timeline: span.end for span in group.timelines.lineage(head)}
     end: JournalEnd | None = None
-    for span in group.timelines.lineage(head):
+    for timeline in group.timelines.all():
 
-        def take(frame: Frame, lane: int = span.lane) -> None:
+        def take(frame: Frame, lane: int = timeline.lane) -> None:
             group.take(frame.prefix, lane, _rows(frame))
             group.utc_ns = frame.prefix.utc_ns
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
 
-        start, digest = _start(group, indexed, span)
-        if start > span.start and start < span.end:
-            _check_reaches(group, span.timeline, start, digest)
-        if span.timeline == head:
+        start, digest = _start(group, indexed, timeline)
+        if timeline.id == head:
+            if start > timeline.fork:
+                _check_reaches(group, head, start, digest)
             settle(group.disk, group.segments, head, start)
-            promised = max(start, span.start + 1, group.checkpoints.reached)
             end = walk_to_end(
                 group.reader,
                 group.segments,
                 timeline=head,
                 start=start,
                 digest=digest,
-                promised=promised,
-                own=group.timelines.get(head).writer == group.site,
+                promised=max(start, timeline.fork + 1, group.checkpoints.reached),
+                own=timeline.writer == group.site,
                 on_frame=take,
             )
-        elif start < span.end:
-            try:
-                for frame in group.reader.frames(span.timeline, start, span.end, digest):
-                    take(frame)
-            except BadFrame as error:
-                raise Corruption(
-                    f"the journal is damaged at {error}, below a fork",
-                    subject=timeline_directory(span.timeline),
-                    position=str(Cut(error.timeline, error.position)),
-                    next_step="nothing was cut; restore the file, or read the volumes at the peer",
-                ) from error
+        else:
+            _replay_left(group, timeline, start, digest, needed.get(timeline.id, 0), take)
     if end is None:
         raise Corruption(f"the head timeline {timeline_text(head)} is not on disk", subject=group.name)
     if end.utc_ns == 0:
-        end = JournalEnd(
-            position=end.position,
-            digest=end.digest,
-            utc_ns=_time_at(group, Cut(head, end.position)),
-            torn_bytes=end.torn_bytes,
-            reason=end.reason,
-        )
+        time = _time_at(group, Cut(head, end.position))
+        end = replace(end, utc_ns=time)
     return end
+
+
+def _replay_left(
+    group: Group, timeline: Timeline, start: int, digest: bytes, needed: int, take: Callable[[Frame], None]
+) -> None:
+    """The rest of a timeline that was left: all of it was made durable then. Its end is where its frames
+    end, which must be at or past `needed`."""
+    end = start
+    if start < needed and start > timeline.fork:
+        _check_reaches(group, timeline.id, start, digest)
+    if group.reader.prefix_at(timeline.id, start) is not None or start < needed:
+        try:
+            for frame in group.reader.frames(timeline.id, start, POSITION_MAX, digest):
+                take(frame)
+                end = frame.prefix.end
+        except BadFrame as error:
+            if end < needed:
+                raise Corruption(
+                    f"the journal is damaged at {error}, below a fork",
+                    subject=timeline_directory(timeline.id),
+                    position=str(Cut(error.timeline, error.position)),
+                    next_step="nothing was cut; restore the file, or read the volumes at the peer",
+                ) from error
+    group.left[timeline.id] = end
+    if end > start:
+        group.checkpoints.head_moved(Cut(timeline.id, end), group.checkpoints.reached)
 
 
 def _rows(frame: Frame) -> tuple[Row, ...]:

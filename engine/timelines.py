@@ -23,7 +23,8 @@ from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """One run of one writing site. `fork` is a position in `parent` (0: none) and this timeline's start."""
+    """One run of one writing site. `fork` is a position in `parent` (0: none) and this timeline's start. The
+    generation counts changes of authority (takeover, switchover), not restarts."""
 
     id: int
     parent: int
@@ -53,7 +54,7 @@ class TimelineTable:
         return timeline in self._by_id
 
     def all(self) -> list[Timeline]:
-        """Every timeline, by start and generation."""
+        """Every timeline, parents first: a child leaves its parent after the parent's first frame."""
         return sorted(self._by_id.values(), key=lambda t: (t.fork, t.generation, t.id))
 
     def get(self, timeline: int) -> Timeline:
@@ -95,16 +96,46 @@ class TimelineTable:
         spans.reverse()
         return spans
 
-    def lane_for_child(self, parent: int, fork: int, parent_end: int) -> int:
-        """The lane of a timeline that leaves `parent` at `fork`, while the parent's frames here end at
-        `parent_end`: the parent's own if nothing else in that lane reaches past the fork, else a new one."""
+    def lane_for_child(self, parent: int, fork: int, *, certain: bool) -> int:
+        """The lane of a timeline that leaves `parent` at `fork`: the parent's own if it is `certain` that the
+        parent ends there, at every site and for ever, and nothing else in that lane reaches past the fork;
+        else a new one."""
         lanes = {timeline.lane for timeline in self._by_id.values()}
         new_lane = max(lanes, default=-1) + 1
         if parent == NO_TIMELINE:
             return new_lane
         lane = self.get(parent).lane
-        taken = any(t.lane == lane and t.fork >= fork and t.id != parent for t in self._by_id.values())
-        return new_lane if taken or parent_end > fork else lane
+        return lane if certain and not self._taken(lane, parent, fork) else new_lane
+
+    def _taken(self, lane: int, timeline: int, position: int) -> bool:
+        """Whether another timeline than `timeline` has a part of the lane from `position` on."""
+        others = (each for each in self._by_id.values() if each.lane == lane and each.id != timeline)
+        return any(each.fork >= position for each in others)
+
+    def may_extend(self, timeline: int, position: int) -> bool:
+        """Whether nothing else in the timeline's lane reaches past `position`."""
+        return not self._taken(self.get(timeline).lane, timeline, position)
+
+    def generation(self) -> int:
+        """The highest generation that this site knows of; 0 if there is no timeline."""
+        return max((timeline.generation for timeline in self._by_id.values()), default=0)
+
+    def children(self, timeline: int) -> list[Timeline]:
+        """Timelines that left this one, by fork."""
+        return [each for each in self.all() if each.parent == timeline]
+
+
+def tail_after(spans: list[Span], fork: Cut) -> list[Span]:
+    """The part of a lineage after a cut on it."""
+    tail = []
+    for span in reversed(spans):
+        if span.timeline == fork.timeline:
+            if span.end > fork.position:
+                tail.append(Span(span.timeline, span.lane, fork.position, span.end))
+            break
+        tail.append(span)
+    tail.reverse()
+    return tail
 
 
 def holds(spans: list[Span], timeline: int, position: int) -> bool:

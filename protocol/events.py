@@ -35,6 +35,7 @@ class EventKind(IntEnum):
     VOLUME_DELETED = 18
     MARK = 20
     REVERT = 21
+    HAND_OVER = 22
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -53,18 +54,20 @@ _CONSISTENCIES = frozenset(map(int, Consistency))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineBegan:
-    """First event of a timeline: where it left its parent (0: none) and which site writes it."""
+    """First event of a timeline: where it left its parent (0: none) and which site writes it. `sealed`: the
+    writer knew that the parent ends there at every site."""
 
     parent: int
     fork: int
     generation: int
     writer: str
     group: str
+    sealed: bool
 
     def to_row(self) -> Row:
         """See the module's docstring."""
         kind = EventKind.TIMELINE_BEGAN
-        return (int(kind), self.parent, self.fork, self.generation, self.writer, self.group)
+        return (int(kind), self.parent, self.fork, self.generation, self.writer, self.group, self.sealed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,18 @@ class Revert:
         return (int(EventKind.REVERT), self.volume, self.cut.timeline, self.cut.position)
 
 
-Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """The last event of its timeline: from here on the site with the id `to` writes, and nobody else."""
+
+    to: str
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.HAND_OVER), self.to)
+
+
+Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver
 
 
 def _fields(row: Row, *types: type) -> tuple[Any, ...]:
@@ -135,13 +149,14 @@ def record_from_row(row: Row) -> Record:
     """The record that a non-data row says; RemoteProtocolError if it is malformed or unknown."""
     match row[0]:
         case EventKind.TIMELINE_BEGAN:
-            parent, fork, generation, writer, group = _fields(row, int, int, int, str, str)
+            parent, fork, generation, writer, group, sealed = _fields(row, int, int, int, str, str, bool)
             return TimelineBegan(
                 parent=parent,
                 fork=fork,
                 generation=generation,
                 writer=writer,
                 group=group,
+                sealed=sealed,
             )
         case EventKind.VOLUME_CREATED:
             name, size_bytes = _fields(row, str, int)
@@ -154,6 +169,9 @@ def record_from_row(row: Row) -> Record:
         case EventKind.REVERT:
             volume, timeline, position = _fields(row, int, int, int)
             return Revert(volume=volume, cut=Cut(timeline, position))
+        case EventKind.HAND_OVER:
+            (to,) = _fields(row, str)
+            return HandOver(to=to)
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 

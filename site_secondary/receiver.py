@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from engine.group import Group, NotContiguous
+from engine.group import Group
+from engine.head_moves import NotContiguous
 from engine.pair_states import PairState
 from engine.ports.transport import Caller
 from protocol.errors import FarshoreError, RemoteProtocolError

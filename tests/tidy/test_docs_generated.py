@@ -125,7 +125,7 @@ def test_the_reader_in_the_journal_format_reads_a_segment(tmp_path: Path) -> Non
     assert result.stderr == ""
     assert result.stdout.splitlines() == [
         f"{TIMELINE:016x}:0 0 bytes of blocks",
-        "  0 TIMELINE_BEGAN [0, 0, 1, 'aa', 'g']",
+        "  0 TIMELINE_BEGAN [0, 0, 1, 'aa', 'g', True]",
         "  1 VOLUME_CREATED ['v', 1048576]",
         f"{TIMELINE:016x}:{example_end()} {2 * BLOCK_BYTES} bytes of blocks",
         f"  {example_end()} WRITE [1, 5, 2]",
@@ -136,7 +136,7 @@ def test_the_reader_in_the_journal_format_reads_a_segment(tmp_path: Path) -> Non
 
 def example_records() -> bytes:
     """A first frame."""
-    began = TimelineBegan(parent=0, fork=0, generation=1, writer="aa", group="g")
+    began = TimelineBegan(parent=0, fork=0, generation=1, writer="aa", group="g", sealed=True)
     created = VolumeCreated(name="v", size_bytes=1 << 20)
     frame = encode_frame(
         timeline=TIMELINE,

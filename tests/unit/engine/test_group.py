@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.durable import RealDisk
-from engine.group import NotContiguous
+from engine.head_moves import NotContiguous
 from protocol.errors import NoSpace, NotFound, RemoteProtocolError, WrongState
 from protocol.events import WRITE, ZERO, TimelineBegan, VolumeCreated
 from protocol.frames import NO_DIGEST, Frame, FrameError, encode_frame, parse_prefix
@@ -169,14 +169,14 @@ def test_a_fork_is_followed_only_from_the_head(sites: tuple[GroupRig, GroupRig])
     _, other = sites
 
     def began(parent: int, fork: int, at: int) -> Frame:
-        row = TimelineBegan(parent=parent, fork=fork, generation=9, writer="lon", group="g").to_row()
+        event = TimelineBegan(parent=parent, fork=fork, generation=9, writer="lon", group="g", sealed=True)
         return encode_frame(
             timeline=77,
             position=at,
             utc_ns=other.group.utc_ns,
             durable=at,
             previous_digest=other.group.digest,
-            rows=[row],
+            rows=[event.to_row()],
             payload=[],
             payload_bytes=0,
         )

@@ -300,7 +300,7 @@ def test_directories_of_orphans_are_removed(rig: GroupRig) -> None:
     rig.write(volume, 0, b"a")
     head, fork = rig.end.timeline, rig.end.position
     rig.drop()
-    began = TimelineBegan(parent=head, fork=fork, generation=2, writer="lon", group="g")
+    began = TimelineBegan(parent=head, fork=fork, generation=2, writer="lon", group="g", sealed=True)
     whole = encode_frame(
         timeline=5,
         position=fork,

@@ -61,25 +61,30 @@ def test_an_event_is_held_inside_a_span_a_cut_also_at_its_end(table: TimelineTab
 
 def test_a_child_at_its_parents_end_stays_in_the_lane() -> None:
     table = TimelineTable([timeline(1, 0, 0)])
-    assert table.lane_for_child(1, 100, 100) == 0
+    assert table.lane_for_child(1, 100, certain=True) == 0
 
 
-def test_a_child_below_its_parents_end_needs_another_lane() -> None:
+def test_a_child_needs_another_lane_if_its_parent_may_go_on() -> None:
     """The parent's tail holds the same positions with other bytes."""
     table = TimelineTable([timeline(1, 0, 0)])
-    assert table.lane_for_child(1, 99, 100) == 1
+    assert table.lane_for_child(1, 99, certain=False) == 1
+
+
+def test_a_timeline_whose_lane_is_taken_further_on_cannot_be_extended(table: TimelineTable) -> None:
+    assert not table.may_extend(1, 100)
+    assert table.may_extend(3, 400)
 
 
 def test_a_second_child_at_the_same_place_needs_another_lane(table: TimelineTable) -> None:
-    assert table.lane_for_child(1, 100, 100) == 2
-    assert table.lane_for_child(2, 250, 250) == 2
-    assert table.lane_for_child(3, 400, 400) == 0
-    assert table.lane_for_child(4, 90, 90) == 1
+    assert table.lane_for_child(1, 100, certain=True) == 2
+    assert table.lane_for_child(2, 250, certain=True) == 2
+    assert table.lane_for_child(3, 400, certain=True) == 0
+    assert table.lane_for_child(4, 90, certain=True) == 1
 
 
 def test_a_root_beside_others_has_a_lane_of_its_own(table: TimelineTable) -> None:
-    assert table.lane_for_child(0, 0, 0) == 2
-    assert TimelineTable().lane_for_child(0, 0, 0) == 0
+    assert table.lane_for_child(0, 0, certain=True) == 2
+    assert TimelineTable().lane_for_child(0, 0, certain=True) == 0
 
 
 def test_all_are_listed_by_start(table: TimelineTable) -> None:

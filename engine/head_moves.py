@@ -1,0 +1,171 @@
+"""Moving a group's head: beginning this site's own timeline, and following another site's.
+
+Every move is durable before anyone relies on it: the first frame in the new place is synced, then the head is
+set, then the frame is taken in. What was written to the timeline that is left, past the fork, stays as a
+branch.
+
+A tail is left without being asked only if the site that now writes wrote it itself: a writer that came back
+without the end of its journal. A tail that someone else wrote is left only by an operator's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.timelines import Timeline, tail_after
+from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.events import LAST_DATA_KIND, HandOver, Record, Row, TimelineBegan, record_from_row
+from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
+from protocol.positions import Cut, timeline_text
+
+if TYPE_CHECKING:
+    from engine.group import Group
+
+
+class NotContiguous(Exception):
+    """A frame does not follow what is here; the sender must find out where to go on."""
+
+
+def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
+    """(index, record) of every row that is not data. RemoteProtocolError for one that is not known."""
+    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]
+    if found and len(found) != len(rows):
+        raise RemoteProtocolError("records and data share a frame")
+    return found
+
+
+def begin_timeline(group: Group, *, authority: bool = False) -> None:
+    """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
+    (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
+    parent, fork = group.head, group.writer.written
+    raised = authority or not parent or group.handed_to
+    sealed = group.sealed or bool(group.handed_to)
+    began = TimelineBegan(
+        parent=parent,
+        fork=fork,
+        generation=group.timelines.generation() + 1 if raised else group.timelines.get(parent).generation,
+        writer=group.site,
+        group=group.name,
+        sealed=sealed,
+    )
+    timeline = Timeline(
+        id=group.new_id(),
+        parent=parent,
+        fork=fork,
+        generation=began.generation,
+        writer=group.site,
+        lane=group.timelines.lane_for_child(parent, fork, certain=sealed),
+    )
+    frame = encode_frame(
+        timeline=timeline.id,
+        position=fork,
+        utc_ns=group.next_utc_ns(),
+        durable=fork,
+        previous_digest=group.digest,
+        rows=[began.to_row()],
+        payload=(),
+        payload_bytes=0,
+    )
+    _move(group, timeline, frame)
+    group.began = True
+    group.sealed = True
+    group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=fork)
+
+
+def hand_over(group: Group, to: str) -> None:
+    """Say as the journal's last event that the site `to` writes from here on. Durable here on return, before
+    any other site can see it. OSError fails the group's writer."""
+    rows = [HandOver(to=to).to_row()]
+    if not group.began:
+        group.begin_writing()
+    frame = group.frame(rows, (), 0)
+    group.writer.append(frame)
+    group.writer.sync_now()
+    group.took(frame, rows)
+    group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
+
+
+def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
+    """Take a frame that is not of the head: the first of a timeline that left what is held here, or the next
+    of one that was left here. NotContiguous if it is neither, or if a tail would be left that may not be."""
+    prefix = frame.prefix
+    rows = decode_rows(prefix, frame.raw)
+    records = records_of(rows)
+    if prefix.timeline in group.timelines:
+        timeline = group.timelines.get(prefix.timeline)
+        fork = Cut(timeline.id, group.end_of(timeline.id))
+        if prefix.position != fork.position or not group.timelines.may_extend(timeline.id, fork.position):
+            raise NotContiguous(f"timeline {timeline_text(timeline.id)} is held here to {fork.position}")
+    else:
+        timeline = _began(group, frame, records, len(rows))
+        fork = Cut(timeline.parent, timeline.fork)
+    tail = tail_after(group.spans(group.writer.written), fork) if group.head else []
+    if not leave and any(group.timelines.get(span.timeline).writer != timeline.writer for span in tail):
+        raise NotContiguous(f"following {timeline_text(timeline.id)} would leave what another site wrote")
+    digest = NO_DIGEST
+    if fork.timeline:
+        digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
+    check_frame(prefix, frame.raw, digest)
+    _move(group, timeline, frame)
+    group.began = False
+    tail_bytes = sum(span.end - span.start for span in tail)
+    group.emit(
+        "timeline.followed",
+        group=group.name,
+        timeline=timeline_text(timeline.id),
+        position=prefix.position,
+        tail_bytes=tail_bytes,
+    )
+    if tail_bytes:
+        group.emit("timeline.tail_kept", group=group.name, position=str(fork), bytes=tail_bytes)
+
+
+def _began(group: Group, frame: Frame, records: list[tuple[int, Record]], count: int) -> Timeline:
+    """The timeline whose first frame this is."""
+    prefix = frame.prefix
+    began = records[0][1] if records else None
+    if not isinstance(began, TimelineBegan) or count != 1 or began.fork != prefix.position:
+        raise NotContiguous(f"timeline {timeline_text(prefix.timeline)} is not known here")
+    if began.parent == 0:
+        if group.head:
+            raise NotContiguous(f"timeline {timeline_text(prefix.timeline)} does not leave what is here")
+        ends_here = True
+    else:
+        if began.parent not in group.timelines:
+            raise NotContiguous(f"timeline {timeline_text(began.parent)} is not held here")
+        end = group.end_of(began.parent)
+        if began.fork > end:
+            raise NotContiguous(f"{timeline_text(began.parent)} is held to {end}, got a fork at {began.fork}")
+        ends_here = began.fork == end
+    return Timeline(
+        id=prefix.timeline,
+        parent=began.parent,
+        fork=began.fork,
+        generation=began.generation,
+        writer=began.writer,
+        lane=group.timelines.lane_for_child(began.parent, began.fork, certain=began.sealed and ends_here),
+    )
+
+
+def _move(group: Group, timeline: Timeline, frame: Frame) -> None:
+    """Put the head on a timeline at the place of `frame`: all durable before anyone relies on it."""
+    writer = group.writer
+    before = (writer.timeline, writer.lane, writer.written)
+    left = group.end
+    if writer.written > writer.durable:
+        writer.sync_now()
+    position = frame.prefix.position
+    writer.start(timeline.id, timeline.lane, position)
+    try:
+        writer.append(frame)
+        writer.sync_now()
+        group.state.set_head(group.name, timeline.id)
+    except (OSError, FarshoreError):
+        writer.start(*before)
+        raise
+    if timeline.id not in group.timelines:
+        group.timelines.add(timeline)
+    group.head_moved(left, timeline.id, position)
+    group.took(frame, decode_rows(frame.prefix, frame.raw))
+    group.view_changed()
