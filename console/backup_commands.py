@@ -8,7 +8,8 @@ import typer
 
 from console.figures import UNKNOWN
 from console.session import Session, session_of
-from protocol.commands import BackupCreate, BackupList, BackupShow, check_name, parse_volume_name
+from protocol.command_base import check_name
+from protocol.commands import BackupCreate, BackupList, BackupShow, parse_volume_name
 from protocol.cut_text import check_label, parse_fixed_cut
 
 app = typer.Typer(

@@ -9,7 +9,9 @@ import typer
 
 from console.figures import age_text, size_text, span_text
 from console.session import Session, session_of
-from protocol.commands import PairCreate, PairResync, PairShow, PairSplit, check_name
+from protocol.command_base import check_name
+from protocol.commands import PairCreate, PairShow
+from protocol.role_commands import PairResync, PairSplit
 
 app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -13,7 +13,8 @@ import typer
 
 from console.figures import size_text, span_text
 from console.session import Session, session_of
-from protocol.commands import RestoreGroup, RestoreVolume, check_confirm, check_name, parse_volume_name
+from protocol.command_base import check_name
+from protocol.commands import RestoreGroup, RestoreVolume, check_confirm, parse_volume_name
 from protocol.cut_text import CutPosition, NamedCut
 
 app = typer.Typer(help="Turn back to a cut.", no_args_is_help=True, rich_markup_mode=None)

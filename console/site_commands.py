@@ -17,7 +17,8 @@ import typer
 
 from console.session import session_of
 from console.sites import register_site
-from protocol.commands import SiteToken, check_name
+from protocol.command_base import check_name
+from protocol.commands import SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, error_from_dict
 

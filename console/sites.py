@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from console.client import Client, OperatorKeys
-from protocol.commands import check_name
+from protocol.command_base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 

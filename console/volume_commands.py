@@ -10,6 +10,7 @@ import typer
 from console.figures import UNKNOWN, parse_size, size_text
 from console.host_configs import FORMATS, export_of, uri
 from console.session import Session, session_of
+from protocol.command_base import check_name
 from protocol.commands import (
     VolumeCreate,
     VolumeDelete,
@@ -19,7 +20,6 @@ from protocol.commands import (
     VolumeShow,
     VolumeUri,
     check_confirm,
-    check_name,
     parse_volume_name,
 )
 

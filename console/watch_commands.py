@@ -10,7 +10,8 @@ import typer
 from console.figures import size_text, span_text
 from console.local_time import monotonic
 from console.session import Session, position_argument, session_of
-from protocol.commands import Events, JournalShow, Verify, WaitFor, check_name
+from protocol.command_base import check_name
+from protocol.commands import Events, JournalShow, Verify, WaitFor
 from protocol.errors import ExitCode, TimedOut, UsageError
 
 STATES = ("simplex", "copying", "paired", "split", "suspended", "journal-filling", "taken-over", "diverged")

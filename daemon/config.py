@@ -45,6 +45,11 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reserve_bytes: int = 256 * MIB
     """Left free on the file system for checkpoints and recovery; less on small file systems (a sixteenth)."""
 
+    start_wait_s: float = 3.0
+    """How long a start waits for peers before hosts are served: a peer may hold the end of a journal that a
+    power loss took here. Longer: fewer branches after such a loss; each start with the peer away takes as
+    long."""
+
 
 def load_config(directory: pathlib.Path) -> SiteConfig:
     """Read site.toml. UsageError names the key that is wrong."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from engine.durable import FileLock, RealDisk, lock_file
 from engine.ports.zmq_transport import generate_keypair
-from protocol.commands import check_name
+from protocol.command_base import check_name
 from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, UsageError
 
 FORMAT_VERSION = 1

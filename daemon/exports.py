@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from engine.cuts import resolve_cut
 from engine.group import Group
-from engine.site_state import Role, SiteState
+from engine.site_state import SiteState
 from engine.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
@@ -43,7 +43,7 @@ class SiteExports:
         for group in self._groups.values():
             spans = group.spans()
             volumes = group.volumes.at(spans)
-            if self._state.group(group.name).role is Role.PRIMARY:
+            if self._state.group(group.name).role.writes:
                 found += [
                     f"{group.name}/{volume.name}"
                     for volume in volumes.values()
@@ -128,7 +128,7 @@ class SiteExports:
         return group
 
     def _require_writable(self, group: Group, path: str) -> None:
-        if self._state.group(group.name).role is not Role.PRIMARY:
+        if not self._state.group(group.name).role.writes:
             peer = self._peer_of(group.name)
             raise WrongState(
                 f"{path} is written at {peer or 'another site'}, not here",
@@ -139,6 +139,7 @@ class SiteExports:
             raise WrongState(
                 f"{path} has stopped: {group.failed}", subject=path, next_step="restart the daemon"
             )
+        group.require_serving()
 
     def require_open(self, group: Group, volume: Volume) -> None:
         """WrongState if the export is closed."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from engine.durable import RealDisk
 from engine.ports.transport import PeerAddress
 from engine.ports.zap import check_key
-from protocol.commands import check_name
+from protocol.command_base import check_name
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 
 PEERS_FILE = "peers.json"

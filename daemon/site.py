@@ -9,6 +9,7 @@ It wires; decisions are made in the engine and the site packages.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import random
 
@@ -17,23 +18,21 @@ from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
+from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
 from engine.index_file import open_index
-from engine.pair_states import PairState
 from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
-from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
+from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from protocol.errors import FarshoreError
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.nbd_server import NbdServer
-from site_primary.shipper import Shipper
 from site_secondary.peer_door import PeerDoor
-from site_secondary.receiver import Receiver
 
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
@@ -64,8 +63,6 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
-        self.shippers: dict[str, Shipper] = {}
-        self.receivers: dict[str, Receiver] = {}
         self.changed = asyncio.Event()
         self._loop = loop
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
@@ -77,6 +74,18 @@ class Site:
         )
         self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
         self.nbd = NbdServer(loop, self.exports)
+        self.pairs = SitePairs(
+            state=self.state,
+            exports=self.exports,
+            transport=self.transport,
+            rng=self.rng,
+            emit=self.events.emit,
+            notify=self.notify,
+            address_of=lambda peer: self.peers.get(peer).address,
+            site_id_of=lambda peer: self.peers.get(peer).site_id,
+        )
+        self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
+        self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
 
     @property
@@ -104,27 +113,27 @@ class Site:
         self.transport.allow(self.peers.allowed())
         if self.config.replication:
             self.transport.listen(self._door.on_message)
-        for name, group in self.groups.items():
-            pair = self.state.pair(name)
-            if pair is not None:
-                self._resume_pair(group, pair)
+        for group in self.groups.values():
+            self.pairs.resume(group)
+        await self._ask_peers()
         for address in self.nbd_addresses:
             await self.nbd.listen(address)
 
-    def _resume_pair(self, group: Group, pair: PairRow) -> None:
-        row = self.state.group(group.name)
-        if row.role is Role.PRIMARY:
-            self.make_shipper(group, row, pair)
-        else:
-            self.receivers[group.name] = Receiver(group, pair.peer)
+    async def _ask_peers(self) -> None:
+        """Wait a while for peers to say what this site may lack, before hosts are served (invariant 5)."""
+        deadline = self.clock.monotonic() + self.config.start_wait_s
+        while self.pairs.waiting() and (left_s := deadline - self.clock.monotonic()) > 0:
+            changed = self.changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), left_s)
+        for shipper in self.pairs.waiting():
+            self.events.emit("pair.not_asked", peer=shipper.peer, reason="no answer in time")
+        self.pairs.serve()
 
     async def stop(self) -> None:
         """Stop serving and leave nothing that the next start must replay."""
         await self.nbd.close()
-        for shipper in self.shippers.values():
-            shipper.close()
-        for receiver in self.receivers.values():
-            receiver.close()
+        self.pairs.close()
         self.transport.close()
         for name, group in self.groups.items():
             await self._last_checkpoint(group)
@@ -223,28 +232,16 @@ class Site:
 
     # -- pairs
 
-    def make_shipper(self, group: Group, row: GroupRow, pair: PairRow) -> Shipper:
-        """Begin shipping a group to its peer."""
-        shipper = Shipper(
-            group=group,
-            group_id=row.group_id,
-            address=self.peers.get(pair.peer).address,
-            transport=self.transport,
-            rng=self.rng,
-            mode=pair.mode,
-            on_change=self.notify,
-        )
-        self.shippers[group.name] = shipper
-        if pair.state is PairState.SPLIT:
-            shipper.start_split()
-        else:
-            shipper.start()
-        return shipper
-
     def peer_of(self, group: str) -> str:
         """The name of a group's peer, or nothing."""
         pair = self.state.pair(group)
         return pair.peer if pair else ""
+
+    def name_of(self, site_id: str) -> str:
+        """A site's name by its id; the id itself if it is not known."""
+        if site_id == self.identity.site_id:
+            return self.config.name
+        return next((peer.name for peer in self.peers.all() if peer.site_id == site_id), site_id)
 
     def complete_until_ns(self, group: str) -> int:
         """UTC nanoseconds up to which this site holds every frame of a group."""

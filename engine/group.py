@@ -132,6 +132,7 @@ class Group:
         self.began = False  # whether this run has its own timeline
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
+        self.held_back = ""  # why nothing may be written yet
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self._handed: tuple[Cut, str] | None = None  # the newest `HandOver`: its frame, and to whom
 
@@ -340,6 +341,13 @@ class Group:
                 subject=self.name,
                 position=str(Cut(self.head, self.writer.durable)),
                 next_step="check the disk, then restart the site's daemon",
+            )
+        if self.held_back:
+            raise WrongState(
+                f"group {self.name} {self.held_back}",
+                subject=self.name,
+                position=str(self.end),
+                next_step=f"`farshore pair show {self.name}` says how far that is",
             )
         if self.handed_to not in ("", self.site):
             raise WrongState(

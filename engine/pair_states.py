@@ -17,6 +17,8 @@ class Mode(Enum):
     """When a host's write is acknowledged."""
 
     ASYNC = "async"
+    SYNC = "sync"
+    SYNC_STRICT = "sync-strict"
 
 
 class PairState(Enum):
@@ -27,6 +29,7 @@ class PairState(Enum):
     PAIRED = "paired"
     SPLIT = "split"
     SUSPENDED = "suspended by error"
+    TAKEN_OVER = "taken over"
     DIVERGED = "diverged"
 
 
@@ -49,6 +52,7 @@ FIELD_CODES: dict[PairState, str] = {
     PairState.PAIRED: "PAIR",
     PairState.SPLIT: "PSUS",
     PairState.SUSPENDED: "PSUE",
+    PairState.TAKEN_OVER: "SSWS",
     PairState.DIVERGED: "PSUE",
 }
 FIELD_CODE_SECONDARY_SPLIT = "SSUS"
@@ -69,6 +73,14 @@ TRANSITIONS: dict[tuple[PairState, PairVerb], PairState] = {
     (PairState.SUSPENDED, PairVerb.DIVERGE): PairState.DIVERGED,
     (PairState.SUSPENDED, PairVerb.SPLIT): PairState.SPLIT,
     (PairState.SUSPENDED, PairVerb.RESYNC): PairState.COPYING,
+    (PairState.TAKEN_OVER, PairVerb.PEER_BACK): PairState.COPYING,
+    (PairState.TAKEN_OVER, PairVerb.FAIL): PairState.TAKEN_OVER,
+    (PairState.TAKEN_OVER, PairVerb.DIVERGE): PairState.DIVERGED,
+    (PairState.TAKEN_OVER, PairVerb.SPLIT): PairState.SPLIT,
+    (PairState.TAKEN_OVER, PairVerb.RESYNC): PairState.COPYING,
+    (PairState.DIVERGED, PairVerb.PEER_BACK): PairState.COPYING,
+    (PairState.DIVERGED, PairVerb.RESYNC): PairState.COPYING,
+    (PairState.DIVERGED, PairVerb.SPLIT): PairState.SPLIT,
     (PairState.SPLIT, PairVerb.RESYNC): PairState.COPYING,
     (PairState.SPLIT, PairVerb.DIVERGE): PairState.DIVERGED,
 }
@@ -79,7 +91,8 @@ _NEXT_STEP: dict[PairState, str] = {
     PairState.PAIRED: "`farshore pair show GROUP`",
     PairState.SPLIT: "`farshore pair resync GROUP --source local`",
     PairState.SUSPENDED: "`farshore pair show GROUP` says why",
-    PairState.DIVERGED: "both sites wrote; `farshore journal show GROUP` at each",
+    PairState.TAKEN_OVER: "`farshore failback GROUP` once the other site is back",
+    PairState.DIVERGED: "`farshore branch list GROUP`, then `pair resync GROUP --source local|remote`",
 }
 
 

@@ -6,6 +6,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     groups    name    row (group id hex, role, head timeline, UTC ns of creation)
     pairs     name    row (peer, mode, state, reason)
     closed    name\\0u64 volume id    reason
+    shipped   name    u64 timeline: the newest head of which a peer was sent frames
 
 Every write is durable on return (invariant 9).
 """
@@ -21,15 +22,22 @@ from engine.ports.store import ReadTransaction, Store
 from protocol.errors import NotFound
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped")
 _VOLUME = Struct(">Q")
 
 
 class Role(Enum):
-    """What this site does for a group."""
+    """What this site does for a group. DETACHED: a secondary that an operator opened to hosts while the pair
+    is split; what they write is a branch until a resync says whose history stays."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
+    DETACHED = "detached"
+
+    @property
+    def writes(self) -> bool:
+        """Whether hosts may write here."""
+        return self is not Role.SECONDARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +92,22 @@ class SiteState:
         """Set the timeline that the group appends to here."""
         self.put_group(replace(self.group(name), head=head))
 
+    def set_role(self, name: str, role: Role) -> None:
+        """Set what this site does for a group."""
+        self.put_group(replace(self.group(name), role=role))
+
+    def shipped(self, group: str) -> int:
+        """The newest head of which a peer was sent frames; 0 if there is none."""
+        with self._store.read() as transaction:
+            value = transaction.get("shipped", group.encode())
+        return 0 if value is None else int(_VOLUME.unpack(value)[0])
+
+    def set_shipped(self, group: str, timeline: int) -> None:
+        """Remember it before the first frame goes: after a power loss the peer may hold more of that timeline
+        than this site."""
+        with self._store.write() as write:
+            write.put("shipped", group.encode(), _VOLUME.pack(timeline))
+
     def pair(self, group: str) -> PairRow | None:
         """The group's pair, if it has one."""
         with self._store.read() as transaction:
@@ -100,6 +124,11 @@ class SiteState:
         value = pack_row((row.peer, row.mode.value, row.state.value, row.reason))
         with self._store.write() as write:
             write.put("pairs", row.group.encode(), value)
+
+    def delete_pair(self, group: str) -> None:
+        """Forget a group's pair."""
+        with self._store.write() as write:
+            write.delete("pairs", group.encode())
 
     def closed(self, group: str, volume: int) -> str | None:
         """Why a volume's export is closed until an operator opens it, or None."""

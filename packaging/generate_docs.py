@@ -108,6 +108,7 @@ STATE_MEANINGS: dict[PairState, str] = {
     PairState.PAIRED: "the peer has caught up since; new frames are shipped as they are written",
     PairState.SPLIT: "paused by an operator; kept over restarts",
     PairState.SUSPENDED: "the peer is lost, or refuses; tried again by itself",
+    PairState.TAKEN_OVER: "written here since a takeover; the other site has not come back yet",
     PairState.DIVERGED: "the peer holds what is not in this journal; nothing is moved",
 }
 

@@ -15,37 +15,40 @@ Sans-I/O; no clock.
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
+from protocol.command_base import (
+    TOKEN_CHARS_MAX,
+    BaseCommand,
+    Confirm,
+    Label,
+    Name,
+    PairMode,
+    Rows,
+    SizeBytes,
+    WaitSeconds,
+    check_name,
+)
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
-from protocol.limits import BLOCK_BYTES, LABEL_CHARS_MAX, NAME_CHARS_MAX, VOLUME_BYTES_MAX
-
-TOKEN_CHARS_MAX = 4096
-ROWS_MAX = 10_000
-WAIT_S_MAX = 3_600.0
-
-_NAME = re.compile(rf"[a-z][a-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
-# `\Z`, not `$`, which would let a name end in a newline and so into a path.
-Name = Annotated[str, Meta(pattern=rf"^{_NAME.pattern}\Z")]
-Label = Annotated[str, Meta(pattern=rf"^[a-z][a-z0-9._-]{{0,{LABEL_CHARS_MAX - 1}}}\Z")]
-Confirm = Annotated[str, Meta(max_length=2 * NAME_CHARS_MAX + 1)]
-SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of=BLOCK_BYTES)]
-Rows = Annotated[int, Meta(ge=1, le=ROWS_MAX)]
-WaitSeconds = Annotated[float, Meta(ge=0, le=WAIT_S_MAX)]
-PairMode = Literal["async", "sync", "sync-strict"]
-ResyncSource = Literal["local", "remote"]
+from protocol.limits import NAME_CHARS_MAX
+from protocol.role_commands import (
+    BranchDiff,
+    BranchDrop,
+    BranchList,
+    Failback,
+    PairDelete,
+    PairResync,
+    PairSet,
+    PairSplit,
+    Switchover,
+    Takeover,
+)
 
 
-class _Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="name"):
-    """Base of every command; `name` is its tag."""
-
-
-class SiteStatus(_Command, frozen=True, tag="site.status"):
+class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
     """{"site", "site_id": hex, "version", "time", "pid": int, "control": str, "replication": str|null,
     "nbd": [str], "peers": [PEER of peer.list], "groups": [{
       "group", "role": "primary"|"secondary", "state": "simplex"|"copying"|"paired"|"split"|
@@ -57,23 +60,23 @@ class SiteStatus(_Command, frozen=True, tag="site.status"):
       "journal_bytes": int, "volumes": int, "reason": str, "last_backup": BACKUP|null}]}"""
 
 
-class SiteToken(_Command, frozen=True, tag="site.token"):
+class SiteToken(BaseCommand, frozen=True, tag="site.token"):
     """{"site", "token": str, "site_id": hex, "replication": str|null, "public_key": Z85,
     "fingerprint": str}"""
 
 
-class PeerAdd(_Command, frozen=True, tag="peer.add"):
+class PeerAdd(BaseCommand, frozen=True, tag="peer.add"):
     """Trust a peer by its token. {"peer", "endpoint": str|null, "fingerprint": str, "added": bool}"""
 
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 
-class PeerList(_Command, frozen=True, tag="peer.list"):
+class PeerList(BaseCommand, frozen=True, tag="peer.list"):
     """{"peers": [{"peer", "endpoint": str|null, "fingerprint": str, "connected": bool,
     "heard_s": float|null (age of the last message), "groups": [str]}]}"""
 
 
-class VolumeCreate(_Command, frozen=True, tag="volume.create"):
+class VolumeCreate(BaseCommand, frozen=True, tag="volume.create"):
     """Makes the group with its first volume. VOLUME"""
 
     group: Name
@@ -81,13 +84,13 @@ class VolumeCreate(_Command, frozen=True, tag="volume.create"):
     size_bytes: SizeBytes
 
 
-class VolumeList(_Command, frozen=True, tag="volume.list"):
+class VolumeList(BaseCommand, frozen=True, tag="volume.list"):
     """All groups, or one. {"volumes": [VOLUME]}"""
 
     group: Name | None = None
 
 
-class VolumeShow(_Command, frozen=True, tag="volume.show"):
+class VolumeShow(BaseCommand, frozen=True, tag="volume.show"):
     """VOLUME and {"role", "head": CUT, "visibility": [{"timeline", "volume", "from": int, "to": int|null}],
     "connections": [{"client": str, "export": str}], "backups": [BACKUP]}"""
 
@@ -95,14 +98,14 @@ class VolumeShow(_Command, frozen=True, tag="volume.show"):
     volume: Name
 
 
-class VolumeOnline(_Command, frozen=True, tag="volume.online"):
+class VolumeOnline(BaseCommand, frozen=True, tag="volume.online"):
     """Open the export to hosts (after a revert, an adoption, `offline`). VOLUME"""
 
     group: Name
     volume: Name
 
 
-class VolumeOffline(_Command, frozen=True, tag="volume.offline"):
+class VolumeOffline(BaseCommand, frozen=True, tag="volume.offline"):
     """Close the export; `force` also while hosts are connected, who then get errors. VOLUME"""
 
     group: Name
@@ -110,7 +113,7 @@ class VolumeOffline(_Command, frozen=True, tag="volume.offline"):
     force: bool = False
 
 
-class VolumeDelete(_Command, frozen=True, tag="volume.delete"):
+class VolumeDelete(BaseCommand, frozen=True, tag="volume.delete"):
     """Journal its deletion; history stays readable at earlier cuts. `confirm` is `G/V`. VOLUME"""
 
     group: Name
@@ -118,7 +121,7 @@ class VolumeDelete(_Command, frozen=True, tag="volume.delete"):
     confirm: Confirm = ""
 
 
-class VolumeUri(_Command, frozen=True, tag="volume.uri"):
+class VolumeUri(BaseCommand, frozen=True, tag="volume.uri"):
     """Where a host finds the export. {"export": "G/V" or "G/V@CUT" (a fixed form; `latest` and times become
     positions), "unix": path|null, "tcp": "HOST:PORT"|null, "tls": bool, "read_only": bool, "size_bytes",
     "cut": CUT|null}"""
@@ -128,7 +131,7 @@ class VolumeUri(_Command, frozen=True, tag="volume.uri"):
     cut: NamedCut | None = None
 
 
-class PairCreate(_Command, frozen=True, tag="pair.create"):
+class PairCreate(BaseCommand, frozen=True, tag="pair.create"):
     """Attach a group to a peer. PAIR of pair.show"""
 
     group: Name
@@ -136,27 +139,14 @@ class PairCreate(_Command, frozen=True, tag="pair.create"):
     mode: PairMode = "async"
 
 
-class PairShow(_Command, frozen=True, tag="pair.show"):
+class PairShow(BaseCommand, frozen=True, tag="pair.show"):
     """One group's row of site.status, and {"peer_connected": bool, "remote": {"timeline", "written": int,
     "durable": int, "head_time": str|null}|null}"""
 
     group: Name
 
 
-class PairSplit(_Command, frozen=True, tag="pair.split"):
-    """Pause replication at a position. PAIR of pair.show"""
-
-    group: Name
-
-
-class PairResync(_Command, frozen=True, tag="pair.resync"):
-    """Go on from the split. PAIR of pair.show"""
-
-    group: Name
-    source: ResyncSource = "local"
-
-
-class BackupCreate(_Command, frozen=True, tag="backup.create"):
+class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     """Fix a cut of the group (`volume` null) or of one volume; without `cut`, by a mark in the journal.
     Answers when it is available at each attached site. BACKUP and {"took_ms": float}"""
 
@@ -167,21 +157,21 @@ class BackupCreate(_Command, frozen=True, tag="backup.create"):
     pin: bool = False
 
 
-class BackupList(_Command, frozen=True, tag="backup.list"):
+class BackupList(BaseCommand, frozen=True, tag="backup.list"):
     """Newest first; all groups, or one. {"backups": [BACKUP]}"""
 
     group: Name | None = None
     volume: Name | None = None
 
 
-class BackupShow(_Command, frozen=True, tag="backup.show"):
+class BackupShow(BaseCommand, frozen=True, tag="backup.show"):
     """`cut` is a label or an id. BACKUP and {"exports": ["G/V@LABEL"]}"""
 
     group: Name
     cut: NamedCut
 
 
-class RestoreVolume(_Command, frozen=True, tag="restore.volume"):
+class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     """Turn a volume back to a cut. `force`: although hosts are connected; `start`: open the export again;
     `confirm` is `G/V`, not needed with `dry_run`.
     RESTORE: {"group", "volumes": [str], "dry_run": bool, "cut": CUT, "head": CUT (the state it discards; its
@@ -198,7 +188,7 @@ class RestoreVolume(_Command, frozen=True, tag="restore.volume"):
     confirm: Confirm = ""
 
 
-class RestoreGroup(_Command, frozen=True, tag="restore.group"):
+class RestoreGroup(BaseCommand, frozen=True, tag="restore.group"):
     """Turn every volume of a group back to one cut, in one frame; `confirm` is `G`. RESTORE"""
 
     group: Name
@@ -209,7 +199,7 @@ class RestoreGroup(_Command, frozen=True, tag="restore.group"):
     confirm: Confirm = ""
 
 
-class WaitFor(_Command, frozen=True, tag="wait"):
+class WaitFor(BaseCommand, frozen=True, tag="wait"):
     """Answered when the group has the state, when `position` is durable at every attached site (with neither:
     when all written at the time of asking is), or after `timeout_s` with `reached` false; the client asks
     again. {"reached": bool, "state", "code", "position": "TIMELINE:POSITION" (the awaited; for a state, the
@@ -221,7 +211,7 @@ class WaitFor(_Command, frozen=True, tag="wait"):
     timeout_s: WaitSeconds = 1.0
 
 
-class Events(_Command, frozen=True, tag="events"):
+class Events(BaseCommand, frozen=True, tag="events"):
     """The site's events with a number above `since`, oldest first, the newest `limit` of them when `since` is
     null. With none yet, waits `wait_s` for the first. {"events": [{"seq": int, "time",
     "level": "info"|"warning"|"error", "kind": word, "group": str|null, "object": str, "position": str,
@@ -232,7 +222,7 @@ class Events(_Command, frozen=True, tag="events"):
     wait_s: WaitSeconds = 0.0
 
 
-class JournalShow(_Command, frozen=True, tag="journal.show"):
+class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
     """The newest `limit` frames, oldest first; with `since`, the first `limit` from there.
     {"group", "head": CUT, "timelines": [{"timeline", "parent": hex|null, "fork": int, "generation": int,
     "writer": str, "end": int}], "segments": int, "bytes": int, "frames": [{"position": "TIMELINE:POSITION",
@@ -244,7 +234,7 @@ class JournalShow(_Command, frozen=True, tag="journal.show"):
     limit: Rows = 50
 
 
-class Verify(_Command, frozen=True, tag="verify"):
+class Verify(BaseCommand, frozen=True, tag="verify"):
     """Check the journal's chain and its index; `deep` also reads every version. With any damage `ok` is false
     and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames": int, "bytes": int, "versions": int,
     "damage": [{"object": str, "position": str, "message": str, "next": str}], "took_s": float}"""
@@ -253,7 +243,7 @@ class Verify(_Command, frozen=True, tag="verify"):
     deep: bool = False
 
 
-class CutResolve(_Command, frozen=True, tag="cut.resolve"):
+class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
     """What a name of a cut stands for at this site now. CUT and {"group", "label": str|null,
     "backup_id": hex16|null, "complete_until": str|null}"""
 
@@ -264,7 +254,8 @@ class CutResolve(_Command, frozen=True, tag="cut.resolve"):
 Command = (
     SiteStatus | SiteToken | PeerAdd | PeerList
     | VolumeCreate | VolumeList | VolumeShow | VolumeOnline | VolumeOffline | VolumeDelete | VolumeUri
-    | PairCreate | PairShow | PairSplit | PairResync
+    | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
+    | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
     | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
     | WaitFor | Events | JournalShow | Verify | CutResolve
 )  # fmt: skip
@@ -272,21 +263,13 @@ Command = (
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
-    WaitFor, Events, JournalShow, Verify, CutResolve,
+    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff,
 )  # fmt: skip
 
 
 def command_name(command: Command) -> str:
     """The name of a command as in its tag: `volume.create`."""
     return str(command.__struct_config__.tag)
-
-
-def check_name(text: str, what: str) -> str:
-    """A group, volume or peer name as it is. Raises UsageError. `what` is the noun for the message."""
-    if _NAME.fullmatch(text):
-        return text
-    rule = f"must match [a-z][a-z0-9._-]* with at most {NAME_CHARS_MAX} characters"
-    raise UsageError(f"{what} name {text!r} {rule}", subject=text)
 
 
 def parse_volume_name(text: str) -> tuple[str, str]:

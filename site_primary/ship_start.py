@@ -1,40 +1,106 @@
 """Where shipping to a peer begins, from what the peer says it has.
 
-    the peer ends                            then
-    nowhere: it has nothing yet              ship from the root
-    on this lineage, digest equal            ship from there
-    past a fork, in a run of this writer     its tail becomes a branch there; ship from the fork
-    past this head, nothing written since    begin this run's timeline, then as above
-    anywhere else                            diverged: both sites wrote; nothing moves by itself
+    the peer ends                                   then
+    nowhere: it has nothing yet                     ship from the root
+    on this lineage, digest equal                   ship from there
+    past the fork, in runs of this writer only      nothing served since the start: fetch that tail, it was
+                                                    lost here; else it becomes a branch there: ship from the
+                                                    fork
+    past the fork, in what another site wrote       diverged: nothing moves by itself. An operator chooses:
+                                                    this history (ship from the fork), or the peer's (fetch)
+    at an equal place with another digest           diverged
 
-In sync means equal timeline, position and digest, nothing else (invariant 7).
+In sync means equal timeline, position and digest, nothing else (invariant 7). The fork is the last place that
+both hold; that the journals are equal up to it, the first frame proves: its digest covers all before it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
+
 from engine.group import Group
-from protocol.messages import Welcome
+from engine.timelines import Span
+from protocol.messages import LineageRow, Welcome
 from protocol.positions import Cut
 
 
-def where_to_start(group: Group, welcome: Welcome) -> Cut | None:
-    """The cut to ship from; None if the peer has what this site never wrote. FarshoreError if this site's own
-    journal cannot answer, or this run's timeline cannot begin."""
-    if welcome.timeline == 0:
-        spans = group.spans()
-        return Cut(spans[0].timeline, 0) if spans else Cut(0, 0)
-    held = Cut(welcome.timeline, welcome.written)
-    span = next((s for s in group.spans() if s.timeline == held.timeline), None)
-    if span is None:
-        return None
-    if held.timeline == group.head and held.position > group.writer.written:
-        if group.timelines.get(held.timeline).writer != group.site:
-            return None
-        group.begin_writing()
-        span = next(s for s in group.spans() if s.timeline == held.timeline)
-    if held.position > span.end:
-        if group.timelines.get(held.timeline).writer != group.site:
-            return None
-        return Cut(span.timeline, span.end)
-    digest = group.reader.digest_at(group.timelines, held.timeline, held.position)
-    return held if digest == welcome.digest else None
+class Verdict(Enum):
+    """What follows from a comparison."""
+
+    SHIP = "ship"
+    FETCH = "fetch"
+    DIVERGED = "diverged"
+
+
+class Choice(Enum):
+    """Whose history an operator wants where both sites wrote."""
+
+    NONE = "none"
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """`cut` is where frames go on from, either way. `tail`: what the peer holds past it."""
+
+    verdict: Verdict
+    cut: Cut
+    tail: tuple[Span, ...] = ()
+
+    @property
+    def tail_bytes(self) -> int:
+        """Size of that."""
+        return sum(span.end - span.start for span in self.tail)
+
+    def difference(self, welcome: Welcome) -> str:
+        """For an operator: where the peer is, and what it has that is not here."""
+        what = f"{self.tail_bytes} bytes from {self.cut} on" if self.tail else "other bytes there"
+        return f"is at {Cut(welcome.timeline, welcome.written)} and has {what}, written elsewhere"
+
+
+def where_to_start(group: Group, welcome: Welcome, *, choice: Choice, serving: bool) -> Start:
+    """Compare, and say what to do. FarshoreError if this site's own journal cannot answer, or this run's
+    timeline cannot begin. `serving`: hosts have been served since this site started."""
+    if not welcome.lineage:
+        return Start(verdict=Verdict.SHIP, cut=Cut(0, 0))
+    spans = group.spans(group.writer.written)
+    fork, tail = _fork(spans, welcome.lineage, welcome.written)
+    if not tail:
+        same = fork.timeline and welcome.digest == group.reader.digest_at(
+            group.timelines, fork.timeline, fork.position
+        )
+        return Start(verdict=Verdict.SHIP if same else Verdict.DIVERGED, cut=fork)
+    writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
+    if writers == {group.site} and fork.timeline:
+        lost = fork == group.end and not group.began
+        if lost and not serving:
+            return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
+        if lost:
+            group.begin_writing()
+        return Start(verdict=Verdict.SHIP, cut=fork, tail=tail)
+    if choice is Choice.REMOTE:
+        return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
+    if choice is Choice.LOCAL and fork.timeline:
+        if fork == group.end:
+            group.begin_writing()
+        return Start(verdict=Verdict.SHIP, cut=fork, tail=tail)
+    return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
+
+
+def _fork(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:
+    """The last place that both lineages hold (timeline 0: none is known), and what the other has past it."""
+    mine = {span.timeline: span for span in spans}
+    tail: list[Span] = []
+    end = written
+    for timeline, _, start, _, _ in reversed(rows):
+        span = mine.get(timeline)
+        if span is not None:
+            position = min(end, span.end)
+            if position < end:
+                tail.append(Span(timeline, span.lane, position, end))
+            return Cut(timeline, position), tuple(reversed(tail))
+        tail.append(Span(timeline, 0, start, end))
+        end = start
+    return Cut(0, 0), tuple(reversed(tail))

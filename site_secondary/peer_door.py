@@ -9,21 +9,34 @@ It opens no files and no sockets: who holds the groups is asked through `GroupHo
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from engine.group import Emit, Group
 from engine.pair_states import Mode, PairState
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
-from protocol.errors import FarshoreError, NotAllowed, RemoteProtocolError, WrongState
-from protocol.messages import Hello, Refused, decode_message
+from protocol.errors import Diverged, FarshoreError, NotAllowed, RemoteProtocolError, WrongState
+from protocol.messages import SUPERSEDED, Ask, Hello, Refused, Report, decode_message
 from site_secondary.receiver import Receiver
+
+
+class Superseded(WrongState):
+    """A peer that ships by an older authority than this site's."""
 
 
 class GroupHolder(Protocol):
     """The site, as far as the door needs it."""
 
-    receivers: dict[str, Receiver]
+    @property
+    def receivers(self) -> dict[str, Receiver]:
+        """By group."""
+
+    def make_receiver(self, group: Group, peer: str) -> Receiver:
+        """Take the group's journal from a peer."""
+
+    def superseded(self, group: Group, by: str) -> None:
+        """The peer writes the group by a newer authority: stop serving at once and follow it."""
 
     def has_group(self, name: str) -> bool:
         """Whether a group is here, damaged or not."""
@@ -54,11 +67,15 @@ class PeerDoor:
         except RemoteProtocolError as error:
             self._emit("peer.bad_message", object=caller.peer, error=str(error))
             return
+        if isinstance(message, Ask):
+            caller.send(self._report(caller.peer, message).encode())
+            return
         if isinstance(message, Hello):
             try:
                 receiver = self._receiver_for(caller, message)
             except FarshoreError as error:
-                refused = Refused(session=message.session, code=error.code, message=error.message)
+                code = SUPERSEDED if isinstance(error, Superseded) else error.code
+                refused = Refused(session=message.session, code=code, message=error.message)
                 caller.send(refused.encode())
                 return
             except OSError as error:
@@ -84,23 +101,58 @@ class PeerDoor:
             )
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
-        check_pairing(self._state, hello, caller.peer)
+        if check_pairing(self._state, group, hello, caller.peer):
+            holder.superseded(group, caller.peer)
         receiver = holder.receivers.get(name)
         if receiver is None:
-            receiver = holder.receivers[name] = Receiver(group, caller.peer)
+            receiver = holder.make_receiver(group, caller.peer)
         # Sessions of this group's receiver that came before are over.
         for key in [key for key, each in self._sessions.items() if each is receiver]:
             del self._sessions[key]
         return receiver
 
+    def _report(self, peer: str, ask: Ask) -> Report:
+        """What this site is to a group that it shares with the peer."""
+        nothing = Report(session=ask.session, role="", generation=0, timeline=0, written=0, durable=0)
+        pair = self._state.pair(ask.group)
+        if pair is None or pair.peer != peer or not self._holder.has_group(ask.group):
+            return nothing
+        row = self._state.group(ask.group)
+        if row.group_id != ask.group_id:
+            return nothing
+        try:
+            group = self._holder.group(ask.group)
+        except FarshoreError:
+            return replace(nothing, role=row.role.value)
+        return Report(
+            session=ask.session,
+            role=row.role.value,
+            generation=generation_of(group),
+            timeline=group.head,
+            written=group.writer.written,
+            durable=group.writer.durable,
+        )
 
-def check_pairing(state: SiteState, hello: Hello, peer: str) -> None:
-    """Whether a peer may ship a group here. NotAllowed or WrongState say why not."""
+
+def generation_of(group: Group) -> int:
+    """That of the head; 0 without one."""
+    return group.timelines.get(group.head).generation if group.head else 0
+
+
+def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bool:
+    """Whether a peer may ship a group here; True if it does so by a newer authority than this site, which
+    wrote the group until now. NotAllowed or WrongState say why not."""
     row = state.group(hello.group)
     pair = state.pair(hello.group)
     if row.group_id != hello.group_id:
         raise WrongState(f"the group {hello.group} here is another one of the same name", subject=hello.group)
-    if row.role is not Role.SECONDARY:
-        raise WrongState(f"the group {hello.group} is written at this site", subject=hello.group)
     if pair is None or pair.peer != peer:
         raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)
+    if row.role is not Role.PRIMARY:
+        return False
+    mine = generation_of(group)
+    if hello.generation > mine or group.handed_to == hello.site:
+        return True
+    if hello.generation < mine:
+        raise Superseded(f"the group {hello.group} is written here by a newer authority", subject=hello.group)
+    raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)

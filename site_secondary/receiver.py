@@ -10,30 +10,61 @@ Everything runs in callbacks on one loop; time and the network are ports.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from enum import Enum
 
 from engine.group import Group
 from engine.head_moves import NotContiguous
-from engine.pair_states import PairState
+from engine.journal.reader import BadFrame
+from engine.lineage import frames_after, lineage_rows
+from engine.pair_states import Mode, PairState
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, parse_prefix
-from protocol.limits import HEARTBEAT_TIMEOUT_S
-from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Message, Refused, Reset, Welcome
+from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
+from protocol.messages import (
+    Ack,
+    Fetch,
+    Fetched,
+    FrameMessage,
+    Heartbeat,
+    Hello,
+    Message,
+    Refused,
+    Reset,
+    Welcome,
+)
 from protocol.positions import Cut
 
 PENDING_BEATS_MAX = 64
 
 
-class Receiver:
-    """One group from one peer. `complete_until_ns`: this site holds every frame up to that time."""
+class ReceiverChange(Enum):
+    """What a receiver tells the site."""
 
-    def __init__(self, group: Group, peer: str) -> None:
+    ENGAGED = "engaged"  # the peer is about to change this site's history: hosts must go
+    STATE = "state"
+
+
+class Receiver:
+    """One group from one peer. `complete_until_ns`: this site holds every frame up to that time. `on_change`
+    is called before the peer's first frames or questions of a session change anything here, and when the
+    pair's state at the peer is another."""
+
+    def __init__(
+        self, group: Group, peer: str, on_change: Callable[[ReceiverChange], None] = lambda _: None
+    ) -> None:
         self.peer = peer
+        self.mode = Mode.ASYNC
         self.complete_until_ns = 0
         self.heard_at: float | None = None
         self.received_bytes = 0
         self.remote_written = 0
+        self._on_change = on_change
         self._remote_state = ""
+        self._leave = False  # an operator chose the peer's history
+        self._engaged = False  # whether this session has changed anything here
         self._reason = ""
         self._group = group
         self._session = 0
@@ -89,6 +120,9 @@ class Receiver:
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
+        elif isinstance(message, Fetch):
+            self.heard_at = self._group.clock.monotonic()
+            self._on_fetch(message)
 
     def _on_hello(self, caller: Caller, hello: Hello) -> None:
         if self._group.failed:
@@ -100,13 +134,15 @@ class Receiver:
         self._reason = ""
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
+        self._leave = hello.adopt
+        self._engaged = False
         group = self._group
         self._acknowledged = group.writer.written
         # A writer that restarted with its clock set back may write what is older than the last one promised.
         self.complete_until_ns = min(self.complete_until_ns, group.utc_ns - 1)
         welcome = Welcome(
             session=hello.session,
-            timeline=group.head,
+            lineage=lineage_rows(group),
             written=group.writer.written,
             durable=group.writer.durable,
             digest=group.digest,
@@ -116,10 +152,11 @@ class Receiver:
     def _on_frames(self, payload: bytes) -> None:
         view = memoryview(payload)
         at = 0
+        self._engage()
         try:
             while at < len(view):
                 prefix = parse_prefix(view, at)
-                self._group.follow(prefix, view[at : at + prefix.frame_bytes])
+                self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
                 at += prefix.frame_bytes
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
@@ -133,6 +170,30 @@ class Receiver:
         self._reach()
         self._ack_soon()
 
+    def _engage(self) -> None:
+        if not self._engaged:
+            self._engaged = True
+            self._on_change(ReceiverChange.ENGAGED)
+
+    def _on_fetch(self, fetch: Fetch) -> None:
+        """Give frames of this site's own lineage, as many as one message takes."""
+        self._engage()
+        frames: list[Buffer] = []
+        room, done = FRAME_BYTES_MAX, True
+        try:
+            for frame in frames_after(self._group, Cut(fetch.timeline, fetch.position)):
+                if frame.prefix.frame_bytes > room:
+                    done = False
+                    break
+                frames.append(frame.raw)
+                room -= frame.prefix.frame_bytes
+        except (BadFrame, FarshoreError) as error:
+            text = f"the journal cannot be read here: {error}"
+            self._end_session(Refused(session=self._session, code="failed", message=text), text)
+            return
+        if self._caller is not None:
+            self._caller.send(Fetched(session=self._session, done=done).encode(), b"".join(frames))
+
     def _end_session(self, message: Reset | Refused, reason: str) -> None:
         self._group.emit("pair.session_ended", group=self._group.name, peer=self.peer, reason=reason)
         if self._caller is not None:
@@ -140,8 +201,12 @@ class Receiver:
         self._session = 0
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
+        before = (self._remote_state, self.mode)
         self._remote_state = beat.state
+        self.mode = next((mode for mode in Mode if mode.value == beat.mode), self.mode)
         self.remote_written = beat.written
+        if (self._remote_state, self.mode) != before:
+            self._on_change(ReceiverChange.STATE)
         if len(self._beats) == PENDING_BEATS_MAX:
             self._beats.pop()
         self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns))

@@ -19,7 +19,15 @@ from typing import Any
 from console.client import CALL_TIMEOUT_S, Client
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
-from protocol.commands import Command, PeerAdd, SiteStatus, SiteToken, VolumeShow, VolumeUri, WaitFor
+from protocol.commands import (
+    Command,
+    PeerAdd,
+    SiteStatus,
+    SiteToken,
+    VolumeShow,
+    VolumeUri,
+    WaitFor,
+)
 from protocol.cut_text import NamedCut
 from protocol.endpoints import control_endpoint
 from protocol.errors import FarshoreError, TimedOut, Unreachable

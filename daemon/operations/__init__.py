@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, inspect, pairs, restores, sites, volumes
+from daemon.operations import backups, branches, inspect, pairs, restores, roles, sites, volumes
 from daemon.site import Site
-from protocol import commands
+from protocol import commands, role_commands
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -27,8 +27,14 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.VolumeUri: volumes.uri,
     commands.PairCreate: pairs.create,
     commands.PairShow: pairs.show,
-    commands.PairSplit: pairs.split,
-    commands.PairResync: pairs.resync,
+    role_commands.PairSplit: pairs.split,
+    role_commands.PairResync: pairs.resync,
+    role_commands.PairDelete: pairs.delete,
+    role_commands.Switchover: roles.switchover,
+    role_commands.Takeover: roles.takeover,
+    role_commands.Failback: roles.failback,
+    role_commands.BranchList: branches.list_branches,
+    role_commands.BranchDiff: branches.diff,
     commands.WaitFor: pairs.wait,
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,

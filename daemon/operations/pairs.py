@@ -8,11 +8,13 @@ from daemon.operations.shapes import cut_data, group_data, pair_state, require_p
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.pair_states import Mode, PairState
-from engine.site_state import PairRow, Role
-from protocol.commands import PairCreate, PairResync, PairShow, PairSplit, WaitFor
+from engine.site_state import Role
+from protocol.commands import PairCreate, PairShow, WaitFor, check_confirm
 from protocol.cut_text import time_text
-from protocol.errors import NotAllowed, Refused, WrongState
+from protocol.errors import Refused, WrongState
 from protocol.positions import Cut, timeline_text
+from protocol.role_commands import PairDelete, PairResync, PairSplit
+from site_primary.ship_start import Choice
 
 Data = dict[str, Any]
 
@@ -22,10 +24,6 @@ async def create(site: Site, command: PairCreate) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     peer = site.peers.get(command.peer)
-    if command.mode != Mode.ASYNC.value:
-        raise NotAllowed(
-            f"mode {command.mode} is not available yet", subject=command.mode, next_step="use --mode async"
-        )
     if site.state.pair(group.name) is not None:
         raise Refused(
             f"group {group.name} has a pair already",
@@ -38,59 +36,43 @@ async def create(site: Site, command: PairCreate) -> Data:
             subject=peer.name,
             next_step=f"set `replication` in site.toml at {peer.name} and add its new token here",
         )
-    row = PairRow(group=group.name, peer=peer.name, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-    site.state.put_pair(row)
-    site.make_shipper(group, site.state.group(group.name), row)
-    return _pair_data(site, group.name)
+    site.pairs.create(group, peer.name, Mode(command.mode))
+    return pair_data(site, group.name)
 
 
 async def show(site: Site, command: PairShow) -> Data:
     """One pair, from either end."""
-    return _pair_data(site, command.group)
+    return pair_data(site, command.group)
 
 
 async def split(site: Site, command: PairSplit) -> Data:
     """Pause; the peer stays at whatever it has."""
-    shipper = _shipper(site, command.group)
-    shipper.split()
-    _remember(site, command.group, PairState.SPLIT)
-    return _pair_data(site, command.group)
+    require_primary(site, site.group(command.group))
+    site.pairs.split(command.group)
+    return pair_data(site, command.group)
 
 
 async def resync(site: Site, command: PairResync) -> Data:
     """Go on from there, in order."""
-    shipper = _shipper(site, command.group)
-    if command.source != "local":
-        raise NotAllowed(
-            "taking over the peer's writes is not available yet",
-            subject=command.group,
-            next_step="--source local sends what was written here since the split",
-        )
-    shipper.start()
-    _remember(site, command.group, PairState.COPYING)
-    return _pair_data(site, command.group)
-
-
-def _remember(site: Site, group: str, state: PairState) -> None:
-    row = site.state.pair(group)
-    if row is not None:
-        site.state.put_pair(
-            PairRow(group=group, peer=row.peer, mode=row.mode, state=state, reason=row.reason)
-        )
-
-
-def _shipper(site: Site, name: str) -> Any:
-    group = site.group(name)
+    group = site.group(command.group)
     require_primary(site, group)
-    shipper = site.shippers.get(name)
-    if shipper is None:
-        raise WrongState(
-            f"group {name} has no pair", subject=name, next_step=f"`farshore pair create {name} --with PEER`"
-        )
-    return shipper
+    site.pairs.resync(group, Choice(command.source or "none"))
+    return pair_data(site, command.group)
 
 
-def _pair_data(site: Site, name: str) -> Data:
+async def delete(site: Site, command: PairDelete) -> Data:
+    """End the pair at this site."""
+    group = site.group(command.group)
+    pair = site.state.pair(group.name)
+    if pair is None:
+        raise WrongState(f"group {group.name} has no pair", subject=group.name, next_step="`farshore status`")
+    check_confirm(command.confirm, group.name, dry_run=False)
+    site.pairs.delete(group)
+    return {"group": group.name, "peer": pair.peer}
+
+
+def pair_data(site: Site, name: str) -> Data:
+    """PAIR."""
     group = site.group(name)
     shipper, receiver = site.shippers.get(name), site.receivers.get(name)
     remote: Data | None = None

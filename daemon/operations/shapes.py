@@ -45,7 +45,7 @@ def resolve(site: Site, group: Group, named: NamedCut) -> Cut:
 
 def require_primary(site: Site, group: Group) -> None:
     """WrongState, naming the primary, unless this site writes the group."""
-    if site.state.group(group.name).role is not Role.PRIMARY:
+    if not site.state.group(group.name).role.writes:
         peer = site.peer_of(group.name)
         raise WrongState(
             f"group {group.name} is written at {peer}, not here",

@@ -9,7 +9,13 @@ from typing import Any
 from daemon.operations.shapes import group_data
 from daemon.peers import Peer, fingerprint, make_token, read_token
 from daemon.site import Site
-from protocol.commands import Events, PeerAdd, PeerList, SiteStatus, SiteToken
+from protocol.commands import (
+    Events,
+    PeerAdd,
+    PeerList,
+    SiteStatus,
+    SiteToken,
+)
 from protocol.cut_text import time_text
 from protocol.errors import NotAllowed, UsageError
 from protocol.limits import HEARTBEAT_TIMEOUT_S

@@ -8,6 +8,7 @@ from daemon.operations.shapes import backup_data, cut_data, require_primary, res
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.group import Group
+from engine.pair_states import PairState
 from engine.site_state import Role
 from engine.volumes import Volume
 from protocol.commands import (
@@ -96,9 +97,14 @@ def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> D
 
 
 async def online(site: Site, command: VolumeOnline) -> Data:
-    """Open a closed export."""
+    """Open a closed export. At a split pair's secondary: let hosts write there until the resync."""
     group = site.group(command.group)
-    require_primary(site, group)
+    receiver = site.receivers.get(group.name)
+    if receiver is not None and receiver.state is PairState.SPLIT:
+        if site.state.group(group.name).role is Role.SECONDARY:
+            site.pairs.detach(group)
+    else:
+        require_primary(site, group)
     volume = group.volume(command.volume)
     site.state.set_closed(group.name, [volume.id], None)
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")

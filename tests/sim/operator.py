@@ -11,6 +11,7 @@ from engine.pair_states import PairState
 from protocol.errors import FarshoreError, Mismatch, NotFound
 from protocol.positions import Cut
 from site_primary.backup import take_backup
+from site_primary.ship_start import Choice
 from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 from tests.sim.content import Contents, copied
 from tests.sim.mortal import ProcessDied
@@ -62,8 +63,7 @@ class Operator:
             case Task.REVERT:
                 self._revert(process, group)
             case Task.SPLIT:
-                process.shippers[GROUP].split()
-                process.remember_pair(PairState.SPLIT)
+                process.pairs.split(GROUP)
             case Task.RESYNC:
                 self.resync()
             case Task.ONLINE:
@@ -155,8 +155,7 @@ class Operator:
         process = self._sim.primary.process
         shipper = process.shippers.get(GROUP) if process is not None else None
         if process is not None and shipper is not None and shipper.state is PairState.SPLIT:
-            shipper.start()
-            process.remember_pair(PairState.COPYING)
+            process.pairs.resync(process.groups[GROUP], Choice.NONE)
 
     def online(self) -> None:
         """Open what a revert closed."""

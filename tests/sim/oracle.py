@@ -173,7 +173,8 @@ class Oracle:
         prefix = frame.prefix
         cut = Cut(prefix.timeline, prefix.end)
         if cut in self.moments:
-            raise Violation(f"L3: {cut} is used a second time")
+            self._brought_back(cut, frame)
+            return
         parent = began(frame)
         if parent is not None:
             self.tree.parents[prefix.timeline] = parent
@@ -183,6 +184,16 @@ class Oracle:
         self.line.append(cut)
         self.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
         self._world.note("frame", str(cut), prefix.digest, prefix.payload_bytes)
+
+    def _brought_back(self, cut: Cut, frame: Frame) -> None:
+        """The other site still had what a power loss took here. The same bytes, or the position is used a
+        second time."""
+        moment = self.moments[cut]
+        if moment.digest != frame.prefix.digest or moment.raw_hash != hash_of(frame):
+            raise Violation(f"L3: {cut} is used a second time")
+        self.line.append(cut)
+        self.live = copied(moment.contents)
+        self._world.note("brought back", str(cut))
 
     def check_frame(self, site: str, frame: Frame) -> None:
         """A frame at any site must be one that the primary wrote."""

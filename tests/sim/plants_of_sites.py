@@ -13,10 +13,12 @@ import engine.memtable
 import engine.site_state
 import engine.timelines
 import engine.volumes
+import site_primary.outbox
 import site_primary.ship_start
 import site_primary.shipper
 from engine.group import Group
 from engine.journal.writer import JournalWriter
+from engine.lineage import frames_after
 from protocol.events import WRITE
 from protocol.limits import BLOCK_BYTES
 from protocol.messages import Ack
@@ -101,9 +103,12 @@ def acknowledgement_of_a_left_tail_counts() -> tuple[Patch, ...]:
 def lost_tail_called_divergence() -> tuple[Patch, ...]:
     """A secondary that holds what the writer lost is never sent anything again."""
 
-    def start_for(group: Any, welcome: Any, before: Any = site_primary.ship_start.where_to_start) -> Any:
-        start = before(group, welcome)
-        return start if start is None or start.position >= welcome.written else None
+    def start_for(
+        group: Any, welcome: Any, before: Any = site_primary.ship_start.where_to_start, **said: Any
+    ) -> Any:
+        start = before(group, welcome, **said)
+        verdict = site_primary.ship_start.Verdict.DIVERGED
+        return dataclasses.replace(start, verdict=verdict) if start.tail else start
 
     return ((site_primary.shipper, "where_to_start", start_for),)
 
@@ -112,13 +117,12 @@ def lost_tail_called_divergence() -> tuple[Patch, ...]:
 def frames_before_the_fork_skipped() -> tuple[Patch, ...]:
     """A follower that lags behind a fork is sent the new timeline only."""
 
-    def turn(self: Any, before: Any = Shipper._turn_corner) -> bool:
-        if self._next is not None and self._next.timeline not in (0, self._group.head):
-            head = self._group.timelines.get(self._group.head)
-            self._next = Cut(head.id, head.fork)
-        return before(self)
+    def after(group: Any, at: Any, before: Any = frames_after) -> Any:
+        if at.timeline not in (0, group.head):
+            at = Cut(group.head, group.timelines.get(group.head).fork)
+        return before(group, at)
 
-    return ((Shipper, "_turn_corner", turn),)
+    return ((site_primary.outbox, "frames_after", after),)
 
 
 # -- what is written and read

@@ -14,7 +14,7 @@ from types import ModuleType
 import engine.journal.recovery
 import engine.journal.writer
 import site_primary.nbd_connection
-import site_primary.shipper
+import site_primary.outbox
 import site_primary.write_path
 from engine.group import GroupSettings
 from protocol.nbd.constants import Command
@@ -149,7 +149,7 @@ def _faults(rng: random.Random) -> dict[Fault, float]:
 def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
     """Bounds small enough to be met: at their real sizes a run of some seconds fills no segment."""
     payload_bytes = rng.choice((16, 32, 96)) << 10
-    write_path, writer, shipper = site_primary.write_path, engine.journal.writer, site_primary.shipper
+    write_path, writer, outbox = site_primary.write_path, engine.journal.writer, site_primary.outbox
     in_flight_bytes = rng.choice((128 << 10, 1 << 20))
     return (
         (write_path, "FRAME_PAYLOAD_BYTES_MAX", payload_bytes),
@@ -159,9 +159,9 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # Counted in segments, which are 64 MiB large and not as small as here.
         (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
-        (shipper, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
-        (shipper, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
-        (shipper, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
-        (shipper, "SHIP_READ_BYTES", 128 << 10),
+        (outbox, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
+        (outbox, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
+        (outbox, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
+        (outbox, "SHIP_READ_BYTES", 128 << 10),
         (site_primary.nbd_connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from daemon.exports import SiteExports
+from daemon.pairs import SitePairs
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
-from engine.pair_states import Mode, PairState
 from engine.ports.transport import PeerAddress
-from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
+from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
 from protocol.errors import FarshoreError
-from site_primary.shipper import Shipper
 from site_secondary.peer_door import PeerDoor
-from site_secondary.receiver import Receiver
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
 from tests.sim.sim_indexer import SimIndexer
 from tests.sim.sim_network import SimNetwork, SimTransport
@@ -32,6 +30,7 @@ from tests.sim.world import SimClock, SimWorld
 GROUP = "g"
 GROUP_ID = "00000000000000a1"
 STOP_POLL_S = 0.01
+START_WAIT_S = 3.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -164,9 +163,19 @@ class SimProcess:
         self.state = SiteState(SimStore(site.state_file, SITE_TABLES))
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
-        self.shippers: dict[str, Shipper] = {}
-        self.receivers: dict[str, Receiver] = {}
         self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, lambda _: site.peer)
+        self.pairs = SitePairs(
+            state=self.state,
+            exports=self.exports,
+            transport=self.transport,
+            rng=self.rng,
+            emit=self.emit,
+            notify=self.notify,
+            address_of=address,
+            site_id_of=lambda name: name,
+        )
+        self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
+        self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
         self._door = PeerDoor(self, self.state, self.emit, self.notify)
         self._indexer: SimIndexer | None = None
         self.stopping = False
@@ -191,22 +200,14 @@ class SimProcess:
                 self.emit("group.damaged", group=row.name, position=error.position, error=error.message)
         self.transport.allow({self.site.peer: address(self.site.peer).public_key})
         self.transport.listen(self._door.on_message)
-        for name, group in self.groups.items():
-            pair = self.state.pair(name)
-            if pair is None:
-                continue
-            if self.state.group(name).role is Role.PRIMARY:
-                self.make_shipper(group, pair)
-            else:
-                self.receivers[name] = Receiver(group, pair.peer)
+        for group in self.groups.values():
+            self.pairs.resume(group)
+        self.clock.call_later(START_WAIT_S, self.pairs.serve)
 
     def begin_stop(self, stopped: Callable[[], None]) -> None:
         """As `Site.stop`: a last checkpoint, as far as one can be made in time."""
         self.stopping = True
-        for shipper in self.shippers.values():
-            shipper.close()
-        for receiver in self.receivers.values():
-            receiver.close()
+        self.pairs.close()
         self.transport.close()
         deadline_s = self.clock.monotonic() + STOP_TIMEOUT_S
 
@@ -279,37 +280,6 @@ class SimProcess:
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
         self.state.put_group(row)
         return self.open_group(row)
-
-    # -- pairs
-
-    def create_pair(self) -> None:
-        """As the command `pair create`."""
-        row = PairRow(group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-        self.state.put_pair(row)
-        self.make_shipper(self.groups[GROUP], row)
-
-    def make_shipper(self, group: Group, pair: PairRow) -> None:
-        """As `Site.make_shipper`."""
-        shipper = Shipper(
-            group=group,
-            group_id=self.state.group(group.name).group_id,
-            address=address(pair.peer),
-            transport=self.transport,
-            rng=self.rng,
-            mode=pair.mode,
-            on_change=self.notify,
-        )
-        self.shippers[group.name] = shipper
-        if pair.state is PairState.SPLIT:
-            shipper.start_split()
-        else:
-            shipper.start()
-
-    def remember_pair(self, state: PairState) -> None:
-        """As the commands `pair split` and `pair resync`."""
-        self.state.put_pair(
-            PairRow(group=GROUP, peer=self.site.peer, mode=Mode.ASYNC, state=state, reason="")
-        )
 
     def complete_until_ns(self, group: str) -> int:
         """As `Site.complete_until_ns`."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import site_primary.nbd_connection
 from engine.group import Group
-from engine.pair_states import PairState
+from engine.pair_states import Mode, PairState
 from engine.site_state import Role
 from protocol.events import VolumeCreated
 from protocol.frames import Frame
@@ -271,7 +271,7 @@ class Simulation:
         oracle.flushed.cut, oracle.flushed.contents = oracle.end, copied(oracle.live)
         if self.world.random.random() < 0.15:
             self.secondary.fuse.light(self.world.random.randint(1, 6), power=False)
-        process.create_pair()
+        process.pairs.create(process.groups[GROUP], self.secondary.name, Mode.ASYNC)
         load = self.shape.load
         for number in range(load.hosts):
             self.hosts.append(Host(self, f"host{number}", f"v{number % len(self.shape.volumes)}"))
@@ -323,7 +323,7 @@ class Simulation:
         receiver = there.receivers.get(GROUP) if there is not None else None
         if shipper is None or receiver is None or not shipper.connected:
             return False
-        return shipper._session == receiver._session != 0
+        return shipper._link.session == receiver._session != 0
 
     def _converged(self) -> bool:
         here, there = self.primary.group, self.secondary.group

@@ -15,7 +15,6 @@ from protocol.commands import (
     Events,
     JournalShow,
     PairCreate,
-    PairResync,
     RestoreGroup,
     RestoreVolume,
     VolumeCreate,
@@ -24,6 +23,7 @@ from protocol.commands import (
 )
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime
 from protocol.errors import Busy, Diverged, ExitCode, NotFound, Trimmed
+from protocol.role_commands import PairResync
 from tests.unit.console.conftest import Ran, run_on_terminal, start_process
 from tests.unit.console.stub_site import REPLIES, RESTORE, WAIT, StubSite
 

@@ -20,10 +20,11 @@ import zmq.asyncio
 
 from console.client import Client, OperatorKeys
 from daemon.control import ControlKeys, ControlServer
-from protocol.commands import Command, PairSplit, SiteStatus, VolumeList, VolumeOnline
+from protocol.commands import Command, SiteStatus, VolumeList, VolumeOnline
 from protocol.envelopes import Request, decode_reply, encode_request
 from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, TimedOut, Unreachable, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+from protocol.role_commands import PairSplit
 
 Answer = Callable[[Command], Awaitable[dict[str, Any]]]
 TEST_TIMEOUT_S = 30

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import commands
+from protocol import commands, role_commands
+from protocol.command_base import check_name
 from protocol.commands import (
     READ_ONLY,
     BackupCreate,
@@ -16,7 +17,6 @@ from protocol.commands import (
     SiteStatus,
     VolumeCreate,
     check_confirm,
-    check_name,
     command_name,
     parse_volume_name,
 )
@@ -74,11 +74,11 @@ def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
     assert len(set(tags)) == len(tags)
     for member in members:
         config = member.__struct_config__
-        assert member.__module__ == commands.__name__
+        assert member.__module__ in (commands.__name__, role_commands.__name__)
         assert config.frozen
         assert config.forbid_unknown_fields
         assert member.__doc__
-        assert any(word in member.__doc__ for word in ("{", "VOLUME", "PAIR", "RESTORE"))
+        assert any(word in member.__doc__ for word in ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH"))
     assert command_name(SiteStatus()) == "site.status"
 
 
@@ -86,7 +86,8 @@ def test_what_changes_something_is_not_called_read_only() -> None:
     changing = {command_name_of(member) for member in set(Command.__args__) - set(READ_ONLY)}
     assert changing == {
         "peer.add", "volume.create", "volume.online", "volume.offline", "volume.delete", "pair.create",
-        "pair.split", "pair.resync", "backup.create", "restore.volume", "restore.group",
+        "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover", "failback",
+        "branch.drop", "backup.create", "restore.volume", "restore.group",
     }  # fmt: skip
 
 

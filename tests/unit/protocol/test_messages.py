@@ -11,12 +11,16 @@ from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.messages import (
     WIRE_VERSION,
     Ack,
+    Ask,
+    Fetch,
+    Fetched,
     FrameMessage,
     Heartbeat,
     Hello,
     Message,
     MessageKind,
     Refused,
+    Report,
     Reset,
     Welcome,
     decode_message,
@@ -29,6 +33,8 @@ ids = st.integers(0, (1 << 64) - 1)
 sessions = st.integers(1, (1 << 62) - 1)
 texts = st.text(max_size=63)
 
+lineages = st.lists(st.tuples(ids, ids, positions, positions, texts), max_size=4).map(tuple)
+
 messages = st.one_of(
     st.builds(
         Hello,
@@ -36,31 +42,56 @@ messages = st.one_of(
         group=texts,
         group_id=texts,
         site=texts,
-        lineage=st.lists(st.tuples(ids, ids, positions, positions), max_size=4).map(tuple),
+        lineage=lineages,
         written=positions,
+        adopt=st.booleans(),
     ),
     st.builds(
         Welcome,
         session=sessions,
-        timeline=ids,
+        lineage=lineages,
         written=positions,
         durable=positions,
         digest=st.binary(min_size=16, max_size=16),
     ),
     st.builds(FrameMessage, session=sessions),
     st.builds(Ack, session=sessions, timeline=ids, written=positions, durable=positions),
-    st.builds(Heartbeat, session=sessions, timeline=ids, written=positions, utc_ns=positions, state=texts),
+    st.builds(
+        Heartbeat,
+        session=sessions,
+        timeline=ids,
+        written=positions,
+        utc_ns=positions,
+        state=texts,
+        mode=texts,
+    ),
     st.builds(Refused, session=sessions, code=texts, message=texts),
     st.builds(Reset, session=sessions, reason=texts),
+    st.builds(Fetch, session=sessions, timeline=ids, position=positions),
+    st.builds(Fetched, session=sessions, done=st.booleans()),
+    st.builds(Ask, session=sessions, group=texts, group_id=texts),
+    st.builds(
+        Report,
+        session=sessions,
+        role=texts,
+        generation=positions,
+        timeline=ids,
+        written=positions,
+        durable=positions,
+    ),
 )
 EXAMPLES: list[Message] = [
-    Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1),), written=9),
-    Welcome(session=1, timeline=2, written=9, durable=8, digest=bytes(16)),
+    Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1, "s"),), written=9),
+    Welcome(session=1, lineage=((2, 0, 0, 1, "s"),), written=9, durable=8, digest=bytes(16)),
     FrameMessage(session=1),
     Ack(session=1, timeline=2, written=9, durable=8),
-    Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired"),
+    Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired", mode="async"),
     Refused(session=1, code="failed", message="no"),
     Reset(session=1, reason="lost"),
+    Fetch(session=1, timeline=2, position=9),
+    Fetched(session=1, done=True),
+    Ask(session=1, group="g", group_id="0" * 16),
+    Report(session=1, role="primary", generation=1, timeline=2, written=9, durable=8),
 ]
 
 
@@ -79,8 +110,12 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "HEARTBEAT",
         "REFUSED",
         "RESET",
+        "FETCH",
+        "FETCHED",
+        "ASK",
+        "REPORT",
     ]
-    assert [int(kind) for kind in sorted(MessageKind)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 12))
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
@@ -153,7 +188,7 @@ def test_a_message_of_another_shape_is_refused(row: tuple[object, ...]) -> None:
 
 def test_a_lineage_longer_than_any_can_be_is_refused() -> None:
     """It would be over the limit of a header, too; the count is checked for itself."""
-    lineage = ((1, 0, 0, 1),) * (LINEAGE_TIMELINES_MAX + 1)
+    lineage = ((1, 0, 0, 1, "s"),) * (LINEAGE_TIMELINES_MAX + 1)
     hello = Hello(session=1, group="g", group_id="i", site="s", lineage=lineage, written=0)
     with pytest.raises(RemoteProtocolError, match="lineage"):
         decode_message(hello.encode())

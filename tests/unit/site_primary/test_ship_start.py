@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from engine.group import Group
 from protocol.errors import NotFound
-from protocol.messages import Welcome
+from protocol.messages import LineageRow, Welcome
 from protocol.positions import Cut
-from site_primary.ship_start import where_to_start
+from site_primary.ship_start import Choice, Start, Verdict, where_to_start
 from tests.unit.engine.group_rig import GroupRig
 
-MakeRig = Callable[..., GroupRig]
 
-
-def welcome(cut: Cut, digest: bytes) -> Welcome:
+def welcome(group: Group, cut: Cut, digest: bytes, *more: LineageRow) -> Welcome:
+    """From a peer whose journal ends at `cut`, on this group's lineage or, past it, in the runs of `more`."""
+    known = group.timelines.lineage(cut.timeline) if cut.timeline in group.timelines else group.spans()
+    timelines = (group.timelines.get(span.timeline) for span in known)
+    rows = tuple((t.id, t.parent, t.fork, t.generation, t.writer) for t in timelines)
     return Welcome(
-        session=1, timeline=cut.timeline, written=cut.position, durable=cut.position, digest=digest
+        session=1,
+        lineage=rows + more if cut.timeline else (),
+        written=cut.position,
+        durable=cut.position,
+        digest=digest,
     )
 
 
@@ -35,8 +42,9 @@ class Writer:
         rig.write(volume, 2, b"c")
         self.last = rig.end, rig.group.digest
 
-    def start(self, cut: Cut, digest: bytes = bytes(16)) -> Cut | None:
-        return where_to_start(self.rig.group, welcome(cut, digest))
+    def start(self, cut: Cut, digest: bytes = bytes(16), *, serving: bool = True) -> Start:
+        group = self.rig.group
+        return where_to_start(group, welcome(group, cut, digest), choice=Choice.NONE, serving=serving)
 
 
 @pytest.fixture
@@ -45,21 +53,17 @@ def writer(rig: GroupRig) -> Writer:
 
 
 def test_a_peer_with_nothing_starts_at_the_root(writer: Writer) -> None:
-    assert writer.start(Cut(0, 0)) == Cut(writer.first[0].timeline, 0)
-
-
-def test_a_group_without_a_timeline_has_nothing_to_ship_yet(rig: GroupRig) -> None:
-    assert where_to_start(rig.group, welcome(Cut(0, 0), bytes(16))) == Cut(0, 0)
+    assert writer.start(Cut(0, 0)) == Start(verdict=Verdict.SHIP, cut=Cut(0, 0))
 
 
 def test_a_peer_on_this_lineage_goes_on_where_it_is(writer: Writer) -> None:
     for cut, digest in (writer.middle, writer.first, writer.last):
-        assert writer.start(cut, digest) == cut
+        assert writer.start(cut, digest) == Start(verdict=Verdict.SHIP, cut=cut)
 
 
 def test_another_digest_at_the_same_place_is_another_history(writer: Writer) -> None:
     for cut, _ in (writer.middle, writer.first, writer.last):
-        assert writer.start(cut, bytes(range(16))) is None
+        assert writer.start(cut, bytes(range(16))).verdict is Verdict.DIVERGED
 
 
 def test_a_place_that_is_no_boundary_here_is_said(writer: Writer) -> None:
@@ -70,24 +74,54 @@ def test_a_place_that_is_no_boundary_here_is_said(writer: Writer) -> None:
 
 def test_a_tail_past_a_fork_of_this_writer_becomes_a_branch(writer: Writer) -> None:
     first = writer.first[0]
-    assert writer.start(Cut(first.timeline, first.position + 500)) == first
+    start = writer.start(Cut(first.timeline, first.position + 500))
+    assert (start.verdict, start.cut, start.tail_bytes) == (Verdict.SHIP, first, 500)
+
+
+def test_what_a_writer_lost_is_fetched_before_anyone_is_served(writer: Writer) -> None:
+    writer.rig.reopen()
+    head = writer.rig.end
+    start = writer.start(Cut(head.timeline, head.position + 500), serving=False)
+    assert (start.verdict, start.cut) == (Verdict.FETCH, head)
+    assert writer.rig.end == head
 
 
 def test_past_the_head_a_returning_writer_begins_its_own_timeline_first(writer: Writer) -> None:
-    """What the peer has more was lost here: no position of it may be used again."""
+    """Hosts have read what is here: what the peer has more is a branch, and no position of it is used
+    again."""
     writer.rig.reopen()
     head = writer.rig.end
-    assert writer.start(Cut(head.timeline, head.position + 500)) == head
+    start = writer.start(Cut(head.timeline, head.position + 500))
+    assert (start.verdict, start.cut) == (Verdict.SHIP, head)
     assert writer.rig.end.timeline != head.timeline
     assert writer.rig.group.timelines.get(writer.rig.end.timeline).fork == head.position
 
 
-def test_a_tail_of_another_writer_is_diverged(writer: Writer, make_rig: MakeRig) -> None:
-    first, last = writer.first[0], writer.last[0]
-    writer.rig.group.site = "par"
-    for cut in (first, last):
-        assert writer.start(Cut(cut.timeline, cut.position + 500)) is None
+OTHERS = 0x1234
 
 
-def test_a_timeline_that_this_site_never_had_is_diverged(writer: Writer) -> None:
-    assert writer.start(Cut(0x1234, 100)) is None
+def others_run(parent: Cut) -> LineageRow:
+    return (OTHERS, parent.timeline, parent.position, 2, "par")
+
+
+@pytest.mark.parametrize("where", ["middle", "first", "last"])
+def test_what_another_site_wrote_is_diverged_until_an_operator_chooses(writer: Writer, where: str) -> None:
+    fork, digest = getattr(writer, where)
+    group = writer.rig.group
+    message = welcome(group, fork, digest, others_run(fork))
+    message = replace(message, written=fork.position + 700)
+    for choice, verdict in (
+        (Choice.NONE, Verdict.DIVERGED),
+        (Choice.REMOTE, Verdict.FETCH),
+        (Choice.LOCAL, Verdict.SHIP),
+    ):
+        start = where_to_start(group, message, choice=choice, serving=True)
+        assert (start.verdict, start.cut, start.tail_bytes) == (verdict, fork, 700)
+
+
+def test_a_history_without_a_common_timeline_is_diverged(writer: Writer) -> None:
+    message = welcome(writer.rig.group, Cut(0, 0), bytes(16))
+    message = replace(message, lineage=(others_run(Cut(0, 0)),), written=100)
+    for choice in (Choice.NONE, Choice.LOCAL):
+        start = where_to_start(writer.rig.group, message, choice=choice, serving=True)
+        assert start.verdict is Verdict.DIVERGED

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.lineage import lineage_rows
 from engine.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Welcome
 from protocol.positions import Cut
-from site_primary import shipper as shipper_module
+from site_primary import outbox as outbox_module
+from site_primary.ship_start import Choice
 from site_primary.shipper import RETRY_REFUSED_S
 from tests.sim.sim_network import Damage
 from tests.unit.site_primary.shipping_pair import ShippingPair
@@ -137,9 +139,9 @@ def test_messages_of_a_session_that_is_over_change_nothing(shipping: ShippingPai
     for caller, message, payload in old_frames:
         shipping.receiver.on_message(caller, message, payload)
     ack = Ack(session=old_session, timeline=shipping.one.end.timeline, written=1, durable=1)
-    for message in (ack, Welcome(session=old_session, timeline=0, written=0, durable=0, digest=bytes(16))):
-        shipping.shipper._on_message(old_session, message.encode())
-        shipping.shipper._on_message(shipping.shipper._session, message.encode())
+    for message in (ack, Welcome(session=old_session, lineage=(), written=0, durable=0, digest=bytes(16))):
+        shipping.shipper._link.take(old_session, message.encode())
+        shipping.shipper._link.take(shipping.shipper._link.session, message.encode())
     assert (shipping.other.end, shipping.shipper.marks.remote_written) == before
     assert shipping.shipper.state is PairState.PAIRED
 
@@ -147,7 +149,7 @@ def test_messages_of_a_session_that_is_over_change_nothing(shipping: ShippingPai
 def test_what_is_in_flight_is_bounded(shipping: ShippingPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that takes but never answers: the rest stays in the journal, and hosts never wait."""
     limit = 200_000
-    monkeypatch.setattr(shipper_module, "SHIP_IN_FLIGHT_BYTES_MAX", limit)
+    monkeypatch.setattr(outbox_module, "SHIP_IN_FLIGHT_BYTES_MAX", limit)
     shipping.start_one()
     shipping.until_paired()
     shipping.network.blackhole("par", "lon")
@@ -165,7 +167,7 @@ def test_what_is_in_flight_is_bounded(shipping: ShippingPair, monkeypatch: pytes
 def test_frames_in_flight_are_bounded_by_number_too(
     shipping: ShippingPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipper_module, "SHIP_IN_FLIGHT_FRAMES_MAX", 7)
+    monkeypatch.setattr(outbox_module, "SHIP_IN_FLIGHT_FRAMES_MAX", 7)
     shipping.start_one()
     shipping.until_paired()
     shipping.network.blackhole("par", "lon")
@@ -191,6 +193,7 @@ def test_a_peer_ahead_of_a_returning_writer_keeps_its_tail_as_a_branch(shipping:
     shipping.lose_tail(kept)
     assert shipping.one.end == kept
     shipping.start_one()
+    shipping.shipper.serve()
     shipping.until_paired()
     shipping.assert_same()
     assert shipping.one.end.timeline != kept.timeline
@@ -198,6 +201,27 @@ def test_a_peer_ahead_of_a_returning_writer_keeps_its_tail_as_a_branch(shipping:
     assert reader.digest_at(shipping.other.group.timelines, lost.timeline, lost.position)
     followed = [fields for kind, fields in shipping.other.events if kind == "timeline.followed"]
     assert followed[-1]["tail_bytes"] == lost.position - kept.position
+
+
+def test_what_a_returning_writer_lost_comes_back_from_its_peer(shipping: ShippingPair) -> None:
+    shipping.write(5)
+    shipping.start_one()
+    shipping.until_paired()
+    kept = shipping.one.end
+    shipping.write(7)
+    shipping.until_paired()
+    lost, content = shipping.one.end, shipping.one.read("root")
+    shipping.lose_tail(kept)
+    shipping.start_one()
+    shipping.until(lambda: shipping.shipper.fetching)
+    with pytest.raises(WrongState, match="takes in"):
+        shipping.one.group.begin_writing()
+    shipping.until_paired()
+    assert shipping.one.end == lost
+    assert shipping.one.read("root") == content
+    shipping.write(3)
+    shipping.until_paired()
+    shipping.assert_same()
 
 
 def test_a_tail_that_is_left_counts_for_nothing(shipping: ShippingPair) -> None:
@@ -214,9 +238,9 @@ def test_a_tail_that_is_left_counts_for_nothing(shipping: ShippingPair) -> None:
     assert shipping.one.end.position > tail_end
     shipping.start_one()
     shipping.until(lambda: shipping.shipper.marks.shipped > tail_end)
-    session = shipping.shipper._session
+    session = shipping.shipper._link.session
     stale = Ack(session=session, timeline=kept.timeline, written=tail_end, durable=tail_end)
-    shipping.shipper._on_message(session, stale.encode())
+    shipping.shipper._link.take(session, stale.encode())
     marks = shipping.shipper.marks
     assert max(marks.remote_written, marks.remote_durable) <= kept.position
     shipping.until_paired()
@@ -245,13 +269,17 @@ def test_a_peer_with_another_history_of_the_same_timeline_is_diverged(shipping: 
     """An old data directory put back and written again: same timeline and position, another digest."""
     shipping.start_one()
     shipping.until_paired()
-    session = shipping.shipper._session
-    shipping.shipper._next = None
+    session = shipping.shipper._link.session
+    shipping.shipper._outbox.stop()
     end = shipping.one.end
     welcome = Welcome(
-        session=session, timeline=end.timeline, written=end.position, durable=end.position, digest=bytes(16)
+        session=session,
+        lineage=lineage_rows(shipping.one.group),
+        written=end.position,
+        durable=end.position,
+        digest=bytes(16),
     )
-    shipping.shipper._on_message(session, welcome.encode())
+    shipping.shipper._link.take(session, welcome.encode())
     assert shipping.shipper.state is PairState.DIVERGED
 
 
@@ -293,10 +321,12 @@ def test_noise_from_the_peer_suspends(shipping: ShippingPair) -> None:
     shipping.start_one()
     shipping.until_paired()
     for header in (b"\xc1", Hello(session=1, group="", group_id="", site="", lineage=(), written=0).encode()):
-        shipping.shipper._on_message(shipping.shipper._session, header)
+        shipping.shipper._link.take(shipping.shipper._link.session, header)
         shipping.until_paired()
-    beat = Heartbeat(session=shipping.shipper._session, timeline=1, written=1, utc_ns=1, state="")
-    shipping.shipper._on_message(shipping.shipper._session, beat.encode())
+    beat = Heartbeat(
+        session=shipping.shipper._link.session, timeline=1, written=1, utc_ns=1, state="", mode=""
+    )
+    shipping.shipper._link.take(shipping.shipper._link.session, beat.encode())
     assert shipping.shipper.state is PairState.SUSPENDED
     shipping.until_paired()
 
@@ -324,7 +354,7 @@ def test_verbs_that_make_no_sense_change_nothing(shipping: ShippingPair) -> None
     shipping.start_one()
     shipping.until_paired()
     with pytest.raises(WrongState):
-        shipping.shipper.start()
+        shipping.shipper.resync(Choice.NONE)
     shipping.shipper.split()
     with pytest.raises(WrongState):
         shipping.shipper.split()

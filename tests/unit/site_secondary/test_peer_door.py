@@ -40,6 +40,14 @@ class Holder:
         self.receivers: dict[str, Receiver] = {}
         self.created: list[tuple[str, str, Role]] = []
         self.refusal: Exception | None = None
+        self.superseded_by: list[str] = []
+
+    def make_receiver(self, group: Group, peer: str) -> Receiver:
+        receiver = self.receivers[group.name] = Receiver(group, peer)
+        return receiver
+
+    def superseded(self, group: Group, by: str) -> None:
+        self.superseded_by.append(by)
 
     def has_group(self, name: str) -> bool:
         return bool(self.created)

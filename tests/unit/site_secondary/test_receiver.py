@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from engine.lineage import lineage_rows
 from engine.pair_states import PairState
 from engine.ports.disk import Buffer
 from protocol.frames import Frame
@@ -79,6 +80,7 @@ class Following:
             written=fields.get("written", end.position),  # type: ignore[arg-type]
             utc_ns=fields.get("utc_ns", self.one.clock.utc_ns()),  # type: ignore[arg-type]
             state=fields.get("state", "paired"),  # type: ignore[arg-type]
+            mode="async",
         )
         self.receiver.on_message(self.connection, beat, None)
         self.other.settle(0)
@@ -97,12 +99,12 @@ def following(make_rig: MakeRig) -> Following:
 
 
 def test_a_hello_is_answered_with_what_is_here(following: Following) -> None:
-    assert following.hello(1) == Welcome(session=1, timeline=0, written=0, durable=0, digest=bytes(16))
+    assert following.hello(1) == Welcome(session=1, lineage=(), written=0, durable=0, digest=bytes(16))
     following.give(1, *following.frames)
     group = following.other.group
     assert following.hello(2) == Welcome(
         session=2,
-        timeline=following.one.end.timeline,
+        lineage=lineage_rows(following.one.group),
         written=following.one.end.position,
         durable=group.writer.durable,
         digest=following.one.group.digest,
@@ -205,7 +207,7 @@ def test_a_disk_that_is_full_refuses_with_the_reason(
 ) -> None:
     following.hello(1)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(following.other.group, "follow", full)

@@ -1,0 +1,108 @@
+"""Commands about branches: list, compare with the head, drop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from daemon.operations.shapes import cut_data, time_of
+from daemon.site import Site
+from engine.branches import Branch, branches, find_branch
+from engine.group import Group
+from engine.view import VolumeView
+from protocol.cut_text import time_text
+from protocol.frames import decode_rows
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+from protocol.role_commands import BranchDiff, BranchList
+
+Data = dict[str, Any]
+SLICE_BLOCKS = 4096
+
+
+async def list_branches(site: Site, command: BranchList) -> Data:
+    """Every branch held here."""
+    group = site.group(command.group)
+    return {"branches": [branch_data(site, group, branch) for branch in branches(group)]}
+
+
+def branch_data(site: Site, group: Group, branch: Branch) -> Data:
+    """BRANCH."""
+    first = branch.spans[0]
+    prefix = group.reader.prefix_at(first.timeline, first.start)
+    spans = group.timelines.lineage(branch.end.timeline, branch.end.position)
+    inside = {span.timeline: span for span in branch.spans}
+    copies = [c for c in group.copies.at(spans) if c.timeline in inside and c.position >= first.start]
+    return {
+        "timeline": f"{branch.timeline:016x}",
+        "from": cut_data(branch.fork, time_of(group, branch.fork)),
+        "to": cut_data(branch.end, time_of(group, branch.end)),
+        "bytes": branch.journal_bytes,
+        "frames": sum(
+            1 for span in branch.spans for _ in group.reader.prefixes(span.timeline, span.start, span.end)
+        ),
+        "writer": site.name_of(group.timelines.get(branch.timeline).writer),
+        "began": time_text(prefix.utc_ns) if prefix else None,
+        "ended": cut_data(branch.end, time_of(group, branch.end))["time"],
+        "backups": [copy.label or f"{copy.id:016x}" for copy in copies],
+        "exports": [f"{group.name}/{name}@{branch.end}" for name in sorted(group.volumes.at(spans))],
+    }
+
+
+async def diff(site: Site, command: BranchDiff) -> Data:
+    """What a branch has that the head has not."""
+    group = site.group(command.group)
+    branch = find_branch(group, int(command.timeline, 16))
+    frames: list[Data] = []
+    for span in branch.spans:
+        for prefix in group.reader.prefixes(span.timeline, span.start, span.end):
+            if len(frames) == command.limit:
+                break
+            frame = next(iter(group.reader.frames(span.timeline, prefix.position, prefix.position + 1, None)))
+            frames.append(
+                {
+                    "position": str(Cut(span.timeline, prefix.position)),
+                    "time": time_text(prefix.utc_ns),
+                    "bytes": prefix.frame_bytes,
+                    "events": len(decode_rows(prefix, frame.raw)),
+                }
+            )
+    spans = group.timelines.lineage(branch.end.timeline, branch.end.position)
+    here = group.volumes.at(group.spans())
+    volumes = []
+    for name, volume in sorted(group.volumes.at(spans).items()):
+        now = here.get(name)
+        if now is None or now.id != volume.id:
+            volumes.append({"volume": name, "differing_bytes": volume.size_bytes, "extents": []})
+            continue
+        extents = await _compare(group.view_at(name, branch.end), group.live_view(now))
+        volumes.append(
+            {
+                "volume": name,
+                "differing_bytes": sum(length for _, length in extents),
+                "extents": [list(extent) for extent in extents[: command.limit]],
+            }
+        )
+    return {"branch": branch_data(site, group, branch), "frames": frames, "volumes": volumes}
+
+
+async def _compare(one: VolumeView, other: VolumeView) -> list[tuple[int, int]]:
+    """(offset, bytes) of stretches that differ, by content; a slice at a time, so that hosts are served."""
+    found: list[tuple[int, int]] = []
+    size = max(one.size_bytes, other.size_bytes)
+    for first in range(0, -(-size // BLOCK_BYTES), SLICE_BLOCKS):
+        await asyncio.sleep(0)
+        end = min(first + SLICE_BLOCKS, -(-size // BLOCK_BYTES))
+        with one.batch() as one_batch, other.batch() as other_batch:
+            for block in range(first, end):
+                place, other_place = one.find(one_batch, block), other.find(other_batch, block)
+                if place == other_place:
+                    continue
+                if one.read_block(one_batch, block) == other.read_block(other_batch, block):
+                    continue
+                at = block * BLOCK_BYTES
+                if found and found[-1][0] + found[-1][1] == at:
+                    found[-1] = (found[-1][0], found[-1][1] + BLOCK_BYTES)
+                else:
+                    found.append((at, BLOCK_BYTES))
+    return found

@@ -1,0 +1,133 @@
+"""Commands that move a group's writing from one site to the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.operations.asking import ask_peer
+from daemon.operations.pairs import pair_data
+from daemon.operations.shapes import cut_data, require_primary, time_of
+from daemon.operations.waiting import wait_until
+from daemon.site import Site
+from engine.group import Group
+from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.site_state import Role
+from protocol.commands import check_confirm
+from protocol.cut_text import time_text
+from protocol.errors import NotAllowed, Unsafe, WrongState
+from protocol.messages import Report
+from protocol.role_commands import Failback, Switchover, Takeover
+from site_primary.ship_start import Choice
+
+Data = dict[str, Any]
+FAILBACK_WAIT_S = 10.0
+
+
+async def switchover(site: Site, command: Switchover) -> Data:
+    """Drain to a marker and swap roles."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    check_confirm(command.confirm, group.name, dry_run=False)
+    begun = site.clock.monotonic()
+    if not group.handed_to:
+        site.pairs.hand_over(group)
+    marker = group.end
+    swapped = await wait_until(
+        site, lambda: site.state.group(group.name).role is Role.SECONDARY, command.timeout_s
+    )
+    took_ms = (site.clock.monotonic() - begun) * 1e3
+    return pair_data(site, group.name) | {"done": swapped, "position": cut_data(marker), "took_ms": took_ms}
+
+
+async def takeover(site: Site, command: Takeover) -> Data:
+    """Write here from now on; or say what that would mean."""
+    group = site.group(command.group)
+    pair = site.state.pair(group.name)
+    peer = pair.peer if pair else ""
+    begun = site.clock.monotonic()
+    if site.state.group(group.name).role is Role.PRIMARY and group.handed_to in ("", group.site):
+        raise WrongState(
+            f"group {group.name} is written here already",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"`farshore pair show {group.name}`",
+        )
+    report = await ask_peer(site, peer, group) if peer else None
+    plan = _plan(site, group, pair.mode if pair else Mode.ASYNC) | {"peer": peer}
+    if not command.plan:
+        _require_gone(group, peer, report)
+        check_confirm(command.confirm, group.name)
+        age_s = plan["age_s"]
+        if command.max_loss_s is not None and not plan["nothing_lost"] and age_s > command.max_loss_s:
+            raise Unsafe(
+                f"{group.name}: the newest write held is {age_s:.1f} s old, not {command.max_loss_s:g} s",
+                subject=group.name,
+                position=str(group.end),
+                next_step="allow more with --max-loss, or leave it out",
+            )
+        site.pairs.take_over(group, PairState.TAKEN_OVER)
+    took_ms = (site.clock.monotonic() - begun) * 1e3
+    return plan | {"done": not command.plan, "took_ms": None if command.plan else took_ms}
+
+
+def _require_gone(group: Group, peer: str, report: Report | None) -> None:
+    """NotAllowed while the peer answers, unless it does not write the group either."""
+    if report is None or report.role in ("", Role.SECONDARY.value):
+        return
+    raise NotAllowed(
+        f"{peer} answers, and writes group {group.name}",
+        subject=group.name,
+        position=str(group.end),
+        next_step=f"`farshore switchover {group.name}` at {peer} hands it over without loss",
+    )
+
+
+def _plan(site: Site, group: Group, mode: Mode) -> Data:
+    """Where this site would go on, and what is known of what it lacks."""
+    receiver = site.receivers.get(group.name)
+    known_lost = max(0, receiver.remote_written - group.writer.written) if receiver else 0
+    until = site.complete_until_ns(group.name)
+    handed = group.handed_to == group.site
+    safe = known_lost == 0 and (handed or mode is Mode.SYNC_STRICT)
+    age_s = max(0.0, (site.clock.utc_ns() - until) / 1e9) if until else None
+    if safe:
+        statement = "nothing that was acknowledged is lost"
+    elif until:
+        statement = f"nothing acknowledged up to {time_text(until)} is lost; later writes may be"
+    else:
+        statement = "this site never held everything: what was written at the other site may be lost"
+    if known_lost:
+        statement += f"; at least {known_lost} bytes of journal are known to be missing"
+    return {
+        "group": group.name,
+        "position": cut_data(group.end, time_of(group, group.end)),
+        "nothing_lost": safe,
+        "none_lost_until": time_text(until) if until else None,
+        "known_lost_bytes": known_lost,
+        "age_s": age_s,
+        "statement": statement,
+    }
+
+
+async def failback(site: Site, command: Failback) -> Data:
+    """Let the site that came back follow this one; what it alone had becomes a branch there."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    shipper = site.pairs.shipper(group.name)
+    if shipper.state not in (PairState.PAIRED, PairState.COPYING):
+        next_state(shipper.state, PairVerb.RESYNC, group.name)
+        report = await ask_peer(site, shipper.peer, group)
+        if report is None:
+            raise WrongState(
+                f"{shipper.peer} does not answer yet",
+                subject=group.name,
+                position=str(group.end),
+                next_step=f"start it, then `farshore failback {group.name}`",
+            )
+        site.pairs.resync(group, Choice.LOCAL)
+    await wait_until(site, lambda: shipper.state is PairState.PAIRED, FAILBACK_WAIT_S)
+    fork = shipper.fork
+    return pair_data(site, group.name) | {
+        "fork": cut_data(fork) if fork else None,
+        "tail_bytes": shipper.tail_bytes,
+    }

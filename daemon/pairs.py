@@ -1,0 +1,270 @@
+"""The pairs of one site: who ships which group to whom, who receives it, and how roles move.
+
+Every change of role is durable before the first message or write that depends on it (invariant 9), and
+exports that it closed stay closed until an operator opens them, or a role move brings the writing back here.
+
+    takeover, or a hand-over that arrived      secondary → primary, by a timeline that outranks all others
+    the peer writes by a newer authority       primary → secondary: hosts go at once
+    opened while the pair is split             secondary → detached, until the peer's next session
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+from daemon.exports import SiteExports
+from engine.group import Emit, Group
+from engine.head_moves import begin_timeline, hand_over
+from engine.pair_states import Mode, PairState
+from engine.ports.transport import PeerAddress, Transport
+from engine.site_state import PairRow, Role, SiteState
+from protocol.errors import FarshoreError, WrongState
+from site_primary.ship_start import Choice
+from site_primary.shipper import Shipper
+from site_secondary.receiver import Receiver, ReceiverChange
+
+CLOSED_BY_ROLE = "written at "
+
+
+class SitePairs:
+    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id."""
+
+    def __init__(
+        self,
+        *,
+        state: SiteState,
+        exports: SiteExports,
+        transport: Transport,
+        rng: random.Random,
+        emit: Emit,
+        notify: Callable[[], None],
+        address_of: Callable[[str], PeerAddress],
+        site_id_of: Callable[[str], str],
+    ) -> None:
+        self.shippers: dict[str, Shipper] = {}
+        self.receivers: dict[str, Receiver] = {}
+        self._watched: set[str] = set()
+        self._state = state
+        self._exports = exports
+        self._transport = transport
+        self._rng = rng
+        self._emit = emit
+        self._notify = notify
+        self._address_of = address_of
+        self._site_id_of = site_id_of
+
+    # -- start and stop
+
+    def resume(self, group: Group) -> None:
+        """Go on with a group's pair, after a start of the site."""
+        pair = self._state.pair(group.name)
+        if pair is None:
+            return
+        if self._state.group(group.name).role is not Role.PRIMARY:
+            self.make_receiver(group, pair.peer)
+            return
+        group.sealed = self._state.shipped(group.name) != group.head
+        if group.head and not group.handed_to and not self._own_head(group):
+            begin_timeline(group, authority=True)  # a takeover that a crash interrupted
+        if pair.state is not PairState.SPLIT and group.head:
+            group.held_back = f"asks {pair.peer} for what it may lack"
+        self._ship(group, pair)
+
+    def _own_head(self, group: Group) -> bool:
+        return group.timelines.get(group.head).writer == group.site
+
+    def waiting(self) -> list[Shipper]:
+        """Shippers whose group may not serve before the peer was asked (invariant 5)."""
+        return [shipper for shipper in self.shippers.values() if not shipper.settled]
+
+    def serve(self) -> None:
+        """Serve every group whose peer need not be waited for any longer."""
+        for shipper in self.shippers.values():
+            if not shipper.fetching and not shipper.waits_strictly:
+                shipper.serve()
+
+    def close(self) -> None:
+        """Stop all of them."""
+        for shipper in self.shippers.values():
+            shipper.close()
+        for receiver in self.receivers.values():
+            receiver.close()
+
+    # -- both ends
+
+    def _ship(self, group: Group, pair: PairRow) -> Shipper:
+        shipper = Shipper(
+            group=group,
+            group_id=self._state.group(group.name).group_id,
+            address=self._address_of(pair.peer),
+            transport=self._transport,
+            rng=self._rng,
+            mode=pair.mode,
+            on_change=self._notify,
+            on_superseded=lambda: self.superseded(group, pair.peer),
+        )
+        self.shippers[group.name] = shipper
+        shipper.start(pair.state)
+        return shipper
+
+    def make_receiver(self, group: Group, peer: str) -> Receiver:
+        """Take the group's journal from a peer."""
+        group.sealed = False
+
+        def changed(change: ReceiverChange) -> None:
+            self._receiver_changed(group, change)
+
+        def look() -> None:
+            # Not at once: the journal's writer is in the middle of telling that it is durable.
+            if group.handed_to:
+                group.clock.call_soon(lambda: self._look_for_hand_over(group))
+
+        receiver = self.receivers[group.name] = Receiver(group, peer, changed)
+        if group.name not in self._watched:
+            self._watched.add(group.name)
+            group.listeners.durable.append(look)
+        look()
+        return receiver
+
+    def _receiver_changed(self, group: Group, change: ReceiverChange) -> None:
+        receiver = self.receivers[group.name]
+        if change is ReceiverChange.ENGAGED:
+            if self._state.group(group.name).role is Role.DETACHED:
+                self._state.set_role(group.name, Role.SECONDARY)
+                self._close_exports(group, receiver.peer)
+        else:
+            state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
+            self._remember(group.name, state=state, mode=receiver.mode)
+        self._notify()
+
+    def _remember(self, name: str, *, state: PairState, mode: Mode | None = None) -> None:
+        row = self._state.pair(name)
+        if row is not None and (row.state is not state or mode not in (None, row.mode)):
+            self._state.put_pair(replace(row, state=state, mode=mode or row.mode))
+
+    # -- verbs
+
+    def create(self, group: Group, peer: str, mode: Mode) -> None:
+        """Attach a group that this site writes to a peer."""
+        row = PairRow(group=group.name, peer=peer, mode=mode, state=PairState.COPYING, reason="")
+        self._state.put_pair(row)
+        self._ship(group, row).serve()
+
+    def split(self, name: str) -> None:
+        """Pause at whatever the peer has."""
+        self.shipper(name).split()
+        self._remember(name, state=PairState.SPLIT)
+
+    def resync(self, group: Group, choice: Choice) -> None:
+        """Go on, in order. With the peer's history chosen this site's hosts must go: they see what was
+        there."""
+        shipper = self.shipper(group.name)
+        if choice is Choice.REMOTE:
+            self._close_exports(group, shipper.peer)
+        shipper.resync(choice)
+        self._remember(group.name, state=PairState.COPYING)
+
+    def delete(self, group: Group) -> None:
+        """End the pair at this site. A secondary keeps its copy and can then be taken over."""
+        shipper, receiver = self.shippers.pop(group.name, None), self.receivers.pop(group.name, None)
+        if shipper is not None:
+            shipper.close()
+        if receiver is not None:
+            receiver.close()
+        self._state.delete_pair(group.name)
+        group.held_back = ""
+        self._emit("pair.deleted", group=group.name)
+
+    def hand_over(self, group: Group) -> None:
+        """Say in the journal that the peer writes from here on; hosts are gone before. Durable here before
+        the peer sees it."""
+        shipper = self.shipper(group.name)
+        if shipper.state is not PairState.PAIRED:
+            raise WrongState(
+                f"pair {group.name} is {shipper.state.value}: only one that is paired can be handed over",
+                subject=group.name,
+                position=str(group.end),
+                next_step=f"`farshore wait {group.name} --state paired`",
+            )
+        self._close_exports(group, shipper.peer)
+        hand_over(group, self._site_id_of(shipper.peer))
+
+    def _look_for_hand_over(self, group: Group) -> None:
+        """Whether the journal that came from the peer, durable here, says that this site writes now."""
+        if group.name not in self.receivers or group.writer.durable < group.writer.written:
+            return
+        if group.handed_to == group.site:
+            try:
+                self.take_over(group, PairState.COPYING)
+            except (FarshoreError, OSError) as error:
+                self._emit("group.take_over_failed", group=group.name, error=str(error))
+
+    def take_over(self, group: Group, state: PairState) -> None:
+        """This site writes the group from now on. `state` of the pair: TAKEN_OVER, or COPYING after a
+        hand-over. FarshoreError or OSError: the role is as it was."""
+        before = self._state.group(group.name).role
+        self._state.set_role(group.name, Role.PRIMARY)
+        try:
+            begin_timeline(group, authority=True)
+        except (FarshoreError, OSError):
+            self._state.set_role(group.name, before)
+            raise
+        receiver = self.receivers.pop(group.name, None)
+        if receiver is not None:
+            receiver.close()
+        self._open_exports(group)
+        self._emit("group.taken_over", group=group.name, position=str(group.end))
+        pair = self._state.pair(group.name)
+        if pair is not None:
+            self._remember(group.name, state=state)
+            self._ship(group, replace(pair, state=state)).serve()
+        self._notify()
+
+    def detach(self, group: Group) -> None:
+        """Open a split pair's secondary to hosts."""
+        self._state.set_role(group.name, Role.DETACHED)
+        self._open_exports(group)
+        self._emit("group.detached", group=group.name, position=str(group.end))
+
+    def superseded(self, group: Group, by: str) -> None:
+        """The peer writes the group by a newer authority: stop serving at once and follow it."""
+        self._state.set_role(group.name, Role.SECONDARY)
+        self._close_exports(group, by)
+        shipper = self.shippers.pop(group.name, None)
+        if shipper is not None:
+            shipper.close()
+        self._remember(group.name, state=PairState.COPYING)
+        self.make_receiver(group, by)
+        group.held_back = ""
+        self._emit("group.fenced", group=group.name, object=by, position=str(group.end))
+        self._notify()
+
+    def shipper(self, name: str) -> Shipper:
+        """The shipper of a group that this site writes; WrongState."""
+        found = self.shippers.get(name)
+        if found is None:
+            raise WrongState(
+                f"group {name} has no pair",
+                subject=name,
+                next_step=f"`farshore pair create {name} --with PEER`",
+            )
+        return found
+
+    # -- exports
+
+    def _close_exports(self, group: Group, peer: str) -> None:
+        """Hosts hold caches of what was (invariant 10)."""
+        volumes = list(group.volumes.at(group.spans()).values())
+        open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
+        self._state.set_closed(group.name, open_, f"{CLOSED_BY_ROLE}{peer}")
+        for volume in volumes:
+            self._exports.shut(group, volume)
+
+    def _open_exports(self, group: Group) -> None:
+        """Those that only a role move had closed."""
+        for volume in group.volumes.at(group.spans()).values():
+            reason = self._state.closed(group.name, volume.id)
+            if reason is not None and reason.startswith(CLOSED_BY_ROLE):
+                self._state.set_closed(group.name, [volume.id], None)

@@ -1,0 +1,145 @@
+"""Frames on their way to a peer: what comes next, what is in flight, and what waits to share a message.
+
+Frames go out as they are written while the peer keeps up; when it does not, what is in flight stays bounded
+and the rest is read from the journal later, a slice at a time, so that a peer far behind does not keep the
+loop from hosts. While something is in flight, small frames share one message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from engine.group import Group
+from engine.journal.reader import BadFrame
+from engine.lineage import frames_after, next_place
+from engine.ports.clock import Timer
+from engine.ports.disk import Buffer
+from protocol.frames import Frame
+from protocol.limits import (
+    FRAME_BYTES_MAX,
+    SHIP_HOLD_S,
+    SHIP_IN_FLIGHT_BYTES_MAX,
+    SHIP_IN_FLIGHT_FRAMES_MAX,
+    SHIP_MESSAGE_BYTES,
+    SHIP_READ_BYTES,
+)
+from protocol.positions import Cut
+
+
+class Outbox:
+    """`send` takes one message's payload; `on_unreadable` is told why this site's journal cannot be read.
+    `shipped` is the end of what was put into a message."""
+
+    def __init__(
+        self, group: Group, send: Callable[[Buffer], None], on_unreadable: Callable[[str], None]
+    ) -> None:
+        self.shipped = 0
+        self.sent_bytes = 0
+        self._group = group
+        self._send_payload = send
+        self._on_unreadable = on_unreadable
+        self._clock = group.clock
+        self._next: Cut | None = None  # None: nothing is sent
+        self._in_flight: deque[tuple[int, int]] = deque()  # (end position, bytes)
+        self._in_flight_bytes = 0
+        self._held: list[Buffer] = []  # frames of the next message
+        self._held_bytes = 0
+        self._hold_timer: Timer | None = None
+        self._pumping = False
+
+    @property
+    def open(self) -> bool:
+        """Whether frames are sent."""
+        return self._next is not None
+
+    def start(self, cut: Cut) -> None:
+        """Send everything after `cut`, and what is written from now on."""
+        self._next = cut
+        self.shipped = cut.position
+
+    def stop(self) -> None:
+        """Send nothing more and forget what is in flight."""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        self._held = []
+        self._held_bytes = 0
+        self._next = None
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+
+    def acknowledged(self, position: int) -> None:
+        """The peer has everything before `position`."""
+        while self._in_flight and self._in_flight[0][0] <= position:
+            self._in_flight_bytes -= self._in_flight.popleft()[1]
+        self._flush()
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame was written here: ship it at once if it is what comes next and there is room."""
+        if self._next is None:
+            return
+        prefix = frame.prefix
+        if self._next.position == prefix.position and self._next.timeline == prefix.timeline and self._room():
+            self._send(frame)
+        else:
+            self.pump()
+
+    def _room(self) -> bool:
+        return (
+            self._in_flight_bytes < SHIP_IN_FLIGHT_BYTES_MAX
+            and len(self._in_flight) < SHIP_IN_FLIGHT_FRAMES_MAX
+        )
+
+    def _send(self, frame: Frame) -> None:
+        """Put a frame into the next message. It goes at once if nothing is in flight, else with those that
+        follow before the peer answers."""
+        prefix = frame.prefix
+        if self._held_bytes + prefix.frame_bytes > FRAME_BYTES_MAX:
+            self._flush()
+        self._held.append(frame.raw)
+        self._held_bytes += prefix.frame_bytes
+        self._next = Cut(prefix.timeline, prefix.end)
+        self.shipped = prefix.end
+        self._in_flight.append((prefix.end, prefix.frame_bytes))
+        self._in_flight_bytes += prefix.frame_bytes
+        if self._held_bytes >= SHIP_MESSAGE_BYTES or self._held_bytes == self._in_flight_bytes:
+            self._flush()
+        elif self._hold_timer is None:
+            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self._flush)
+
+    def _flush(self) -> None:
+        """Send what is held."""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        if self._held:
+            self._send_payload(self._held[0] if len(self._held) == 1 else b"".join(self._held))
+            self.sent_bytes += self._held_bytes
+        self._held = []
+        self._held_bytes = 0
+
+    def pump(self) -> None:
+        """Send what the journal holds from `_next` on, as far as there is room, a slice at a time."""
+        if self._next is None or self._pumping or not self._room():
+            return
+        group = self._group
+        if self._next == group.end or next_place(group.spans(group.writer.written), self._next) is None:
+            return
+        budget = SHIP_READ_BYTES
+        try:
+            for frame in frames_after(group, self._next):
+                self._send(frame)
+                budget -= frame.prefix.frame_bytes
+                if not self._room() or budget <= 0:
+                    break
+        except BadFrame as error:
+            self._on_unreadable(str(error))
+            return
+        if budget <= 0 and self._room():
+            self._pumping = True
+            self._clock.call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self.pump()
