@@ -159,10 +159,14 @@ class Oracle:
 
     # -- frames
 
-    def primary_wrote(self, frame: Frame) -> None:
-        """The primary has a new frame in its journal."""
+    def primary_wrote(self, frame: Frame) -> bool:
+        """The primary has a new frame in its journal. False if it was brought back: old, and known there."""
+        if Cut(frame.prefix.timeline, frame.prefix.end) in self.moments:
+            self._brought_back(frame)
+            return False
         self._written_in_change = self.pending is not None
         self._add(frame, self._contents_with(frame))
+        return True
 
     def _contents_with(self, frame: Frame) -> Contents:
         if self.pending is not None and began(frame) is None:
@@ -172,9 +176,6 @@ class Oracle:
     def _add(self, frame: Frame, contents: Contents) -> None:
         prefix = frame.prefix
         cut = Cut(prefix.timeline, prefix.end)
-        if cut in self.moments:
-            self._brought_back(cut, frame)
-            return
         parent = began(frame)
         if parent is not None:
             self.tree.parents[prefix.timeline] = parent
@@ -185,14 +186,19 @@ class Oracle:
         self.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
         self._world.note("frame", str(cut), prefix.digest, prefix.payload_bytes)
 
-    def _brought_back(self, cut: Cut, frame: Frame) -> None:
+    def _brought_back(self, frame: Frame) -> None:
         """The other site still had what a power loss took here. The same bytes, or the position is used a
         second time."""
+        cut = Cut(frame.prefix.timeline, frame.prefix.end)
         moment = self.moments[cut]
         if moment.digest != frame.prefix.digest or moment.raw_hash != hash_of(frame):
             raise Violation(f"L3: {cut} is used a second time")
         self.line.append(cut)
         self.live = copied(moment.contents)
+        for floor in self.all_floors():
+            for name, content in moment.contents.items():
+                if name in floor.contents:
+                    floor.contents[name].may_become(content)
         self._world.note("brought back", str(cut))
 
     def check_frame(self, site: str, frame: Frame) -> None:

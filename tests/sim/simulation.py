@@ -134,7 +134,8 @@ class Simulation:
             group.listeners.frame.append(self._secondary_took)
 
     def _primary_took(self, frame: Frame) -> None:
-        self.oracle.primary_wrote(frame)
+        if not self.oracle.primary_wrote(frame):
+            return
         there = self.secondary.process
         if there is not None and self.in_session():
             until_ns = there.complete_until_ns(GROUP)
