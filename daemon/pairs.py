@@ -136,7 +136,11 @@ class SitePairs:
                 self._close_exports(group, receiver.peer)
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
-            self._remember(group.name, state=state, mode=receiver.mode)
+            try:
+                self._remember(group.name, state=state, mode=receiver.mode)
+            except (FarshoreError, OSError) as error:
+                # Told again with the peer's next change; what hosts may do here does not hang on it.
+                self._emit("pair.not_remembered", group=group.name, error=str(error))
         self._notify()
 
     def _remember(self, name: str, *, state: PairState, mode: Mode | None = None) -> None:

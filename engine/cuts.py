@@ -10,7 +10,7 @@ from __future__ import annotations
 from engine.group import Group
 from engine.site_state import Role
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
-from protocol.errors import NotFound, Trimmed, WrongState
+from protocol.errors import NotFound, WrongState
 from protocol.positions import Cut
 
 # An operator's clock may be this much ahead of the site's: `now` is resolved there.
@@ -18,7 +18,7 @@ CLOCK_SKEW_NS = 5_000_000_000
 
 
 def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_ns: int) -> Cut:
-    """The cut that a selector names now. NotFound, Trimmed or WrongState say why there is none."""
+    """The cut that a selector names now. NotFound or WrongState say why there is none."""
     match selector:
         case CutLatest():
             return group.end
@@ -45,20 +45,13 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
 
 
 def checked_cut(group: Group, cut: Cut) -> Cut:
-    """The cut, if it is a frame boundary on the head's lineage at or before its end."""
-    if cut.timeline in group.timelines and not group.holds_cut(cut):
-        if cut.timeline == group.head and cut.position > group.writer.written:
-            raise WrongState(
-                f"{cut} is past the end of what this site holds",
-                subject=group.name,
-                position=str(group.end),
-                next_step=f"`farshore wait {group.name} --position {cut}`",
-            )
-        raise Trimmed(
-            f"{cut} is on a branch that this group left",
+    """The cut, if it is a frame boundary that is held here, on the head's lineage or on a branch."""
+    if cut.timeline in group.timelines and cut.position > group.end_of(cut.timeline):
+        raise WrongState(
+            f"{cut} is past the end of what this site holds",
             subject=group.name,
-            position=str(cut),
-            next_step=f"`farshore journal show {group.name}` lists the timelines",
+            position=str(Cut(cut.timeline, group.end_of(cut.timeline))),
+            next_step=f"`farshore wait {group.name} --position {cut}`",
         )
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut

@@ -280,8 +280,10 @@ class Shipper:
     def _on_refused(self, code: str, text: str) -> None:
         if code == SUPERSEDED:
             self.settled = True
-            self._disconnect()
-            self._on_superseded()
+            try:
+                self._on_superseded()
+            except (FarshoreError, OSError) as error:
+                self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}")
         else:
             self._settle()
             self._fail(f"{self.peer}: {text}", diverged=code == "diverged")
@@ -377,7 +379,11 @@ class Shipper:
     def _send_frames(self, payload: Buffer) -> None:
         group = self._group
         if self._said_head != group.head:
-            group.state.set_shipped(group.name, group.head)
+            try:
+                group.state.set_shipped(group.name, group.head)
+            except (FarshoreError, OSError) as error:
+                self._fail(f"this site cannot remember what {self.peer} is sent: {error}")
+                return
             self._said_head = group.head
         self._link.send(self._frame_header, payload)
 

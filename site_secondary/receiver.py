@@ -152,8 +152,8 @@ class Receiver:
     def _on_frames(self, payload: bytes) -> None:
         view = memoryview(payload)
         at = 0
-        self._engage()
         try:
+            self._engage()
             while at < len(view):
                 prefix = parse_prefix(view, at)
                 self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
@@ -177,17 +177,17 @@ class Receiver:
 
     def _on_fetch(self, fetch: Fetch) -> None:
         """Give frames of this site's own lineage, as many as one message takes."""
-        self._engage()
         frames: list[Buffer] = []
         room, done = FRAME_BYTES_MAX, True
         try:
+            self._engage()
             for frame in frames_after(self._group, Cut(fetch.timeline, fetch.position)):
                 if frame.prefix.frame_bytes > room:
                     done = False
                     break
                 frames.append(frame.raw)
                 room -= frame.prefix.frame_bytes
-        except (BadFrame, FarshoreError) as error:
+        except (BadFrame, FarshoreError, OSError) as error:
             text = f"the journal cannot be read here: {error}"
             self._end_session(Refused(session=self._session, code="failed", message=text), text)
             return

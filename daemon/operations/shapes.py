@@ -58,12 +58,12 @@ def require_primary(site: Site, group: Group) -> None:
 def volume_data(site: Site, group: Group, volume: Volume) -> Data:
     """VOLUME."""
     created = group.reader.prefix_at(volume.timeline, volume.id)
-    primary = site.state.group(group.name).role is Role.PRIMARY
+    writes = site.state.group(group.name).role.writes
     return {
         "group": group.name,
         "volume": volume.name,
         "size_bytes": volume.size_bytes,
-        "online": primary and not group.failed and site.state.closed(group.name, volume.id) is None,
+        "online": writes and not group.failed and site.state.closed(group.name, volume.id) is None,
         "hosts": len(site.exports.clients(group, volume)),
         "id": str(Cut(volume.timeline, volume.id)),
         "created": time_text(created.utc_ns) if created else None,
