@@ -45,6 +45,8 @@ from site_primary.ship_start import Choice, Verdict, where_to_start
 
 RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
+# Two heartbeats before silence counts as loss: then the peer is told that it is not heard.
+UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
 
 
 class Shipper:
@@ -227,12 +229,14 @@ class Shipper:
 
     def _heartbeat(self) -> None:
         group = self._group
+        # If only the way back is dead, this is the last that the peer will hear for as long again.
+        unheard = self._link.silent_s > UNHEARD_AFTER_S and self.state is not PairState.SPLIT
         beat = Heartbeat(
             session=self._link.session,
             timeline=group.head,
             written=group.writer.written,
             utc_ns=group.promise_utc_ns(),
-            state=self.state.value,
+            state=(PairState.SUSPENDED if unheard else self.state).value,
             mode=self.mode.value,
         )
         self._link.send(beat.encode())

@@ -101,7 +101,10 @@ class Receiver:
         """Why the state is what it is."""
         if self._reason:
             return self._reason
-        return "" if self.connected else f"{self.peer} is silent"
+        if not self.connected:
+            return f"{self.peer} is silent"
+        unheard = self._remote_state == PairState.SUSPENDED.value
+        return f"{self.peer} does not hear this site" if unheard else ""
 
     @property
     def applied_age_s(self) -> float:
