@@ -54,6 +54,14 @@ SHIP_HOLD_S = 0.002
 HEARTBEAT_INTERVAL_S = 1.0
 HEARTBEAT_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.5
+RECONNECT_DELAY_MAX_S = 15.0
+# A session that ends before this age died young: sessions that do so in a row are dialled later and later.
+SESSION_YOUNG_S = 30.0
+# Payloads below this are not compressed: the gain would be less than the call.
+COMPRESS_BYTES_MIN = 512
+# The slowest rate limit of a peer: a message of the largest frame must not take an hour.
+RATE_BYTES_S_MIN = 64 << 10
+RATE_BYTES_S_MAX = 1 << 40
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
 LINEAGE_TIMELINES_MAX = 4096
 
@@ -75,6 +83,8 @@ def check_limits() -> None:
         raise AssertionError("a message of held frames must not be larger than one frame may be")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
+    if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
+        raise AssertionError("the longest delay must be shorter than the life that ends it")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 
