@@ -21,6 +21,7 @@ from engine.pair_states import Mode, PairState
 from engine.ports.transport import PeerAddress, Transport
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import FarshoreError, WrongState
+from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver, ReceiverChange
@@ -29,7 +30,8 @@ CLOSED_BY_ROLE = "written at "
 
 
 class SitePairs:
-    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id."""
+    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id, `traffic_of` how
+    it is sent to."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class SitePairs:
         notify: Callable[[], None],
         address_of: Callable[[str], PeerAddress],
         site_id_of: Callable[[str], str],
+        traffic_of: Callable[[str], PeerTraffic],
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
@@ -54,6 +57,7 @@ class SitePairs:
         self._notify = notify
         self._address_of = address_of
         self._site_id_of = site_id_of
+        self._traffic_of = traffic_of
 
     # -- start and stop
 
@@ -104,6 +108,7 @@ class SitePairs:
             mode=pair.mode,
             on_change=self._notify,
             on_superseded=lambda: self.superseded(group, pair.peer),
+            traffic=self._traffic_of(pair.peer),
         )
         self.shippers[group.name] = shipper
         shipper.start(pair.state)

@@ -31,6 +31,7 @@ from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from protocol.errors import FarshoreError
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
+from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
 from site_secondary.peer_door import PeerDoor
 
@@ -83,6 +84,7 @@ class Site:
             notify=self.notify,
             address_of=lambda peer: self.peers.get(peer).address,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
+            traffic_of=lambda _: PeerTraffic(),
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded

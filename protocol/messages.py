@@ -20,7 +20,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import cast
 
+from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row
 from protocol.frames import DIGEST_BYTES
@@ -100,13 +102,16 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameMessage:
-    """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all."""
+    """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all, as they are or
+    compressed (protocol.compress)."""
 
     session: int
+    compression: Compression = Compression.NONE
 
     def encode(self) -> bytes:
         """As a header."""
-        return pack_row((int(MessageKind.FRAME), self.session))
+        row = (int(MessageKind.FRAME), self.session, int(self.compression))
+        return pack_row(row if self.compression else row[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +241,7 @@ def decode_message(header: bytes | memoryview) -> Message:
     session = row[1]
     match row[0]:
         case MessageKind.FRAME:
-            check_row(row, int, int)
-            return FrameMessage(session=session)
+            return FrameMessage(session=session, compression=compression_in(row, 2))
         case MessageKind.ACK:
             _, _, timeline, written, durable = check_row(row, int, int, int, int, int)
             return Ack(session=session, timeline=timeline, written=written, durable=durable)
@@ -275,6 +279,17 @@ def decode_message(header: bytes | memoryview) -> Message:
             return _report(row, session)
         case kind:
             raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
+
+
+def compression_in(row: tuple[object, ...], at: int) -> Compression:
+    """How a message's payload travels: the row's last element, at index `at`, or NONE without one."""
+    if len(row) <= at:
+        return Compression.NONE
+    check_row(row, *[int] * (at + 1))
+    try:
+        return Compression(cast(int, row[at]))
+    except ValueError as error:
+        raise RemoteProtocolError(f"compression {row[at]!r} is not known to this version") from error
 
 
 def _hello(row: tuple[object, ...], session: int) -> Hello:

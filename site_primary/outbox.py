@@ -28,16 +28,22 @@ from protocol.positions import Cut
 
 
 class Outbox:
-    """`send` takes one message's payload; `on_unreadable` is told why this site's journal cannot be read.
+    """`send` takes one message's payload; `ready` says whether more may go after so many bytes that wait, and
+    who made it calls `pump` when they may. `on_unreadable` is told why this site's journal cannot be read.
     `shipped` is the end of what was put into a message."""
 
     def __init__(
-        self, group: Group, send: Callable[[Buffer], None], on_unreadable: Callable[[str], None]
+        self,
+        group: Group,
+        send: Callable[[Buffer], None],
+        ready: Callable[[int], bool],
+        on_unreadable: Callable[[str], None],
     ) -> None:
         self.shipped = 0
         self.sent_bytes = 0
         self._group = group
         self._send_payload = send
+        self._ready = ready
         self._on_unreadable = on_unreadable
         self._clock = group.clock
         self._next: Cut | None = None  # None: nothing is sent
@@ -89,6 +95,7 @@ class Outbox:
         return (
             self._in_flight_bytes < SHIP_IN_FLIGHT_BYTES_MAX
             and len(self._in_flight) < SHIP_IN_FLIGHT_FRAMES_MAX
+            and self._ready(self._held_bytes)
         )
 
     def _send(self, frame: Frame) -> None:

@@ -24,12 +24,11 @@ from engine.ports.transport import PeerAddress, Transport
 from engine.watermarks import PeerMarks
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import Frame, FrameError
-from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S, RECONNECT_DELAY_S
+from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     SUPERSEDED,
     Ack,
     Fetched,
-    FrameMessage,
     Heartbeat,
     Hello,
     Message,
@@ -38,6 +37,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.positions import Cut
+from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
@@ -65,6 +65,7 @@ class Shipper:
         mode: Mode,
         on_change: Callable[[], None],
         on_superseded: Callable[[], None] = lambda: None,
+        traffic: PeerTraffic | None = None,
     ) -> None:
         self.peer = address.name
         self.mode = mode
@@ -89,8 +90,8 @@ class Shipper:
             on_message=self._on_message,
             on_noise=lambda error: self._fail(f"{self.peer} sent what it may not: {error}"),
         )
-        self._frame_header = b""
-        self._outbox = Outbox(group, self._send_frames, self._unreadable)
+        self.carrier = Carrier(group.clock, traffic or PeerTraffic(), self._link.send, self._pump)
+        self._outbox = Outbox(group, self._send_frames, self.carrier.ready, self._unreadable)
         self._said_head = group.state.shipped(group.name)
         self._goal = 0  # written when the session began: reached means caught up
         self._choice = Choice.NONE
@@ -114,6 +115,7 @@ class Shipper:
     def resync(self, choice: Choice) -> None:
         """Go on after a split, an error or a divergence; `choice` says whose history stays if both wrote."""
         self._move(PairVerb.RESYNC)
+        self._link.reconnect.reset()
         self._choice = choice
         self._connect()
 
@@ -181,7 +183,7 @@ class Shipper:
     def _connect(self) -> None:
         self._disconnect()
         self._link.dial()
-        self._frame_header = FrameMessage(session=self._link.session).encode()
+        self.carrier.open(self._link.session)
         self._say_hello()
 
     def _disconnect(self) -> None:
@@ -190,12 +192,16 @@ class Shipper:
             self._timer = None
         self._link.hang_up()
         self._outbox.stop()
+        self.carrier.close()
         self._fetcher.interrupt()
         self.connected = False
 
-    def _reconnect_later(self, delay_s: float) -> None:
+    def _reconnect_later(self, delay_s: float = 0.0) -> None:
         self._disconnect()
-        self._timer = self._clock.call_later(delay_s, self._connect)
+        retry = self._link.reconnect.ended(self._clock.monotonic())
+        if retry.flapping:
+            self._group.emit("pair.flapping", group=self._group.name, peer=self.peer, delay_s=retry.delay_s)
+        self._timer = self._clock.call_later(max(delay_s, retry.delay_s), self._connect)
 
     def _say_hello(self) -> None:
         group = self._group
@@ -217,9 +223,9 @@ class Shipper:
         if self._link.lost or self._link.silent_s > HEARTBEAT_TIMEOUT_S:
             if self.state in (PairState.PAIRED, PairState.COPYING):
                 self._move(PairVerb.PEER_LOST, f"{self.peer}: {self._link.silence}")
-            self._reconnect_later(RECONNECT_DELAY_S)
+            self._reconnect_later()
         elif self._outbox.open:
-            self._outbox.pump()
+            self._pump()
             self._heartbeat()
         elif self._fetcher.active:
             # No heartbeat: what it promises of times is not so while older frames still come in.
@@ -256,7 +262,7 @@ class Shipper:
                 self._on_ack(message)
             case Reset(reason=reason):
                 self._group.emit("pair.reset", group=self._group.name, peer=self.peer, reason=reason)
-                self._reconnect_later(RECONNECT_DELAY_S)
+                self._reconnect_later()
             case Refused(code=code):
                 self._on_refused(code, message.message)
             case _:
@@ -294,6 +300,7 @@ class Shipper:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
+        self._link.reconnect.session_began(self._clock.monotonic())
         group = self._group
         try:
             start = where_to_start(group, welcome, choice=self._choice, serving=self.serving)
@@ -328,8 +335,7 @@ class Shipper:
         self._outbox.start(cut)
         self._back(cut)
         self._caught_up()
-        self._outbox.pump()
-        self.marks.shipped = self._outbox.shipped
+        self._pump()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -370,7 +376,7 @@ class Shipper:
         self._outbox.acknowledged(written)
         self._caught_up()
         self._on_change()
-        self._outbox.pump()
+        self._pump()
 
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
@@ -378,6 +384,10 @@ class Shipper:
 
     def _on_frame(self, frame: Frame) -> None:
         self._outbox.on_frame(frame)
+        self.marks.shipped = self._outbox.shipped
+
+    def _pump(self) -> None:
+        self._outbox.pump()
         self.marks.shipped = self._outbox.shipped
 
     def _send_frames(self, payload: Buffer) -> None:
@@ -389,7 +399,7 @@ class Shipper:
                 self._fail(f"this site cannot remember what {self.peer} is sent: {error}")
                 return
             self._said_head = group.head
-        self._link.send(self._frame_header, payload)
+        self.carrier.send_frames(payload)
 
     def _unreadable(self, error: str) -> None:
         self._fail(f"this site's journal cannot be read: {error}")

@@ -20,6 +20,7 @@ from engine.lineage import frames_after, lineage_rows
 from engine.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
+from protocol.compress import Compression, decompress
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, parse_prefix
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
@@ -119,7 +120,7 @@ class Receiver:
             return
         elif isinstance(message, FrameMessage) and payload is not None:
             self.heard_at = self._group.clock.monotonic()
-            self._on_frames(payload)
+            self._on_frames(message, payload)
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
@@ -152,11 +153,13 @@ class Receiver:
         )
         caller.send(welcome.encode())
 
-    def _on_frames(self, payload: bytes) -> None:
-        view = memoryview(payload)
+    def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         at = 0
         try:
             self._engage()
+            if message.compression is Compression.ZSTD:
+                payload = decompress(payload)
+            view = memoryview(payload)
             while at < len(view):
                 prefix = parse_prefix(view, at)
                 self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)

@@ -17,6 +17,7 @@ import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
 from engine.group import GroupSettings
+from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
@@ -83,6 +84,8 @@ class Shape:
     tasks: dict[Task, float]
     task_every_s: float
     patches: tuple[Patch, ...]
+    rate_bytes_s: int
+    compression: Compression
 
     def without_journal_limit(self) -> GroupSettings:
         """What an operator sets once the limit was reached."""
@@ -92,9 +95,15 @@ class Shape:
 def shape_of(rng: random.Random) -> Shape:
     """Draw one."""
     segment_bytes = rng.choice((128, 256, 512)) << 10
+    volumes = tuple(rng.randint(2, 40) * SECTORS_PER_BLOCK for _ in range(rng.choice((1, 1, 2))))
+    duration_s = rng.uniform(4.0, 12.0)
+    # Drawn apart, so that every other draw of a seed stays what it was.
+    apart = random.Random(duration_s)
     return Shape(
-        volumes=tuple(rng.randint(2, 40) * SECTORS_PER_BLOCK for _ in range(rng.choice((1, 1, 2)))),
-        duration_s=rng.uniform(4.0, 12.0),
+        volumes=volumes,
+        duration_s=duration_s,
+        rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
+        compression=apart.choice(tuple(Compression)),
         load=_load(rng),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),

@@ -118,9 +118,10 @@ def test_a_timeline_that_is_not_held_is_not_found(written: Written) -> None:
 
 
 def test_a_place_past_the_end_of_a_timeline_that_was_left_is_not_held(written: Written) -> None:
-    first = written.rig.group.timelines.all()[0]
-    fork = written.rig.group.timelines.all()[1].fork
-    assert isinstance(refused(written, Cut(first.id, fork + 1)), NotFound | WrongState)
+    group = written.rig.group
+    first = group.timelines.all()[0]
+    past = Cut(first.id, group.end_of(first.id) + 1)
+    assert isinstance(refused(written, past), WrongState)
 
 
 def test_a_backup_is_found_by_label_and_id(written: Written) -> None:

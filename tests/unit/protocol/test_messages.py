@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.messages import (
@@ -54,7 +55,7 @@ messages = st.one_of(
         durable=positions,
         digest=st.binary(min_size=16, max_size=16),
     ),
-    st.builds(FrameMessage, session=sessions),
+    st.builds(FrameMessage, session=sessions, compression=st.sampled_from(Compression)),
     st.builds(Ack, session=sessions, timeline=ids, written=positions, durable=positions),
     st.builds(
         Heartbeat,
@@ -84,6 +85,7 @@ EXAMPLES: list[Message] = [
     Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1, "s"),), written=9),
     Welcome(session=1, lineage=((2, 0, 0, 1, "s"),), written=9, durable=8, digest=bytes(16)),
     FrameMessage(session=1),
+    FrameMessage(session=1, compression=Compression.ZSTD),
     Ack(session=1, timeline=2, written=9, durable=8),
     Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired", mode="async"),
     Refused(session=1, code="failed", message="no"),
@@ -163,7 +165,11 @@ HELLO = (1, 9, WIRE_VERSION, "g", "0" * 16, "s")
         ("1", 1),
         (3, "1"),
         (3, True),
-        (3, 1, 1),
+        (3, 1, 2),
+        (3, 1, -1),
+        (3, 1, "1"),
+        (3, 1, True),
+        (3, 1, 1, 0),
         (4, 1, 2, 3),
         (4, 1, 2, 3, "4"),
         (5, 1, 2, 3, 4, 5),

@@ -11,6 +11,7 @@ from engine.pair_states import Mode, PairState
 from engine.ports.transport import Caller, PeerAddress
 from protocol.messages import Message, decode_message
 from protocol.positions import Cut
+from site_primary.carrier import PeerTraffic
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
 from tests.sim.sim_network import SimNetwork, SimTransport
@@ -38,7 +39,7 @@ class ShippingPair:
 
     # Processes.
 
-    def start_one(self) -> None:
+    def start_one(self, traffic: PeerTraffic | None = None) -> None:
         """Ship from `one`, which must be open."""
         self.transport_one = SimTransport(self.network, "lon", "tcp://lon:1", "L")
         self.shipper = Shipper(
@@ -49,6 +50,7 @@ class ShippingPair:
             rng=random.Random(self.world.seed),
             mode=Mode.ASYNC,
             on_change=self._changed,
+            traffic=traffic,
         )
         self.shipper.start()
 

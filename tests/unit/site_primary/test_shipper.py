@@ -65,23 +65,6 @@ def test_a_broken_connection_costs_only_what_was_missing(shipping: ShippingPair)
     assert states == ["copying", "paired", "suspended by error", "copying", "paired"]
 
 
-def test_a_way_back_that_is_dead_shows_at_both_ends(shipping: ShippingPair) -> None:
-    """The peer hears every heartbeat and would believe in the pair until those end too."""
-    shipping.start_one()
-    shipping.until_paired()
-    shipping.world.run_for(2 * HEARTBEAT_TIMEOUT_S)
-    assert shipping.receiver.state is PairState.PAIRED
-    shipping.network.blackhole("par", "lon")
-    shipping.until(lambda: shipping.receiver.state is PairState.SUSPENDED, HEARTBEAT_TIMEOUT_S)
-    assert shipping.receiver.connected
-    assert shipping.receiver.reason == "lon does not hear this site"
-    shipping.until(lambda: shipping.shipper.state is PairState.SUSPENDED, 2.0)
-    shipping.network.heal("lon", "par")
-    shipping.until_paired()
-    shipping.until(lambda: shipping.receiver.state is PairState.PAIRED, HEARTBEAT_TIMEOUT_S)
-    assert shipping.receiver.reason == ""
-
-
 def test_a_silent_peer_is_lost_and_found(shipping: ShippingPair) -> None:
     shipping.start_one()
     shipping.until_paired()
