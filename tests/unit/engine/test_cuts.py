@@ -120,8 +120,8 @@ def test_a_timeline_that_is_not_held_is_not_found(written: Written) -> None:
 def test_a_place_past_the_end_of_a_timeline_that_was_left_is_not_held(written: Written) -> None:
     group = written.rig.group
     first = group.timelines.all()[0]
-    past = Cut(first.id, group.end_of(first.id) + 1)
-    assert isinstance(refused(written, past), WrongState)
+    with pytest.raises(WrongState, match="past the end"):
+        written.resolve(CutPosition(first.id, group.end_of(first.id) + 1))
 
 
 def test_a_backup_is_found_by_label_and_id(written: Written) -> None:
