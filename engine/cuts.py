@@ -7,6 +7,7 @@ change later.
 
 from __future__ import annotations
 
+from engine.bases import base_on, not_held, require_held, spans_from_base
 from engine.group import Group
 from engine.site_state import Role
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
@@ -53,16 +54,31 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
             position=str(Cut(cut.timeline, group.end_of(cut.timeline))),
             next_step=f"`farshore wait {group.name} --position {cut}`",
         )
+    require_held(group.timelines, cut, group.name)
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut
 
 
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
-    """The end of the last frame written at or before a time; NotFound before the first."""
-    for span in reversed(group.spans(group.writer.written)):
-        boundary = group.reader.boundary_at_time(span.timeline, span.start, span.end, utc_ns)
-        if boundary is not None:
-            return Cut(span.timeline, boundary)
+    """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
+    frame may be one that did not come to this site."""
+    end, above = group.end, None
+    while end.timeline:
+        spans = group.timelines.lineage(end.timeline, end.position)
+        for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
+            boundary = group.reader.boundary_at_time(span.timeline, span.start, span.end, utc_ns)
+            if boundary is not None:
+                if above is not None and boundary == end.position:
+                    raise not_held(above, "that time", group.name)
+                return Cut(span.timeline, boundary)
+        base = base_on(group.timelines, spans)
+        if base is None:
+            break
+        if utc_ns >= base.utc_ns:
+            return base.cut
+        if base.start is None:
+            raise not_held(base, "that time", group.name)
+        end, above = base.start, base
     raise NotFound(
         "nothing was written that early",
         subject=group.name,

@@ -22,6 +22,16 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, BinaryIO
 
+from engine.base_index import (
+    BaseDrop,
+    BaseInstall,
+    BaseOpen,
+    BasePart,
+    handle_drop,
+    handle_install,
+    handle_open,
+    handle_part,
+)
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
 from engine.index_file import open_index
@@ -42,6 +52,10 @@ Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
 # By kind of request: what carries it out, given its fields. A handler loads the segments that it needs.
 HANDLERS: dict[str, Handler] = {
     CheckpointPlan.KIND: handle_checkpoint,
+    BaseOpen.KIND: handle_open,
+    BasePart.KIND: handle_part,
+    BaseInstall.KIND: handle_install,
+    BaseDrop.KIND: handle_drop,
 }
 
 

@@ -2,6 +2,7 @@
 
     table       key (big-endian)                                value
     versions    u32 lane, u64 volume, u64 block, u64 ~number    u8 kind, u32 CRC-32C of key and bytes
+    regions     u32 lane, u64 volume, u64 block // 16,384       u64 newest number among its versions, or more
     timelines   u64 timeline                                    see `engine.checkpoint`
     records     u64 timeline, u64 position                      see `engine.checkpoint`
     meta        text                                            see `engine.checkpoint`
@@ -24,11 +25,14 @@ from engine.ports.store import Cursor
 from engine.visibility import Interval
 from protocol.errors import Corruption
 
-TABLES = ("versions", "timelines", "records", "meta")
+TABLES = ("versions", "regions", "timelines", "records", "meta")
 
 VERSION_KEY = Struct(">IQQQ")
 VERSION_VALUE = Struct(">BI")
 BLOCK_PREFIX = Struct(">IQQ")
+REGION_KEY = Struct(">IQQ")
+REGION_VALUE = Struct(">Q")
+REGION_BLOCKS = 16_384
 TIMELINE_KEY = Struct(">Q")
 RECORD_KEY = Struct(">QQ")
 NUMBER_MASK = (1 << 64) - 1

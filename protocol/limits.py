@@ -65,6 +65,14 @@ RATE_BYTES_S_MAX = 1 << 40
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
 LINEAGE_TIMELINES_MAX = 4096
 
+# A base: the state at its cut comes in parts, which the target holds in memory until it is installed; its
+# blocks in frames smaller than they may be, because both ends make or take one at a stroke, beside hosts.
+BASE_PART_BYTES_MAX = 256 << 10
+BASE_PARTS_MAX = 192
+BASE_PAYLOAD_BYTES = 1 << 20
+BASE_INDEX_BYTES = 32 << 20
+BASE_UNINDEXED_BYTES_MAX = 256 << 20
+
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
@@ -81,6 +89,10 @@ def check_limits() -> None:
         raise AssertionError("shipping needs room for two frames")
     if SHIP_MESSAGE_BYTES > FRAME_BYTES_MAX:
         raise AssertionError("a message of held frames must not be larger than one frame may be")
+    if BASE_PAYLOAD_BYTES > FRAME_PAYLOAD_BYTES_MAX:
+        raise AssertionError("a frame of a base must be a frame")
+    if BASE_PART_BYTES_MAX * BASE_PARTS_MAX > 48 << 20:
+        raise AssertionError("the indexer takes requests of up to 64 MiB")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

@@ -9,6 +9,8 @@
 
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
 
+Those of a base, where the journal does not lead the peer on, are in protocol.base_messages.
+
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
 acknowledgement would have said, the next one says too.
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import cast
 
+from protocol.base_messages import BaseKind, BaseMessage, decode_base_message
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row
@@ -230,6 +233,7 @@ class Report:
 
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
+    | BaseMessage
 )  # fmt: skip
 
 
@@ -277,6 +281,8 @@ def decode_message(header: bytes | memoryview) -> Message:
             return Ask(session=session, group=group, group_id=group_id)
         case MessageKind.REPORT:
             return _report(row, session)
+        case kind if kind >= BaseKind.BEGIN:
+            return decode_base_message(row, session)
         case kind:
             raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
 
