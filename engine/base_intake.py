@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.base_recovery import cut_back, remove_files, take_base
 from engine.base_rows import PendingBase, load_pending
-from engine.bases import Base, gap_at
+from engine.bases import Base, common_end, gap_at
 from engine.group import Group
 from engine.head_moves import NotContiguous
 from engine.index_requests import IndexRequest
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
-from engine.timelines import Timeline, holds_cut
+from engine.timelines import Timeline, TimelineTable, holds_cut
 from protocol.base_messages import records_in, timelines_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
@@ -174,14 +174,14 @@ class BaseIntake:
         if writer.written - self.indexed >= BASE_INDEX_BYTES:
             self._index()
 
-    def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...]) -> None:
+    def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
         """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
-        do not say what lineage B is on."""
+        do not say what lineage B is on; NotContiguous if a tail would be left that may not be."""
         if self._parts is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
-        self._new_timelines(parts)
+        self._check_tail(self._new_timelines(parts), leave)
         self._parts = parts
         self._index()
 
@@ -235,6 +235,19 @@ class BaseIntake:
         if self.order.cut.timeline not in found and self.order.cut.timeline not in known:
             raise RemoteProtocolError("the base's own timeline was not named")
         return tuple(found.values())
+
+    def _check_tail(self, new: tuple[Timeline, ...], leave: bool) -> None:
+        """As for frames (engine.head_moves): what another site than the base's writer wrote past the place
+        where the lineages part is left only by an operator's word."""
+        group, cut = self._group, self.order.cut
+        table = TimelineTable([*group.timelines.all(), *new])
+        theirs = table.lineage(cut.timeline, cut.position)
+        own = group.spans(group.writer.written)
+        common = common_end(own, theirs)
+        writer = table.get(cut.timeline).writer
+        others = {table.get(span.timeline).writer for span in own if span.end > common} - {writer}
+        if others and not leave:
+            raise NotContiguous("taking this base would leave what another site wrote")
 
     def _install(self) -> None:
         group, order, parts = self._group, self.order, self._parts

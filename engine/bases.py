@@ -78,10 +78,10 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
     for base in table.bases:
         if base is below or holds_cut(spans, base.cut):
             continue
-        common = _common(spans, table.lineage(base.cut.timeline, base.cut.position))
+        common = common_end(spans, table.lineage(base.cut.timeline, base.cut.position))
         known = 0
         if base.start is not None:
-            known = _common(spans, table.lineage(base.start.timeline, base.start.position))
+            known = common_end(spans, table.lineage(base.start.timeline, base.start.position))
         if common > max(low, known):
             return base
     if below is not None and below.start is not None:
@@ -107,7 +107,7 @@ def not_held(base: Base, what: str, subject: str) -> Trimmed:
     )
 
 
-def _common(one: list[Span], other: list[Span]) -> int:
+def common_end(one: list[Span], other: list[Span]) -> int:
     """Up to which position two lineages are the same; 0 if they have nothing in common."""
     end = 0
     for left, right in zip(one, other, strict=False):

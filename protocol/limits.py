@@ -67,6 +67,8 @@ LINEAGE_TIMELINES_MAX = 4096
 
 # A base: the state at its cut comes in parts, which the target holds in memory until it is installed; its
 # blocks in frames smaller than they may be, because both ends make or take one at a stroke, beside hosts.
+# A journal up to this size goes to a new peer whole: then its history is there too.
+HISTORY_SHIPPED_BYTES_MAX = 1 << 30
 BASE_PART_BYTES_MAX = 256 << 10
 BASE_PARTS_MAX = 192
 BASE_PAYLOAD_BYTES = 1 << 20

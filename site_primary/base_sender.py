@@ -4,10 +4,9 @@ B's timelines and records, so that the peer can go on from B with the journal.
 B is a cut up to which the index holds everything. From there on the journal is held for the peer. What is
 sent is found by one walk over each volume's changed blocks (engine.changes); a block whose newest version is
 the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes. Frames are made
-as they are needed and forgotten: a mark for each says where the walk was, so that after a lost connection, or
-a restart of the peer, it goes on from where the peer is.
+as needed and forgotten: a mark for each says where the walk was, so that it goes on from where the peer is.
 
-A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices; then hosts have their turn.
+A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices.
 """
 
 from __future__ import annotations
@@ -150,6 +149,11 @@ class BaseSender:
         self._pumping = False
         self._closed = False
         self._asked = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a session."""
+        return self._send is not None
 
     @property
     def blocks_left(self) -> int:

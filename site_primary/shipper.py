@@ -15,33 +15,32 @@ import random
 from collections.abc import Callable
 
 from engine.group import Group
-from engine.head_moves import NotContiguous, begin_timeline
-from engine.lineage import lineage_rows
 from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
 from engine.watermarks import PeerMarks
-from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.frames import Frame, FrameError
+from protocol.base_messages import BaseAck
+from protocol.errors import FarshoreError, Trimmed
+from protocol.frames import Frame
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     SUPERSEDED,
     Ack,
     Fetched,
-    Heartbeat,
-    Hello,
     Message,
     Refused,
     Reset,
     Welcome,
 )
 from protocol.positions import Cut
+from site_primary.announce import heartbeat_of, hello_of
+from site_primary.base_shipment import BaseShipment
 from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
-from site_primary.ship_start import Choice, Verdict, where_to_start
+from site_primary.ship_start import Choice, Start, Verdict, where_to_start
 
 RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
@@ -95,7 +94,10 @@ class Shipper:
         self._said_head = group.state.shipped(group.name)
         self._goal = 0  # written when the session began: reached means caught up
         self._choice = Choice.NONE
-        self._fetcher = Fetcher(group, address.name, self._link.send)
+        self._fetcher = Fetcher(
+            group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
+        )
+        self.base = BaseShipment(group, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
 
@@ -134,6 +136,7 @@ class Shipper:
         """Stop for good."""
         self._disconnect()
         self._fetcher.end()
+        self.base.end()
         if self._on_frame in self._group.listeners.frame:
             self._group.listeners.frame.remove(self._on_frame)
 
@@ -155,7 +158,7 @@ class Shipper:
     @property
     def sent_bytes(self) -> int:
         """Bytes of frames sent since this shipper was made."""
-        return self._outbox.sent_bytes
+        return self._outbox.sent_bytes + self.base.sent_bytes
 
     @property
     def fetching(self) -> bool:
@@ -194,6 +197,7 @@ class Shipper:
         self._outbox.stop()
         self.carrier.close()
         self._fetcher.interrupt()
+        self.base.interrupt()
         self.connected = False
 
     def _reconnect_later(self, delay_s: float = 0.0) -> None:
@@ -204,16 +208,7 @@ class Shipper:
         self._timer = self._clock.call_later(max(delay_s, retry.delay_s), self._connect)
 
     def _say_hello(self) -> None:
-        group = self._group
-        hello = Hello(
-            session=self._link.session,
-            group=group.name,
-            group_id=self._group_id,
-            site=group.site,
-            lineage=lineage_rows(group),
-            written=group.writer.written,
-            adopt=self._choice is Choice.LOCAL,
-        )
+        hello = hello_of(self._group, self._link.session, self._group_id, adopt=self._choice is Choice.LOCAL)
         self._link.send(hello.encode())
         self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 
@@ -224,8 +219,9 @@ class Shipper:
             if self.state in (PairState.PAIRED, PairState.COPYING):
                 self._move(PairVerb.PEER_LOST, f"{self.peer}: {self._link.silence}")
             self._reconnect_later()
-        elif self._outbox.open:
+        elif self._outbox.open or self.base.active:
             self._pump()
+            self.base.pump()
             self._heartbeat()
         elif self._fetcher.active:
             # No heartbeat: what it promises of times is not so while older frames still come in.
@@ -234,17 +230,10 @@ class Shipper:
             self._say_hello()
 
     def _heartbeat(self) -> None:
-        group = self._group
         # If only the way back is dead, this is the last that the peer will hear for as long again.
         unheard = self._link.silent_s > UNHEARD_AFTER_S and self.state is not PairState.SPLIT
-        beat = Heartbeat(
-            session=self._link.session,
-            timeline=group.head,
-            written=group.writer.written,
-            utc_ns=group.promise_utc_ns(),
-            state=(PairState.SUSPENDED if unheard else self.state).value,
-            mode=self.mode.value,
-        )
+        state = PairState.SUSPENDED if unheard else self.state
+        beat = heartbeat_of(self._group, self._link.session, state, self.mode)
         self._link.send(beat.encode())
         if self._timer is None:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
@@ -254,12 +243,14 @@ class Shipper:
             return
         match message:
             case Welcome():
-                if not self._outbox.open and not self._fetcher.active:
+                if not (self._outbox.open or self._fetcher.active or self.base.active):
                     self._on_welcome(message)
             case Fetched():
-                self._on_fetched(message, payload or b"")
+                self._fetcher.take(message, payload or b"")
             case Ack():
                 self._on_ack(message)
+            case BaseAck():
+                self.base.on_ack(message)
             case Reset(reason=reason):
                 self._group.emit("pair.reset", group=self._group.name, peer=self.peer, reason=reason)
                 self._reconnect_later()
@@ -294,6 +285,8 @@ class Shipper:
                 self._on_superseded()
             except (FarshoreError, OSError) as error:
                 self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}")
+        elif code == Trimmed.code and self.base.refused():
+            self._reconnect_later()
         else:
             self._settle()
             self._fail(f"{self.peer}: {text}", diverged=code == "diverged")
@@ -301,13 +294,14 @@ class Shipper:
     def _on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
         self._link.reconnect.session_began(self._clock.monotonic())
-        group = self._group
         try:
-            start = where_to_start(group, welcome, choice=self._choice, serving=self.serving)
+            start = where_to_start(self._group, welcome, choice=self._choice, serving=self.serving)
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         self.fork, self.tail_bytes = (start.cut, start.tail_bytes) if start.tail else (None, 0)
+        if start.verdict is not Verdict.BASE:
+            self.base.end()
         match start.verdict:
             case Verdict.DIVERGED:
                 self._settle()
@@ -315,15 +309,16 @@ class Shipper:
             case Verdict.FETCH:
                 self._back(start.cut)
                 self._fetcher.begin(self._link.session, start.cut, leave=self._choice is Choice.REMOTE)
-            case Verdict.SHIP:
-                self._ship(start.cut, welcome)
+            case Verdict.SHIP | Verdict.BASE:
+                self._ship(start, welcome)
 
     def _back(self, cut: Cut) -> None:
         if self.state in (PairState.SUSPENDED, PairState.DIVERGED, PairState.TAKEN_OVER):
             self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(cut))
 
-    def _ship(self, cut: Cut, welcome: Welcome) -> None:
+    def _ship(self, start: Start, welcome: Welcome) -> None:
+        cut = start.cut
         held = min(welcome.written, cut.position)
         self.marks = PeerMarks(
             shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
@@ -331,34 +326,23 @@ class Shipper:
         self._goal = self._group.writer.written
         self._settle()
         self._group.sealed = True
-        self._choice = Choice.NONE
-        self._outbox.start(cut)
         self._back(cut)
-        self._caught_up()
-        self._pump()
+        if start.verdict is Verdict.BASE:
+            self.base.begin(cut, self._link.session, self._link.send)
+        else:
+            self._choice = Choice.NONE
+            self._outbox.start(cut)
+            self._caught_up()
+            self._pump()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._heartbeat()
 
-    # -- the journal comes from the peer
-
-    def _on_fetched(self, fetched: Fetched, payload: bytes) -> None:
-        if not self._fetcher.active:
-            return
-        try:
-            done = self._fetcher.take(fetched, payload)
-            if done and self._choice is Choice.REMOTE:
-                begin_timeline(self._group, authority=True)
-        except (NotContiguous, FrameError, RemoteProtocolError, FarshoreError, OSError) as error:
-            self._fail(f"what {self.peer} holds cannot be taken in: {error}")
-            return
-        self._on_change()
-        if done:
-            group = self._group
-            self._choice = Choice.NONE
-            group.emit("pair.fetched", group=group.name, peer=self.peer, position=str(group.end))
-            self._connect()
+    def _fetched(self) -> None:
+        """The peer's journal is here: compare again, and go on from there."""
+        self._choice = Choice.NONE
+        self._connect()
 
     # -- the journal goes to the peer
 

@@ -37,6 +37,7 @@ class BaseReceiver:
         self._on_failed = on_failed
         self._intake: BaseIntake | None = None
         self._session = 0
+        self._leave = False
         self._send: Send | None = None
         self._parts: list[bytes] = []
         self._parts_expected = 0
@@ -48,8 +49,10 @@ class BaseReceiver:
         """Whether a base is under way."""
         return self._intake is not None
 
-    def attach(self, session: int, send: Send) -> None:
-        """A new session: everything that is sent from now on belongs to it."""
+    def attach(self, session: int, send: Send, *, leave: bool) -> None:
+        """A new session: everything that is sent from now on belongs to it. With `leave`, a tail that others
+        than the base's writer wrote here may be left for it and becomes a branch."""
+        self._leave = leave
         self._session = session
         self._send = send
         self.done = None
@@ -78,7 +81,7 @@ class BaseReceiver:
                 if len(self._parts) != self._parts_expected:
                     raise RemoteProtocolError("a base ends before its parts came")
                 intake = self._require(message.base)
-                intake.complete(message.end, message.digest, tuple(self._parts))
+                intake.complete(message.end, message.digest, tuple(self._parts), leave=self._leave)
             case BaseAck():
                 raise RemoteProtocolError("an acknowledgement of a base from its sender")
 

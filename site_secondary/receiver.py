@@ -20,8 +20,9 @@ from engine.lineage import frames_after, lineage_rows
 from engine.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
+from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
-from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.errors import FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import FrameError, parse_prefix
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
@@ -37,6 +38,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.positions import Cut
+from site_secondary.base_receiver import BaseReceiver
 
 PENDING_BEATS_MAX = 64
 
@@ -73,6 +75,11 @@ class Receiver:
         self._ack_pending = False
         self._acknowledged = 0  # the last position said to be written here, in this session
         self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
+        self._base = BaseReceiver(
+            group,
+            on_installed=lambda: on_change(ReceiverChange.STATE),
+            on_failed=self._base_failed,
+        )
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -124,6 +131,9 @@ class Receiver:
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
+        elif isinstance(message, BaseBegin | BasePart | BaseFrames | BaseEnd):
+            self.heard_at = self._group.clock.monotonic()
+            self._on_base(message, payload)
         elif isinstance(message, Fetch):
             self.heard_at = self._group.clock.monotonic()
             self._on_fetch(message)
@@ -151,6 +161,7 @@ class Receiver:
             durable=group.writer.durable,
             digest=group.digest,
         )
+        self._base.attach(hello.session, caller.send, leave=hello.adopt)
         caller.send(welcome.encode())
 
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
@@ -175,6 +186,21 @@ class Receiver:
         self.received_bytes += len(payload)
         self._reach()
         self._ack_soon()
+
+    def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
+        self._engage()
+        try:
+            self._base.on_message(message, payload)
+        except (NotContiguous, FrameError, RemoteProtocolError) as error:
+            self._end_session(Reset(session=self._session, reason=str(error)), str(error))
+        except (FarshoreError, OSError) as error:
+            code = Trimmed.code if isinstance(error, Trimmed) else "failed"
+            text = f"cannot take a base: {error}"
+            self._end_session(Refused(session=self._session, code=code, message=text), text)
+
+    def _base_failed(self, reason: str) -> None:
+        if self._session:
+            self._end_session(Reset(session=self._session, reason=reason), reason)
 
     def _engage(self) -> None:
         if not self._engaged:
@@ -205,6 +231,7 @@ class Receiver:
         if self._caller is not None:
             self._caller.send(message.encode())
         self._session = 0
+        self._base.detach()
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
         before = (self._remote_state, self.mode)
@@ -259,6 +286,7 @@ class Receiver:
     def close(self) -> None:
         """Stop listening to the group."""
         self._session = 0
+        self._base.close()
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

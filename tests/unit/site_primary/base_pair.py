@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.head_moves import NotContiguous
 from engine.ports.disk import Buffer
 from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BasePart
 from protocol.errors import FarshoreError, RemoteProtocolError
@@ -34,6 +35,7 @@ class BasePair:
         self.wire_bytes = 0
         self.carried = 0
         self.cut_after: int | None = None
+        self.leave = False
         self.failures: list[str] = []
         self.sender: BaseSender | None = None
         self._session = 0
@@ -60,7 +62,7 @@ class BasePair:
         assert self.sender is not None
         self._session += 1
         self.cut_after = None
-        self.receiver.attach(self._session, self._line(self._to_sender))
+        self.receiver.attach(self._session, self._line(self._to_sender), leave=self.leave)
         self.sender.attach(self._session, self._line(self._to_receiver))
 
     def disconnect(self) -> None:
@@ -91,7 +93,7 @@ class BasePair:
         assert isinstance(message, BASE_MESSAGES)
         try:
             self.receiver.on_message(message, payload)
-        except (FarshoreError, OSError, FrameError, RemoteProtocolError) as error:
+        except (FarshoreError, OSError, FrameError, NotContiguous, RemoteProtocolError) as error:
             self.failures.append(str(error))
 
     def _to_sender(self, header: bytes, payload: bytes | None) -> None:

@@ -270,6 +270,13 @@ def test_a_tail_of_its_own_stays_as_a_branch(pair: BasePair) -> None:
     pair.other.write(volume, 1, b"t")
     tail = pair.other.end
     pair.one.write(volume, 2, b"b")
+    pair.start_sender(start)
+    pair.connect()
+    pair.world.run_for(5.0)
+    assert pair.failures == ["taking this base would leave what another site wrote"]
+    assert pair.other.end == tail
+    pair.failures.clear()
+    pair.leave = True
     pair.copy(start)
     assert pair.other.letters("root") == "a.b....."
     for _ in range(2):
