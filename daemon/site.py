@@ -75,7 +75,9 @@ class Site:
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
         )
-        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
+        self.exports = SiteExports(
+            self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
+        )
         self.nbd = NbdServer(loop, self.exports)
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
 

@@ -17,6 +17,8 @@ class Mode(Enum):
     """When a host's write is acknowledged."""
 
     ASYNC = "async"
+    SYNC = "sync"
+    SYNC_STRICT = "sync-strict"
 
 
 class PairState(Enum):
