@@ -49,8 +49,8 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Left free on the file system for checkpoints and recovery; less on small file systems (a sixteenth)."""
 
     sync_timeout_s: float = SYNC_TIMEOUT_S
-    """How long a host's write waits for a silent peer in the modes sync and sync-strict. Hosts stand still for
-    that long; a short one falls back (or refuses writes) at every hiccup of the link."""
+    """How long a host's write waits for a silent peer in the modes sync and sync-strict. Hosts stand still
+    for that long; a short one falls back (or refuses writes) at every hiccup of the link."""
 
 
 def load_config(directory: pathlib.Path) -> SiteConfig:

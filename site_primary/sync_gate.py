@@ -4,7 +4,7 @@ One gate a group, also for a group without a pair. Connections ask it; the shipp
 
     phase      mode          in force  writes wait  entered
     OPEN       async         no        no           by the mode
-    OPEN       sync, strict  no        no           by a new pair, a fallback, a split: the peer lacks something
+    OPEN       sync, strict  no        no           by a new pair, a fallback, a split: the peer may lack some
     RETURNING  sync, strict  no        yes          when the peer keeps up
     IN_FORCE   sync, strict  yes       yes          when the peer has all that was written before RETURNING
 
