@@ -5,62 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engine.pair_states import Mode
-from site_primary.sync_gate import GatePhase, SyncGate
+from site_primary.sync_gate import GatePhase
 from tests.unit.engine.group_rig import GroupRig
-
-TIMEOUT_S = 5.0
-
-
-class Held:
-    """A gate with everything around it written down in one list, in order."""
-
-    def __init__(self, rig: GroupRig) -> None:
-        self.rig = rig
-        self.log: list[object] = []
-        self.rows: list[tuple[Mode, bool]] = []
-        self.disk_error: OSError | None = None
-        self.volume = rig.create("root", 64)
-        self.gate = SyncGate(rig.group, TIMEOUT_S)
-
-    def persist(self, mode: Mode, fallen_back: bool) -> None:
-        if self.disk_error is not None:
-            raise self.disk_error
-        self.rows.append((mode, fallen_back))
-        self.log.append(("durable", fallen_back))
-
-    def start(self, mode: Mode, *, fallen_back: bool = False, connected: bool = True) -> None:
-        self.gate.start(
-            mode,
-            fallen_back=fallen_back,
-            persist=self.persist,
-            ask_durable=lambda position: self.log.append(("ask", position)),
-        )
-        if connected:
-            self.gate.on_session(connected=True)
-            self.acknowledge()
-
-    def write(self) -> int:
-        self.rig.write(self.volume, 3, b"x")
-        return self.rig.group.writer.written
-
-    def wait(self, name: str) -> int:
-        """Write, and wait at the gate as a connection does."""
-        position = self.write()
-        self.gate.wait(position, lambda error: self.log.append((name, error is None)))
-        return position
-
-    def flush(self, name: str) -> None:
-        position = self.rig.group.writer.written
-        self.gate.wait_durable(position, lambda error: self.log.append((name, error is None)))
-
-    def acknowledge(self, written: int | None = None, durable: int | None = None) -> None:
-        """The peer has everything, or up to where it is said."""
-        end = self.rig.group.writer.written
-        written = end if written is None else written
-        self.gate.on_marks(written, written if durable is None else durable)
-
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.rig.events if kind.startswith("pair.")]
+from tests.unit.site_primary.held_gate import TIMEOUT_S, Held
 
 
 @pytest.fixture
@@ -218,7 +165,7 @@ def test_it_returns_by_itself_when_the_peer_has_everything(held: Held) -> None:
     held.gate.on_session(connected=True)
     before = held.gate.remote_written
     held.gate.on_marks(before, before)
-    assert held.gate.phase is GatePhase.OPEN
+    assert not held.gate.closed
     held.acknowledge()
     assert held.gate.phase is GatePhase.IN_FORCE
     assert held.rows == [(Mode.SYNC, False)]
