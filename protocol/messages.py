@@ -4,7 +4,7 @@
     HELLO      who I am, my lineage, my end             WELCOME   what I have, and the digest there
     FRAME      frames, as they stand in my journal      ACK       cumulative: written and durable here
     HEARTBEAT  my end, my time, the pair's state        REFUSED   why not, with an error code
-                                                        RESET     this session is over, say HELLO again
+    MAKE_DURABLE   up to here, a host waits            RESET     this session is over, say HELLO again
 
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
@@ -36,6 +36,7 @@ class MessageKind(IntEnum):
     HEARTBEAT = 5
     REFUSED = 6
     RESET = 7
+    MAKE_DURABLE = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,20 @@ class Reset:
         return pack_row((int(MessageKind.RESET), self.session, self.reason))
 
 
-Message = Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeDurable:
+    """A host waits until everything before `position` survives power loss there: begin as soon as it is
+    written. The next acknowledgement that says so answers."""
+
+    session: int
+    position: int
+
+    def encode(self) -> bytes:
+        """As a header."""
+        return pack_row((int(MessageKind.MAKE_DURABLE), self.session, self.position))
+
+
+Message = Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | MakeDurable
 
 
 def decode_message(header: bytes | memoryview) -> Message:
@@ -172,6 +186,9 @@ def decode_message(header: bytes | memoryview) -> Message:
         case MessageKind.REFUSED:
             _, _, code, message = check_row(row, int, int, str, str)
             return Refused(session=session, code=code, message=message)
+        case MessageKind.MAKE_DURABLE:
+            _, _, position = check_row(row, int, int, int)
+            return MakeDurable(session=session, position=position)
         case MessageKind.RESET:
             _, _, reason = check_row(row, int, int, str)
             return Reset(session=session, reason=reason)

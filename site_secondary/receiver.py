@@ -18,7 +18,17 @@ from engine.ports.transport import Caller
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, parse_prefix
 from protocol.limits import HEARTBEAT_TIMEOUT_S
-from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Message, Refused, Reset, Welcome
+from protocol.messages import (
+    Ack,
+    FrameMessage,
+    Heartbeat,
+    Hello,
+    MakeDurable,
+    Message,
+    Refused,
+    Reset,
+    Welcome,
+)
 from protocol.positions import Cut
 
 PENDING_BEATS_MAX = 64
@@ -39,6 +49,7 @@ class Receiver:
         self._session = 0
         self._caller: Caller | None = None
         self._ack_pending = False
+        self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
         self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
         group.listeners.durable.append(self._ack_soon)
@@ -89,6 +100,10 @@ class Receiver:
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
+        elif isinstance(message, MakeDurable):
+            self.heard_at = self._group.clock.monotonic()
+            self._durable_goal = max(self._durable_goal, message.position)
+            self._make_durable()
 
     def _on_hello(self, caller: Caller, hello: Hello) -> None:
         if self._group.failed:
@@ -100,6 +115,7 @@ class Receiver:
         self._reason = ""
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
+        self._durable_goal = 0
         group = self._group
         self._acknowledged = group.writer.written
         # A writer that restarted with its clock set back may write what is older than the last one promised.
@@ -131,7 +147,14 @@ class Receiver:
             return
         self.received_bytes += len(payload)
         self._reach()
+        self._make_durable()
         self._ack_soon()
+
+    def _make_durable(self) -> None:
+        """Once all that a host waits for is written, begin; what becomes durable is acknowledged."""
+        if 0 < self._durable_goal <= self._group.writer.written:
+            self._durable_goal = 0
+            self._group.when_durable(lambda _: None)
 
     def _end_session(self, message: Reset | Refused, reason: str) -> None:
         self._group.emit("pair.session_ended", group=self._group.name, peer=self.peer, reason=reason)

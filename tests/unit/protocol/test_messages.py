@@ -14,6 +14,7 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     MessageKind,
     Refused,
@@ -52,6 +53,7 @@ messages = st.one_of(
     st.builds(Heartbeat, session=sessions, timeline=ids, written=positions, utc_ns=positions, state=texts),
     st.builds(Refused, session=sessions, code=texts, message=texts),
     st.builds(Reset, session=sessions, reason=texts),
+    st.builds(MakeDurable, session=sessions, position=positions),
 )
 EXAMPLES: list[Message] = [
     Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1),), written=9),
@@ -61,6 +63,7 @@ EXAMPLES: list[Message] = [
     Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired"),
     Refused(session=1, code="failed", message="no"),
     Reset(session=1, reason="lost"),
+    MakeDurable(session=1, position=9),
 ]
 
 
@@ -79,8 +82,9 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "HEARTBEAT",
         "REFUSED",
         "RESET",
+        "MAKE_DURABLE",
     ]
-    assert [int(kind) for kind in sorted(MessageKind)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [int(kind) for kind in sorted(MessageKind)] == [1, 2, 3, 4, 5, 6, 7, 12]
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
