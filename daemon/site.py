@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import random
+from functools import partial
 
 from daemon.config import SiteConfig
 from daemon.data_directory import Identity, Keys
@@ -129,6 +130,7 @@ class Site:
             receiver.close()
         self.transport.close()
         for name, group in self.groups.items():
+            self.exports.gate(group).close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]
@@ -227,16 +229,23 @@ class Site:
 
     def make_shipper(self, group: Group, row: GroupRow, pair: PairRow) -> Shipper:
         """Begin shipping a group to its peer."""
+        gate = self.exports.gate(group)
         shipper = Shipper(
             group=group,
             group_id=row.group_id,
             address=self.peers.get(pair.peer).address,
             transport=self.transport,
             rng=self.rng,
-            mode=pair.mode,
+            gate=gate,
             on_change=self.notify,
         )
         self.shippers[group.name] = shipper
+        gate.start(
+            pair.mode,
+            fallen_back=pair.fallen_back,
+            persist=partial(self.state.set_mode, group.name),
+            ask_durable=shipper.ask_durable,
+        )
         if pair.state is PairState.SPLIT:
             shipper.start_split()
         else:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from engine.group import Group
 from engine.journal.reader import BadFrame
-from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.pair_states import PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, PeerAddress, Transport
@@ -35,9 +35,20 @@ from protocol.limits import (
     SHIP_MESSAGE_BYTES,
     SHIP_READ_BYTES,
 )
-from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Refused, Reset, Welcome, decode_message
+from protocol.messages import (
+    Ack,
+    FrameMessage,
+    Heartbeat,
+    Hello,
+    MakeDurable,
+    Refused,
+    Reset,
+    Welcome,
+    decode_message,
+)
 from protocol.positions import Cut
 from site_primary.ship_start import where_to_start
+from site_primary.sync_gate import SyncGate
 
 RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
@@ -55,11 +66,10 @@ class Shipper:
         address: PeerAddress,
         transport: Transport,
         rng: random.Random,
-        mode: Mode,
+        gate: SyncGate,
         on_change: Callable[[], None],
     ) -> None:
         self.peer = address.name
-        self.mode = mode
         self.state = PairState.SIMPLEX
         self.reason = ""
         self.marks = PeerMarks()
@@ -71,6 +81,7 @@ class Shipper:
         self._address = address
         self._transport = transport
         self._rng = rng
+        self._gate = gate
         self._on_change = on_change
         self._clock = group.clock
         self._link: Link | None = None
@@ -98,6 +109,7 @@ class Shipper:
     def split(self) -> None:
         """Pause at whatever the peer has."""
         self._move(PairVerb.SPLIT)
+        self._gate.suspend("split")
         self._next = None
         if self._timer is not None:
             self._timer.cancel()
@@ -164,6 +176,7 @@ class Shipper:
         self._in_flight.clear()
         self._in_flight_bytes = 0
         self.connected = False
+        self._gate.on_session(connected=False)
 
     def _reconnect_later(self, delay_s: float) -> None:
         self._disconnect()
@@ -271,6 +284,8 @@ class Shipper:
             self.state = PairState.SUSPENDED
             self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(start))
+        self._gate.on_session(connected=True)
+        self._gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
         self._caught_up()
         self._pump()
         if self._timer is not None:
@@ -288,6 +303,7 @@ class Shipper:
         written = min(ack.written, end)
         if not self.marks.acknowledge(written, min(ack.durable, end)):
             return
+        self._gate.on_marks(written, self.marks.remote_durable)
         while self._in_flight and self._in_flight[0][0] <= written:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         self._flush()
@@ -298,6 +314,12 @@ class Shipper:
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
             self._move(PairVerb.CAUGHT_UP)
+
+    def ask_durable(self, position: int) -> None:
+        """A host waits until everything before `position` is durable at the peer."""
+        self._flush()
+        if self._link is not None:
+            self._link.send(MakeDurable(session=self._session, position=position).encode())
 
     # -- frames
 

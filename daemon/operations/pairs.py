@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from daemon.operations.shapes import cut_data, group_data, pair_state, require_primary, time_of
@@ -22,10 +23,6 @@ async def create(site: Site, command: PairCreate) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     peer = site.peers.get(command.peer)
-    if command.mode != Mode.ASYNC.value:
-        raise NotAllowed(
-            f"mode {command.mode} is not available yet", subject=command.mode, next_step="use --mode async"
-        )
     if site.state.pair(group.name) is not None:
         raise Refused(
             f"group {group.name} has a pair already",
@@ -38,7 +35,15 @@ async def create(site: Site, command: PairCreate) -> Data:
             subject=peer.name,
             next_step=f"set `replication` in site.toml at {peer.name} and add its new token here",
         )
-    row = PairRow(group=group.name, peer=peer.name, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+    mode = Mode(command.mode)
+    row = PairRow(
+        group=group.name,
+        peer=peer.name,
+        mode=mode,
+        state=PairState.COPYING,
+        reason="",
+        fallen_back=mode is not Mode.ASYNC,
+    )
     site.state.put_pair(row)
     site.make_shipper(group, site.state.group(group.name), row)
     return _pair_data(site, group.name)
@@ -74,9 +79,7 @@ async def resync(site: Site, command: PairResync) -> Data:
 def _remember(site: Site, group: str, state: PairState) -> None:
     row = site.state.pair(group)
     if row is not None:
-        site.state.put_pair(
-            PairRow(group=group, peer=row.peer, mode=row.mode, state=state, reason=row.reason)
-        )
+        site.state.put_pair(replace(row, state=state))
 
 
 def _shipper(site: Site, name: str) -> Any:

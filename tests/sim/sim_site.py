@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from daemon.exports import SiteExports
@@ -207,6 +208,8 @@ class SimProcess:
             shipper.close()
         for receiver in self.receivers.values():
             receiver.close()
+        for group in self.groups.values():
+            self.exports.gate(group).close()
         self.transport.close()
         deadline_s = self.clock.monotonic() + STOP_TIMEOUT_S
 
@@ -290,16 +293,23 @@ class SimProcess:
 
     def make_shipper(self, group: Group, pair: PairRow) -> None:
         """As `Site.make_shipper`."""
+        gate = self.exports.gate(group)
         shipper = Shipper(
             group=group,
             group_id=self.state.group(group.name).group_id,
             address=address(pair.peer),
             transport=self.transport,
             rng=self.rng,
-            mode=pair.mode,
+            gate=gate,
             on_change=self.notify,
         )
         self.shippers[group.name] = shipper
+        gate.start(
+            pair.mode,
+            fallen_back=pair.fallen_back,
+            persist=partial(self.state.set_mode, group.name),
+            ask_durable=shipper.ask_durable,
+        )
         if pair.state is PairState.SPLIT:
             shipper.start_split()
         else:
