@@ -36,6 +36,8 @@ from protocol.limits import SYNC_RETURN_DELAY_MAX_S, SYNC_RETURN_DELAY_S
 
 # The peer keeps up if what is written reaches it within this part of the time-out.
 KEEPS_UP_PART = 0.25
+# A timer may run a hair early: one that was then set for that hair would run again and again.
+TIMER_LEAST_S = 0.001
 
 
 class GatePhase(Enum):
@@ -251,7 +253,7 @@ class SyncGate:
                 self._refuse_due(now_s, self._refusal())
             due_s = self._next_due_s()
         if due_s is not None and self._timer is None:
-            self._timer = self._clock.call_later(max(0.0, due_s - now_s), self._on_timer)
+            self._timer = self._clock.call_later(max(TIMER_LEAST_S, due_s - now_s), self._on_timer)
 
     def _fall_back(self, now_s: float) -> None:
         """Nobody is answered before the fallback is durable: a takeover after a crash must not find a row
