@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, tzinfo
+from typing import Any
 
 from protocol.errors import UsageError
 from protocol.limits import BLOCK_BYTES, VOLUME_BYTES_MAX
@@ -105,3 +106,9 @@ def _scaled(value: int) -> tuple[str, str]:
         return str(value), ""
     text = f"{scaled:.1f}" if scaled < 100 else f"{scaled:.0f}"
     return text.removesuffix(".0"), _UNITS[power]
+
+
+def mode_text(group: dict[str, Any]) -> str:
+    """The pair's mode, and whether what it promises is so now."""
+    mode = str(group.get("mode") or "")
+    return f"{mode} (not in force)" if group.get("fallen_back") else mode

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from console.figures import age_text, size_text, span_text
+from console.figures import age_text, mode_text, size_text, span_text
 from console.session import Session, session_of
 from protocol.command_base import check_name
 from protocol.commands import PairCreate, PairShow
@@ -17,6 +17,7 @@ app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_mar
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 CREATE_TIMEOUT_S = 60.0
+MODE_HELP = "async: hosts do not wait for the peer; sync: until it is silent; sync-strict: in any case."
 
 
 class Mode(StrEnum):
@@ -39,7 +40,7 @@ def create(
     ctx: typer.Context,
     group: GroupArgument,
     peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
-    mode: Annotated[Mode, typer.Option(help="async: hosts do not wait for the peer.")] = Mode.ASYNC,
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.ASYNC,
 ) -> None:
     """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
     session = session_of(ctx)
@@ -87,7 +88,7 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("state", f"{data['state']} ({data['code']})"),
             ("reason", str(data.get("reason") or "")),
             ("role", str(data.get("role") or "")),
-            ("mode", str(data.get("mode") or "")),
+            ("mode", mode_text(data)),
             ("peer", f"{data.get('peer') or ''}{_connection(data)}"),
             ("head", position),
             *((name, _offset(data.get(name))) for name in ("written", "durable", "checkpointed", "shipped")),

@@ -11,6 +11,7 @@ from rich.text import Text
 from console.figures import (
     UNKNOWN,
     age_text,
+    mode_text,
     position_text,
     short_time_text,
     size_text,
@@ -77,7 +78,7 @@ def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) ->
     """`vm1 paired (PAIR) async lon→par | head 8f3a:91.2G | behind 1.1 MiB 0.4 s | applied 0.3 s ago | …`."""
     state = str(group["state"])
     head = Text.assemble(f"{group['group']} ", (state, STYLES.get(state, "")), f" ({group['code']})")
-    for word in (group.get("mode"), group.get("direction") or _direction(data, group)):
+    for word in (mode_text(group), group.get("direction") or _direction(data, group)):
         if word:
             head.append(f" {word}")
     parts = [head]

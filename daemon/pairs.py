@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from daemon.exports import SiteExports
 from engine.group import Emit, Group
@@ -99,18 +100,25 @@ class SitePairs:
     # -- both ends
 
     def _ship(self, group: Group, pair: PairRow) -> Shipper:
+        gate = self._exports.gate(group)
         shipper = Shipper(
             group=group,
             group_id=self._state.group(group.name).group_id,
             address=self._address_of(pair.peer),
             transport=self._transport,
             rng=self._rng,
-            mode=pair.mode,
+            gate=gate,
             on_change=self._notify,
             on_superseded=lambda: self.superseded(group, pair.peer),
             traffic=self._traffic_of(pair.peer),
         )
         self.shippers[group.name] = shipper
+        gate.start(
+            pair.mode,
+            fallen_back=pair.fallen_back,
+            persist=partial(self._state.set_mode, group.name),
+            ask_durable=shipper.ask_durable,
+        )
         shipper.start(pair.state)
         return shipper
 
@@ -157,7 +165,14 @@ class SitePairs:
 
     def create(self, group: Group, peer: str, mode: Mode) -> None:
         """Attach a group that this site writes to a peer."""
-        row = PairRow(group=group.name, peer=peer, mode=mode, state=PairState.COPYING, reason="")
+        row = PairRow(
+            group=group.name,
+            peer=peer,
+            mode=mode,
+            state=PairState.COPYING,
+            reason="",
+            fallen_back=mode is not Mode.ASYNC,
+        )
         self._state.put_pair(row)
         self._ship(group, row).serve()
 
@@ -183,6 +198,7 @@ class SitePairs:
         if receiver is not None:
             receiver.close()
         self._state.delete_pair(group.name)
+        self._exports.gate(group).stop()
         group.held_back = ""
         self._emit("pair.deleted", group=group.name)
 
@@ -227,8 +243,9 @@ class SitePairs:
         self._emit("group.taken_over", group=group.name, position=str(group.end))
         pair = self._state.pair(group.name)
         if pair is not None:
-            self._remember(group.name, state=state)
-            self._ship(group, replace(pair, state=state)).serve()
+            row = replace(pair, state=state, fallen_back=pair.mode is not Mode.ASYNC)
+            self._state.put_pair(row)
+            self._ship(group, row).serve()
         self._notify()
 
     def detach(self, group: Group) -> None:
@@ -244,6 +261,7 @@ class SitePairs:
         shipper = self.shippers.pop(group.name, None)
         if shipper is not None:
             shipper.close()
+        self._exports.gate(group).stop()
         self._remember(group.name, state=PairState.COPYING)
         self.make_receiver(group, by)
         group.held_back = ""

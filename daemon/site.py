@@ -73,7 +73,9 @@ class Site:
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
         )
-        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
+        self.exports = SiteExports(
+            self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
+        )
         self.nbd = NbdServer(loop, self.exports)
         self.pairs = SitePairs(
             state=self.state,
@@ -138,6 +140,7 @@ class Site:
         self.pairs.close()
         self.transport.close()
         for name, group in self.groups.items():
+            self.exports.gate(group).close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]

@@ -53,7 +53,8 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
     "nbd": [str], "peers": [PEER of peer.list], "groups": [{
       "group", "role": "primary"|"secondary", "state": "simplex"|"copying"|"paired"|"split"|
       "suspended by error"|"diverged"|…, "code": "SMPL"|"COPY"|"PAIR"|"PSUS"|"SSUS"|"PSUE"|"PFUL"|…,
-      "mode": "async"|"sync"|"sync-strict"|null, "peer": str|null, "direction": "lon→par"|null,
+      "mode": "async"|"sync"|"sync-strict"|null, "fallen_back": bool (the mode is not in force: the peer may
+      lack what hosts were told is written), "peer": str|null, "direction": "lon→par"|null,
       "head": {"timeline", "position"}, "written": int, "durable": int, "checkpointed": int,
       "shipped": int|null, "remote_written": int|null, "remote_durable": int|null,
       "lag_bytes": int|null, "lag_s": float|null, "applied_age_s": float|null, "complete_until": str|null,

@@ -42,6 +42,8 @@ NBD_HANDSHAKE_TIMEOUT_S = 10.0
 NBD_CONNECTIONS_MAX = 1024
 NBD_RECEIVE_BUFFER_BYTES = 1 << 20
 NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
+# Writes of one connection that wait for the peer, before it is no longer read.
+NBD_UNANSWERED_MAX = 16_384
 
 # Replication.
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
@@ -62,6 +64,11 @@ COMPRESS_BYTES_MIN = 512
 # The slowest rate limit of a peer: a message of the largest frame must not take an hour.
 RATE_BYTES_S_MIN = 64 << 10
 RATE_BYTES_S_MAX = 1 << 40
+# How long a host waits for the peer in the synchronous modes, and how soon after a fallback they are tried
+# again: at first, and after one failure upon another.
+SYNC_TIMEOUT_S = 5.0
+SYNC_RETURN_DELAY_S = 1.0
+SYNC_RETURN_DELAY_MAX_S = 60.0
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
 LINEAGE_TIMELINES_MAX = 4096
 

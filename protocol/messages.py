@@ -5,7 +5,7 @@
     FRAME      frames, as they stand in my journal      ACK       cumulative: written and durable here
     HEARTBEAT  my end, my time, the pair's state        REFUSED   why not, with an error code
     FETCH      give me your journal from a cut          FETCHED   frames of it; whether that was all
-                                                        RESET     this session is over, say HELLO again
+    MAKE_DURABLE   up to here, a host waits             RESET     this session is over, say HELLO again
 
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
 
@@ -50,6 +50,7 @@ class MessageKind(IntEnum):
     FETCHED = 9
     ASK = 10
     REPORT = 11
+    MAKE_DURABLE = 12
 
 
 LineageRow = tuple[int, int, int, int, str]  # timeline, parent, fork, generation, writer (a site id)
@@ -231,9 +232,22 @@ class Report:
         return pack_row((int(MessageKind.REPORT), self.session, *fields))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeDurable:
+    """A host waits until everything before `position` survives power loss there: begin as soon as it is
+    written. The next acknowledgement that says so answers."""
+
+    session: int
+    position: int
+
+    def encode(self) -> bytes:
+        """As a header."""
+        return pack_row((int(MessageKind.MAKE_DURABLE), self.session, self.position))
+
+
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
-    | BaseMessage
+    | MakeDurable | BaseMessage
 )  # fmt: skip
 
 
@@ -266,6 +280,9 @@ def decode_message(header: bytes | memoryview) -> Message:
         case MessageKind.REFUSED:
             _, _, code, message = check_row(row, int, int, str, str)
             return Refused(session=session, code=code, message=message)
+        case MessageKind.MAKE_DURABLE:
+            _, _, position = check_row(row, int, int, int)
+            return MakeDurable(session=session, position=position)
         case MessageKind.RESET:
             _, _, reason = check_row(row, int, int, str)
             return Reset(session=session, reason=reason)

@@ -11,6 +11,7 @@ from typing import Protocol
 from engine.group import Group
 from engine.view import VolumeView
 from engine.volumes import Volume
+from site_primary.sync_gate import SyncGate
 
 
 class ExportConnection(Protocol):
@@ -26,12 +27,23 @@ class ExportConnection(Protocol):
 
 
 class Export:
-    """A volume that hosts are connected to, live or, `read_only`, at a cut."""
+    """A volume that hosts are connected to, live or, `read_only`, at a cut. Writes to a live one are
+    acknowledged as its `gate` says."""
 
-    def __init__(self, name: str, view: VolumeView, group: Group, volume: Volume, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        view: VolumeView,
+        group: Group,
+        volume: Volume,
+        gate: SyncGate,
+        *,
+        read_only: bool,
+    ) -> None:
         self.name = name
         self.view = view
         self.group = group
+        self.gate = gate
         self.read_only = read_only
         self.volume = volume
         self.connections: dict[ExportConnection, None] = {}

@@ -79,7 +79,7 @@ class Outbox:
         """The peer has everything before `position`."""
         while self._in_flight and self._in_flight[0][0] <= position:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
-        self._flush()
+        self.flush()
 
     def on_frame(self, frame: Frame) -> None:
         """A frame was written here: ship it at once if it is what comes next and there is room."""
@@ -103,7 +103,7 @@ class Outbox:
         follow before the peer answers."""
         prefix = frame.prefix
         if self._held_bytes + prefix.frame_bytes > FRAME_BYTES_MAX:
-            self._flush()
+            self.flush()
         self._held.append(frame.raw)
         self._held_bytes += prefix.frame_bytes
         self._next = Cut(prefix.timeline, prefix.end)
@@ -111,11 +111,11 @@ class Outbox:
         self._in_flight.append((prefix.end, prefix.frame_bytes))
         self._in_flight_bytes += prefix.frame_bytes
         if self._held_bytes >= SHIP_MESSAGE_BYTES or self._held_bytes == self._in_flight_bytes:
-            self._flush()
+            self.flush()
         elif self._hold_timer is None:
-            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self._flush)
+            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what is held."""
         if self._hold_timer is not None:
             self._hold_timer.cancel()

@@ -28,6 +28,7 @@ from protocol.messages import (
     SUPERSEDED,
     Ack,
     Fetched,
+    MakeDurable,
     Message,
     Refused,
     Reset,
@@ -41,6 +42,7 @@ from site_primary.fetcher import Fetcher
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
 from site_primary.ship_start import Choice, Start, Verdict, where_to_start
+from site_primary.sync_gate import SyncGate
 
 RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
@@ -61,13 +63,12 @@ class Shipper:
         address: PeerAddress,
         transport: Transport,
         rng: random.Random,
-        mode: Mode,
+        gate: SyncGate,
         on_change: Callable[[], None],
         on_superseded: Callable[[], None] = lambda: None,
         traffic: PeerTraffic | None = None,
     ) -> None:
         self.peer = address.name
-        self.mode = mode
         self.state = PairState.SIMPLEX
         self.reason = ""
         self.marks = PeerMarks()
@@ -78,6 +79,7 @@ class Shipper:
         self.tail_bytes = 0
         self._group = group
         self._group_id = group_id
+        self.gate = gate
         self._on_change = on_change
         self._on_superseded = on_superseded
         self._clock = group.clock
@@ -123,6 +125,8 @@ class Shipper:
 
     def split(self) -> None:
         """Pause at whatever the peer has."""
+        next_state(self.state, PairVerb.SPLIT, self._group.name)
+        self.gate.suspend("split")
         self._move(PairVerb.SPLIT)
         self._outbox.stop()
         self._fetcher.end()
@@ -143,7 +147,7 @@ class Shipper:
     @property
     def waits_strictly(self) -> bool:
         """Whether nothing may be served before the peer answered."""
-        return False
+        return self.gate.mode is Mode.SYNC_STRICT and not self.gate.fallen_back
 
     @property
     def heard_at(self) -> float | None:
@@ -172,15 +176,9 @@ class Shipper:
         self.state = next_state(self.state, verb, self._group.name)
         self.reason = reason
         if self.state is not before:
-            self._group.emit(
-                "pair.state",
-                group=self._group.name,
-                peer=self.peer,
-                state=self.state.value,
-                before=before.value,
-                reason=reason,
-                position=str(self._group.end),
-            )
+            group, states = self._group, {"state": self.state.value, "before": before.value}
+            end = str(group.end)
+            group.emit("pair.state", group=group.name, peer=self.peer, reason=reason, position=end, **states)
         self._on_change()
 
     def _connect(self) -> None:
@@ -199,6 +197,7 @@ class Shipper:
         self._fetcher.interrupt()
         self.base.interrupt()
         self.connected = False
+        self.gate.on_session(connected=False)
 
     def _reconnect_later(self, delay_s: float = 0.0) -> None:
         self._disconnect()
@@ -233,7 +232,7 @@ class Shipper:
         # If only the way back is dead, this is the last that the peer will hear for as long again.
         unheard = self._link.silent_s > UNHEARD_AFTER_S and self.state is not PairState.SPLIT
         state = PairState.SUSPENDED if unheard else self.state
-        beat = heartbeat_of(self._group, self._link.session, state, self.mode)
+        beat = heartbeat_of(self._group, self._link.session, state, self.gate.mode)
         self._link.send(beat.encode())
         if self._timer is None:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
@@ -332,6 +331,8 @@ class Shipper:
         else:
             self._choice = Choice.NONE
             self._outbox.start(cut)
+            self.gate.on_session(connected=True)
+            self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
             self._caught_up()
             self._pump()
         if self._timer is not None:
@@ -358,6 +359,7 @@ class Shipper:
         if not self.marks.acknowledge(written, min(ack.durable, end)):
             return
         self._outbox.acknowledged(written)
+        self.gate.on_marks(written, self.marks.remote_durable)
         self._caught_up()
         self._on_change()
         self._pump()
@@ -373,6 +375,11 @@ class Shipper:
     def _pump(self) -> None:
         self._outbox.pump()
         self.marks.shipped = self._outbox.shipped
+
+    def ask_durable(self, position: int) -> None:
+        """A host waits until everything before `position` is durable at the peer."""
+        self._outbox.flush()
+        self._link.send(MakeDurable(session=self._link.session, position=position).encode())
 
     def _send_frames(self, payload: Buffer) -> None:
         group = self._group

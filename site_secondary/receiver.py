@@ -32,6 +32,7 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     Refused,
     Reset,
@@ -73,6 +74,7 @@ class Receiver:
         self._session = 0
         self._caller: Caller | None = None
         self._ack_pending = False
+        self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
         self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
         self._base = BaseReceiver(
@@ -137,6 +139,10 @@ class Receiver:
         elif isinstance(message, Fetch):
             self.heard_at = self._group.clock.monotonic()
             self._on_fetch(message)
+        elif isinstance(message, MakeDurable):
+            self.heard_at = self._group.clock.monotonic()
+            self._durable_goal = max(self._durable_goal, message.position)
+            self._make_durable()
 
     def _on_hello(self, caller: Caller, hello: Hello) -> None:
         if self._group.failed:
@@ -150,6 +156,7 @@ class Receiver:
         self._beats.clear()
         self._leave = hello.adopt
         self._engaged = False
+        self._durable_goal = 0
         group = self._group
         self._acknowledged = group.writer.written
         # A writer that restarted with its clock set back may write what is older than the last one promised.
@@ -185,6 +192,7 @@ class Receiver:
             return
         self.received_bytes += len(payload)
         self._reach()
+        self._make_durable()
         self._ack_soon()
 
     def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
@@ -225,6 +233,12 @@ class Receiver:
             return
         if self._caller is not None:
             self._caller.send(Fetched(session=self._session, done=done).encode(), b"".join(frames))
+
+    def _make_durable(self) -> None:
+        """Once all that a host waits for is written, begin; what becomes durable is acknowledged."""
+        if 0 < self._durable_goal <= self._group.writer.written:
+            self._durable_goal = 0
+            self._group.when_durable(lambda _: None)
 
     def _end_session(self, message: Reset | Refused, reason: str) -> None:
         self._group.emit("pair.session_ended", group=self._group.name, peer=self.peer, reason=reason)

@@ -116,13 +116,15 @@ def group_data(site: Site, group: Group) -> Data:
     receiver = site.receivers.get(group.name)
     peer = site.peer_of(group.name)
     here = site.config.name
+    gate = site.exports.gate(group)
     copies = group.copies.at(group.spans()) if group.head else []
     row: Data = {
         "group": group.name,
         "role": role.value,
         "state": state.value,
         "code": code,
-        "mode": "async" if peer else None,
+        "mode": gate.mode.value if shipper else receiver.mode.value if receiver else None,
+        "fallen_back": gate.fallen_back,
         "peer": peer or None,
         "direction": (f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
         "head": {"timeline": timeline_text(group.head), "position": group.writer.written},
@@ -138,7 +140,7 @@ def group_data(site: Site, group: Group) -> Data:
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed or group.writer.lack,
+        "reason": reason or group.failed or group.writer.lack or gate.refusing,
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:

@@ -18,6 +18,7 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     MessageKind,
     Refused,
@@ -80,6 +81,7 @@ messages = st.one_of(
         written=positions,
         durable=positions,
     ),
+    st.builds(MakeDurable, session=sessions, position=positions),
 )
 EXAMPLES: list[Message] = [
     Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1, "s"),), written=9),
@@ -94,6 +96,7 @@ EXAMPLES: list[Message] = [
     Fetched(session=1, done=True),
     Ask(session=1, group="g", group_id="0" * 16),
     Report(session=1, role="primary", generation=1, timeline=2, written=9, durable=8),
+    MakeDurable(session=1, position=9),
 ]
 
 
@@ -116,8 +119,9 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "FETCHED",
         "ASK",
         "REPORT",
+        "MAKE_DURABLE",
     ]
-    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 12))
+    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)

@@ -19,6 +19,7 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     Refused,
     Reset,
@@ -147,6 +148,24 @@ def test_a_record_is_made_durable_at_once(following: Following) -> None:
     following.hello(1)
     following.give(1, *following.frames)
     assert following.ack(1).durable == following.one.end.position
+
+
+def test_what_a_host_waits_for_is_made_durable_as_soon_as_it_is_written(following: Following) -> None:
+    following.hello(1)
+    following.give(1, *following.frames)
+    following.frames.clear()
+    for block in range(2):
+        following.one.write(following.volume, block, b"a")
+    first, second = following.frames
+    asked = MakeDurable(session=1, position=following.one.end.position)
+    following.receiver.on_message(following.connection, asked, None)
+    begin = following.other.group.writer.durable
+    (answer,) = following.give(1, first)
+    assert isinstance(answer, Ack)
+    assert answer.durable == begin < answer.written
+    assert following.give(1, second) == [following.ack(1)]
+    assert following.ack(1).durable == following.one.end.position
+    assert following.give(1) == [following.ack(1)]
 
 
 def test_a_gap_resets_the_session_and_changes_nothing(following: Following) -> None:
