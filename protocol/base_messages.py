@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row, record_from_row
 from protocol.frames import DIGEST_BYTES
@@ -74,14 +75,16 @@ class BasePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseFrames:
-    """One or more frames of X as payload, end to end; at most `FRAME_BYTES_MAX` in all."""
+    """One or more frames of X as payload, end to end; at most `FRAME_BYTES_MAX` in all before
+    `compression`."""
 
     session: int
     base: int
+    compression: Compression = Compression.NONE
 
     def encode(self) -> bytes:
         """As a header."""
-        return pack_row((int(BaseKind.FRAMES), self.session, self.base))
+        return pack_row((int(BaseKind.FRAMES), self.session, self.base, int(self.compression)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +211,8 @@ def decode_base_message(row: tuple[object, ...], session: int) -> BaseMessage:
             _, _, base, number = check_row(row, int, int, int, int)
             return BasePart(session=session, base=base, number=number)
         case BaseKind.FRAMES:
-            _, _, base = check_row(row, int, int, int)
-            return BaseFrames(session=session, base=base)
+            _, _, base, compression = check_row(row, int, int, int, int)
+            return BaseFrames(session=session, base=base, compression=_compression(compression))
         case BaseKind.END:
             _, _, base, end, digest = check_row(row, int, int, int, int, bytes)
             return BaseEnd(session=session, base=base, end=_position(end), digest=_digest(digest))
@@ -242,6 +245,13 @@ def _position(position: int) -> int:
     if not 0 <= position <= POSITION_MAX:
         raise RemoteProtocolError("a position is outside every timeline")
     return position
+
+
+def _compression(number: int) -> Compression:
+    try:
+        return Compression(number)
+    except ValueError as error:
+        raise RemoteProtocolError(f"compression {number} is not known to this version") from error
 
 
 def _digest(digest: bytes) -> bytes:

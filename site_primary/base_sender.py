@@ -4,9 +4,10 @@ B's timelines and records, so that the peer can go on from B with the journal.
 B is a cut up to which the index holds everything. From there on the journal is held for the peer. What is
 sent is found by one walk over each volume's changed blocks (engine.changes); a block whose newest version is
 the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes. Frames are made
-as needed and forgotten: a mark for each says where the walk was, so that it goes on from where the peer is.
+as they are needed and forgotten: a mark for each says where the walk was, so that after a lost connection, or
+a restart of the peer, it goes on from where the peer is.
 
-A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices.
+A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices; then hosts have their turn.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from engine.group import Group
 from engine.journal.reader import time_at
 from engine.ports.disk import Buffer
 from engine.timelines import holds
-from engine.view import Place, ReadBatch, VolumeView
-from engine.visibility import visibility
-from engine.volumes import Volume
+from engine.view import ReadBatch
 from protocol.base_messages import (
     BaseAck,
     BaseBegin,
@@ -35,8 +34,9 @@ from protocol.base_messages import (
     TimelineRow,
     encode_parts,
 )
+from protocol.compress import Compression
 from protocol.errors import FarshoreError, Refused
-from protocol.events import WRITE, ZERO, Row
+from protocol.events import WRITE, Row
 from protocol.frames import NO_DIGEST, encode_frame
 from protocol.limits import (
     BASE_PARTS_MAX,
@@ -46,6 +46,8 @@ from protocol.limits import (
     SHIP_IN_FLIGHT_BYTES_MAX,
 )
 from protocol.positions import NO_TIMELINE, Cut
+from site_primary.base_walk import VolumeWalk
+from site_primary.carrier import Carrier
 
 Send = Callable[[bytes, Buffer | None], None]
 
@@ -59,56 +61,6 @@ class _Mark(NamedTuple):
     digest: bytes
     volume: int
     block: int
-
-
-class _VolumeWalk:
-    """One volume between the two cuts."""
-
-    def __init__(self, group: Group, volume: Volume, cut: Cut, start: Cut | None) -> None:
-        self.volume = volume
-        self.blocks = -(-volume.size_bytes // BLOCK_BYTES)
-        self.after = _view(group, volume, cut)
-        self._before: VolumeView | None = None
-        if start is not None:
-            spans = group.timelines.lineage(start.timeline, start.position)
-            if holds(spans, volume.timeline, volume.id):
-                self._before = _view(group, volume, start)
-        self._group = group
-
-    def scan(self, first: int) -> ChangeScan:
-        """Candidates from block `first` on."""
-        return ChangeScan(
-            store=self._group.store,
-            memtable=self._group.memtable,
-            volume=self.volume.id,
-            blocks=self.blocks,
-            before=self._before.intervals if self._before else (),
-            after=self.after.intervals,
-            first=first,
-        )
-
-    def kind(self, batch: ReadBatch, block: int) -> int:
-        """WRITE or ZERO if the block differs, else 0."""
-        after = self.after.find(batch, block)
-        before = self._before.find(batch, block) if self._before else None
-        if _place(after) == _place(before):
-            return 0
-        return ZERO if after is None else WRITE
-
-
-def _place(place: Place | None) -> tuple[int, int] | None:
-    return (place.lane, place.number) if place else None
-
-
-def _view(group: Group, volume: Volume, cut: Cut) -> VolumeView:
-    return VolumeView(
-        volume=volume.id,
-        size_bytes=volume.size_bytes,
-        intervals=visibility(group.timelines, group.volumes, volume.id, cut.timeline, cut.position),
-        memtable=group.memtable,
-        segments=group.segments,
-        store=group.store,
-    )
 
 
 class BaseSender:
@@ -136,10 +88,11 @@ class BaseSender:
         self._on_failed = on_failed
         self._session = 0
         self._send: Send | None = None
+        self._carrier: Carrier | None = None
         self._going = False  # the peer said from where on
         self._begun: tuple[bytes, int] = (NO_DIGEST, 0)  # digest and time at B
         self._parts: list[bytes] = []
-        self._walks: list[_VolumeWalk] = []
+        self._walks: list[VolumeWalk] = []
         self._at = _Mark(0, NO_DIGEST, 0, 0)
         self._marks: deque[_Mark] = deque([self._at])
         self._scan: ChangeScan | None = None
@@ -174,7 +127,7 @@ class BaseSender:
             self._parts = self._state(cut)
             volumes = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
             self._walks = [
-                _VolumeWalk(group, volume, cut, self.start_cut) for _, volume in sorted(volumes.items())
+                VolumeWalk(group, volume, cut, self.start_cut) for _, volume in sorted(volumes.items())
             ]
         except (FarshoreError, OSError) as error:
             self._fail(f"a base at {cut} cannot be made: {error}")
@@ -219,10 +172,11 @@ class BaseSender:
 
     # -- sessions
 
-    def attach(self, session: int, send: Send) -> None:
-        """Begin, or go on, in a new session."""
+    def attach(self, session: int, send: Send, carrier: Carrier) -> None:
+        """Begin, or go on, in a new session. Frames go by the `carrier`, who asks for more with `pump`."""
         self._session = session
         self._send = send
+        self._carrier = carrier
         self._going = False
         if not self._asked:
             self._asked = True
@@ -234,6 +188,7 @@ class BaseSender:
         """The session is lost."""
         self._session = 0
         self._send = None
+        self._carrier = None
         self._going = False
 
     def _open(self) -> None:
@@ -313,7 +268,7 @@ class BaseSender:
 
     def _turn(self) -> None:
         self._pumping = False
-        if not self._going or self._closed or self._end_sent:
+        if not self._going or self._end_sent or self._carrier is None or not self._carrier.ready(0):
             return
         if self._at.end - self._acknowledged >= SHIP_IN_FLIGHT_BYTES_MAX:
             return
@@ -361,7 +316,7 @@ class BaseSender:
             self._scan = None
             self._marks[-1] = self._at  # no frame in between: the same place
 
-    def _run(self, walk: _VolumeWalk, batch: ReadBatch, room: int) -> tuple[int, int, int]:
+    def _run(self, walk: VolumeWalk, batch: ReadBatch, room: int) -> tuple[int, int, int]:
         """The next candidates that are neighbours and of one kind: (kind, first block, blocks)."""
         candidates = self._candidates
         first = candidates.popleft()
@@ -389,9 +344,12 @@ class BaseSender:
         self._marks.append(self._at)
         self.sent_bytes += frame.prefix.frame_bytes
         self.sent_blocks += payload_bytes // BLOCK_BYTES
-        if self._send is not None:
-            header = BaseFrames(session=self._session, base=self.timeline)
-            self._send(header.encode(), frame.raw)
+        if self._carrier is not None:
+            self._carrier.send(self._frame_header, frame.raw)
+
+    def _frame_header(self, compression: Compression) -> bytes:
+        message = BaseFrames(session=self._session, base=self.timeline, compression=compression)
+        return message.encode()
 
     def _send_end(self) -> None:
         end = BaseEnd(session=self._session, base=self.timeline, end=self._at.end, digest=self._at.digest)

@@ -12,6 +12,7 @@ from engine.group import Group
 from protocol.base_messages import BaseAck
 from protocol.positions import NO_TIMELINE, Cut
 from site_primary.base_sender import BaseSender, Send
+from site_primary.carrier import Carrier
 
 
 class BaseShipment:
@@ -48,7 +49,7 @@ class BaseShipment:
         """At most so many blocks are still to be sent."""
         return self._sender.blocks_left if self._sender else 0
 
-    def begin(self, cut: Cut, session: int, send: Send) -> None:
+    def begin(self, cut: Cut, session: int, send: Send, carrier: Carrier) -> None:
         """Send one on `cut` (timeline 0: on nothing), or go on with it."""
         start = None if self._on_nothing or cut.timeline == NO_TIMELINE else cut
         if self._sender is not None and self._sender.start_cut != start:
@@ -57,7 +58,7 @@ class BaseShipment:
             self._sender = BaseSender(
                 self._group, start, self._rng, on_done=self._done, on_failed=self._failed
             )
-        self._sender.attach(session, send)
+        self._sender.attach(session, send, carrier)
 
     def pump(self) -> None:
         """Send what there is room for."""

@@ -220,7 +220,6 @@ class Shipper:
             self._reconnect_later()
         elif self._outbox.open or self.base.active:
             self._pump()
-            self.base.pump()
             self._heartbeat()
         elif self._fetcher.active:
             # No heartbeat: what it promises of times is not so while older frames still come in.
@@ -327,7 +326,7 @@ class Shipper:
         self._group.sealed = True
         self._back(cut)
         if start.verdict is Verdict.BASE:
-            self.base.begin(cut, self._link.session, self._link.send)
+            self.base.begin(cut, self._link.session, self._link.send, self.carrier)
         else:
             self._choice = Choice.NONE
             self._outbox.start(cut)
@@ -373,8 +372,10 @@ class Shipper:
         self.marks.shipped = self._outbox.shipped
 
     def _pump(self) -> None:
-        self._outbox.pump()
-        self.marks.shipped = self._outbox.shipped
+        self.base.pump()
+        if self._outbox.open:
+            self._outbox.pump()
+            self.marks.shipped = self._outbox.shipped
 
     def ask_durable(self, position: int) -> None:
         """A host waits until everything before `position` is durable at the peer."""

@@ -16,6 +16,7 @@ from engine.group import Group
 from engine.head_moves import NotContiguous
 from engine.ports.disk import Buffer
 from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
 from protocol.frames import parse_prefix
 from protocol.limits import BASE_PART_BYTES_MAX
@@ -136,6 +137,8 @@ class BaseReceiver:
         intake = self._require(message.base)
         if payload is None:
             raise RemoteProtocolError("frames of a base have no payload")
+        if message.compression is Compression.ZSTD:
+            payload = decompress(payload)
         view = memoryview(payload)
         at = 0
         while at < len(view):

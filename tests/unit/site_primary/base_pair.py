@@ -14,6 +14,7 @@ from protocol.frames import FrameError
 from protocol.messages import decode_message
 from protocol.positions import Cut
 from site_primary.base_sender import BaseSender
+from site_primary.carrier import Carrier, PeerTraffic
 from site_secondary.base_receiver import BaseReceiver
 from tests.sim.world import SimWorld
 from tests.unit.engine.group_rig import GroupRig
@@ -36,6 +37,7 @@ class BasePair:
         self.carried = 0
         self.cut_after: int | None = None
         self.leave = False
+        self.traffic = PeerTraffic()
         self.failures: list[str] = []
         self.sender: BaseSender | None = None
         self._session = 0
@@ -63,7 +65,10 @@ class BasePair:
         self._session += 1
         self.cut_after = None
         self.receiver.attach(self._session, self._line(self._to_sender), leave=self.leave)
-        self.sender.attach(self._session, self._line(self._to_receiver))
+        line = self._line(self._to_receiver)
+        carrier = Carrier(self.one.clock, self.traffic, line, self.sender.pump)
+        carrier.open(self._session)
+        self.sender.attach(self._session, line, carrier)
 
     def disconnect(self) -> None:
         """Nothing of this session arrives any more."""

@@ -9,6 +9,7 @@ import pytest
 
 from engine.cuts import checked_cut, cut_at_time
 from engine.journal import writer
+from protocol.compress import Compression
 from protocol.errors import Trimmed
 from protocol.events import WRITE, ZERO, Revert
 from protocol.limits import BLOCK_BYTES
@@ -35,6 +36,20 @@ def test_an_empty_site_gets_what_is_there(pair: BasePair) -> None:
     assert pair.other.group.digest == pair.one.group.digest
     assert pair.sender is not None
     assert pair.sender.sent_blocks == 2
+
+
+def test_it_travels_as_the_peer_is_to_be_reached(pair: BasePair) -> None:
+    """Small, and no faster than its pace."""
+    volume = pair.one.create("root", 1024)
+    for at in range(0, 1024, 64):
+        pair.one.write(volume, at, *(b"%d" % number for number in range(64)))
+    pair.traffic.compression = Compression.ZSTD
+    pair.traffic.pace.set_rate(2_000, pair.one.clock.monotonic())
+    began = pair.world.now_ns
+    pair.copy(None)
+    assert pair.other.read("root") == pair.one.read("root")
+    assert pair.wire_bytes < 400_000
+    assert pair.world.now_ns - began > 1_000_000_000
 
 
 def test_the_journal_goes_on_from_there(pair: BasePair) -> None:
