@@ -114,7 +114,8 @@ def group_data(site: Site, group: Group) -> Data:
     state, code, reason = pair_state(site, group)
     shipper = site.shippers.get(group.name)
     receiver = site.receivers.get(group.name)
-    peer = site.peer_of(group.name)
+    pair = site.state.pair(group.name)
+    peer = pair.peer if pair else ""
     here = site.config.name
     copies = group.copies.at(group.spans()) if group.head else []
     row: Data = {
@@ -122,7 +123,7 @@ def group_data(site: Site, group: Group) -> Data:
         "role": role.value,
         "state": state.value,
         "code": code,
-        "mode": "async" if peer else None,
+        "mode": pair.mode.value if pair else None,
         "peer": peer or None,
         "direction": (f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
         "head": {"timeline": timeline_text(group.head), "position": group.writer.written},
@@ -138,7 +139,8 @@ def group_data(site: Site, group: Group) -> Data:
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed or group.writer.lack,
+        "reason": reason or group.failed or group.writer.lack or group.held_back,
+        "fetching": bool(shipper and shipper.fetching),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:
