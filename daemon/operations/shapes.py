@@ -114,7 +114,8 @@ def group_data(site: Site, group: Group) -> Data:
     state, code, reason = pair_state(site, group)
     shipper = site.shippers.get(group.name)
     receiver = site.receivers.get(group.name)
-    peer = site.peer_of(group.name)
+    pair = site.state.pair(group.name)
+    peer = pair.peer if pair else ""
     here = site.config.name
     gate = site.exports.gate(group)
     copies = group.copies.at(group.spans()) if group.head else []
@@ -123,7 +124,7 @@ def group_data(site: Site, group: Group) -> Data:
         "role": role.value,
         "state": state.value,
         "code": code,
-        "mode": gate.mode.value if shipper else receiver.mode.value if receiver else None,
+        "mode": pair.mode.value if pair else None,
         "fallen_back": gate.fallen_back,
         "peer": peer or None,
         "direction": (f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
@@ -140,7 +141,8 @@ def group_data(site: Site, group: Group) -> Data:
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed or group.writer.lack or gate.refusing,
+        "reason": reason or group.failed or group.writer.lack or gate.refusing or group.held_back,
+        "fetching": bool(shipper and shipper.fetching),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:
