@@ -17,6 +17,7 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.SiteToken: sites.token,
     commands.PeerAdd: sites.peer_add,
     commands.PeerList: sites.peer_list,
+    commands.PeerSet: sites.peer_set,
     commands.Events: sites.events,
     commands.VolumeCreate: volumes.create,
     commands.VolumeList: volumes.list_volumes,
