@@ -87,6 +87,7 @@ class Checkpoints:
         elif group.overloaded:
             # Everyone waits for the next one, so no frame will come to begin it.
             self.begin()
+        group.folding.consider()
 
     def _free_slice(self) -> None:
         """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""

@@ -8,8 +8,9 @@ change later.
 from __future__ import annotations
 
 from engine.group import Group
+from engine.retention import NO_ANCHOR
 from engine.site_state import Role
-from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
+from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
 
@@ -23,7 +24,9 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
         case CutLatest():
             return group.end
         case CutLabel(label=name) | CutBackup(backup_id=name):
-            return group.copies.find(group.spans(group.writer.written), name, group.name).cut
+            cut = group.copies.find(group.spans(group.writer.written), name, group.name).cut
+            group.folding.require(cut)
+            return cut
         case CutPosition(timeline=timeline, position=position):
             return checked_cut(group, Cut(timeline, position))
         case CutTime(utc_ns=utc_ns):
@@ -60,18 +63,41 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
             position=str(cut),
             next_step=f"`farshore journal show {group.name}` lists the timelines",
         )
+    group.folding.require(cut)
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut
 
 
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
-    """The end of the last frame written at or before a time; NotFound before the first."""
+    """The end of the last frame written at or before a time; NotFound before the first, Trimmed if what that
+    was is no longer kept."""
+    retention = group.folding.retention
     for span in reversed(group.spans(group.writer.written)):
-        boundary = group.reader.boundary_at_time(span.timeline, span.start, span.end, utc_ns)
+        folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
+        begin = max(span.start, folded_to)
+        boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
+        if boundary is None and folded_to and anchor.utc_ns <= utc_ns:
+            boundary = folded_to
         if boundary is not None:
-            return Cut(span.timeline, boundary)
+            cut = Cut(span.timeline, boundary)
+            if group.folding.readable(cut):
+                return cut
+        if boundary is not None or folded_to:
+            raise _before_the_floor(group, utc_ns)
     raise NotFound(
         "nothing was written that early",
         subject=group.name,
         next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
+    )
+
+
+def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:
+    floor = group.folding.floor()
+    oldest = group.reader.ending_at(floor.timeline, floor.position) if floor else None
+    since = time_text(oldest.utc_ns) if oldest else "now"
+    return Trimmed(
+        f"{time_text(utc_ns)} is before {since}, the oldest time that can still be restored",
+        subject=group.name,
+        position=str(floor or ""),
+        next_step=f"`farshore backup list {group.name}` shows older cuts that are kept",
     )

@@ -70,6 +70,7 @@ def recover_group(group: Group) -> Recovered:
         with group.store.read() as transaction:
             indexed = load_timelines(transaction)
             checkpoint = load_checkpoint(transaction)
+            group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
                 group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
     except RemoteProtocolError as error:
@@ -78,7 +79,9 @@ def recover_group(group: Group) -> Recovered:
             subject=f"groups/{group.name}/index.mdb",
             next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
+    group.folding.remove_folded()
     orphans = _load_timelines(group, indexed, head)
+    group.folding.start()
     if head == 0:
         _remove_orphans(group, orphans, found)
         return found
@@ -286,6 +289,10 @@ def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) ->
     """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
     that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
     are checked when they are read."""
+    anchor = group.reader.anchor(timeline, position)
+    if anchor is not None:
+        require_digest(digest, anchor.digest, timeline, position)
+        return
     before = group.reader.frame_before(timeline, position)
     if before is None:
         raise _does_not_reach(Cut(timeline, position), "checkpoint")
@@ -309,6 +316,6 @@ def _time_at(group: Group, cut: Cut) -> int:
     """The time of the last frame before a cut: time in a journal never goes back, over restarts too."""
     timeline = group.timelines.get(cut.timeline)
     if cut.position > timeline.fork:
-        before = group.reader.frame_before(cut.timeline, cut.position)
+        before = group.reader.ending_at(cut.timeline, cut.position)
         return before.utc_ns if before else group.utc_ns
     return _time_at(group, Cut(timeline.parent, timeline.fork)) if timeline.parent else 0

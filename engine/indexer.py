@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
+from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
 from engine.index_file import open_index
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
@@ -42,6 +43,8 @@ Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
 # By kind of request: what carries it out, given its fields. A handler loads the segments that it needs.
 HANDLERS: dict[str, Handler] = {
     CheckpointPlan.KIND: handle_checkpoint,
+    FoldPlan.KIND: handle_fold,
+    SweepPlan.KIND: handle_sweep,
 }
 
 

@@ -33,7 +33,7 @@ def time_of(group: Group, cut: Cut) -> int | None:
     """UTC nanoseconds of the last frame before a cut."""
     if cut == group.end:
         return group.utc_ns
-    before = group.reader.frame_before(cut.timeline, cut.position)
+    before = group.reader.ending_at(cut.timeline, cut.position)
     return before.utc_ns if before else None
 
 

@@ -25,6 +25,7 @@ from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
 RETRY_SPACE_AFTER_S = 0.5
+SEGMENTS_IN_LIMIT = 8
 
 
 class JournalWriter:
@@ -48,6 +49,7 @@ class JournalWriter:
         self._clock = clock
         self._segments = segments
         self.limit_bytes = limit_bytes
+        self.segment_bytes = segment_bytes_for(limit_bytes)
         self._reserve_bytes = reserve_bytes
         self._on_durable = on_durable
         self._on_failed = on_failed
@@ -164,7 +166,7 @@ class JournalWriter:
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
         self._set_lack("")
-        if size == SEGMENT_BYTES:
+        if size == self.segment_bytes:
             self._clock.call_soon(self._prepare_spare)
         return self._segment
 
@@ -190,7 +192,7 @@ class JournalWriter:
             self.limit_bytes - self._segments.total_bytes(),
             self._disk.free_bytes() - self._reserve_bytes,
         )
-        size = SEGMENT_BYTES
+        size = self.segment_bytes
         while size >= SEGMENT_BYTES_MIN:
             if size <= room:
                 try:
@@ -222,19 +224,19 @@ class JournalWriter:
     def _prepare_spare(self) -> None:
         if self._preparing_spare or self._spare_bytes or self.failed is not None:
             return
-        if self._segments.total_bytes() + SEGMENT_BYTES > self.limit_bytes:
+        if self._segments.total_bytes() + self.segment_bytes > self.limit_bytes:
             return
-        if self._disk.free_bytes() - self._reserve_bytes < SEGMENT_BYTES:
+        if self._disk.free_bytes() - self._reserve_bytes < self.segment_bytes:
             return
         if self._disk.exists(SPARE_PATH):
             self._disk.remove(SPARE_PATH)
         self._preparing_spare = True
-        self._disk.start_preallocate(SPARE_PATH, SEGMENT_BYTES, self._spare_ready)
+        self._disk.start_preallocate(SPARE_PATH, self.segment_bytes, self._spare_ready)
 
     def _spare_ready(self, error: OSError | None) -> None:
         self._preparing_spare = False
         if error is None:
-            self._spare_bytes = SEGMENT_BYTES
+            self._spare_bytes = self.segment_bytes
 
     # -- durability
 
@@ -291,3 +293,11 @@ class JournalWriter:
     def _tell_waiters(self, error: OSError | None, *, everyone: bool) -> None:
         while self._waiters and (everyone or self._waiters[0][0] <= self.durable):
             self._waiters.popleft()[1](error)
+
+
+def segment_bytes_for(limit_bytes: int) -> int:
+    """The size of segments under a limit of the journal: room for eight, as it is shortened by whole ones."""
+    size = SEGMENT_BYTES
+    while size > SEGMENT_BYTES_MIN and size * SEGMENTS_IN_LIMIT > limit_bytes:
+        size //= 2
+    return size

@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import CheckpointPlan, run_checkpoint
+from engine.checkpoint import CheckpointPlan
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import Recovered, recover_group
 from engine.index_file import open_index
-from engine.index_requests import IndexerDone, IndexRequest
-from engine.journal.reader import BadFrame, JournalReader
+from engine.index_requests import IndexerDone, IndexRequest, encode_request
+from engine.indexer import HANDLERS, REQUEST_BYTES_MAX
+from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Disk
 from engine.ports.lmdb_store import LmdbStore
@@ -33,6 +34,7 @@ from protocol.events import WRITE, Row, VolumeCreated
 from protocol.frames import Frame
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
+from protocol.rows import unpack_row
 from tests.sim.world import SimClock, SimWorld
 
 GROUP_ID = "00112233445566aa"
@@ -54,17 +56,16 @@ class DirectIndexer:
     def __init__(self, directory: Path, store: Store) -> None:
         self.hold = False
         self.failures: list[Exception] = []
-        self.plans: list[CheckpointPlan] = []
-        self.added: list[int] = []
+        self.requests: list[IndexRequest] = []
         self._directory = directory
         self._store = store
         self._waiting: list[partial[None]] = []
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
         """See `engine.index_requests.Indexer`."""
-        assert isinstance(request, CheckpointPlan)
-        self.plans.append(request)
-        answer = partial(done, self.failures.pop(0) if self.failures else self._run(request), ())
+        self.requests.append(request)
+        failure, figures = (self.failures.pop(0), ()) if self.failures else self._run(request)
+        answer = partial(done, failure, figures)
         if self.hold:
             self._waiting.append(answer)
         else:
@@ -76,16 +77,20 @@ class DirectIndexer:
         for each in waiting:
             each()
 
-    def _run(self, plan: CheckpointPlan) -> Exception | None:
+    @property
+    def plans(self) -> list[CheckpointPlan]:
+        """The checkpoints asked for."""
+        return [request for request in self.requests if isinstance(request, CheckpointPlan)]
+
+    def _run(self, request: IndexRequest) -> tuple[Exception | None, tuple[int, ...]]:
         segments = SegmentMap(RealDisk(self._directory, None))
+        kind, *fields = unpack_row(encode_request(request), REQUEST_BYTES_MAX)
         try:
-            segments.load()
-            self.added.append(run_checkpoint(self._store, JournalReader(segments), plan))
+            return None, HANDLERS[kind](self._store, segments, tuple(fields))
         except (FarshoreError, BadFrame, OSError) as error:
-            return error
+            return error, ()
         finally:
             segments.close()
-        return None
 
 
 class GroupRig:
