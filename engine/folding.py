@@ -1,9 +1,9 @@
 """When a group's journal is shortened; what a fold is, `engine.fold` says.
 
 A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
-frames: it is durable here and at the writer, every user of journal frames (`holders`) is past it, and it is
-not the last of the head's. It must be in the index too: that is worked on, by beginning a checkpoint. One
-segment after the other, oldest first.
+frames: it is durable here and at the writer, every user of journal frames (`engine.journal_space`) is past
+it, and it is not the last of the head's. It must be in the index too: that is worked on, by beginning a
+checkpoint. One segment after the other, oldest first.
 
 Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
 now on may still be whole for a moment, but never the other way round.
@@ -19,10 +19,10 @@ from engine.fold import FoldPlan, SweepPlan
 from engine.index_requests import Indexer
 from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
+from engine.journal_space import JournalSpace
 from engine.leases import Leases
 from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
-from engine.pressure import Measure, Pressure, Stage
 from engine.retention import (
     NO_ANCHOR,
     Anchor,
@@ -45,17 +45,6 @@ if TYPE_CHECKING:
 POLL_S = 2.0
 RETRY_S = 5.0
 SWEEP_EVERY_S = 0.05
-# Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
-ROOM_SEGMENTS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalHolder:
-    """A user of journal frames. `needs` gives the position of the head's lineage from which on it needs them,
-    `detach` makes it do without: it returns the cut that it is known to have, if there is one."""
-
-    needs: Callable[[], int]
-    detach: Callable[[], Cut | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +57,12 @@ class _Old:
 
 
 class Folding:
-    """`retention` is what holds now. `behind`: hosts must wait, the journal is near its end and a fold will
-    make room. `holders` are keyed by name; whoever uses frames adds itself."""
+    """`retention` is what holds now, `leases` keep cuts readable, `space` knows who needs frames."""
 
     def __init__(self, group: Group, indexer: Indexer) -> None:
         self.retention = Retention()
         self.leases = Leases(group.name, group.state, self.require)
-        self.holders: dict[str, JournalHolder] = {}
-        self.pressure = Pressure(throttle=group.settings.throttle)
-        self.on_stage: list[Callable[[Stage], None]] = []
-        self.behind = False
+        self.space = JournalSpace(group)
         self.failures = 0
         self.folded_segments = 0
         self._group = group
@@ -86,6 +71,7 @@ class Folding:
         self._promised = 0
         self._look_at = 0
         self._running = False
+        self._waiting: list[Callable[[], None]] = []
         self._blocked = False
         self._closed = False
         self._sweeping = False
@@ -153,6 +139,16 @@ class Folding:
             if span.end > cut.position
         )
 
+    def suspend(self, name: str, begun: Callable[[], None]) -> Callable[[], bool]:
+        """Fold nothing, for one who reads the journal's files from aside; `begun` is called once nothing is
+        under way. For the function returned see `JournalSpace.hold_all`."""
+        end = self.space.hold_all(name)
+        if self._running:
+            self._waiting.append(begun)
+        else:
+            begun()
+        return end
+
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
@@ -171,7 +167,7 @@ class Folding:
         if self._closed or group.failed or not group.head:
             return
         old = list(self._old_segments())
-        self._measure(old)
+        self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
         if self._running or self._blocked:
             return
         if old and old[0].end <= group.checkpoints.reached:
@@ -184,9 +180,9 @@ class Folding:
     def _old_segments(self) -> Iterator[_Old]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min([group.writer.durable, self._promised, *(h.needs() for h in self.holders.values())])
+        limit = min(self._promised, self.space.limit())
         total = group.segments.total_bytes()
-        window_bytes = min(group.settings.window_bytes, self._capacity(total) // 2)
+        window_bytes = min(group.settings.window_bytes, self.space.capacity(total) // 2)
         since_ns = group.clock.utc_ns() - int(group.settings.window_s * 1e9)
         for old in self._lineage_segments():
             if old.end > limit:
@@ -279,6 +275,9 @@ class Folding:
 
     def _ended(self) -> None:
         """Something was done: there may be more, and hosts may go on."""
+        waiting, self._waiting = self._waiting, []
+        for begun in waiting:
+            begun()
         was_overloaded = self._group.overloaded
         self.consider()
         if was_overloaded and not self._group.overloaded:
@@ -342,57 +341,6 @@ class Folding:
             self._sweeping = False
             self._dropped = ()
         self._ended()
-
-    # -- pressure
-
-    def _capacity(self, total_bytes: int) -> int:
-        """Most that the journal can take, by its limit and by the room that there is."""
-        group = self._group
-        room = group.disk.free_bytes() - group.settings.reserve_bytes
-        return min(group.settings.journal_limit_bytes, total_bytes + max(0, room))
-
-    def _measure(self, old: list[_Old]) -> None:
-        group = self._group
-        total = group.segments.total_bytes()
-        foldable = sum(each.segment.size for each in old)
-        capacity = self._capacity(total)
-        room = capacity - total
-        self.behind = foldable > 0 and not self._blocked and room < ROOM_SEGMENTS * group.writer.segment_bytes
-        measure = Measure(
-            monotonic_s=group.clock.monotonic(),
-            held_bytes=total - foldable,
-            capacity_bytes=capacity,
-            written=group.writer.written,
-            lacking=bool(group.writer.lack) and not foldable,
-        )
-        for stage in self.pressure.step(measure):
-            left_s = self.pressure.time_to_full_s
-            group.emit(
-                "journal.pressure",
-                group=group.name,
-                stage=stage.value,
-                used_bytes=total,
-                limit_bytes=capacity,
-                time_to_full_s=None if left_s is None else round(left_s, 1),
-            )
-            for listener in self.on_stage:
-                listener(stage)
-        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
-            self._detach_slowest()
-
-    def _detach_slowest(self) -> None:
-        """What it is known to have stays readable, so that what changed since can be sent to it later."""
-        group = self._group
-        name = min(self.holders, key=lambda each: self.holders[each].needs())
-        holder = self.holders[name]
-        if holder.needs() >= group.writer.durable:
-            return
-        del self.holders[name]
-        cut = holder.detach()
-        if cut is not None and self.readable(cut):
-            self.leases.hold(f"peer:{name}", cut, durable=True)
-        group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
-        group.clock.call_soon(self.consider)
 
     # -- timers
 

@@ -143,7 +143,7 @@ class NbdConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection. What was acknowledged stays; what was not may or may not be there."""
         self._closing = True
-        self._export.connections.pop(self, None)
+        self._export.leave(self)
         self._on_closed()
 
     def pause_writing(self) -> None:

@@ -49,7 +49,6 @@ class JournalWriter:
         self._clock = clock
         self._segments = segments
         self.limit_bytes = limit_bytes
-        self.segment_bytes = segment_bytes_for(limit_bytes)
         self._reserve_bytes = reserve_bytes
         self._on_durable = on_durable
         self._on_failed = on_failed
@@ -70,6 +69,15 @@ class JournalWriter:
         self._spare_bytes = 0
         self._preparing_spare = False
         self._no_space_until = 0.0
+
+    @property
+    def segment_bytes(self) -> int:
+        """The size of the next segment, if there is room: so that eight fit under the limit, as the journal
+        is shortened by whole ones."""
+        size = SEGMENT_BYTES
+        while size > SEGMENT_BYTES_MIN and size * SEGMENTS_IN_LIMIT > self.limit_bytes:
+            size //= 2
+        return size
 
     def start(self, timeline: int, lane: int, position: int) -> None:
         """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
@@ -293,11 +301,3 @@ class JournalWriter:
     def _tell_waiters(self, error: OSError | None, *, everyone: bool) -> None:
         while self._waiters and (everyone or self._waiters[0][0] <= self.durable):
             self._waiters.popleft()[1](error)
-
-
-def segment_bytes_for(limit_bytes: int) -> int:
-    """The size of segments under a limit of the journal: room for eight, as it is shortened by whole ones."""
-    size = SEGMENT_BYTES
-    while size > SEGMENT_BYTES_MIN and size * SEGMENTS_IN_LIMIT > limit_bytes:
-        size //= 2
-    return size
