@@ -11,7 +11,7 @@ now on may still be whole for a moment, but never the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ from engine.retention import (
 )
 from engine.timelines import Span
 from protocol.errors import Trimmed
+from protocol.events import Record, Revert
 from protocol.frames import Frame
 from protocol.positions import Cut
 
@@ -127,6 +128,12 @@ class Folding:
                 next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
             )
 
+    def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Trimmed if one of the records goes back to what cannot be read here."""
+        for _, record in records:
+            if isinstance(record, Revert):
+                self.require(record.cut)
+
     def journal_reaches(self, cut: Cut) -> bool:
         """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
         spans = self._group.spans(self._group.writer.written)
@@ -171,7 +178,10 @@ class Folding:
         if self._running or self._blocked:
             return
         if old and old[0].end <= group.checkpoints.reached:
-            self._fold(old[0])
+            if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
+                self._block(old)
+            else:
+                self._fold(old[0])
         elif old:
             group.checkpoints.begin()
         elif self._sweep_due or self._sweeping:
@@ -224,6 +234,7 @@ class Folding:
 
     def _fold(self, old: _Old) -> None:
         group = self._group
+        self.space.note_confirmed()
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(
@@ -291,10 +302,15 @@ class Folding:
     def _failed(self, error: Exception) -> None:
         """Hosts are not held up for what does not work: they are told that there is no room."""
         self.failures += 1
-        self._blocked = True
         self._group.emit("fold.failed", group=self._group.name, error=str(error))
-        self._after("retry", RETRY_S, self._retry)
+        self._block([])
         self._ended()
+
+    def _block(self, old: list[_Old]) -> None:
+        """The index has no room for what a segment holds, or something else is wrong: try again later."""
+        self._blocked = True
+        self._after("retry", RETRY_S, self._retry)
+        self.space.measure(sum(each.segment.size for each in old), blocked=True)
 
     def _retry(self) -> None:
         self._blocked = False

@@ -277,7 +277,7 @@ class Group:
         if prefix.utc_ns < self.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
         rows = decode_rows(prefix, raw)
-        records_of(rows)
+        self.folding.require_reverts(records_of(rows))
         writer.append(frame)
         self.took(frame, rows)
 

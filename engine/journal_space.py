@@ -24,11 +24,11 @@ ROOM_SEGMENTS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalHolder:
-    """A user of journal frames. `needs` gives the position of the head's lineage from which on it needs them,
-    `detach` makes it do without: it returns the cut that it is known to have, if there is one."""
+    """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
+    known; it needs every frame from there on. `detach` makes it do without."""
 
-    needs: Callable[[], int]
-    detach: Callable[[], Cut | None]
+    confirmed: Callable[[], Cut | None]
+    detach: Callable[[], None]
 
 
 class JournalSpace:
@@ -45,14 +45,27 @@ class JournalSpace:
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
-        return min([self._group.writer.durable, *(holder.needs() for holder in self.holders.values())])
+        return min([self._group.writer.durable, *map(self._needs, self.holders)])
+
+    def _needs(self, name: str) -> int:
+        """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
+        cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
+        return cut.position if cut is not None and self._group.holds_cut(cut) else 0
+
+    def note_confirmed(self) -> None:
+        """Write down what each holder has: it stays readable, and is known after a restart."""
+        leases = self._group.folding.leases
+        for name, holder in self.holders.items():
+            cut = holder.confirmed()
+            if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
+                leases.hold(lease_of(name), cut, durable=True)
 
     def hold_all(self, name: str) -> Callable[[], bool]:
         """A holder that needs everything, until the function returned is called. That says whether it was
         held all the time: it was not if the journal ran full."""
         self._suspended += 1
         name = f"{name}:{self._suspended}"
-        holder = self.holders[name] = JournalHolder(needs=lambda: 0, detach=lambda: None)
+        holder = self.holders[name] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
         return lambda: self.holders.pop(name, None) is holder
 
     def capacity(self, total_bytes: int) -> int:
@@ -95,13 +108,16 @@ class JournalSpace:
 
     def _detach_slowest(self) -> None:
         group = self._group
-        name = min(self.holders, key=lambda each: self.holders[each].needs())
-        holder = self.holders[name]
-        if holder.needs() >= group.writer.durable:
+        name = min(self.holders, key=self._needs)
+        if self._needs(name) >= group.writer.durable:
             return
-        del self.holders[name]
-        cut = holder.detach()
-        if cut is not None and group.folding.readable(cut):
-            group.folding.leases.hold(f"peer:{name}", cut, durable=True)
+        self.note_confirmed()
+        self.holders.pop(name).detach()
+        cut = group.folding.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
         group.clock.call_soon(group.folding.consider)
+
+
+def lease_of(holder: str) -> str:
+    """The name of the lease on what a holder is known to have."""
+    return f"peer:{holder}"

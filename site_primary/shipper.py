@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from engine.group import Group
 from engine.head_moves import NotContiguous, begin_timeline
+from engine.journal_space import JournalHolder
 from engine.lineage import lineage_rows
 from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
@@ -95,6 +96,18 @@ class Shipper:
         self._fetcher = Fetcher(group, address.name, self._link.send)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
+        self._hold_journal()
+
+    def _hold_journal(self) -> None:
+        """Frames that the peer lacks stay in the journal, while there is room for them."""
+        holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
+        self._group.folding.space.holders[self.peer] = holder
+
+    def _confirmed(self) -> Cut | None:
+        """The last cut that the peer is known to have."""
+        position = self.marks.remote_written
+        spans = self._group.spans(self._group.writer.written)
+        return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
 
     # -- verbs
 
@@ -130,6 +143,7 @@ class Shipper:
         """Stop for good."""
         self._disconnect()
         self._fetcher.end()
+        self._group.folding.space.holders.pop(self.peer, None)
         if self._on_frame in self._group.listeners.frame:
             self._group.listeners.frame.remove(self._on_frame)
 
@@ -316,6 +330,7 @@ class Shipper:
             shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
         )
         self._goal = self._group.writer.written
+        self._hold_journal()
         self._settle()
         self._group.sealed = True
         self._choice = Choice.NONE
