@@ -1,4 +1,4 @@
-"""A journal with a small limit: writes go on for ever, the journal stays bounded, backups stay what they were."""
+"""A journal with a small limit: writes go on for ever, it stays bounded, backups stay what they were."""
 
 from __future__ import annotations
 
