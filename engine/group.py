@@ -177,7 +177,9 @@ class Group:
         return self._view(volume, self.head, POSITION_MAX)
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
-        """The volume of that name at a cut of the head's lineage (engine.cuts checks and resolves)."""
+        """The volume of that name at a cut (engine.cuts checks and resolves). Trimmed if it is no longer
+        kept."""
+        self.folding.require(cut)
         spans = self.timelines.lineage(cut.timeline, cut.position)
         volume = self.volumes.find(spans, name, f"{self.name}/{name}@{cut}")
         return self._view(volume, cut.timeline, cut.position)
