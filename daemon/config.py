@@ -42,8 +42,20 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Allow NBD on TCP without TLS: whoever reaches the port reads and writes every volume."""
 
     journal_limit_bytes: int = 0
-    """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts get
-    ENOSPC."""
+    """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts wait for
+    older history to be folded; if a peer or a backup in progress needs all of it, they get ENOSPC."""
+
+    window_s: float = 86_400.0
+    """Any moment of this many last seconds can be restored, not only backups. Longer costs disk: everything
+    written in that time, overwritten or not."""
+
+    window_bytes: int = 0
+    """Most that the journal takes for that, beside what peers still need; 0: half of `journal_limit_bytes`,
+    or of the room that there is. Smaller than the writes of `window_s` makes the window shorter."""
+
+    throttle: bool = False
+    """Slow hosts down when three quarters of the journal are used: they write at the pace of the slowest peer
+    instead of losing it."""
 
     reserve_bytes: int = 256 * MIB
     """Left free on the file system for checkpoints and recovery; less on small file systems (a sixteenth)."""
@@ -101,6 +113,9 @@ def check_config(config: SiteConfig, subject: str) -> None:
             )
         if kind == "tcp" and not place.rpartition(":")[2].isdigit():
             raise UsageError(f"nbd address {address!r} has no port", subject=subject)
+    for key in ("journal_limit_bytes", "window_s", "window_bytes", "reserve_bytes"):
+        if getattr(config, key) < 0:
+            raise UsageError(f"{key} must not be negative", subject=subject)
     if config.control and not config.control.startswith("ipc://"):
         raise UsageError(
             f"control endpoint {config.control!r} must be ipc://PATH",

@@ -90,7 +90,17 @@ class SiteExports:
             view = group.view_at(volume_name, info.token)
             spans = group.timelines.lineage(info.token.timeline, info.token.position)
             volume = group.volumes.find(spans, volume_name, info.name)
-            export = Export(info.name, view, group, volume, self.gate(group), read_only=True)
+            leases = group.folding.leases
+            lease = leases.take("export", info.token)
+            export = Export(
+                info.name,
+                view,
+                group,
+                volume,
+                self.gate(group),
+                read_only=True,
+                on_idle=lambda: leases.release(lease),
+            )
             self.past = {each for each in self.past if each.connections} | {export}
             return export
         self._require_writable(group, path)

@@ -87,7 +87,7 @@ class SitePairs:
     def serve(self) -> None:
         """Serve every group whose peer need not be waited for any longer."""
         for shipper in self.shippers.values():
-            if not shipper.fetching and not shipper.waits_strictly:
+            if not shipper.fetcher.active and shipper.gate.in_force is not Mode.SYNC_STRICT:
                 shipper.serve()
 
     def close(self) -> None:

@@ -188,6 +188,9 @@ class Site:
             settings=GroupSettings(
                 journal_limit_bytes=self.config.journal_limit_bytes or POSITION_MAX,
                 reserve_bytes=min(self.config.reserve_bytes, free // RESERVE_PART),
+                window_s=self.config.window_s,
+                window_bytes=self.config.window_bytes or POSITION_MAX,
+                throttle=self.config.throttle,
             ),
             emit=self.events.emit,
         )

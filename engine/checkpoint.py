@@ -27,6 +27,7 @@ from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
+from engine.retention import load_retention
 from engine.timelines import Timeline, TimelineTable
 from engine.versions import (
     NUMBER_MASK,
@@ -149,7 +150,9 @@ def handle_checkpoint(store: Store, segments: SegmentMap, row: tuple[Any, ...]) 
     # Not those of other timelines: a fork that is being tried leaves files which the next try replaces.
     for timeline in plan.timelines:
         segments.load_timeline(timeline.id)
-    return (run_checkpoint(store, JournalReader(segments), plan),)
+    with store.read() as transaction:
+        retention = load_retention(transaction)
+    return (run_checkpoint(store, JournalReader(segments, retention.anchor), plan),)
 
 
 def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) -> int:

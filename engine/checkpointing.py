@@ -111,6 +111,7 @@ class Checkpoints:
         self._tell_waiting(target)
         if self._waiting:
             self.begin()
+        group.folding.consider()
 
     def _free_slice(self) -> None:
         """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""

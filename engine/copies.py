@@ -60,6 +60,10 @@ class CopyTable:
             position=position,
         )
 
+    def all(self) -> list[Copy]:
+        """Copies on every timeline."""
+        return list(self._copies.values())
+
     def at(self, spans: list[Span]) -> list[Copy]:
         """Copies on a lineage, oldest first."""
         found = [

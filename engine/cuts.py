@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from engine.bases import base_on, not_held, require_held, spans_from_base
 from engine.group import Group
+from engine.retention import NO_ANCHOR
 from engine.site_state import Role
-from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
-from protocol.errors import NotFound, WrongState
+from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
+from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
 
 # An operator's clock may be this much ahead of the site's: `now` is resolved there.
@@ -24,7 +25,9 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
         case CutLatest():
             return group.end
         case CutLabel(label=name) | CutBackup(backup_id=name):
-            return group.copies.find(group.spans(group.writer.written), name, group.name).cut
+            cut = group.copies.find(group.spans(group.writer.written), name, group.name).cut
+            group.folding.require(cut)
+            return cut
         case CutPosition(timeline=timeline, position=position):
             return checked_cut(group, Cut(timeline, position))
         case CutTime(utc_ns=utc_ns):
@@ -55,22 +58,32 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
             next_step=f"`farshore wait {group.name} --position {cut}`",
         )
     require_held(group.timelines, cut, group.name)
+    group.folding.require(cut)
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut
 
 
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
-    frame may be one that did not come to this site."""
+    frame may be one that did not come to this site, or is no longer kept."""
+    retention = group.folding.retention
     end, above = group.end, None
     while end.timeline:
         spans = group.timelines.lineage(end.timeline, end.position)
         for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
-            boundary = group.reader.boundary_at_time(span.timeline, span.start, span.end, utc_ns)
+            folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
+            begin = max(span.start, folded_to)
+            boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
+            if boundary is None and folded_to and anchor.utc_ns <= utc_ns:
+                boundary = folded_to
             if boundary is not None:
                 if above is not None and boundary == end.position:
                     raise not_held(above, "that time", group.name)
-                return Cut(span.timeline, boundary)
+                cut = Cut(span.timeline, boundary)
+                if group.folding.readable(cut):
+                    return cut
+            if boundary is not None or folded_to:
+                raise _before_the_floor(group, utc_ns)
         base = base_on(group.timelines, spans)
         if base is None:
             break
@@ -83,4 +96,16 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
         "nothing was written that early",
         subject=group.name,
         next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
+    )
+
+
+def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:
+    floor = group.folding.floor()
+    oldest = group.reader.ending_at(floor.timeline, floor.position) if floor else None
+    since = time_text(oldest.utc_ns) if oldest else "now"
+    return Trimmed(
+        f"{time_text(utc_ns)} is before {since}, the oldest time that can still be restored",
+        subject=group.name,
+        position=str(floor or ""),
+        next_step=f"`farshore backup list {group.name}` shows older cuts that are kept",
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.checkpointing import Checkpoints
 from engine.copies import CopyTable
+from engine.folding import Folding
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
@@ -60,13 +61,17 @@ Emit = Callable[..., None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSettings:
     """`journal_limit_bytes` bounds the journal; `reserve_bytes` of the file system stay free for
-    checkpoints."""
+    checkpoints. Any cut within `window_s` and `window_bytes` of the end can be read; `throttle`: see
+    `engine.pressure`."""
 
     journal_limit_bytes: int
     reserve_bytes: int
     memtable_soft: int = MEMTABLE_VERSIONS_SOFT
     memtable_hard: int = MEMTABLE_VERSIONS_HARD
     checkpoint_after_bytes: int = CHECKPOINT_AFTER_BYTES
+    window_s: float = 86_400.0
+    window_bytes: int = POSITION_MAX
+    throttle: bool = False
 
 
 @dataclass(slots=True)
@@ -125,6 +130,7 @@ class Group:
                 "journal.no_space" if lack else "journal.has_space", group=name, reason=lack
             ),
         )
+        self.folding = Folding(self, indexer)
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
@@ -158,8 +164,9 @@ class Group:
 
     @property
     def overloaded(self) -> bool:
-        """Whether hosts and senders must wait for a checkpoint: the memtable is at its limit."""
-        return self.memtable.count >= self.settings.memtable_hard
+        """Whether hosts and senders must wait: for a checkpoint, the memtable is at its limit, or for a fold,
+        the journal is."""
+        return self.memtable.count >= self.settings.memtable_hard or self.folding.space.behind
 
     def volume(self, name: str) -> Volume:
         """A volume that exists now; NotFound."""
@@ -170,7 +177,9 @@ class Group:
         return self._view(volume, self.head, POSITION_MAX)
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
-        """The volume of that name at a cut of the head's lineage (engine.cuts checks and resolves)."""
+        """The volume of that name at a cut (engine.cuts checks and resolves). Trimmed if it is no longer
+        kept."""
+        self.folding.require(cut)
         spans = self.timelines.lineage(cut.timeline, cut.position)
         volume = self.volumes.find(spans, name, f"{self.name}/{name}@{cut}")
         return self._view(volume, cut.timeline, cut.position)
@@ -270,7 +279,7 @@ class Group:
         if prefix.utc_ns < self.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
         rows = decode_rows(prefix, raw)
-        records_of(rows)
+        self.folding.require_reverts(records_of(rows))
         writer.append(frame)
         self.took(frame, rows)
 
@@ -360,5 +369,6 @@ class Group:
     def close(self) -> None:
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
+        self.folding.close()
         self.writer.close()
         self.segments.close()

@@ -82,6 +82,7 @@ def recover_group(group: Group) -> Recovered:
             checkpoint = load_checkpoint(transaction)
             group.timelines.bases = bases = load_bases(transaction)
             pending = load_pending(transaction)
+            group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
                 group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
     except RemoteProtocolError as error:
@@ -91,7 +92,9 @@ def recover_group(group: Group) -> Recovered:
             next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
     head = head_after_bases(group, bases, head, checkpoint)
+    group.folding.remove_folded()
     orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
+    group.folding.start()
     if head == 0:
         _remove_orphans(group, orphans, found)
         return found
@@ -320,6 +323,10 @@ def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) ->
     base = base_at(group.timelines, Cut(timeline, position))
     if base is not None:
         require_digest(digest, base.digest, timeline, position)
+        return
+    anchor = group.reader.anchor(timeline, position)
+    if anchor is not None:
+        require_digest(digest, anchor.digest, timeline, position)
         return
     before = group.reader.frame_before(timeline, position)
     if before is None:

@@ -105,6 +105,7 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
         raise NotContiguous(f"following {timeline_text(timeline.id)} would leave what another site wrote")
     digest = NO_DIGEST
     if fork.timeline:
+        group.folding.require(fork)
         digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
     check_frame(prefix, frame.raw, digest)
     _move(group, timeline, frame)

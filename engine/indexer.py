@@ -34,6 +34,7 @@ from engine.base_index import (
 )
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
+from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
 from engine.index_file import open_index
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
@@ -56,6 +57,8 @@ HANDLERS: dict[str, Handler] = {
     BasePart.KIND: handle_part,
     BaseInstall.KIND: handle_install,
     BaseDrop.KIND: handle_drop,
+    FoldPlan.KIND: handle_fold,
+    SweepPlan.KIND: handle_sweep,
 }
 
 

@@ -7,6 +7,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     pairs     name    row (peer, mode, state, reason, fallen back)
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
+    leases    name\\0lease    row (timeline, position): see `engine.leases`
 
 Every write is durable on return (invariant 9).
 """
@@ -20,9 +21,10 @@ from struct import Struct
 from engine.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
 from protocol.errors import NotFound
+from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases")
 _VOLUME = Struct(">Q")
 
 
@@ -159,6 +161,25 @@ class SiteState:
                     write.delete("closed", key)
                 else:
                     write.put("closed", key, reason.encode())
+
+    def leases(self, group: str) -> dict[str, Cut]:
+        """A group's durable leases, by name."""
+        prefix = group.encode() + b"\0"
+        with self._store.read() as transaction:
+            rows = [row for row in _all(transaction, "leases") if row[0].startswith(prefix)]
+        return {
+            key[len(prefix) :].decode(): Cut(*check_row(unpack_row(value), int, int)) for key, value in rows
+        }
+
+    def put_lease(self, group: str, name: str, cut: Cut) -> None:
+        """Add or replace a durable lease."""
+        with self._store.write() as write:
+            write.put("leases", f"{group}\0{name}".encode(), pack_row((cut.timeline, cut.position)))
+
+    def remove_lease(self, group: str, name: str) -> None:
+        """Remove a durable lease; one that is not there is fine."""
+        with self._store.write() as write:
+            write.delete("leases", f"{group}\0{name}".encode())
 
 
 def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:

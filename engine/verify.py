@@ -13,12 +13,14 @@ from __future__ import annotations
 import pathlib
 from dataclasses import dataclass, field
 
+from engine.checkpoint import load_timelines
 from engine.durable import RealDisk
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
-from engine.ports.store import Cursor, Store
+from engine.ports.store import ReadTransaction, Store
+from engine.retention import NO_ANCHOR, Retention, load_retention
 from engine.timelines import Span
-from engine.versions import NUMBER_MASK, RECORD_KEY, VERSION_KEY, check_bytes, read_version
+from engine.versions import NUMBER_MASK, RECORD_KEY, VERSION_KEY, check_bytes, read_version, stored_bytes
 from protocol.errors import Corruption, FarshoreError
 from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.frames import Frame, FrameError, decode_rows
@@ -56,14 +58,17 @@ def verify_group(
     directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
 ) -> Verified:
     """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position
-    up to which the index must be complete."""
+    up to which the index must be complete. History that was folded before is not looked for."""
     found = Verified()
     segments = SegmentMap(RealDisk(directory, None))
+    with store.read() as transaction:
+        retention = load_retention(transaction)
+        lanes = {row.timeline.id: row.timeline.lane for row in load_timelines(transaction).values()}
     try:
         segments.load()
-        for span in spans:
-            segments.set_lane(span.timeline, span.lane)
-        _verify_journal(found, segments, store, name, spans, indexed if deep else 0)
+        for timeline, lane in (lanes | {span.timeline: span.lane for span in spans}).items():
+            segments.set_lane(timeline, lane)
+        _verify_journal(found, segments, store, name, spans, indexed if deep else 0, retention)
         _verify_index(found, segments, store, name, deep)
     finally:
         segments.close()
@@ -71,19 +76,29 @@ def verify_group(
 
 
 def _verify_journal(
-    found: Verified, segments: SegmentMap, store: Store, name: str, spans: list[Span], indexed: int
+    found: Verified,
+    segments: SegmentMap,
+    store: Store,
+    name: str,
+    spans: list[Span],
+    indexed: int,
+    retention: Retention,
 ) -> None:
-    reader = JournalReader(segments)
+    reader = JournalReader(segments, retention.anchor)
+    floor = max((cut.position for cut in retention.floors), default=0)
     digest: bytes | None = bytes(16)
     for span in spans:
         position = span.start
+        folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
+        if folded_to > position:
+            position, digest = min(folded_to, span.end), anchor.digest
         while position < span.end:
             try:
                 for frame in reader.frames(span.timeline, position, span.end, digest):
                     found.frames += 1
                     found.journal_bytes += frame.prefix.frame_bytes
                     position, digest = frame.prefix.end, frame.prefix.digest
-                    if position <= indexed:
+                    if floor < position <= indexed:
                         _require_rows(found, store, name, span.lane, frame)
             except (BadFrame, FarshoreError) as error:
                 bad = Cut(span.timeline, error.position if isinstance(error, BadFrame) else position)
@@ -140,13 +155,14 @@ def _verify_index(found: Verified, segments: SegmentMap, store: Store, name: str
     key = b"\0"
     while key:
         with store.read() as transaction:
-            key = _verify_rows(found, segments, transaction.cursor("versions"), name, key, deep)
+            key = _verify_rows(found, segments, transaction, name, key, deep)
 
 
 def _verify_rows(
-    found: Verified, segments: SegmentMap, cursor: Cursor, name: str, start: bytes, deep: bool
+    found: Verified, segments: SegmentMap, transaction: ReadTransaction, name: str, start: bytes, deep: bool
 ) -> bytes:
     """Check some rows from key `start`; the key to go on from, or nothing."""
+    cursor = transaction.cursor("versions")
     more = cursor.set_range(start)
     for _ in range(_ROWS_PER_TRANSACTION):
         if not more:
@@ -156,7 +172,9 @@ def _verify_rows(
         lane, volume, block, inverted = VERSION_KEY.unpack(key)
         try:
             version = read_version(key, value)
-            if not version.zero:
+            if version.tail:
+                check_bytes(version, stored_bytes(transaction, version))
+            elif not version.zero:
                 data = segments.read_bytes(lane, version.number, BLOCK_BYTES if deep else 1)
                 if deep:
                     check_bytes(version, data)

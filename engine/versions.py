@@ -2,14 +2,18 @@
 
     table       key (big-endian)                                value
     versions    u32 lane, u64 volume, u64 block, u64 ~number    u8 kind, u32 CRC-32C of key and bytes
+                                                                stored: also the last 16 bytes of the block
+    blocks      the same                                        the first 4,080 bytes of a stored block
     regions     u32 lane, u64 volume, u64 block // 16,384       u64 newest number among its versions, or more
     timelines   u64 timeline                                    see `engine.checkpoint`
     records     u64 timeline, u64 position                      see `engine.checkpoint`
     meta        text                                            see `engine.checkpoint`
 
-Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below).
-Kind 3, `stored`, is kept for bytes moved here when the journal is folded. `~number` sorts newest first, so
-that one seek to (lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
+Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below);
+3 stored: the bytes were moved here when the journal was folded. `~number` sorts newest first, so that one
+seek to (lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
+
+A page of LMDB offers 4,080 bytes to a value: a whole block would take two, so its end stands in the row.
 """
 
 from __future__ import annotations
@@ -21,14 +25,19 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from engine.ports.disk import Buffer
-from engine.ports.store import Cursor
+from engine.ports.store import Cursor, ReadTransaction
 from engine.visibility import Interval
 from protocol.errors import Corruption
+from protocol.limits import BLOCK_BYTES
 
-TABLES = ("versions", "regions", "timelines", "records", "meta")
+TABLES = ("versions", "blocks", "regions", "timelines", "records", "meta")
 
 VERSION_KEY = Struct(">IQQQ")
 VERSION_VALUE = Struct(">BI")
+STORED_TAIL_BYTES = 16
+STORED_HEAD_BYTES = BLOCK_BYTES - STORED_TAIL_BYTES
+STORED_VALUE = Struct(f">BI{STORED_TAIL_BYTES}s")
+LANE_PREFIX = Struct(">I")
 BLOCK_PREFIX = Struct(">IQQ")
 REGION_KEY = Struct(">IQQ")
 REGION_VALUE = Struct(">Q")
@@ -44,15 +53,17 @@ class VersionKind(IntEnum):
 
     JOURNAL = 1
     ZERO = 2
+    STORED = 3
 
 
 class IndexedVersion(NamedTuple):
-    """A version found in the table."""
+    """A version found in the table. `tail` is the end of a stored block, empty for the other kinds."""
 
     number: int
     zero: bool
     crc: int
     key: bytes
+    tail: bytes = b""
 
 
 def version_key(lane: int, volume: int, block: int, number: int) -> bytes:
@@ -65,6 +76,19 @@ def version_value(key: bytes, data: Buffer | None) -> bytes:
     if data is None:
         return VERSION_VALUE.pack(VersionKind.ZERO, crc32c(key))
     return VERSION_VALUE.pack(VersionKind.JOURNAL, crc32c(data, crc32c(key)))
+
+
+def stored_value(version: IndexedVersion, data: Buffer) -> bytes:
+    """The row of a version whose bytes `data` move from the journal into `blocks`: 21 bytes."""
+    return STORED_VALUE.pack(VersionKind.STORED, version.crc, bytes(data[STORED_HEAD_BYTES:]))
+
+
+def stored_bytes(transaction: ReadTransaction, version: IndexedVersion) -> bytes:
+    """The bytes of a stored version, as they are. Corruption if they are not there."""
+    head = transaction.get("blocks", version.key)
+    if head is None or len(head) != STORED_HEAD_BYTES:
+        raise _damaged(version, "stored bytes", "are missing")
+    return head + version.tail
 
 
 def newest_indexed(cursor: Cursor, volume: int, block: int, interval: Interval) -> IndexedVersion | None:
@@ -90,6 +114,10 @@ def read_version(key: bytes, value: bytes) -> IndexedVersion:
             return IndexedVersion(number, False, crc, key)
         if kind == VersionKind.ZERO and crc == crc32c(key):
             return IndexedVersion(number, True, crc, key)
+    elif len(value) == STORED_VALUE.size:
+        kind, crc, tail = STORED_VALUE.unpack(value)
+        if kind == VersionKind.STORED:
+            return IndexedVersion(number, False, crc, key, tail)
     raise Corruption(
         f"index row of volume {volume:x} block {block} is damaged",
         subject=f"versions row lane {lane} volume {volume:x} block {block}",
@@ -101,10 +129,14 @@ def read_version(key: bytes, value: bytes) -> IndexedVersion:
 def check_bytes(version: IndexedVersion, data: Buffer) -> None:
     """Corruption unless `data` is what was indexed."""
     if crc32c(data, crc32c(version.key)) != version.crc:
-        _, volume, block, _ = VERSION_KEY.unpack(version.key)
-        raise Corruption(
-            f"journal bytes of volume {volume:x} block {block} do not match the index",
-            subject=f"volume {volume:x} block {block}",
-            position=str(version.number),
-            next_step="`farshore verify GROUP --deep` lists what is affected",
-        )
+        raise _damaged(version, "stored bytes" if version.tail else "journal bytes", "do not match the index")
+
+
+def _damaged(version: IndexedVersion, what: str, how: str) -> Corruption:
+    _, volume, block, _ = VERSION_KEY.unpack(version.key)
+    return Corruption(
+        f"{what} of volume {volume:x} block {block} {how}",
+        subject=f"volume {volume:x} block {block}",
+        position=str(version.number),
+        next_step="`farshore verify GROUP --deep` lists what is affected",
+    )

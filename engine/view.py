@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 from engine.journal.segments import SegmentMap
 from engine.memtable import NOT_FOUND, Memtable
 from engine.ports.store import Cursor, ReadTransaction, Store
-from engine.versions import BLOCK_PREFIX, IndexedVersion, check_bytes, newest_indexed
+from engine.versions import BLOCK_PREFIX, IndexedVersion, check_bytes, newest_indexed, stored_bytes
 from engine.visibility import Interval
 from protocol.limits import BLOCK_BYTES
 
@@ -32,22 +32,34 @@ class Place(NamedTuple):
     number: int
     indexed: IndexedVersion | None
 
+    @property
+    def stored(self) -> bool:
+        """Whether the bytes are in the index and no longer in the journal."""
+        return self.indexed is not None and bool(self.indexed.tail)
+
 
 class ReadBatch:
     """One read transaction, begun when first needed, for everything that is read in one wake-up."""
 
-    __slots__ = ("_context", "_cursor", "_store")
+    __slots__ = ("_context", "_cursor", "_store", "_transaction")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._context: AbstractContextManager[ReadTransaction] | None = None
+        self._transaction: ReadTransaction | None = None
         self._cursor: Cursor | None = None
+
+    def transaction(self) -> ReadTransaction:
+        """The transaction."""
+        if self._transaction is None:
+            context = self._context = self._store.read()
+            self._transaction = context.__enter__()
+        return self._transaction
 
     def cursor(self) -> Cursor:
         """A cursor on `versions`."""
         if self._cursor is None:
-            context = self._context = self._store.read()
-            self._cursor = context.__enter__().cursor("versions")
+            self._cursor = self.transaction().cursor("versions")
         return self._cursor
 
     def __enter__(self) -> Self:
@@ -57,7 +69,7 @@ class ReadBatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._context is not None:
-            self._cursor = None
+            self._cursor = self._transaction = None
             self._context.__exit__(kind, error, trace)
 
 
@@ -102,9 +114,18 @@ class VolumeView:
         place = self.find(batch, block)
         if place is None:
             return ZERO_BLOCK
+        if place.stored:
+            return self._stored(batch, place)
         data = self._segments.read_bytes(place.lane, place.number, BLOCK_BYTES)
         if place.indexed is not None:
             check_bytes(place.indexed, data)
+        return data
+
+    def _stored(self, batch: ReadBatch, place: Place) -> bytes:
+        if place.indexed is None:
+            raise ValueError("only indexed versions are stored")
+        data = stored_bytes(batch.transaction(), place.indexed)
+        check_bytes(place.indexed, data)
         return data
 
     def read(self, batch: ReadBatch, offset: int, length: int) -> bytes:
@@ -124,10 +145,10 @@ class VolumeView:
         run: list[Place | None] = []
         for place in [self.find(batch, at) for at in range(block, end_block)]:
             if run and not self._continues(run, place):
-                pieces.append(self._fetch(run))
+                pieces.append(self._fetch(batch, run))
                 run = []
             run.append(place)
-        pieces.append(self._fetch(run))
+        pieces.append(self._fetch(batch, run))
         return pieces
 
     def _continues(self, run: list[Place | None], place: Place | None) -> bool:
@@ -135,15 +156,19 @@ class VolumeView:
         last = run[-1]
         if last is None or place is None:
             return last is place and len(run) * BLOCK_BYTES < len(_ZEROES)
-        if place.lane != last.lane or place.number != last.number + BLOCK_BYTES:
+        if place.number != last.number + BLOCK_BYTES or place.lane != last.lane or last.stored:
+            return False
+        if place.stored:
             return False
         return self._segments.run_bytes(last.lane, last.number) > BLOCK_BYTES
 
-    def _fetch(self, run: list[Place | None]) -> bytes:
+    def _fetch(self, batch: ReadBatch, run: list[Place | None]) -> bytes:
         first = run[0]
         length = len(run) * BLOCK_BYTES
         if first is None:
             return _ZEROES[:length]
+        if first.stored:
+            return self._stored(batch, first)
         data = self._segments.read_bytes(first.lane, first.number, length)
         if any(place is not None and place.indexed is not None for place in run):
             whole = memoryview(data)

@@ -83,3 +83,11 @@ class VolumeHistory:
     def reverts_of(self, volume: int) -> list[RevertEntry]:
         """Reverts of a volume id on any timeline, in order of position."""
         return sorted(self._reverts.get(volume, {}).values(), key=lambda entry: entry.position)
+
+    def all_reverts(self) -> list[RevertEntry]:
+        """Every revert on any timeline."""
+        return [entry for entries in self._reverts.values() for entry in entries.values()]
+
+    def turned_back(self) -> list[int]:
+        """Ids of volumes that were ever turned back, on any timeline."""
+        return list(self._reverts)

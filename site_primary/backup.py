@@ -20,7 +20,10 @@ def take_backup(
     group: Group, *, volume: str | None, label: str, cut: Cut | None, pinned: bool, rng: random.Random
 ) -> Copy:
     """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group;
-    Refused if the label is taken, NotFound if there is nothing to back up at the cut."""
+    Refused if the label is taken, NotFound if there is nothing to back up at the cut, Trimmed if that is no
+    longer kept."""
+    if cut is not None:
+        group.folding.require(cut)
     if label:
         group.copies.require_free(group.spans(), label, group.name)
     spans = group.timelines.lineage(cut.timeline, cut.position) if cut else group.spans()

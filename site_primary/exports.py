@@ -6,6 +6,7 @@ operator) reaches them. A cut's view never changes and cannot be written.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from engine.group import Group
@@ -39,7 +40,9 @@ class Export:
         gate: SyncGate,
         *,
         read_only: bool,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_idle` is called when the last connection has gone."""
         self.name = name
         self.view = view
         self.group = group
@@ -47,6 +50,14 @@ class Export:
         self.read_only = read_only
         self.volume = volume
         self.connections: dict[ExportConnection, None] = {}
+        self._on_idle = on_idle
+
+    def leave(self, connection: ExportConnection) -> None:
+        """A connection has gone."""
+        if connection in self.connections:
+            del self.connections[connection]
+            if not self.connections:
+                self._on_idle()
 
     def current_view(self) -> VolumeView:
         """The volume as it is now."""

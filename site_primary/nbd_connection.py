@@ -151,7 +151,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._export.connections.pop(self, None)
+        self._export.leave(self)
         self._on_closed()
 
     def pause_writing(self) -> None:

@@ -60,7 +60,9 @@ def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool
 
 
 def carry_out(group: Group, plan: RestorePlan) -> Cut:
-    """Append the reverts in one frame; returns the frame's position. Written, not yet durable."""
+    """Append the reverts in one frame; returns the frame's position. Written, not yet durable. Trimmed if the
+    cut was given up since the plan was made."""
+    group.folding.require(plan.cut)
     group.begin_writing()
     before = [Revert(volume=volume.id, cut=plan.cut) for volume in plan.volumes]
     frame = group.append_records(before)

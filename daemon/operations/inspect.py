@@ -10,7 +10,7 @@ from daemon.site import Site
 from engine.verify import verify_group
 from protocol.commands import CutResolve, JournalShow, Verify
 from protocol.cut_text import CutBackup, CutLabel, time_text
-from protocol.errors import Corruption
+from protocol.errors import Busy, Corruption
 from protocol.events import EventKind, Row
 from protocol.frames import FramePrefix, decode_rows
 from protocol.positions import Cut, timeline_text
@@ -120,15 +120,27 @@ async def verify(site: Site, command: Verify) -> Data:
     group = site.group(command.group)
     began = site.clock.monotonic()
     spans = group.spans(group.writer.durable)
-    found = await asyncio.to_thread(
-        verify_group,
-        site.directory / "groups" / group.name,
-        group.store,
-        group.name,
-        spans,
-        group.checkpoints.reached,
-        command.deep,
-    )
+    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    end = group.folding.suspend("verify", lambda: None if begun.done() else begun.set_result(None))
+    try:
+        await begun
+        found = await asyncio.to_thread(
+            verify_group,
+            site.directory / "groups" / group.name,
+            group.store,
+            group.name,
+            spans,
+            group.checkpoints.reached,
+            command.deep,
+        )
+    finally:
+        held = end()
+    if not held:
+        raise Busy(
+            f"the journal of {group.name} ran full and was shortened in the meantime",
+            subject=group.name,
+            next_step="verify again, at a quieter time",
+        )
     return {
         "group": group.name,
         "ok": not found.damage,

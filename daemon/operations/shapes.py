@@ -33,7 +33,7 @@ def time_of(group: Group, cut: Cut) -> int | None:
     """UTC nanoseconds of the last frame before a cut."""
     if cut == group.end:
         return group.utc_ns
-    before = group.reader.frame_before(cut.timeline, cut.position)
+    before = group.reader.ending_at(cut.timeline, cut.position)
     return before.utc_ns if before else None
 
 
@@ -142,7 +142,7 @@ def group_data(site: Site, group: Group) -> Data:
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
         "reason": reason or group.failed or group.writer.lack or gate.refusing or group.held_back,
-        "fetching": bool(shipper and shipper.fetching),
+        "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:

@@ -5,10 +5,11 @@ Used by recovery, checkpoints, shipping and cuts. It reads; it never mends, cuts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.bases import base_at
 from engine.journal.segments import Segment, SegmentMap
+from engine.retention import Anchor
 from engine.timelines import TimelineTable
 from protocol.errors import Corruption, NotFound
 from protocol.frames import (
@@ -25,6 +26,8 @@ from protocol.positions import NO_TIMELINE, Cut
 
 WINDOW_BYTES = 1 << 20
 
+AnchorOf = Callable[[int, int], Anchor | None]
+
 
 class BadFrame(FrameError):
     """Where the walk found no valid frame, and why."""
@@ -37,10 +40,11 @@ class BadFrame(FrameError):
 
 
 class JournalReader:
-    """Frames of the segments in a `SegmentMap`."""
+    """Frames of the segments in a `SegmentMap`. `anchor` knows some places whose frames have gone."""
 
-    def __init__(self, segments: SegmentMap) -> None:
+    def __init__(self, segments: SegmentMap, anchor: AnchorOf = lambda timeline, position: None) -> None:
         self._segments = segments
+        self.anchor = anchor
 
     def frames(self, timeline: int, start: int, end: int, previous_digest: bytes | None) -> Iterator[Frame]:
         """Frames from boundary `start` up to `end`, each checked (also against `previous_digest`, unless
@@ -130,6 +134,14 @@ class JournalReader:
                 return prefix
         return None
 
+    def ending_at(self, timeline: int, position: int) -> Anchor | None:
+        """Digest and time of the frame of this timeline that ends at `position`, also where it is known and
+        the frame has gone."""
+        anchor = self.anchor(timeline, position)
+        if anchor is None and (before := self.frame_before(timeline, position)) is not None:
+            anchor = Anchor(before.digest, before.utc_ns)
+        return anchor
+
     def digest_at(self, timelines: TimelineTable, timeline: int, position: int) -> bytes:
         """The digest that the next frame at a cut continues. NotFound if the cut is no frame boundary
         here."""
@@ -139,10 +151,10 @@ class JournalReader:
                 return base.digest
             entry = timelines.get(timeline)
             if position > entry.fork:
-                before = self.frame_before(timeline, position)
-                if before is None:
+                found = self.ending_at(timeline, position)
+                if found is None:
                     break
-                return before.digest
+                return found.digest
             if position < entry.fork:
                 break
             timeline = entry.parent
@@ -199,7 +211,7 @@ def time_at(reader: JournalReader, timelines: TimelineTable, cut: Cut) -> int:
             return base.utc_ns
         entry = timelines.get(timeline)
         if position > entry.fork:
-            before = reader.frame_before(timeline, position)
+            before = reader.ending_at(timeline, position)
             return before.utc_ns if before else 0
         timeline, position = entry.parent, entry.fork
     return 0

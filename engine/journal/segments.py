@@ -91,14 +91,15 @@ class SegmentMap:
                 self.load_timeline(timeline)
 
     def load_timeline(self, timeline: int) -> None:
-        """The same for one timeline."""
+        """The same for one timeline: files that have gone are forgotten, new ones taken in."""
         known = self._timelines.setdefault(timeline, _Sorted())
-        for name in self._disk.list_directory(timeline_directory(timeline)):
-            start = start_from_name(name)
-            if start is not None and start not in known.by_start:
-                segment = Segment(timeline, start, 0)
-                segment.size = self.file(segment).size()
-                known.add(segment)
+        starts = set(map(start_from_name, self._disk.list_directory(timeline_directory(timeline))))
+        for start in [start for start in known.starts if start not in starts]:
+            self.forget(known.by_start[start])
+        for start in sorted(start for start in starts if start is not None and start not in known.by_start):
+            segment = Segment(timeline, start, 0)
+            segment.size = self.file(segment).size()
+            known.add(segment)
 
     def set_lane(self, timeline: int, lane: int) -> None:
         """Say in which lane a timeline's versions are kept."""

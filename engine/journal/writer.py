@@ -25,6 +25,7 @@ from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
 RETRY_SPACE_AFTER_S = 0.5
+SEGMENTS_IN_LIMIT = 8
 
 
 class JournalWriter:
@@ -70,6 +71,15 @@ class JournalWriter:
         self._spare_bytes = 0
         self._preparing_spare = False
         self._no_space_until = 0.0
+
+    @property
+    def segment_bytes(self) -> int:
+        """The size of the next segment, if there is room: so that eight fit under the limit, as the journal
+        is shortened by whole ones."""
+        size = SEGMENT_BYTES
+        while size > SEGMENT_BYTES_MIN and size * SEGMENTS_IN_LIMIT > self.limit_bytes:
+            size //= 2
+        return size
 
     def start(self, timeline: int, lane: int, position: int) -> None:
         """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
@@ -166,7 +176,7 @@ class JournalWriter:
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
         self._set_lack("")
-        if size == SEGMENT_BYTES:
+        if size == self.segment_bytes:
             self._clock.call_soon(self._prepare_spare)
         return self._segment
 
@@ -192,7 +202,7 @@ class JournalWriter:
             self.limit_bytes - self._segments.total_bytes(),
             self._disk.free_bytes() - self._reserve_bytes,
         )
-        size = SEGMENT_BYTES
+        size = self.segment_bytes
         while size >= SEGMENT_BYTES_MIN:
             if size <= room:
                 try:
@@ -224,19 +234,19 @@ class JournalWriter:
     def _prepare_spare(self) -> None:
         if self._preparing_spare or self._spare_bytes or self.failed is not None:
             return
-        if self._segments.total_bytes() + SEGMENT_BYTES > self.limit_bytes:
+        if self._segments.total_bytes() + self.segment_bytes > self.limit_bytes:
             return
-        if self._disk.free_bytes() - self._reserve_bytes < SEGMENT_BYTES:
+        if self._disk.free_bytes() - self._reserve_bytes < self.segment_bytes:
             return
         if self._disk.exists(self._spare_path):
             self._disk.remove(self._spare_path)
         self._preparing_spare = True
-        self._disk.start_preallocate(self._spare_path, SEGMENT_BYTES, self._spare_ready)
+        self._disk.start_preallocate(self._spare_path, self.segment_bytes, self._spare_ready)
 
     def _spare_ready(self, error: OSError | None) -> None:
         self._preparing_spare = False
         if error is None:
-            self._spare_bytes = SEGMENT_BYTES
+            self._spare_bytes = self.segment_bytes
 
     # -- durability
 

@@ -205,24 +205,3 @@ def test_a_full_disk_at_the_secondary(small_disk: Path) -> None:
     finally:
         a.kill()
         b.kill()
-
-
-def test_the_journal_at_its_limit(site: Site) -> None:
-    site.create_volume("g/v", "128M")
-    assert site.stop() == 0
-    path = site.directory / "site.toml"
-    before = path.read_text()
-    path.write_text(before + f"journal_limit_bytes = {32 * MIB}\n")
-    site.start()
-    account = Account(bytearray(VOLUME_BYTES), [])
-    written_bytes = write_until_full(site, account, random.Random(13), 64 * MIB)
-    assert 8 * MIB < written_bytes <= 32 * MIB
-    assert site.json("status")["groups"][0]["journal_bytes"] <= 32 * MIB
-    kinds = [event["kind"] for event in site.json("events")["events"]]
-    assert "journal.no_space" in kinds
-    check_account(site, account)
-    assert site.stop() == 0
-    path.write_text(before + f"journal_limit_bytes = {128 * MIB}\n")
-    site.start()
-    check_account(site, account)
-    wait_until_writable(site)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from engine.pair_states import PairState
-from protocol.errors import FarshoreError, Mismatch, NotFound
+from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from site_primary.ship_start import Choice
@@ -74,8 +74,17 @@ class Operator:
     def _some_cut(self) -> Cut | None:
         """A boundary of the primary's journal at which there are volumes."""
         line = self._sim.oracle.line
-        known = [cut for cut in line if self._sim.oracle.moments[cut].contents]
+        known = [cut for cut in line if self._sim.oracle.moments[cut].contents and self._kept(cut)]
         return self._rng.choice(known) if known else None
+
+    def _kept(self, cut: Cut) -> bool:
+        """Whether both sites can read a cut: a revert to what the secondary gave up stops it."""
+        groups = [site.group for site in (self._sim.primary, self._sim.secondary)]
+        return all(
+            group.folding.readable(cut)
+            for group in groups
+            if group is not None and cut.timeline in group.timelines
+        )
 
     def _backup(self, group: Group, cut: Cut | None) -> None:
         oracle = self._sim.oracle
@@ -91,7 +100,7 @@ class Operator:
             oracle.fail(oracle.live)
             raise
         oracle.finish(oracle.live)
-        backup = Backup(label=label, mark=group.end, cut=copy.cut, contents=contents)
+        backup = Backup(label=label, began=copy.position, mark=group.end, cut=copy.cut, contents=contents)
         if cut is not None and copy.cut != cut:
             raise Violation(f"L4: backup {label} of {cut} is of {copy.cut}")
 
@@ -176,6 +185,8 @@ class Operator:
         if group.end in oracle.moments:
             chosen.append(group.end)
         for cut in chosen:
+            if not group.folding.readable(cut):
+                continue
             oracle.check_cut(site.name, group, checked_cut(group, cut))
         if site is self._sim.primary:
             oracle.check_live(group)
@@ -203,5 +214,10 @@ class Operator:
             found = cut_at_time(group, utc_ns)
         except NotFound:
             found = None
+        except Trimmed:
+            kept = group.folding.retention.kept
+            if wanted is not None and wanted not in kept and group.folding.readable(wanted):
+                raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None
+            return
         if found != wanted:
             raise Violation(f"L4: {site.name} takes {utc_ns} for {found}, not {wanted}")

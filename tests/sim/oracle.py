@@ -50,9 +50,11 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """A backup that was answered: its label, the end of its mark's frame, its cut, and what is there."""
+    """A backup that was answered: its label, where its mark's frame begins and ends, its cut, and what is
+    there."""
 
     label: str
+    began: int
     mark: Cut
     cut: Cut
     contents: Contents
@@ -215,8 +217,15 @@ class Oracle:
         """Read all of a group's journal. `adopt`: the last frame may be one that the primary wrote as it
         died."""
         digest = NO_DIGEST
+        folded = group.folding.retention.folded
         for span in group.spans(group.writer.written):
-            for frame in group.reader.frames(span.timeline, span.start, span.end, digest):
+            start = span.start
+            if span.timeline in folded:
+                start, (digest, _) = folded[span.timeline]
+                known = self.moments.get(Cut(span.timeline, start))
+                if known is None or known.digest != digest:
+                    raise Violation(f"L3: {site} folded up to {start} and says another digest there")
+            for frame in group.reader.frames(span.timeline, start, span.end, digest):
                 digest = frame.prefix.digest
                 cut = Cut(frame.prefix.timeline, frame.prefix.end)
                 if adopt and cut not in self.moments and cut == group.end:
@@ -293,6 +302,10 @@ class Oracle:
             copy = group.copies.find(group.spans(), backup.label, group.name)
             if copy.cut != backup.cut:
                 raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
+            if not group.folding.readable(copy.cut):
+                if backup.cut.position == backup.began:
+                    raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
+                continue  # of a cut that this site had given up before it heard of the backup
             if whole:
                 self.check_cut(site, group, copy.cut, backup.contents)
 

@@ -103,7 +103,7 @@ def test_the_next_segment_is_prepared_while_this_one_fills(bench: Bench) -> None
 
 
 def test_a_spare_does_not_break_the_limit(directory: Path) -> None:
-    bench = Bench(directory, limit_bytes=2 * SEGMENT - 1)
+    bench = Bench(directory, limit_bytes=2 * SMALLEST - 1)
     bench.append()
     bench.world.run_for(0)
     assert not bench.disk.exists(SPARE_PATH)

@@ -1,0 +1,374 @@
+"""When a group's journal is shortened; what a fold is, `engine.fold` says.
+
+A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
+frames: it is durable here and at the writer, every user of journal frames (`engine.journal_space`) is past
+it, and it is not the last of the head's. It must be in the index too: that is worked on, by beginning a
+checkpoint. One segment after the other, oldest first.
+
+Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
+now on may still be whole for a moment, but never the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engine.fold import FoldPlan, SweepPlan
+from engine.index_requests import Indexer
+from engine.journal.format import timeline_directory
+from engine.journal.segments import Segment
+from engine.journal_space import JournalSpace
+from engine.leases import Leases
+from engine.ports.clock import Timer
+from engine.ports.store import ReadTransaction
+from engine.retention import (
+    NO_ANCHOR,
+    Anchor,
+    BoundsOfCuts,
+    Keep,
+    Retention,
+    load_retention,
+    raised,
+    readable,
+    what_to_keep,
+)
+from engine.timelines import Span
+from protocol.errors import Trimmed
+from protocol.events import Record, Revert
+from protocol.frames import Frame
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group import Group
+
+POLL_S = 2.0
+RETRY_S = 5.0
+SWEEP_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """A segment that may be folded, and where its part of the lineage ends."""
+
+    segment: Segment
+    span: Span
+    end: int
+
+
+class Folding:
+    """`retention` is what holds now, `leases` keep cuts readable, `space` knows who needs frames."""
+
+    def __init__(self, group: Group, indexer: Indexer) -> None:
+        self.retention = Retention()
+        self.leases = Leases(group.name, group.state, self.require)
+        self.space = JournalSpace(group)
+        self.failures = 0
+        self.folded_segments = 0
+        self._group = group
+        self._indexer = indexer
+        self._bounds = BoundsOfCuts(group.timelines, group.volumes)
+        self._promised = 0
+        self._look_at = 0
+        self._running = False
+        self._waiting: list[Callable[[], None]] = []
+        self._blocked = False
+        self._closed = False
+        self._sweeping = False
+        self._sweep_due = False
+        self._dropped: tuple[tuple[int, int], ...] = ()
+        self._timers: dict[str, Timer] = {}
+        group.listeners.frame.append(self._on_frame)
+
+    # -- recovery
+
+    def load(self, transaction: ReadTransaction) -> None:
+        """Take up what the index says, before any cut or digest is asked for."""
+        self.retention = load_retention(transaction)
+        self._group.reader.anchor = self._anchor
+        self.leases.load()
+
+    def remove_folded(self) -> None:
+        """Remove files that a crash kept from going after their fold."""
+        for timeline, (end, _) in self.retention.folded.items():
+            for segment in self._group.segments.of_timeline(timeline):
+                if segment.start < end:
+                    self._remove(segment)
+
+    def start(self) -> None:
+        """Begin to look, now and then."""
+        self._promised = 0
+        self._after("poll", POLL_S, self._poll)
+
+    def _anchor(self, timeline: int, position: int) -> Anchor | None:
+        return self.retention.anchor(timeline, position)
+
+    # -- what can be read
+
+    def floor(self) -> Cut | None:
+        """The cut on the head's lineage below which only kept cuts can be read."""
+        spans = self._group.spans()
+        ends = {span.timeline: span.end for span in spans}
+        found = [f for f in self.retention.floors if f.position <= ends.get(f.timeline, -1)]
+        return max(found, key=lambda floor: floor.position, default=None)
+
+    def readable(self, cut: Cut) -> bool:
+        """Whether a cut of a timeline held here can still be read in full."""
+        return readable(self._group.timelines, self.retention, cut)
+
+    def require(self, cut: Cut) -> None:
+        """Trimmed unless `cut` is readable."""
+        if not self.readable(cut):
+            floor = self.floor()
+            raise Trimmed(
+                f"{cut} is no longer kept: history before {floor} was folded",
+                subject=self._group.name,
+                position=str(cut),
+                next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
+            )
+
+    def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Trimmed if one of the records goes back to what cannot be read here."""
+        for _, record in records:
+            if isinstance(record, Revert):
+                self.require(record.cut)
+
+    def journal_reaches(self, cut: Cut) -> bool:
+        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
+        spans = self._group.spans(self._group.writer.written)
+        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
+        if first is None:
+            return False
+        return all(
+            self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
+            for span in spans[first:]
+            if span.end > cut.position
+        )
+
+    def suspend(self, name: str, begun: Callable[[], None]) -> Callable[[], bool]:
+        """Fold nothing, for one who reads the journal's files from aside; `begun` is called once nothing is
+        under way. For the function returned see `JournalSpace.hold_all`."""
+        end = self.space.hold_all(name)
+        if self._running:
+            self._waiting.append(begun)
+        else:
+            begun()
+        return end
+
+    # -- when
+
+    def _on_frame(self, frame: Frame) -> None:
+        self._promised = frame.prefix.durable
+        if frame.prefix.end >= self._look_at:
+            self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
+            self._group.clock.call_soon(self.consider)
+
+    def _poll(self) -> None:
+        self._after("poll", POLL_S, self._poll)
+        self.consider()
+
+    def consider(self) -> None:
+        """Fold the oldest segment if it is time, and see how full the journal is."""
+        group = self._group
+        if self._closed or group.failed or not group.head:
+            return
+        old = list(self._old_segments())
+        self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
+        if self._running or self._blocked:
+            return
+        if old and old[0].end <= group.checkpoints.reached:
+            if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
+                self._block(old)
+            else:
+                self._fold(old[0])
+        elif old:
+            group.checkpoints.begin()
+        elif self._sweep_due or self._sweeping:
+            self._after("sweep", SWEEP_EVERY_S, self._sweep)
+
+    def _old_segments(self) -> Iterator[_Old]:
+        """Segments outside the window that nobody needs, oldest first."""
+        group = self._group
+        limit = min(self._promised, self.space.limit())
+        total = group.segments.total_bytes()
+        window_bytes = min(group.settings.window_bytes, self.space.capacity(total) // 2)
+        since_ns = group.clock.utc_ns() - int(group.settings.window_s * 1e9)
+        for old in self._lineage_segments():
+            if old.end > limit:
+                return
+            if total <= window_bytes and self._time_at(old.end) > since_ns:
+                return
+            total -= old.segment.size
+            yield old
+
+    def _lineage_segments(self) -> Iterator[_Old]:
+        """Segments of the head's lineage that are no part of a branch, but for the last of the head's."""
+        group = self._group
+        for span in group.spans(group.writer.written):
+            segments = group.segments.of_timeline(span.timeline)
+            for at, segment in enumerate(segments):
+                following = segments[at + 1].start if at + 1 < len(segments) else None
+                if following is not None and following <= span.end:
+                    yield _Old(segment, span, following)
+                    continue
+                if span.timeline != group.head and segment.start < span.end and not self._has_tail(span):
+                    yield _Old(segment, span, span.end)
+                break
+
+    def _has_tail(self, span: Span) -> bool:
+        """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
+        return self._group.left.get(span.timeline, 0) > span.end
+
+    def _time_at(self, position: int) -> int:
+        """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
+        all that comes after. Now, if there is no frame yet."""
+        group = self._group
+        for span in group.spans(group.writer.written):
+            if span.start <= position < span.end:
+                prefix = group.reader.prefix_at(span.timeline, position)
+                return prefix.utc_ns if prefix else 0
+        return group.clock.utc_ns()
+
+    # -- folding
+
+    def _fold(self, old: _Old) -> None:
+        group = self._group
+        self.space.note_confirmed()
+        floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
+        keep = self._decide(floors)
+        plan = FoldPlan(
+            timeline=old.span.timeline,
+            lane=old.span.lane,
+            start=old.segment.start,
+            end=old.end,
+            keep=keep,
+        )
+        self._running = True
+        self._indexer.start(plan, lambda error, _: self._folded(old, error))
+
+    def _decide(self, floors: frozenset[Cut]) -> Keep:
+        """What stays from now on, for the index and for whoever asks for a cut."""
+        group = self._group
+        wanted = {copy.cut for copy in group.copies.all()} | self.leases.cuts()
+        keep = what_to_keep(
+            group.timelines,
+            group.volumes,
+            self.retention,
+            floors,
+            wanted,
+            self._tails(floors),
+            self._bounds.of,
+        )
+        if self.retention.kept.keys() - keep.cuts:
+            self._sweep_due = True
+        kept = {cut: self.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
+        self.retention = replace(self.retention, floors=keep.floors, kept=kept)
+        return keep
+
+    def _tails(self, floors: frozenset[Cut]) -> list[int]:
+        """Timelines on the way to a floor that go on past a fork of theirs."""
+        table = self._group.timelines
+        spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
+        return [span.timeline for span in spans if self._has_tail(span)]
+
+    def _folded(self, old: _Old, error: Exception | None) -> None:
+        self._running = False
+        if self._closed:
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        self._reload()
+        self._remove(old.segment)
+        self.folded_segments += 1
+        self._ended()
+
+    def _ended(self) -> None:
+        """Something was done: there may be more, and hosts may go on."""
+        waiting, self._waiting = self._waiting, []
+        for begun in waiting:
+            begun()
+        was_overloaded = self._group.overloaded
+        self.consider()
+        if was_overloaded and not self._group.overloaded:
+            for listener in self._group.listeners.relief:
+                listener()
+
+    def _reload(self) -> None:
+        with self._group.store.read() as transaction:
+            self.retention = load_retention(transaction)
+
+    def _failed(self, error: Exception) -> None:
+        """Hosts are not held up for what does not work: they are told that there is no room."""
+        self.failures += 1
+        self._group.emit("fold.failed", group=self._group.name, error=str(error))
+        self._block([])
+        self._ended()
+
+    def _block(self, old: list[_Old]) -> None:
+        """The index has no room for what a segment holds, or something else is wrong: try again later."""
+        self._blocked = True
+        self._after("retry", RETRY_S, self._retry)
+        self.space.measure(sum(each.segment.size for each in old), blocked=True)
+
+    def _retry(self) -> None:
+        self._blocked = False
+        self.consider()
+
+    def _remove(self, segment: Segment) -> None:
+        group = self._group
+        group.segments.forget(segment)
+        group.disk.remove(segment.path)
+        if segment.timeline != group.head and not group.segments.of_timeline(segment.timeline):
+            directory = timeline_directory(segment.timeline)
+            if not group.disk.list_directory(directory):
+                group.disk.remove(directory)
+
+    # -- sweeping
+
+    def sweep(self, dropped: tuple[tuple[int, int], ...] = ()) -> None:
+        """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
+        branches that were dropped, from their first number on."""
+        self._dropped += dropped
+        self._sweep_due = True
+        self.consider()
+
+    def _sweep(self) -> None:
+        if self._running or self._closed or self._blocked:
+            return
+        begin = not self._sweeping
+        keep = self._decide(self.retention.floors)
+        if begin:
+            self._sweep_due = False
+        self._sweeping = self._running = True
+        plan = SweepPlan(begin=begin, dropped=self._dropped, keep=keep)
+        self._indexer.start(plan, self._swept)
+
+    def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
+        self._running = False
+        if self._closed:
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        self._reload()
+        if figures[2]:
+            self._sweeping = False
+            self._dropped = ()
+        self._ended()
+
+    # -- timers
+
+    def _after(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
+        """One timer of each name."""
+        before = self._timers.get(name)
+        if before is not None:
+            before.cancel()
+        self._timers[name] = self._group.clock.call_later(delay_s, callback)
+
+    def close(self) -> None:
+        """Stop timers."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()

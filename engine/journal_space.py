@@ -1,0 +1,123 @@
+"""The room that a group's journal has, and who keeps it from being shortened.
+
+`holders` are the users of journal frames, by name: folding (`engine.folding`) stops at what the slowest of
+them needs. As the journal fills, stages follow each other (`engine.pressure`), each with an event; in the
+last but one the slowest holder is made to let go. What it is known to have stays readable as a lease, so
+that what changed since can be sent to it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.pressure import Measure, Pressure, Stage
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group import Group
+
+# Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
+ROOM_SEGMENTS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalHolder:
+    """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
+    known; it needs every frame from there on. `detach` makes it do without."""
+
+    confirmed: Callable[[], Cut | None]
+    detach: Callable[[], None]
+
+
+class JournalSpace:
+    """`behind`: hosts must wait, the journal is near its end and a fold will make room. Whoever uses frames
+    adds itself to `holders`; `on_stage` is told of every stage entered."""
+
+    def __init__(self, group: Group) -> None:
+        self.holders: dict[str, JournalHolder] = {}
+        self.pressure = Pressure(throttle=group.settings.throttle)
+        self.on_stage: list[Callable[[Stage], None]] = []
+        self.behind = False
+        self._group = group
+        self._suspended = 0
+
+    def limit(self) -> int:
+        """The position below which no holder needs anything."""
+        return min([self._group.writer.durable, *map(self._needs, self.holders)])
+
+    def _needs(self, name: str) -> int:
+        """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
+        cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
+        return cut.position if cut is not None and self._group.holds_cut(cut) else 0
+
+    def note_confirmed(self) -> None:
+        """Write down what each holder has: it stays readable, and is known after a restart."""
+        leases = self._group.folding.leases
+        for name, holder in self.holders.items():
+            cut = holder.confirmed()
+            if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
+                leases.hold(lease_of(name), cut, durable=True)
+
+    def hold_all(self, name: str) -> Callable[[], bool]:
+        """A holder that needs everything, until the function returned is called. That says whether it was
+        held all the time: it was not if the journal ran full."""
+        self._suspended += 1
+        name = f"{name}:{self._suspended}"
+        holder = self.holders[name] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
+        return lambda: self.holders.pop(name, None) is holder
+
+    def capacity(self, total_bytes: int) -> int:
+        """Most that the journal can take, by its limit and by the room that there is."""
+        group = self._group
+        room = group.disk.free_bytes() - group.settings.reserve_bytes
+        return min(group.settings.journal_limit_bytes, total_bytes + max(0, room))
+
+    def measure(self, foldable_bytes: int, *, blocked: bool) -> None:
+        """See how full the journal is. `foldable_bytes` of it can be folded, unless that is `blocked`."""
+        group = self._group
+        total = group.segments.total_bytes()
+        capacity = self.capacity(total)
+        near = capacity - total < ROOM_SEGMENTS * group.writer.segment_bytes
+        self.behind = near and foldable_bytes > 0 and not blocked
+        measure = Measure(
+            monotonic_s=group.clock.monotonic(),
+            held_bytes=total - foldable_bytes,
+            capacity_bytes=capacity,
+            written=group.writer.written,
+            lacking=bool(group.writer.lack) and not foldable_bytes,
+        )
+        for stage in self.pressure.step(measure):
+            self._tell(stage, total, capacity)
+        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
+            self._detach_slowest()
+
+    def _tell(self, stage: Stage, used_bytes: int, limit_bytes: int) -> None:
+        left_s = self.pressure.time_to_full_s
+        self._group.emit(
+            "journal.pressure",
+            group=self._group.name,
+            stage=stage.value,
+            used_bytes=used_bytes,
+            limit_bytes=limit_bytes,
+            time_to_full_s=None if left_s is None else round(left_s, 1),
+        )
+        for listener in self.on_stage:
+            listener(stage)
+
+    def _detach_slowest(self) -> None:
+        group = self._group
+        name = min(self.holders, key=self._needs)
+        if self._needs(name) >= group.writer.durable:
+            return
+        self.note_confirmed()
+        self.holders.pop(name).detach()
+        cut = group.folding.leases.get(lease_of(name))
+        group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
+        group.clock.call_soon(group.folding.consider)
+
+
+def lease_of(holder: str) -> str:
+    """The name of the lease on what a holder is known to have."""
+    return f"peer:{holder}"
