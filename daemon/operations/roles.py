@@ -113,7 +113,9 @@ def _plan(site: Site, group: Group, mode: Mode) -> Data:
 def _complete_until_ns(site: Site, group: Group) -> int:
     """Up to when this site held all that its peer wrote; 0 if nothing is known of that. What a receiver heard
     ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
-    short of what has their very time."""
+    short of what has their very time. A site that handed over wrote everything before that itself."""
+    if site.state.group(group.name).role is Role.PRIMARY:
+        return group.utc_ns
     receiver = site.receivers.get(group.name)
     heard = receiver.complete_until_ns if receiver else 0
     own = not group.head or group.timelines.get(group.head).writer == group.site
