@@ -75,13 +75,21 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
 
 def hand_over(group: Group, to: str) -> None:
     """Say as the journal's last event that the site `to` writes from here on. Durable here on return, before
-    any other site can see it. OSError fails the group's writer."""
+    any other site can see it. OSError fails the group's writer, and no frame that is not durable is said."""
     rows = [HandOver(to=to).to_row()]
     if not group.began:
         group.begin_writing()
+    writer = group.writer
+    if writer.written > writer.durable:
+        writer.sync_now()
+    before = (writer.timeline, writer.lane, writer.written)
     frame = group.frame(rows, (), 0)
-    group.writer.append(frame)
-    group.writer.sync_now()
+    writer.append(frame)
+    try:
+        writer.sync_now()
+    except OSError:
+        writer.start(*before)
+        raise
     group.took(frame, rows)
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
 
