@@ -44,7 +44,7 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     began = TimelineBegan(
         parent=parent,
         fork=fork,
-        generation=group.timelines.generation() + 1 if raised else group.timelines.get(parent).generation,
+        generation=_next_generation(group) if raised else group.timelines.get(parent).generation,
         writer=group.site,
         group=group.name,
         sealed=sealed,
@@ -71,6 +71,13 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     group.began = True
     group.sealed = True
     group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=fork)
+
+
+def _next_generation(group: Group) -> int:
+    """One that outranks every authority known here: those held, one that a peer only came with, and the next
+    one if this site gave it away and now takes the group back."""
+    known = max(group.timelines.generation(), group.state.heard(group.name))
+    return known + (2 if group.handed_to not in ("", group.site) else 1)
 
 
 def hand_over(group: Group, to: str) -> None:
