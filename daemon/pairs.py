@@ -70,8 +70,10 @@ class SitePairs:
         if self._state.group(group.name).role is not Role.PRIMARY:
             self.make_receiver(group, pair.peer)
             return
-        group.sealed = self._state.shipped(group.name) != group.head
-        if group.head and not group.handed_to and not self._own_head(group):
+        # Of another site's timeline this one cannot know where it ends there.
+        own = group.head == 0 or self._own_head(group)
+        group.sealed = own and self._state.shipped(group.name) != group.head
+        if not own and not group.handed_to:
             begin_timeline(group, authority=True)  # a takeover that a crash interrupted
         if pair.state is not PairState.SPLIT and group.head:
             group.held_back = f"asks {pair.peer} for what it may lack"

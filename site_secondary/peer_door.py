@@ -101,7 +101,10 @@ class PeerDoor:
             )
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
-        if check_pairing(self._state, group, hello, caller.peer):
+        newer = check_pairing(self._state, group, hello, caller.peer)
+        if hello.generation > max(self._state.heard(name), generation_of(group)):
+            self._state.set_heard(name, hello.generation)
+        if newer:
             holder.superseded(group, caller.peer)
         receiver = holder.receivers.get(name)
         if receiver is None:
@@ -151,8 +154,9 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
     if row.role is not Role.PRIMARY:
         return False
     mine = generation_of(group)
-    if hello.generation > mine or group.handed_to == hello.site:
+    if hello.generation == mine == 0:
+        raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)
+    # Both may have taken over while neither could hear of the other: the same one yields at both.
+    if (hello.generation, hello.site) > (mine, group.site) or group.handed_to == hello.site:
         return True
-    if hello.generation < mine:
-        raise Superseded(f"the group {hello.group} is written here by a newer authority", subject=hello.group)
-    raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)
+    raise Superseded(f"the group {hello.group} is written here by a newer authority", subject=hello.group)

@@ -54,7 +54,12 @@ class Task(Enum):
     OLD_BACKUP = "backup of an earlier cut"
     REVERT = "revert"
     SPLIT = "split"
+    DETACH = "detach"
     RESYNC = "resync"
+    RESYNC_LOCAL = "resync local"
+    RESYNC_REMOTE = "resync remote"
+    SWITCHOVER = "switchover"
+    TAKEOVER = "takeover"
     ONLINE = "online"
     AUDIT = "audit"
 
@@ -114,14 +119,27 @@ def shape_of(rng: random.Random) -> Shape:
             Task.BACKUP: 3.0,
             Task.OLD_BACKUP: 1.0,
             Task.REVERT: rng.choice((0.0, 1.0, 3.0)),
-            Task.SPLIT: rng.choice((0.0, 0.5)),
-            Task.RESYNC: 2.0,
-            Task.ONLINE: 3.0,
+            Task.ONLINE: 4.0,
             Task.AUDIT: 4.0,
+            **_role_tasks(rng),
         },
         task_every_s=rng.choice((0.15, 0.5)),
         patches=_patches(rng, segment_bytes),
     )
+
+
+def _role_tasks(rng: random.Random) -> dict[Task, float]:
+    """A third of the seeds move no roles: what is found there is not about them."""
+    moves = rng.choice((0.0, 1.0, 1.0))
+    return {
+        Task.SPLIT: rng.choice((0.0, 0.7)),
+        Task.DETACH: moves * rng.choice((0.0, 4.0)),
+        Task.RESYNC: rng.choice((0.5, 3.0)),
+        Task.RESYNC_LOCAL: moves * rng.choice((0.0, 1.0)),
+        Task.RESYNC_REMOTE: moves * rng.choice((0.0, 1.0)),
+        Task.SWITCHOVER: moves * rng.choice((0.0, 1.0)),
+        Task.TAKEOVER: moves * rng.choice((0.0, 1.0, 3.0)),
+    }
 
 
 def _load(rng: random.Random) -> Load:
