@@ -35,6 +35,11 @@ def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
     return found
 
 
+def generation_of(group: Group) -> int:
+    """That of the head; 0 without one."""
+    return group.timelines.get(group.head).generation if group.head else 0
+
+
 def begin_timeline(group: Group, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""

@@ -18,9 +18,11 @@ TimelineText = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class PairSplit(BaseCommand, frozen=True, tag="pair.split"):
-    """Pause replication at a position. PAIR"""
+    """Pause replication at a position. `confirm` is `G`, needed to leave sync-strict while the peer does not
+    answer. PAIR"""
 
     group: Name
+    confirm: Confirm = ""
 
 
 class PairResync(BaseCommand, frozen=True, tag="pair.resync"):

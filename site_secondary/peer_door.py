@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from engine.group import Emit, Group
+from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
@@ -135,11 +136,6 @@ class PeerDoor:
             written=group.writer.written,
             durable=group.writer.durable,
         )
-
-
-def generation_of(group: Group) -> int:
-    """That of the head; 0 without one."""
-    return group.timelines.get(group.head).generation if group.head else 0
 
 
 def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bool:

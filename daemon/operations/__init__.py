@@ -30,6 +30,7 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.PairShow: pairs.show,
     role_commands.PairSplit: pairs.split,
     role_commands.PairResync: pairs.resync,
+    role_commands.PairSet: pairs.set_pair,
     role_commands.PairDelete: pairs.delete,
     role_commands.Switchover: roles.switchover,
     role_commands.Takeover: roles.takeover,

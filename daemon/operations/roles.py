@@ -10,7 +10,8 @@ from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group import Group
-from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.head_moves import generation_of
+from engine.pair_states import PairState, PairVerb, next_state
 from engine.site_state import Role
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
@@ -53,7 +54,7 @@ async def takeover(site: Site, command: Takeover) -> Data:
             next_step=f"`farshore pair show {group.name}`",
         )
     report = await ask_peer(site, peer, group) if peer else None
-    plan = _plan(site, group, pair.mode if pair else Mode.ASYNC) | {"peer": peer}
+    plan = _plan(site, group) | {"peer": peer}
     if not command.plan:
         _require_gone(group, peer, report)
         check_confirm(command.confirm, group.name, look="--plan")
@@ -83,13 +84,15 @@ def _require_gone(group: Group, peer: str, report: Report | None) -> None:
     )
 
 
-def _plan(site: Site, group: Group, mode: Mode) -> Data:
+def _plan(site: Site, group: Group) -> Data:
     """Where this site would go on, and what is known of what it lacks."""
     receiver = site.receivers.get(group.name)
     known_lost = max(0, receiver.remote_written - group.writer.written) if receiver else 0
     until = _complete_until_ns(site, group)
     handed = group.handed_to == group.site
-    safe = known_lost == 0 and (handed or mode is Mode.SYNC_STRICT)
+    # Who heard of a newer authority than its journal has may lack what was written by that one.
+    newest = site.state.heard(group.name) <= generation_of(group)
+    safe = known_lost == 0 and newest and (handed or group.strict)
     age_s = max(0.0, (site.clock.utc_ns() - until) / 1e9) if until else None
     if safe:
         statement = "nothing that was acknowledged is lost"
