@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from engine.bases import gap_at, require_held
 from engine.fold import FoldPlan, SweepPlan
 from engine.index_requests import Indexer
 from engine.journal.format import timeline_directory
@@ -115,10 +116,12 @@ class Folding:
 
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
-        return readable(self._group.timelines, self.retention, cut)
+        timelines = self._group.timelines
+        return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
 
     def require(self, cut: Cut) -> None:
         """Trimmed unless `cut` is readable."""
+        require_held(self._group.timelines, cut, self._group.name)
         if not self.readable(cut):
             floor = self.floor()
             raise Trimmed(
@@ -131,8 +134,11 @@ class Folding:
     def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
         """Trimmed if one of the records goes back to what cannot be read here."""
         for _, record in records:
-            if isinstance(record, Revert):
-                self.require(record.cut)
+            if not isinstance(record, Revert):
+                continue
+            if record.cut.timeline not in self._group.timelines:
+                raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
+            self.require(record.cut)
 
     def journal_reaches(self, cut: Cut) -> bool:
         """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
@@ -210,11 +216,16 @@ class Folding:
             for at, segment in enumerate(segments):
                 following = segments[at + 1].start if at + 1 < len(segments) else None
                 if following is not None and following <= span.end:
-                    yield _Old(segment, span, following)
+                    yield _Old(segment, span, self._gap_end(span.timeline, following))
                     continue
                 if span.timeline != group.head and segment.start < span.end and not self._has_tail(span):
-                    yield _Old(segment, span, span.end)
+                    yield _Old(segment, span, min(span.end, group.end_of(span.timeline)))
                 break
+
+    def _gap_end(self, timeline: int, following: int) -> int:
+        """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
+        ends = (base.gap_end(timeline, following) for base in self._group.timelines.bases)
+        return min(ends, default=following)
 
     def _has_tail(self, span: Span) -> bool:
         """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
@@ -224,6 +235,10 @@ class Folding:
         """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
         all that comes after. Now, if there is no frame yet."""
         group = self._group
+        for base in group.timelines.bases:
+            start = base.start.position if base.start else 0
+            if start <= position < base.cut.position and group.holds_cut(base.cut):
+                return base.utc_ns
         for span in group.spans(group.writer.written):
             if span.start <= position < span.end:
                 prefix = group.reader.prefix_at(span.timeline, position)

@@ -22,9 +22,12 @@ class JournalHold:
         self._remote_written = remote_written
 
     def hold(self) -> None:
-        """Keep, from now on, what the peer lacks."""
+        """Keep, from now on, what the peer lacks; but not if the journal does not lead it on any more."""
+        known, folding = self.last_confirmed, self._group.folding
+        if known is not None and not folding.journal_reaches(known) and self._confirmed() is None:
+            return
         holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
-        self._group.folding.space.holders[self._peer] = holder
+        folding.space.holders[self._peer] = holder
 
     def let_go(self) -> None:
         """The peer is none any more."""

@@ -100,7 +100,7 @@ class Shipper:
         self.fetcher = Fetcher(
             group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
         )
-        self.base = BaseShipment(group, rng, self._connect, self._fail)
+        self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
         self._journal = JournalHold(group, self.peer, lambda: self.marks.remote_written)
@@ -298,8 +298,7 @@ class Shipper:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         self.fork, self.tail_bytes = (start.cut, start.tail_bytes) if start.tail else (None, 0)
-        if start.verdict is not Verdict.BASE:
-            self.base.end()
+        start = self.base.judged(start)
         match start.verdict:
             case Verdict.DIVERGED:
                 self._settle()
@@ -322,13 +321,14 @@ class Shipper:
             shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
         )
         self._goal = self._group.writer.written
-        self._journal.hold()
         self._settle()
         self._group.sealed = True
         self._back(cut)
         if start.verdict is Verdict.BASE:
+            self._journal.let_go()  # it needs no frame before the base
             self.base.begin(cut, self._link.session, self._link.send, self.carrier)
         else:
+            self._journal.hold()
             self._choice = Choice.NONE
             self._outbox.start(cut)
             self.gate.on_session(connected=True)

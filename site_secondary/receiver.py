@@ -185,6 +185,11 @@ class Receiver:
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
             return
+        except Trimmed as error:
+            # A revert to what is not here. The journal cannot go on; a base can.
+            text = f"cannot follow: {error}"
+            self._end_session(Refused(session=self._session, code=Trimmed.code, message=text), text)
+            return
         except (FarshoreError, OSError) as error:
             text = f"cannot store the journal: {error}"
             self._reason = text
