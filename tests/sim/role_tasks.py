@@ -14,6 +14,7 @@ from engine.site_state import Role
 from protocol.errors import FarshoreError
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
+from tests.sim.history import Violation
 from tests.sim.mortal import ProcessDied
 from tests.sim.sim_site import GROUP, SimSite
 
@@ -48,7 +49,10 @@ class RoleTasks:
             return False
         if self._answers(site):
             return False
+        known = group.timelines.generation()
         self._recording(site, lambda: process.pairs.take_over(group, PairState.TAKEN_OVER))
+        if process.generation <= known:
+            raise Violation(f"{site.name} took over by {process.generation}, and {known} was known there")
         return True
 
     def _answers(self, site: SimSite) -> bool:

@@ -132,13 +132,13 @@ def _role_tasks(rng: random.Random) -> dict[Task, float]:
     """A third of the seeds move no roles: what is found there is not about them."""
     moves = rng.choice((0.0, 1.0, 1.0))
     return {
-        Task.SPLIT: rng.choice((0.0, 0.7)),
-        Task.DETACH: moves * rng.choice((0.0, 4.0)),
-        Task.RESYNC: rng.choice((0.5, 3.0)),
+        Task.SPLIT: rng.choice((0.0, 0.7, 1.5)),
+        Task.DETACH: moves * rng.choice((0.0, 6.0)),
+        Task.RESYNC: rng.choice((0.3, 3.0)),
         Task.RESYNC_LOCAL: moves * rng.choice((0.0, 1.0)),
         Task.RESYNC_REMOTE: moves * rng.choice((0.0, 1.0)),
-        Task.SWITCHOVER: moves * rng.choice((0.0, 1.0)),
-        Task.TAKEOVER: moves * rng.choice((0.0, 1.0, 3.0)),
+        Task.SWITCHOVER: moves * rng.choice((0.0, 1.0, 3.0)),
+        Task.TAKEOVER: moves * rng.choice((0.0, 2.0, 6.0)),
     }
 
 
