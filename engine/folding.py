@@ -79,6 +79,8 @@ class Folding:
         self._sweeping = False
         self._sweep_due = False
         self._dropped: tuple[tuple[int, int], ...] = ()
+        self._when_swept: list[Callable[[], None]] = []
+        self.dropping: dict[int, int] = {}  # timelines whose frames from a position on are being dropped
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
 
@@ -117,6 +119,8 @@ class Folding:
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
         timelines = self._group.timelines
+        if cut.position > self.dropping.get(cut.timeline, cut.position):
+            return False
         return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
 
     def require(self, cut: Cut) -> None:
@@ -342,10 +346,14 @@ class Folding:
 
     # -- sweeping
 
-    def sweep(self, dropped: tuple[tuple[int, int], ...] = ()) -> None:
+    def sweep(
+        self, dropped: tuple[tuple[int, int], ...] = (), when_done: Callable[[], None] = lambda: None
+    ) -> None:
         """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
         branches that were dropped, from their first number on."""
         self._dropped += dropped
+        self._when_swept.append(when_done)
+        self._sweeping = False  # from the start, for what one under way has passed already
         self._sweep_due = True
         self.consider()
 
@@ -371,6 +379,9 @@ class Folding:
         if figures[2]:
             self._sweeping = False
             self._dropped = ()
+            done, self._when_swept = self._when_swept, []
+            for callback in done:
+                self._group.clock.call_soon(callback)
         self._ended()
 
     # -- timers
