@@ -16,9 +16,11 @@ import typer
 
 from console import (
     backup_commands,
+    branch_commands,
     pair_commands,
     peer_commands,
     restore_commands,
+    role_commands,
     site_commands,
     status_commands,
     volume_commands,
@@ -39,9 +41,13 @@ app.add_typer(site_commands.app, name="site")
 app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
 app.add_typer(pair_commands.app, name="pair")
+app.add_typer(branch_commands.app, name="branch")
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(restore_commands.app, name="restore")
 app.add_typer(watch_commands.journal_app, name="journal")
+app.command("switchover")(role_commands.switchover)
+app.command("takeover")(role_commands.takeover)
+app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)

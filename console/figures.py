@@ -1,4 +1,4 @@
-"""Figures for people: sizes, spans, ages and times, and the sizes that they write. Pure.
+"""Figures for people: sizes, spans, ages and times, and the sizes and spans that they write. Pure.
 
 Sizes are binary with their IEC names, as in `qemu-img`: `10G` is 10 GiB.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, tzinfo
+from typing import Any
 
 from protocol.errors import UsageError
 from protocol.limits import BLOCK_BYTES, VOLUME_BYTES_MAX
 
 UNKNOWN = "-"
 _UNITS = ("", "K", "M", "G", "T", "P")
+_SPAN = re.compile(
+    r"(?=\d)(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?", re.ASCII
+)
 _SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?(?:([KMGTP])(?:iB)?)?", re.IGNORECASE | re.ASCII)
 
 
@@ -35,6 +39,17 @@ def parse_size(text: str) -> int:
             f"a volume has a multiple of {BLOCK_BYTES} bytes, at most {limit}: not {text}", subject=text
         )
     return size_bytes
+
+
+def parse_span(text: str) -> float:
+    """Seconds of `30s`, `5m`, `1h30m`, `2d` or `0.5s`. Raises UsageError; a bare number has no unit."""
+    match = _SPAN.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no span of time", subject=text, next_step="write it as 30s, 5m or 1h30m"
+        )
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return days * 86_400 + hours * 3_600 + minutes * 60 + seconds
 
 
 def size_text(size_bytes: int | None) -> str:
@@ -105,3 +120,9 @@ def _scaled(value: int) -> tuple[str, str]:
         return str(value), ""
     text = f"{scaled:.1f}" if scaled < 100 else f"{scaled:.0f}"
     return text.removesuffix(".0"), _UNITS[power]
+
+
+def mode_text(group: dict[str, Any]) -> str:
+    """The pair's mode, and whether what it promises is so now."""
+    mode = str(group.get("mode") or "")
+    return f"{mode} (not in force)" if group.get("fallen_back") else mode

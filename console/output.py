@@ -34,6 +34,9 @@ STYLES = {
     "pending": "yellow",
     "warning": "yellow",
     "split": "yellow",
+    "taken": "yellow",
+    "detached": "yellow",
+    "fetching": "yellow",
     "suspended": "red",
     "diverged": "red",
     "error": "red",
@@ -159,5 +162,5 @@ class Output:
 
 
 def styled(cell: str) -> Text:
-    """A cell with the colour of its first word."""
+    """A cell or a state with the colour of its first word."""
     return Text(cell, style=STYLES.get(cell.split(" ", 1)[0].lower(), ""))

@@ -1,4 +1,4 @@
-"""`farshore pair`: replicate a group to a peer, pause that, and go on."""
+"""`farshore pair`: replicate a group to a peer, change or pause that, go on, and end it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from console.figures import age_text, size_text, span_text
+from console.confirming import confirmed
+from console.figures import age_text, mode_text, size_text, span_text
 from console.session import Session, session_of
 from protocol.command_base import check_name
 from protocol.commands import PairCreate, PairShow
-from protocol.role_commands import PairResync, PairSplit
+from protocol.errors import UsageError
+from protocol.role_commands import PairDelete, PairResync, PairSet, PairSplit
 
 app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_markup_mode=None)
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 CREATE_TIMEOUT_S = 60.0
+MODE_HELP = "async: hosts do not wait for the peer; sync: until it is silent; sync-strict: in any case."
 
 
 class Mode(StrEnum):
@@ -39,7 +42,7 @@ def create(
     ctx: typer.Context,
     group: GroupArgument,
     peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
-    mode: Annotated[Mode, typer.Option(help="async: hosts do not wait for the peer.")] = Mode.ASYNC,
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.ASYNC,
 ) -> None:
     """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
     session = session_of(ctx)
@@ -68,13 +71,62 @@ def split(ctx: typer.Context, group: GroupArgument) -> None:
 def resync(
     ctx: typer.Context,
     group: GroupArgument,
-    source: Annotated[Source, typer.Option(help="Whose content stays.")] = Source.LOCAL,
+    source: Annotated[
+        Source | None,
+        typer.Option(help="Whose history stays if both sites wrote; without it that is refused (21)."),
+    ] = None,
 ) -> None:
-    """Go on after a split, or after an error: only what differs is sent."""
+    """Go on after a split, an error or a divergence: only what differs is sent."""
     session = session_of(ctx)
-    command = PairResync(group=check_name(group, "group"), source=source.value)
+    command = PairResync(group=check_name(group, "group"), source=source.value if source else None)
     data = session.call(command, CREATE_TIMEOUT_S)
     session.output.result("pair.resync", data, lambda: _show(session, data))
+
+
+@app.command("set")
+def change(
+    ctx: typer.Context,
+    group: GroupArgument,
+    mode: Annotated[Mode | None, typer.Option(help="When a host's write is acknowledged.")] = None,
+    confirm: Annotated[
+        str,
+        typer.Option(
+            "--confirm", metavar="G", help="To leave sync-strict while the peer does not answer: its name."
+        ),
+    ] = "",
+) -> None:
+    """Change a pair while it runs."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    if mode is None:
+        raise UsageError("nothing to set", subject=group, next_step=f"farshore pair set {group} --mode sync")
+    data = session.call(PairSet(group=group, mode=mode.value, confirm=confirm), CREATE_TIMEOUT_S)
+    session.output.result("pair.set", data, lambda: _show(session, data))
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    group: GroupArgument,
+    confirm: Annotated[str, typer.Option("--confirm", metavar="G", help="The group's name once more.")] = "",
+) -> None:
+    """End the pair at this site; the peer keeps its copy."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    confirm = confirmed(
+        session,
+        confirm,
+        group,
+        "end its pair here",
+        show=lambda: _show(session, session.call(PairShow(group=group))),
+    )
+    data = session.call(PairDelete(group=group, confirm=confirm), CREATE_TIMEOUT_S)
+
+    def show() -> None:
+        session.output.line(f"{group} has no pair here any more")
+        session.output.note(f"the copy at {data['peer']} stays until it is deleted there too")
+
+    session.output.result("pair.delete", data, show)
 
 
 def _show(session: Session, data: dict[str, Any]) -> None:
@@ -87,7 +139,8 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("state", f"{data['state']} ({data['code']})"),
             ("reason", str(data.get("reason") or "")),
             ("role", str(data.get("role") or "")),
-            ("mode", str(data.get("mode") or "")),
+            ("fetching", "takes in what the peer holds" if data.get("fetching") else ""),
+            ("mode", mode_text(data)),
             ("peer", f"{data.get('peer') or ''}{_connection(data)}"),
             ("head", position),
             *((name, _offset(data.get(name))) for name in ("written", "durable", "checkpointed", "shipped")),

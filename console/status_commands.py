@@ -11,13 +11,14 @@ from rich.text import Text
 from console.figures import (
     UNKNOWN,
     age_text,
+    mode_text,
     position_text,
     short_time_text,
     size_text,
     span_text,
 )
 from console.local_time import pause
-from console.output import STYLES
+from console.output import styled
 from console.session import Session, session_of
 from protocol.commands import SiteStatus
 
@@ -75,9 +76,11 @@ def status_lines(session: Session, data: dict[str, Any]) -> list[Text]:
 
 def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) -> Text:
     """`vm1 paired (PAIR) async lon→par | head 8f3a:91.2G | behind 1.1 MiB 0.4 s | applied 0.3 s ago | …`."""
-    state = str(group["state"])
-    head = Text.assemble(f"{group['group']} ", (state, STYLES.get(state, "")), f" ({group['code']})")
-    for word in (group.get("mode"), group.get("direction") or _direction(data, group)):
+    head = Text.assemble(f"{group['group']} ", styled(str(group["state"])), f" ({group['code']})")
+    for word in (group.get("role") == "detached" and "detached", group.get("fetching") and "fetching"):
+        if word:
+            head.append(" ").append_text(styled(word))
+    for word in (mode_text(group), group.get("direction") or _direction(data, group)):
         if word:
             head.append(f" {word}")
     parts = [head]

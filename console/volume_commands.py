@@ -102,7 +102,10 @@ def show_uri(
 
 @app.command()
 def online(ctx: typer.Context, volume: VolumeArgument) -> None:
-    """Open the export to hosts, after `offline` or a restore."""
+    """Open the export to hosts, after `offline`, a restore or a role that moved.
+
+    At the secondary of a split pair this detaches the group: hosts may write here too, and `pair resync
+    --source local|remote` at the primary says later whose writes stay. The other's are kept as a branch."""
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
     data = session.call(VolumeOnline(group=group, volume=name))

@@ -47,7 +47,7 @@ def wait(
         raise UsageError(f"no state {state!r}", subject=state, next_step=f"use one of {', '.join(STATES)}")
     if timeout < 0:
         raise UsageError("--timeout below zero", subject=str(timeout))
-    data = _wait(session, group, state, position, timeout)
+    data = wait_for(session, group, state, position, timeout)
 
     def show() -> None:
         session.output.line(f"{group} {data['state']} ({data['code']}) at {data['position']}")
@@ -55,7 +55,7 @@ def wait(
     session.output.result("wait", data, show)
 
 
-def _wait(
+def wait_for(
     session: Session, group: str, state: str | None, position: str | None, timeout_s: float
 ) -> dict[str, Any]:
     """Asks in slices, for its progress. The position that the first answer names is what is waited for, or a

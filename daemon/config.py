@@ -12,9 +12,12 @@ import tomllib
 import msgspec
 
 from protocol.errors import UsageError
+from protocol.limits import SYNC_TIMEOUT_S
 
 CONFIG_FILE = "site.toml"
 MIB = 1 << 20
+SYNC_TIMEOUT_MIN_S = 0.1
+SYNC_TIMEOUT_MAX_S = 3600.0
 
 
 class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +64,10 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long a start waits for peers before hosts are served: a peer may hold the end of a journal that a
     power loss took here. Longer: fewer branches after such a loss; each start with the peer away takes as
     long."""
+
+    sync_timeout_s: float = SYNC_TIMEOUT_S
+    """How long a host's write waits for a silent peer in the modes sync and sync-strict. Hosts stand still
+    for that long; a short one falls back (or refuses writes) at every hiccup of the link."""
 
 
 def load_config(directory: pathlib.Path) -> SiteConfig:
@@ -114,6 +121,12 @@ def check_config(config: SiteConfig, subject: str) -> None:
             f"control endpoint {config.control!r} must be ipc://PATH",
             subject=subject,
             next_step="leave it out: the socket is then in the data directory",
+        )
+    if not SYNC_TIMEOUT_MIN_S <= config.sync_timeout_s <= SYNC_TIMEOUT_MAX_S:
+        raise UsageError(
+            f"sync_timeout_s is {config.sync_timeout_s:g}: it must be from {SYNC_TIMEOUT_MIN_S:g} to "
+            f"{SYNC_TIMEOUT_MAX_S:g} seconds",
+            subject=subject,
         )
     for endpoint in (config.replication, config.advertise):
         if endpoint and not endpoint.startswith("tcp://"):

@@ -14,14 +14,16 @@ from engine.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
 from protocol.errors import NotFound, WrongState
+from protocol.limits import SYNC_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
 from site_primary.exports import Export
+from site_primary.sync_gate import SyncGate
 
 
 class SiteExports:
     """The site's `ExportOpener`. `complete_until` gives a group's UTC nanoseconds up to which it is
-    complete."""
+    complete; `sync_timeout_s` is for every group's gate."""
 
     def __init__(
         self,
@@ -29,11 +31,14 @@ class SiteExports:
         state: SiteState,
         complete_until: Callable[[str], int],
         peer_of: Callable[[str], str],
+        sync_timeout_s: float = SYNC_TIMEOUT_S,
     ) -> None:
         self._groups = groups
         self._state = state
         self._complete_until = complete_until
         self._peer_of = peer_of
+        self._sync_timeout_s = sync_timeout_s
+        self._gates: dict[str, SyncGate] = {}
         self.live: dict[tuple[str, int], Export] = {}
         self.past: set[Export] = set()
 
@@ -88,7 +93,13 @@ class SiteExports:
             leases = group.folding.leases
             lease = leases.take("export", info.token)
             export = Export(
-                info.name, view, group, volume, read_only=True, on_idle=lambda: leases.release(lease)
+                info.name,
+                view,
+                group,
+                volume,
+                self.gate(group),
+                read_only=True,
+                on_idle=lambda: leases.release(lease),
             )
             self.past = {each for each in self.past if each.connections} | {export}
             return export
@@ -103,7 +114,7 @@ class SiteExports:
         found = self.live.get(key)
         if found is None:
             found = self.live[key] = export = Export(
-                name, group.live_view(volume), group, volume, read_only=False
+                name, group.live_view(volume), group, volume, self.gate(group), read_only=False
             )
 
             def refresh() -> None:
@@ -114,6 +125,13 @@ class SiteExports:
 
             group.listeners.view.append(refresh)
             group.listeners.relief.append(export.resume)
+        return found
+
+    def gate(self, group: Group) -> SyncGate:
+        """The group's gate, one for all its exports, with or without a pair."""
+        found = self._gates.get(group.name)
+        if found is None:
+            found = self._gates[group.name] = SyncGate(group, self._sync_timeout_s)
         return found
 
     def resolve(self, group: Group, text: str) -> Cut:

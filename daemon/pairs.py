@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from daemon.exports import SiteExports
 from engine.group import Emit, Group
@@ -21,6 +22,7 @@ from engine.pair_states import Mode, PairState
 from engine.ports.transport import PeerAddress, Transport
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import FarshoreError, WrongState
+from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver, ReceiverChange
@@ -29,7 +31,8 @@ CLOSED_BY_ROLE = "written at "
 
 
 class SitePairs:
-    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id."""
+    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id, `traffic_of` how
+    it is sent to."""
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class SitePairs:
         notify: Callable[[], None],
         address_of: Callable[[str], PeerAddress],
         site_id_of: Callable[[str], str],
+        traffic_of: Callable[[str], PeerTraffic],
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
@@ -54,6 +58,7 @@ class SitePairs:
         self._notify = notify
         self._address_of = address_of
         self._site_id_of = site_id_of
+        self._traffic_of = traffic_of
 
     # -- start and stop
 
@@ -95,17 +100,25 @@ class SitePairs:
     # -- both ends
 
     def _ship(self, group: Group, pair: PairRow) -> Shipper:
+        gate = self._exports.gate(group)
         shipper = Shipper(
             group=group,
             group_id=self._state.group(group.name).group_id,
             address=self._address_of(pair.peer),
             transport=self._transport,
             rng=self._rng,
-            mode=pair.mode,
+            gate=gate,
             on_change=self._notify,
             on_superseded=lambda: self.superseded(group, pair.peer),
+            traffic=self._traffic_of(pair.peer),
         )
         self.shippers[group.name] = shipper
+        gate.start(
+            pair.mode,
+            fallen_back=pair.fallen_back,
+            persist=partial(self._state.set_mode, group.name),
+            ask_durable=shipper.ask_durable,
+        )
         shipper.start(pair.state)
         return shipper
 
@@ -136,7 +149,11 @@ class SitePairs:
                 self._close_exports(group, receiver.peer)
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
-            self._remember(group.name, state=state, mode=receiver.mode)
+            try:
+                self._remember(group.name, state=state, mode=receiver.mode)
+            except (FarshoreError, OSError) as error:
+                # Told again with the peer's next change; what hosts may do here does not hang on it.
+                self._emit("pair.not_remembered", group=group.name, error=str(error))
         self._notify()
 
     def _remember(self, name: str, *, state: PairState, mode: Mode | None = None) -> None:
@@ -148,7 +165,14 @@ class SitePairs:
 
     def create(self, group: Group, peer: str, mode: Mode) -> None:
         """Attach a group that this site writes to a peer."""
-        row = PairRow(group=group.name, peer=peer, mode=mode, state=PairState.COPYING, reason="")
+        row = PairRow(
+            group=group.name,
+            peer=peer,
+            mode=mode,
+            state=PairState.COPYING,
+            reason="",
+            fallen_back=mode is not Mode.ASYNC,
+        )
         self._state.put_pair(row)
         self._ship(group, row).serve()
 
@@ -174,6 +198,7 @@ class SitePairs:
         if receiver is not None:
             receiver.close()
         self._state.delete_pair(group.name)
+        self._exports.gate(group).stop()
         group.held_back = ""
         self._emit("pair.deleted", group=group.name)
 
@@ -218,8 +243,9 @@ class SitePairs:
         self._emit("group.taken_over", group=group.name, position=str(group.end))
         pair = self._state.pair(group.name)
         if pair is not None:
-            self._remember(group.name, state=state)
-            self._ship(group, replace(pair, state=state)).serve()
+            row = replace(pair, state=state, fallen_back=pair.mode is not Mode.ASYNC)
+            self._state.put_pair(row)
+            self._ship(group, row).serve()
         self._notify()
 
     def detach(self, group: Group) -> None:
@@ -235,6 +261,7 @@ class SitePairs:
         shipper = self.shippers.pop(group.name, None)
         if shipper is not None:
             shipper.close()
+        self._exports.gate(group).stop()
         self._remember(group.name, state=PairState.COPYING)
         self.make_receiver(group, by)
         group.held_back = ""

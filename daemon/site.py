@@ -31,6 +31,7 @@ from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from protocol.errors import FarshoreError
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
+from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
 from site_secondary.peer_door import PeerDoor
 
@@ -72,7 +73,9 @@ class Site:
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
         )
-        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, self.peer_of)
+        self.exports = SiteExports(
+            self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
+        )
         self.nbd = NbdServer(loop, self.exports)
         self.pairs = SitePairs(
             state=self.state,
@@ -83,6 +86,7 @@ class Site:
             notify=self.notify,
             address_of=lambda peer: self.peers.get(peer).address,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
+            traffic_of=lambda _: PeerTraffic(),
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
@@ -136,6 +140,7 @@ class Site:
         self.pairs.close()
         self.transport.close()
         for name, group in self.groups.items():
+            self.exports.gate(group).close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]

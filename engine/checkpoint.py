@@ -20,16 +20,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from engine.base_rows import load_bases
+from engine.bases import spans_from_base
 from engine.index_requests import timelines_from_rows, timelines_to_rows
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Buffer
-from engine.ports.store import Cursor, ReadTransaction, Store
+from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
 from engine.retention import load_retention
 from engine.timelines import Timeline, TimelineTable
 from engine.versions import (
     NUMBER_MASK,
     RECORD_KEY,
+    REGION_BLOCKS,
+    REGION_KEY,
+    REGION_VALUE,
     TIMELINE_KEY,
     VERSION_KEY,
     version_value,
@@ -87,10 +92,11 @@ class IndexedTimeline:
 
 
 @dataclass(slots=True)
-class _Batch:
-    """What one checkpoint adds."""
+class IndexBatch:
+    """What one transaction adds. `regions`: the newest number by (lane, volume, region)."""
 
     versions: dict[bytes, bytes] = field(default_factory=dict)
+    regions: dict[tuple[int, int, int], int] = field(default_factory=dict)
     written: dict[tuple[int, int], set[int]] = field(default_factory=dict)
     records: dict[bytes, bytes] = field(default_factory=dict)
 
@@ -154,14 +160,14 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
     read up to the target, OSError (ENOSPC) if there is no room: then nothing changed."""
     if plan.target.position > plan.durable:
         raise WrongState("a checkpoint may not pass what is durable", position=str(plan.target))
-    table = TimelineTable(plan.timelines)
     with store.read() as transaction:
         known = load_timelines(transaction)
-    batch = _Batch()
+        table = TimelineTable(plan.timelines, load_bases(transaction))
+    batch = IndexBatch()
     marks: dict[int, tuple[int, bytes]] = {}
     with store.read() as transaction:
         cursor = transaction.cursor("versions")
-        lanes = sorted({timeline.lane for timeline in plan.timelines})
+        lanes = sorted({t.lane for t in plan.timelines} | {base.lane for base in table.bases})
         for timeline, end in _to_index(table, plan):
             row = known.get(timeline.id)
             start, digest = (row.indexed, row.digest or None) if row else (timeline.fork, None)
@@ -170,25 +176,36 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
             if digest is None:
                 digest = reader.digest_at(table, timeline.id, timeline.fork)
             for frame in reader.frames(timeline.id, start, end, digest):
-                _take(batch, cursor, lanes, timeline.lane, frame)
+                take_frame(batch, cursor, lanes, timeline.lane, frame)
                 start, digest = frame.prefix.end, frame.prefix.digest
             marks[timeline.id] = (start, digest)
     with store.write() as write:
-        write.put_sorted("versions", sorted(batch.versions.items()))
-        write.put_sorted("records", sorted(batch.records.items()))
+        put_batch(write, batch)
         for timeline in plan.timelines:
             indexed, digest = _mark(timeline, marks, known)
-            write.put("timelines", TIMELINE_KEY.pack(timeline.id), _timeline_row(timeline, indexed, digest))
+            write.put("timelines", TIMELINE_KEY.pack(timeline.id), timeline_row(timeline, indexed, digest))
         write.put("meta", CHECKPOINT_KEY, pack_row((plan.target.timeline, plan.target.position)))
     return len(batch.versions)
 
 
 def _to_index(table: TimelineTable, plan: CheckpointPlan) -> list[tuple[Timeline, int]]:
     """Timelines, parents first, each with the position up to which it is to be indexed."""
-    ends = {span.timeline: span.end for span in table.lineage(plan.target.timeline, plan.target.position)}
+    spans = spans_from_base(table, plan.target.timeline, plan.target.position)
+    ends = {span.timeline: span.end for span in spans}
     for branch in plan.branches:
         ends[branch.timeline] = max(branch.position, ends.get(branch.timeline, 0))
     return [(timeline, ends[timeline.id]) for timeline in table.all() if timeline.id in ends]
+
+
+def put_batch(write: WriteTransaction, batch: IndexBatch) -> None:
+    """Put what a batch adds."""
+    write.put_sorted("versions", sorted(batch.versions.items()))
+    write.put_sorted("records", sorted(batch.records.items()))
+    for place, number in sorted(batch.regions.items()):
+        key = REGION_KEY.pack(*place)
+        before = write.get("regions", key)
+        if before is None or REGION_VALUE.unpack(before)[0] < number:
+            write.put("regions", key, REGION_VALUE.pack(number))
 
 
 def _mark(
@@ -200,14 +217,16 @@ def _mark(
     return (row.indexed, row.digest) if row else (timeline.fork, b"")
 
 
-def _timeline_row(timeline: Timeline, indexed: int, digest: bytes) -> bytes:
+def timeline_row(timeline: Timeline, indexed: int, digest: bytes) -> bytes:
+    """A value of `timelines`."""
     return pack_row(
         (timeline.parent, timeline.fork, timeline.generation, timeline.writer, timeline.lane, indexed, digest)
     )
 
 
-def _take(batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, frame: Frame) -> None:
-    """Add one checked frame to the batch."""
+def take_frame(batch: IndexBatch, cursor: Cursor, lanes: list[int], lane: int, frame: Frame) -> None:
+    """Add one checked frame, whose versions go into `lane`, to the batch. `lanes` are those in which an older
+    version may lie under a zeroed block."""
     prefix = frame.prefix
     number = prefix.payload_at
     for index, row in enumerate(decode_rows(prefix, frame.raw)):
@@ -225,7 +244,7 @@ def _take(batch: _Batch, cursor: Cursor, lanes: list[int], lane: int, frame: Fra
 
 
 def _take_write(
-    batch: _Batch, lane: int, volume: int, first: int, count: int, number: int, raw: Buffer, at: int
+    batch: IndexBatch, lane: int, volume: int, first: int, count: int, number: int, raw: Buffer, at: int
 ) -> None:
     versions = batch.versions
     with memoryview(raw) as view:
@@ -235,10 +254,12 @@ def _take_write(
             number += BLOCK_BYTES
             at += BLOCK_BYTES
     batch.written.setdefault((lane, volume), set()).update(range(first, first + count))
+    for region in range(first // REGION_BLOCKS, (first + count - 1) // REGION_BLOCKS + 1):
+        batch.regions[lane, volume, region] = number
 
 
 def _take_zero(
-    batch: _Batch,
+    batch: IndexBatch,
     cursor: Cursor,
     lanes: list[int],
     lane: int,
@@ -260,3 +281,5 @@ def _take_zero(
     for block in older:
         key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
         batch.versions[key] = version_value(key, None)
+    for region in {block // REGION_BLOCKS for block in older}:
+        batch.regions[lane, volume, region] = number

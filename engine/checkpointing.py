@@ -6,6 +6,7 @@ into LMDB, and drops the layer. One at a time; one that failed is tried again wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.checkpoint import CheckpointPlan
@@ -28,8 +29,9 @@ class Checkpoints:
     def __init__(self, group: Group, indexer: Indexer) -> None:
         self.reached = 0
         self.failures = 0
+        self.indexer = indexer
         self._group = group
-        self._indexer = indexer
+        self._waiting: list[tuple[int, Callable[[Cut], None]]] = []
         self._running = False
         self._retry_timer: Timer | None = None
         self._freeing: list[Layer] = []
@@ -52,6 +54,25 @@ class Checkpoints:
         group.memtable.freeze()
         self._plan(group.end)
 
+    def when_indexed(self, callback: Callable[[Cut], None]) -> None:
+        """Call back with a cut of the head's lineage up to which LMDB holds everything, at or past what is
+        written now."""
+        if self._group.writer.written == self.reached and not self._running:
+            callback(self._group.end)
+        else:
+            self._waiting.append((self._group.writer.written, callback))
+            self.begin()
+
+    def _tell_waiting(self, target: Cut) -> None:
+        if not self._group.holds_cut(target):
+            return
+        waiting, self._waiting = self._waiting, []
+        for position, callback in waiting:
+            if position <= target.position:
+                callback(target)
+            else:
+                self._waiting.append((position, callback))
+
     def _plan(self, target: Cut) -> None:
         timelines = tuple(self._group.timelines.all())
         branches = tuple(Cut(timeline, end) for timeline, end in sorted(self._branches.items()))
@@ -61,7 +82,7 @@ class Checkpoints:
                 plan = CheckpointPlan(
                     target=target, durable=target.position, timelines=timelines, branches=branches
                 )
-                self._indexer.start(plan, lambda failure, _: self._done(plan, failure))
+                self.indexer.start(plan, lambda failure, _: self._done(plan, failure))
 
         self._group.writer.when_durable(target.position, durable)
 
@@ -87,6 +108,9 @@ class Checkpoints:
         elif group.overloaded:
             # Everyone waits for the next one, so no frame will come to begin it.
             self.begin()
+        self._tell_waiting(target)
+        if self._waiting:
+            self.begin()
         group.folding.consider()
 
     def _free_slice(self) -> None:
@@ -111,3 +135,4 @@ class Checkpoints:
             if timer is not None:
                 timer.cancel()
         self._freeing.clear()
+        self._waiting.clear()

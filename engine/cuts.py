@@ -7,9 +7,11 @@ change later.
 
 from __future__ import annotations
 
+from engine.bases import base_on, not_held, require_held, spans_from_base
 from engine.group import Group
 from engine.retention import NO_ANCHOR
 from engine.site_state import Role
+from engine.timelines import Span
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
@@ -19,7 +21,7 @@ CLOCK_SKEW_NS = 5_000_000_000
 
 
 def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_ns: int) -> Cut:
-    """The cut that a selector names now. NotFound, Trimmed or WrongState say why there is none."""
+    """The cut that a selector names now. NotFound or WrongState say why there is none."""
     match selector:
         case CutLatest():
             return group.end
@@ -48,47 +50,58 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
 
 
 def checked_cut(group: Group, cut: Cut) -> Cut:
-    """The cut, if it is a frame boundary on the head's lineage at or before its end."""
-    if cut.timeline in group.timelines and not group.holds_cut(cut):
-        if cut.timeline == group.head and cut.position > group.writer.written:
-            raise WrongState(
-                f"{cut} is past the end of what this site holds",
-                subject=group.name,
-                position=str(group.end),
-                next_step=f"`farshore wait {group.name} --position {cut}`",
-            )
-        raise Trimmed(
-            f"{cut} is on a branch that this group left",
+    """The cut, if it is a frame boundary that is held here, on the head's lineage or on a branch."""
+    if cut.timeline in group.timelines and cut.position > group.end_of(cut.timeline):
+        raise WrongState(
+            f"{cut} is past the end of what this site holds",
             subject=group.name,
-            position=str(cut),
-            next_step=f"`farshore journal show {group.name}` lists the timelines",
+            position=str(Cut(cut.timeline, group.end_of(cut.timeline))),
+            next_step=f"`farshore wait {group.name} --position {cut}`",
         )
+    require_held(group.timelines, cut, group.name)
     group.folding.require(cut)
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut
 
 
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
-    """The end of the last frame written at or before a time; NotFound before the first, Trimmed if what that
-    was is no longer kept."""
-    retention = group.folding.retention
-    for span in reversed(group.spans(group.writer.written)):
-        folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
-        begin = max(span.start, folded_to)
-        boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
-        if boundary is None and folded_to and anchor.utc_ns <= utc_ns:
-            boundary = folded_to
-        if boundary is not None:
-            cut = Cut(span.timeline, boundary)
-            if group.folding.readable(cut):
+    """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
+    frame may be one that did not come to this site, or what it was is no longer kept."""
+    end, above = group.end, None
+    while end.timeline:
+        spans = group.timelines.lineage(end.timeline, end.position)
+        for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
+            boundary = _boundary_at_time(group, span, utc_ns)
+            if boundary is not None:
+                if above is not None and boundary == end.position:
+                    raise not_held(above, "that time", group.name)
+                cut = Cut(span.timeline, boundary)
+                if not group.folding.readable(cut):
+                    raise _before_the_floor(group, utc_ns)
                 return cut
-        if boundary is not None or folded_to:
-            raise _before_the_floor(group, utc_ns)
+            if group.folding.retention.folded_to(span.timeline) > span.start:
+                raise _before_the_floor(group, utc_ns)
+        base = base_on(group.timelines, spans)
+        if base is None:
+            break
+        if utc_ns >= base.utc_ns:
+            return base.cut
+        if base.start is None:
+            raise not_held(base, "that time", group.name)
+        end, above = base.start, base
     raise NotFound(
         "nothing was written that early",
         subject=group.name,
         next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
     )
+
+
+def _boundary_at_time(group: Group, span: Span, utc_ns: int) -> int | None:
+    """The same within a span; where its last folded frame ended, if what is left is younger."""
+    folded_to, anchor = group.folding.retention.folded.get(span.timeline, (0, NO_ANCHOR))
+    begin = max(span.start, folded_to)
+    boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
+    return folded_to if boundary is None and folded_to > span.start and anchor.utc_ns <= utc_ns else boundary
 
 
 def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:

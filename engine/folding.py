@@ -32,13 +32,14 @@ from engine.retention import (
     load_retention,
     raised,
     readable,
+    same_name,
     what_to_keep,
 )
 from engine.timelines import Span
 from protocol.errors import Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
-from protocol.positions import Cut
+from protocol.positions import NO_TIMELINE, Cut
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -134,15 +135,21 @@ class Folding:
             if isinstance(record, Revert):
                 self.require(record.cut)
 
+    def knows_digest(self, cut: Cut) -> bool:
+        """Whether the digest at a frame boundary of the head's lineage is still known here."""
+        cut = same_name(self._group.timelines, cut)
+        folded_to = self.retention.folded_to(cut.timeline)
+        return cut.position > folded_to or self.retention.anchor(cut.timeline, cut.position) is not None
+
     def journal_reaches(self, cut: Cut) -> bool:
-        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
+        """Whether no frame from `cut`, on the head's lineage or at its root, to the end was folded."""
         spans = self._group.spans(self._group.writer.written)
-        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
-        if first is None:
+        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), -1)
+        if first < 0 and cut.timeline != NO_TIMELINE:
             return False
         return all(
             self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
-            for span in spans[first:]
+            for span in spans[max(first, 0) :]
             if span.end > cut.position
         )
 
@@ -213,7 +220,8 @@ class Folding:
                     yield _Old(segment, span, following)
                     continue
                 if span.timeline != group.head and segment.start < span.end and not self._has_tail(span):
-                    yield _Old(segment, span, span.end)
+                    # Below a base the frames that came here may end before the lineage leaves the timeline.
+                    yield _Old(segment, span, min(span.end, group.end_of(span.timeline)))
                 break
 
     def _has_tail(self, span: Span) -> bool:
@@ -234,7 +242,11 @@ class Folding:
 
     def _fold(self, old: _Old) -> None:
         group = self._group
-        self.space.note_confirmed()
+        try:
+            self.space.note_confirmed()
+        except OSError as error:
+            self._failed(error)
+            return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(
@@ -251,6 +263,7 @@ class Folding:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
         wanted = {copy.cut for copy in group.copies.all()} | self.leases.cuts()
+        wanted |= {base.start for base in group.timelines.bases if base.start is not None}
         keep = what_to_keep(
             group.timelines,
             group.volumes,

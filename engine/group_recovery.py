@@ -18,11 +18,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from engine.base_recovery import adopt_files, head_after_bases
+from engine.base_rows import load_bases, load_pending
+from engine.bases import base_at, gap_at, spans_from_base
 from engine.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
 from engine.group import Group
 from engine.head_moves import records_of
-from engine.journal.format import JOURNAL_DIRECTORY, SPARE_PATH, timeline_directory, timeline_from_name
-from engine.journal.reader import BadFrame, require_digest
+from engine.journal.format import (
+    BASE_SPARE_PATH,
+    JOURNAL_DIRECTORY,
+    SPARE_PATH,
+    timeline_directory,
+    timeline_from_name,
+)
+from engine.journal.reader import BadFrame, require_digest, time_at
 from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
 from engine.timelines import Timeline
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
@@ -62,14 +71,17 @@ def recover_group(group: Group) -> Recovered:
     found = Recovered()
     if not group.disk.exists(JOURNAL_DIRECTORY):
         group.disk.make_directory(JOURNAL_DIRECTORY)
-    if group.disk.exists(SPARE_PATH):
-        group.disk.remove(SPARE_PATH)
+    for spare in (SPARE_PATH, BASE_SPARE_PATH):
+        if group.disk.exists(spare):
+            group.disk.remove(spare)
     group.segments.load()
     head = group.state.group(group.name).head
     try:
         with group.store.read() as transaction:
             indexed = load_timelines(transaction)
             checkpoint = load_checkpoint(transaction)
+            group.timelines.bases = bases = load_bases(transaction)
+            pending = load_pending(transaction)
             group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
                 group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
@@ -79,8 +91,9 @@ def recover_group(group: Group) -> Recovered:
             subject=f"groups/{group.name}/index.mdb",
             next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
+    head = head_after_bases(group, bases, head, checkpoint)
     group.folding.remove_folded()
-    orphans = _load_timelines(group, indexed, head)
+    orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
     group.folding.start()
     if head == 0:
         _remove_orphans(group, orphans, found)
@@ -104,11 +117,18 @@ def recover_group(group: Group) -> Recovered:
     return found
 
 
-def _load_timelines(group: Group, indexed: dict[int, IndexedTimeline], head: int) -> list[int]:
-    """Fill the table of timelines and give every one its lane. Returns the orphans, which are left out."""
+def _load_timelines(
+    group: Group, indexed: dict[int, IndexedTimeline], head: int, apart: set[int]
+) -> list[int]:
+    """Fill the table of timelines and give every one its lane. `apart` are not of them. Returns the orphans,
+    which are left out."""
     for row in sorted(indexed.values(), key=lambda row: row.timeline.fork):
         group.timelines.add(row.timeline)
-    fresh = [_look_at(group, each) for each in group.segments.timelines() if each not in group.timelines]
+    fresh = [
+        _look_at(group, each)
+        for each in group.segments.timelines()
+        if each not in group.timelines and each not in apart
+    ]
     needed = _lineage_of(fresh, head)
     orphans = []
     begun: list[tuple[int, TimelineBegan]] = []
@@ -208,7 +228,7 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline
 
 def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> JournalEnd:
     """Walk every timeline from what is indexed to its end, parents first; returns the head's."""
-    needed = {span.timeline: span.end for span in group.timelines.lineage(head)}
+    needed = {span.timeline: span.end for span in spans_from_base(group.timelines, head)}
     end: JournalEnd | None = None
     for timeline in group.timelines.all():
 
@@ -218,6 +238,9 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
 
+        if _never_came(group, indexed, timeline):
+            group.left[timeline.id] = timeline.fork
+            continue
         start, digest = _start(group, indexed, timeline)
         if timeline.id == head:
             if start > timeline.fork:
@@ -238,9 +261,17 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
     if end is None:
         raise Corruption(f"the head timeline {timeline_text(head)} is not on disk", subject=group.name)
     if end.utc_ns == 0:
-        time = _time_at(group, Cut(head, end.position))
-        end = replace(end, utc_ns=time)
+        time = time_at(group.reader, group.timelines, Cut(head, end.position))
+        end = replace(end, utc_ns=time or group.utc_ns)
     return end
+
+
+def _never_came(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline) -> bool:
+    """Whether all of a timeline lies in the gap below a base."""
+    row = indexed.get(timeline.id)
+    if row is None or row.digest:
+        return False
+    return gap_at(group.timelines, Cut(timeline.id, timeline.fork + 1)) is not None
 
 
 def _replay_left(
@@ -289,9 +320,10 @@ def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) ->
     """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
     that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
     are checked when they are read."""
-    anchor = group.reader.anchor(timeline, position)
-    if anchor is not None:
-        require_digest(digest, anchor.digest, timeline, position)
+    base = base_at(group.timelines, Cut(timeline, position))
+    known = base or group.reader.anchor(timeline, position)
+    if known is not None:
+        require_digest(digest, known.digest, timeline, position)
         return
     before = group.reader.frame_before(timeline, position)
     if before is None:
@@ -310,12 +342,3 @@ def _does_not_reach(cut: Cut, what: str) -> Corruption:
         position=str(cut),
         next_step="nothing was changed; restore the file, or read the volumes at the peer",
     )
-
-
-def _time_at(group: Group, cut: Cut) -> int:
-    """The time of the last frame before a cut: time in a journal never goes back, over restarts too."""
-    timeline = group.timelines.get(cut.timeline)
-    if cut.position > timeline.fork:
-        before = group.reader.ending_at(cut.timeline, cut.position)
-        return before.utc_ns if before else group.utc_ns
-    return _time_at(group, Cut(timeline.parent, timeline.fork)) if timeline.parent else 0

@@ -22,6 +22,16 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, BinaryIO
 
+from engine.base_index import (
+    BaseDrop,
+    BaseInstall,
+    BaseOpen,
+    BasePart,
+    handle_drop,
+    handle_install,
+    handle_open,
+    handle_part,
+)
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
 from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
@@ -45,6 +55,10 @@ HANDLERS: dict[str, Handler] = {
     CheckpointPlan.KIND: handle_checkpoint,
     FoldPlan.KIND: handle_fold,
     SweepPlan.KIND: handle_sweep,
+    BaseOpen.KIND: handle_open,
+    BasePart.KIND: handle_part,
+    BaseInstall.KIND: handle_install,
+    BaseDrop.KIND: handle_drop,
 }
 
 

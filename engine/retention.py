@@ -28,7 +28,7 @@ from engine.ports.store import ReadTransaction
 from engine.timelines import TimelineTable
 from engine.visibility import visibility
 from engine.volumes import VolumeHistory
-from protocol.errors import Refused
+from protocol.errors import Refused, Trimmed
 from protocol.positions import NO_TIMELINE, Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
@@ -209,8 +209,8 @@ class BoundsOfCuts:
         for volume in self._history.turned_back():
             try:
                 intervals = visibility(self._table, self._history, volume, cut.timeline, cut.position)
-            except Refused:
-                continue  # turned back too often: nobody can read the volume at this cut
+            except (Refused, Trimmed):
+                continue  # turned back too often, or in the gap below a base: nobody can read it at this cut
             found |= {(interval.lane, interval.high) for interval in intervals}
         return frozenset(found)
 

@@ -4,7 +4,7 @@ Kept in a small store of its own beside the groups' indexes: the indexer holds a
 long as a checkpoint takes, and neither a new timeline nor a takeover may wait for that (docs/decisions/0004).
 
     groups    name    row (group id hex, role, head timeline, UTC ns of creation)
-    pairs     name    row (peer, mode, state, reason)
+    pairs     name    row (peer, mode, state, reason, fallen back)
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
@@ -56,13 +56,15 @@ class GroupRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRow:
-    """A group's pair: the peer's name, the mode, the state and why it is in it."""
+    """A group's pair: the peer's name, the mode, the state and why it is in it. `fallen_back`: the peer may
+    lack what hosts were told is written, though the mode is a synchronous one."""
 
     group: str
     peer: str
     mode: Mode
     state: PairState
     reason: str
+    fallen_back: bool = False
 
 
 class SiteState:
@@ -116,14 +118,19 @@ class SiteState:
             value = transaction.get("pairs", group.encode())
         if value is None:
             return None
-        peer, mode, state, reason = check_row(unpack_row(value), str, str, str, str)
+        peer, mode, state, reason, fallen_back = check_row(unpack_row(value), str, str, str, str, bool)
         return PairRow(
-            group=group, peer=str(peer), mode=Mode(mode), state=PairState(state), reason=str(reason)
+            group=group,
+            peer=str(peer),
+            mode=Mode(mode),
+            state=PairState(state),
+            reason=str(reason),
+            fallen_back=bool(fallen_back),
         )
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
-        value = pack_row((row.peer, row.mode.value, row.state.value, row.reason))
+        value = pack_row((row.peer, row.mode.value, row.state.value, row.reason, row.fallen_back))
         with self._store.write() as write:
             write.put("pairs", row.group.encode(), value)
 
@@ -131,6 +138,13 @@ class SiteState:
         """Forget a group's pair."""
         with self._store.write() as write:
             write.delete("pairs", group.encode())
+
+    def set_mode(self, group: str, mode: Mode, fallen_back: bool) -> None:
+        """Set a pair's mode, and whether it has fallen back; NotFound without a pair."""
+        row = self.pair(group)
+        if row is None:
+            raise NotFound(f"group {group} has no pair", subject=group, next_step="`farshore pair create`")
+        self.put_pair(replace(row, mode=mode, fallen_back=fallen_back))
 
     def closed(self, group: str, volume: int) -> str | None:
         """Why a volume's export is closed until an operator opens it, or None."""

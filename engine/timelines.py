@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from protocol.errors import Corruption, NotFound, WrongState
 from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
+
+if TYPE_CHECKING:
+    from engine.bases import Base
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +49,11 @@ class Span:
 
 
 class TimelineTable:
-    """All timelines that this site holds of one group."""
+    """All timelines that this site holds of one group, and the bases installed on them (engine.bases)."""
 
-    def __init__(self, timelines: Iterable[Timeline] = ()) -> None:
+    def __init__(self, timelines: Iterable[Timeline] = (), bases: Iterable[Base] = ()) -> None:
         self._by_id = {timeline.id: timeline for timeline in timelines}
+        self.bases = list(bases)
 
     def __contains__(self, timeline: int) -> bool:
         return timeline in self._by_id

@@ -4,6 +4,7 @@
     versions    u32 lane, u64 volume, u64 block, u64 ~number    u8 kind, u32 CRC-32C of key and bytes
                                                                 stored: also the last 16 bytes of the block
     blocks      the same                                        the first 4,080 bytes of a stored block
+    regions     u32 lane, u64 volume, u64 block // 16,384       u64 newest number among its versions, or more
     timelines   u64 timeline                                    see `engine.checkpoint`
     records     u64 timeline, u64 position                      see `engine.checkpoint`
     meta        text                                            see `engine.checkpoint`
@@ -29,7 +30,7 @@ from engine.visibility import Interval
 from protocol.errors import Corruption
 from protocol.limits import BLOCK_BYTES
 
-TABLES = ("versions", "blocks", "timelines", "records", "meta")
+TABLES = ("versions", "blocks", "regions", "timelines", "records", "meta")
 
 VERSION_KEY = Struct(">IQQQ")
 VERSION_VALUE = Struct(">BI")
@@ -38,6 +39,9 @@ STORED_HEAD_BYTES = BLOCK_BYTES - STORED_TAIL_BYTES
 STORED_VALUE = Struct(f">BI{STORED_TAIL_BYTES}s")
 LANE_PREFIX = Struct(">I")
 BLOCK_PREFIX = Struct(">IQQ")
+REGION_KEY = Struct(">IQQ")
+REGION_VALUE = Struct(">Q")
+REGION_BLOCKS = 16_384
 TIMELINE_KEY = Struct(">Q")
 RECORD_KEY = Struct(">QQ")
 NUMBER_MASK = (1 << 64) - 1

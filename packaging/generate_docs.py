@@ -80,8 +80,8 @@ The state lives in memory. What survives a restart is whether the pair is split;
 with **create**. No verb leads out of `diverged`; it ends by itself if the peer's end is found in this journal
 after all.
 
-Not there yet: the modes `sync` and `sync-strict` and `resync --source remote` are refused with exit code 12;
-switchover, takeover, failback and `pair delete` are no commands.
+Not there yet: `resync --source remote` is refused with exit code 12; switchover, takeover, failback
+and `pair delete` are no commands.
 """
 
 EXIT_MEANINGS: dict[ExitCode, str] = {

@@ -51,13 +51,15 @@ from protocol.role_commands import (
 class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
     """{"site", "site_id": hex, "version", "time", "pid": int, "control": str, "replication": str|null,
     "nbd": [str], "peers": [PEER of peer.list], "groups": [{
-      "group", "role": "primary"|"secondary", "state": "simplex"|"copying"|"paired"|"split"|
-      "suspended by error"|"diverged"|…, "code": "SMPL"|"COPY"|"PAIR"|"PSUS"|"SSUS"|"PSUE"|"PFUL"|…,
-      "mode": "async"|"sync"|"sync-strict"|null, "peer": str|null, "direction": "lon→par"|null,
+      "group", "role": "primary"|"secondary"|"detached", "state": "simplex"|"copying"|"paired"|"split"|
+      "suspended by error"|"taken over"|"diverged"|…, "code": "SMPL"|"COPY"|"PAIR"|"PSUS"|"SSUS"|"PSUE"|…,
+      "mode": "async"|"sync"|"sync-strict"|null, "fallen_back": bool (the mode is not in force: the peer may
+      lack what hosts were told is written), "peer": str|null, "direction": "lon→par"|null,
       "head": {"timeline", "position"}, "written": int, "durable": int, "checkpointed": int,
       "shipped": int|null, "remote_written": int|null, "remote_durable": int|null,
       "lag_bytes": int|null, "lag_s": float|null, "applied_age_s": float|null, "complete_until": str|null,
-      "journal_bytes": int, "volumes": int, "reason": str, "last_backup": BACKUP|null}]}"""
+      "journal_bytes": int, "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
+      "last_backup": BACKUP|null}]}"""
 
 
 class SiteToken(BaseCommand, frozen=True, tag="site.token"):
@@ -280,10 +282,10 @@ def parse_volume_name(text: str) -> tuple[str, str]:
     return check_name(group, "group"), check_name(volume, "volume")
 
 
-def check_confirm(confirm: str, name: str, *, dry_run: bool = True) -> None:
+def check_confirm(confirm: str, name: str, *, dry_run: bool = True, look: str = "--dry-run") -> None:
     """Raises Unsafe unless a destructive command was confirmed with the name of what it changes.
-    `dry_run`: whether the command has such a form to look with first."""
+    `dry_run`: whether the command has such a form to look with first; `look`: the option that asks for it."""
     if confirm != name:
         said = f"confirmed {confirm!r}, not {name!r}" if confirm else "changes what hosts see"
-        look = ", or look with --dry-run" if dry_run else ""
-        raise Unsafe(f"{name}: {said}", subject=name, next_step=f"add --confirm {name}{look}")
+        hint = f", or look with {look}" if dry_run else ""
+        raise Unsafe(f"{name}: {said}", subject=name, next_step=f"add --confirm {name}{hint}")

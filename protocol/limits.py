@@ -42,6 +42,8 @@ NBD_HANDSHAKE_TIMEOUT_S = 10.0
 NBD_CONNECTIONS_MAX = 1024
 NBD_RECEIVE_BUFFER_BYTES = 1 << 20
 NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
+# Writes of one connection that wait for the peer, before it is no longer read.
+NBD_UNANSWERED_MAX = 16_384
 
 # Replication.
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
@@ -54,8 +56,31 @@ SHIP_HOLD_S = 0.002
 HEARTBEAT_INTERVAL_S = 1.0
 HEARTBEAT_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.5
+RECONNECT_DELAY_MAX_S = 15.0
+# A session that ends before this age died young: sessions that do so in a row are dialled later and later.
+SESSION_YOUNG_S = 30.0
+# Payloads below this are not compressed: the gain would be less than the call.
+COMPRESS_BYTES_MIN = 512
+# The slowest rate limit of a peer: a message of the largest frame must not take an hour.
+RATE_BYTES_S_MIN = 64 << 10
+RATE_BYTES_S_MAX = 1 << 40
+# How long a host waits for the peer in the synchronous modes, and how soon after a fallback they are tried
+# again: at first, and after one failure upon another.
+SYNC_TIMEOUT_S = 5.0
+SYNC_RETURN_DELAY_S = 1.0
+SYNC_RETURN_DELAY_MAX_S = 60.0
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
 LINEAGE_TIMELINES_MAX = 4096
+
+# A base: the state at its cut comes in parts, which the target holds in memory until it is installed; its
+# blocks in frames smaller than they may be, because both ends make or take one at a stroke, beside hosts.
+# A journal up to this size goes to a new peer whole: then its history is there too.
+HISTORY_SHIPPED_BYTES_MAX = 1 << 30
+BASE_PART_BYTES_MAX = 256 << 10
+BASE_PARTS_MAX = 192
+BASE_PAYLOAD_BYTES = 1 << 20
+BASE_INDEX_BYTES = 32 << 20
+BASE_UNINDEXED_BYTES_MAX = 256 << 20
 
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
@@ -73,8 +98,14 @@ def check_limits() -> None:
         raise AssertionError("shipping needs room for two frames")
     if SHIP_MESSAGE_BYTES > FRAME_BYTES_MAX:
         raise AssertionError("a message of held frames must not be larger than one frame may be")
+    if BASE_PAYLOAD_BYTES > FRAME_PAYLOAD_BYTES_MAX:
+        raise AssertionError("a frame of a base must be a frame")
+    if BASE_PART_BYTES_MAX * BASE_PARTS_MAX > 48 << 20:
+        raise AssertionError("the indexer takes requests of up to 64 MiB")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
+    if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
+        raise AssertionError("the longest delay must be shorter than the life that ends it")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 

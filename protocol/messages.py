@@ -5,9 +5,11 @@
     FRAME      frames, as they stand in my journal      ACK       cumulative: written and durable here
     HEARTBEAT  my end, my time, the pair's state        REFUSED   why not, with an error code
     FETCH      give me your journal from a cut          FETCHED   frames of it; whether that was all
-                                                        RESET     this session is over, say HELLO again
+    MAKE_DURABLE   up to here, a host waits             RESET     this session is over, say HELLO again
 
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
+
+Those of a base, where the journal does not lead the peer on, are in protocol.base_messages.
 
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
@@ -20,7 +22,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import cast
 
+from protocol.base_messages import BaseKind, BaseMessage, decode_base_message
+from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row
 from protocol.frames import DIGEST_BYTES
@@ -45,6 +50,7 @@ class MessageKind(IntEnum):
     FETCHED = 9
     ASK = 10
     REPORT = 11
+    MAKE_DURABLE = 12
 
 
 LineageRow = tuple[int, int, int, int, str]  # timeline, parent, fork, generation, writer (a site id)
@@ -100,13 +106,16 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameMessage:
-    """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all."""
+    """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all, as they are or
+    compressed (protocol.compress)."""
 
     session: int
+    compression: Compression = Compression.NONE
 
     def encode(self) -> bytes:
         """As a header."""
-        return pack_row((int(MessageKind.FRAME), self.session))
+        row = (int(MessageKind.FRAME), self.session, int(self.compression))
+        return pack_row(row if self.compression else row[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,8 +232,22 @@ class Report:
         return pack_row((int(MessageKind.REPORT), self.session, *fields))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeDurable:
+    """A host waits until everything before `position` survives power loss there: begin as soon as it is
+    written. The next acknowledgement that says so answers."""
+
+    session: int
+    position: int
+
+    def encode(self) -> bytes:
+        """As a header."""
+        return pack_row((int(MessageKind.MAKE_DURABLE), self.session, self.position))
+
+
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
+    | MakeDurable | BaseMessage
 )  # fmt: skip
 
 
@@ -236,8 +259,7 @@ def decode_message(header: bytes | memoryview) -> Message:
     session = row[1]
     match row[0]:
         case MessageKind.FRAME:
-            check_row(row, int, int)
-            return FrameMessage(session=session)
+            return FrameMessage(session=session, compression=compression_in(row, 2))
         case MessageKind.ACK:
             _, _, timeline, written, durable = check_row(row, int, int, int, int, int)
             return Ack(session=session, timeline=timeline, written=written, durable=durable)
@@ -258,6 +280,9 @@ def decode_message(header: bytes | memoryview) -> Message:
         case MessageKind.REFUSED:
             _, _, code, message = check_row(row, int, int, str, str)
             return Refused(session=session, code=code, message=message)
+        case MessageKind.MAKE_DURABLE:
+            _, _, position = check_row(row, int, int, int)
+            return MakeDurable(session=session, position=position)
         case MessageKind.RESET:
             _, _, reason = check_row(row, int, int, str)
             return Reset(session=session, reason=reason)
@@ -273,8 +298,21 @@ def decode_message(header: bytes | memoryview) -> Message:
             return Ask(session=session, group=group, group_id=group_id)
         case MessageKind.REPORT:
             return _report(row, session)
+        case kind if kind >= BaseKind.BEGIN:
+            return decode_base_message(row, session)
         case kind:
             raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
+
+
+def compression_in(row: tuple[object, ...], at: int) -> Compression:
+    """How a message's payload travels: the row's last element, at index `at`, or NONE without one."""
+    if len(row) <= at:
+        return Compression.NONE
+    check_row(row, *[int] * (at + 1))
+    try:
+        return Compression(cast(int, row[at]))
+    except ValueError as error:
+        raise RemoteProtocolError(f"compression {row[at]!r} is not known to this version") from error
 
 
 def _hello(row: tuple[object, ...], session: int) -> Hello:

@@ -12,6 +12,7 @@ from typing import Protocol
 from engine.group import Group
 from engine.view import VolumeView
 from engine.volumes import Volume
+from site_primary.sync_gate import SyncGate
 
 
 class ExportConnection(Protocol):
@@ -27,7 +28,8 @@ class ExportConnection(Protocol):
 
 
 class Export:
-    """A volume that hosts are connected to, live or, `read_only`, at a cut."""
+    """A volume that hosts are connected to, live or, `read_only`, at a cut. Writes to a live one are
+    acknowledged as its `gate` says."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Export:
         view: VolumeView,
         group: Group,
         volume: Volume,
+        gate: SyncGate,
         *,
         read_only: bool,
         on_idle: Callable[[], None] = lambda: None,
@@ -43,6 +46,7 @@ class Export:
         self.name = name
         self.view = view
         self.group = group
+        self.gate = gate
         self.read_only = read_only
         self.volume = volume
         self.connections: dict[ExportConnection, None] = {}

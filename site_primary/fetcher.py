@@ -9,20 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group import Group
-from protocol.frames import parse_prefix
+from engine.head_moves import NotContiguous, begin_timeline
+from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.frames import FrameError, parse_prefix
 from protocol.messages import Fetch, Fetched
 from protocol.positions import Cut
 
 
 class Fetcher:
-    """`send` takes a header. Inactive until `begin`."""
+    """`send` takes a header. Inactive until `begin`; then `on_done` or `on_failed` is called once, unless the
+    session ends before."""
 
-    def __init__(self, group: Group, peer: str, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        group: Group,
+        peer: str,
+        send: Callable[[bytes], None],
+        *,
+        on_done: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
         self.active = False
         self.fetched_bytes = 0
         self._group = group
         self._peer = peer
         self._send = send
+        self._on_done = on_done
+        self._on_failed = on_failed
         self._session = 0
         self._leave = False
 
@@ -37,9 +50,27 @@ class Fetcher:
     def _ask(self, cut: Cut) -> None:
         self._send(Fetch(session=self._session, timeline=cut.timeline, position=cut.position).encode())
 
-    def take(self, fetched: Fetched, payload: bytes) -> bool:
-        """Store the frames of one answer and ask on; True once that was all. NotContiguous, FrameError,
-        FarshoreError or OSError: some of them could not be taken."""
+    def take(self, fetched: Fetched, payload: bytes) -> None:
+        """Store the frames of one answer, and ask on."""
+        if not self.active:
+            return
+        try:
+            self._store(payload)
+            if fetched.done:
+                self.end()
+                if self._leave:
+                    begin_timeline(self._group, authority=True)
+        except (NotContiguous, FrameError, RemoteProtocolError, FarshoreError, OSError) as error:
+            self._on_failed(f"what {self._peer} holds cannot be taken in: {error}")
+            return
+        if not fetched.done:
+            self._ask(self._group.end)
+            return
+        group = self._group
+        group.emit("pair.fetched", group=group.name, peer=self._peer, position=str(group.end))
+        self._on_done()
+
+    def _store(self, payload: bytes) -> None:
         view = memoryview(payload)
         at = 0
         while at < len(view):
@@ -47,11 +78,6 @@ class Fetcher:
             self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
             at += prefix.frame_bytes
         self.fetched_bytes += len(view)
-        if fetched.done:
-            self.end()
-            return True
-        self._ask(self._group.end)
-        return False
 
     def interrupt(self) -> None:
         """The session is over. What was taken in stays, and nothing is written until the rest is here."""

@@ -5,7 +5,8 @@ and one send carries every reply. The receive buffer is used again and again; sl
 until the batch is committed, within the same wake-up.
 
 A write is acknowledged once its frame is in the journal, a FLUSH or FUA once the journal is durable up to
-where it was then: as one daemon orders all connections, that covers them all (multi-conn).
+where it was then: as one daemon orders all connections, that covers them all (multi-conn). While the group's
+gate is closed (synchronous modes), each waits until the same is so at the peer too.
 
 Source: NBD proto.md, "Transmission phase".
 """
@@ -20,7 +21,7 @@ import structlog
 from engine.ports.disk import Buffer
 from engine.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
-from protocol.limits import NBD_RECEIVE_BUFFER_BYTES, NBD_REQUEST_BYTES_MAX
+from protocol.limits import NBD_RECEIVE_BUFFER_BYTES, NBD_REQUEST_BYTES_MAX, NBD_UNANSWERED_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, BlockState, Command, CommandFlag, NbdError, nbd_error
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.replies import block_status, error_reply, read_reply_header, simple_replies, simple_reply
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 _READ, _WRITE, _DISC = int(Command.READ), int(Command.WRITE), int(Command.DISC)
 _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE)
 _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STATUS)
+_CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
 _FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
 _HOLE = int(BlockState.HOLE) | int(BlockState.ZERO)
 REPLY_BYTES_BEFORE_SEND = 4 << 20
@@ -55,6 +57,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         self.client = client
         self._transport = transport
         self._export = export
+        self._gate = export.gate
         self._size = export.volume.size_bytes
         self._read_only = export.read_only
         self._structured = negotiated.structured_replies
@@ -74,6 +77,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._written: list[int] = []  # cookies of writes to acknowledge after the commit
         self._forced: list[int] = []  # the same with FUA
         self._flushes: list[int] = []
+        self._unanswered = 0  # writes that wait for the peer
         self._out: list[Buffer] = []
         self._out_bytes = 0
         self._paused_for: set[str] = set()
@@ -143,6 +147,10 @@ class NbdConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection. What was acknowledged stays; what was not may or may not be there."""
         self._closing = True
+        # Who still waits for the disk or the peer holds this object, and need not hold its buffer.
+        self._buffer = bytearray()
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
         self._export.leave(self)
         self._on_closed()
 
@@ -200,6 +208,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         """Walk the buffer; `_start` ends at the first incomplete request. Returns how many were handled."""
         handled = 0
         view, at, end, size = self._view, self._start, self._end, self._size
+        refusing = self._gate.closed and self._gate.admit() is not None
         while end - at >= REQUEST_BYTES:
             magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
             if magic != REQUEST_MAGIC or (command == _WRITE and length > NBD_REQUEST_BYTES_MAX):
@@ -209,6 +218,8 @@ class NbdConnection(asyncio.BufferedProtocol):
             handled += 1
             whole = REQUEST_BYTES + length if command == _WRITE else REQUEST_BYTES
             error = check_request(flags, command, offset, length, size, self._read_only)
+            if refusing and not error and command in _CHANGING:
+                error = int(NbdError.EIO)
             if error and command == _WRITE:
                 self._refuse(cookie, error)
                 self._skip = max(0, whole - (end - at))
@@ -298,8 +309,35 @@ class NbdConnection(asyncio.BufferedProtocol):
             self._failed(failure)
             return
         if self._written:
-            self._out.append(simple_replies(self._written))
-            self._written = []
+            cookies, self._written = self._written, []
+            if self._gate.closed:
+                self._await_peer(cookies)
+            else:
+                self._out.append(simple_replies(cookies))
+
+    def _await_peer(self, cookies: list[int]) -> None:
+        """Answer a batch of writes once the peer has everything written by now."""
+
+        def at_peer(error: OSError | None) -> None:
+            self._unanswered -= len(cookies)
+            self._answer(cookies, error)
+            if self._unanswered <= NBD_UNANSWERED_MAX // 2:
+                self._unpause("peer")
+
+        self._unanswered += len(cookies)
+        if self._unanswered > NBD_UNANSWERED_MAX:
+            self._pause("peer")
+        self._gate.wait(self._export.group.writer.written, at_peer)
+
+    def _answer(self, cookies: list[int], error: OSError | None) -> None:
+        if self._closing:
+            return
+        if error is None:
+            self._out.append(simple_replies(cookies))
+        else:
+            for cookie in cookies:
+                self._refuse(cookie, NbdError.EIO, str(error))
+        self._send()
 
     def _failed(self, failure: Exception) -> None:
         """None of the writes since the last commit is in the journal: say so to each. Large writes that were
@@ -319,7 +357,8 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._forced = []
 
     def _await_durable(self) -> None:
-        """Answer FLUSH and FUA once everything written by now is durable."""
+        """Answer FLUSH and FUA once everything written by now is durable, and at the peer too while writes
+        wait for it."""
         cookies = self._flushes + self._forced
         self._flushes = []
         self._forced = []
@@ -327,17 +366,20 @@ class NbdConnection(asyncio.BufferedProtocol):
             self._out.append(simple_replies(cookies))
             return
 
-        def durable(error: OSError | None) -> None:
-            if self._closing:
-                return
-            if error is None:
-                self._out.append(simple_replies(cookies))
-            else:
-                for cookie in cookies:
-                    self._refuse(cookie, NbdError.EIO, str(error))
-            self._send()
+        group = self._export.group
+        if not self._gate.closed:
+            group.when_durable(lambda error: self._answer(cookies, error))
+            return
+        outcomes: list[OSError | None] = []
 
-        self._export.group.when_durable(durable)
+        def durable(error: OSError | None) -> None:
+            outcomes.append(error)
+            if len(outcomes) == 2:
+                self._answer(cookies, outcomes[0] or outcomes[1])
+
+        # The peer first: it works while the disk here does.
+        self._gate.wait_durable(group.writer.written, durable)
+        group.when_durable(durable)
 
     def _refuse(self, cookie: int, error: int, message: str = "") -> None:
         self._out.append(error_reply(cookie, int(error), message, structured=self._structured))

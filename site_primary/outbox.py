@@ -28,16 +28,22 @@ from protocol.positions import Cut
 
 
 class Outbox:
-    """`send` takes one message's payload; `on_unreadable` is told why this site's journal cannot be read.
+    """`send` takes one message's payload; `ready` says whether more may go after so many bytes that wait, and
+    who made it calls `pump` when they may. `on_unreadable` is told why this site's journal cannot be read.
     `shipped` is the end of what was put into a message."""
 
     def __init__(
-        self, group: Group, send: Callable[[Buffer], None], on_unreadable: Callable[[str], None]
+        self,
+        group: Group,
+        send: Callable[[Buffer], None],
+        ready: Callable[[int], bool],
+        on_unreadable: Callable[[str], None],
     ) -> None:
         self.shipped = 0
         self.sent_bytes = 0
         self._group = group
         self._send_payload = send
+        self._ready = ready
         self._on_unreadable = on_unreadable
         self._clock = group.clock
         self._next: Cut | None = None  # None: nothing is sent
@@ -73,7 +79,7 @@ class Outbox:
         """The peer has everything before `position`."""
         while self._in_flight and self._in_flight[0][0] <= position:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
-        self._flush()
+        self.flush()
 
     def on_frame(self, frame: Frame) -> None:
         """A frame was written here: ship it at once if it is what comes next and there is room."""
@@ -89,6 +95,7 @@ class Outbox:
         return (
             self._in_flight_bytes < SHIP_IN_FLIGHT_BYTES_MAX
             and len(self._in_flight) < SHIP_IN_FLIGHT_FRAMES_MAX
+            and self._ready(self._held_bytes)
         )
 
     def _send(self, frame: Frame) -> None:
@@ -96,7 +103,7 @@ class Outbox:
         follow before the peer answers."""
         prefix = frame.prefix
         if self._held_bytes + prefix.frame_bytes > FRAME_BYTES_MAX:
-            self._flush()
+            self.flush()
         self._held.append(frame.raw)
         self._held_bytes += prefix.frame_bytes
         self._next = Cut(prefix.timeline, prefix.end)
@@ -104,11 +111,11 @@ class Outbox:
         self._in_flight.append((prefix.end, prefix.frame_bytes))
         self._in_flight_bytes += prefix.frame_bytes
         if self._held_bytes >= SHIP_MESSAGE_BYTES or self._held_bytes == self._in_flight_bytes:
-            self._flush()
+            self.flush()
         elif self._hold_timer is None:
-            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self._flush)
+            self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what is held."""
         if self._hold_timer is not None:
             self._hold_timer.cancel()

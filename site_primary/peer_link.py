@@ -14,10 +14,12 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Link, PeerAddress, Transport
 from protocol.errors import RemoteProtocolError
 from protocol.messages import Message, decode_message
+from site_primary.reconnect import Reconnect
 
 
 class PeerLink:
-    """`on_message` is given what decodes, `on_noise` why something did not. `heard_at` is monotonic."""
+    """`on_message` is given what decodes, `on_noise` why something did not. `heard_at` is monotonic.
+    `reconnect` says when to dial again."""
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class PeerLink:
         self.peer = address.name
         self.session = 0  # 0: none
         self.heard_at: float | None = None
+        self.reconnect = Reconnect(rng)
         self._transport = transport
         self._address = address
         self._clock = clock

@@ -10,6 +10,11 @@
                                                     this history (ship from the fork), or the peer's (fetch)
     at an equal place with another digest           diverged
 
+Where this journal does not lead from there to its end (it was shortened, or this site got a base itself), or
+leads from the root but is long, a base is sent instead of the first part of it: the blocks that differ
+between that place and a cut of this head, or all there are. A place that cannot be read here any more counts
+as none.
+
 In sync means equal timeline, position and digest, nothing else (invariant 7). The fork is the last place that
 both hold; that the journals are equal up to it, the first frame proves: its digest covers all before it.
 """
@@ -19,8 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from engine.bases import base_on, gap_at
 from engine.group import Group
 from engine.timelines import Span
+from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
 from protocol.messages import LineageRow, Welcome
 from protocol.positions import Cut
 
@@ -29,6 +36,7 @@ class Verdict(Enum):
     """What follows from a comparison."""
 
     SHIP = "ship"
+    BASE = "base"  # `cut` is what it stands on; timeline 0: on nothing
     FETCH = "fetch"
     DIVERGED = "diverged"
 
@@ -64,14 +72,16 @@ def where_to_start(group: Group, welcome: Welcome, *, choice: Choice, serving: b
     """Compare, and say what to do. FarshoreError if this site's own journal cannot answer, or this run's
     timeline cannot begin. `serving`: hosts have been served since this site started."""
     if not welcome.lineage:
-        return Start(verdict=Verdict.SHIP, cut=Cut(0, 0))
+        return _ship_from(group, Cut(0, 0))
     spans = group.spans(group.writer.written)
     fork, tail = _fork(spans, welcome.lineage, welcome.written)
     if not tail:
+        if fork.timeline and not group.folding.knows_digest(fork):
+            return Start(verdict=Verdict.BASE, cut=Cut(0, 0))
         same = fork.timeline and welcome.digest == group.reader.digest_at(
             group.timelines, fork.timeline, fork.position
         )
-        return Start(verdict=Verdict.SHIP if same else Verdict.DIVERGED, cut=fork)
+        return _ship_from(group, fork) if same else Start(verdict=Verdict.DIVERGED, cut=fork)
     writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
     if writers == {group.site} and fork.timeline:
         lost = fork == group.end and not group.began
@@ -79,14 +89,27 @@ def where_to_start(group: Group, welcome: Welcome, *, choice: Choice, serving: b
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
         if lost:
             group.begin_writing()
-        return Start(verdict=Verdict.SHIP, cut=fork, tail=tail)
+        return _ship_from(group, fork, tail)
     if choice is Choice.REMOTE:
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
         if fork == group.end:
             group.begin_writing()
-        return Start(verdict=Verdict.SHIP, cut=fork, tail=tail)
+        return _ship_from(group, fork, tail)
     return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
+
+
+def _ship_from(group: Group, cut: Cut, tail: tuple[Span, ...] = ()) -> Start:
+    """The journal from a cut on if it leads on from there, else a base."""
+    spans = group.spans(group.writer.written)
+    base = base_on(group.timelines, spans)
+    reaches = (base is None or cut.position >= base.cut.position) and group.folding.journal_reaches(cut)
+    if not cut.timeline and group.writer.written > HISTORY_SHIPPED_BYTES_MAX:
+        reaches = False
+    if reaches:
+        return Start(verdict=Verdict.SHIP, cut=cut, tail=tail)
+    readable = cut.timeline and gap_at(group.timelines, cut) is None and group.folding.readable(cut)
+    return Start(verdict=Verdict.BASE, cut=cut if readable else Cut(0, 0), tail=tail)
 
 
 def _fork(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:

@@ -15,37 +15,39 @@ import random
 from collections.abc import Callable
 
 from engine.group import Group
-from engine.head_moves import NotContiguous, begin_timeline
-from engine.journal_space import JournalHolder
-from engine.lineage import lineage_rows
 from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
 from engine.watermarks import PeerMarks
-from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.frames import Frame, FrameError
-from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S, RECONNECT_DELAY_S
+from protocol.base_messages import BaseAck
+from protocol.errors import FarshoreError, Trimmed
+from protocol.frames import Frame
+from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     SUPERSEDED,
     Ack,
     Fetched,
-    FrameMessage,
-    Heartbeat,
-    Hello,
+    MakeDurable,
     Message,
     Refused,
     Reset,
     Welcome,
 )
 from protocol.positions import Cut
+from site_primary.announce import heartbeat_of, hello_of
+from site_primary.base_shipment import BaseShipment
+from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
-from site_primary.ship_start import Choice, Verdict, where_to_start
+from site_primary.ship_start import Choice, Start, Verdict, where_to_start
+from site_primary.sync_gate import SyncGate
 
 RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
+# Two heartbeats before silence counts as loss: then the peer is told that it is not heard.
+UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
 
 
 class Shipper:
@@ -61,12 +63,12 @@ class Shipper:
         address: PeerAddress,
         transport: Transport,
         rng: random.Random,
-        mode: Mode,
+        gate: SyncGate,
         on_change: Callable[[], None],
         on_superseded: Callable[[], None] = lambda: None,
+        traffic: PeerTraffic | None = None,
     ) -> None:
         self.peer = address.name
-        self.mode = mode
         self.state = PairState.SIMPLEX
         self.reason = ""
         self.marks = PeerMarks()
@@ -77,6 +79,7 @@ class Shipper:
         self.tail_bytes = 0
         self._group = group
         self._group_id = group_id
+        self.gate = gate
         self._on_change = on_change
         self._on_superseded = on_superseded
         self._clock = group.clock
@@ -88,26 +91,18 @@ class Shipper:
             on_message=self._on_message,
             on_noise=lambda error: self._fail(f"{self.peer} sent what it may not: {error}"),
         )
-        self._frame_header = b""
-        self._outbox = Outbox(group, self._send_frames, self._unreadable)
+        self.carrier = Carrier(group.clock, traffic or PeerTraffic(), self._link.send, self._pump)
+        self._outbox = Outbox(group, self._send_frames, self.carrier.ready, self._unreadable)
         self._said_head = group.state.shipped(group.name)
         self._goal = 0  # written when the session began: reached means caught up
         self._choice = Choice.NONE
-        self._fetcher = Fetcher(group, address.name, self._link.send)
+        self._fetcher = Fetcher(
+            group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
+        )
+        self.base = BaseShipment(group, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
-        self._hold_journal()
-
-    def _hold_journal(self) -> None:
-        """Frames that the peer lacks stay in the journal, while there is room for them."""
-        holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
-        self._group.folding.space.holders[self.peer] = holder
-
-    def _confirmed(self) -> Cut | None:
-        """The last cut that the peer is known to have."""
-        position = self.marks.remote_written
-        spans = self._group.spans(self._group.writer.written)
-        return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
+        group.folding.space.hold(self.peer, lambda: self.marks.remote_written)
 
     # -- verbs
 
@@ -125,11 +120,14 @@ class Shipper:
     def resync(self, choice: Choice) -> None:
         """Go on after a split, an error or a divergence; `choice` says whose history stays if both wrote."""
         self._move(PairVerb.RESYNC)
+        self._link.reconnect.reset()
         self._choice = choice
         self._connect()
 
     def split(self) -> None:
         """Pause at whatever the peer has."""
+        next_state(self.state, PairVerb.SPLIT, self._group.name)
+        self.gate.suspend("split")
         self._move(PairVerb.SPLIT)
         self._outbox.stop()
         self._fetcher.end()
@@ -143,14 +141,15 @@ class Shipper:
         """Stop for good."""
         self._disconnect()
         self._fetcher.end()
-        self._group.folding.space.holders.pop(self.peer, None)
+        self.base.end()
+        self._group.folding.space.release(self.peer)
         if self._on_frame in self._group.listeners.frame:
             self._group.listeners.frame.remove(self._on_frame)
 
     @property
     def waits_strictly(self) -> bool:
         """Whether nothing may be served before the peer answered."""
-        return False
+        return self.gate.mode is Mode.SYNC_STRICT and not self.gate.fallen_back
 
     @property
     def heard_at(self) -> float | None:
@@ -165,7 +164,7 @@ class Shipper:
     @property
     def sent_bytes(self) -> int:
         """Bytes of frames sent since this shipper was made."""
-        return self._outbox.sent_bytes
+        return self._outbox.sent_bytes + self.base.sent_bytes
 
     @property
     def fetching(self) -> bool:
@@ -179,21 +178,15 @@ class Shipper:
         self.state = next_state(self.state, verb, self._group.name)
         self.reason = reason
         if self.state is not before:
-            self._group.emit(
-                "pair.state",
-                group=self._group.name,
-                peer=self.peer,
-                state=self.state.value,
-                before=before.value,
-                reason=reason,
-                position=str(self._group.end),
-            )
+            group, states = self._group, {"state": self.state.value, "before": before.value}
+            end = str(group.end)
+            group.emit("pair.state", group=group.name, peer=self.peer, reason=reason, position=end, **states)
         self._on_change()
 
     def _connect(self) -> None:
         self._disconnect()
         self._link.dial()
-        self._frame_header = FrameMessage(session=self._link.session).encode()
+        self.carrier.open(self._link.session)
         self._say_hello()
 
     def _disconnect(self) -> None:
@@ -202,24 +195,21 @@ class Shipper:
             self._timer = None
         self._link.hang_up()
         self._outbox.stop()
+        self.carrier.close()
         self._fetcher.interrupt()
+        self.base.interrupt()
         self.connected = False
+        self.gate.on_session(connected=False)
 
-    def _reconnect_later(self, delay_s: float) -> None:
+    def _reconnect_later(self, delay_s: float = 0.0) -> None:
         self._disconnect()
-        self._timer = self._clock.call_later(delay_s, self._connect)
+        retry = self._link.reconnect.ended(self._clock.monotonic())
+        if retry.flapping:
+            self._group.emit("pair.flapping", group=self._group.name, peer=self.peer, delay_s=retry.delay_s)
+        self._timer = self._clock.call_later(max(delay_s, retry.delay_s), self._connect)
 
     def _say_hello(self) -> None:
-        group = self._group
-        hello = Hello(
-            session=self._link.session,
-            group=group.name,
-            group_id=self._group_id,
-            site=group.site,
-            lineage=lineage_rows(group),
-            written=group.writer.written,
-            adopt=self._choice is Choice.LOCAL,
-        )
+        hello = hello_of(self._group, self._link.session, self._group_id, adopt=self._choice is Choice.LOCAL)
         self._link.send(hello.encode())
         self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 
@@ -229,9 +219,9 @@ class Shipper:
         if self._link.lost or self._link.silent_s > HEARTBEAT_TIMEOUT_S:
             if self.state in (PairState.PAIRED, PairState.COPYING):
                 self._move(PairVerb.PEER_LOST, f"{self.peer}: {self._link.silence}")
-            self._reconnect_later(RECONNECT_DELAY_S)
-        elif self._outbox.open:
-            self._outbox.pump()
+            self._reconnect_later()
+        elif self._outbox.open or self.base.active:
+            self._pump()
             self._heartbeat()
         elif self._fetcher.active:
             # No heartbeat: what it promises of times is not so while older frames still come in.
@@ -240,15 +230,10 @@ class Shipper:
             self._say_hello()
 
     def _heartbeat(self) -> None:
-        group = self._group
-        beat = Heartbeat(
-            session=self._link.session,
-            timeline=group.head,
-            written=group.writer.written,
-            utc_ns=group.promise_utc_ns(),
-            state=self.state.value,
-            mode=self.mode.value,
-        )
+        # If only the way back is dead, this is the last that the peer will hear for as long again.
+        unheard = self._link.silent_s > UNHEARD_AFTER_S and self.state is not PairState.SPLIT
+        state = PairState.SUSPENDED if unheard else self.state
+        beat = heartbeat_of(self._group, self._link.session, state, self.gate.mode)
         self._link.send(beat.encode())
         if self._timer is None:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
@@ -258,15 +243,17 @@ class Shipper:
             return
         match message:
             case Welcome():
-                if not self._outbox.open and not self._fetcher.active:
+                if not (self._outbox.open or self._fetcher.active or self.base.active):
                     self._on_welcome(message)
             case Fetched():
-                self._on_fetched(message, payload or b"")
+                self._fetcher.take(message, payload or b"")
             case Ack():
                 self._on_ack(message)
+            case BaseAck():
+                self.base.on_ack(message)
             case Reset(reason=reason):
                 self._group.emit("pair.reset", group=self._group.name, peer=self.peer, reason=reason)
-                self._reconnect_later(RECONNECT_DELAY_S)
+                self._reconnect_later()
             case Refused(code=code):
                 self._on_refused(code, message.message)
             case _:
@@ -294,21 +281,27 @@ class Shipper:
     def _on_refused(self, code: str, text: str) -> None:
         if code == SUPERSEDED:
             self.settled = True
-            self._disconnect()
-            self._on_superseded()
+            try:
+                self._on_superseded()
+            except (FarshoreError, OSError) as error:
+                self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}")
+        elif code == Trimmed.code and self.base.refused():
+            self._reconnect_later()
         else:
             self._settle()
             self._fail(f"{self.peer}: {text}", diverged=code == "diverged")
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self.connected = True
-        group = self._group
+        self._link.reconnect.session_began(self._clock.monotonic())
         try:
-            start = where_to_start(group, welcome, choice=self._choice, serving=self.serving)
+            start = where_to_start(self._group, welcome, choice=self._choice, serving=self.serving)
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         self.fork, self.tail_bytes = (start.cut, start.tail_bytes) if start.tail else (None, 0)
+        if start.verdict is not Verdict.BASE:
+            self.base.end()
         match start.verdict:
             case Verdict.DIVERGED:
                 self._settle()
@@ -316,52 +309,43 @@ class Shipper:
             case Verdict.FETCH:
                 self._back(start.cut)
                 self._fetcher.begin(self._link.session, start.cut, leave=self._choice is Choice.REMOTE)
-            case Verdict.SHIP:
-                self._ship(start.cut, welcome)
+            case Verdict.SHIP | Verdict.BASE:
+                self._ship(start, welcome)
 
     def _back(self, cut: Cut) -> None:
         if self.state in (PairState.SUSPENDED, PairState.DIVERGED, PairState.TAKEN_OVER):
             self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(cut))
 
-    def _ship(self, cut: Cut, welcome: Welcome) -> None:
+    def _ship(self, start: Start, welcome: Welcome) -> None:
+        cut = start.cut
         held = min(welcome.written, cut.position)
         self.marks = PeerMarks(
             shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
         )
         self._goal = self._group.writer.written
-        self._hold_journal()
+        self._group.folding.space.hold(self.peer, lambda: self.marks.remote_written)
         self._settle()
         self._group.sealed = True
-        self._choice = Choice.NONE
-        self._outbox.start(cut)
         self._back(cut)
-        self._caught_up()
-        self._outbox.pump()
-        self.marks.shipped = self._outbox.shipped
+        if start.verdict is Verdict.BASE:
+            self.base.begin(cut, self._link.session, self._link.send, self.carrier)
+        else:
+            self._choice = Choice.NONE
+            self._outbox.start(cut)
+            self.gate.on_session(connected=True)
+            self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
+            self._caught_up()
+            self._pump()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._heartbeat()
 
-    # -- the journal comes from the peer
-
-    def _on_fetched(self, fetched: Fetched, payload: bytes) -> None:
-        if not self._fetcher.active:
-            return
-        try:
-            done = self._fetcher.take(fetched, payload)
-            if done and self._choice is Choice.REMOTE:
-                begin_timeline(self._group, authority=True)
-        except (NotContiguous, FrameError, RemoteProtocolError, FarshoreError, OSError) as error:
-            self._fail(f"what {self.peer} holds cannot be taken in: {error}")
-            return
-        self._on_change()
-        if done:
-            group = self._group
-            self._choice = Choice.NONE
-            group.emit("pair.fetched", group=group.name, peer=self.peer, position=str(group.end))
-            self._connect()
+    def _fetched(self) -> None:
+        """The peer's journal is here: compare again, and go on from there."""
+        self._choice = Choice.NONE
+        self._connect()
 
     # -- the journal goes to the peer
 
@@ -377,9 +361,10 @@ class Shipper:
         if not self.marks.acknowledge(written, min(ack.durable, end)):
             return
         self._outbox.acknowledged(written)
+        self.gate.on_marks(written, self.marks.remote_durable)
         self._caught_up()
         self._on_change()
-        self._outbox.pump()
+        self._pump()
 
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
@@ -389,12 +374,27 @@ class Shipper:
         self._outbox.on_frame(frame)
         self.marks.shipped = self._outbox.shipped
 
+    def _pump(self) -> None:
+        self.base.pump()
+        if self._outbox.open:
+            self._outbox.pump()
+            self.marks.shipped = self._outbox.shipped
+
+    def ask_durable(self, position: int) -> None:
+        """A host waits until everything before `position` is durable at the peer."""
+        self._outbox.flush()
+        self._link.send(MakeDurable(session=self._link.session, position=position).encode())
+
     def _send_frames(self, payload: Buffer) -> None:
         group = self._group
         if self._said_head != group.head:
-            group.state.set_shipped(group.name, group.head)
+            try:
+                group.state.set_shipped(group.name, group.head)
+            except (FarshoreError, OSError) as error:
+                self._fail(f"this site cannot remember what {self.peer} is sent: {error}")
+                return
             self._said_head = group.head
-        self._link.send(self._frame_header, payload)
+        self.carrier.send_frames(payload)
 
     def _unreadable(self, error: str) -> None:
         self._fail(f"this site's journal cannot be read: {error}")

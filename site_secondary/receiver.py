@@ -20,7 +20,9 @@ from engine.lineage import frames_after, lineage_rows
 from engine.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
-from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.compress import Compression, decompress
+from protocol.errors import FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import FrameError, parse_prefix
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
@@ -30,12 +32,14 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     Refused,
     Reset,
     Welcome,
 )
 from protocol.positions import Cut
+from site_secondary.base_receiver import BaseReceiver
 
 PENDING_BEATS_MAX = 64
 
@@ -70,8 +74,14 @@ class Receiver:
         self._session = 0
         self._caller: Caller | None = None
         self._ack_pending = False
+        self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
         self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
+        self._base = BaseReceiver(
+            group,
+            on_installed=lambda: on_change(ReceiverChange.STATE),
+            on_failed=self._base_failed,
+        )
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -101,7 +111,10 @@ class Receiver:
         """Why the state is what it is."""
         if self._reason:
             return self._reason
-        return "" if self.connected else f"{self.peer} is silent"
+        if not self.connected:
+            return f"{self.peer} is silent"
+        unheard = self._remote_state == PairState.SUSPENDED.value
+        return f"{self.peer} does not hear this site" if unheard else ""
 
     @property
     def applied_age_s(self) -> float:
@@ -116,13 +129,20 @@ class Receiver:
             return
         elif isinstance(message, FrameMessage) and payload is not None:
             self.heard_at = self._group.clock.monotonic()
-            self._on_frames(payload)
+            self._on_frames(message, payload)
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
             self._on_heartbeat(message)
+        elif isinstance(message, BaseBegin | BasePart | BaseFrames | BaseEnd):
+            self.heard_at = self._group.clock.monotonic()
+            self._on_base(message, payload)
         elif isinstance(message, Fetch):
             self.heard_at = self._group.clock.monotonic()
             self._on_fetch(message)
+        elif isinstance(message, MakeDurable):
+            self.heard_at = self._group.clock.monotonic()
+            self._durable_goal = max(self._durable_goal, message.position)
+            self._make_durable()
 
     def _on_hello(self, caller: Caller, hello: Hello) -> None:
         if self._group.failed:
@@ -136,6 +156,7 @@ class Receiver:
         self._beats.clear()
         self._leave = hello.adopt
         self._engaged = False
+        self._durable_goal = 0
         group = self._group
         self._acknowledged = group.writer.written
         # A writer that restarted with its clock set back may write what is older than the last one promised.
@@ -147,13 +168,16 @@ class Receiver:
             durable=group.writer.durable,
             digest=group.digest,
         )
+        self._base.attach(hello.session, caller.send, leave=hello.adopt)
         caller.send(welcome.encode())
 
-    def _on_frames(self, payload: bytes) -> None:
-        view = memoryview(payload)
+    def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         at = 0
-        self._engage()
         try:
+            self._engage()
+            if message.compression is Compression.ZSTD:
+                payload = decompress(payload)
+            view = memoryview(payload)
             while at < len(view):
                 prefix = parse_prefix(view, at)
                 self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
@@ -168,7 +192,23 @@ class Receiver:
             return
         self.received_bytes += len(payload)
         self._reach()
+        self._make_durable()
         self._ack_soon()
+
+    def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
+        self._engage()
+        try:
+            self._base.on_message(message, payload)
+        except (NotContiguous, FrameError, RemoteProtocolError) as error:
+            self._end_session(Reset(session=self._session, reason=str(error)), str(error))
+        except (FarshoreError, OSError) as error:
+            code = Trimmed.code if isinstance(error, Trimmed) else "failed"
+            text = f"cannot take a base: {error}"
+            self._end_session(Refused(session=self._session, code=code, message=text), text)
+
+    def _base_failed(self, reason: str) -> None:
+        if self._session:
+            self._end_session(Reset(session=self._session, reason=reason), reason)
 
     def _engage(self) -> None:
         if not self._engaged:
@@ -177,28 +217,35 @@ class Receiver:
 
     def _on_fetch(self, fetch: Fetch) -> None:
         """Give frames of this site's own lineage, as many as one message takes."""
-        self._engage()
         frames: list[Buffer] = []
         room, done = FRAME_BYTES_MAX, True
         try:
+            self._engage()
             for frame in frames_after(self._group, Cut(fetch.timeline, fetch.position)):
                 if frame.prefix.frame_bytes > room:
                     done = False
                     break
                 frames.append(frame.raw)
                 room -= frame.prefix.frame_bytes
-        except (BadFrame, FarshoreError) as error:
+        except (BadFrame, FarshoreError, OSError) as error:
             text = f"the journal cannot be read here: {error}"
             self._end_session(Refused(session=self._session, code="failed", message=text), text)
             return
         if self._caller is not None:
             self._caller.send(Fetched(session=self._session, done=done).encode(), b"".join(frames))
 
+    def _make_durable(self) -> None:
+        """Once all that a host waits for is written, begin; what becomes durable is acknowledged."""
+        if 0 < self._durable_goal <= self._group.writer.written:
+            self._durable_goal = 0
+            self._group.when_durable(lambda _: None)
+
     def _end_session(self, message: Reset | Refused, reason: str) -> None:
         self._group.emit("pair.session_ended", group=self._group.name, peer=self.peer, reason=reason)
         if self._caller is not None:
             self._caller.send(message.encode())
         self._session = 0
+        self._base.detach()
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
         before = (self._remote_state, self.mode)
@@ -253,6 +300,7 @@ class Receiver:
     def close(self) -> None:
         """Stop listening to the group."""
         self._session = 0
+        self._base.close()
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

@@ -108,8 +108,9 @@ async def wait(site: Site, command: WaitFor) -> Data:
     def reached() -> bool:
         if command.state is not None:
             state, code, _ = pair_state(site, group)
-            # `suspended by error` may be asked for by its first word: the names of states have no blanks.
-            return command.state in (state.value, state.value.partition(" ")[0], code)
+            # The names that are asked for have no blanks: `taken-over`, and `suspended` by its first word.
+            words = (state.value.replace(" ", "-"), state.value.partition(" ")[0], code)
+            return command.state in (state.value, *words)
         return _durable_everywhere(site, command.group, target)
 
     ok = await wait_until(site, reached, command.timeout_s)

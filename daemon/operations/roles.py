@@ -56,11 +56,12 @@ async def takeover(site: Site, command: Takeover) -> Data:
     plan = _plan(site, group, pair.mode if pair else Mode.ASYNC) | {"peer": peer}
     if not command.plan:
         _require_gone(group, peer, report)
-        check_confirm(command.confirm, group.name)
-        age_s = plan["age_s"]
-        if command.max_loss_s is not None and not plan["nothing_lost"] and age_s > command.max_loss_s:
+        check_confirm(command.confirm, group.name, look="--plan")
+        limit_s, age_s = command.max_loss_s, plan["age_s"]
+        if limit_s is not None and not plan["nothing_lost"] and (age_s is None or age_s > limit_s):
+            age = "of unknown age" if age_s is None else f"{age_s:.1f} s old"
             raise Unsafe(
-                f"{group.name}: the newest write held is {age_s:.1f} s old, not {command.max_loss_s:g} s",
+                f"{group.name}: the newest write held is {age}, more than {limit_s:g} s may be lost",
                 subject=group.name,
                 position=str(group.end),
                 next_step="allow more with --max-loss, or leave it out",

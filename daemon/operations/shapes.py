@@ -58,12 +58,12 @@ def require_primary(site: Site, group: Group) -> None:
 def volume_data(site: Site, group: Group, volume: Volume) -> Data:
     """VOLUME."""
     created = group.reader.prefix_at(volume.timeline, volume.id)
-    primary = site.state.group(group.name).role is Role.PRIMARY
+    writes = site.state.group(group.name).role.writes
     return {
         "group": group.name,
         "volume": volume.name,
         "size_bytes": volume.size_bytes,
-        "online": primary and not group.failed and site.state.closed(group.name, volume.id) is None,
+        "online": writes and not group.failed and site.state.closed(group.name, volume.id) is None,
         "hosts": len(site.exports.clients(group, volume)),
         "id": str(Cut(volume.timeline, volume.id)),
         "created": time_text(created.utc_ns) if created else None,
@@ -114,15 +114,18 @@ def group_data(site: Site, group: Group) -> Data:
     state, code, reason = pair_state(site, group)
     shipper = site.shippers.get(group.name)
     receiver = site.receivers.get(group.name)
-    peer = site.peer_of(group.name)
+    pair = site.state.pair(group.name)
+    peer = pair.peer if pair else ""
     here = site.config.name
+    gate = site.exports.gate(group)
     copies = group.copies.at(group.spans()) if group.head else []
     row: Data = {
         "group": group.name,
         "role": role.value,
         "state": state.value,
         "code": code,
-        "mode": "async" if peer else None,
+        "mode": pair.mode.value if pair else None,
+        "fallen_back": gate.fallen_back,
         "peer": peer or None,
         "direction": (f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
         "head": {"timeline": timeline_text(group.head), "position": group.writer.written},
@@ -138,7 +141,8 @@ def group_data(site: Site, group: Group) -> Data:
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed or group.writer.lack,
+        "reason": reason or group.failed or group.writer.lack or gate.refusing or group.held_back,
+        "fetching": bool(shipper and shipper.fetching),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
     if shipper is not None:

@@ -2,6 +2,7 @@
 
     journal/TIMELINE/POSITION.seg   frames end to end from POSITION (16 hex digits each), then zeroes
     journal/spare.seg               preallocated, waiting to become the next segment
+    journal/base-spare.seg          the same for a base that is being received (engine.bases)
 
 A frame never spans two files: one that does not fit begins the next, whose name is its position. A segment is
 preallocated (64 MiB, less on a nearly full disk) and truncated to its frames once something follows it. A
@@ -16,6 +17,7 @@ from protocol.positions import timeline_text
 
 JOURNAL_DIRECTORY = "journal"
 SPARE_PATH = "journal/spare.seg"
+BASE_SPARE_PATH = "journal/base-spare.seg"
 _SUFFIX = ".seg"
 _NAME_CHARS = 16
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from engine.bases import base_at
 from engine.journal.segments import Segment, SegmentMap
 from engine.retention import Anchor
 from engine.timelines import TimelineTable
@@ -145,6 +146,9 @@ class JournalReader:
         """The digest that the next frame at a cut continues. NotFound if the cut is no frame boundary
         here."""
         while timeline != NO_TIMELINE:
+            base = base_at(timelines, Cut(timeline, position))
+            if base is not None:
+                return base.digest
             entry = timelines.get(timeline)
             if position > entry.fork:
                 found = self.ending_at(timeline, position)
@@ -195,3 +199,19 @@ def require_digest(digest: bytes, found: bytes, timeline: int, position: int) ->
             position=str(Cut(timeline, position)),
             next_step="`farshore verify GROUP --deep`",
         )
+
+
+def time_at(reader: JournalReader, timelines: TimelineTable, cut: Cut) -> int:
+    """The time (UTC ns) of the last frame before a cut, 0 if there is none: time in a journal never goes
+    back, over restarts too."""
+    timeline, position = cut.timeline, cut.position
+    while timeline != NO_TIMELINE:
+        base = base_at(timelines, Cut(timeline, position))
+        if base is not None:
+            return base.utc_ns
+        entry = timelines.get(timeline)
+        if position > entry.fork:
+            before = reader.ending_at(timeline, position)
+            return before.utc_ns if before else 0
+        timeline, position = entry.parent, entry.fork
+    return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import OrderedDict
 
+from engine.bases import FIRST_BASE_LANE
 from engine.journal.format import (
     JOURNAL_DIRECTORY,
     segment_path,
@@ -66,6 +67,7 @@ class SegmentMap:
         self._disk = disk
         self._timelines: dict[int, _Sorted] = {}
         self._lanes: dict[int, _Sorted] = {}
+        self._bases: set[int] = set()  # timelines that are on no lineage
         self._open: OrderedDict[tuple[int, int], DiskFile] = OrderedDict()
 
     def timelines(self) -> list[int]:
@@ -73,8 +75,13 @@ class SegmentMap:
         return sorted(timeline for timeline, found in self._timelines.items() if found.starts)
 
     def total_bytes(self) -> int:
-        """Bytes that the journal takes on disk."""
-        return sum(s.size for found in self._timelines.values() for s in found.by_start.values())
+        """Bytes that the journal takes on disk; those of bases are live data, not history."""
+        return sum(
+            segment.size
+            for timeline, found in self._timelines.items()
+            if timeline not in self._bases
+            for segment in found.by_start.values()
+        )
 
     def load(self) -> None:
         """Look at the directory again; files already known stay open."""
@@ -96,16 +103,22 @@ class SegmentMap:
 
     def set_lane(self, timeline: int, lane: int) -> None:
         """Say in which lane a timeline's versions are kept."""
+        self._note_base(timeline, lane)
         lane_segments = self._lanes.setdefault(lane, _Sorted())
         for segment in self._timelines.setdefault(timeline, _Sorted()).by_start.values():
             lane_segments.add(segment)
 
     def add(self, segment: Segment, lane: int, file: DiskFile | None) -> None:
         """Take in a segment that was just made."""
+        self._note_base(segment.timeline, lane)
         self._timelines.setdefault(segment.timeline, _Sorted()).add(segment)
         self._lanes.setdefault(lane, _Sorted()).add(segment)
         if file is not None:
             self._keep_open(segment, file)
+
+    def _note_base(self, timeline: int, lane: int) -> None:
+        if lane >= FIRST_BASE_LANE:
+            self._bases.add(timeline)
 
     def forget(self, segment: Segment) -> None:
         """Close a segment's file and leave it out from now on."""

@@ -43,6 +43,7 @@ class JournalWriter:
         on_durable: Callable[[], None],
         on_failed: Callable[[OSError], None],
         on_space: Callable[[str], None] = lambda _: None,
+        spare_path: str = SPARE_PATH,
     ) -> None:
         """`on_space` is told once why there is no room, and once, with "", that there is again."""
         self._disk = disk
@@ -53,6 +54,7 @@ class JournalWriter:
         self._on_durable = on_durable
         self._on_failed = on_failed
         self._on_space = on_space
+        self._spare_path = spare_path
         self.timeline = 0
         self.lane = 0
         self.written = 0
@@ -159,7 +161,7 @@ class JournalWriter:
             self._remove_leftover(path)
         if size >= frame_bytes:
             self._spare_bytes = 0
-            self._disk.rename(SPARE_PATH, path)
+            self._disk.rename(self._spare_path, path)
             file = self._disk.open(path)
         else:
             try:
@@ -236,10 +238,10 @@ class JournalWriter:
             return
         if self._disk.free_bytes() - self._reserve_bytes < self.segment_bytes:
             return
-        if self._disk.exists(SPARE_PATH):
-            self._disk.remove(SPARE_PATH)
+        if self._disk.exists(self._spare_path):
+            self._disk.remove(self._spare_path)
         self._preparing_spare = True
-        self._disk.start_preallocate(SPARE_PATH, self.segment_bytes, self._spare_ready)
+        self._disk.start_preallocate(self._spare_path, self.segment_bytes, self._spare_ready)
 
     def _spare_ready(self, error: OSError | None) -> None:
         self._preparing_spare = False

@@ -302,7 +302,7 @@ class Host:
                 content.write(*request.changed(), request.tag)
             elif request.error is not None or unsure:
                 content.may_write(*request.changed(), request.tag)
-            elif request.fua and request.end <= consumed:
+            elif request.end <= consumed:
                 request.applied = True
                 content.write(*request.changed(), request.tag)
         return live

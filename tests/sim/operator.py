@@ -215,7 +215,8 @@ class Operator:
         except NotFound:
             found = None
         except Trimmed:
-            if wanted is not None and group.folding.readable(wanted):
+            floor = group.folding.floor()
+            if wanted is not None and (floor is None or wanted.position >= floor.position):
                 raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None
             return
         if found != wanted:

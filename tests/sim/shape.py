@@ -13,11 +13,11 @@ from types import ModuleType
 
 import engine.journal.recovery
 import engine.journal.writer
-import engine.journal_space
 import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
 from engine.group import GroupSettings
+from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
@@ -84,6 +84,8 @@ class Shape:
     tasks: dict[Task, float]
     task_every_s: float
     patches: tuple[Patch, ...]
+    rate_bytes_s: int
+    compression: Compression
 
     def without_journal_limit(self) -> GroupSettings:
         """What an operator sets once the limit was reached."""
@@ -93,9 +95,15 @@ class Shape:
 def shape_of(rng: random.Random) -> Shape:
     """Draw one."""
     segment_bytes = rng.choice((128, 256, 512)) << 10
+    volumes = tuple(rng.randint(2, 40) * SECTORS_PER_BLOCK for _ in range(rng.choice((1, 1, 2))))
+    duration_s = rng.uniform(4.0, 12.0)
+    # Drawn apart, so that every other draw of a seed stays what it was.
+    apart = random.Random(duration_s)
     return Shape(
-        volumes=tuple(rng.randint(2, 40) * SECTORS_PER_BLOCK for _ in range(rng.choice((1, 1, 2)))),
-        duration_s=rng.uniform(4.0, 12.0),
+        volumes=volumes,
+        duration_s=duration_s,
+        rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
+        compression=apart.choice(tuple(Compression)),
         load=_load(rng),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),
@@ -158,8 +166,6 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SEGMENT_BYTES", segment_bytes),
         (writer, "SEGMENT_BYTES_MIN", 128 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
-        # A peer that was let go needs the changed blocks, which are not shipped here.
-        (engine.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
         # Counted in segments, which are 64 MiB large and not as small as here.
         (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
         (outbox, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),

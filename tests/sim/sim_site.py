@@ -20,6 +20,7 @@ from engine.ports.transport import PeerAddress
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
 from protocol.errors import FarshoreError
+from site_primary.carrier import PeerTraffic
 from site_secondary.peer_door import PeerDoor
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
 from tests.sim.sim_indexer import SimIndexer
@@ -56,6 +57,7 @@ class SiteKnobs:
 
     settings: GroupSettings
     indexer_delay_s: tuple[float, float]
+    traffic: PeerTraffic
 
 
 class SimSite:
@@ -173,6 +175,7 @@ class SimProcess:
             notify=self.notify,
             address_of=address,
             site_id_of=lambda name: name,
+            traffic_of=lambda _: site.knobs.traffic,
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded

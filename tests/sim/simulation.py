@@ -25,6 +25,8 @@ from protocol.events import VolumeCreated
 from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import POSITION_MAX, Cut
+from site_primary.carrier import PeerTraffic
+from site_primary.pace import Pace
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host
@@ -113,7 +115,9 @@ class Simulation:
         self.told_durable = ROOT
 
     def _site(self, name: str, peer: str) -> SimSite:
-        knobs = SiteKnobs(settings=self.shape.settings, indexer_delay_s=self.shape.indexer_delay_s)
+        shape = self.shape
+        traffic = PeerTraffic(pace=Pace(shape.rate_bytes_s), compression=shape.compression)
+        knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, traffic)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 
     # -- witness

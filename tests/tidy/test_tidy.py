@@ -47,6 +47,7 @@ HOMES = {
     "zmq": ("engine/ports/zmq_", "engine/ports/zap.py", "daemon/control.py", "console/client.py"),
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
+    "zstandard": ("protocol/compress.py",),
 }
 
 CLOCK_HOMES = ("engine/ports/clock.py", "console/", "bench/", "tests/")

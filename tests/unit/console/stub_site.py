@@ -97,6 +97,30 @@ WAIT = {
     "lag_bytes": 0,
     "lag_s": 0.0,
 }
+TAKEOVER = {
+    "group": "vm1",
+    "done": True,
+    "position": CUT,
+    "nothing_lost": False,
+    "none_lost_until": "2026-07-03T00:45:00Z",
+    "known_lost_bytes": 4096,
+    "age_s": 12.0,
+    "statement": "nothing acknowledged up to 2026-07-03T00:45:00Z is lost; later writes may be",
+    "peer": "par",
+    "took_ms": 8.5,
+}
+BRANCH = {
+    "timeline": "00000000000000cd",
+    "from": CUT,
+    "to": {**CUT, "timeline": "00000000000000cd", "position": 20_480, "text": "00000000000000cd:20480"},
+    "bytes": 12_288,
+    "frames": 3,
+    "writer": "par",
+    "began": "2026-07-03T00:46:00Z",
+    "ended": "2026-07-03T00:47:00Z",
+    "backups": [],
+    "exports": ["vm1/root@00000000000000cd:20480"],
+}
 
 REPLIES: dict[str, Reply] = {
     "site.status": {
@@ -151,6 +175,28 @@ REPLIES: dict[str, Reply] = {
     },
     "pair.split": {**GROUP, "state": "split", "code": "PSUS"},
     "pair.resync": GROUP,
+    "pair.set": {**GROUP, "mode": "sync"},
+    "pair.delete": {"group": "vm1", "peer": "par"},
+    "switchover": {**GROUP, "role": "secondary", "done": True, "position": CUT, "took_ms": 31.0},
+    "takeover": TAKEOVER,
+    "failback": {**GROUP, "fork": CUT, "tail_bytes": 12_288},
+    "branch.list": {"branches": [BRANCH]},
+    "branch.diff": {
+        "branch": BRANCH,
+        "frames": [
+            {
+                "position": "00000000000000cd:8192",
+                "time": "2026-07-03T00:46:00Z",
+                "bytes": 4200,
+                "events": 2,
+            }
+        ],
+        "volumes": [
+            {"volume": "data", "differing_bytes": 0, "extents": []},
+            {"volume": "root", "differing_bytes": 8192, "extents": [[4096, 8192]]},
+        ],
+    },
+    "branch.drop": {"branch": BRANCH, "freed_bytes": 12_288},
     "backup.create": {**BACKUP, "took_ms": 4.2},
     "backup.list": {"backups": [BACKUP]},
     "backup.show": {**BACKUP, "exports": ["vm1/root@nightly"]},

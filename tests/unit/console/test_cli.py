@@ -23,9 +23,9 @@ from protocol.commands import (
 )
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime
 from protocol.errors import Busy, Diverged, ExitCode, NotFound, Trimmed
-from protocol.role_commands import PairResync
+from protocol.role_commands import PairDelete, PairResync, PairSet
 from tests.unit.console.conftest import Ran, run_on_terminal, start_process
-from tests.unit.console.stub_site import REPLIES, RESTORE, WAIT, StubSite
+from tests.unit.console.stub_site import GROUP, REPLIES, RESTORE, WAIT, StubSite
 
 Run = Callable[..., Ran]
 EVERY_COMMAND = [
@@ -44,6 +44,15 @@ EVERY_COMMAND = [
     ("pair show vm1", "pair.show"),
     ("pair split vm1", "pair.split"),
     ("pair resync vm1 --source local", "pair.resync"),
+    ("pair set vm1 --mode sync", "pair.set"),
+    ("pair delete vm1 --confirm vm1", "pair.delete"),
+    ("switchover vm1 --confirm vm1", "switchover"),
+    ("takeover vm1 --confirm vm1", "takeover"),
+    ("takeover vm1 --plan", "takeover.plan"),
+    ("failback vm1", "failback"),
+    ("branch list vm1", "branch.list"),
+    ("branch diff vm1 00000000000000cd", "branch.diff"),
+    ("branch drop vm1 00000000000000cd --confirm 00000000000000cd", "branch.drop"),
     ("backup create vm1", "backup.create"),
     ("backup list", "backup.list"),
     ("backup show vm1 nightly", "backup.show"),
@@ -98,7 +107,10 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
     cases = {
         "volume create vm1/root --size 1.5G": VolumeCreate(group="vm1", volume="root", size_bytes=3 << 29),
         "pair create vm1 --with par": PairCreate(group="vm1", peer="par", mode="async"),
+        "pair resync vm1": PairResync(group="vm1", source=None),
         "pair resync vm1 --source remote": PairResync(group="vm1", source="remote"),
+        "pair set vm1 --mode async --confirm vm1": PairSet(group="vm1", mode="async", confirm="vm1"),
+        "pair delete vm1 --confirm vm1": PairDelete(group="vm1", confirm="vm1"),
         "backup create vm1 --label nightly --pin": BackupCreate(group="vm1", label="nightly", pin=True),
         "backup create vm1/root": BackupCreate(group="vm1", volume="root"),
         "backup show vm1 00000000000000ab": BackupShow(
@@ -206,6 +218,16 @@ def test_a_sites_error_is_an_exit_code(error: Any, code: int, stub: StubSite, fa
         "wait vm1 --position 12",
         "journal show vm1 --limit 0",
         "pair create vm1 --with par --mode maybe",
+        "pair set vm1",
+        "pair set vm1 --mode maybe",
+        "switchover vm1 --confirm vm1 --timeout -1",
+        "takeover",
+        "takeover vm1 --from par --confirm vm1",
+        "takeover vm1 --max-loss 30 --confirm vm1",
+        "failback vm1 --timeout nan",
+        "branch diff vm1 8f",
+        "branch diff vm1 00000000000000cd --limit 0",
+        "branch drop vm1 00000000000000CD --confirm 00000000000000CD",
     ],
 )
 def test_words_that_make_no_sense_end_with_2(line: str, stub: StubSite, farshore: Run) -> None:
@@ -251,6 +273,22 @@ def test_status_with_nothing_known(stub: StubSite, farshore: Run) -> None:
     stub.replies["site.status"] = {"site": "lon", "groups": [group], "peers": []}
     out = farshore("status", "--site", str(stub.directory)).out
     assert "vm1 simplex (SMPL) | last backup never | no peer" in out
+
+
+def test_status_shows_roles_and_states_that_a_person_must_notice(stub: StubSite, farshore: Run) -> None:
+    rows = [
+        {**GROUP, "state": "taken over", "code": "SSWS", "mode": "sync", "fetching": False},
+        {**GROUP, "group": "vm2", "state": "diverged", "code": "PSUE", "fetching": True, "reason": "why"},
+        {**GROUP, "group": "vm3", "role": "detached", "state": "split", "code": "SSUS", "direction": None},
+    ]
+    stub.replies["site.status"] = {"site": "lon", "groups": rows, "peers": []}
+    lines = farshore("status", "--site", str(stub.directory)).out.splitlines()[1:]
+    assert [line.split(" | ")[0] for line in lines] == [
+        "vm1 taken over (SSWS) sync lon→par",
+        "vm2 diverged (PSUE) fetching async lon→par",
+        "vm3 split (SSUS) detached async par→lon",
+    ]
+    assert lines[1].endswith(" | why")
 
 
 def test_a_wait_goes_on_until_it_is_reached_with_progress(stub: StubSite, farshore: Run) -> None:

@@ -14,6 +14,7 @@ from console.figures import (
     age_text,
     local_text,
     parse_size,
+    parse_span,
     position_text,
     short_time_text,
     size_text,
@@ -135,3 +136,17 @@ def test_nbdtab_and_systemd() -> None:
     with pytest.raises(UsageError):
         nbdtab(export(unix="/a b/nbd.sock"))
     assert '-unix "/a b/100%%$$x/nbd.sock" -name "vm1/root"' in systemd(export(unix="/a b/100%$x/nbd.sock"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30.0), ("5m", 300.0), ("1h30m", 5400.0), ("2d", 172_800.0), ("0.5s", 0.5), ("0s", 0.0)],
+)
+def test_a_span_has_units(text: str, seconds: float) -> None:
+    assert parse_span(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "-5s", "1.5h", "5m30", "nan", "30 s", "٣s"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_span(text)

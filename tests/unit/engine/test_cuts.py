@@ -9,7 +9,7 @@ import pytest
 from engine.cuts import cut_at_time, resolve_cut
 from engine.site_state import Role
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
-from protocol.errors import FarshoreError, NotFound, Trimmed, WrongState
+from protocol.errors import FarshoreError, NotFound, WrongState
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from tests.sim.world import NS
@@ -117,10 +117,11 @@ def test_a_timeline_that_is_not_held_is_not_found(written: Written) -> None:
         written.resolve(CutPosition(0x1234, 100))
 
 
-def test_a_place_on_a_branch_that_was_left_is_trimmed(written: Written) -> None:
-    first = written.rig.group.timelines.all()[0]
-    fork = written.rig.group.timelines.all()[1].fork
-    assert isinstance(refused(written, Cut(first.id, fork + 1)), Trimmed)
+def test_a_place_past_the_end_of_a_timeline_that_was_left_is_not_held(written: Written) -> None:
+    group = written.rig.group
+    first = group.timelines.all()[0]
+    with pytest.raises(WrongState, match="past the end"):
+        written.resolve(CutPosition(first.id, group.end_of(first.id) + 1))
 
 
 def test_a_backup_is_found_by_label_and_id(written: Written) -> None:

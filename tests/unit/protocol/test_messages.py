@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.messages import (
@@ -17,6 +18,7 @@ from protocol.messages import (
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     MessageKind,
     Refused,
@@ -54,7 +56,7 @@ messages = st.one_of(
         durable=positions,
         digest=st.binary(min_size=16, max_size=16),
     ),
-    st.builds(FrameMessage, session=sessions),
+    st.builds(FrameMessage, session=sessions, compression=st.sampled_from(Compression)),
     st.builds(Ack, session=sessions, timeline=ids, written=positions, durable=positions),
     st.builds(
         Heartbeat,
@@ -79,11 +81,13 @@ messages = st.one_of(
         written=positions,
         durable=positions,
     ),
+    st.builds(MakeDurable, session=sessions, position=positions),
 )
 EXAMPLES: list[Message] = [
     Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1, "s"),), written=9),
     Welcome(session=1, lineage=((2, 0, 0, 1, "s"),), written=9, durable=8, digest=bytes(16)),
     FrameMessage(session=1),
+    FrameMessage(session=1, compression=Compression.ZSTD),
     Ack(session=1, timeline=2, written=9, durable=8),
     Heartbeat(session=1, timeline=2, written=9, utc_ns=3, state="paired", mode="async"),
     Refused(session=1, code="failed", message="no"),
@@ -92,6 +96,7 @@ EXAMPLES: list[Message] = [
     Fetched(session=1, done=True),
     Ask(session=1, group="g", group_id="0" * 16),
     Report(session=1, role="primary", generation=1, timeline=2, written=9, durable=8),
+    MakeDurable(session=1, position=9),
 ]
 
 
@@ -114,8 +119,9 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "FETCHED",
         "ASK",
         "REPORT",
+        "MAKE_DURABLE",
     ]
-    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 12))
+    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 13))
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
@@ -163,7 +169,11 @@ HELLO = (1, 9, WIRE_VERSION, "g", "0" * 16, "s")
         ("1", 1),
         (3, "1"),
         (3, True),
-        (3, 1, 1),
+        (3, 1, 2),
+        (3, 1, -1),
+        (3, 1, "1"),
+        (3, 1, True),
+        (3, 1, 1, 0),
         (4, 1, 2, 3),
         (4, 1, 2, 3, "4"),
         (5, 1, 2, 3, 4, 5),

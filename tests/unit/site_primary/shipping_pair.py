@@ -9,9 +9,12 @@ from pathlib import Path
 
 from engine.pair_states import Mode, PairState
 from engine.ports.transport import Caller, PeerAddress
+from protocol.limits import SYNC_TIMEOUT_S
 from protocol.messages import Message, decode_message
 from protocol.positions import Cut
+from site_primary.carrier import PeerTraffic
 from site_primary.shipper import Shipper
+from site_primary.sync_gate import SyncGate
 from site_secondary.receiver import Receiver
 from tests.sim.sim_network import SimNetwork, SimTransport
 from tests.sim.world import SimWorld
@@ -33,13 +36,16 @@ class ShippingPair:
         self.other.open()
         self.heard: list[tuple[Caller, Message, bytes | None]] = []
         self.changes = 0
+        self.mode = Mode.ASYNC  # this and the next as in the pair's durable row
+        self.fallen_back = False
         self.start_other()
         self.volume = self.one.create("root", 64)
 
     # Processes.
 
-    def start_one(self) -> None:
+    def start_one(self, traffic: PeerTraffic | None = None) -> None:
         """Ship from `one`, which must be open."""
+        self.gate = SyncGate(self.one.group, SYNC_TIMEOUT_S)
         self.transport_one = SimTransport(self.network, "lon", "tcp://lon:1", "L")
         self.shipper = Shipper(
             group=self.one.group,
@@ -47,8 +53,15 @@ class ShippingPair:
             address=ADDRESS,
             transport=self.transport_one,
             rng=random.Random(self.world.seed),
-            mode=Mode.ASYNC,
+            gate=self.gate,
             on_change=self._changed,
+            traffic=traffic,
+        )
+        self.gate.start(
+            self.mode,
+            fallen_back=self.fallen_back,
+            persist=self._persist,
+            ask_durable=self.shipper.ask_durable,
         )
         self.shipper.start()
 
@@ -82,6 +95,9 @@ class ShippingPair:
     def close(self) -> None:
         for rig in (self.one, self.other):
             rig.drop()
+
+    def _persist(self, mode: Mode, fallen_back: bool) -> None:
+        self.mode, self.fallen_back = mode, fallen_back
 
     def _changed(self) -> None:
         self.changes += 1

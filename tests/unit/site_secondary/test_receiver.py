@@ -11,13 +11,15 @@ import pytest
 from engine.lineage import lineage_rows
 from engine.pair_states import PairState
 from engine.ports.disk import Buffer
+from protocol.compress import Compression, compress
 from protocol.frames import Frame
-from protocol.limits import HEARTBEAT_TIMEOUT_S
+from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
     FrameMessage,
     Heartbeat,
     Hello,
+    MakeDurable,
     Message,
     Refused,
     Reset,
@@ -69,6 +71,13 @@ class Following:
         """One message with these frames; what is answered in this wake-up."""
         payload = b"".join(bytes(frame.raw) for frame in frames)
         self.receiver.on_message(self.connection, FrameMessage(session=session), payload)
+        self.other.settle(0)
+        return self.connection.take()
+
+    def give_packed(self, session: int, packed: bytes) -> list[Message]:
+        """One message whose payload is said to be compressed; what is answered."""
+        message = FrameMessage(session=session, compression=Compression.ZSTD)
+        self.receiver.on_message(self.connection, message, packed)
         self.other.settle(0)
         return self.connection.take()
 
@@ -141,6 +150,24 @@ def test_a_record_is_made_durable_at_once(following: Following) -> None:
     assert following.ack(1).durable == following.one.end.position
 
 
+def test_what_a_host_waits_for_is_made_durable_as_soon_as_it_is_written(following: Following) -> None:
+    following.hello(1)
+    following.give(1, *following.frames)
+    following.frames.clear()
+    for block in range(2):
+        following.one.write(following.volume, block, b"a")
+    first, second = following.frames
+    asked = MakeDurable(session=1, position=following.one.end.position)
+    following.receiver.on_message(following.connection, asked, None)
+    begin = following.other.group.writer.durable
+    (answer,) = following.give(1, first)
+    assert isinstance(answer, Ack)
+    assert answer.durable == begin < answer.written
+    assert following.give(1, second) == [following.ack(1)]
+    assert following.ack(1).durable == following.one.end.position
+    assert following.give(1) == [following.ack(1)]
+
+
 def test_a_gap_resets_the_session_and_changes_nothing(following: Following) -> None:
     following.hello(1)
     following.give(1, *following.frames)
@@ -169,6 +196,30 @@ def test_a_damaged_frame_resets_the_session_and_changes_nothing(following: Follo
     assert following.other.end == before
     following.hello(2)
     assert following.give(2, frame) == [following.ack(2)]
+
+
+def test_compressed_frames_are_stored_as_they_were(following: Following) -> None:
+    following.hello(1)
+    following.one.write(following.volume, 0, b"a")
+    packed = compress(b"".join(bytes(frame.raw) for frame in following.frames))
+    assert packed is not None
+    assert following.give_packed(1, packed) == [following.ack(1)]
+    assert following.other.end == following.one.end
+    assert following.other.group.digest == following.one.group.digest
+
+
+@pytest.mark.parametrize("damage", ["noise", "bomb", "cut short"])
+def test_a_payload_that_does_not_unpack_resets_the_session(following: Following, damage: str) -> None:
+    following.hello(1)
+    packed = {
+        "noise": b"\x28\xb5\x2f\xfd noise",
+        "bomb": compress(bytes(FRAME_BYTES_MAX + 1)) or b"",
+        "cut short": (compress(bytes(FRAME_BYTES_MAX)) or b"")[:-1],
+    }[damage]
+    (answer,) = following.give_packed(1, packed)
+    assert isinstance(answer, Reset)
+    assert "compressed payload" in answer.reason
+    assert following.other.end.position == 0
 
 
 def test_what_was_whole_before_the_damage_in_a_message_is_kept(following: Following) -> None:

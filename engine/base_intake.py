@@ -1,0 +1,326 @@
+"""Taking in a base: X's frames into files of their own, into the index in parts, and installed at the end.
+
+Order, so that a crash at any moment leaves either what was here before or the whole base:
+
+    1. a checkpoint of everything this site has; a pending base that is another one is dropped, files first
+    2. the pending row, before X's first file
+    3. frames appended to X; durable ones indexed in parts under X's lane, which nobody sees
+    4. one transaction: timelines, records, base, checkpoint at B; then the head; then memory
+
+After a crash in 3, X goes on from what is indexed; after one between the parts of 4, recovery does the rest
+(engine.base_recovery). Until 4 this site reads, serves and can be taken over as it was at its own end.
+
+Everything runs in callbacks on one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.base_recovery import cut_back, remove_files, take_base
+from engine.base_rows import PendingBase, load_pending
+from engine.bases import Base, common_end, gap_at
+from engine.group import Group
+from engine.head_moves import NotContiguous
+from engine.index_requests import IndexRequest
+from engine.journal.format import BASE_SPARE_PATH
+from engine.journal.writer import JournalWriter
+from engine.ports.clock import Timer
+from engine.timelines import Timeline, TimelineTable, holds_cut
+from protocol.base_messages import records_in, timelines_in
+from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
+from protocol.events import WRITE, ZERO
+from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows
+from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
+from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut
+
+RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseOrder:
+    """Which base: X = `timeline`, at `cut` on top of `start`, with the digest and time at the cut."""
+
+    timeline: int
+    cut: Cut
+    start: Cut | None
+    digest: bytes
+    utc_ns: int
+
+
+class BaseIntake:
+    """One base coming in. `on_ready` is called once frames can be taken, `on_progress` when more is indexed,
+    `on_installed` at the end, `on_failed` if it cannot go on; after that, begin a new one."""
+
+    def __init__(
+        self,
+        group: Group,
+        order: BaseOrder,
+        *,
+        on_ready: Callable[[], None],
+        on_progress: Callable[[], None],
+        on_installed: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.order = order
+        self.ready = False
+        self.installing = False
+        self.installed = False
+        self.failed = ""
+        self.indexed = 0
+        self._group = group
+        self._on_ready = on_ready
+        self._on_progress = on_progress
+        self._on_installed = on_installed
+        self._on_failed = on_failed
+        self._own_end = group.end  # what this site has; nothing may be added to it meanwhile
+        self._lane = 0
+        self._digest = NO_DIGEST
+        self._indexing = False
+        self._closed = False
+        self._parts: tuple[bytes, ...] | None = None  # once X is complete
+        self._timer: Timer | None = None
+        self.writer = JournalWriter(
+            group.disk,
+            group.clock,
+            group.segments,
+            limit_bytes=POSITION_MAX,
+            reserve_bytes=group.settings.reserve_bytes,
+            on_durable=self._index,
+            on_failed=lambda error: self._fail(f"the journal of the base failed: {error}"),
+            spare_path=BASE_SPARE_PATH,
+        )
+
+    @property
+    def written(self) -> int:
+        """Position up to which X is here."""
+        return self.writer.written
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the sender must wait until more is indexed."""
+        return self.writer.written - self.indexed > BASE_UNINDEXED_BYTES_MAX
+
+    def check(self) -> None:
+        """Trimmed if this site cannot build on the base's start; WrongState if the base is not news."""
+        group, order = self._group, self.order
+        installed = {base.timeline for base in group.timelines.bases}
+        if order.timeline in group.timelines or order.timeline in installed:
+            raise WrongState("the base's timeline is used already", position=str(order.cut))
+        if group.head and holds_cut(group.spans(group.writer.written), order.cut):
+            raise WrongState("this site has that cut already", position=str(order.cut))
+        if order.cut.timeline in group.timelines and not group.timelines.may_extend(
+            order.cut.timeline, order.cut.position
+        ):
+            raise WrongState("another timeline goes on from that one here", position=str(order.cut))
+        start = order.start
+        if start is None:
+            return
+        if start.timeline not in group.timelines or gap_at(group.timelines, start) is not None:
+            raise _cannot_build_on(start)
+        if start != group.end:
+            try:
+                group.reader.digest_at(group.timelines, start.timeline, start.position)
+            except NotFound as error:
+                raise _cannot_build_on(start) from error
+
+    def open(self) -> None:
+        """Begin; `on_ready` follows."""
+        self._group.checkpoints.when_indexed(lambda _: self._prepare())
+
+    def _prepare(self) -> None:
+        if self._closed:
+            return
+        group, order = self._group, self.order
+        with group.store.read() as transaction:
+            pending = load_pending(transaction)
+        try:
+            if pending is not None and (
+                (pending.timeline, pending.cut, pending.start) != (order.timeline, order.cut, order.start)
+                or not cut_back(group, pending)
+            ):
+                remove_files(group, pending.timeline)
+                self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
+            elif pending is None:
+                remove_files(group, order.timeline)
+                request = BaseOpen(timeline=order.timeline, cut=order.cut, start=order.start)
+                self._ask(request, lambda _: self._prepare())
+            else:
+                self._go_on(pending)
+        except (FarshoreError, OSError) as error:
+            self._fail(f"the base cannot begin: {error}")
+
+    def _go_on(self, pending: PendingBase) -> None:
+        self.indexed, self._digest, self._lane = pending.indexed, pending.digest, pending.lane
+        self.writer.start(pending.timeline, pending.lane, pending.indexed)
+        self.ready = True
+        self._on_ready()
+
+    # -- frames
+
+    def take(self, prefix: FramePrefix, raw: Buffer) -> None:
+        """Append one frame of X. NotContiguous if it does not follow, FrameError if it is damaged or holds
+        what a base may not; NoSpace or OSError if it cannot be stored. Then nothing was."""
+        writer = self.writer
+        if not self.ready or (prefix.timeline, prefix.position) != (writer.timeline, writer.written):
+            raise NotContiguous(f"expected {Cut(writer.timeline, writer.written)} of the base")
+        check_frame(prefix, raw, self._digest)
+        if any(row[0] not in (WRITE, ZERO) for row in decode_rows(prefix, raw)):
+            raise FrameError("a base holds blocks and zeroes only")
+        writer.append(Frame(prefix, raw))
+        self._digest = prefix.digest
+        if writer.written - self.indexed >= BASE_INDEX_BYTES:
+            self._index()
+
+    def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
+        """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
+        do not say what lineage B is on; NotContiguous if a tail would be left that may not be."""
+        if self._parts is not None:
+            return
+        if end != self.writer.written or digest != self._digest:
+            raise RemoteProtocolError("the base ends elsewhere than it was said to")
+        self._check_tail(self._new_timelines(parts), leave)
+        self._parts = parts
+        self._index()
+
+    def _index(self) -> None:
+        """Have the indexer take in what is durable and not indexed, if it is worth a transaction."""
+        writer = self.writer
+        if self._indexing or self._closed or not self.ready or self._timer is not None:
+            return
+        whole = self._parts is not None
+        if self.indexed == writer.written:
+            if whole:
+                self._install()
+            return
+        target = writer.written
+        if not whole and target - self.indexed < BASE_INDEX_BYTES:
+            return
+        self._indexing = True
+
+        def durable(error: OSError | None) -> None:
+            if error is None and not self._closed:
+                self._ask(BasePart(timeline=self.order.timeline, end=target), self._reached)
+
+        writer.when_durable(target, durable)
+
+    def _reached(self, figures: tuple[int, ...]) -> None:
+        self._indexing = False
+        (self.indexed,) = figures
+        self._on_progress()
+        self._index()
+
+    # -- the end
+
+    def _new_timelines(self, parts: tuple[bytes, ...]) -> tuple[Timeline, ...]:
+        """Those of B's lineage that are not here yet, all in one lane: nothing of theirs lies below B."""
+        known = self._group.timelines
+        lane = max((timeline.lane for timeline in known.all()), default=-1) + 1
+        found: dict[int, Timeline] = {}
+        for part in parts:
+            for row in timelines_in(part):
+                if row.parent != NO_TIMELINE and row.parent not in known and row.parent not in found:
+                    raise RemoteProtocolError("a timeline of the base has a parent that was not named")
+                if row.timeline not in known:
+                    found[row.timeline] = Timeline(
+                        id=row.timeline,
+                        parent=row.parent,
+                        fork=row.fork,
+                        generation=row.generation,
+                        writer=row.writer,
+                        lane=lane,
+                    )
+        if self.order.cut.timeline not in found and self.order.cut.timeline not in known:
+            raise RemoteProtocolError("the base's own timeline was not named")
+        return tuple(found.values())
+
+    def _check_tail(self, new: tuple[Timeline, ...], leave: bool) -> None:
+        """As for frames (engine.head_moves): what another site than the base's writer wrote past the place
+        where the lineages part is left only by an operator's word."""
+        group, cut = self._group, self.order.cut
+        table = TimelineTable([*group.timelines.all(), *new])
+        theirs = table.lineage(cut.timeline, cut.position)
+        own = group.spans(group.writer.written)
+        common = common_end(own, theirs)
+        writer = table.get(cut.timeline).writer
+        others = {table.get(span.timeline).writer for span in own if span.end > common} - {writer}
+        if others and not leave:
+            raise NotContiguous("taking this base would leave what another site wrote")
+
+    def _install(self) -> None:
+        group, order, parts = self._group, self.order, self._parts
+        if parts is None:
+            return
+        if group.end != self._own_end or group.memtable.count:
+            self._fail("this site's own journal went on meanwhile")
+            return
+        base = Base(
+            cut=order.cut,
+            start=order.start,
+            timeline=order.timeline,
+            lane=self._lane,
+            end=self.writer.written,
+            utc_ns=order.utc_ns,
+            digest=order.digest,
+            replaced=group.head,
+        )
+        timelines = self._new_timelines(parts)
+        records = [record for part in parts for record in records_in(part)]
+        self._indexing = self.installing = True
+
+        def done(_: tuple[int, ...]) -> None:
+            # Past the transaction there is no way back: what fails now, the next start does.
+            self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
+            self.writer.close()
+            if group.disk.exists(BASE_SPARE_PATH):
+                group.disk.remove(BASE_SPARE_PATH)
+            take_base(group, base, timelines, records)
+            self.installed = self._closed = True
+            self.installing = False
+            self._on_installed()
+
+        self._ask(BaseInstall(base=base, timelines=timelines, parts=parts), done)
+
+    # -- helpers
+
+    def _ask(self, request: IndexRequest, then: Callable[[tuple[int, ...]], None]) -> None:
+        """Have the indexer do something; again later if it could not."""
+
+        def done(error: Exception | None, figures: tuple[int, ...]) -> None:
+            if self._closed:
+                return
+            if error is None:
+                then(figures)
+                return
+            self._group.emit(
+                "base.delayed", group=self._group.name, position=str(self.order.cut), error=str(error)
+            )
+            self._timer = self._group.clock.call_later(RETRY_S, again)
+
+        def again() -> None:
+            self._timer = None
+            self._group.checkpoints.indexer.start(request, done)
+
+        self._group.checkpoints.indexer.start(request, done)
+
+    def _fail(self, reason: str) -> None:
+        if not self._closed:
+            self.failed = reason
+            self.close()
+            self._on_failed(reason)
+
+    def close(self) -> None:
+        """Stop; what is indexed stays for the next one of the same X. Not while it is `installing`: the
+        index may say any moment that it is done."""
+        self._closed = True
+        self.ready = False
+        self.writer.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _cannot_build_on(start: Cut) -> Trimmed:
+    return Trimmed(f"{start} is not held here", position=str(start), next_step="send a base on nothing")

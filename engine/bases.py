@@ -1,0 +1,117 @@
+"""Bases: what a site holds of a group where the journal between two cuts never came to it.
+
+A base says: at cut B this site's knowledge is what lane X holds, on top of what was visible here at cut A, or
+on nothing. X's blocks are data frames in a timeline of their own that is on no lineage, with positions from
+0 and a digest chain of its own. A site gets a base as its initial copy, or when a resync finds that the
+journal does not reach back to where it is.
+
+So a lineage with a base on it is held in pieces: from B on, and up to A. Cuts between them are trimmed here.
+
+    position   0 ......... A - - - - - - - - - B ............ end
+    frames     here        never came          here
+    visible    as ever     Trimmed             [B, end), lane X, then as at A
+
+Lanes of bases are numbered from `FIRST_BASE_LANE` on, so that the next lane of a timeline is never one that a
+base, installed or half received, has rows in.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engine.timelines import Span, TimelineTable, holds_cut
+from protocol.errors import Trimmed
+from protocol.positions import POSITION_MAX, Cut
+
+FIRST_BASE_LANE = 1 << 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """`cut` is B, `start` A (None: on nothing); `timeline` and `lane` are X, whose frames end at `end`.
+    `utc_ns` is the time of the frame before B, `digest` what the next one continues; `replaced` the head that
+    this site had before."""
+
+    cut: Cut
+    start: Cut | None
+    timeline: int
+    lane: int
+    end: int
+    utc_ns: int
+    digest: bytes
+    replaced: int
+
+
+def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:
+    """The newest base whose cut lies on a lineage; None if there is none."""
+    if not table.bases:
+        return None
+    found = [base for base in table.bases if holds_cut(spans, base.cut)]
+    return max(found, key=lambda base: base.cut.position, default=None)
+
+
+def base_at(table: TimelineTable, cut: Cut) -> Base | None:
+    """The base installed at exactly this cut."""
+    return next((base for base in table.bases if base.cut == cut), None)
+
+
+def spans_from_base(table: TimelineTable, head: int, end: int = POSITION_MAX) -> list[Span]:
+    """The part of a lineage whose frames came here one after the other: from its newest base on, or all."""
+    spans = table.lineage(head, end)
+    base = base_on(table, spans)
+    if base is None:
+        return spans
+    at = next(i for i, span in enumerate(spans) if span.timeline == base.cut.timeline)
+    return [replace(spans[at], start=base.cut.position), *spans[at + 1 :]]
+
+
+def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
+    """The base because of which a cut, or something below it that it needs, is not held here; None if all of
+    it is."""
+    if not table.bases:
+        return None
+    spans = table.lineage(cut.timeline, cut.position)
+    below = base_on(table, spans)
+    low = below.cut.position if below else 0
+    for base in table.bases:
+        if base is below or holds_cut(spans, base.cut):
+            continue
+        common = common_end(spans, table.lineage(base.cut.timeline, base.cut.position))
+        known = 0
+        if base.start is not None:
+            known = common_end(spans, table.lineage(base.start.timeline, base.start.position))
+        if common > max(low, known):
+            return base
+    if below is not None and below.start is not None:
+        return gap_at(table, below.start)
+    return None
+
+
+def require_held(table: TimelineTable, cut: Cut, subject: str = "") -> None:
+    """Trimmed if a cut lies in the gap below a base."""
+    base = gap_at(table, cut)
+    if base is not None:
+        raise not_held(base, str(cut), subject)
+
+
+def not_held(base: Base, what: str, subject: str) -> Trimmed:
+    """That `what` lies in the gap below a base."""
+    since = f" after {base.start}" if base.start else ""
+    return Trimmed(
+        f"{what} is not held here: of what lies{since} before {base.cut}, only the outcome came to this site",
+        subject=subject,
+        position=str(base.cut),
+        next_step="read it at the peer, or choose a cut from that position on",
+    )
+
+
+def common_end(one: list[Span], other: list[Span]) -> int:
+    """Up to which position two lineages are the same; 0 if they have nothing in common."""
+    end = 0
+    for left, right in zip(one, other, strict=False):
+        if left.timeline != right.timeline:
+            break
+        end = min(left.end, right.end)
+    return end

@@ -1,0 +1,33 @@
+"""What a group says of itself to a peer that it is shipped to."""
+
+from __future__ import annotations
+
+from engine.group import Group
+from engine.lineage import lineage_rows
+from engine.pair_states import Mode, PairState
+from protocol.messages import Heartbeat, Hello
+
+
+def hello_of(group: Group, session: int, group_id: str, *, adopt: bool) -> Hello:
+    """Who ships what, up to where."""
+    return Hello(
+        session=session,
+        group=group.name,
+        group_id=group_id,
+        site=group.site,
+        lineage=lineage_rows(group),
+        written=group.writer.written,
+        adopt=adopt,
+    )
+
+
+def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> Heartbeat:
+    """Where the journal ends now, with the promise that every later frame says a later time."""
+    return Heartbeat(
+        session=session,
+        timeline=group.head,
+        written=group.writer.written,
+        utc_ns=group.promise_utc_ns(),
+        state=state.value,
+        mode=mode.value,
+    )

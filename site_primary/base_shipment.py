@@ -1,0 +1,100 @@
+"""The base that one peer gets, if it needs one: the same over as many sessions as that takes.
+
+A peer that cannot take a base on what it has is sent one on nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from engine.group import Group
+from protocol.base_messages import BaseAck
+from protocol.positions import NO_TIMELINE, Cut
+from site_primary.base_sender import BaseSender, Send
+from site_primary.carrier import Carrier
+
+
+class BaseShipment:
+    """`sent_bytes` counts the frames of all bases sent. `on_done` is called once one was installed,
+    `on_failed` if this site cannot make one."""
+
+    def __init__(
+        self,
+        group: Group,
+        rng: random.Random,
+        on_done: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._group = group
+        self._rng = rng
+        self._on_done = on_done
+        self._on_failed = on_failed
+        self._sender: BaseSender | None = None
+        self._ended_bytes = 0
+        self._on_nothing = False
+
+    @property
+    def active(self) -> bool:
+        """Whether one is under way in this session."""
+        return self._sender is not None and self._sender.attached
+
+    @property
+    def sent_bytes(self) -> int:
+        """See the class."""
+        return self._ended_bytes + (self._sender.sent_bytes if self._sender else 0)
+
+    @property
+    def blocks_left(self) -> int:
+        """At most so many blocks are still to be sent."""
+        return self._sender.blocks_left if self._sender else 0
+
+    def begin(self, cut: Cut, session: int, send: Send, carrier: Carrier) -> None:
+        """Send one on `cut` (timeline 0: on nothing), or go on with it."""
+        start = None if self._on_nothing or cut.timeline == NO_TIMELINE else cut
+        if self._sender is not None and self._sender.start_cut != start:
+            self.end()
+        if self._sender is None:
+            self._sender = BaseSender(
+                self._group, start, self._rng, on_done=self._done, on_failed=self._failed
+            )
+        self._sender.attach(session, send, carrier)
+
+    def pump(self) -> None:
+        """Send what there is room for."""
+        if self._sender is not None:
+            self._sender.pump()
+
+    def on_ack(self, ack: BaseAck) -> None:
+        """What the peer has of it."""
+        if self._sender is not None:
+            self._sender.on_ack(ack)
+
+    def refused(self) -> bool:
+        """The peer cannot take it on what it has; False if there is nothing else to try."""
+        if self._sender is None or self._sender.start_cut is None:
+            return False
+        self.end()
+        self._on_nothing = True
+        return True
+
+    def interrupt(self) -> None:
+        """The session is over."""
+        if self._sender is not None:
+            self._sender.detach()
+
+    def end(self) -> None:
+        """It is not needed any more."""
+        self._on_nothing = False
+        if self._sender is not None:
+            self._ended_bytes += self._sender.sent_bytes
+            self._sender.close()
+            self._sender = None
+
+    def _done(self) -> None:
+        self.end()
+        self._on_done()
+
+    def _failed(self, reason: str) -> None:
+        self.end()
+        self._on_failed(reason)

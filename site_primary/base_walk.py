@@ -1,0 +1,63 @@
+"""One volume between the two cuts of a base: which blocks to look at, and what each of them is."""
+
+from __future__ import annotations
+
+from engine.changes import ChangeScan
+from engine.group import Group
+from engine.timelines import holds
+from engine.view import Place, ReadBatch, VolumeView
+from engine.visibility import visibility
+from engine.volumes import Volume
+from protocol.events import WRITE, ZERO
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+
+
+class VolumeWalk:
+    """`volume` at `cut`, and at `start` (None: on nothing) if it was there then. `after` is the first."""
+
+    def __init__(self, group: Group, volume: Volume, cut: Cut, start: Cut | None) -> None:
+        self.volume = volume
+        self.blocks = -(-volume.size_bytes // BLOCK_BYTES)
+        self.after = _view(group, volume, cut)
+        self._before: VolumeView | None = None
+        if start is not None:
+            spans = group.timelines.lineage(start.timeline, start.position)
+            if holds(spans, volume.timeline, volume.id):
+                self._before = _view(group, volume, start)
+        self._group = group
+
+    def scan(self, first: int) -> ChangeScan:
+        """Candidates from block `first` on."""
+        return ChangeScan(
+            store=self._group.store,
+            memtable=self._group.memtable,
+            volume=self.volume.id,
+            blocks=self.blocks,
+            before=self._before.intervals if self._before else (),
+            after=self.after.intervals,
+            first=first,
+        )
+
+    def kind(self, batch: ReadBatch, block: int) -> int:
+        """WRITE or ZERO if the block differs, else 0."""
+        after = self.after.find(batch, block)
+        before = self._before.find(batch, block) if self._before else None
+        if _place(after) == _place(before):
+            return 0
+        return ZERO if after is None else WRITE
+
+
+def _place(place: Place | None) -> tuple[int, int] | None:
+    return (place.lane, place.number) if place else None
+
+
+def _view(group: Group, volume: Volume, cut: Cut) -> VolumeView:
+    return VolumeView(
+        volume=volume.id,
+        size_bytes=volume.size_bytes,
+        intervals=visibility(group.timelines, group.volumes, volume.id, cut.timeline, cut.position),
+        memtable=group.memtable,
+        segments=group.segments,
+        store=group.store,
+    )

@@ -1,0 +1,87 @@
+"""Delays before the next dial: growing while sessions die young, bounded, and back once one lived."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from protocol.limits import RECONNECT_DELAY_MAX_S, RECONNECT_DELAY_S, SESSION_YOUNG_S
+from site_primary.reconnect import FLAPS, JITTER, Reconnect, Retry
+
+
+class Link:
+    """A `Reconnect` and the time."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.reconnect = Reconnect(random.Random(seed))
+        self.now_s = 1000.0
+
+    def session(self, age_s: float) -> Retry:
+        self.reconnect.session_began(self.now_s)
+        self.now_s += age_s
+        return self.reconnect.ended(self.now_s)
+
+
+def within(delay_s: float, base_s: float) -> bool:
+    return base_s <= delay_s <= base_s * (1.0 + JITTER)
+
+
+def test_one_death_is_an_ordinary_restart() -> None:
+    assert within(Link().session(0.1).delay_s, RECONNECT_DELAY_S)
+
+
+def test_delays_double_up_to_the_bound() -> None:
+    link = Link()
+    delays = [link.session(1.0).delay_s for _ in range(40)]
+    for at, delay_s in enumerate(delays):
+        assert within(delay_s, min(RECONNECT_DELAY_S * 2.0**at, RECONNECT_DELAY_MAX_S))
+
+
+def test_flapping_is_said_once() -> None:
+    link = Link()
+    said = [link.session(SESSION_YOUNG_S - 0.1).flapping for _ in range(3 * FLAPS)]
+    assert said == [False] * (FLAPS - 1) + [True] + [False] * (2 * FLAPS)
+    assert link.reconnect.flapping
+
+
+def test_a_session_that_lived_begins_anew() -> None:
+    link = Link()
+    for _ in range(2 * FLAPS):
+        link.session(1.0)
+    assert within(link.session(SESSION_YOUNG_S).delay_s, RECONNECT_DELAY_S)
+    assert not link.reconnect.flapping
+    assert [link.session(1.0).flapping for _ in range(FLAPS)] == [False] * (FLAPS - 1) + [True]
+
+
+def test_a_peer_that_is_away_does_not_flap() -> None:
+    link = Link()
+    for _ in range(100):
+        link.now_s += 7.0
+        retry = link.reconnect.ended(link.now_s)
+        assert within(retry.delay_s, RECONNECT_DELAY_S)
+        assert not retry.flapping
+
+
+def test_a_dial_that_fails_between_keeps_what_was_reached() -> None:
+    link = Link()
+    for _ in range(3):
+        link.session(1.0)
+    assert within(link.reconnect.ended(link.now_s).delay_s, 4 * RECONNECT_DELAY_S)
+    assert within(link.session(1.0).delay_s, 8 * RECONNECT_DELAY_S)
+
+
+def test_an_operators_verb_begins_anew() -> None:
+    link = Link()
+    for _ in range(FLAPS):
+        link.session(1.0)
+    link.reconnect.session_began(link.now_s)
+    link.reconnect.reset()
+    assert not link.reconnect.flapping
+    assert within(link.reconnect.ended(link.now_s).delay_s, RECONNECT_DELAY_S)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_that_fail_together_do_not_dial_in_step(seed: int) -> None:
+    one, other = Link(2 * seed), Link(2 * seed + 1)
+    assert one.session(1.0).delay_s != other.session(1.0).delay_s
