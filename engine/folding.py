@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from engine.bases import gap_at, require_held
 from engine.fold import FoldPlan, SweepPlan
 from engine.index_requests import Indexer
 from engine.journal.format import timeline_directory
@@ -116,10 +117,12 @@ class Folding:
 
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
-        return readable(self._group.timelines, self.retention, cut)
+        table = self._group.timelines
+        return gap_at(table, cut) is None and readable(table, self.retention, cut)
 
     def require(self, cut: Cut) -> None:
         """Trimmed unless `cut` is readable."""
+        require_held(self._group.timelines, cut, self._group.name)
         if not self.readable(cut):
             floor = self.floor()
             raise Trimmed(

@@ -35,16 +35,19 @@ class JournalSpace:
         self.on_stage: list[Callable[[Stage], None]] = []
         self.behind = False
         self._group = group
+        self._remembered: set[str] = set()
         self._suspended = 0
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
         return min([self._group.writer.durable, *map(self._needs, self.holders)])
 
-    def hold(self, name: str, has: Position) -> None:
+    def hold(self, name: str, has: Position, *, remember: bool = True) -> None:
         """Keep frames for a user of them, from what it `has` on; again is fine, after it was made to let go,
-        too."""
+        too. `remember`: what it has stays readable, and is known after a restart."""
         self.holders[name] = has
+        if remember:
+            self._remembered.add(name)
 
     def release(self, name: str) -> None:
         """It needs no more frames. What it had stays readable until the lease is released."""
@@ -64,7 +67,7 @@ class JournalSpace:
     def note_confirmed(self) -> None:
         """Write down what each holder has: it stays readable, and is known after a restart. OSError."""
         leases = self._group.folding.leases
-        for name in self.holders:
+        for name in self._remembered & self.holders.keys():
             cut = self._confirmed(name)
             if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)

@@ -76,12 +76,14 @@ class Receiver:
         self._ack_pending = False
         self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
-        self._beats: deque[tuple[Cut, int]] = deque()  # (end there, its time), not yet reached here
+        self._beats: deque[tuple[Cut, int, int]] = deque()  # (end there, time, floor), to be reached
         self._base = BaseReceiver(
             group,
             on_installed=lambda: on_change(ReceiverChange.STATE),
             on_failed=self._base_failed,
         )
+        self._floor = 0
+        group.folding.space.hold(f"history of {peer}", lambda: self._floor, remember=False)
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -256,7 +258,7 @@ class Receiver:
             self._on_change(ReceiverChange.STATE)
         if len(self._beats) == PENDING_BEATS_MAX:
             self._beats.pop()
-        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns))
+        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns, beat.floor))
         self._reach()
         self._ack_soon()
 
@@ -266,7 +268,11 @@ class Receiver:
         while self._beats and self._beats[0][0].position <= group.writer.written:
             if not group.holds_cut(self._beats[0][0]):
                 return
-            self.complete_until_ns = max(self.complete_until_ns, self._beats.popleft()[1])
+            _, utc_ns, floor = self._beats.popleft()
+            self.complete_until_ns = max(self.complete_until_ns, utc_ns)
+            # The writer may go back to any cut from its floor on and to those that it keeps, which are known
+            # here by now: they must be whole here, too.
+            self._floor = floor
 
     def _sync_record(self) -> None:
         """A record was taken in: a backup or a restore waits at the other site until it is durable here."""
@@ -301,6 +307,7 @@ class Receiver:
         """Stop listening to the group."""
         self._session = 0
         self._base.close()
+        self._group.folding.space.release(f"history of {self.peer}")
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

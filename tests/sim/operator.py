@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from engine.bases import gap_at
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from engine.pair_states import PairState
@@ -216,7 +217,9 @@ class Operator:
             found = None
         except Trimmed:
             floor = group.folding.floor()
-            if wanted is not None and (floor is None or wanted.position >= floor.position):
+            if wanted is None or gap_at(group.timelines, wanted) is not None:
+                return
+            if floor is None or wanted.position >= floor.position:
                 raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None
             return
         if found != wanted:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128_digest
 
+from engine.bases import base_at, gap_at, spans_from_base
 from engine.group import Group
 from protocol.events import EventKind
 from protocol.frames import NO_DIGEST, Frame, decode_rows
@@ -218,9 +219,14 @@ class Oracle:
         died."""
         digest = NO_DIGEST
         folded = group.folding.retention.folded
-        for span in group.spans(group.writer.written):
+        for span in spans_from_base(group.timelines, group.head, group.writer.written) if group.head else ():
             start = span.start
-            if span.timeline in folded:
+            base = base_at(group.timelines, Cut(span.timeline, start))
+            if base is not None:
+                digest = base.digest
+                if self.moments[base.cut].digest != digest:
+                    raise Violation(f"L3: {site} has a base at {base.cut} and says another digest there")
+            if group.folding.retention.folded_to(span.timeline) > start:
                 start, (digest, _) = folded[span.timeline]
                 known = self.moments.get(Cut(span.timeline, start))
                 if known is None or known.digest != digest:
@@ -302,6 +308,8 @@ class Oracle:
             copy = group.copies.find(group.spans(), backup.label, group.name)
             if copy.cut != backup.cut:
                 raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
+            if gap_at(group.timelines, copy.cut) is not None:
+                continue  # below a base
             if not group.folding.readable(copy.cut):
                 if backup.cut.position == backup.began:
                     raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
