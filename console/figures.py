@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from protocol.errors import UsageError
-from protocol.limits import BLOCK_BYTES, VOLUME_BYTES_MAX
+from protocol.limits import BLOCK_BYTES, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
 
 UNKNOWN = "-"
 _UNITS = ("", "K", "M", "G", "T", "P")
@@ -25,14 +25,7 @@ def parse_size(text: str) -> int:
 
     Raises UsageError for `10GB`, which means 10^9 to some and 2^30 to others, and for what no volume has.
     """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        hint = "write 10G for 10 GiB" if text.upper().endswith("B") else "write it as 512M, 10G or 1T"
-        raise UsageError(f"{text!r} is no size", subject=text, next_step=hint)
-    whole, decimals, unit = match.groups()
-    scaled = int(whole + (decimals or "")) << 10 * _UNITS.index((unit or "").upper())
-    divisor: int = 10 ** len(decimals or "")
-    size_bytes, rest = divmod(scaled, divisor)
+    size_bytes, rest = _parse_bytes(text, "size")
     if rest or size_bytes % BLOCK_BYTES or not 0 < size_bytes <= VOLUME_BYTES_MAX:
         limit = size_text(VOLUME_BYTES_MAX)
         raise UsageError(
@@ -50,6 +43,36 @@ def parse_span(text: str) -> float:
         )
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return days * 86_400 + hours * 3_600 + minutes * 60 + seconds
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second of `10M`, or 0 for `none`. Raises UsageError as `parse_size` does."""
+    if text.strip().lower() == "none":
+        return 0
+    rate_bytes_s, _ = _parse_bytes(text, "rate")
+    if not RATE_BYTES_S_MIN <= rate_bytes_s <= RATE_BYTES_S_MAX:
+        limits = f"{size_text(RATE_BYTES_S_MIN)} to {size_text(RATE_BYTES_S_MAX)}"
+        raise UsageError(
+            f"a rate is {limits} a second, not {text}", subject=text, next_step="--rate none lifts the limit"
+        )
+    return rate_bytes_s
+
+
+def rate_text(rate_bytes_s: int | None) -> str:
+    """`10 MiB/s`; `-` for an unknown one or none."""
+    return f"{size_text(rate_bytes_s)}/s" if rate_bytes_s else UNKNOWN
+
+
+def _parse_bytes(text: str, noun: str) -> tuple[int, int]:
+    """Whole bytes, and whether there is more than those."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        hint = "write 10G for 10 GiB" if text.upper().endswith("B") else "write it as 512M, 10G or 1T"
+        raise UsageError(f"{text!r} is no {noun}", subject=text, next_step=hint)
+    whole, decimals, unit = match.groups()
+    scaled = int(whole + (decimals or "")) << 10 * _UNITS.index((unit or "").upper())
+    divisor: int = 10 ** len(decimals or "")
+    return divmod(scaled, divisor)
 
 
 def size_text(size_bytes: int | None) -> str:

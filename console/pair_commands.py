@@ -60,10 +60,17 @@ def show(ctx: typer.Context, group: GroupArgument) -> None:
 
 
 @app.command()
-def split(ctx: typer.Context, group: GroupArgument) -> None:
+def split(
+    ctx: typer.Context,
+    group: GroupArgument,
+    confirm: Annotated[
+        str, typer.Option(metavar="G", help="Leave sync-strict although the peer does not answer.")
+    ] = "",
+) -> None:
     """Pause replication; the peer keeps its last consistent cut, this site's journal what is to come."""
     session = session_of(ctx)
-    data = session.call(PairSplit(group=check_name(group, "group")))
+    command = PairSplit(group=check_name(group, "group"), confirm=confirm)
+    data = session.call(command, CREATE_TIMEOUT_S)
     session.output.result("pair.split", data, lambda: _show(session, data))
 
 

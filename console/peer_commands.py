@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from console.figures import UNKNOWN, age_text
+from console.figures import UNKNOWN, age_text, parse_rate, rate_text
 from console.session import session_of
-from protocol.commands import PeerAdd, PeerList
+from protocol.command_base import check_name
+from protocol.commands import PeerAdd, PeerList, PeerSet
+from protocol.errors import UsageError
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,11 +40,53 @@ def list_peers(ctx: typer.Context) -> None:
         "peer.list",
         data,
         lambda: session.output.table(
-            ("peer", "connected", "heard", "endpoint", "groups", "fingerprint"),
+            ("peer", "connected", "heard", "endpoint", "groups", "rate", "compress", "fingerprint"),
             [_row(peer) for peer in data["peers"]],
             empty="no peers: farshore peer add TOKEN",
         ),
     )
+
+
+class Compression(StrEnum):
+    """How frames travel to a peer."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+@app.command("set")
+def set_options(
+    ctx: typer.Context,
+    peer: Annotated[str, typer.Argument(metavar="NAME")],
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE|none", help="At most this a second: 10M is 10 MiB/s.")
+    ] = None,
+    compress: Annotated[
+        Compression | None, typer.Option(help="zstd costs this site about 1 ms for each MiB.")
+    ] = None,
+) -> None:
+    """Change how this site sends to a peer: at once, for all groups, and after a restart."""
+    session = session_of(ctx)
+    if rate is None and compress is None:
+        raise UsageError("nothing to set", subject=peer, next_step="--rate 10M, --compress zstd, or both")
+    data = session.call(
+        PeerSet(
+            peer=check_name(peer, "peer"),
+            rate_bytes_s=None if rate is None else parse_rate(rate),
+            compress=None if compress is None else compress.value,
+        )
+    )
+
+    def show() -> None:
+        session.output.fields(
+            [
+                ("peer", str(data["peer"])),
+                ("rate", rate_text(data.get("rate_bytes_s"))),
+                ("compress", data.get("compress") or ""),
+            ]
+        )
+
+    session.output.result("peer.set", data, show)
 
 
 def _row(peer: dict[str, Any]) -> tuple[str, ...]:
@@ -51,5 +96,7 @@ def _row(peer: dict[str, Any]) -> tuple[str, ...]:
         age_text(peer.get("heard_s")),
         peer.get("endpoint") or UNKNOWN,
         " ".join(peer.get("groups") or []) or UNKNOWN,
+        rate_text(peer.get("rate_bytes_s")),
+        peer.get("compress") or UNKNOWN,
         str(peer.get("fingerprint") or UNKNOWN),
     )

@@ -36,6 +36,14 @@ class Peer:
         return PeerAddress(name=self.name, endpoint=self.endpoint, public_key=self.public_key)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerOptions:
+    """How this site sends to a peer: at most so many bytes a second (0: no limit), and `none` or `zstd`."""
+
+    rate_bytes_s: int = 0
+    compress: str = "none"
+
+
 def fingerprint(public_key: str) -> str:
     """What operators compare: 32 hex digits in groups of four."""
     digest = hashlib.sha256(public_key.encode()).hexdigest()[:32]
@@ -66,14 +74,17 @@ def read_token(token: str) -> Peer:
 
 
 class PeerBook:
-    """peers.json."""
+    """peers.json: a list of objects, each a peer's fields and its options'."""
 
     def __init__(self, disk: RealDisk) -> None:
         self._disk = disk
         self._peers: dict[str, Peer] = {}
+        self._options: dict[str, PeerOptions] = {}
         if disk.exists(PEERS_FILE):
-            for fields in json.loads(disk.read_file(PEERS_FILE)):
-                self._peers[fields["name"]] = Peer(**fields)
+            for row in json.loads(disk.read_file(PEERS_FILE)):
+                options = {name: row.pop(name) for name in PeerOptions.__slots__ if name in row}
+                self._peers[row["name"]] = Peer(**row)
+                self._options[row["name"]] = PeerOptions(**options)
 
     def all(self) -> list[Peer]:
         """By name."""
@@ -102,10 +113,21 @@ class PeerBook:
                 next_step="compare fingerprints: `farshore peer list`",
             )
         self._peers[peer.name] = peer
-        self._disk.replace_file(
-            PEERS_FILE, json.dumps([asdict(each) for each in self.all()], indent=1).encode()
-        )
+        self._save()
         return known is None
+
+    def options(self, name: str) -> PeerOptions:
+        """How to send to a peer."""
+        return self._options.get(name, PeerOptions())
+
+    def set_options(self, name: str, options: PeerOptions) -> None:
+        """Keep how to send to a peer, durably."""
+        self._options[name] = options
+        self._save()
+
+    def _save(self) -> None:
+        rows = [asdict(peer) | asdict(self.options(peer.name)) for peer in self.all()]
+        self._disk.replace_file(PEERS_FILE, json.dumps(rows, indent=1).encode())
 
     def allowed(self) -> dict[str, str]:
         """Name to public key, for the allow-list."""

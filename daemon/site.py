@@ -28,6 +28,7 @@ from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from protocol.compress import Compression
 from protocol.errors import FarshoreError
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
@@ -64,6 +65,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
@@ -86,7 +88,7 @@ class Site:
             notify=self.notify,
             address_of=lambda peer: self.peers.get(peer).address,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
-            traffic_of=lambda _: PeerTraffic(),
+            traffic_of=self.traffic_to,
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
@@ -239,6 +241,14 @@ class Site:
         return self.exports.group(name)
 
     # -- pairs
+
+    def traffic_to(self, peer: str) -> PeerTraffic:
+        """How a peer is sent to, as its options say now; one for all groups."""
+        options = self.peers.options(peer)
+        traffic = self._traffic.setdefault(peer, PeerTraffic())
+        traffic.pace.set_rate(options.rate_bytes_s, self.clock.monotonic())
+        traffic.compression = Compression[options.compress.upper()]
+        return traffic
 
     def peer_of(self, group: str) -> str:
         """The name of a group's peer, or nothing."""

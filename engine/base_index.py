@@ -87,7 +87,8 @@ class BaseInstall:
     def to_row(self) -> tuple[object, ...]:
         """See `IndexRequest.to_row`."""
         base = self.base
-        numbers = (base.timeline, base.end, base.utc_ns, base.digest, base.replaced)
+        left = (base.left.timeline, base.left.position)
+        numbers = (base.timeline, base.end, base.utc_ns, base.digest, *left)
         return (*numbers, timelines_to_rows(self.timelines), self.parts)
 
 
@@ -177,8 +178,8 @@ def handle_part(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tup
 
 def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """See `BaseInstall`."""
-    timeline, end, utc_ns, digest, replaced, rows, parts = check_row(
-        row, int, int, int, bytes, int, tuple, tuple
+    timeline, end, utc_ns, digest, *left, rows, parts = check_row(
+        row, int, int, int, bytes, int, int, tuple, tuple
     )
     timelines = timelines_from_rows(rows)
     with store.read() as transaction:
@@ -194,7 +195,7 @@ def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> 
         end=end,
         utc_ns=utc_ns,
         digest=digest,
-        replaced=replaced,
+        left=Cut(*left),
     )
     by_id = {each.id: each for each in (*timelines, *(row.timeline for row in known.values()))}
     head = by_id.get(base.cut.timeline)

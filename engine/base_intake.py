@@ -37,6 +37,7 @@ from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut
 
 RETRY_S = 5.0
+LEASE = "base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,9 @@ class BaseIntake:
                 raise _cannot_build_on(start) from error
 
     def open(self) -> None:
-        """Begin; `on_ready` follows."""
+        """Begin; `on_ready` follows. Trimmed if the start cannot be read any more."""
+        if self.order.start is not None:
+            self._group.folding.leases.hold(LEASE, self.order.start)
         self._group.checkpoints.when_indexed(lambda _: self._prepare())
 
     def _prepare(self) -> None:
@@ -264,7 +267,7 @@ class BaseIntake:
             end=self.writer.written,
             utc_ns=order.utc_ns,
             digest=order.digest,
-            replaced=group.head,
+            left=group.end,
         )
         timelines = self._new_timelines(parts)
         records = [record for part in parts for record in records_in(part)]
@@ -277,6 +280,7 @@ class BaseIntake:
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
             take_base(group, base, timelines, records)
+            group.folding.leases.release(LEASE)
             self.installed = self._closed = True
             self.installing = False
             self._on_installed()
@@ -316,6 +320,7 @@ class BaseIntake:
         index may say any moment that it is done."""
         self._closed = True
         self.ready = False
+        self._group.folding.leases.release(LEASE)
         self.writer.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -52,7 +52,7 @@ def head_after_bases(group: Group, bases: list[Base], head: int, checkpoint: Cut
     """The head of a group that opens. A base that was installed last, whose head was not set any more, is
     followed now: its transaction was the moment from which on it counts."""
     for base in bases:
-        if base.cut == checkpoint and base.replaced == head != base.cut.timeline:
+        if base.cut == checkpoint and base.left.timeline == head != base.cut.timeline:
             group.state.set_head(group.name, base.cut.timeline)
             return base.cut.timeline
     return head

@@ -1,7 +1,7 @@
 """Rows of bases in the index's `meta` (engine.bases says what a base is).
 
     meta 'base' ‖ u64 X    row (B timeline, B position, A timeline, A position, lane, X's end, UTC ns, digest,
-                           the head before); A's timeline is 0 for a base on nothing
+                           timeline and position of the end before); A's timeline is 0 for one on nothing
     meta 'pending-base'    row (X, lane, B timeline, B position, A timeline, A position, indexed, digest):
                            one that is being received; X is indexed up to `indexed`, with this digest there
 
@@ -41,7 +41,7 @@ def load_bases(transaction: ReadTransaction) -> list[Base]:
     more = cursor.set_range(BASE_KEY)
     while more and cursor.key().startswith(BASE_KEY):
         (timeline,) = TIMELINE_KEY.unpack(cursor.key()[len(BASE_KEY) :])
-        row = check_row(unpack_row(cursor.value()), int, int, int, int, int, int, int, bytes, int)
+        row = check_row(unpack_row(cursor.value()), int, int, int, int, int, int, int, bytes, int, int)
         found.append(
             Base(
                 cut=Cut(row[0], row[1]),
@@ -51,7 +51,7 @@ def load_bases(transaction: ReadTransaction) -> list[Base]:
                 end=row[5],
                 utc_ns=row[6],
                 digest=row[7],
-                replaced=row[8],
+                left=Cut(row[8], row[9]),
             )
         )
         more = cursor.next()
@@ -60,7 +60,8 @@ def load_bases(transaction: ReadTransaction) -> list[Base]:
 
 def put_base(write: WriteTransaction, base: Base) -> None:
     """Put an installed base."""
-    row = (*_cut(base.cut), *_cut(base.start), base.lane, base.end, base.utc_ns, base.digest, base.replaced)
+    cuts = (*_cut(base.cut), *_cut(base.start))
+    row = (*cuts, base.lane, base.end, base.utc_ns, base.digest, *_cut(base.left))
     write.put("meta", BASE_KEY + TIMELINE_KEY.pack(base.timeline), pack_row(row))
 
 

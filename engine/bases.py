@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from engine.timelines import Span, TimelineTable, holds_cut
 from protocol.errors import Trimmed
+from protocol.frames import NO_DIGEST
 from protocol.positions import POSITION_MAX, Cut
 
 FIRST_BASE_LANE = 1 << 31
@@ -31,8 +32,8 @@ FIRST_BASE_LANE = 1 << 31
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """`cut` is B, `start` A (None: on nothing); `timeline` and `lane` are X, whose frames end at `end`.
-    `utc_ns` is the time of the frame before B, `digest` what the next one continues; `replaced` the head that
-    this site had before."""
+    `utc_ns` is the time of the frame before B, `digest` what the next one continues; `left` the end that this
+    site had before, on its own."""
 
     cut: Cut
     start: Cut | None
@@ -41,7 +42,17 @@ class Base:
     end: int
     utc_ns: int
     digest: bytes
-    replaced: int
+    left: Cut
+
+    @property
+    def span(self) -> Span:
+        """X's frames."""
+        return Span(self.timeline, self.lane, 0, self.end)
+
+    def gap_end(self, timeline: int, position: int) -> int:
+        """Where frames of a timeline end that go on at `position`: there, or where the gap below B begins."""
+        same = self.left.timeline == timeline
+        return self.left.position if same and self.cut == Cut(timeline, position) else position
 
 
 def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:
@@ -59,12 +70,16 @@ def base_at(table: TimelineTable, cut: Cut) -> Base | None:
 
 def spans_from_base(table: TimelineTable, head: int, end: int = POSITION_MAX) -> list[Span]:
     """The part of a lineage whose frames came here one after the other: from its newest base on, or all."""
-    spans = table.lineage(head, end)
+    return spans_after(table, table.lineage(head, end))[0]
+
+
+def spans_after(table: TimelineTable, spans: list[Span]) -> tuple[list[Span], bytes]:
+    """The same of a lineage, and the digest that its first frame continues."""
     base = base_on(table, spans)
     if base is None:
-        return spans
+        return spans, NO_DIGEST
     at = next(i for i, span in enumerate(spans) if span.timeline == base.cut.timeline)
-    return [replace(spans[at], start=base.cut.position), *spans[at + 1 :]]
+    return [replace(spans[at], start=base.cut.position), *spans[at + 1 :]], base.digest
 
 
 def gap_at(table: TimelineTable, cut: Cut) -> Base | None:

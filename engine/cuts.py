@@ -11,7 +11,6 @@ from engine.bases import base_on, not_held, require_held, spans_from_base
 from engine.group import Group
 from engine.retention import NO_ANCHOR
 from engine.site_state import Role
-from engine.timelines import Span
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
@@ -66,20 +65,24 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
 
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
-    frame may be one that did not come to this site, or what it was is no longer kept."""
+    frame may be one that did not come to this site, or is no longer kept."""
+    retention = group.folding.retention
     end, above = group.end, None
     while end.timeline:
         spans = group.timelines.lineage(end.timeline, end.position)
         for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
-            boundary = _boundary_at_time(group, span, utc_ns)
+            folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
+            begin = max(span.start, folded_to)
+            boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
+            if boundary is None and folded_to and anchor.utc_ns <= utc_ns:
+                boundary = folded_to
             if boundary is not None:
                 if above is not None and boundary == end.position:
                     raise not_held(above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
-                if not group.folding.readable(cut):
-                    raise _before_the_floor(group, utc_ns)
-                return cut
-            if group.folding.retention.folded_to(span.timeline) > span.start:
+                if group.folding.readable(cut):
+                    return cut
+            if boundary is not None or folded_to:
                 raise _before_the_floor(group, utc_ns)
         base = base_on(group.timelines, spans)
         if base is None:
@@ -94,14 +97,6 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
         subject=group.name,
         next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
     )
-
-
-def _boundary_at_time(group: Group, span: Span, utc_ns: int) -> int | None:
-    """The same within a span; where its last folded frame ended, if what is left is younger."""
-    folded_to, anchor = group.folding.retention.folded.get(span.timeline, (0, NO_ANCHOR))
-    begin = max(span.start, folded_to)
-    boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
-    return folded_to if boundary is None and folded_to > span.start and anchor.utc_ns <= utc_ns else boundary
 
 
 def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:

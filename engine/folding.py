@@ -33,14 +33,13 @@ from engine.retention import (
     load_retention,
     raised,
     readable,
-    same_name,
     what_to_keep,
 )
 from engine.timelines import Span
 from protocol.errors import Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
-from protocol.positions import NO_TIMELINE, Cut
+from protocol.positions import Cut
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -117,8 +116,8 @@ class Folding:
 
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
-        table = self._group.timelines
-        return gap_at(table, cut) is None and readable(table, self.retention, cut)
+        timelines = self._group.timelines
+        return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
 
     def require(self, cut: Cut) -> None:
         """Trimmed unless `cut` is readable."""
@@ -135,24 +134,21 @@ class Folding:
     def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
         """Trimmed if one of the records goes back to what cannot be read here."""
         for _, record in records:
-            if isinstance(record, Revert):
-                self.require(record.cut)
-
-    def knows_digest(self, cut: Cut) -> bool:
-        """Whether the digest at a frame boundary of the head's lineage is still known here."""
-        cut = same_name(self._group.timelines, cut)
-        folded_to = self.retention.folded_to(cut.timeline)
-        return cut.position > folded_to or self.retention.anchor(cut.timeline, cut.position) is not None
+            if not isinstance(record, Revert):
+                continue
+            if record.cut.timeline not in self._group.timelines:
+                raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
+            self.require(record.cut)
 
     def journal_reaches(self, cut: Cut) -> bool:
-        """Whether no frame from `cut`, on the head's lineage or at its root, to the end was folded."""
+        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
         spans = self._group.spans(self._group.writer.written)
-        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), -1)
-        if first < 0 and cut.timeline != NO_TIMELINE:
+        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
+        if first is None:
             return False
         return all(
             self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
-            for span in spans[max(first, 0) :]
+            for span in spans[first:]
             if span.end > cut.position
         )
 
@@ -220,12 +216,16 @@ class Folding:
             for at, segment in enumerate(segments):
                 following = segments[at + 1].start if at + 1 < len(segments) else None
                 if following is not None and following <= span.end:
-                    yield _Old(segment, span, following)
+                    yield _Old(segment, span, self._gap_end(span.timeline, following))
                     continue
                 if span.timeline != group.head and segment.start < span.end and not self._has_tail(span):
-                    # Below a base the frames that came here may end before the lineage leaves the timeline.
                     yield _Old(segment, span, min(span.end, group.end_of(span.timeline)))
                 break
+
+    def _gap_end(self, timeline: int, following: int) -> int:
+        """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
+        ends = (base.gap_end(timeline, following) for base in self._group.timelines.bases)
+        return min(ends, default=following)
 
     def _has_tail(self, span: Span) -> bool:
         """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
@@ -235,6 +235,10 @@ class Folding:
         """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
         all that comes after. Now, if there is no frame yet."""
         group = self._group
+        for base in group.timelines.bases:
+            start = base.start.position if base.start else 0
+            if start <= position < base.cut.position and group.holds_cut(base.cut):
+                return base.utc_ns
         for span in group.spans(group.writer.written):
             if span.start <= position < span.end:
                 prefix = group.reader.prefix_at(span.timeline, position)
@@ -266,7 +270,6 @@ class Folding:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
         wanted = {copy.cut for copy in group.copies.all()} | self.leases.cuts()
-        wanted |= {base.start for base in group.timelines.bases if base.start is not None}
         keep = what_to_keep(
             group.timelines,
             group.volumes,

@@ -321,9 +321,12 @@ def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) ->
     that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
     are checked when they are read."""
     base = base_at(group.timelines, Cut(timeline, position))
-    known = base or group.reader.anchor(timeline, position)
-    if known is not None:
-        require_digest(digest, known.digest, timeline, position)
+    if base is not None:
+        require_digest(digest, base.digest, timeline, position)
+        return
+    anchor = group.reader.anchor(timeline, position)
+    if anchor is not None:
+        require_digest(digest, anchor.digest, timeline, position)
         return
     before = group.reader.frame_before(timeline, position)
     if before is None:

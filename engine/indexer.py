@@ -53,12 +53,12 @@ Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
 # By kind of request: what carries it out, given its fields. A handler loads the segments that it needs.
 HANDLERS: dict[str, Handler] = {
     CheckpointPlan.KIND: handle_checkpoint,
-    FoldPlan.KIND: handle_fold,
-    SweepPlan.KIND: handle_sweep,
     BaseOpen.KIND: handle_open,
     BasePart.KIND: handle_part,
     BaseInstall.KIND: handle_install,
     BaseDrop.KIND: handle_drop,
+    FoldPlan.KIND: handle_fold,
+    SweepPlan.KIND: handle_sweep,
 }
 
 

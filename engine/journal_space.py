@@ -9,6 +9,7 @@ that what changed since can be sent to it later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.pressure import Measure, Pressure, Stage
@@ -21,54 +22,48 @@ if TYPE_CHECKING:
 ROOM_SEGMENTS = 2
 
 
-Position = Callable[[], int]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalHolder:
+    """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
+    known; it needs every frame from there on. `detach` makes it do without. `remember`: what it has stays
+    readable, and is known after a restart."""
+
+    confirmed: Callable[[], Cut | None]
+    detach: Callable[[], None]
+    remember: bool = True
 
 
 class JournalSpace:
-    """`behind`: hosts must wait, the journal is near its end and a fold will make room. `holders` give the
-    position of the head's lineage up to which each is known to have everything, 0 while that is not known;
-    `on_stage` is told of every stage entered."""
+    """`behind`: hosts must wait, the journal is near its end and a fold will make room. Whoever uses frames
+    adds itself to `holders`; `on_stage` is told of every stage entered."""
 
     def __init__(self, group: Group) -> None:
-        self.holders: dict[str, Position] = {}
+        self.holders: dict[str, JournalHolder] = {}
         self.pressure = Pressure(throttle=group.settings.throttle)
         self.on_stage: list[Callable[[Stage], None]] = []
         self.behind = False
         self._group = group
-        self._remembered: set[str] = set()
         self._suspended = 0
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
         return min([self._group.writer.durable, *map(self._needs, self.holders)])
 
-    def hold(self, name: str, has: Position, *, remember: bool = True) -> None:
-        """Keep frames for a user of them, from what it `has` on; again is fine, after it was made to let go,
-        too. `remember`: what it has stays readable, and is known after a restart."""
-        self.holders[name] = has
-        if remember:
-            self._remembered.add(name)
-
-    def release(self, name: str) -> None:
-        """It needs no more frames. What it had stays readable until the lease is released."""
-        self.holders.pop(name, None)
-
     def _needs(self, name: str) -> int:
         """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
-        cut = self._confirmed(name) or self._group.folding.leases.get(lease_of(name))
+        cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
         return cut.position if cut is not None and self._group.holds_cut(cut) else 0
 
-    def _confirmed(self, name: str) -> Cut | None:
-        """The cut that a holder is known to have in this run."""
-        position = self.holders[name]()
+    def cut_at(self, position: int) -> Cut | None:
+        """The cut at a position of the head's lineage; None past its end and at 0."""
         spans = self._group.spans(self._group.writer.written)
         return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
 
     def note_confirmed(self) -> None:
-        """Write down what each holder has: it stays readable, and is known after a restart. OSError."""
+        """Write down what holders have. OSError if the site's state cannot be written."""
         leases = self._group.folding.leases
-        for name in self._remembered & self.holders.keys():
-            cut = self._confirmed(name)
+        for name, holder in self.holders.items():
+            cut = holder.confirmed() if holder.remember else None
             if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
 
@@ -77,8 +72,8 @@ class JournalSpace:
         held all the time: it was not if the journal ran full."""
         self._suspended += 1
         name = f"{name}:{self._suspended}"
-        self.holders[name] = has = lambda: 0
-        return lambda: self.holders.pop(name, None) is has
+        holder = self.holders[name] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
+        return lambda: self.holders.pop(name, None) is holder
 
     def capacity(self, total_bytes: int) -> int:
         """Most that the journal can take, by its limit and by the room that there is."""
@@ -126,8 +121,8 @@ class JournalSpace:
         try:
             self.note_confirmed()
         except OSError:
-            return  # the state cannot be written: at the next measure, then
-        del self.holders[name]
+            return  # at the next measure, then
+        self.holders.pop(name).detach()
         cut = group.folding.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
         group.clock.call_soon(group.folding.consider)

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from engine.bases import base_on
 from engine.ports.store import ReadTransaction
 from engine.timelines import TimelineTable
 from engine.visibility import visibility
@@ -206,11 +207,14 @@ class BoundsOfCuts:
         for span in self._table.lineage(cut.timeline, cut.position):
             ends[span.lane] = max(ends.get(span.lane, 0), span.end)
         found = set(ends.items())
+        base = base_on(self._table, self._table.lineage(cut.timeline, cut.position))
+        if base is not None and base.start is not None:
+            found |= self._work_out(base.start)
         for volume in self._history.turned_back():
             try:
                 intervals = visibility(self._table, self._history, volume, cut.timeline, cut.position)
             except (Refused, Trimmed):
-                continue  # turned back too often, or in the gap below a base: nobody can read it at this cut
+                continue  # turned back too often, or to what never came: nobody can read it at this cut
             found |= {(interval.lane, interval.high) for interval in intervals}
         return frozenset(found)
 

@@ -8,6 +8,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
+    heard     name    u64 generation: the newest authority that a peer came with
 
 Every write is durable on return (invariant 9).
 """
@@ -24,7 +25,7 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard")
 _VOLUME = Struct(">Q")
 
 
@@ -111,6 +112,18 @@ class SiteState:
         than this site."""
         with self._store.write() as write:
             write.put("shipped", group.encode(), _VOLUME.pack(timeline))
+
+    def heard(self, group: str) -> int:
+        """The newest generation that a peer came with; 0 if there is none."""
+        with self._store.read() as transaction:
+            value = transaction.get("heard", group.encode())
+        return 0 if value is None else int(_VOLUME.unpack(value)[0])
+
+    def set_heard(self, group: str, generation: int) -> None:
+        """Remember it: this site may take over before it holds any frame of that authority, and must then
+        outrank it."""
+        with self._store.write() as write:
+            write.put("heard", group.encode(), _VOLUME.pack(generation))
 
     def pair(self, group: str) -> PairRow | None:
         """The group's pair, if it has one."""

@@ -13,17 +13,19 @@ from __future__ import annotations
 import pathlib
 from dataclasses import dataclass, field
 
+from engine.base_rows import load_bases, load_pending
+from engine.bases import spans_after
 from engine.checkpoint import load_timelines
 from engine.durable import RealDisk
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from engine.retention import NO_ANCHOR, Retention, load_retention
-from engine.timelines import Span
+from engine.timelines import Span, TimelineTable
 from engine.versions import NUMBER_MASK, RECORD_KEY, VERSION_KEY, check_bytes, read_version, stored_bytes
 from protocol.errors import Corruption, FarshoreError
 from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import Frame, FrameError, decode_rows
+from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from protocol.rows import pack_row
@@ -58,17 +60,27 @@ def verify_group(
     directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
 ) -> Verified:
     """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position
-    up to which the index must be complete. History that was folded before is not looked for."""
+    up to which the index must be complete. History that was folded before is not looked for, nor what lies
+    before a base."""
     found = Verified()
     segments = SegmentMap(RealDisk(directory, None))
     with store.read() as transaction:
         retention = load_retention(transaction)
         lanes = {row.timeline.id: row.timeline.lane for row in load_timelines(transaction).values()}
+        bases, pending = load_bases(transaction), load_pending(transaction)
+    lanes |= {base.timeline: base.lane for base in bases} | {span.timeline: span.lane for span in spans}
+    if pending is not None:
+        lanes[pending.timeline] = pending.lane
     try:
         segments.load()
-        for timeline, lane in (lanes | {span.timeline: span.lane for span in spans}).items():
+        for timeline, lane in lanes.items():
             segments.set_lane(timeline, lane)
-        _verify_journal(found, segments, store, name, spans, indexed if deep else 0, retention)
+        table = TimelineTable((), bases)
+        held, first = spans_after(table, spans)
+        _verify_journal(found, segments, store, name, held, first, indexed if deep else 0, retention)
+        for base in bases:
+            whole = base.end if deep else 0
+            _verify_journal(found, segments, store, name, [base.span], NO_DIGEST, whole, Retention())
         _verify_index(found, segments, store, name, deep)
     finally:
         segments.close()
@@ -81,12 +93,12 @@ def _verify_journal(
     store: Store,
     name: str,
     spans: list[Span],
+    digest: bytes | None,
     indexed: int,
     retention: Retention,
 ) -> None:
     reader = JournalReader(segments, retention.anchor)
     floor = max((cut.position for cut in retention.floors), default=0)
-    digest: bytes | None = bytes(16)
     for span in spans:
         position = span.start
         folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))

@@ -24,6 +24,7 @@ SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of
 Rows = Annotated[int, Meta(ge=1, le=ROWS_MAX)]
 WaitSeconds = Annotated[float, Meta(ge=0, le=WAIT_S_MAX)]
 PairMode = Literal["async", "sync", "sync-strict"]
+Compress = Literal["none", "zstd"]
 ResyncSource = Literal["local", "remote"]
 
 

@@ -22,6 +22,7 @@ from msgspec import Meta
 from protocol.command_base import (
     TOKEN_CHARS_MAX,
     BaseCommand,
+    Compress,
     Confirm,
     Label,
     Name,
@@ -33,7 +34,7 @@ from protocol.command_base import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
-from protocol.limits import NAME_CHARS_MAX
+from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
     BranchDrop,
@@ -75,7 +76,16 @@ class PeerAdd(BaseCommand, frozen=True, tag="peer.add"):
 
 class PeerList(BaseCommand, frozen=True, tag="peer.list"):
     """{"peers": [{"peer", "endpoint": str|null, "fingerprint": str, "connected": bool,
-    "heard_s": float|null (age of the last message), "groups": [str]}]}"""
+    "heard_s": float|null (age of the last message), "groups": [str], "rate_bytes_s": int (0: unlimited),
+    "compress": "none"|"zstd"}]}"""
+
+
+class PeerSet(BaseCommand, frozen=True, tag="peer.set"):
+    """How to send to a peer; null leaves as it is, a rate of 0 is none. PEER of peer.list: {…}"""
+
+    peer: Name
+    rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)] | None = None
+    compress: Compress | None = None
 
 
 class VolumeCreate(BaseCommand, frozen=True, tag="volume.create"):
@@ -254,7 +264,7 @@ class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
 
 
 Command = (
-    SiteStatus | SiteToken | PeerAdd | PeerList
+    SiteStatus | SiteToken | PeerAdd | PeerList | PeerSet
     | VolumeCreate | VolumeList | VolumeShow | VolumeOnline | VolumeOffline | VolumeDelete | VolumeUri
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop

@@ -21,6 +21,7 @@ from engine.changes import ChangeScan
 from engine.checkpoint import load_records
 from engine.group import Group
 from engine.journal.reader import time_at
+from engine.journal_space import JournalHolder, lease_of
 from engine.ports.disk import Buffer
 from engine.timelines import holds
 from engine.view import ReadBatch
@@ -71,6 +72,7 @@ class BaseSender:
     def __init__(
         self,
         group: Group,
+        peer: str,
         start: Cut | None,
         rng: random.Random,
         *,
@@ -84,6 +86,7 @@ class BaseSender:
         self.sent_bytes = 0
         self.sent_blocks = 0
         self._group = group
+        self._holder = f"base:{peer}"
         self._on_done = on_done
         self._on_failed = on_failed
         self._session = 0
@@ -94,6 +97,8 @@ class BaseSender:
         self._parts: list[bytes] = []
         self._walks: list[VolumeWalk] = []
         self._at = _Mark(0, NO_DIGEST, 0, 0)
+        # A lease of a run that ended in the middle.
+        group.folding.leases.release(lease_of(self._holder))
         self._marks: deque[_Mark] = deque([self._at])
         self._scan: ChangeScan | None = None
         self._candidates: deque[int] = deque()
@@ -102,7 +107,6 @@ class BaseSender:
         self._pumping = False
         self._closed = False
         self._asked = False
-        self._leases: list[str] = []
 
     @property
     def attached(self) -> bool:
@@ -135,6 +139,8 @@ class BaseSender:
             self._fail(f"a base at {cut} cannot be made: {error}")
             return
         self.cut = cut
+        space = group.folding.space
+        space.holders[self._holder] = JournalHolder(confirmed=lambda: cut, detach=self._detached)
         group.emit(
             "base.begun",
             group=group.name,
@@ -144,11 +150,20 @@ class BaseSender:
         self._open()
 
     def _hold(self, cut: Cut) -> None:
-        """Keep what the base is made of readable: both its ends."""
+        """Both cuts stay readable. Trimmed if one is not."""
         leases = self._group.folding.leases
-        for each in (cut, self.start_cut):
-            if each is not None:
-                self._leases.append(leases.take("base", each))
+        leases.hold(self._holder, cut)
+        if self.start_cut is not None:
+            leases.hold(f"{self._holder}:start", self.start_cut)
+
+    def _release(self) -> None:
+        folding = self._group.folding
+        folding.space.holders.pop(self._holder, None)
+        for name in (self._holder, f"{self._holder}:start", lease_of(self._holder)):
+            folding.leases.release(name)
+
+    def _detached(self) -> None:
+        self._fail("the journal ran full while a base was on its way")
 
     def _state(self, cut: Cut) -> list[bytes]:
         """Timelines and records up to B, in parts."""
@@ -258,9 +273,7 @@ class BaseSender:
     def close(self) -> None:
         """Stop, and hold nothing any more."""
         self._closed = True
-        for each in self._leases:
-            self._group.folding.leases.release(each)
-        self._leases = []
+        self._release()
         self.detach()
         self._walks = []
         self._candidates.clear()

@@ -1,18 +1,21 @@
 """The base that one peer gets, if it needs one: the same over as many sessions as that takes.
 
-A peer that cannot take a base on what it has is sent one on nothing.
+A peer that cannot take a base on what it has is sent one on nothing. One that cannot take the journal, as a
+revert in it goes back to what that peer does not have, is sent a base instead, whatever the journal holds.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.group import Group
 from protocol.base_messages import BaseAck
 from protocol.positions import NO_TIMELINE, Cut
 from site_primary.base_sender import BaseSender, Send
 from site_primary.carrier import Carrier
+from site_primary.ship_start import Start, Verdict
 
 
 class BaseShipment:
@@ -22,17 +25,20 @@ class BaseShipment:
     def __init__(
         self,
         group: Group,
+        peer: str,
         rng: random.Random,
         on_done: Callable[[], None],
         on_failed: Callable[[str], None],
     ) -> None:
         self._group = group
+        self._peer = peer
         self._rng = rng
         self._on_done = on_done
         self._on_failed = on_failed
         self._sender: BaseSender | None = None
         self._ended_bytes = 0
         self._on_nothing = False
+        self._wanted = False  # the peer cannot take the journal
 
     @property
     def active(self) -> bool:
@@ -49,6 +55,14 @@ class BaseShipment:
         """At most so many blocks are still to be sent."""
         return self._sender.blocks_left if self._sender else 0
 
+    def judged(self, start: Start) -> Start:
+        """Where to start, with a base in place of a journal that the peer cannot take."""
+        if start.verdict is Verdict.SHIP and self._wanted:
+            return replace(start, verdict=Verdict.BASE)
+        if start.verdict is not Verdict.BASE:
+            self.end()
+        return start
+
     def begin(self, cut: Cut, session: int, send: Send, carrier: Carrier) -> None:
         """Send one on `cut` (timeline 0: on nothing), or go on with it."""
         start = None if self._on_nothing or cut.timeline == NO_TIMELINE else cut
@@ -56,7 +70,7 @@ class BaseShipment:
             self.end()
         if self._sender is None:
             self._sender = BaseSender(
-                self._group, start, self._rng, on_done=self._done, on_failed=self._failed
+                self._group, self._peer, start, self._rng, on_done=self._done, on_failed=self._failed
             )
         self._sender.attach(session, send, carrier)
 
@@ -71,12 +85,16 @@ class BaseShipment:
             self._sender.on_ack(ack)
 
     def refused(self) -> bool:
-        """The peer cannot take it on what it has; False if there is nothing else to try."""
-        if self._sender is None or self._sender.start_cut is None:
-            return False
+        """The peer cannot go on from what it has, by the journal or by this base; False if there is nothing
+        else to try."""
+        if self._sender is None:
+            again = not self._wanted
+            self._wanted = True
+            return again
+        again = self._sender.start_cut is not None
         self.end()
-        self._on_nothing = True
-        return True
+        self._wanted = self._on_nothing = again
+        return again
 
     def interrupt(self) -> None:
         """The session is over."""
@@ -85,7 +103,7 @@ class BaseShipment:
 
     def end(self) -> None:
         """It is not needed any more."""
-        self._on_nothing = False
+        self._on_nothing = self._wanted = False
         if self._sender is not None:
             self._ended_bytes += self._sender.sent_bytes
             self._sender.close()

@@ -68,20 +68,24 @@ class Start:
         return f"is at {Cut(welcome.timeline, welcome.written)} and has {what}, written elsewhere"
 
 
-def where_to_start(group: Group, welcome: Welcome, *, choice: Choice, serving: bool) -> Start:
+def where_to_start(
+    group: Group, welcome: Welcome, *, choice: Choice, serving: bool, confirmed: Cut | None = None
+) -> Start:
     """Compare, and say what to do. FarshoreError if this site's own journal cannot answer, or this run's
-    timeline cannot begin. `serving`: hosts have been served since this site started."""
+    timeline cannot begin. `serving`: hosts have been served since this site started. `confirmed`: the last
+    cut that the peer is known to have had, readable here."""
     if not welcome.lineage:
-        return _ship_from(group, Cut(0, 0))
+        return _ship_from(group, Cut(0, 0), None)
     spans = group.spans(group.writer.written)
     fork, tail = _fork(spans, welcome.lineage, welcome.written)
     if not tail:
-        if fork.timeline and not group.folding.knows_digest(fork):
-            return Start(verdict=Verdict.BASE, cut=Cut(0, 0))
-        same = fork.timeline and welcome.digest == group.reader.digest_at(
-            group.timelines, fork.timeline, fork.position
-        )
-        return _ship_from(group, fork) if same else Start(verdict=Verdict.DIVERGED, cut=fork)
+        if not fork.timeline:
+            return Start(verdict=Verdict.DIVERGED, cut=fork)
+        if not group.folding.journal_reaches(fork) and not group.folding.readable(fork):
+            # The frame that said the digest there has gone. A base is taken on what both are known to have.
+            return _ship_from(group, fork, confirmed)
+        same = welcome.digest == group.reader.digest_at(group.timelines, fork.timeline, fork.position)
+        return _ship_from(group, fork, confirmed) if same else Start(verdict=Verdict.DIVERGED, cut=fork)
     writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
     if writers == {group.site} and fork.timeline:
         lost = fork == group.end and not group.began
@@ -89,27 +93,44 @@ def where_to_start(group: Group, welcome: Welcome, *, choice: Choice, serving: b
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
         if lost:
             group.begin_writing()
-        return _ship_from(group, fork, tail)
+        return _ship_from(group, fork, confirmed, tail)
     if choice is Choice.REMOTE:
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
         if fork == group.end:
             group.begin_writing()
-        return _ship_from(group, fork, tail)
+        return _ship_from(group, fork, confirmed, tail)
     return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
 
 
-def _ship_from(group: Group, cut: Cut, tail: tuple[Span, ...] = ()) -> Start:
-    """The journal from a cut on if it leads on from there, else a base."""
+def _ship_from(group: Group, cut: Cut, confirmed: Cut | None, tail: tuple[Span, ...] = ()) -> Start:
+    """The journal from a cut on if it leads on from there, else a base: on that cut if it can be read here,
+    or on what the peer had earlier."""
     spans = group.spans(group.writer.written)
     base = base_on(group.timelines, spans)
-    reaches = (base is None or cut.position >= base.cut.position) and group.folding.journal_reaches(cut)
+    root = Cut(spans[0].timeline, spans[0].start) if spans else cut
+    reaches = base is None or cut.position >= base.cut.position
+    if spans and not group.folding.journal_reaches(cut if cut.timeline else root):
+        reaches = False
     if not cut.timeline and group.writer.written > HISTORY_SHIPPED_BYTES_MAX:
         reaches = False
     if reaches:
         return Start(verdict=Verdict.SHIP, cut=cut, tail=tail)
-    readable = cut.timeline and gap_at(group.timelines, cut) is None and group.folding.readable(cut)
-    return Start(verdict=Verdict.BASE, cut=cut if readable else Cut(0, 0), tail=tail)
+    for start in (cut, confirmed):
+        if (
+            start is not None
+            and start.timeline
+            and start.position <= cut.position
+            and _readable(group, start)
+        ):
+            return Start(verdict=Verdict.BASE, cut=start, tail=tail)
+    return Start(verdict=Verdict.BASE, cut=Cut(0, 0), tail=tail)
+
+
+def _readable(group: Group, cut: Cut) -> bool:
+    if not cut.timeline or not group.holds_cut(cut):
+        return False
+    return gap_at(group.timelines, cut) is None and group.folding.readable(cut)
 
 
 def _fork(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:

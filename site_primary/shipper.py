@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 
 from engine.group import Group
-from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.pair_states import PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
@@ -39,6 +39,7 @@ from site_primary.announce import heartbeat_of, hello_of
 from site_primary.base_shipment import BaseShipment
 from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
+from site_primary.journal_hold import JournalHold
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
 from site_primary.ship_start import Choice, Start, Verdict, where_to_start
@@ -96,13 +97,14 @@ class Shipper:
         self._said_head = group.state.shipped(group.name)
         self._goal = 0  # written when the session began: reached means caught up
         self._choice = Choice.NONE
-        self._fetcher = Fetcher(
+        self.fetcher = Fetcher(
             group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
         )
-        self.base = BaseShipment(group, rng, self._connect, self._fail)
+        self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
-        group.folding.space.hold(self.peer, lambda: self.marks.remote_written)
+        self._journal = JournalHold(group, self.peer, lambda: self.marks.remote_written)
+        self._journal.hold()
 
     # -- verbs
 
@@ -130,7 +132,7 @@ class Shipper:
         self.gate.suspend("split")
         self._move(PairVerb.SPLIT)
         self._outbox.stop()
-        self._fetcher.end()
+        self.fetcher.end()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock.call_later(SPLIT_LINGER_S, self._disconnect)
@@ -140,16 +142,11 @@ class Shipper:
     def close(self) -> None:
         """Stop for good."""
         self._disconnect()
-        self._fetcher.end()
+        self.fetcher.end()
         self.base.end()
-        self._group.folding.space.release(self.peer)
+        self._journal.let_go()
         if self._on_frame in self._group.listeners.frame:
             self._group.listeners.frame.remove(self._on_frame)
-
-    @property
-    def waits_strictly(self) -> bool:
-        """Whether nothing may be served before the peer answered."""
-        return self.gate.mode is Mode.SYNC_STRICT and not self.gate.fallen_back
 
     @property
     def heard_at(self) -> float | None:
@@ -165,11 +162,6 @@ class Shipper:
     def sent_bytes(self) -> int:
         """Bytes of frames sent since this shipper was made."""
         return self._outbox.sent_bytes + self.base.sent_bytes
-
-    @property
-    def fetching(self) -> bool:
-        """Whether this site takes the peer's history in."""
-        return self._fetcher.active
 
     # -- sessions
 
@@ -196,7 +188,7 @@ class Shipper:
         self._link.hang_up()
         self._outbox.stop()
         self.carrier.close()
-        self._fetcher.interrupt()
+        self.fetcher.interrupt()
         self.base.interrupt()
         self.connected = False
         self.gate.on_session(connected=False)
@@ -223,7 +215,7 @@ class Shipper:
         elif self._outbox.open or self.base.active:
             self._pump()
             self._heartbeat()
-        elif self._fetcher.active:
+        elif self.fetcher.active:
             # No heartbeat: what it promises of times is not so while older frames still come in.
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
         else:
@@ -243,10 +235,10 @@ class Shipper:
             return
         match message:
             case Welcome():
-                if not (self._outbox.open or self._fetcher.active or self.base.active):
+                if not (self._outbox.open or self.fetcher.active or self.base.active):
                     self._on_welcome(message)
             case Fetched():
-                self._fetcher.take(message, payload or b"")
+                self.fetcher.take(message, payload or b"")
             case Ack():
                 self._on_ack(message)
             case BaseAck():
@@ -295,20 +287,25 @@ class Shipper:
         self.connected = True
         self._link.reconnect.session_began(self._clock.monotonic())
         try:
-            start = where_to_start(self._group, welcome, choice=self._choice, serving=self.serving)
+            start = where_to_start(
+                self._group,
+                welcome,
+                choice=self._choice,
+                serving=self.serving,
+                confirmed=self._journal.last_confirmed,
+            )
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         self.fork, self.tail_bytes = (start.cut, start.tail_bytes) if start.tail else (None, 0)
-        if start.verdict is not Verdict.BASE:
-            self.base.end()
+        start = self.base.judged(start)
         match start.verdict:
             case Verdict.DIVERGED:
                 self._settle()
                 self._fail(f"{self.peer} {start.difference(welcome)}", diverged=True)
             case Verdict.FETCH:
                 self._back(start.cut)
-                self._fetcher.begin(self._link.session, start.cut, leave=self._choice is Choice.REMOTE)
+                self.fetcher.begin(self._link.session, start.cut, leave=self._choice is Choice.REMOTE)
             case Verdict.SHIP | Verdict.BASE:
                 self._ship(start, welcome)
 
@@ -324,13 +321,14 @@ class Shipper:
             shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
         )
         self._goal = self._group.writer.written
-        self._group.folding.space.hold(self.peer, lambda: self.marks.remote_written)
         self._settle()
         self._group.sealed = True
         self._back(cut)
         if start.verdict is Verdict.BASE:
+            self._journal.let_go()  # it needs no frame before the base
             self.base.begin(cut, self._link.session, self._link.send, self.carrier)
         else:
+            self._journal.hold()
             self._choice = Choice.NONE
             self._outbox.start(cut)
             self.gate.on_session(connected=True)

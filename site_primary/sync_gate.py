@@ -122,6 +122,11 @@ class SyncGate:
         written."""
         return self.mode is not Mode.ASYNC and self.phase is not GatePhase.IN_FORCE
 
+    @property
+    def in_force(self) -> Mode:
+        """The mode whose promise holds now."""
+        return self.mode if self.phase is GatePhase.IN_FORCE else Mode.ASYNC
+
     def set_mode(self, mode: Mode) -> None:
         """Change the mode, durably; a mode stronger than async is in force once the peer has everything.
         FarshoreError or OSError: nothing changed."""

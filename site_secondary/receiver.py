@@ -16,6 +16,7 @@ from enum import Enum
 from engine.group import Group
 from engine.head_moves import NotContiguous
 from engine.journal.reader import BadFrame
+from engine.journal_space import JournalHolder
 from engine.lineage import frames_after, lineage_rows
 from engine.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
@@ -83,7 +84,10 @@ class Receiver:
             on_failed=self._base_failed,
         )
         self._floor = 0
-        group.folding.space.hold(f"history of {peer}", lambda: self._floor, remember=False)
+        space = group.folding.space
+        space.holders[f"history of {peer}"] = JournalHolder(
+            confirmed=lambda: space.cut_at(self._floor), detach=lambda: None, remember=False
+        )
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -186,6 +190,11 @@ class Receiver:
                 at += prefix.frame_bytes
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
+            return
+        except Trimmed as error:
+            # A revert to what is not here. The journal cannot go on; a base can.
+            text = f"cannot follow: {error}"
+            self._end_session(Refused(session=self._session, code=Trimmed.code, message=text), text)
             return
         except (FarshoreError, OSError) as error:
             text = f"cannot store the journal: {error}"
@@ -307,7 +316,7 @@ class Receiver:
         """Stop listening to the group."""
         self._session = 0
         self._base.close()
-        self._group.folding.space.release(f"history of {self.peer}")
+        self._group.folding.space.holders.pop(f"history of {self.peer}", None)
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from dataclasses import asdict
 from typing import Any
 
 from daemon.operations.shapes import group_data
-from daemon.peers import Peer, fingerprint, make_token, read_token
+from daemon.peers import Peer, PeerOptions, fingerprint, make_token, read_token
 from daemon.site import Site
 from protocol.commands import (
     Events,
     PeerAdd,
     PeerList,
+    PeerSet,
     SiteStatus,
     SiteToken,
 )
 from protocol.cut_text import time_text
 from protocol.errors import NotAllowed, UsageError
-from protocol.limits import HEARTBEAT_TIMEOUT_S
+from protocol.limits import HEARTBEAT_TIMEOUT_S, RATE_BYTES_S_MIN
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
 
@@ -99,6 +101,27 @@ async def peer_list(site: Site, _: PeerList) -> Data:
     return {"peers": [_peer_data(site, peer) for peer in site.peers.all()]}
 
 
+async def peer_set(site: Site, command: PeerSet) -> Data:
+    """Change how a peer is sent to, now and after a restart."""
+    peer = site.peers.get(command.peer)
+    options = site.peers.options(peer.name)
+    rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
+    if 0 < rate < RATE_BYTES_S_MIN:
+        raise UsageError(
+            f"a rate is {RATE_BYTES_S_MIN} bytes a second or more, not {rate}",
+            subject=peer.name,
+            next_step="--rate none lifts the limit; `farshore pair split` pauses a pair",
+        )
+    options = PeerOptions(rate_bytes_s=rate, compress=command.compress or options.compress)
+    site.peers.set_options(peer.name, options)
+    site.traffic_to(peer.name)
+    for shipper in site.shippers.values():
+        if shipper.peer == peer.name:
+            shipper.carrier.pace_changed()
+    site.events.emit("peer.set", object=peer.name, **asdict(options))
+    return _peer_data(site, peer)
+
+
 def _peer_data(site: Site, peer: Peer) -> Data:
     every: list[tuple[str, Shipper | Receiver]] = [*site.shippers.items(), *site.receivers.items()]
     ends = [(group, end) for group, end in every if end.peer == peer.name]
@@ -111,6 +134,7 @@ def _peer_data(site: Site, peer: Peer) -> Data:
         "connected": age is not None and age <= HEARTBEAT_TIMEOUT_S and any(end.connected for _, end in ends),
         "heard_s": round(age, 3) if age is not None else None,
         "groups": sorted({name for name, _ in ends}),
+        **asdict(site.peers.options(peer.name)),
     }
 
 

@@ -14,17 +14,24 @@ from tests.support.sites import Site
 
 pytestmark = pytest.mark.slow
 
-RUN_S = 14
+# Longer than any disturbance takes: the host is told to end.
+RUN_S = 100
 SIZE = "32M"
 CHECK_EVERY = 2000
 
 
 def start_checking_host(fio: str, uri: str, report: Path) -> subprocess.Popen[bytes]:
-    """fio that overwrites the volume again and again and reads each round back, for RUN_S."""
+    """fio that overwrites the volume again and again and reads back what it wrote, until a file `stop` is
+    there beside the report."""
     words = [fio, "--name=host", "--ioengine=nbd", f"--uri={uri}", f"--size={SIZE}", "--bs=4k"]
     words += ["--rw=randwrite", "--iodepth=16", "--rate_iops=3000", "--time_based", f"--runtime={RUN_S}"]
     words += ["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", f"--verify_backlog={CHECK_EVERY}"]
-    words += ["--output-format=json", f"--output={report}"]
+    words += [
+        f"--trigger-file={report.parent / 'stop'}",
+        "--trigger=true",
+        "--output-format=json",
+        f"--output={report}",
+    ]
     with report.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, cwd=report.parent)
 
@@ -67,11 +74,13 @@ def test_host_rides_through(
             disturb(primary, secondary)
             primary.farshore("wait", "g", "--state", "paired", "--timeout", "30")
         assert host.poll() is None, "the host ended before the last disturbance was over"
+        (scratch / "stop").touch()
         assert host.wait(60) == 0, report.with_suffix(".log").read_text()[-4000:]
     finally:
         host.kill()
         host.wait()
     (job,) = json.loads(report.read_text())["jobs"]
+    assert job["error"] == 0
     assert job["write"]["total_ios"] > CHECK_EVERY
     assert job["read"]["total_ios"] > CHECK_EVERY, "the host read nothing back"
     same_at_the_cut(primary, secondary, "g", ("v",))

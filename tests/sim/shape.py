@@ -13,6 +13,7 @@ from types import ModuleType
 
 import engine.journal.recovery
 import engine.journal.writer
+import engine.journal_space
 import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
@@ -53,7 +54,12 @@ class Task(Enum):
     OLD_BACKUP = "backup of an earlier cut"
     REVERT = "revert"
     SPLIT = "split"
+    DETACH = "detach"
     RESYNC = "resync"
+    RESYNC_LOCAL = "resync local"
+    RESYNC_REMOTE = "resync remote"
+    SWITCHOVER = "switchover"
+    TAKEOVER = "takeover"
     ONLINE = "online"
     AUDIT = "audit"
 
@@ -113,14 +119,27 @@ def shape_of(rng: random.Random) -> Shape:
             Task.BACKUP: 3.0,
             Task.OLD_BACKUP: 1.0,
             Task.REVERT: rng.choice((0.0, 1.0, 3.0)),
-            Task.SPLIT: rng.choice((0.0, 0.5)),
-            Task.RESYNC: 2.0,
-            Task.ONLINE: 3.0,
+            Task.ONLINE: 4.0,
             Task.AUDIT: 4.0,
+            **_role_tasks(rng),
         },
         task_every_s=rng.choice((0.15, 0.5)),
         patches=_patches(rng, segment_bytes),
     )
+
+
+def _role_tasks(rng: random.Random) -> dict[Task, float]:
+    """A third of the seeds move no roles: what is found there is not about them."""
+    moves = rng.choice((0.0, 1.0, 1.0))
+    return {
+        Task.SPLIT: rng.choice((0.0, 0.7, 1.5)),
+        Task.DETACH: moves * rng.choice((0.0, 6.0)),
+        Task.RESYNC: rng.choice((0.3, 3.0)),
+        Task.RESYNC_LOCAL: moves * rng.choice((0.0, 1.0)),
+        Task.RESYNC_REMOTE: moves * rng.choice((0.0, 1.0)),
+        Task.SWITCHOVER: moves * rng.choice((0.0, 1.0, 3.0)),
+        Task.TAKEOVER: moves * rng.choice((0.0, 2.0, 6.0)),
+    }
 
 
 def _load(rng: random.Random) -> Load:
@@ -166,6 +185,8 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SEGMENT_BYTES", segment_bytes),
         (writer, "SEGMENT_BYTES_MIN", 128 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
+        # A peer that was let go needs the changed blocks, which are not shipped here.
+        (engine.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
         # Counted in segments, which are 64 MiB large and not as small as here.
         (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
         (outbox, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),

@@ -71,6 +71,8 @@ PEER = {
     "connected": True,
     "heard_s": 0.2,
     "groups": ["vm1"],
+    "rate_bytes_s": 10 << 20,
+    "compress": "zstd",
 }
 RESTORE = {
     "group": "vm1",
@@ -145,6 +147,7 @@ REPLIES: dict[str, Reply] = {
     },
     "peer.add": {"peer": "par", "endpoint": None, "fingerprint": "aa:bb", "added": True},
     "peer.list": {"peers": [PEER]},
+    "peer.set": PEER,
     "volume.create": VOLUME,
     "volume.list": {"volumes": [VOLUME]},
     "volume.show": {

@@ -15,6 +15,7 @@ from protocol.commands import (
     Events,
     JournalShow,
     PairCreate,
+    PeerSet,
     RestoreGroup,
     RestoreVolume,
     VolumeCreate,
@@ -33,6 +34,7 @@ EVERY_COMMAND = [
     ("site token", "site.token"),
     ("peer add FS1.abc", "peer.add"),
     ("peer list", "peer.list"),
+    ("peer set par --rate 10M", "peer.set"),
     ("volume create vm1/root --size 10G", "volume.create"),
     ("volume list", "volume.list"),
     ("volume show vm1/root", "volume.show"),
@@ -106,6 +108,8 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
     position = CutPosition(timeline=0xFF, position=4096)
     cases = {
         "volume create vm1/root --size 1.5G": VolumeCreate(group="vm1", volume="root", size_bytes=3 << 29),
+        "peer set par --rate 1.5M": PeerSet(peer="par", rate_bytes_s=3 << 19),
+        "peer set par --rate none --compress zstd": PeerSet(peer="par", rate_bytes_s=0, compress="zstd"),
         "pair create vm1 --with par": PairCreate(group="vm1", peer="par", mode="async"),
         "pair resync vm1": PairResync(group="vm1", source=None),
         "pair resync vm1 --source remote": PairResync(group="vm1", source="remote"),

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from console.figures import (
     age_text,
     local_text,
+    parse_rate,
     parse_size,
     parse_span,
     position_text,
+    rate_text,
     short_time_text,
     size_text,
     span_text,
@@ -150,3 +152,21 @@ def test_a_span_has_units(text: str, seconds: float) -> None:
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_span(text)
+
+
+def test_rates_are_read_and_written() -> None:
+    assert [parse_rate(text) for text in ("10M", "1.5 MiB", "64K", "none", "NONE")] == [
+        10 << 20,
+        3 << 19,
+        64 << 10,
+        0,
+        0,
+    ]
+    assert [rate_text(rate) for rate in (10 << 20, 0, None)] == ["10 MiB/s", "-", "-"]
+
+
+@pytest.mark.parametrize("text", ["", "0", "1K", "-1M", "10MB", "fast", "2T", "9" * 18 + "P"])
+def test_what_is_no_rate_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_rate(text)
+    assert caught.value.next_step

@@ -85,9 +85,9 @@ def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
 def test_what_changes_something_is_not_called_read_only() -> None:
     changing = {command_name_of(member) for member in set(Command.__args__) - set(READ_ONLY)}
     assert changing == {
-        "peer.add", "volume.create", "volume.online", "volume.offline", "volume.delete", "pair.create",
-        "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover", "failback",
-        "branch.drop", "backup.create", "restore.volume", "restore.group",
+        "peer.add", "peer.set", "volume.create", "volume.online", "volume.offline", "volume.delete",
+        "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
+        "failback", "branch.drop", "backup.create", "restore.volume", "restore.group",
     }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class BasePair:
     def start_sender(self, start: Cut | None) -> BaseSender:
         self.sender = BaseSender(
             self.one.group,
+            "par",
             start,
             self._rng,
             on_done=lambda: None,

@@ -11,6 +11,7 @@ from engine.cuts import checked_cut
 from engine.pair_states import PairState
 from protocol.base_messages import BaseBegin, BaseFrames, BasePart
 from protocol.errors import Trimmed
+from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
 from protocol.messages import FrameMessage
 from protocol.positions import Cut
@@ -127,3 +128,24 @@ def test_a_split_in_the_middle(shipping: ShippingPair) -> None:
     shipping.shipper.resync(Choice.NONE)
     shipping.until_paired()
     shipping.assert_same()
+
+
+def test_a_revert_to_what_the_peer_does_not_have(shipping: ShippingPair) -> None:
+    """The peer stays at its last consistent cut and gets the blocks that differ instead of the revert."""
+    shipping.write(10)
+    gone = shipping.one.end
+    shipping.write(10)
+    shipping.start_one()
+    shipping.until_paired()
+    shipping.write(5)
+    shipping.one.group.append_records([Revert(volume=shipping.volume, cut=gone)])
+    shipping.write(5)
+    shipping.until_paired()
+    shipping.assert_same()
+    _, second = bases(shipping)
+    assert second.start is not None
+    shipping.restart_other()
+    shipping.write(5)
+    shipping.until_paired()
+    shipping.assert_same()
+    assert len(bases(shipping)) == 2

@@ -213,7 +213,7 @@ def test_what_a_returning_writer_lost_comes_back_from_its_peer(shipping: Shippin
     lost, content = shipping.one.end, shipping.one.read("root")
     shipping.lose_tail(kept)
     shipping.start_one()
-    shipping.until(lambda: shipping.shipper.fetching)
+    shipping.until(lambda: shipping.shipper.fetcher.active)
     with pytest.raises(WrongState, match="takes in"):
         shipping.one.group.begin_writing()
     shipping.until_paired()

@@ -1,0 +1,55 @@
+"""`farshore peer set`: the rate of a link and what travels over it, changed under a running pair."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import MIB, succeed
+from tests.support.pairs import same_at_the_cut
+from tests.support.proxy import Way, proxied
+from tests.support.sites import Site
+
+pytestmark = pytest.mark.slow
+
+SIZE_MIB = 16
+
+
+def test_rate_and_compression(pair: tuple[Site, Site], scratch: Path) -> None:
+    """A rate holds from the next message on and is lifted as fast; zstd shrinks what travels; both outlive a
+    restart."""
+    primary, secondary = pair
+    image = scratch / "image"
+    image.write_bytes(b"".join(b"%016d" % at * 256 for at in range(SIZE_MIB * 256)))
+    with proxied(primary, secondary) as proxy:
+        uri = primary.create_volume("g/v", f"{SIZE_MIB}M")
+        primary.farshore("pair", "create", "g", "--with", secondary.name)
+        primary.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+
+        shown = primary.json("peer", "set", secondary.name, "--rate", "1M")
+        assert (shown["rate_bytes_s"], shown["compress"]) == (MIB, "none")
+        before, began = proxy.delivered_bytes(Way.FORWARD), time.monotonic()
+        succeed("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, uri)
+        primary.farshore("wait", "g", "--timeout", "3", exit_code=22)
+        # A second's burst, and no more than a frame beyond it.
+        most = (time.monotonic() - began + 1) * MIB + 4 * MIB
+        assert proxy.delivered_bytes(Way.FORWARD) - before < most * 1.05
+
+        primary.farshore("peer", "set", secondary.name, "--rate", "none")
+        primary.farshore("wait", "g", "--timeout", "10")
+        plain = proxy.delivered_bytes(Way.FORWARD) - before
+        assert plain > SIZE_MIB * MIB
+
+        primary.farshore("peer", "set", secondary.name, "--compress", "zstd")
+        assert primary.stop() == 0
+        primary.start()
+        (peer,) = primary.json("peer", "list")["peers"]
+        assert (peer["rate_bytes_s"], peer["compress"]) == (0, "zstd")
+        before = proxy.delivered_bytes(Way.FORWARD)
+        succeed("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, primary.uri("g/v"))
+        same_at_the_cut(primary, secondary, "g", ("v",))
+        assert proxy.delivered_bytes(Way.FORWARD) - before < plain / 5
+    refused = primary.farshore("peer", "set", secondary.name, "--rate", "1K", exit_code=2)
+    assert "--rate none" in refused

@@ -1,0 +1,110 @@
+"""Bases where both sites shorten their journals: what can be read is what it was, and nothing else can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.bases import gap_at
+from engine.cuts import checked_cut
+from engine.journal import writer as writer_module
+from engine.journal_space import lease_of
+from engine.verify import verify_group
+from protocol.errors import Trimmed
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.test_fold_model import KEEP_ALL, KEEP_NOTHING, SEGMENT, Story
+from tests.unit.site_primary.base_pair import BasePair
+
+
+def fold(rig: GroupRig) -> None:
+    """All that may be folded."""
+    rig.group.settings = KEEP_NOTHING
+    rig.checkpoint()
+    rig.sync()
+    rig.settle(5.0)
+    rig.group.settings = KEEP_ALL
+
+
+def check(story: Story, rig: GroupRig) -> int:
+    """Every cut of the story at a site; the number of those that can be read."""
+    group, readable = rig.group, 0
+    for cut, snapshot in story.past.items():
+        if cut.timeline not in group.timelines or cut.position > group.end_of(cut.timeline):
+            continue
+        if group.folding.readable(cut) and gap_at(group.timelines, cut) is None:
+            readable += 1
+            for name, expected in snapshot.items():
+                assert rig.read(name, cut) == expected, f"{name} at {cut}"
+        else:
+            with pytest.raises(Trimmed):
+                checked_cut(group, cut)
+    for name, data in story.now.items():
+        assert rig.read(name) == bytes(data), name
+    return readable
+
+
+def check_whole(rig: GroupRig) -> None:
+    """No damage anywhere."""
+    group = rig.group
+    found = verify_group(
+        rig.directory / "g",
+        group.store,
+        "g",
+        group.spans(group.writer.written),
+        group.checkpoints.reached,
+        True,
+    )
+    assert found.damage == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_after_the_journal_was_shortened(directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
+    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SEGMENT)
+    monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 5 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 12 * BLOCK_BYTES)
+    pair = BasePair(directory, seed)
+    try:
+        _run(pair, seed)
+    finally:
+        pair.close()
+
+
+def _run(pair: BasePair, seed: int) -> None:
+    story = Story(seed, pair.one)
+    start: Cut | None = None
+    if seed % 3:
+        for _ in range(20):
+            story.write()
+            story.note()
+        follow(pair.one, pair.other)
+        start = pair.other.end
+        pair.one.group.folding.leases.hold(lease_of("par"), start, durable=True)
+    for _ in range(4):
+        for _ in range(story.rng.randrange(20, 60)):
+            story.step()
+        fold(pair.one)
+        if start is not None:
+            assert pair.one.group.folding.readable(start)
+        pair.copy(start)
+        assert pair.other.end == pair.one.end
+        check(story, pair.other)
+        if story.rng.random() < 0.5:
+            pair.restart_other()
+        for _ in range(story.rng.randrange(0, 40)):
+            story.write()
+            story.note()
+        follow(pair.one, pair.other)
+        start = pair.other.end
+        pair.one.group.folding.leases.hold(lease_of("par"), start, durable=True)
+        if story.rng.random() < 0.7:
+            fold(pair.other)
+            if story.rng.random() < 0.5:
+                pair.restart_other()
+        assert check(story, pair.other) > 0
+        check(story, pair.one)
+    check_whole(pair.other)
+    check_whole(pair.one)
