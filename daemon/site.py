@@ -264,7 +264,11 @@ class Site:
     def complete_until_ns(self, group: str) -> int:
         """UTC nanoseconds up to which this site holds every frame of a group."""
         receiver = self.receivers.get(group)
-        return receiver.complete_until_ns if receiver else self.clock.utc_ns()
+        if receiver is not None:
+            return receiver.complete_until_ns
+        if self.state.group(group).role is Role.SECONDARY:
+            return max(0, self.groups[group].utc_ns - 1)  # its pair is gone: frames of that very time may be
+        return self.clock.utc_ns()
 
     def notify(self) -> None:
         """Wake whoever waits for positions or states."""

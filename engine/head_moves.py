@@ -130,6 +130,7 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
     check_frame(prefix, frame.raw, digest)
     _move(group, timeline, frame)
     group.began = False
+    group.sealed = False
     tail_bytes = sum(span.end - span.start for span in tail)
     group.emit(
         "timeline.followed",

@@ -97,11 +97,13 @@ class PeerDoor:
         holder = self._holder
         if not holder.has_group(name):
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
-            self._state.put_pair(
-                PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-            )
+            self._put_pair(name, caller.peer)
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
+        row = self._state.group(name)
+        lone = self._state.pair(name) is None and row.role is Role.SECONDARY
+        if lone and row.group_id == hello.group_id:
+            self._put_pair(name, caller.peer)
         newer = check_pairing(self._state, group, hello, caller.peer)
         if hello.generation > max(self._state.heard(name), generation_of(group)):
             self._state.set_heard(name, hello.generation)
@@ -114,6 +116,11 @@ class PeerDoor:
         for key in [key for key, each in self._sessions.items() if each is receiver]:
             del self._sessions[key]
         return receiver
+
+    def _put_pair(self, name: str, peer: str) -> None:
+        self._state.put_pair(
+            PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+        )
 
     def _report(self, peer: str, ask: Ask) -> Report:
         """What this site is to a group that it shares with the peer."""

@@ -12,7 +12,7 @@ from engine.pair_states import Mode, PairState
 from engine.site_state import Role
 from protocol.commands import PairCreate, PairShow, WaitFor, check_confirm
 from protocol.cut_text import time_text
-from protocol.errors import NotAllowed, Refused, WrongState
+from protocol.errors import Diverged, NotAllowed, Refused, WrongState
 from protocol.events import StrictMode
 from protocol.positions import Cut, timeline_text
 from protocol.role_commands import PairDelete, PairResync, PairSet, PairSplit
@@ -20,6 +20,7 @@ from site_primary.ship_start import Choice
 
 Data = dict[str, Any]
 LEAVE_STRICT_S = 5.0
+COMPARE_S = 3.0
 
 
 async def create(site: Site, command: PairCreate) -> Data:
@@ -101,6 +102,15 @@ async def resync(site: Site, command: PairResync) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     site.pairs.resync(group, Choice(command.source or "none"))
+    shipper = site.pairs.shipper(group.name)
+    await wait_until(site, lambda: shipper.connected or shipper.state is not PairState.COPYING, COMPARE_S)
+    if shipper.state is PairState.DIVERGED:
+        raise Diverged(
+            f"both sites wrote group {group.name}: {shipper.reason}",
+            subject=group.name,
+            position=str(shipper.fork or group.end),
+            next_step=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
+        )
     return pair_data(site, command.group)
 
 

@@ -101,7 +101,7 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
 
     def over(group: Group, to: str) -> None:
         hand_over(group, to)
-        group._handed = None
+        group.promises.handed = None
 
     def close(self: Any, group: Any, peer: str) -> None:
         pass
