@@ -166,6 +166,7 @@ class Folding:
 
     def _on_frame(self, frame: Frame) -> None:
         self._promised = frame.prefix.durable
+        self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
             self._group.clock.call_soon(self.consider)
@@ -389,5 +390,6 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
+        self.space.close()
         for timer in self._timers.values():
             timer.cancel()

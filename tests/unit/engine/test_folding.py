@@ -146,3 +146,23 @@ def test_a_lease_released_is_swept(rig: GroupRig) -> None:
     assert stored() < before
     with pytest.raises(Trimmed):
         rig.letters("root", cuts[5])
+
+
+def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
+    rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
+    volume = rig.create("root", 16)
+    fill(rig, volume, 2)
+    rig.group.folding.space.hold_all("check")
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_ALL, throttle=True, journal_limit_bytes=used * 5 // 4)
+    rig.settle(2 * POLL_S)
+    assert not rig.group.overloaded
+    relieved = []
+    rig.group.listeners.relief.append(lambda: relieved.append(rig.clock.monotonic()))
+    began = rig.clock.monotonic()
+    rig.write(volume, 0, b"a", b"b")
+    assert rig.group.overloaded
+    rig.settle(5.0)
+    assert not rig.group.overloaded
+    assert relieved
+    assert 0.005 < relieved[0] - began < 1.0
