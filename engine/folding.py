@@ -170,6 +170,7 @@ class Folding:
 
     def _on_frame(self, frame: Frame) -> None:
         self._promised = frame.prefix.durable
+        self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
             self._group.clock.call_soon(self.consider)
@@ -253,7 +254,11 @@ class Folding:
 
     def _fold(self, old: _Old) -> None:
         group = self._group
-        self.space.note_confirmed()
+        try:
+            self.space.note_confirmed()
+        except OSError as error:
+            self._failed(error)
+            return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(
@@ -396,5 +401,6 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
+        self.space.close()
         for timer in self._timers.values():
             timer.cancel()

@@ -174,7 +174,7 @@ class Group:
     def overloaded(self) -> bool:
         """Whether hosts and senders must wait: for a checkpoint, the memtable is at its limit, or for a fold,
         the journal is."""
-        return self.memtable.count >= self.settings.memtable_hard or self.folding.space.behind
+        return self.memtable.count >= self.settings.memtable_hard or self.folding.space.must_wait
 
     def volume(self, name: str) -> Volume:
         """A volume that exists now; NotFound."""

@@ -140,6 +140,8 @@ def group_data(site: Site, group: Group) -> Data:
         "applied_age_s": None,
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
+        "journal_pressure": group.folding.space.pressure.stage.value,
+        "time_to_full_s": group.folding.space.pressure.time_to_full_s,
         "volumes": len(group.volumes.at(group.spans())),
         "reason": reason
         or group.failed
