@@ -36,7 +36,7 @@ from engine.retention import (
     what_to_keep,
 )
 from engine.timelines import Span
-from protocol.errors import Trimmed
+from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -249,7 +249,11 @@ class Folding:
 
     def _fold(self, old: _Old) -> None:
         group = self._group
-        self.space.note_confirmed()
+        try:
+            self.space.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            self._failed(error)
+            return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.pressure import Measure, Pressure, Stage
+from protocol.errors import FarshoreError
 from protocol.positions import Cut
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ class JournalSpace:
         name = min(self.holders, key=self._needs)
         if self._needs(name) >= group.writer.durable:
             return
-        self.note_confirmed()
+        try:
+            self.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            group.emit("fold.failed", group=group.name, error=str(error))
+            return  # nobody lets go of what is not written down; tried again with the next look
         self.holders.pop(name).detach()
         cut = group.folding.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
