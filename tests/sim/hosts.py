@@ -392,6 +392,6 @@ class Host:
             return
         if request.command in WRITES:
             self.acknowledged += 1
-            self._sim.laws.acknowledged(link.site, request.after)
+            self._sim.laws.acknowledged(link.site, request.after if request.changed()[1] else None)
         if request.floor is not None:
             oracle.flush_done(request.floor)

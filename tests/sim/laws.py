@@ -103,10 +103,16 @@ class Laws:
         if self._sim.oracles[there].durable.get(timeline, 0) < end:
             raise Violation(f"{site.name} sees a hand-over at {end} that is not durable at {there}")
 
+    def installed(self, site: SimSite) -> None:
+        """A base was put in place of frames that the other site no longer has."""
+        if site.group is not None:
+            self._left(site, self._sim.oracles[site.name].installed(site.group.end))
+
     # -- hosts
 
-    def acknowledged(self, site: SimSite, after: Cut) -> None:
-        """A host of this site's was just told that its write, somewhere after a cut, is there."""
+    def acknowledged(self, site: SimSite, after: Cut | None) -> None:
+        """A host of this site's was just told that its write, somewhere after a cut, is there; None if there
+        was nothing to write."""
         process = site.process
         if process is None:
             raise Violation(f"a host of {site.name} is answered by nobody")
@@ -120,7 +126,7 @@ class Laws:
 
         pair = process.state.pair(GROUP)
         in_force = pair is not None and pair.mode is not Mode.ASYNC and not pair.fallen_back
-        if in_force and process.role is Role.PRIMARY:
+        if in_force and after is not None and process.role is Role.PRIMARY:
             self._at_the_peer(site, after)
 
     def _at_the_peer(self, site: SimSite, after: Cut) -> None:

@@ -138,6 +138,8 @@ class Simulation:
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
         if event in ("group.damaged", "peer.bad_message"):
             raise Violation(f"{site.name}: {event} {fields}")
+        if event == "base.installed":
+            self.laws.installed(site)
         if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
             self.laws.may_leave.clear()
 
