@@ -36,7 +36,7 @@ from engine.retention import (
     what_to_keep,
 )
 from engine.timelines import Span
-from protocol.errors import Trimmed
+from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -256,7 +256,7 @@ class Folding:
         group = self._group
         try:
             self.space.note_confirmed()
-        except OSError as error:
+        except (FarshoreError, OSError) as error:
             self._failed(error)
             return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
