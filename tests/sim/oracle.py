@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128_digest
 
+from engine.bases import gap_at, spans_after
 from engine.group import Group
 from protocol.events import EventKind
 from protocol.frames import NO_DIGEST, Frame, decode_rows
@@ -216,11 +217,15 @@ class Oracle:
     def check_journal(self, site: str, group: Group, *, adopt: bool = False) -> None:
         """Read all of a group's journal. `adopt`: the last frame may be one that the primary wrote as it
         died."""
-        digest = NO_DIGEST
         folded = group.folding.retention.folded
-        for span in group.spans(group.writer.written):
+        spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
+        if digest != NO_DIGEST:
+            base = Cut(spans[0].timeline, spans[0].start)
+            if base not in self.moments or self.moments[base].digest != digest:
+                raise Violation(f"L3: {site} got a base at {base} and says another digest there")
+        for span in spans:
             start = span.start
-            if span.timeline in folded:
+            if span.timeline in folded and folded[span.timeline][0] > start:
                 start, (digest, _) = folded[span.timeline]
                 known = self.moments.get(Cut(span.timeline, start))
                 if known is None or known.digest != digest:
@@ -303,7 +308,8 @@ class Oracle:
             if copy.cut != backup.cut:
                 raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
             if not group.folding.readable(copy.cut):
-                if backup.cut.position == backup.began:
+                here = gap_at(group.timelines, copy.cut) is None
+                if here and backup.cut.position == backup.began:
                     raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
                 continue  # of a cut that this site had given up before it heard of the backup
             if whole:

@@ -11,14 +11,18 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
 
+import engine.base_intake
 import engine.journal.recovery
 import engine.journal.writer
 import engine.journal_space
+import site_primary.base_sender
 import site_primary.nbd_connection
 import site_primary.outbox
+import site_primary.ship_start
 import site_primary.write_path
 from engine.group import GroupSettings
 from protocol.compress import Compression
+from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
@@ -120,7 +124,16 @@ def shape_of(rng: random.Random) -> Shape:
             Task.AUDIT: 4.0,
         },
         task_every_s=rng.choice((0.15, 0.5)),
-        patches=_patches(rng, segment_bytes),
+        patches=(*_patches(rng, segment_bytes), *_base_patches(apart)),
+    )
+
+
+def _base_patches(rng: random.Random) -> tuple[Patch, ...]:
+    """Whether a new peer gets a base instead of the whole journal, and in how many pieces."""
+    return (
+        (site_primary.ship_start, "HISTORY_SHIPPED_BYTES_MAX", rng.choice((0, 64 << 10, 1 << 30))),
+        (site_primary.base_sender, "BASE_PAYLOAD_BYTES", rng.choice((1, 3, 16)) * BLOCK_BYTES),
+        (engine.base_intake, "BASE_INDEX_BYTES", rng.choice((4, 32)) * BLOCK_BYTES),
     )
 
 
