@@ -29,6 +29,7 @@ class PairState(Enum):
     PAIRED = "paired"
     SPLIT = "split"
     SUSPENDED = "suspended by error"
+    FILLING = "journal filling"
     TAKEN_OVER = "taken over"
     DIVERGED = "diverged"
 
@@ -42,6 +43,8 @@ class PairVerb(Enum):
     PEER_BACK = "peer back"
     FAIL = "fail"
     DIVERGE = "diverge"
+    FILL = "fill"
+    RELIEVE = "relieve"
     SPLIT = "split"
     RESYNC = "resync"
 
@@ -52,6 +55,7 @@ FIELD_CODES: dict[PairState, str] = {
     PairState.PAIRED: "PAIR",
     PairState.SPLIT: "PSUS",
     PairState.SUSPENDED: "PSUE",
+    PairState.FILLING: "PFUL",
     PairState.TAKEN_OVER: "SSWS",
     PairState.DIVERGED: "PSUE",
 }
@@ -73,6 +77,14 @@ TRANSITIONS: dict[tuple[PairState, PairVerb], PairState] = {
     (PairState.SUSPENDED, PairVerb.DIVERGE): PairState.DIVERGED,
     (PairState.SUSPENDED, PairVerb.SPLIT): PairState.SPLIT,
     (PairState.SUSPENDED, PairVerb.RESYNC): PairState.COPYING,
+    (PairState.SUSPENDED, PairVerb.FILL): PairState.FILLING,
+    (PairState.FILLING, PairVerb.FILL): PairState.FILLING,
+    (PairState.FILLING, PairVerb.RELIEVE): PairState.SUSPENDED,
+    (PairState.FILLING, PairVerb.PEER_BACK): PairState.COPYING,
+    (PairState.FILLING, PairVerb.FAIL): PairState.FILLING,
+    (PairState.FILLING, PairVerb.DIVERGE): PairState.DIVERGED,
+    (PairState.FILLING, PairVerb.SPLIT): PairState.SPLIT,
+    (PairState.FILLING, PairVerb.RESYNC): PairState.COPYING,
     (PairState.TAKEN_OVER, PairVerb.PEER_BACK): PairState.COPYING,
     (PairState.TAKEN_OVER, PairVerb.FAIL): PairState.TAKEN_OVER,
     (PairState.TAKEN_OVER, PairVerb.DIVERGE): PairState.DIVERGED,
@@ -91,6 +103,7 @@ _NEXT_STEP: dict[PairState, str] = {
     PairState.PAIRED: "`farshore pair show GROUP`",
     PairState.SPLIT: "`farshore pair resync GROUP --source local`",
     PairState.SUSPENDED: "`farshore pair show GROUP` says why",
+    PairState.FILLING: "bring the peer back, or raise journal_limit_bytes; see `farshore events`",
     PairState.TAKEN_OVER: "`farshore failback GROUP` once the other site is back",
     PairState.DIVERGED: "`farshore branch list GROUP`, then `pair resync GROUP --source local|remote`",
 }

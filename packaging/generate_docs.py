@@ -107,6 +107,7 @@ STATE_MEANINGS: dict[PairState, str] = {
     PairState.PAIRED: "the peer has caught up since; new frames are shipped as they are written",
     PairState.SPLIT: "paused by an operator; kept over restarts",
     PairState.SUSPENDED: "the peer is lost, or refuses; tried again by itself",
+    PairState.FILLING: "the peer is lost, and what it lacks fills the journal; near its end it lets go",
     PairState.TAKEN_OVER: "written here since a takeover; the other site has not come back yet",
     PairState.DIVERGED: "the peer holds what is not in this journal; nothing is moved",
 }
@@ -116,6 +117,8 @@ VERB_MEANINGS: dict[PairVerb, str] = {
     PairVerb.CAUGHT_UP: "the peer has everything that was written here when the session began",
     PairVerb.PEER_LOST: "the connection was lost, or silent for longer than `HEARTBEAT_TIMEOUT_S`",
     PairVerb.PEER_BACK: "the peer answered, and its end is in this journal with the same digest",
+    PairVerb.FILL: "the journal enters a stage of pressure while the peer is away",
+    PairVerb.RELIEVE: "the journal has room again",
     PairVerb.FAIL: "the peer refused, sent what it may not, or this journal cannot be read",
     PairVerb.DIVERGE: "the peer's end is not in this journal",
     PairVerb.SPLIT: "`farshore pair split`",

@@ -10,16 +10,35 @@ from collections.abc import Callable
 
 from engine.group import Group
 from engine.journal_space import JournalHolder, lease_of
+from engine.pressure import Stage
 from protocol.positions import Cut
 
 
 class JournalHold:
-    """`remote_written` gives the position up to which the peer has everything; 0 while that is not known."""
+    """`remote_written` gives the position up to which the peer has everything; 0 while that is not known.
+    `on_filling` is told of every stage of pressure: whether the journal fills up, and a word for it."""
 
-    def __init__(self, group: Group, peer: str, remote_written: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        group: Group,
+        peer: str,
+        remote_written: Callable[[], int],
+        on_filling: Callable[[bool, str], None],
+    ) -> None:
         self._group = group
         self._peer = peer
         self._remote_written = remote_written
+        self._on_filling = on_filling
+        self._said_head = group.state.shipped(group.name)
+        group.folding.space.on_stage.append(self._on_stage)
+
+    @property
+    def filling(self) -> bool:
+        """Whether the journal fills up."""
+        return self._group.folding.space.pressure.stage is not Stage.NORMAL
+
+    def _on_stage(self, stage: Stage) -> None:
+        self._on_filling(stage is not Stage.NORMAL, f"journal pressure: {stage.value}")
 
     def hold(self) -> None:
         """Keep, from now on, what the peer lacks; but not if the journal does not lead it on any more."""
@@ -29,9 +48,20 @@ class JournalHold:
         holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
         folding.space.holders[self._peer] = holder
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """The peer is none any more."""
+        self.let_go()
+        self._group.folding.space.on_stage.remove(self._on_stage)
+
+    def let_go(self) -> None:
+        """It needs no frames for now."""
         self._group.folding.space.holders.pop(self._peer, None)
+
+    def note_head(self) -> None:
+        """Remember, before frames of it go, that the peer may hold the head. OSError: it could not be."""
+        if self._said_head != self._group.head:
+            self._group.state.set_shipped(self._group.name, self._group.head)
+            self._said_head = self._group.head
 
     @property
     def last_confirmed(self) -> Cut | None:

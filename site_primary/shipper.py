@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 
 from engine.group import Group
-from engine.pair_states import PairState, PairVerb, next_state
+from engine.pair_states import TRANSITIONS, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
@@ -93,8 +93,8 @@ class Shipper:
             on_noise=lambda error: self._fail(f"{self.peer} sent what it may not: {error}"),
         )
         self.carrier = Carrier(group.clock, traffic or PeerTraffic(), self._link.send, self._pump)
-        self._outbox = Outbox(group, self._send_frames, self.carrier.ready, self._unreadable)
-        self._said_head = group.state.shipped(group.name)
+        unreadable = lambda error: self._fail(f"this site's journal cannot be read: {error}")  # noqa: E731
+        self._outbox = Outbox(group, self._send_frames, self.carrier.ready, unreadable)
         self._goal = 0  # written when the session began: reached means caught up
         self._choice = Choice.NONE
         self.fetcher = Fetcher(
@@ -103,7 +103,8 @@ class Shipper:
         self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
-        self._journal = JournalHold(group, self.peer, lambda: self.marks.remote_written)
+        written = lambda: self.marks.remote_written  # noqa: E731
+        self._journal = JournalHold(group, self.peer, written, self._filling)
         self._journal.hold()
 
     # -- verbs
@@ -144,7 +145,7 @@ class Shipper:
         self._disconnect()
         self.fetcher.end()
         self.base.end()
-        self._journal.let_go()
+        self._journal.close()
         if self._on_frame in self._group.listeners.frame:
             self._group.listeners.frame.remove(self._on_frame)
 
@@ -211,6 +212,7 @@ class Shipper:
         if self._link.lost or self._link.silent_s > HEARTBEAT_TIMEOUT_S:
             if self.state in (PairState.PAIRED, PairState.COPYING):
                 self._move(PairVerb.PEER_LOST, f"{self.peer}: {self._link.silence}")
+                self._filling(self._journal.filling, self.reason)
             self._reconnect_later()
         elif self._outbox.open or self.base.active:
             self._pump()
@@ -258,6 +260,11 @@ class Shipper:
             self._move(verb, reason)
         self._reconnect_later(RETRY_REFUSED_S)
 
+    def _filling(self, filling: bool, reason: str) -> None:
+        verb = PairVerb.FILL if filling else PairVerb.RELIEVE
+        if (self.state, verb) in TRANSITIONS:
+            self._move(verb, reason)
+
     def _settle(self) -> None:
         """The peer was heard: hosts need not wait for it any longer."""
         self.settled = True
@@ -297,7 +304,7 @@ class Shipper:
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
-        self.fork, self.tail_bytes = (start.cut, start.tail_bytes) if start.tail else (None, 0)
+        self.fork, self.tail_bytes = (start.cut if start.tail else None), start.tail_bytes
         start = self.base.judged(start)
         match start.verdict:
             case Verdict.DIVERGED:
@@ -310,7 +317,7 @@ class Shipper:
                 self._ship(start, welcome)
 
     def _back(self, cut: Cut) -> None:
-        if self.state in (PairState.SUSPENDED, PairState.DIVERGED, PairState.TAKEN_OVER):
+        if self.state not in (PairState.COPYING, PairState.PAIRED):
             self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(cut))
 
@@ -384,15 +391,9 @@ class Shipper:
         self._link.send(MakeDurable(session=self._link.session, position=position).encode())
 
     def _send_frames(self, payload: Buffer) -> None:
-        group = self._group
-        if self._said_head != group.head:
-            try:
-                group.state.set_shipped(group.name, group.head)
-            except (FarshoreError, OSError) as error:
-                self._fail(f"this site cannot remember what {self.peer} is sent: {error}")
-                return
-            self._said_head = group.head
+        try:
+            self._journal.note_head()
+        except (FarshoreError, OSError) as error:
+            self._fail(f"this site cannot remember what {self.peer} is sent: {error}")
+            return
         self.carrier.send_frames(payload)
-
-    def _unreadable(self, error: str) -> None:
-        self._fail(f"this site's journal cannot be read: {error}")
