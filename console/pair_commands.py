@@ -151,6 +151,7 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("peer", f"{data.get('peer') or ''}{_connection(data)}"),
             ("head", position),
             *((name, _offset(data.get(name))) for name in ("written", "durable", "checkpointed", "shipped")),
+            ("sent", "" if data.get("sent_bytes") is None else size_text(data["sent_bytes"])),
             ("remote written", _offset(data.get("remote_written"))),
             ("remote durable", _offset(data.get("remote_durable"))),
             ("remote timeline", str(remote.get("timeline") or "")),

@@ -1,7 +1,7 @@
 """What the indexer does for a base that is received (engine.bases): its rows come in parts, unseen, and one
 transaction makes all of it count.
 
-    base-open      choose X's lane and write the pending row; figures (lane)
+    base-open      choose X's lane and write the pending row, unless there is one; figures (lane)
     base-part      the versions of X's frames up to a position, and how far that is; figures (indexed)
     base-install   timelines, records, the base, the checkpoint at B, and the pending row gone, all at once
     base-drop      some of a pending base's rows; with the last of them its pending row; figures (deleted)
@@ -42,7 +42,7 @@ DROP_ROWS_MAX = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseOpen:
-    """Begin a pending base with X = `timeline`."""
+    """Begin a pending base with X = `timeline`, unless one is pending, this or another."""
 
     KIND: ClassVar[str] = "base-open"
     URGENT: ClassVar[bool] = False
@@ -112,9 +112,10 @@ def handle_open(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tup
         row, int, int, int, int, int
     )
     with store.read() as transaction:
-        if load_pending(transaction) is not None:
-            raise WrongState("another base is under way", next_step="it must be dropped first")
-        lane = _free_lane(transaction)
+        before = load_pending(transaction)
+        lane = before.lane if before else _free_lane(transaction)
+    if before is not None:
+        return (lane,)
     pending = PendingBase(
         timeline=timeline,
         lane=lane,
@@ -183,6 +184,8 @@ def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> 
     )
     timelines = timelines_from_rows(rows)
     with store.read() as transaction:
+        if any(base.timeline == timeline for base in load_bases(transaction)):
+            return ()  # asked again by one who did not hear the answer
         pending = _pending(transaction, timeline)
         known = load_timelines(transaction)
     if pending.indexed != end:

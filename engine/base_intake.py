@@ -134,24 +134,27 @@ class BaseIntake:
         self._group.checkpoints.when_indexed(lambda _: self._prepare())
 
     def _prepare(self) -> None:
-        if self._closed:
-            return
+        """What an earlier intake asked of the indexer is done before this is: it takes them in order."""
+        if not self._closed:
+            order = self.order
+            request = BaseOpen(timeline=order.timeline, cut=order.cut, start=order.start)
+            self._ask(request, lambda _: self._look())
+
+    def _look(self) -> None:
+        """Go on with the pending base if it is this one; drop it, files first, if it is not, or broken."""
         group, order = self._group, self.order
-        with group.store.read() as transaction:
-            pending = load_pending(transaction)
         try:
-            if pending is not None and (
-                (pending.timeline, pending.cut, pending.start) != (order.timeline, order.cut, order.start)
-                or not cut_back(group, pending)
-            ):
-                remove_files(group, pending.timeline)
-                self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
-            elif pending is None:
-                remove_files(group, order.timeline)
-                request = BaseOpen(timeline=order.timeline, cut=order.cut, start=order.start)
-                self._ask(request, lambda _: self._prepare())
-            else:
+            with group.store.read() as transaction:
+                pending = load_pending(transaction)
+            if pending is None:
+                self._prepare()
+                return
+            same = (pending.timeline, pending.cut, pending.start) == (order.timeline, order.cut, order.start)
+            if same and cut_back(group, pending):
                 self._go_on(pending)
+                return
+            remove_files(group, pending.timeline)
+            self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
         except (FarshoreError, OSError) as error:
             self._fail(f"the base cannot begin: {error}")
 
@@ -272,14 +275,21 @@ class BaseIntake:
         timelines = self._new_timelines(parts)
         records = [record for part in parts for record in records_in(part)]
         self._indexing = self.installing = True
+        group.held_back = "installs a copy of what the other site has"
 
         def done(_: tuple[int, ...]) -> None:
-            # Past the transaction there is no way back: what fails now, the next start does.
+            # Past the transaction there is no way back: what cannot be done now is tried until it can, and
+            # done by the next start at the latest.
+            try:
+                take_base(group, base, timelines, records)
+            except OSError as error:
+                self._later(error, lambda: done(()))
+                return
             self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
             self.writer.close()
+            group.held_back = ""
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
-            take_base(group, base, timelines, records)
             group.folding.leases.release(LEASE)
             self.installed = self._closed = True
             self.installing = False
@@ -298,16 +308,20 @@ class BaseIntake:
             if error is None:
                 then(figures)
                 return
-            self._group.emit(
-                "base.delayed", group=self._group.name, position=str(self.order.cut), error=str(error)
-            )
-            self._timer = self._group.clock.call_later(RETRY_S, again)
-
-        def again() -> None:
-            self._timer = None
-            self._group.checkpoints.indexer.start(request, done)
+            self._later(error, lambda: self._group.checkpoints.indexer.start(request, done))
 
         self._group.checkpoints.indexer.start(request, done)
+
+    def _later(self, error: Exception, again: Callable[[], None]) -> None:
+        """Try again after a while."""
+        group = self._group
+        group.emit("base.delayed", group=group.name, position=str(self.order.cut), error=str(error))
+
+        def run() -> None:
+            self._timer = None
+            again()
+
+        self._timer = group.clock.call_later(RETRY_S, run)
 
     def _fail(self, reason: str) -> None:
         if not self._closed:
@@ -316,8 +330,10 @@ class BaseIntake:
             self._on_failed(reason)
 
     def close(self) -> None:
-        """Stop; what is indexed stays for the next one of the same X. Not while it is `installing`: the
+        """Stop; what is indexed stays for the next one of the same X. One that is `installing` goes on: the
         index may say any moment that it is done."""
+        if self.installing:
+            return
         self._closed = True
         self.ready = False
         self._group.folding.leases.release(LEASE)

@@ -12,7 +12,7 @@ now on may still be whole for a moment, but never the other way round.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.bases import gap_at, require_held
@@ -22,6 +22,7 @@ from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
 from engine.journal_space import JournalSpace
 from engine.leases import Leases
+from engine.old_segments import OldSegment, has_tail, lineage_segments
 from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
 from engine.retention import (
@@ -35,8 +36,7 @@ from engine.retention import (
     readable,
     what_to_keep,
 )
-from engine.timelines import Span
-from protocol.errors import Trimmed
+from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -47,15 +47,6 @@ if TYPE_CHECKING:
 POLL_S = 2.0
 RETRY_S = 5.0
 SWEEP_EVERY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class _Old:
-    """A segment that may be folded, and where its part of the lineage ends."""
-
-    segment: Segment
-    span: Span
-    end: int
 
 
 class Folding:
@@ -79,6 +70,8 @@ class Folding:
         self._sweeping = False
         self._sweep_due = False
         self._dropped: tuple[tuple[int, int], ...] = ()
+        self._when_swept: list[Callable[[], None]] = []
+        self.dropping: dict[int, int] = {}  # timelines whose frames from a position on are being dropped
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
 
@@ -117,6 +110,8 @@ class Folding:
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
         timelines = self._group.timelines
+        if cut.position > self.dropping.get(cut.timeline, cut.position):
+            return False
         return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
 
     def require(self, cut: Cut) -> None:
@@ -194,43 +189,20 @@ class Folding:
         elif self._sweep_due or self._sweeping:
             self._after("sweep", SWEEP_EVERY_S, self._sweep)
 
-    def _old_segments(self) -> Iterator[_Old]:
+    def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
         limit = min(self._promised, self.space.limit())
         total = group.segments.total_bytes()
         window_bytes = min(group.settings.window_bytes, self.space.capacity(total) // 2)
         since_ns = group.clock.utc_ns() - int(group.settings.window_s * 1e9)
-        for old in self._lineage_segments():
+        for old in lineage_segments(self._group):
             if old.end > limit:
                 return
             if total <= window_bytes and self._time_at(old.end) > since_ns:
                 return
             total -= old.segment.size
             yield old
-
-    def _lineage_segments(self) -> Iterator[_Old]:
-        """Segments of the head's lineage that are no part of a branch, but for the last of the head's."""
-        group = self._group
-        for span in group.spans(group.writer.written):
-            segments = group.segments.of_timeline(span.timeline)
-            for at, segment in enumerate(segments):
-                following = segments[at + 1].start if at + 1 < len(segments) else None
-                if following is not None and following <= span.end:
-                    yield _Old(segment, span, self._gap_end(span.timeline, following))
-                    continue
-                if span.timeline != group.head and segment.start < span.end and not self._has_tail(span):
-                    yield _Old(segment, span, min(span.end, group.end_of(span.timeline)))
-                break
-
-    def _gap_end(self, timeline: int, following: int) -> int:
-        """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
-        ends = (base.gap_end(timeline, following) for base in self._group.timelines.bases)
-        return min(ends, default=following)
-
-    def _has_tail(self, span: Span) -> bool:
-        """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
-        return self._group.left.get(span.timeline, 0) > span.end
 
     def _time_at(self, position: int) -> int:
         """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
@@ -248,11 +220,11 @@ class Folding:
 
     # -- folding
 
-    def _fold(self, old: _Old) -> None:
+    def _fold(self, old: OldSegment) -> None:
         group = self._group
         try:
             self.space.note_confirmed()
-        except OSError as error:
+        except (FarshoreError, OSError) as error:
             self._failed(error)
             return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
@@ -290,9 +262,9 @@ class Folding:
         """Timelines on the way to a floor that go on past a fork of theirs."""
         table = self._group.timelines
         spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
-        return [span.timeline for span in spans if self._has_tail(span)]
+        return [span.timeline for span in spans if has_tail(self._group, span)]
 
-    def _folded(self, old: _Old, error: Exception | None) -> None:
+    def _folded(self, old: OldSegment, error: Exception | None) -> None:
         self._running = False
         if self._closed:
             return
@@ -326,7 +298,7 @@ class Folding:
         self._block([])
         self._ended()
 
-    def _block(self, old: list[_Old]) -> None:
+    def _block(self, old: list[OldSegment]) -> None:
         """The index has no room for what a segment holds, or something else is wrong: try again later."""
         self._blocked = True
         self._after("retry", RETRY_S, self._retry)
@@ -347,10 +319,14 @@ class Folding:
 
     # -- sweeping
 
-    def sweep(self, dropped: tuple[tuple[int, int], ...] = ()) -> None:
+    def sweep(
+        self, dropped: tuple[tuple[int, int], ...] = (), when_done: Callable[[], None] = lambda: None
+    ) -> None:
         """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
         branches that were dropped, from their first number on."""
         self._dropped += dropped
+        self._when_swept.append(when_done)
+        self._sweeping = False  # from the start, for what one under way has passed already
         self._sweep_due = True
         self.consider()
 
@@ -376,6 +352,9 @@ class Folding:
         if figures[2]:
             self._sweeping = False
             self._dropped = ()
+            done, self._when_swept = self._when_swept, []
+            for callback in done:
+                self._group.clock.call_soon(callback)
         self._ended()
 
     # -- timers

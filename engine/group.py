@@ -331,6 +331,11 @@ class Group:
             case TimelineBegan():
                 pass  # the timeline itself was taken in with its first frame
 
+    def forget_records(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline that is being dropped says from a position on."""
+        for table in (self.copies, self.volumes, self.promises):
+            table.forget(timeline, position)
+
     def view_changed(self) -> None:
         for listener in self.listeners.view:
             listener()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from engine.ports.clock import Timer
 from engine.pressure import Measure, Pressure, Stage
+from protocol.errors import FarshoreError
 from protocol.positions import Cut
 
 if TYPE_CHECKING:
@@ -157,8 +158,9 @@ class JournalSpace:
             return
         try:
             self.note_confirmed()
-        except OSError:
-            return  # at the next measure, then
+        except (FarshoreError, OSError) as error:
+            group.emit("fold.failed", group=group.name, error=str(error))
+            return  # nobody lets go of what is not written down; tried again with the next look
         self.holders.pop(name).detach()
         cut = group.folding.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))

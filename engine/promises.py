@@ -30,6 +30,11 @@ class Promises:
         else:
             self._strict[timeline, frame_position] = event.on
 
+    def forget(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline says from a position on."""
+        for place in [each for each in self._strict if each[0] == timeline and each[1] >= position]:
+            del self._strict[place]
+
     def strict(self, spans: list[Span]) -> bool:
         """Whether the strict promise holds at the end of a lineage."""
         here = [place for place in self._strict if holds(spans, *place)]

@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from xxhash import xxh3_128
+
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row, record_from_row
@@ -41,7 +43,8 @@ class BaseKind(IntEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseBegin:
     """A base at `cut` on top of `start` (None: on nothing) begins, or goes on. `digest` is what the next
-    frame at the cut continues, `utc_ns` the time of the one before. `parts` messages follow."""
+    frame at the cut continues, `utc_ns` the time of the one before. `parts` messages follow; their
+    payloads end to end have `parts_digest` (xxh3-128)."""
 
     session: int
     base: int
@@ -50,13 +53,23 @@ class BaseBegin:
     digest: bytes
     utc_ns: int
     parts: int
+    parts_digest: bytes
 
     def encode(self) -> bytes:
         """As a header."""
         start = self.start or Cut(NO_TIMELINE, 0)
         cuts = (self.cut.timeline, self.cut.position, start.timeline, start.position)
         return pack_row(
-            (int(BaseKind.BEGIN), self.session, self.base, *cuts, self.digest, self.utc_ns, self.parts)
+            (
+                int(BaseKind.BEGIN),
+                self.session,
+                self.base,
+                *cuts,
+                self.digest,
+                self.utc_ns,
+                self.parts,
+                self.parts_digest,
+            )
         )
 
 
@@ -160,6 +173,14 @@ def encode_parts(timelines: Iterable[TimelineRow], records: Iterable[RecordRow])
     return parts
 
 
+def parts_digest(parts: Iterable[bytes]) -> bytes:
+    """xxh3-128 of parts end to end."""
+    digest = xxh3_128()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
 def timelines_in(part: bytes) -> list[TimelineRow]:
     """The timelines of one part; RemoteProtocolError if it is damaged."""
     found = []
@@ -225,8 +246,8 @@ def decode_base_message(row: tuple[object, ...], session: int) -> BaseMessage:
 
 
 def _begin(row: tuple[object, ...], session: int) -> BaseBegin:
-    _, _, base, cut_timeline, cut, start_timeline, start, digest, utc_ns, parts = check_row(
-        row, int, int, int, int, int, int, int, bytes, int, int
+    _, _, base, cut_timeline, cut, start_timeline, start, digest, utc_ns, parts, parts_digest = check_row(
+        row, int, int, int, int, int, int, int, bytes, int, int, bytes
     )
     if not 0 < parts <= BASE_PARTS_MAX or base <= 0 or cut_timeline <= 0 or start_timeline < 0:
         raise RemoteProtocolError("a base begins outside its limits")
@@ -238,6 +259,7 @@ def _begin(row: tuple[object, ...], session: int) -> BaseBegin:
         digest=_digest(digest),
         utc_ns=utc_ns,
         parts=parts,
+        parts_digest=_digest(parts_digest),
     )
 
 

@@ -155,7 +155,9 @@ class PairCreate(BaseCommand, frozen=True, tag="pair.create"):
 
 class PairShow(BaseCommand, frozen=True, tag="pair.show"):
     """One group's row of site.status, and {"peer_connected": bool, "remote": {"timeline", "written": int,
-    "durable": int, "head_time": str|null}|null}"""
+    "durable": int, "head_time": str|null}|null, "sent_bytes": int|null (frames sent, of journal and bases,
+    since this site began to ship the group: its start, the pair's creation or a role move; null where it
+    does not)}"""
 
     group: Name
 

@@ -34,6 +34,7 @@ from protocol.base_messages import (
     RecordRow,
     TimelineRow,
     encode_parts,
+    parts_digest,
 )
 from protocol.compress import Compression
 from protocol.errors import FarshoreError, Refused
@@ -227,6 +228,7 @@ class BaseSender:
             digest=digest,
             utc_ns=utc_ns,
             parts=len(self._parts),
+            parts_digest=parts_digest(self._parts),
         )
         self._send(begin.encode(), None)
         for number, part in enumerate(self._parts):

@@ -15,7 +15,15 @@ from engine.base_intake import BaseIntake, BaseOrder
 from engine.group import Group
 from engine.head_moves import NotContiguous
 from engine.ports.disk import Buffer
-from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.base_messages import (
+    BaseAck,
+    BaseBegin,
+    BaseEnd,
+    BaseFrames,
+    BaseMessage,
+    BasePart,
+    parts_digest,
+)
 from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
 from protocol.frames import parse_prefix
@@ -42,8 +50,14 @@ class BaseReceiver:
         self._send: Send | None = None
         self._parts: list[bytes] = []
         self._parts_expected = 0
+        self._parts_digest = b""
         self._ack_pending = False
         self._acknowledged = 0
+
+    @property
+    def installing(self) -> bool:
+        """Whether nothing else may be taken in: the history here changes any moment."""
+        return self._intake is not None and self._intake.installing
 
     @property
     def active(self) -> bool:
@@ -81,6 +95,8 @@ class BaseReceiver:
             case BaseEnd():
                 if len(self._parts) != self._parts_expected:
                     raise RemoteProtocolError("a base ends before its parts came")
+                if parts_digest(self._parts) != self._parts_digest:
+                    raise RemoteProtocolError("the parts of a base are not what was sent")
                 intake = self._require(message.base)
                 intake.complete(message.end, message.digest, tuple(self._parts), leave=self._leave)
             case BaseAck():
@@ -96,6 +112,7 @@ class BaseReceiver:
         )
         self._parts = []
         self._parts_expected = begin.parts
+        self._parts_digest = begin.parts_digest
         intake = self._intake
         if intake is not None and intake.installing:
             raise NotContiguous("a base is being installed")

@@ -180,6 +180,8 @@ class Receiver:
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         at = 0
         try:
+            if self._base.installing:
+                raise NotContiguous("a base is being installed")
             self._engage()
             if message.compression is Compression.ZSTD:
                 payload = decompress(payload)

@@ -37,6 +37,7 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     role_commands.Failback: roles.failback,
     role_commands.BranchList: branches.list_branches,
     role_commands.BranchDiff: branches.diff,
+    role_commands.BranchDrop: branches.drop,
     commands.WaitFor: pairs.wait,
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,

@@ -149,7 +149,11 @@ def pair_data(site: Site, name: str) -> Data:
             "head_time": None,
         }
     end = shipper or receiver
-    return group_data(site, group) | {"peer_connected": bool(end and end.connected), "remote": remote}
+    return group_data(site, group) | {
+        "peer_connected": bool(end and end.connected),
+        "remote": remote,
+        "sent_bytes": shipper.sent_bytes if shipper else None,
+    }
 
 
 def _time(utc_ns: int | None) -> str | None:

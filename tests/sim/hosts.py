@@ -25,9 +25,10 @@ from protocol.nbd.constants import (
 )
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.requests import REQUEST
+from protocol.positions import Cut
 from site_primary.nbd_connection import NbdConnection
 from tests.sim.content import SECTORS_PER_BLOCK, Content, copied, written_bytes
-from tests.sim.history import Violation
+from tests.sim.history import ROOT, Violation
 from tests.sim.mortal import ProcessDied
 from tests.sim.oracle import Floor, Oracle
 from tests.sim.sim_site import GROUP, SimSite
@@ -55,7 +56,8 @@ class Request:
     floor: Floor | None = None
     data: bytes = b""
     end: int = 0  # of its bytes in the connection's stream
-    applied: bool = False  # in the journal, the reply comes when it is durable
+    applied: bool = False  # in the journal; the reply comes when it is durable, or at the peer
+    after: Cut = ROOT  # what stood before it in the journal
 
     def encode(self, volume: int) -> bytes:
         """As it stands on the wire."""
@@ -279,6 +281,7 @@ class Host:
         link.answered = []
         pending = copied(oracle.live)
         for request in link.writes:
+            request.after = oracle.end
             pending[self.volume].may_write(*request.changed(), request.tag)
             for floor in oracle.all_floors():
                 if floor is not request.floor and self.volume in floor.contents:
@@ -389,6 +392,6 @@ class Host:
             return
         if request.command in WRITES:
             self.acknowledged += 1
-            self._sim.laws.acknowledged(link.site)
+            self._sim.laws.acknowledged(link.site, request.after if request.changed()[1] else None)
         if request.floor is not None:
             oracle.flush_done(request.floor)

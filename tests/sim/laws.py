@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.group import Group
+from engine.pair_states import Mode
 from engine.site_state import Role
 from protocol.events import EventKind
 from protocol.frames import Frame, decode_rows
@@ -102,10 +103,16 @@ class Laws:
         if self._sim.oracles[there].durable.get(timeline, 0) < end:
             raise Violation(f"{site.name} sees a hand-over at {end} that is not durable at {there}")
 
+    def installed(self, site: SimSite) -> None:
+        """A base was put in place of frames that the other site no longer has."""
+        if site.group is not None:
+            self._left(site, self._sim.oracles[site.name].installed(site.group.end))
+
     # -- hosts
 
-    def acknowledged(self, site: SimSite) -> None:
-        """A host of this site's was just told that its write is there."""
+    def acknowledged(self, site: SimSite, after: Cut | None) -> None:
+        """A host of this site's was just told that its write, somewhere after a cut, is there; None if there
+        was nothing to write."""
         process = site.process
         if process is None:
             raise Violation(f"a host of {site.name} is answered by nobody")
@@ -116,6 +123,19 @@ class Laws:
             raise Violation(
                 f"{site.name}, of generation {own}, acknowledges after it heard {process.learned}"
             )
+
+        pair = process.state.pair(GROUP)
+        in_force = pair is not None and pair.mode is not Mode.ASYNC and not pair.fallen_back
+        if in_force and after is not None and process.role is Role.PRIMARY:
+            self._at_the_peer(site, after)
+
+    def _at_the_peer(self, site: SimSite, after: Cut) -> None:
+        """In a synchronous mode that is in force: what hosts are told is written, the peer has too."""
+        there = self._sim.other(site).name
+        end = self._sim.oracles[site.name].end
+        held = max((e for t, e in self._sim.oracles[there].taken.items() if t == end.timeline), default=0)
+        if held <= after.position and held < end.position:
+            raise Violation(f"{site.name} acknowledges what comes after {after}: {there} has {held} of {end}")
 
     # -- what a shipper believes
 

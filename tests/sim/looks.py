@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from engine.bases import spans_after
 from engine.branches import branches
 from engine.group import Group
-from engine.timelines import Span
-from protocol.frames import NO_DIGEST
+from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut
 from tests.sim.content import Content, Contents
@@ -16,26 +16,27 @@ from tests.sim.history import History, Violation
 
 def check_journal(history: History, site: str, group: Group) -> None:
     """Read all of the head's lineage."""
-    digest = NO_DIGEST
-    for span in group.spans(group.writer.written):
-        start, digest = kept_from(history, site, group, span, digest)
+    for frame in journal_frames(history, site, group):
+        history.check_frame(site, frame)
+
+
+def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]:
+    """The frames of the head's lineage that the journal still has: none before a base, none folded. Where
+    they begin and end the site must know the digest."""
+    spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
+    for span in spans:
+        start = span.start
+        folded = group.folding.retention.folded.get(span.timeline)
+        if folded is not None and folded[0] > start:
+            start, (digest, _) = folded
+        known = history.moments.get(Cut(span.timeline, start))
+        if known is not None and known.digest != digest:
+            raise Violation(f"L3: {site} says another digest at {Cut(span.timeline, start)}")
         for frame in group.reader.frames(span.timeline, start, span.end, digest):
             digest = frame.prefix.digest
-            history.check_frame(site, frame)
+            yield frame
     if digest != group.digest:
         raise Violation(f"L3: {site} says another digest than its journal has at {group.end}")
-
-
-def kept_from(history: History, site: str, group: Group, span: Span, digest: bytes) -> tuple[int, bytes]:
-    """Where the frames of a span begin that the journal still has, and the digest there."""
-    folded = group.folding.retention.folded.get(span.timeline)
-    if folded is None:
-        return span.start, digest
-    start, (digest, _) = folded
-    known = history.moments.get(Cut(span.timeline, start))
-    if known is None or known.digest != digest:
-        raise Violation(f"L3: {site} folded up to {start} and says another digest there")
-    return start, digest
 
 
 def check_branches(history: History, site: str, group: Group) -> None:

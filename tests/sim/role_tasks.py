@@ -6,6 +6,7 @@ is looked up directly.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tests.sim.sim_site import GROUP, SimSite
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
+DETACH_AFTER_S = 0.2
 STUCK = (PairState.SPLIT, PairState.DIVERGED, PairState.TAKEN_OVER, PairState.SUSPENDED)
 
 
@@ -87,15 +89,25 @@ class RoleTasks:
         return True
 
     def detach(self, site: SimSite) -> bool:
-        """Open a split pair's secondary to hosts."""
+        """Open a split pair's secondary to hosts, soon after a split."""
+        if not self.split(site):
+            return self._open(site)
+        self._sim.world.schedule(DETACH_AFTER_S, lambda: self._open_later(self._sim.other(site)))
+        return True
+
+    def _open(self, site: SimSite) -> bool:
         process, group = site.process, site.group
-        if process is None or group is None or process.role is not Role.SECONDARY:
+        if process is None or group is None or not site.serving or process.role is not Role.SECONDARY:
             return False
         receiver = process.receivers.get(GROUP)
         if receiver is None or receiver.state is not PairState.SPLIT:
             return False
         process.pairs.detach(group)
         return True
+
+    def _open_later(self, site: SimSite) -> None:
+        with contextlib.suppress(FarshoreError, OSError):
+            self._open(site)
 
     def resync(self, site: SimSite, choice: Choice) -> bool:
         """Go on where the pair is stuck, by `choice`."""

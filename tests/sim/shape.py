@@ -18,6 +18,7 @@ import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
 from engine.group import GroupSettings
+from engine.pair_states import Mode
 from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
@@ -91,6 +92,7 @@ class Shape:
     task_every_s: float
     patches: tuple[Patch, ...]
     rate_bytes_s: int
+    mode: Mode
     compression: Compression
 
     def without_journal_limit(self) -> GroupSettings:
@@ -110,6 +112,7 @@ def shape_of(rng: random.Random) -> Shape:
         duration_s=duration_s,
         rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
         compression=apart.choice(tuple(Compression)),
+        mode=apart.choice((Mode.ASYNC, Mode.ASYNC, Mode.SYNC, Mode.SYNC_STRICT)),
         load=_load(rng),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),

@@ -20,7 +20,7 @@ from typing import Any
 
 import site_primary.nbd_connection
 from engine.group import Group
-from engine.pair_states import Mode, PairState
+from engine.pair_states import PairState
 from engine.site_state import Role
 from protocol.events import VolumeCreated
 from protocol.limits import SECTOR_BYTES
@@ -138,6 +138,8 @@ class Simulation:
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
         if event in ("group.damaged", "peer.bad_message"):
             raise Violation(f"{site.name}: {event} {fields}")
+        if event == "base.installed":
+            self.laws.installed(site)
         if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
             self.laws.may_leave.clear()
 
@@ -240,7 +242,7 @@ class Simulation:
         oracle.flushed.cut, oracle.flushed.contents = oracle.end, copied(oracle.live)
         if self.world.random.random() < 0.15:
             second.fuse.light(self.world.random.randint(1, 6), power=False)
-        process.pairs.create(process.groups[GROUP], second.name, Mode.ASYNC)
+        process.pairs.create(process.groups[GROUP], second.name, self.shape.mode)
         load = self.shape.load
         for number in range(load.hosts):
             self.hosts.append(Host(self, f"host{number}", f"v{number % len(self.shape.volumes)}"))
