@@ -27,6 +27,9 @@ WARNINGS = frozenset(
         "pair.refusing",
         "pair.sync_put_off",
         "journal.no_space",
+        "journal.pressure",
+        "journal.holder_detached",
+        "fold.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
     }

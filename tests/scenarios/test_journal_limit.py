@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from console.demo.host import Host
-from tests.support.sites import Site, short_directory
+from tests.support.sites import Site, introduce, short_directory
 
 MIB = 1 << 20
 LIMIT_BYTES = 64 * MIB
@@ -92,3 +92,58 @@ def test_writes_go_on_while_the_journal_stays_bounded(limited: Site) -> None:
     assert not kinds & {"journal.no_space", "fold.failed", "checkpoint.failed"}
     assert site.stop() == 0
     site.check_log()
+
+
+@pytest.mark.slow
+def test_a_peer_that_is_away_is_let_go_and_catches_up() -> None:
+    """The stages come in order, hosts notice nothing, and what the peer lacks is sent, not everything."""
+    parent = short_directory()
+    a, b = Site(parent / "a", "a"), Site(parent / "b", "b")
+    rng = random.Random(22)
+    try:
+        for site in (a, b):
+            site.init()
+            with (site.directory / "site.toml").open("a") as config:
+                config.write(f"journal_limit_bytes = {LIMIT_BYTES}\n")
+            site.start()
+        introduce(a, b)
+        a.create_volume("g/v", "128M")
+        a.farshore("pair", "create", "g", "--with", "b")
+        image = bytearray(VOLUME_BYTES)
+        with Host(a.nbd_socket, "g/v") as host:
+            for at in range(0, VOLUME_BYTES, MIB):
+                image[at : at + MIB] = rng.randbytes(4096) * 256
+                host.write(at, bytes(image[at : at + MIB]))
+            host.flush()
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        a.json("wait", "g", "--timeout", "60")
+        assert b.stop() == 0
+        with Host(a.nbd_socket, "g/v") as host:
+            for _ in range(160):
+                at = rng.randrange(0, 24) * MIB
+                image[at : at + MIB] = rng.randbytes(4096) * 256
+                host.write(at, bytes(image[at : at + MIB]))
+                assert journal_bytes(a) <= LIMIT_BYTES
+            host.flush()
+        stages = [entry["stage"] for entry in a.log() if entry["event"] == "journal.pressure"]
+        assert stages.index("warning") < stages.index("detach")
+        kinds = [entry["event"] for entry in a.log()]
+        assert "journal.holder_detached" in kinds
+        assert "journal.no_space" not in kinds
+        b.start()
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        reached = a.json("wait", "g", "--timeout", "60")
+        with Host(b.nbd_socket, f"g/v@{reached['position']}") as host:
+            for at in range(0, VOLUME_BYTES, MIB):
+                assert host.read(at, MIB) == image[at : at + MIB]
+        starts = [entry["start"] for entry in a.log() if entry["event"] == "base.begun"]
+        assert starts
+        assert all(starts), "a full copy was sent"
+        for site in (a, b):
+            assert site.json("verify", "g", "--deep")["ok"]
+            assert site.stop() == 0
+            site.check_log()
+    finally:
+        a.kill()
+        b.kill()
+        shutil.rmtree(parent, ignore_errors=True)
