@@ -60,10 +60,17 @@ def show(ctx: typer.Context, group: GroupArgument) -> None:
 
 
 @app.command()
-def split(ctx: typer.Context, group: GroupArgument) -> None:
+def split(
+    ctx: typer.Context,
+    group: GroupArgument,
+    confirm: Annotated[
+        str, typer.Option(metavar="G", help="Leave sync-strict although the peer does not answer.")
+    ] = "",
+) -> None:
     """Pause replication; the peer keeps its last consistent cut, this site's journal what is to come."""
     session = session_of(ctx)
-    data = session.call(PairSplit(group=check_name(group, "group")))
+    command = PairSplit(group=check_name(group, "group"), confirm=confirm)
+    data = session.call(command, CREATE_TIMEOUT_S)
     session.output.result("pair.split", data, lambda: _show(session, data))
 
 
@@ -144,6 +151,7 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("peer", f"{data.get('peer') or ''}{_connection(data)}"),
             ("head", position),
             *((name, _offset(data.get(name))) for name in ("written", "durable", "checkpointed", "shipped")),
+            ("sent", "" if data.get("sent_bytes") is None else size_text(data["sent_bytes"])),
             ("remote written", _offset(data.get("remote_written"))),
             ("remote durable", _offset(data.get("remote_durable"))),
             ("remote timeline", str(remote.get("timeline") or "")),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from console.confirming import confirmed, detaching
-from console.figures import UNKNOWN, age_text, parse_span, size_text, span_text
+from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.local_time import monotonic, pause
 from console.session import Session, session_of
 from console.watch_commands import WAIT_TIMEOUT_S, wait_for
@@ -200,12 +200,20 @@ def _show_takeover(session: Session, data: dict[str, Any]) -> None:
             ("position", session.cut_line(data["position"])),
             ("none lost until", f"{session.local(until)}, {until}" if until else UNKNOWN),
             ("known lost", f"{size_text(lost)} of journal" if lost else "nothing that is known of"),
-            ("newest held", age_text(data.get("age_s"))),
+            ("may be lost", _may_be_lost(data)),
             ("peer", str(peer or "")),
             ("took", "" if took_ms is None else f"{took_ms:.1f} ms"),
             ("next", next_step),
         ]
     )
+
+
+def _may_be_lost(data: dict[str, Any]) -> str:
+    """Counted up to now: when the other site wrote last is not known here."""
+    age_s = data.get("age_s")
+    if data.get("nothing_lost"):
+        return "nothing"
+    return "an unknown amount" if age_s is None else f"writes of the last {span_text(age_s)}"
 
 
 def failback(

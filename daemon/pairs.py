@@ -22,6 +22,7 @@ from engine.pair_states import Mode, PairState
 from engine.ports.transport import PeerAddress, Transport
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import FarshoreError, WrongState
+from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
@@ -70,8 +71,10 @@ class SitePairs:
         if self._state.group(group.name).role is not Role.PRIMARY:
             self.make_receiver(group, pair.peer)
             return
-        group.sealed = self._state.shipped(group.name) != group.head
-        if group.head and not group.handed_to and not self._own_head(group):
+        # Of another site's timeline this one cannot know where it ends there.
+        own = group.head == 0 or self._own_head(group)
+        group.sealed = own and self._state.shipped(group.name) != group.head
+        if not own and not group.handed_to:
             begin_timeline(group, authority=True)  # a takeover that a crash interrupted
         if pair.state is not PairState.SPLIT and group.head:
             group.held_back = f"asks {pair.peer} for what it may lack"
@@ -116,11 +119,17 @@ class SitePairs:
         gate.start(
             pair.mode,
             fallen_back=pair.fallen_back,
-            persist=partial(self._state.set_mode, group.name),
+            persist=partial(self._set_mode, group),
             ask_durable=shipper.ask_durable,
         )
         shipper.start(pair.state)
         return shipper
+
+    def _set_mode(self, group: Group, mode: Mode, fallen_back: bool) -> None:
+        """See `SyncGate.start`. The peer learns from the journal that the strict promise holds."""
+        self._state.set_mode(group.name, mode, fallen_back)
+        if mode is Mode.SYNC_STRICT and not fallen_back and not group.strict:
+            group.append_records([StrictMode(on=True)])
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
@@ -239,6 +248,8 @@ class SitePairs:
         receiver = self.receivers.pop(group.name, None)
         if receiver is not None:
             receiver.close()
+        if group.strict:
+            group.append_records([StrictMode(on=False)])
         self._open_exports(group)
         self._emit("group.taken_over", group=group.name, position=str(group.end))
         pair = self._state.pair(group.name)

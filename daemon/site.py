@@ -20,6 +20,7 @@ from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
+from engine.branch_drop import BranchDrops
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -71,6 +72,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self._drops: dict[str, BranchDrops] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
@@ -218,9 +220,15 @@ class Site:
                 bytes=found.replayed_bytes,
             )
         group.listeners.durable.append(self.notify)
+        self._drops[row.name] = drops = BranchDrops(group, lambda _: self.notify())
+        drops.resume()
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
         return group
+
+    def drops(self, group: Group) -> BranchDrops:
+        """Branches of a group that are being dropped."""
+        return self._drops[group.name]
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""
@@ -264,7 +272,11 @@ class Site:
     def complete_until_ns(self, group: str) -> int:
         """UTC nanoseconds up to which this site holds every frame of a group."""
         receiver = self.receivers.get(group)
-        return receiver.complete_until_ns if receiver else self.clock.utc_ns()
+        if receiver is not None:
+            return receiver.complete_until_ns
+        if self.state.group(group).role is Role.SECONDARY:
+            return max(0, self.groups[group].utc_ns - 1)  # its pair is gone: frames of that very time may be
+        return self.clock.utc_ns()
 
     def notify(self) -> None:
         """Wake whoever waits for positions or states."""

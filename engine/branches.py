@@ -39,6 +39,8 @@ def branches(group: Group) -> list[Branch]:
     lineage = {span.timeline: span for span in group.spans(group.writer.written)}
     found = []
     for timeline in group.timelines.all():
+        if timeline.id in group.folding.dropping:
+            continue
         end = Cut(timeline.id, group.end_of(timeline.id))
         on = lineage.get(timeline.id)
         if on is not None and end.position <= on.end:
@@ -61,6 +63,21 @@ def _branch(group: Group, lineage: dict[int, Span], end: Cut) -> Branch:
             break
         own.append(span)
     return Branch(fork=fork, end=end, spans=tuple(reversed(own)))
+
+
+def own_part(group: Group, branch: Branch) -> list[Span]:
+    """The part of a branch that no other branch goes through."""
+    ends: dict[int, int] = {}
+    for other in branches(group):
+        if other.timeline != branch.timeline:
+            for span in group.timelines.lineage(other.end.timeline, other.end.position):
+                ends[span.timeline] = max(span.end, ends.get(span.timeline, 0))
+    own = []
+    for span in branch.spans:
+        start = max(span.start, ends.get(span.timeline, 0))
+        if start < span.end:
+            own.append(Span(span.timeline, span.lane, start, span.end))
+    return own
 
 
 def find_branch(group: Group, timeline: int) -> Branch:

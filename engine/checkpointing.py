@@ -45,6 +45,11 @@ class Checkpoints:
         if left.timeline:
             self._branches[left.timeline] = left.position
 
+    @property
+    def running(self) -> bool:
+        """Whether one is under way."""
+        return self._running
+
     def begin(self) -> None:
         """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
         group = self._group

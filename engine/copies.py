@@ -64,6 +64,11 @@ class CopyTable:
         """Copies on every timeline."""
         return list(self._copies.values())
 
+    def forget(self, timeline: int, position: int) -> None:
+        """Leave out the marks of a timeline from a position on."""
+        for place in [each for each in self._copies if each[0] == timeline and each[1] >= position]:
+            del self._copies[place]
+
     def at(self, spans: list[Span]) -> list[Copy]:
         """Copies on a lineage, oldest first."""
         found = [

@@ -36,7 +36,7 @@ from engine.retention import (
     what_to_keep,
 )
 from engine.timelines import Span
-from protocol.errors import Trimmed
+from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -79,6 +79,8 @@ class Folding:
         self._sweeping = False
         self._sweep_due = False
         self._dropped: tuple[tuple[int, int], ...] = ()
+        self._when_swept: list[Callable[[], None]] = []
+        self.dropping: dict[int, int] = {}  # timelines whose frames from a position on are being dropped
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
 
@@ -117,6 +119,8 @@ class Folding:
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
         timelines = self._group.timelines
+        if cut.position > self.dropping.get(cut.timeline, cut.position):
+            return False
         return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
 
     def require(self, cut: Cut) -> None:
@@ -166,6 +170,7 @@ class Folding:
 
     def _on_frame(self, frame: Frame) -> None:
         self._promised = frame.prefix.durable
+        self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
             self._group.clock.call_soon(self.consider)
@@ -249,7 +254,11 @@ class Folding:
 
     def _fold(self, old: _Old) -> None:
         group = self._group
-        self.space.note_confirmed()
+        try:
+            self.space.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            self._failed(error)
+            return
         floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(
@@ -342,10 +351,14 @@ class Folding:
 
     # -- sweeping
 
-    def sweep(self, dropped: tuple[tuple[int, int], ...] = ()) -> None:
+    def sweep(
+        self, dropped: tuple[tuple[int, int], ...] = (), when_done: Callable[[], None] = lambda: None
+    ) -> None:
         """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
         branches that were dropped, from their first number on."""
         self._dropped += dropped
+        self._when_swept.append(when_done)
+        self._sweeping = False  # from the start, for what one under way has passed already
         self._sweep_due = True
         self.consider()
 
@@ -371,6 +384,9 @@ class Folding:
         if figures[2]:
             self._sweeping = False
             self._dropped = ()
+            done, self._when_swept = self._when_swept, []
+            for callback in done:
+                self._group.clock.call_soon(callback)
         self._ended()
 
     # -- timers
@@ -385,5 +401,6 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
+        self.space.close()
         for timer in self._timers.values():
             timer.cancel()

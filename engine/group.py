@@ -25,6 +25,7 @@ from engine.memtable import Memtable
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
+from engine.promises import Promises
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
@@ -38,6 +39,7 @@ from protocol.events import (
     Record,
     Revert,
     Row,
+    StrictMode,
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
@@ -140,7 +142,7 @@ class Group:
         self.failed = ""
         self.held_back = ""  # why nothing may be written yet
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
-        self._handed: tuple[Cut, str] | None = None  # the newest `HandOver`: its frame, and to whom
+        self.promises = Promises()
 
     # -- what is here
 
@@ -157,16 +159,22 @@ class Group:
     def handed_to(self) -> str:
         """The id of the site that the group was handed over to, as the last thing its head says; or
         nothing."""
-        if self._handed is None or self._handed[0].timeline != self.head:
+        handed = self.promises.handed
+        if handed is None or handed[0].timeline != self.head:
             return ""
         before = self.reader.frame_before(self.head, self.writer.written)
-        return self._handed[1] if before and before.position == self._handed[0].position else ""
+        return handed[1] if before and before.position == handed[0].position else ""
+
+    @property
+    def strict(self) -> bool:
+        """Whether hosts are promised, as the head's lineage says, that the peer has every write."""
+        return self.promises.strict(self.spans(self.writer.written))
 
     @property
     def overloaded(self) -> bool:
         """Whether hosts and senders must wait: for a checkpoint, the memtable is at its limit, or for a fold,
         the journal is."""
-        return self.memtable.count >= self.settings.memtable_hard or self.folding.space.behind
+        return self.memtable.count >= self.settings.memtable_hard or self.folding.space.must_wait
 
     def volume(self, name: str) -> Volume:
         """A volume that exists now; NotFound."""
@@ -318,10 +326,15 @@ class Group:
                 self.volumes.reverted(timeline, position, record)
             case Mark():
                 self.copies.marked(timeline, frame_position, position, utc_ns, record)
-            case HandOver(to=to):
-                self._handed = (Cut(timeline, frame_position), to)
+            case HandOver() | StrictMode():
+                self.promises.took(timeline, frame_position, record)
             case TimelineBegan():
                 pass  # the timeline itself was taken in with its first frame
+
+    def forget_records(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline that is being dropped says from a position on."""
+        for table in (self.copies, self.volumes, self.promises):
+            table.forget(timeline, position)
 
     def view_changed(self) -> None:
         for listener in self.listeners.view:

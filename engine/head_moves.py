@@ -35,6 +35,11 @@ def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
     return found
 
 
+def generation_of(group: Group) -> int:
+    """That of the head; 0 without one."""
+    return group.timelines.get(group.head).generation if group.head else 0
+
+
 def begin_timeline(group: Group, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
@@ -44,7 +49,7 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     began = TimelineBegan(
         parent=parent,
         fork=fork,
-        generation=group.timelines.generation() + 1 if raised else group.timelines.get(parent).generation,
+        generation=_next_generation(group) if raised else group.timelines.get(parent).generation,
         writer=group.site,
         group=group.name,
         sealed=sealed,
@@ -73,15 +78,30 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=fork)
 
 
+def _next_generation(group: Group) -> int:
+    """One that outranks every authority known here: those held, one that a peer only came with, and the next
+    one if this site gave it away and now takes the group back."""
+    known = max(group.timelines.generation(), group.state.heard(group.name))
+    return known + (2 if group.handed_to not in ("", group.site) else 1)
+
+
 def hand_over(group: Group, to: str) -> None:
     """Say as the journal's last event that the site `to` writes from here on. Durable here on return, before
-    any other site can see it. OSError fails the group's writer."""
+    any other site can see it. OSError fails the group's writer, and no frame that is not durable is said."""
     rows = [HandOver(to=to).to_row()]
     if not group.began:
         group.begin_writing()
+    writer = group.writer
+    if writer.written > writer.durable:
+        writer.sync_now()
+    before = (writer.timeline, writer.lane, writer.written)
     frame = group.frame(rows, (), 0)
-    group.writer.append(frame)
-    group.writer.sync_now()
+    writer.append(frame)
+    try:
+        writer.sync_now()
+    except OSError:
+        writer.start(*before)
+        raise
     group.took(frame, rows)
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
 
@@ -110,6 +130,7 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
     check_frame(prefix, frame.raw, digest)
     _move(group, timeline, frame)
     group.began = False
+    group.sealed = False
     tail_bytes = sum(span.end - span.start for span in tail)
     group.emit(
         "timeline.followed",

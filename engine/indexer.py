@@ -32,6 +32,7 @@ from engine.base_index import (
     handle_open,
     handle_part,
 )
+from engine.branch_drop import ForgetPlan, handle_forget
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.durable import RealDisk
 from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
@@ -59,6 +60,7 @@ HANDLERS: dict[str, Handler] = {
     BaseDrop.KIND: handle_drop,
     FoldPlan.KIND: handle_fold,
     SweepPlan.KIND: handle_sweep,
+    ForgetPlan.KIND: handle_forget,
 }
 
 

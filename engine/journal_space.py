@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.ports.clock import Timer
 from engine.pressure import Measure, Pressure, Stage
+from protocol.errors import FarshoreError
 from protocol.positions import Cut
 
 if TYPE_CHECKING:
@@ -20,15 +22,19 @@ if TYPE_CHECKING:
 
 # Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
 ROOM_SEGMENTS = 2
+THROTTLED_ROOM_S = 60.0
+THROTTLED_BYTES_S_MIN = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalHolder:
     """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
-    known; it needs every frame from there on. `detach` makes it do without."""
+    known; it needs every frame from there on. `detach` makes it do without. `remember`: what it has stays
+    readable, and is known after a restart."""
 
     confirmed: Callable[[], Cut | None]
     detach: Callable[[], None]
+    remember: bool = True
 
 
 class JournalSpace:
@@ -40,6 +46,8 @@ class JournalSpace:
         self.pressure = Pressure(throttle=group.settings.throttle)
         self.on_stage: list[Callable[[Stage], None]] = []
         self.behind = False
+        self._throttled_until = 0.0
+        self._throttle_timer: Timer | None = None
         self._group = group
         self._suspended = 0
 
@@ -52,11 +60,16 @@ class JournalSpace:
         cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
         return cut.position if cut is not None and self._group.holds_cut(cut) else 0
 
+    def cut_at(self, position: int) -> Cut | None:
+        """The cut at a position of the head's lineage; None past its end and at 0."""
+        spans = self._group.spans(self._group.writer.written)
+        return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
+
     def note_confirmed(self) -> None:
-        """Write down what each holder has: it stays readable, and is known after a restart."""
+        """Write down what holders have. OSError if the site's state cannot be written."""
         leases = self._group.folding.leases
         for name, holder in self.holders.items():
-            cut = holder.confirmed()
+            cut = holder.confirmed() if holder.remember else None
             if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
 
@@ -93,6 +106,38 @@ class JournalSpace:
         if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
             self._detach_slowest()
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether hosts and senders must wait, for a fold or because they are slowed down."""
+        return self.behind or self._throttle_timer is not None
+
+    def spend(self, frame_bytes: int) -> None:
+        """A frame was written. At the stage `throttle` hosts wait as long as it takes at a rate at which the
+        room up to the next stage lasts for `THROTTLED_ROOM_S`; so they grow slower, and never stop."""
+        if self.pressure.stage is not Stage.THROTTLE:
+            return
+        group = self._group
+        now_s = group.clock.monotonic()
+        rate = max(THROTTLED_BYTES_S_MIN, self.pressure.room_bytes / THROTTLED_ROOM_S)
+        self._throttled_until = max(now_s, self._throttled_until) + frame_bytes / rate
+        if self._throttle_timer is None:
+            self._throttle_timer = group.clock.call_later(self._throttled_until - now_s, self._go_on)
+
+    def _go_on(self) -> None:
+        group = self._group
+        self._throttle_timer = None
+        left_s = self._throttled_until - group.clock.monotonic()
+        if left_s > 0 and self.pressure.stage is Stage.THROTTLE:
+            self._throttle_timer = group.clock.call_later(left_s, self._go_on)
+        elif not group.overloaded:
+            for listener in group.listeners.relief:
+                listener()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._throttle_timer is not None:
+            self._throttle_timer.cancel()
+
     def _tell(self, stage: Stage, used_bytes: int, limit_bytes: int) -> None:
         left_s = self.pressure.time_to_full_s
         self._group.emit(
@@ -111,7 +156,11 @@ class JournalSpace:
         name = min(self.holders, key=self._needs)
         if self._needs(name) >= group.writer.durable:
             return
-        self.note_confirmed()
+        try:
+            self.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            group.emit("fold.failed", group=group.name, error=str(error))
+            return  # nobody lets go of what is not written down; tried again with the next look
         self.holders.pop(name).detach()
         cut = group.folding.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))

@@ -55,6 +55,7 @@ class Pressure:
         self.stage = Stage.NORMAL
         self.time_to_full_s: float | None = None
         self._stages = tuple(s for s in _ORDER if throttle or s is not Stage.THROTTLE)
+        self.room_bytes = 0  # up to the stage `detach`
         self._rate_bytes_s = 0.0
         self._last: Measure | None = None
 
@@ -64,6 +65,9 @@ class Pressure:
         target = self._target(measure)
         before, after = self._stages.index(self.stage), self._stages.index(target)
         self.stage = target
+        self.room_bytes = max(
+            0, round(_ENTERED_AT[Stage.DETACH] * measure.capacity_bytes) - measure.held_bytes
+        )
         rate = self._rate_bytes_s
         room = max(0, measure.capacity_bytes - measure.held_bytes)
         self.time_to_full_s = room / rate if rate > 0 and target is not Stage.NORMAL else None

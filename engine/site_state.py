@@ -8,6 +8,8 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
+    drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
+    heard     name    u64 generation: the newest authority that a peer came with
 
 Every write is durable on return (invariant 9).
 """
@@ -24,7 +26,7 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops")
 _VOLUME = Struct(">Q")
 
 
@@ -112,6 +114,18 @@ class SiteState:
         with self._store.write() as write:
             write.put("shipped", group.encode(), _VOLUME.pack(timeline))
 
+    def heard(self, group: str) -> int:
+        """The newest generation that a peer came with; 0 if there is none."""
+        with self._store.read() as transaction:
+            value = transaction.get("heard", group.encode())
+        return 0 if value is None else int(_VOLUME.unpack(value)[0])
+
+    def set_heard(self, group: str, generation: int) -> None:
+        """Remember it: this site may take over before it holds any frame of that authority, and must then
+        outrank it."""
+        with self._store.write() as write:
+            write.put("heard", group.encode(), _VOLUME.pack(generation))
+
     def pair(self, group: str) -> PairRow | None:
         """The group's pair, if it has one."""
         with self._store.read() as transaction:
@@ -145,6 +159,30 @@ class SiteState:
         if row is None:
             raise NotFound(f"group {group} has no pair", subject=group, next_step="`farshore pair create`")
         self.put_pair(replace(row, mode=mode, fallen_back=fallen_back))
+
+    def drops(self, group: str) -> dict[int, list[tuple[int, int]]]:
+        """Branches that are being dropped, by name: each timeline and the position from which on."""
+        with self._store.read() as transaction:
+            rows = _all(transaction, "drops")
+        prefix = group.encode() + b"\0"
+        return {
+            int(_VOLUME.unpack(key[len(prefix) :])[0]): [
+                (int(timeline), int(position))
+                for timeline, position in (check_row(part, int, int) for part in unpack_row(value))
+            ]
+            for key, value in rows
+            if key.startswith(prefix)
+        }
+
+    def put_drop(self, group: str, branch: int, spans: list[tuple[int, int]]) -> None:
+        """Remember that a branch is being dropped."""
+        with self._store.write() as write:
+            write.put("drops", group.encode() + b"\0" + _VOLUME.pack(branch), pack_row(spans))
+
+    def remove_drop(self, group: str, branch: int) -> None:
+        """It is gone."""
+        with self._store.write() as write:
+            write.delete("drops", group.encode() + b"\0" + _VOLUME.pack(branch))
 
     def closed(self, group: str, volume: int) -> str | None:
         """Why a volume's export is closed until an operator opens it, or None."""

@@ -86,6 +86,10 @@ class TimelineTable:
             raise WrongState("too many timelines", next_step="drop branches that are no longer needed")
         self._by_id[timeline.id] = timeline
 
+    def remove(self, timeline: int) -> None:
+        """Forget a timeline that no other one left."""
+        del self._by_id[timeline]
+
     def lineage(self, head: int, end: int = POSITION_MAX) -> list[Span]:
         """Spans from the root to `head`, whose own ends at `end`. Each ends where the next begins."""
         spans: list[Span] = []

@@ -58,6 +58,18 @@ class VolumeHistory:
         entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
         self._reverts.setdefault(event.volume, {})[timeline, position] = entry
 
+    def forget(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline says from a position on."""
+
+        def gone(place: tuple[int, int]) -> bool:
+            return place[0] == timeline and place[1] >= position
+
+        self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
+        for volume, reverts in self._reverts.items():
+            self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
+        for volume, places in self._deletions.items():
+            self._deletions[volume] = {place for place in places if not gone(place)}
+
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
         found = {}

@@ -67,8 +67,7 @@ said, or `suspended by error` once it has heard nothing for `HEARTBEAT_TIMEOUT_S
 ## States
 
 {states}
-At the site that follows, `split` has the code {secondary_split}. It is not seen there yet: a split sends no
-last heartbeat, so that site shows `paired` for `HEARTBEAT_TIMEOUT_S` and then `suspended by error`.
+At the site that follows, `split` has the code {secondary_split}; a last heartbeat tells it.
 
 ## Verbs
 
@@ -76,19 +75,19 @@ last heartbeat, so that site shows `paired` for `HEARTBEAT_TIMEOUT_S` and then `
 ## Table
 
 {matrix}
-The state lives in memory. What survives a restart is whether the pair is split; any other pair begins again
-with **create**. No verb leads out of `diverged`; it ends by itself if the peer's end is found in this journal
-after all.
+The state lives in memory. What survives a restart is whether the pair is split or taken over; any other pair
+begins again with **create**. `diverged` ends by `pair resync --source local|remote`, or by itself if the
+peer's end is found in this journal after all.
 
-Not there yet: `resync --source remote` is refused with exit code 12; switchover, takeover, failback
-and `pair delete` are no commands.
+Roles are another matter: `farshore switchover`, `takeover` and `failback` (docs/operations.md) say which site
+writes. A takeover begins with `taken over`, a hand-over with **create**.
 """
 
 EXIT_MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "failed, for a reason that has no code of its own",
     ExitCode.USAGE: "the command line, a name or a file of settings does not make sense",
-    ExitCode.PARTIAL: "done in part; no command ends so yet",
+    ExitCode.PARTIAL: "done in part: `takeover --from` took over some of the groups",
     ExitCode.NOT_FOUND: "what was named does not exist",
     ExitCode.BUSY: "something else holds it",
     ExitCode.NOT_ALLOWED: "the caller, peer or machine may not do this",
@@ -127,7 +126,8 @@ VERB_MEANINGS: dict[PairVerb, str] = {
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in escaped) + "\n"
 
 
 def first_sentence(cls: type) -> str:

@@ -59,7 +59,9 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "head": {"timeline", "position"}, "written": int, "durable": int, "checkpointed": int,
       "shipped": int|null, "remote_written": int|null, "remote_durable": int|null,
       "lag_bytes": int|null, "lag_s": float|null, "applied_age_s": float|null, "complete_until": str|null,
-      "journal_bytes": int, "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
+      "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
+      "time_to_full_s": float|null (of the journal, from "warning" on),
+      "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
       "last_backup": BACKUP|null}]}"""
 
 
@@ -153,7 +155,9 @@ class PairCreate(BaseCommand, frozen=True, tag="pair.create"):
 
 class PairShow(BaseCommand, frozen=True, tag="pair.show"):
     """One group's row of site.status, and {"peer_connected": bool, "remote": {"timeline", "written": int,
-    "durable": int, "head_time": str|null}|null}"""
+    "durable": int, "head_time": str|null}|null, "sent_bytes": int|null (frames sent, of journal and bases,
+    since this site began to ship the group: its start, the pair's creation or a role move; null where it
+    does not)}"""
 
     group: Name
 

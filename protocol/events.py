@@ -36,6 +36,7 @@ class EventKind(IntEnum):
     MARK = 20
     REVERT = 21
     HAND_OVER = 22
+    STRICT_MODE = 23
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -135,7 +136,18 @@ class HandOver:
         return (int(EventKind.HAND_OVER), self.to)
 
 
-Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrictMode:
+    """From here on no write is acknowledged before the peer has it (`on`), or that ends."""
+
+    on: bool
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.STRICT_MODE), self.on)
+
+
+Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver | StrictMode
 
 
 def _fields(row: Row, *types: type) -> tuple[Any, ...]:
@@ -172,6 +184,9 @@ def record_from_row(row: Row) -> Record:
         case EventKind.HAND_OVER:
             (to,) = _fields(row, str)
             return HandOver(to=to)
+        case EventKind.STRICT_MODE:
+            (on,) = _fields(row, bool)
+            return StrictMode(on=on)
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 

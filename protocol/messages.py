@@ -136,7 +136,7 @@ class Ack:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """Sent every second: whoever holds everything before `written` is complete up to `utc_ns`. `state` and
-    `mode` are the pair's."""
+    `mode` are the pair's. Every cut from `floor` on can be read at the writer, and may be gone back to."""
 
     session: int
     timeline: int
@@ -144,11 +144,12 @@ class Heartbeat:
     utc_ns: int
     state: str
     mode: str
+    floor: int = 0
 
     def encode(self) -> bytes:
         """As a header."""
         kind = int(MessageKind.HEARTBEAT)
-        fields = (self.timeline, self.written, self.utc_ns, self.state, self.mode)
+        fields = (self.timeline, self.written, self.utc_ns, self.state, self.mode, self.floor)
         return pack_row((kind, self.session, *fields))
 
 
@@ -264,7 +265,8 @@ def decode_message(header: bytes | memoryview) -> Message:
             _, _, timeline, written, durable = check_row(row, int, int, int, int, int)
             return Ack(session=session, timeline=timeline, written=written, durable=durable)
         case MessageKind.HEARTBEAT:
-            _, _, timeline, written, utc_ns, state, mode = check_row(row, int, int, int, int, int, str, str)
+            types = (int, int, int, int, int, str, str, int)
+            _, _, timeline, written, utc_ns, state, mode, floor = check_row(row, *types)
             return Heartbeat(
                 session=session,
                 timeline=timeline,
@@ -272,6 +274,7 @@ def decode_message(header: bytes | memoryview) -> Message:
                 utc_ns=utc_ns,
                 state=state,
                 mode=mode,
+                floor=floor,
             )
         case MessageKind.HELLO:
             return _hello(row, session)

@@ -18,9 +18,11 @@ TimelineText = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
 
 class PairSplit(BaseCommand, frozen=True, tag="pair.split"):
-    """Pause replication at a position. PAIR"""
+    """Pause replication at a position. `confirm` is `G`, needed to leave sync-strict while the peer does not
+    answer. PAIR"""
 
     group: Name
+    confirm: Confirm = ""
 
 
 class PairResync(BaseCommand, frozen=True, tag="pair.resync"):
@@ -62,7 +64,7 @@ class Takeover(BaseCommand, frozen=True, tag="takeover"):
     """Write here from now on because the peer is gone; refused while it answers. `plan` only says what
     would be. Refused as unsafe if more than `max_loss_s` would be lost. `confirm` is `G`. {"group", "done":
     bool, "position": CUT (where this site goes on), "nothing_lost": bool, "none_lost_until": str|null,
-    "known_lost_bytes": int, "age_s": float|null (of the newest write held), "statement": str, "peer": str,
+    "known_lost_bytes": int, "age_s": float|null (of `none_lost_until`), "statement": str, "peer": str,
     "took_ms": float|null}"""
 
     group: Name

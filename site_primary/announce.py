@@ -23,6 +23,7 @@ def hello_of(group: Group, session: int, group_id: str, *, adopt: bool) -> Hello
 
 def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> Heartbeat:
     """Where the journal ends now, with the promise that every later frame says a later time."""
+    floor = group.folding.floor()
     return Heartbeat(
         session=session,
         timeline=group.head,
@@ -30,4 +31,5 @@ def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> He
         utc_ns=group.promise_utc_ns(),
         state=state.value,
         mode=mode.value,
+        floor=floor.position if floor else 0,
     )

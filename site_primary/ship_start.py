@@ -26,6 +26,7 @@ from enum import Enum
 
 from engine.bases import base_on, gap_at
 from engine.group import Group
+from engine.head_moves import begin_timeline
 from engine.timelines import Span
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
 from protocol.messages import LineageRow, Welcome
@@ -98,7 +99,8 @@ def where_to_start(
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
         if fork == group.end:
-            group.begin_writing()
+            # There is nothing past the fork to send: only a timeline that begins there makes the peer leave.
+            begin_timeline(group)
         return _ship_from(group, fork, confirmed, tail)
     return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
 

@@ -329,7 +329,6 @@ class Shipper:
             self.base.begin(cut, self._link.session, self._link.send, self.carrier)
         else:
             self._journal.hold()
-            self._choice = Choice.NONE
             self._outbox.start(cut)
             self.gate.on_session(connected=True)
             self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
@@ -366,6 +365,7 @@ class Shipper:
 
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
+            self._choice = Choice.NONE
             self._move(PairVerb.CAUGHT_UP)
 
     def _on_frame(self, frame: Frame) -> None:

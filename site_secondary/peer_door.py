@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from engine.group import Emit, Group
+from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
@@ -96,12 +97,17 @@ class PeerDoor:
         holder = self._holder
         if not holder.has_group(name):
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
-            self._state.put_pair(
-                PairRow(group=name, peer=caller.peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-            )
+            self._put_pair(name, caller.peer)
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
-        if check_pairing(self._state, group, hello, caller.peer):
+        row = self._state.group(name)
+        lone = self._state.pair(name) is None and row.role is Role.SECONDARY
+        if lone and row.group_id == hello.group_id:
+            self._put_pair(name, caller.peer)
+        newer = check_pairing(self._state, group, hello, caller.peer)
+        if hello.generation > max(self._state.heard(name), generation_of(group)):
+            self._state.set_heard(name, hello.generation)
+        if newer:
             holder.superseded(group, caller.peer)
         receiver = holder.receivers.get(name)
         if receiver is None:
@@ -110,6 +116,11 @@ class PeerDoor:
         for key in [key for key, each in self._sessions.items() if each is receiver]:
             del self._sessions[key]
         return receiver
+
+    def _put_pair(self, name: str, peer: str) -> None:
+        self._state.put_pair(
+            PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+        )
 
     def _report(self, peer: str, ask: Ask) -> Report:
         """What this site is to a group that it shares with the peer."""
@@ -134,11 +145,6 @@ class PeerDoor:
         )
 
 
-def generation_of(group: Group) -> int:
-    """That of the head; 0 without one."""
-    return group.timelines.get(group.head).generation if group.head else 0
-
-
 def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bool:
     """Whether a peer may ship a group here; True if it does so by a newer authority than this site, which
     wrote the group until now. NotAllowed or WrongState say why not."""
@@ -151,8 +157,9 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
     if row.role is not Role.PRIMARY:
         return False
     mine = generation_of(group)
-    if hello.generation > mine or group.handed_to == hello.site:
+    if hello.generation == mine == 0:
+        raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)
+    # Both may have taken over while neither could hear of the other: the same one yields at both.
+    if (hello.generation, hello.site) > (mine, group.site) or group.handed_to == hello.site:
         return True
-    if hello.generation < mine:
-        raise Superseded(f"the group {hello.group} is written here by a newer authority", subject=hello.group)
-    raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)
+    raise Superseded(f"the group {hello.group} is written here by a newer authority", subject=hello.group)

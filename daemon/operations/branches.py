@@ -6,18 +6,22 @@ import asyncio
 from typing import Any
 
 from daemon.operations.shapes import cut_data, time_of
+from daemon.operations.waiting import wait_until
 from daemon.site import Site
+from engine.branch_drop import check_droppable
 from engine.branches import Branch, branches, find_branch
 from engine.group import Group
 from engine.view import VolumeView
+from protocol.commands import check_confirm
 from protocol.cut_text import time_text
 from protocol.frames import decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
-from protocol.role_commands import BranchDiff, BranchList
+from protocol.role_commands import BranchDiff, BranchDrop, BranchList
 
 Data = dict[str, Any]
 SLICE_BLOCKS = 4096
+DROP_WAIT_S = 60.0
 
 
 async def list_branches(site: Site, command: BranchList) -> Data:
@@ -84,6 +88,19 @@ async def diff(site: Site, command: BranchDiff) -> Data:
             }
         )
     return {"branch": branch_data(site, group, branch), "frames": frames, "volumes": volumes}
+
+
+async def drop(site: Site, command: BranchDrop) -> Data:
+    """Forget a branch; answers when its space is free."""
+    group = site.group(command.group)
+    branch = find_branch(group, int(command.timeline, 16))
+    check_confirm(command.confirm, command.timeline, dry_run=False)
+    check_droppable(group, branch)
+    data = branch_data(site, group, branch)
+    before = group.segments.total_bytes()
+    site.drops(group).begin(branch)
+    done = await wait_until(site, lambda: branch.timeline not in group.folding.dropping, DROP_WAIT_S)
+    return {"branch": data, "done": done, "freed_bytes": before - group.segments.total_bytes()}
 
 
 async def _compare(one: VolumeView, other: VolumeView) -> list[tuple[int, int]]:

@@ -66,7 +66,7 @@ async def journal_show(site: Site, command: JournalShow) -> Data:
                 "parent": timeline_text(t.parent) if t.parent else None,
                 "fork": t.fork,
                 "generation": t.generation,
-                "writer": t.writer,
+                "writer": site.name_of(t.writer),
                 "end": ends.get(t.id, t.fork),
             }
             for t in group.timelines.all()

@@ -7,16 +7,20 @@ from typing import Any
 from daemon.operations.shapes import cut_data, group_data, pair_state, require_primary, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
+from engine.group import Group
 from engine.pair_states import Mode, PairState
 from engine.site_state import Role
 from protocol.commands import PairCreate, PairShow, WaitFor, check_confirm
 from protocol.cut_text import time_text
-from protocol.errors import Refused, WrongState
+from protocol.errors import Diverged, NotAllowed, Refused, WrongState
+from protocol.events import StrictMode
 from protocol.positions import Cut, timeline_text
-from protocol.role_commands import PairDelete, PairResync, PairSplit
+from protocol.role_commands import PairDelete, PairResync, PairSet, PairSplit
 from site_primary.ship_start import Choice
 
 Data = dict[str, Any]
+LEAVE_STRICT_S = 5.0
+COMPARE_S = 3.0
 
 
 async def create(site: Site, command: PairCreate) -> Data:
@@ -47,9 +51,50 @@ async def show(site: Site, command: PairShow) -> Data:
 
 async def split(site: Site, command: PairSplit) -> Data:
     """Pause; the peer stays at whatever it has."""
-    require_primary(site, site.group(command.group))
+    group = site.group(command.group)
+    require_primary(site, group)
+    await _leave_strict(site, group, command.confirm)
     site.pairs.split(command.group)
     return pair_data(site, command.group)
+
+
+async def set_pair(site: Site, command: PairSet) -> Data:
+    """Change the mode."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    shipper = site.pairs.shipper(group.name)
+    if command.mode is not None:
+        mode = Mode(command.mode)
+        if mode is not Mode.SYNC_STRICT:
+            await _leave_strict(site, group, command.confirm)
+        shipper.gate.set_mode(mode)
+        site.events.emit("pair.mode", group=group.name, peer=shipper.peer, mode=mode.value)
+    return pair_data(site, group.name)
+
+
+async def _leave_strict(site: Site, group: Group, confirm: str) -> None:
+    """Before a write is acknowledged that the peer may lack, the peer knows that it may: else a takeover
+    there would say that nothing is lost. NotAllowed if it does not answer and the operator did not
+    confirm."""
+    if not group.strict:
+        return
+    shipper = site.pairs.shipper(group.name)
+    group.append_records([StrictMode(on=False)])
+    end = group.end.position
+    if await wait_until(site, lambda: shipper.marks.remote_durable >= end, LEAVE_STRICT_S):
+        return
+    if confirm == group.name:
+        site.events.emit(
+            "pair.promise_given_up", group=group.name, peer=shipper.peer, position=str(group.end)
+        )
+        return
+    group.append_records([StrictMode(on=True)])
+    raise NotAllowed(
+        f"{shipper.peer} does not answer, and would go on believing that it has every write",
+        subject=group.name,
+        position=str(group.end),
+        next_step=f"mend the link; or, if {shipper.peer} will not be taken over, add --confirm {group.name}",
+    )
 
 
 async def resync(site: Site, command: PairResync) -> Data:
@@ -57,6 +102,15 @@ async def resync(site: Site, command: PairResync) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     site.pairs.resync(group, Choice(command.source or "none"))
+    shipper = site.pairs.shipper(group.name)
+    await wait_until(site, lambda: shipper.connected or shipper.state is not PairState.COPYING, COMPARE_S)
+    if shipper.state is PairState.DIVERGED:
+        raise Diverged(
+            f"both sites wrote group {group.name}: {shipper.reason}",
+            subject=group.name,
+            position=str(shipper.fork or group.end),
+            next_step=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
+        )
     return pair_data(site, command.group)
 
 
@@ -67,6 +121,8 @@ async def delete(site: Site, command: PairDelete) -> Data:
     if pair is None:
         raise WrongState(f"group {group.name} has no pair", subject=group.name, next_step="`farshore status`")
     check_confirm(command.confirm, group.name, dry_run=False)
+    if group.name in site.shippers:
+        await _leave_strict(site, group, command.confirm)
     site.pairs.delete(group)
     return {"group": group.name, "peer": pair.peer}
 
@@ -93,7 +149,11 @@ def pair_data(site: Site, name: str) -> Data:
             "head_time": None,
         }
     end = shipper or receiver
-    return group_data(site, group) | {"peer_connected": bool(end and end.connected), "remote": remote}
+    return group_data(site, group) | {
+        "peer_connected": bool(end and end.connected),
+        "remote": remote,
+        "sent_bytes": shipper.sent_bytes if shipper else None,
+    }
 
 
 def _time(utc_ns: int | None) -> str | None:

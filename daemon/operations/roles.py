@@ -10,7 +10,8 @@ from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group import Group
-from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.head_moves import generation_of
+from engine.pair_states import PairState, PairVerb, next_state
 from engine.site_state import Role
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
@@ -53,15 +54,15 @@ async def takeover(site: Site, command: Takeover) -> Data:
             next_step=f"`farshore pair show {group.name}`",
         )
     report = await ask_peer(site, peer, group) if peer else None
-    plan = _plan(site, group, pair.mode if pair else Mode.ASYNC) | {"peer": peer}
+    plan = _plan(site, group) | {"peer": peer}
     if not command.plan:
         _require_gone(group, peer, report)
         check_confirm(command.confirm, group.name, look="--plan")
         limit_s, age_s = command.max_loss_s, plan["age_s"]
         if limit_s is not None and not plan["nothing_lost"] and (age_s is None or age_s > limit_s):
-            age = "of unknown age" if age_s is None else f"{age_s:.1f} s old"
+            span = "of an unknown time" if age_s is None else f"of the last {age_s:.1f} s"
             raise Unsafe(
-                f"{group.name}: the newest write held is {age}, more than {limit_s:g} s may be lost",
+                f"{group.name}: writes {span} may be lost, {limit_s:g} s are allowed",
                 subject=group.name,
                 position=str(group.end),
                 next_step="allow more with --max-loss, or leave it out",
@@ -83,20 +84,22 @@ def _require_gone(group: Group, peer: str, report: Report | None) -> None:
     )
 
 
-def _plan(site: Site, group: Group, mode: Mode) -> Data:
+def _plan(site: Site, group: Group) -> Data:
     """Where this site would go on, and what is known of what it lacks."""
     receiver = site.receivers.get(group.name)
     known_lost = max(0, receiver.remote_written - group.writer.written) if receiver else 0
-    until = site.complete_until_ns(group.name)
+    until = _complete_until_ns(site, group)
     handed = group.handed_to == group.site
-    safe = known_lost == 0 and (handed or mode is Mode.SYNC_STRICT)
+    # Who heard of a newer authority than its journal has may lack what was written by that one.
+    newest = site.state.heard(group.name) <= generation_of(group)
+    safe = known_lost == 0 and newest and (handed or group.strict)
     age_s = max(0.0, (site.clock.utc_ns() - until) / 1e9) if until else None
     if safe:
         statement = "nothing that was acknowledged is lost"
     elif until:
         statement = f"nothing acknowledged up to {time_text(until)} is lost; later writes may be"
     else:
-        statement = "this site never held everything: what was written at the other site may be lost"
+        statement = "it is not known up to when this site held everything: what the other wrote may be lost"
     if known_lost:
         statement += f"; at least {known_lost} bytes of journal are known to be missing"
     return {
@@ -108,6 +111,18 @@ def _plan(site: Site, group: Group, mode: Mode) -> Data:
         "age_s": age_s,
         "statement": statement,
     }
+
+
+def _complete_until_ns(site: Site, group: Group) -> int:
+    """Up to when this site held all that its peer wrote; 0 if nothing is known of that. What a receiver heard
+    ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
+    short of what has their very time. A site that handed over wrote everything before that itself."""
+    if site.state.group(group.name).role is Role.PRIMARY:
+        return group.utc_ns
+    receiver = site.receivers.get(group.name)
+    heard = receiver.complete_until_ns if receiver else 0
+    own = not group.head or group.timelines.get(group.head).writer == group.site
+    return heard if own else max(heard, group.utc_ns - 1)
 
 
 async def failback(site: Site, command: Failback) -> Data:

@@ -140,8 +140,15 @@ def group_data(site: Site, group: Group) -> Data:
         "applied_age_s": None,
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
+        "journal_pressure": group.folding.space.pressure.stage.value,
+        "time_to_full_s": group.folding.space.pressure.time_to_full_s,
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason or group.failed or group.writer.lack or gate.refusing or group.held_back,
+        "reason": reason
+        or group.failed
+        or group.writer.lack
+        or gate.refusing
+        or group.held_back
+        or _handed_over(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
     }
@@ -164,6 +171,13 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _handed_over(site: Site, group: Group) -> str:
+    """Why a group that was handed over, and not taken yet, is written nowhere."""
+    if not site.state.group(group.name).role.writes or group.handed_to in ("", group.site):
+        return ""
+    return f"handed over to {site.name_of(group.handed_to)}, which does not write yet"
 
 
 def _lag_s(group: Group, remote_written: int) -> float:

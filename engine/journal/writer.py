@@ -127,6 +127,8 @@ class JournalWriter:
     def sync_now(self) -> None:
         """Make everything written durable before returning; OSError fails the writer. What a sync under way
         covers is not durable yet: it is synced here too."""
+        if self.failed is not None:
+            raise OSError(errno.EIO, "the journal failed and waits for a restart") from self.failed
         target = self.written
         segments, directories = self._take_dirty()
         older, older_directories = self._under_way
@@ -282,6 +284,8 @@ class JournalWriter:
         if error is not None:
             self._fail(error)
             return
+        if self.failed is not None:
+            return  # another sync failed meanwhile: what it dropped this one may have called a success
         if timeline == self.timeline:
             self._reached(target)
         if self._waiters or self.written - self.durable >= SYNC_AFTER_BYTES:

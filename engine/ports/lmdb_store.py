@@ -164,7 +164,7 @@ class LmdbStore:
             return Corruption(
                 f"{name} is damaged: {failure}",
                 subject=name,
-                next_step="stop the daemon and move the file away: it is rebuilt from the journal",
+                next_step="stop the daemon and restore the file; or move it away if nothing was folded",
             )
         if isinstance(failure, lmdb.BadValsizeError):
             return ValueError(f"a key must have 1 to 511 bytes: {failure}")

@@ -35,7 +35,7 @@ class Faults:
         fault = self._rng.choices(list(faults), list(faults.values()))[0]
         self.count[fault] += 1
         if fault in SITE_FAULTS:
-            site = self._rng.choice((self._sim.primary, self._sim.secondary))
+            site = self._rng.choice(self._sim.sites)
             self._sim.world.note("fault", fault.value, site.name)
             self._at(site, fault)
         else:
@@ -67,7 +67,7 @@ class Faults:
 
     def _between(self, fault: Fault) -> None:
         rng, network = self._rng, self._sim.network
-        here, there = self._sim.primary.name, self._sim.secondary.name
+        here, there = (site.name for site in self._sim.sites)
         if rng.random() < 0.5:
             here, there = there, here
         heal_s = rng.choice((0.05, 1.0, 4.0, 9.0)) * rng.uniform(0.5, 1.5)
@@ -85,10 +85,10 @@ class Faults:
                 self._later(heal_s, lambda: network.set_delay(here, there, 0.0001, 0.01))
             case Fault.DAMAGE:
                 for damage in rng.choices(list(Damage), (4, 1, 1, 1), k=rng.randint(1, 3)):
-                    network.damage_next(self._sim.primary.name, self._sim.secondary.name, damage)
+                    network.damage_next(here, there, damage)
             case Fault.BOTH_POWER:
-                self._sim.primary.end(power=True)
-                self._sim.secondary.end(power=True)
+                for site in self._sim.sites:
+                    site.end(power=True)
 
     def _later(self, delay_s: float, mend: Callable[[], None]) -> None:
         self._sim.world.schedule(delay_s, mend)
@@ -98,7 +98,7 @@ class Faults:
 
     def mend_everything(self) -> None:
         """No fault stays."""
-        here, there = self._sim.primary, self._sim.secondary
+        here, there = self._sim.sites
         network = self._sim.network
         network.heal(here.name, there.name)
         network.repair()

@@ -1,4 +1,4 @@
-"""The hosts: NBD clients of the primary that know what they were told.
+"""The hosts: NBD clients of whichever site serves them, that know what they were told.
 
 Each speaks to production's `NbdConnection` in bytes, as over a socket; replies count from the moment at which
 they are handed to the transport, as after a SIGKILL a host still reads what is in its socket's buffer. What a
@@ -25,11 +25,13 @@ from protocol.nbd.constants import (
 )
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.requests import REQUEST
+from protocol.positions import Cut
 from site_primary.nbd_connection import NbdConnection
 from tests.sim.content import SECTORS_PER_BLOCK, Content, copied, written_bytes
+from tests.sim.history import ROOT, Violation
 from tests.sim.mortal import ProcessDied
-from tests.sim.oracle import Floor, Violation
-from tests.sim.sim_site import GROUP
+from tests.sim.oracle import Floor, Oracle
+from tests.sim.sim_site import GROUP, SimSite
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
@@ -54,7 +56,8 @@ class Request:
     floor: Floor | None = None
     data: bytes = b""
     end: int = 0  # of its bytes in the connection's stream
-    applied: bool = False  # in the journal, the reply comes when it is durable
+    applied: bool = False  # in the journal; the reply comes when it is durable, or at the peer
+    after: Cut = ROOT  # what stood before it in the journal
 
     def encode(self, volume: int) -> bytes:
         """As it stands on the wire."""
@@ -133,6 +136,7 @@ class WatchedConnection(NbdConnection):
 class Connected:
     """A connection in use: requests without a reply, bytes delivered, bytes still to be."""
 
+    site: SimSite
     connection: WatchedConnection
     transport: HostTransport
     structured: bool
@@ -160,27 +164,32 @@ class Host:
         self._rng = sim.world.random
         self._link: Connected | None = None
 
-    def lost(self) -> None:
-        """The primary's process has gone, or closed the connection."""
-        self._link = None
+    def lost(self, site: SimSite) -> None:
+        """A site's process has gone."""
+        if self.connected_to(site):
+            self._link = None
 
-    def leave(self) -> None:
+    def connected_to(self, site: SimSite) -> bool:
+        """Whether this host is a client of that site."""
+        return self._link is not None and self._link.site is site
+
+    def leave(self, site: SimSite) -> None:
         """The site stops cleanly: it closes every connection."""
-        if self._link is not None:
+        if self._link is not None and self._link.site is site:
             self._link.transport.close()
 
     def act(self) -> None:
         """Once in a while: connect, or send a few requests."""
-        if not self._sim.primary.serving:
-            return
         link = self._link
         if link is None:
-            self._connect()
-        elif link.transport.reading:
+            for site in self._rng.sample(self._sim.sites, 2):
+                if site.serving and self._link is None:
+                    self._connect(site)
+        elif link.site.serving and link.transport.reading:
             self._deliver(link)
 
-    def _connect(self) -> None:
-        process = self._sim.primary.process
+    def _connect(self, site: SimSite) -> None:
+        process = site.process
         assert process is not None
         try:
             info = process.exports.find(f"{GROUP}/{self.volume}")
@@ -193,12 +202,12 @@ class Host:
         stream = cast(asyncio.Transport, transport)
         connection = WatchedConnection(stream, export, negotiated, self.name, lambda: None)
         connection.host = self
-        connection.link = self._link = link = Connected(connection, transport, structured)
+        connection.link = self._link = link = Connected(site, connection, transport, structured)
 
     def _on_closed(self, link: Connected) -> None:
         if self._link is link:
             self._link = None
-        process = self._sim.primary.process
+        process = link.site.process
         if process is not None:
             process.clock.call_soon(lambda: link.connection.connection_lost(None))
 
@@ -211,7 +220,7 @@ class Host:
 
     def _request(self, link: Connected) -> Request:
         rng, load = self._rng, self._sim.shape.load
-        sectors = len(self._content().tags)
+        sectors = len(self._content(link).tags)
         kind = rng.choices(list(load.weights), list(load.weights.values()))[0]
         request = Request(command=kind, cookie=rng.getrandbits(64))
         if kind is Command.FLUSH:
@@ -231,24 +240,28 @@ class Host:
             request.fua = rng.random() < load.fua
         return request
 
-    def _content(self) -> Content:
-        return self._sim.oracle.live[self.volume]
+    def _oracle(self, link: Connected) -> Oracle:
+        return self._sim.oracles[link.site.name]
+
+    def _content(self, link: Connected) -> Content:
+        return self._oracle(link).live[self.volume]
 
     # -- sending
 
     def _deliver(self, link: Connected) -> None:
         """The rest of what was begun, or new requests, perhaps not all of their bytes at once."""
         wire = link.unsent
+        oracle = self._oracle(link)
         if not wire:
             end = link.delivered_bytes
             for request in self._requests(link):
-                encoded = request.encode(self._content().volume)
+                encoded = request.encode(self._content(link).volume)
                 wire += encoded
                 end += len(encoded)
                 request.end = end
                 link.outstanding[request.cookie] = request
                 if request.command is Command.FLUSH:
-                    request.floor = self._sim.oracle.flush_begins(copied(self._sim.oracle.live))
+                    request.floor = oracle.flush_begins(copied(oracle.live))
         part = self._rng.choice((len(wire), len(wire), self._rng.randint(1, len(wire))))
         link.unsent = wire[part:]
         at = 0
@@ -264,13 +277,14 @@ class Host:
 
     def handling(self, link: Connected) -> None:
         """The daemon begins with what was delivered: any of it may get into the journal."""
-        oracle = self._sim.oracle
+        oracle = self._oracle(link)
         link.answered = []
         pending = copied(oracle.live)
         for request in link.writes:
+            request.after = oracle.end
             pending[self.volume].may_write(*request.changed(), request.tag)
             for floor in oracle.all_floors():
-                if floor is not request.floor:
+                if floor is not request.floor and self.volume in floor.contents:
                     floor.contents[self.volume].may_write(*request.changed(), request.tag)
             if request.fua and request.floor is None:
                 request.floor = oracle.flush_begins(copied(pending))
@@ -282,17 +296,17 @@ class Host:
         self._check_reads(link)
         after = self._after(link, died=False)
         if any(request.error for request in link.answered):
-            self._sim.oracle.fail(after)
+            self._oracle(link).fail(after)
         else:
-            self._sim.oracle.finish(after)
+            self._oracle(link).finish(after)
 
     def interrupted(self, link: Connected) -> None:
         """It died with it."""
-        self._sim.oracle.interrupted(self._after(link, died=True))
+        self._oracle(link).interrupted(self._after(link, died=True))
 
     def _after(self, link: Connected, *, died: bool) -> dict[str, Content]:
         """What the hosts know after a wake-up."""
-        live = copied(self._sim.oracle.live)
+        live = copied(self._oracle(link).live)
         content = live[self.volume]
         unsure = died or link.transport.closed
         consumed = link.delivered_bytes - link.connection.unhandled_bytes
@@ -309,20 +323,20 @@ class Host:
 
     def _check_reads(self, link: Connected) -> None:
         """What was read together with writes may be from before or after them."""
-        oracle = self._sim.oracle
+        oracle = self._oracle(link)
         if oracle.pending is None:
             raise Violation("a wake-up within a wake-up")
         mixed = bool(oracle.pending[self.volume].maybe)
         for request in link.answered:
             if request.command is not Command.READ or request.error != 0:
                 continue
-            content = oracle.pending[self.volume] if mixed else self._content()
+            content = oracle.pending[self.volume] if mixed else self._content(link)
             if len(request.data) != request.count * SECTOR_BYTES:
                 raise Violation(f"a read of {request.count} sectors gave {len(request.data)} bytes")
             wrong = content.mismatch(request.first, request.data, settle=not mixed)
             if wrong:
                 raise Violation(f"L1: {self.name} read {self.volume}: {wrong}")
-            oracle.checked += 1
+            oracle.history.checked += 1
 
     # -- replies
 
@@ -366,16 +380,18 @@ class Host:
 
     def _answered(self, link: Connected, request: Request, error: int, data: bytes) -> None:
         del link.outstanding[request.cookie]
+        oracle = self._oracle(link)
         request.error, request.data = error, data
         link.answered.append(request)
         where = (request.first, request.count)
         self._sim.world.note(self.name, request.command.name, *where, request.tag, error)
         if error:
             self.errors += 1
-            if request.floor is not None and request.floor in self._sim.oracle.floors:
-                self._sim.oracle.floors.remove(request.floor)
+            if request.floor is not None and request.floor in oracle.floors:
+                oracle.floors.remove(request.floor)
             return
         if request.command in WRITES:
             self.acknowledged += 1
+            self._sim.laws.acknowledged(link.site, request.after if request.changed()[1] else None)
         if request.floor is not None:
-            self._sim.oracle.flush_done(request.floor)
+            oracle.flush_done(request.floor)

@@ -1,4 +1,4 @@
-"""The operator: backups, reverts, splits, and looks at what both sites hold."""
+"""The operator: backups, reverts, and looks at what both sites hold; roles are in `role_tasks`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
-from engine.pair_states import PairState
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from site_primary.ship_start import Choice
 from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 from tests.sim.content import Contents, copied
+from tests.sim.history import Backup, Violation
+from tests.sim.looks import check_backups, check_cut
 from tests.sim.mortal import ProcessDied
-from tests.sim.oracle import Backup, Violation
+from tests.sim.oracle import Oracle
+from tests.sim.role_tasks import RoleTasks
 from tests.sim.shape import Task
 from tests.sim.sim_site import GROUP, SimProcess, SimSite
 
@@ -31,66 +33,87 @@ class Operator:
         self._sim = sim
         self._rng = sim.world.random
         self._labels = 0
+        self.roles = RoleTasks(sim)
 
     def act(self) -> None:
         """Once in a while."""
         tasks = self._sim.shape.tasks
         task = self._rng.choices(list(tasks), list(tasks.values()))[0]
-        process, group = self._sim.primary.process, self._sim.primary.group
-        if process is None or group is None or not self._sim.primary.serving:
-            return
         if task is Task.AUDIT:
-            self.audit(self._sim.primary)
-            self.audit(self._sim.secondary)
-        elif not group.failed:
-            try:
-                self._carry_out(task, process, group)
-            except (FarshoreError, OSError) as error:
-                if isinstance(error, Mismatch):
-                    raise Violation(f"{task.value}: {error}") from error
-                self._sim.world.note("operator", task.value, str(error))
-                return
-        self.done[task] += 1
+            for site in self._sim.sites:
+                self.audit(site)
+            self.done[task] += 1
+            return
+        site = self._rng.choice(self._sim.sites)
+        if not site.serving or site.group is None or site.group.failed:
+            return
+        try:
+            done = self._carry_out(task, site, site.group)
+        except (FarshoreError, OSError) as error:
+            if isinstance(error, Mismatch):
+                raise Violation(f"{task.value}: {error}") from error
+            self._sim.world.note("operator", site.name, task.value, str(error))
+            return
+        if done:
+            self._sim.world.note("operator", site.name, task.value)
+            self.done[task] += 1
 
-    def _carry_out(self, task: Task, process: SimProcess, group: Group) -> None:
+    def _carry_out(self, task: Task, site: SimSite, group: Group) -> bool:
+        """False if there was nothing to do."""
+        roles = self.roles
+        match task:
+            case Task.SWITCHOVER:
+                return roles.switchover(site)
+            case Task.TAKEOVER:
+                return roles.takeover(site)
+            case Task.SPLIT:
+                return roles.split(site)
+            case Task.DETACH:
+                return roles.detach(site)
+            case Task.RESYNC:
+                return roles.resync(site, Choice.NONE)
+            case Task.RESYNC_LOCAL:
+                return roles.resync(site, Choice.LOCAL)
+            case Task.RESYNC_REMOTE:
+                return roles.resync(site, Choice.REMOTE)
+            case Task.ONLINE:
+                self.online(site)
+        if site.process is None or not site.process.role.writes:
+            return task is Task.ONLINE
         match task:
             case Task.BACKUP:
-                self._backup(group, None)
+                self._backup(site, group, None)
             case Task.OLD_BACKUP:
-                cut = self._some_cut()
+                cut = self._some_cut(site)
                 if cut is not None:
-                    self._backup(group, cut)
+                    self._backup(site, group, cut)
             case Task.REVERT:
-                self._revert(process, group)
-            case Task.SPLIT:
-                process.pairs.split(GROUP)
-            case Task.RESYNC:
-                self.resync()
-            case Task.ONLINE:
-                self.online()
+                self._revert(site, site.process, group)
+        return True
 
     # -- backups and reverts
 
-    def _some_cut(self) -> Cut | None:
-        """A boundary of the primary's journal at which there are volumes."""
-        line = self._sim.oracle.line
-        known = [cut for cut in line if self._sim.oracle.moments[cut].contents and self._kept(cut)]
+    def _some_cut(self, site: SimSite) -> Cut | None:
+        """A boundary of a site's journal at which there are volumes."""
+        moments = self._sim.history.moments
+        line = self._sim.oracles[site.name].line
+        known = [cut for cut in line if moments[cut].contents and self._kept(site, cut)]
         return self._rng.choice(known) if known else None
 
-    def _kept(self, cut: Cut) -> bool:
+    def _kept(self, site: SimSite, cut: Cut) -> bool:
         """Whether both sites can read a cut: a revert to what the secondary gave up stops it."""
-        groups = [site.group for site in (self._sim.primary, self._sim.secondary)]
+        groups = [each.group for each in (site, self._sim.other(site))]
         return all(
             group.folding.readable(cut)
             for group in groups
             if group is not None and cut.timeline in group.timelines
         )
 
-    def _backup(self, group: Group, cut: Cut | None) -> None:
-        oracle = self._sim.oracle
+    def _backup(self, site: SimSite, group: Group, cut: Cut | None) -> None:
+        oracle, history = self._sim.oracles[site.name], self._sim.history
         self._labels += 1
         label = f"b{self._labels}"
-        contents = copied(oracle.live if cut is None else oracle.moments[cut].contents)
+        contents = copied(oracle.live if cut is None else history.moments[cut].contents)
         oracle.begin(oracle.live)
         try:
             copy = take_backup(group, volume=None, label=label, cut=cut, pinned=False, rng=self._rng)
@@ -106,17 +129,18 @@ class Operator:
 
         def durable(error: OSError | None) -> None:
             if error is None:
-                oracle.backups.append(backup)
+                oracle.told_durable(backup.mark)
+                history.backups.append(backup)
 
         group.when_durable(durable)
 
-    def _revert(self, process: SimProcess, group: Group) -> None:
-        oracle = self._sim.oracle
-        cut = self._some_cut()
+    def _revert(self, site: SimSite, process: SimProcess, group: Group) -> None:
+        oracle = self._sim.oracles[site.name]
+        cut = self._some_cut(site)
         if cut is None:
             return
         checked_cut(group, cut)
-        then = oracle.moments[cut].contents
+        then = self._sim.history.moments[cut].contents
         names = [name for name in sorted(then) if self._rng.random() < 0.7]
         if not names:
             return
@@ -129,19 +153,19 @@ class Operator:
         for name in names:
             after[name] = then[name].copy()
             for floor in oracle.all_floors():
-                floor.contents[name].may_become(then[name])
-        self._append_revert(group, plan, after)
+                if name in floor.contents:
+                    floor.contents[name].may_become(then[name])
+        self._append_revert(oracle, group, plan, after)
         check_restored(group, plan, self._rng)
 
         def durable(error: OSError | None) -> None:
-            if error is None and process is self._sim.primary.process:
+            if error is None and process is site.process:
                 with contextlib.suppress(OSError):
                     process.state.set_closed(group.name, volumes, None)
 
         group.when_durable(durable)
 
-    def _append_revert(self, group: Group, plan: RestorePlan, after: Contents) -> None:
-        oracle = self._sim.oracle
+    def _append_revert(self, oracle: Oracle, group: Group, plan: RestorePlan, after: Contents) -> None:
         before = oracle.live
         either = copied(before)
         for name, content in after.items():
@@ -157,19 +181,10 @@ class Operator:
             raise
         oracle.finish(after)
 
-    # -- pairs and volumes
-
-    def resync(self) -> None:
-        """Where the pair is split."""
-        process = self._sim.primary.process
-        shipper = process.shippers.get(GROUP) if process is not None else None
-        if process is not None and shipper is not None and shipper.state is PairState.SPLIT:
-            process.pairs.resync(process.groups[GROUP], Choice.NONE)
-
-    def online(self) -> None:
-        """Open what a revert closed."""
-        process, group = self._sim.primary.process, self._sim.primary.group
-        if process is not None and group is not None:
+    def online(self, site: SimSite) -> None:
+        """Open what a revert or a role move closed."""
+        process, group = site.process, site.group
+        if process is not None and group is not None and process.role.writes:
             volumes = [volume.id for volume in group.volumes.at(group.spans()).values()]
             process.state.set_closed(group.name, volumes, None)
 
@@ -177,38 +192,38 @@ class Operator:
 
     def audit(self, site: SimSite, cuts: int = 3) -> None:
         """Some cuts at a site, its newest, and a time."""
-        group, oracle = site.group, self._sim.oracle
-        if group is None or group.failed or not site.serving:
+        group, process = site.group, site.process
+        if group is None or process is None or group.failed or not site.serving:
             return
-        held = oracle.held(group.end)
+        history, oracle = self._sim.history, self._sim.oracles[site.name]
+        held = oracle.line
         chosen = self._rng.sample(held, min(cuts, len(held)))
-        if group.end in oracle.moments:
+        if group.end in history.moments:
             chosen.append(group.end)
         for cut in chosen:
             if not group.folding.readable(cut):
                 continue
-            oracle.check_cut(site.name, group, checked_cut(group, cut))
-        if site is self._sim.primary:
+            check_cut(history, site.name, group, checked_cut(group, cut))
+        if process.role.writes:
             oracle.check_live(group)
-        oracle.check_backups(site.name, group, whole=False)
+        check_backups(history, site.name, group, whole=False)
         if held:
             self._check_time(site, group, held)
-        if site is self._sim.secondary and site.process is not None and self._sim.in_session():
-            self._check_complete(group, site.process.complete_until_ns(GROUP))
+        if self._sim.laws.in_session(self._sim.other(site)):
+            self._check_complete(site, held, process.complete_until_ns(GROUP))
 
-    def _check_complete(self, group: Group, until_ns: int) -> None:
-        """Up to the time that the secondary says, it holds all that the primary wrote."""
-        oracle = self._sim.oracle
-        held = set(oracle.held(group.end))
-        for cut in oracle.line:
-            if oracle.moments[cut].utc_ns <= until_ns and cut not in held:
-                raise Violation(f"L4: the secondary calls itself complete until {until_ns} without {cut}")
+    def _check_complete(self, site: SimSite, held: list[Cut], until_ns: int) -> None:
+        """Up to the time that a secondary says, it holds all that the primary wrote."""
+        here = set(held)
+        for cut in self._sim.oracles[self._sim.other(site).name].line:
+            if self._sim.history.moments[cut].utc_ns <= until_ns and cut not in here:
+                raise Violation(f"L4: {site.name} calls itself complete until {until_ns} without {cut}")
 
     def _check_time(self, site: SimSite, group: Group, held: list[Cut]) -> None:
         """A time means the last frame written at or before it."""
-        oracle = self._sim.oracle
-        utc_ns = oracle.moments[self._rng.choice(held)].utc_ns + self._rng.choice((-1, 0, 1))
-        early = [cut for cut in held if oracle.moments[cut].utc_ns <= utc_ns]
+        moments = self._sim.history.moments
+        utc_ns = moments[self._rng.choice(held)].utc_ns + self._rng.choice((-1, 0, 1))
+        early = [cut for cut in held if moments[cut].utc_ns <= utc_ns]
         wanted = max(early, key=lambda cut: cut.position, default=None)
         try:
             found = cut_at_time(group, utc_ns)

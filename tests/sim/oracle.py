@@ -1,44 +1,22 @@
-"""What must hold, from the hosts' side: every frame of the journal, and what the volumes held at its end.
+"""What must hold at one site, from its hosts' side: what they were told, and what the site must still have.
 
-`moments` has one entry for each frame boundary that the primary ever wrote, tails lost in a crash included:
-as no (timeline, position) is used twice, a boundary means one thing for ever. A site is right if each of its
-frames is one of these, byte for byte (L3), and if its volumes at a cut hold what is said here (L4).
-
-Three contents besides: `live`, what the hosts were told since; `flushed`, the same for power loss (L1); and
-`pending`, what a change under way may have made of `live`.
+Three contents: `live`, what the hosts were told since; `flushed`, the same for power loss (L1); and
+`pending`, what a change under way may have made of `live`. Two ends for each timeline: `taken`, what the
+site's journal had when its process ended, and `durable`, what it had told anyone that a power loss leaves.
+Both stay with the site as long as it keeps the timeline, on its head's lineage or on a branch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from xxhash import xxh3_128_digest
-
-from engine.bases import gap_at, spans_after
 from engine.group import Group
-from protocol.events import EventKind
-from protocol.frames import NO_DIGEST, Frame, decode_rows
-from protocol.limits import SECTOR_BYTES
+from protocol.frames import Frame
 from protocol.positions import Cut
-from tests.sim.content import Content, Contents, copied
+from tests.sim.content import Contents, copied
+from tests.sim.history import ROOT, History, Moment, Violation, began, hash_of, read_volume
+from tests.sim.looks import journal_frames
 from tests.sim.world import SimWorld
-
-ROOT = Cut(0, 0)
-
-
-class Violation(BaseException):
-    """Something that must hold does not. No Exception: code under test must not handle it."""
-
-
-@dataclass(slots=True)
-class Moment:
-    """The end of one frame."""
-
-    digest: bytes
-    raw_hash: bytes
-    utc_ns: int
-    contents: Contents
 
 
 @dataclass(slots=True, eq=False)
@@ -49,77 +27,35 @@ class Floor:
     contents: Contents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backup:
-    """A backup that was answered: its label, where its mark's frame begins and ends, its cut, and what is
-    there."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A frame that a site took: whether it is `new`, and where the head was `before` if it is elsewhere."""
 
-    label: str
-    began: int
-    mark: Cut
-    cut: Cut
-    contents: Contents
-
-
-@dataclass(slots=True)
-class Tree:
-    """Which timeline left which, where."""
-
-    parents: dict[int, Cut] = field(default_factory=dict)
-
-    def spans(self, cut: Cut) -> list[tuple[int, int]]:
-        """(timeline, end) from the root to a cut."""
-        found = []
-        while cut.timeline:
-            found.append((cut.timeline, cut.position))
-            parent = self.parents[cut.timeline]
-            cut = Cut(parent.timeline, min(parent.position, cut.position))
-        return found[::-1]
-
-    def common(self, one: Cut, other: Cut) -> int:
-        """The position up to which two cuts have the same past."""
-        position = 0
-        for (timeline, end), (other_timeline, other_end) in zip(
-            self.spans(one), self.spans(other), strict=False
-        ):
-            if timeline != other_timeline:
-                break
-            position = min(end, other_end)
-            if end != other_end:
-                break
-        return position
-
-    def holds(self, end: Cut, cut: Cut) -> bool:
-        """Whether what ends at `end` has the boundary `cut` in its past."""
-        return cut == ROOT or dict(self.spans(end)).get(cut.timeline, -1) >= cut.position
+    new: bool
+    before: Cut | None
 
 
 class Oracle:
-    """See the module's docstring."""
+    """See the module's docstring. One for each site."""
 
-    def __init__(self, world: SimWorld) -> None:
-        self.moments: dict[Cut, Moment] = {}
-        self.line: list[Cut] = []  # boundaries of the primary's present lineage, in order
-        self.tree = Tree()
+    def __init__(self, world: SimWorld, history: History, site: str) -> None:
+        self.site = site
+        self.history = history
+        self.line: list[Cut] = []  # boundaries of the site's present lineage, in order
         self.live: Contents = {}
         self.pending: Contents | None = None
         self.flushed = Floor(ROOT, {})
         self.floors: list[Floor] = []
-        self.backups: list[Backup] = []
-        self.checked = 0
+        self.taken: dict[int, int] = {}
+        self.durable: dict[int, int] = {}
         self._world = world
         self._written_in_change = False
         self._failed_since_frame = False
 
     @property
     def end(self) -> Cut:
-        """The last boundary that the primary wrote, or came back with."""
+        """The last boundary that the site has, or came back with."""
         return self.line[-1] if self.line else ROOT
-
-    def held(self, end: Cut) -> list[Cut]:
-        """Every boundary in the past of `end`."""
-        ends = dict(self.tree.spans(end))
-        return [cut for cut in self.moments if cut.position <= ends.get(cut.timeline, -1)]
 
     # -- changes
 
@@ -133,7 +69,7 @@ class Oracle:
         self.live = live
         self.pending = None
         if self._written_in_change:
-            self.moments[self.end].contents = copied(live)
+            self.history.moments[self.end].contents = copied(live)
 
     def fail(self, live: Contents) -> None:
         """It failed. Its frame may stand behind the journal's end all the same, and be found at a restart."""
@@ -141,7 +77,7 @@ class Oracle:
         self._failed_since_frame = True
 
     def interrupted(self, live: Contents) -> None:
-        """The primary died with it: what was to be written may be there."""
+        """The site died with it: what was to be written may be there."""
         self.live = live
 
     def all_floors(self) -> list[Floor]:
@@ -156,20 +92,35 @@ class Oracle:
 
     def flush_done(self, floor: Floor) -> None:
         """It was answered."""
+        self.told_durable(floor.cut)
         if floor in self.floors:
             self.floors = self.floors[self.floors.index(floor) + 1 :]
             self.flushed = floor
 
+    def told_durable(self, cut: Cut) -> None:
+        """Somebody was told that a power loss leaves everything up to `cut`."""
+        tree = self.history.tree
+        for timeline, end in tree.spans(cut):
+            if end > max(self.durable.get(timeline, 0), tree.parents[timeline].position):
+                self.durable[timeline] = end
+
+    def says_durable(self, timeline: int, position: int) -> None:
+        """The site itself believes that its journal is durable up to there."""
+        self.durable[timeline] = max(self.durable.get(timeline, 0), position)
+
     # -- frames
 
-    def primary_wrote(self, frame: Frame) -> bool:
-        """The primary has a new frame in its journal. False if it was brought back: old, and known there."""
-        if Cut(frame.prefix.timeline, frame.prefix.end) in self.moments:
-            self._brought_back(frame)
-            return False
-        self._written_in_change = self.pending is not None
-        self._add(frame, self._contents_with(frame))
-        return True
+    def took(self, frame: Frame) -> Taken:
+        """The site has a new frame in its journal: its own, or one that is known."""
+        cut = Cut(frame.prefix.timeline, frame.prefix.end)
+        elsewhere = self.end if frame.prefix.timeline != self.end.timeline else None
+        moment = self.history.moments.get(cut)
+        if moment is None:
+            self._written_in_change = self.pending is not None
+            self._add(frame, self._contents_with(frame))
+        else:
+            self._follow(frame, cut, moment)
+        return Taken(moment is None, elsewhere)
 
     def _contents_with(self, frame: Frame) -> Contents:
         if self.pending is not None and began(frame) is None:
@@ -179,66 +130,84 @@ class Oracle:
     def _add(self, frame: Frame, contents: Contents) -> None:
         prefix = frame.prefix
         cut = Cut(prefix.timeline, prefix.end)
-        parent = began(frame)
-        if parent is not None:
-            self.tree.parents[prefix.timeline] = parent
-            while self.line and self.line[-1].position > parent.position:
-                self.line.pop()
+        tree = self.history.tree
+        record = began(frame)
+        if record is not None:
+            tree.add(prefix.timeline, record)
+        writer = tree.writers.get(prefix.timeline)
+        if writer != self.site:
+            raise Violation(f"L3: {self.site} has a frame that ends at {cut}, which {writer} never wrote")
         self._failed_since_frame = False
-        self.line.append(cut)
-        self.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
-        self._world.note("frame", str(cut), prefix.digest, prefix.payload_bytes)
+        self.history.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
+        self._reach(cut)
+        self._world.note(self.site, "frame", str(cut), prefix.digest, prefix.payload_bytes)
 
-    def _brought_back(self, frame: Frame) -> None:
-        """The other site still had what a power loss took here. The same bytes, or the position is used a
-        second time."""
-        cut = Cut(frame.prefix.timeline, frame.prefix.end)
-        moment = self.moments[cut]
+    def _reach(self, cut: Cut) -> None:
+        """The head's end is here now."""
+        self.taken[cut.timeline] = max(self.taken.get(cut.timeline, 0), cut.position)
+        if self.end.timeline == cut.timeline:
+            self.line.append(cut)
+        else:
+            self.line = self.history.held(cut)
+
+    def _follow(self, frame: Frame, cut: Cut, moment: Moment) -> None:
+        """A frame of the other site's, or one that was lost here and that the other site still had. The same
+        bytes, or the position is used a second time."""
         if moment.digest != frame.prefix.digest or moment.raw_hash != hash_of(frame):
-            raise Violation(f"L3: {cut} is used a second time")
-        self.line.append(cut)
-        self.live = copied(moment.contents)
-        for floor in self.all_floors():
-            for name, content in moment.contents.items():
-                if name in floor.contents:
-                    floor.contents[name].may_become(content)
-        self._world.note("brought back", str(cut))
+            raise Violation(f"L3: {self.site} takes {cut}, which is used a second time")
+        self.history.checked += 1
+        self._reach(cut)
+        self.live = moment.contents
+        if self.floors or self.flushed.cut != ROOT:
+            # What the hosts of this site were told of is on a branch now, or comes from elsewhere.
+            self.floors, self.flushed = [], Floor(ROOT, {})
 
-    def check_frame(self, site: str, frame: Frame) -> None:
-        """A frame at any site must be one that the primary wrote."""
-        cut = Cut(frame.prefix.timeline, frame.prefix.end)
-        moment = self.moments.get(cut)
-        if moment is None:
-            raise Violation(f"L3: {site} holds a frame that ends at {cut}, which the primary never wrote")
-        if moment.digest != frame.prefix.digest or moment.raw_hash != hash_of(frame):
-            raise Violation(f"L3: {site}'s frame that ends at {cut} is not what the primary wrote")
-        self.checked += 1
+    def installed(self, end: Cut) -> Cut:
+        """A base put the head at `end`, without the frames before it. Returns where it was."""
+        before = self.end
+        self.line = self.history.held(end)
+        self.live = self.history.moments[end].contents
+        self.floors, self.flushed = [], Floor(ROOT, {})
+        return before
 
-    def check_journal(self, site: str, group: Group, *, adopt: bool = False) -> None:
-        """Read all of a group's journal. `adopt`: the last frame may be one that the primary wrote as it
-        died."""
-        folded = group.folding.retention.folded
-        spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
-        if digest != NO_DIGEST:
-            base = Cut(spans[0].timeline, spans[0].start)
-            if base not in self.moments or self.moments[base].digest != digest:
-                raise Violation(f"L3: {site} got a base at {base} and says another digest there")
-        for span in spans:
-            start = span.start
-            if span.timeline in folded and folded[span.timeline][0] > start:
-                start, (digest, _) = folded[span.timeline]
-                known = self.moments.get(Cut(span.timeline, start))
-                if known is None or known.digest != digest:
-                    raise Violation(f"L3: {site} folded up to {start} and says another digest there")
-            for frame in group.reader.frames(span.timeline, start, span.end, digest):
-                digest = frame.prefix.digest
-                cut = Cut(frame.prefix.timeline, frame.prefix.end)
-                if adopt and cut not in self.moments and cut == group.end:
-                    self._adopt(frame)
-                else:
-                    self.check_frame(site, frame)
-        if digest != group.digest:
-            raise Violation(f"L3: {site} says another digest than its journal has at {group.end}")
+    # -- recovery
+
+    def recovered(self, group: Group, *, power: bool) -> Cut | None:
+        """The site is back. `power`: what was not said to be durable may be gone, of the end of the journal.
+        Returns where the head was, if a move was carried out as the site died."""
+        history, before = self.history, self.end
+        followed = group.end in history.moments and group.end not in self.line
+        self._check_journal(group)
+        if group.end != ROOT and group.end not in history.moments:
+            raise Violation(f"L3: {self.site} came back at {group.end}, where no frame ended")
+        moved = before if group.head != before.timeline else None
+        floor = self.flushed if power else Floor(before, self.live)
+        if followed:
+            floor = Floor(floor.cut, {})  # it died as it took a frame in
+        if not history.tree.holds(group.end, floor.cut):
+            if moved is None:
+                raise Violation(f"L1: {self.site} came back at {group.end} and had {floor.cut}")
+            floor = Floor(ROOT, {})
+        self._check_ends(group, power=power)
+        self.line = history.held(group.end)
+        after = copied(history.moments[group.end].contents) if self.line else {}
+        self._check_contents(group, floor, after)
+        self.live, self.pending = after, None
+        if self.line:
+            history.moments[group.end].contents = copied(after)
+        self.flushed = Floor(group.end, copied(after))
+        self.floors = []
+        self._world.note(self.site, "recovered", str(group.end))
+        return moved
+
+    def _check_journal(self, group: Group) -> None:
+        """Read all of the head's lineage. The last frame may be one that this site wrote as it died."""
+        for frame in journal_frames(self.history, self.site, group):
+            cut = Cut(frame.prefix.timeline, frame.prefix.end)
+            if cut not in self.history.moments and cut == group.end:
+                self._adopt(frame)
+            else:
+                self.history.check_frame(self.site, frame)
 
     def _adopt(self, frame: Frame) -> None:
         """The frame was complete when the process died, before anyone was told."""
@@ -246,99 +215,30 @@ class Oracle:
             raise Violation(f"L3: {frame.prefix.timeline:016x}:{frame.prefix.end} was written by nobody")
         self._add(frame, self._contents_with(frame))
 
-    # -- recovery
+    def _check_ends(self, group: Group, *, power: bool) -> None:
+        """Every timeline reaches as far as it must, whether it leads to the head or was left."""
+        for timeline, end in (self.durable if power else self.taken).items():
+            held = group.end_of(timeline) if timeline in group.timelines else 0
+            if held < end:
+                raise Violation(f"L1: {self.site} came back with {Cut(timeline, held)} and had {end}")
+        self.taken = {each.id: group.end_of(each.id) for each in group.timelines.all()}
+        self.durable = dict(self.taken)
 
-    def recovered(self, group: Group, *, power: bool) -> None:
-        """The primary is back. `power`: what was not FLUSHed may be gone, of the end of the journal."""
-        self.check_journal(group.site, group, adopt=True)
-        if group.end != ROOT and group.end not in self.moments:
-            raise Violation(f"L3: the primary came back at {group.end}, where no frame ended")
-        floor = self.flushed if power else Floor(self.end, self.live)
-        if not self.tree.holds(group.end, floor.cut):
-            raise Violation(f"L1: the primary came back at {group.end} and had {floor.cut}")
-        while self.line and self.line[-1] != group.end:
-            self.line.pop()
-        after = copied(self.moments[group.end].contents) if self.line else {}
+    def _check_contents(self, group: Group, floor: Floor, after: Contents) -> None:
         for name, content in sorted(after.items()):
             data = read_volume(group, name)
             for law, contents in (("L1", floor.contents), ("L1 (no mix)", after)):
                 wrong = contents[name].mismatch(0, data, settle=False) if name in contents else ""
                 if wrong:
-                    raise Violation(f"{law}: after recovery at {group.end}, {name}: {wrong}")
+                    raise Violation(f"{law}: after recovery of {self.site} at {group.end}, {name}: {wrong}")
             content.mismatch(0, data, settle=True)
-        self.live, self.pending = after, None
-        if self.line:
-            self.moments[group.end].contents = copied(after)
-        self.flushed = Floor(group.end, copied(after))
-        self.floors = []
-        self._world.note("recovered", str(group.end))
 
     # -- reading
 
-    def check_cut(self, site: str, group: Group, cut: Cut, contents: Contents | None = None) -> None:
-        """The volumes at a cut, at any site."""
-        if contents is None:
-            contents = self.moments[cut].contents
-        for name, content in sorted(contents.items()):
-            view = group.view_at(name, cut)
-            with view.batch() as batch:
-                data = view.read(batch, 0, view.size_bytes)
-            wrong = content.mismatch(0, data, settle=False)
-            if wrong:
-                raise Violation(f"L4: {site} at {cut}, {name}: {wrong}")
-            self.checked += 1
-            self._check_extents(site, cut, content, view.extents(0, view.size_bytes))
-
-    def _check_extents(
-        self, site: str, cut: Cut, content: Content, extents: Iterable[tuple[int, bool]]
-    ) -> None:
-        """What is said to be a hole must be zeroes."""
-        at = 0
-        for size_bytes, data in extents:
-            if not data and not content.is_zero(at // SECTOR_BYTES, size_bytes // SECTOR_BYTES):
-                raise Violation(f"L4: {site} at {cut} says that there are only zeroes from {at} on")
-            at += size_bytes
-
-    def check_backups(self, site: str, group: Group, *, whole: bool) -> None:
-        """Every backup that was answered, as far as the site holds the journal; with its bytes if `whole`."""
-        for backup in self.backups:
-            if not self.tree.holds(group.end, backup.mark):
-                continue
-            copy = group.copies.find(group.spans(), backup.label, group.name)
-            if copy.cut != backup.cut:
-                raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
-            if not group.folding.readable(copy.cut):
-                here = gap_at(group.timelines, copy.cut) is None
-                if here and backup.cut.position == backup.began:
-                    raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
-                continue  # of a cut that this site had given up before it heard of the backup
-            if whole:
-                self.check_cut(site, group, copy.cut, backup.contents)
-
     def check_live(self, group: Group) -> None:
-        """The live volumes at the primary."""
+        """The live volumes, where hosts write."""
         for name, content in sorted(self.live.items()):
             wrong = content.mismatch(0, read_volume(group, name), settle=True)
             if wrong:
-                raise Violation(f"L1: the live volume {name}: {wrong}")
-            self.checked += 1
-
-
-def began(frame: Frame) -> Cut | None:
-    """The parent's cut, if this frame begins a timeline."""
-    if frame.prefix.payload_bytes:
-        return None
-    row = decode_rows(frame.prefix, frame.raw)[0]
-    return Cut(row[1], row[2]) if row[0] == EventKind.TIMELINE_BEGAN else None
-
-
-def hash_of(frame: Frame) -> bytes:
-    """Of all its bytes."""
-    return xxh3_128_digest(frame.raw)
-
-
-def read_volume(group: Group, name: str) -> bytes:
-    """All of a live volume."""
-    view = group.live_view(group.volume(name))
-    with view.batch() as batch:
-        return view.read(batch, 0, view.size_bytes)
+                raise Violation(f"L1: {self.site}'s live volume {name}: {wrong}")
+            self.history.checked += 1

@@ -41,7 +41,7 @@ def head_not_remembered() -> tuple[Patch, ...]:
 def lane_shared_with_a_branch() -> tuple[Patch, ...]:
     """A timeline keeps its versions among those of the tail that it left behind."""
 
-    def lane(self: Any, parent: int, fork: int, parent_end: int) -> int:
+    def lane(self: Any, parent: int, fork: int, *, certain: bool) -> int:
         return self.get(parent).lane if parent else 0
 
     return ((engine.timelines.TimelineTable, "lane_for_child", lane),)
@@ -161,7 +161,7 @@ def merge_without_own_batch() -> tuple[Patch, ...]:
 @plant
 def stale_view_after_revert() -> tuple[Patch, ...]:
     """Hosts go on reading what was visible before a revert."""
-    return ((Group, "_view_changed", lambda self: None),)
+    return ((Group, "view_changed", lambda self: None),)
 
 
 @plant

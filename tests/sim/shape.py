@@ -11,18 +11,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
 
-import engine.base_intake
 import engine.journal.recovery
 import engine.journal.writer
 import engine.journal_space
-import site_primary.base_sender
 import site_primary.nbd_connection
 import site_primary.outbox
-import site_primary.ship_start
 import site_primary.write_path
 from engine.group import GroupSettings
+from engine.pair_states import Mode
 from protocol.compress import Compression
-from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
@@ -58,7 +55,12 @@ class Task(Enum):
     OLD_BACKUP = "backup of an earlier cut"
     REVERT = "revert"
     SPLIT = "split"
+    DETACH = "detach"
     RESYNC = "resync"
+    RESYNC_LOCAL = "resync local"
+    RESYNC_REMOTE = "resync remote"
+    SWITCHOVER = "switchover"
+    TAKEOVER = "takeover"
     ONLINE = "online"
     AUDIT = "audit"
 
@@ -90,6 +92,7 @@ class Shape:
     task_every_s: float
     patches: tuple[Patch, ...]
     rate_bytes_s: int
+    mode: Mode
     compression: Compression
 
     def without_journal_limit(self) -> GroupSettings:
@@ -109,6 +112,7 @@ def shape_of(rng: random.Random) -> Shape:
         duration_s=duration_s,
         rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
         compression=apart.choice(tuple(Compression)),
+        mode=apart.choice((Mode.ASYNC, Mode.ASYNC, Mode.SYNC, Mode.SYNC_STRICT)),
         load=_load(rng),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),
@@ -118,23 +122,27 @@ def shape_of(rng: random.Random) -> Shape:
             Task.BACKUP: 3.0,
             Task.OLD_BACKUP: 1.0,
             Task.REVERT: rng.choice((0.0, 1.0, 3.0)),
-            Task.SPLIT: rng.choice((0.0, 0.5)),
-            Task.RESYNC: 2.0,
-            Task.ONLINE: 3.0,
+            Task.ONLINE: 4.0,
             Task.AUDIT: 4.0,
+            **_role_tasks(rng),
         },
         task_every_s=rng.choice((0.15, 0.5)),
-        patches=(*_patches(rng, segment_bytes), *_base_patches(apart)),
+        patches=_patches(rng, segment_bytes),
     )
 
 
-def _base_patches(rng: random.Random) -> tuple[Patch, ...]:
-    """Whether a new peer gets a base instead of the whole journal, and in how many pieces."""
-    return (
-        (site_primary.ship_start, "HISTORY_SHIPPED_BYTES_MAX", rng.choice((0, 64 << 10, 1 << 30))),
-        (site_primary.base_sender, "BASE_PAYLOAD_BYTES", rng.choice((1, 3, 16)) * BLOCK_BYTES),
-        (engine.base_intake, "BASE_INDEX_BYTES", rng.choice((4, 32)) * BLOCK_BYTES),
-    )
+def _role_tasks(rng: random.Random) -> dict[Task, float]:
+    """A third of the seeds move no roles: what is found there is not about them."""
+    moves = rng.choice((0.0, 1.0, 1.0))
+    return {
+        Task.SPLIT: rng.choice((0.0, 0.7, 1.5)),
+        Task.DETACH: moves * rng.choice((0.0, 6.0)),
+        Task.RESYNC: rng.choice((0.3, 3.0)),
+        Task.RESYNC_LOCAL: moves * rng.choice((0.0, 1.0)),
+        Task.RESYNC_REMOTE: moves * rng.choice((0.0, 1.0)),
+        Task.SWITCHOVER: moves * rng.choice((0.0, 1.0, 3.0)),
+        Task.TAKEOVER: moves * rng.choice((0.0, 2.0, 6.0)),
+    }
 
 
 def _load(rng: random.Random) -> Load:

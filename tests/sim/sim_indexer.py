@@ -15,7 +15,7 @@ from engine.journal.segments import SegmentMap
 from engine.versions import TABLES
 from protocol.errors import FarshoreError
 from protocol.rows import check_row
-from tests.sim.oracle import Violation
+from tests.sim.history import Violation
 from tests.sim.sim_store import SimStore
 from tests.sim.world import SimClock
 

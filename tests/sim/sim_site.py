@@ -7,6 +7,7 @@ indexer as another process on the same machine, SIGKILL, power loss and a clean 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
-from engine.ports.transport import PeerAddress
+from engine.ports.transport import Caller, PeerAddress
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
-from protocol.errors import FarshoreError
+from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.messages import Hello, decode_message
 from site_primary.carrier import PeerTraffic
 from site_secondary.peer_door import PeerDoor
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
@@ -182,6 +184,7 @@ class SimProcess:
         self._door = PeerDoor(self, self.state, self.emit, self.notify)
         self._indexer: SimIndexer | None = None
         self.stopping = False
+        self.learned = 0  # the newest authority that this process heard of while it was the primary
 
     def emit(self, event: str, **fields: Any) -> None:
         """See `engine.group.Emit`."""
@@ -190,6 +193,25 @@ class SimProcess:
     def notify(self) -> None:
         """As `Site.notify`."""
         self.site.witness.changed(self.site)
+
+    @property
+    def role(self) -> Role:
+        """What the site's state says, durably."""
+        return self.state.group(GROUP).role
+
+    @property
+    def generation(self) -> int:
+        """That of the group's head; 0 without one."""
+        group = self.groups[GROUP]
+        return group.timelines.get(group.head).generation if group.head else 0
+
+    def _heard(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+        """A message for the peer door; what it says of authority is learned before it is acted on."""
+        with contextlib.suppress(RemoteProtocolError):
+            message = decode_message(header)
+            if isinstance(message, Hello) and GROUP in self.groups and self.role is Role.PRIMARY:
+                self.learned = max(self.learned, message.generation)
+        self._door.on_message(caller, header, payload)
 
     # -- start and stop
 
@@ -202,7 +224,7 @@ class SimProcess:
                 self.damaged[row.name] = error
                 self.emit("group.damaged", group=row.name, position=error.position, error=error.message)
         self.transport.allow({self.site.peer: address(self.site.peer).public_key})
-        self.transport.listen(self._door.on_message)
+        self.transport.listen(self._heard)
         for group in self.groups.values():
             self.pairs.resume(group)
         self.clock.call_later(START_WAIT_S, self.pairs.serve)

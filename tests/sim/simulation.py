@@ -3,7 +3,8 @@
     1. set up      volumes made, pair created
     2. trouble     hosts write, the operator works, faults happen, sites are started again
     3. heal        everything mended, both sites started anew, hosts write a little more
-    4. converge    within bounded virtual time both sites hold the same, and it is what the oracle says
+    4. converge    within bounded virtual time one site writes, both hold the same, and it is what the oracle
+                   says; what lost is readable as a branch
 
 Everything is an event of one queue and every choice comes from one generator, so a seed is a run.
 """
@@ -19,20 +20,23 @@ from typing import Any
 
 import site_primary.nbd_connection
 from engine.group import Group
-from engine.pair_states import Mode, PairState
+from engine.pair_states import PairState
 from engine.site_state import Role
 from protocol.events import VolumeCreated
-from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
-from protocol.positions import POSITION_MAX, Cut
+from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.pace import Pace
+from site_primary.ship_start import Choice
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
+from tests.sim.history import History, Violation
 from tests.sim.hosts import Host
+from tests.sim.laws import Laws
+from tests.sim.looks import check_backups, check_branches, check_journal
 from tests.sim.mortal import ProcessDied
 from tests.sim.operator import Operator
-from tests.sim.oracle import ROOT, Oracle, Violation, began
+from tests.sim.oracle import Oracle
 from tests.sim.patching import patched
 from tests.sim.shape import Patch, shape_of
 from tests.sim.sim_network import SimNetwork
@@ -42,7 +46,7 @@ from tests.sim.world import SimWorld
 SETUP_S = 5.0
 LAST_WRITES_S = 0.5
 CONVERGE_S = 60.0
-KEPT_NOTES = 400
+KEPT_NOTES = 4000
 RESTART_DELAYS_S = (0.01, 0.3, 2.0)
 
 
@@ -100,19 +104,18 @@ class Simulation:
         self.world = TracedWorld(seed)
         self.shape = shape_of(self.world.random)
         self.network = SimNetwork(self.world)
-        self.oracle = Oracle(self.world)
+        self.history = History()
         self.tags = 0
         self.starts = 0
-        self.primary = self._site("a", "b")
-        self.secondary = self._site("b", "a")
+        self.sites = (self._site("a", "b"), self._site("b", "a"))
+        self.oracles = {site.name: Oracle(self.world, self.history, site.name) for site in self.sites}
         self.hosts: list[Host] = []
+        self.laws = Laws(self)
         self.operator = Operator(self)
         self.faults = Faults(self)
         self._trouble = False
         self._writing = False
-        # What the secondary has told the primary that it has, as a cut of the primary's journal.
-        self.told_written = ROOT
-        self.told_durable = ROOT
+        self._choice = self.world.random.choice((Choice.LOCAL, Choice.REMOTE))
 
     def _site(self, name: str, peer: str) -> SimSite:
         shape = self.shape
@@ -120,74 +123,34 @@ class Simulation:
         knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, traffic)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 
+    def other(self, site: SimSite) -> SimSite:
+        """The peer."""
+        return self.sites[0] if site is self.sites[1] else self.sites[1]
+
     # -- witness
 
     def opened(self, site: SimSite, group: Group) -> None:
-        """See `Witness.opened`: check what came back before anyone can ask for it."""
-        power = site.down_since_power or site.sync_failed
-        if site is self.primary:
-            if group.head:
-                self.oracle.recovered(group, power=power)
-                self.oracle.check_backups(site.name, group, whole=False)
-                promised = [b for b in self.oracle.backups if not self.oracle.tree.holds(group.end, b.mark)]
-                if promised:
-                    raise Violation(f"L1: backup {promised[0].label} was answered and is gone")
-            group.listeners.frame.append(self._primary_took)
-        else:
-            self._secondary_opened(group, power)
-            group.listeners.frame.append(self._secondary_took)
-
-    def _primary_took(self, frame: Frame) -> None:
-        if not self.oracle.primary_wrote(frame):
-            return
-        there = self.secondary.process
-        if there is not None and self.in_session():
-            until_ns = there.complete_until_ns(GROUP)
-            if frame.prefix.utc_ns <= until_ns:
-                raise Violation(
-                    f"L4: a frame says {frame.prefix.utc_ns}, and the peer has all until {until_ns}"
-                )
-
-    def _secondary_opened(self, group: Group, power: bool) -> None:
-        self.oracle.check_journal("b", group)
-        told = self.told_durable if power else self.told_written
-        if not self._kept(told, group.end):
-            raise Violation(f"L3: the secondary came back at {group.end} and had said it had {told}")
-        if power:
-            self.told_written = self.told_durable
-        if group.end != ROOT:
-            self.oracle.check_cut("b", group, group.end)
-        self.oracle.check_backups("b", group, whole=False)
-
-    def _kept(self, told: Cut, end: Cut) -> bool:
-        """Whether the secondary has what it said, but for a tail that the primary lost and it has left."""
-        tree = self.oracle.tree
-        common = tree.common(told, end)
-        followed = tree.holds(self.oracle.end, end) and common == tree.common(told, self.oracle.end)
-        return common == told.position or followed
-
-    def _secondary_took(self, frame: Frame) -> None:
-        self.oracle.check_frame("b", frame)
-        fork = began(frame)
-        if fork is not None:
-            self.told_written = self._before(self.told_written, fork)
-            self.told_durable = self._before(self.told_durable, fork)
-
-    def _before(self, told: Cut, fork: Cut) -> Cut:
-        """What was said of a tail that is now a branch no longer counts."""
-        return Cut(fork.timeline, min(self.oracle.tree.common(told, fork), fork.position))
+        """See `Witness.opened`."""
+        self.laws.opened(site, group)
 
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
         """See `Witness.emitted`."""
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
         if event in ("group.damaged", "peer.bad_message"):
             raise Violation(f"{site.name}: {event} {fields}")
+        if event == "base.installed":
+            self.laws.installed(site)
+        if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
+            self.laws.may_leave.clear()
+
+    def changed(self, site: SimSite) -> None:
+        """See `Witness.changed`."""
+        self.laws.believed(site)
 
     def gone(self, site: SimSite) -> None:
         """See `Witness.gone`."""
-        if site is self.primary:
-            for host in self.hosts:
-                host.lost()
+        for host in self.hosts:
+            host.lost(site)
         self.world.schedule(self._restart_delay_s(), lambda: self._start(site))
 
     # -- starting and stopping
@@ -210,14 +173,13 @@ class Simulation:
         process = site.process
         if process is None or not site.serving:
             return
-        if site is self.primary:
-            for host in self.hosts:
-                host.leave()
+        for host in self.hosts:
+            host.leave(site)
         process.begin_stop(lambda: site.end(power=False))
 
     def _keep(self) -> None:
         """The service manager: a site that stopped serving is started again."""
-        for site in (self.primary, self.secondary):
+        for site in self.sites:
             if site.group is not None and site.group.failed and site.serving:
                 self.world.note(site.name, "restarted after", site.group.failed)
                 site.end(power=False)
@@ -239,8 +201,7 @@ class Simulation:
             try:
                 return self.world.run_until(condition, (end_ns - self.world.now_ns) / 1e9)
             except ProcessDied as died:
-                site = self.primary if died.site == self.primary.name else self.secondary
-                site.end(power=died.power)
+                next(site for site in self.sites if site.name == died.site).end(power=died.power)
 
     def run(self) -> None:
         """All four parts. Violation if something does not hold."""
@@ -251,19 +212,24 @@ class Simulation:
         self._every(self.shape.fault_every_s, self.faults.act, lambda: self._trouble)
         self._every(self.shape.task_every_s, self.operator.act, lambda: self._trouble)
         self._every(0.5, self._keep, lambda: True)
-        self._every(0.05, lambda: self.changed(self.primary), lambda: True)
+        self._every(0.05, self._look, lambda: True)
         self.run_until(lambda: False, self.shape.duration_s)
         self._heal()
         self._converge()
         self._last_look()
 
+    def _look(self) -> None:
+        for site in self.sites:
+            self.laws.believed(site)
+
     def _set_up(self) -> None:
-        self.primary.start()
-        self.secondary.start()
-        process = self.primary.process
+        for site in self.sites:
+            site.start()
+        first, second = self.sites
+        process = first.process
         assert process is not None
         group = process.create_group(GROUP, GROUP_ID, Role.PRIMARY)
-        oracle = self.oracle
+        oracle = self.oracles[first.name]
         group.begin_writing()
         for number, sectors in enumerate(self.shape.volumes):
             contents = {**copied(oracle.live), f"v{number}": Content(number, sectors)}
@@ -275,70 +241,49 @@ class Simulation:
             raise Violation("the first frames never became durable")
         oracle.flushed.cut, oracle.flushed.contents = oracle.end, copied(oracle.live)
         if self.world.random.random() < 0.15:
-            self.secondary.fuse.light(self.world.random.randint(1, 6), power=False)
-        process.pairs.create(process.groups[GROUP], self.secondary.name, Mode.ASYNC)
+            second.fuse.light(self.world.random.randint(1, 6), power=False)
+        process.pairs.create(process.groups[GROUP], second.name, self.shape.mode)
         load = self.shape.load
         for number in range(load.hosts):
             self.hosts.append(Host(self, f"host{number}", f"v{number % len(self.shape.volumes)}"))
 
     def _heal(self) -> None:
-        """The end of all trouble. A site that serves may be left running: it must mend by itself."""
+        """The end of all trouble. A site that serves may be left running: it must mend by itself, but for
+        what waits for an operator."""
         rng = self.world.random
         self._trouble = False
         self.world.note("heal")
         self.faults.mend_everything()
-        for site in (self.primary, self.secondary):
+        for site in self.sites:
             stays = site.serving and self.shape.settings.journal_limit_bytes == POSITION_MAX
             if site.process is not None and not (stays and rng.random() < 0.4):
                 site.end(power=rng.random() < 0.3)
             self._start(site)
             if site.process is None:
                 raise Violation(f"{site.name} does not start although everything was mended")
-        self.operator.online()
-        self.operator.resync()
+        self._mend()
+        self._every(1.0, self._mend, lambda: True)
         self.run_until(lambda: False, LAST_WRITES_S if rng.random() < 0.7 else 0.0)
         self._writing = False
 
-    def changed(self, site: SimSite) -> None:
-        """See `Witness.changed`: what the primary believes of the secondary must be so."""
-        process, here, there = self.primary.process, self.primary.group, self.secondary.group
-        if site is not self.primary or process is None or here is None or there is None:
-            return
-        shipper, end = process.shippers.get(GROUP), there.end
-        if shipper is None or not shipper.connected:
-            return
-        held = self.oracle.tree.common(here.end, end)
-        durable = Cut(here.head, shipper.marks.remote_durable)
-        if durable.position > held:
-            raise Violation(f"L3: the primary believes {durable} durable, and the secondary is at {end}")
-        if durable.position > self.told_durable.position:
-            self.told_durable = durable
-        written = Cut(here.head, shipper.marks.remote_written)
-        if not self.in_session():
-            return  # a power loss may have taken what was only written
-        if written.position > held:
-            raise Violation(f"L3: the primary believes {written} written, and the secondary is at {end}")
-        if written.position > self.told_written.position:
-            self.told_written = written
-
-    def in_session(self) -> bool:
-        """Whether both sites are in the same session."""
-        here, there = self.primary.process, self.secondary.process
-        shipper = here.shippers.get(GROUP) if here is not None else None
-        receiver = there.receivers.get(GROUP) if there is not None else None
-        if shipper is None or receiver is None or not shipper.connected:
-            return False
-        return shipper._link.session == receiver._session != 0
+    def _mend(self) -> None:
+        for site in self.sites:
+            if site.serving:
+                self.operator.online(site)
+        self.operator.roles.mend(self._choice)
 
     def _converged(self) -> bool:
-        here, there = self.primary.group, self.secondary.group
-        process = self.primary.process
-        if process is None or here is None or there is None or GROUP not in process.shippers:
+        writer = self.laws.writer()
+        if writer is None or writer.process is None or GROUP not in writer.process.shippers:
             return False
-        shipper = process.shippers[GROUP]
+        here, there = writer.group, self.other(writer).group
+        if here is None or there is None:
+            return False
+        shipper = writer.process.shippers[GROUP]
         return (
             shipper.state is PairState.PAIRED
             and not here.failed
+            and not here.held_back
             and here.writer.durable == here.writer.written
             and here.end == there.end
             and here.digest == there.digest
@@ -346,25 +291,28 @@ class Simulation:
         )
 
     def _converge(self) -> None:
-        if self.run_until(self._converged, CONVERGE_S):
-            return
-        process = self.primary.process
-        shipper = process.shippers.get(GROUP) if process is not None else None
-        here = self.primary.group.end if self.primary.group is not None else None
-        there = self.secondary.group.end if self.secondary.group is not None else None
-        why = f"{shipper.state.value}: {shipper.reason}" if shipper is not None else "no shipper"
-        raise Violation(f"L3: no convergence: primary {here}, secondary {there}, {why}")
+        if not self.run_until(self._converged, CONVERGE_S):
+            raise Violation("L3: no convergence: " + "; ".join(self._standing(site) for site in self.sites))
+
+    def _standing(self, site: SimSite) -> str:
+        process, group = site.process, site.group
+        if process is None or group is None:
+            return f"{site.name} is not there"
+        shipper = process.shippers.get(GROUP)
+        why = f"{shipper.state.value} {shipper.reason}" if shipper is not None else "no shipper"
+        return f"{site.name} {process.role.value} of {process.generation} at {group.end}, {why}"
 
     def _last_look(self) -> None:
         """Everything that was ever promised, at both sites."""
-        for site in (self.primary, self.secondary):
-            group = site.group
-            if group is None:
+        for site in self.sites:
+            group, process = site.group, site.process
+            if group is None or process is None:
                 raise Violation(f"{site.name} has no open group at the end")
-            self.oracle.check_journal(site.name, group)
+            check_journal(self.history, site.name, group)
+            check_branches(self.history, site.name, group)
             self.operator.audit(site, cuts=12)
-            self.oracle.check_backups(site.name, group, whole=True)
-            self.world.note(site.name, "end", str(group.end), group.digest)
+            check_backups(self.history, site.name, group, whole=True)
+            self.world.note(site.name, "end", process.role.value, str(group.end), group.digest)
 
 
 def run_seed(seed: int, patches: tuple[Patch, ...] = ()) -> Result:
@@ -387,12 +335,12 @@ def run_seed(seed: int, patches: tuple[Patch, ...] = ()) -> Result:
     result.steps = sim.world.steps
     result.notes = sim.world.lines() if result.violation else ()
     result.counts = {
-        "frames": len(sim.oracle.moments),
+        "frames": len(sim.history.moments),
         "acknowledged": sum(host.acknowledged for host in sim.hosts),
         "refused": sum(host.errors for host in sim.hosts),
         "starts": sim.starts,
-        "checks": sim.oracle.checked,
-        "backups": len(sim.oracle.backups),
+        "checks": sim.history.checked,
+        "backups": len(sim.history.backups),
         **{fault.value: count for fault, count in sim.faults.count.items()},
         **{task.value: count for task, count in sim.operator.done.items()},
     }

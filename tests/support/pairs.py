@@ -14,6 +14,14 @@ from tests.support.sites import Site
 POLL_S = 0.1
 
 
+def start_pair(primary: Site, secondary: Site, volume: str, size_bytes: int) -> None:
+    """A new volume at one site, its group mirrored to the other, paired."""
+    primary.create_volume(volume, str(size_bytes))
+    group = volume.partition("/")[0]
+    primary.farshore("pair", "create", group, "--with", secondary.name)
+    primary.farshore("wait", group, "--state", "paired", "--timeout", "30")
+
+
 def start_fio(
     site: Site, export: str, *options: str, size: str = "64M", timeout_s: int = 60
 ) -> subprocess.Popen[bytes]:

@@ -174,6 +174,7 @@ REPLIES: dict[str, Reply] = {
     "pair.show": {
         **GROUP,
         "peer_connected": True,
+        "sent_bytes": 5 << 20,
         "remote": {"timeline": "8f3a000000000001", "written": 1, "durable": 1, "head_time": None},
     },
     "pair.split": {**GROUP, "state": "split", "code": "PSUS"},

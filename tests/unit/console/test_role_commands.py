@@ -91,6 +91,7 @@ def test_a_plan_changes_nothing_and_names_the_next_command(stub: StubSite, farsh
     assert "nothing acknowledged up to 2026-07-03T00:45:00Z is lost; later writes may be" in ran.out
     assert "2026-07-03 02:45:00 +0200" in ran.out
     assert "4 KiB of journal" in ran.out
+    assert "writes of the last 12 s" in ran.out
     assert "farshore takeover vm1 --confirm vm1" in ran.out
     assert stub.asked == [Takeover(group="vm1", plan=True)]
 
@@ -110,6 +111,12 @@ def test_unknown_figures_of_a_takeover(stub: StubSite, farshore: Run) -> None:
     ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
     assert ran.code == 0
     assert "nothing that is known of" in ran.out
+    assert "an unknown amount" in ran.out
+    stub.replies["takeover"] = {**TAKEOVER, "nothing_lost": True, "known_lost_bytes": 0}
+    ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
+    assert ["may", "be", "lost", "nothing"] in [line.split() for line in ran.out.splitlines()]
+    stub.replies["takeover"] = {**TAKEOVER, **unknown}
+    ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
     assert "failback" not in ran.out
 
 

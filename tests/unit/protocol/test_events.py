@@ -72,6 +72,7 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "MARK": 20,
         "REVERT": 21,
         "HAND_OVER": 22,
+        "STRICT_MODE": 23,
     }
     assert (EventKind.WRITE, EventKind.ZERO, EventKind.TRIM) == (WRITE, ZERO, TRIM)
     assert max(kind for kind in EventKind if kind <= LAST_DATA_KIND) == TRIM

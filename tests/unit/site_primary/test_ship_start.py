@@ -119,6 +119,18 @@ def test_what_another_site_wrote_is_diverged_until_an_operator_chooses(writer: W
         assert (start.verdict, start.cut, start.tail_bytes) == (verdict, fork, 700)
 
 
+def test_a_chosen_history_that_ends_at_the_fork_goes_on_there(writer: Writer) -> None:
+    """Else nothing would be sent, and the peer stay on what it wrote."""
+    group = writer.rig.group
+    fork, digest = writer.last
+    group.began = True
+    message = replace(welcome(group, fork, digest, others_run(fork)), written=fork.position + 700)
+    start = where_to_start(group, message, choice=Choice.LOCAL, serving=True)
+    assert (start.verdict, start.cut) == (Verdict.SHIP, fork)
+    assert group.end.timeline != fork.timeline
+    assert group.timelines.get(group.head).fork == fork.position
+
+
 def test_a_history_without_a_common_timeline_is_diverged(writer: Writer) -> None:
     message = welcome(writer.rig.group, Cut(0, 0), bytes(16))
     message = replace(message, lineage=(others_run(Cut(0, 0)),), written=100)

@@ -208,6 +208,21 @@ def test_a_failed_sync_now_fails_the_writer_too(bench: Bench) -> None:
     assert bench.writer.durable == 0
 
 
+def test_a_sync_that_succeeds_after_another_failed_proves_nothing(bench: Bench) -> None:
+    """The one that failed took the error, and the pages, that this one should have met."""
+    bench.append()
+    answers = bench.wait_for(bench.writer.written)
+    bench.disk.sync_error = OSError(errno.EIO, "the disk is gone")
+    with pytest.raises(OSError, match="gone"):
+        bench.writer.sync_now()
+    bench.disk.finish()
+    bench.disk.sync_error = None
+    with pytest.raises(OSError, match="restart"):
+        bench.writer.sync_now()
+    assert answers == bench.failures
+    assert bench.writer.durable == 0
+
+
 def test_a_sync_that_cannot_begin_has_failed(bench: Bench) -> None:
     """The file has gone from the directory: better said than waited for."""
     bench.append()

@@ -1,0 +1,210 @@
+"""Dropping a branch: its versions leave the index, its files the disk, its rows the index, in this order.
+
+    1. the drop is written down: from now on no cut of the branch is read, and a restart goes on with it
+    2. a checkpoint, so that nothing of the branch is only in memory
+    3. a sweep takes its versions out of the index
+    4. its segment files are removed; a timeline of the head's lineage is cut back to where it was left
+    5. its timelines and records are taken out of the index, in one transaction, and the note of step 1 goes
+
+The versions must go before the timelines do: a lane that no timeline names is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.branches import Branch, own_part
+from engine.checkpoint import load_timelines, timeline_row
+from engine.group import Group
+from engine.journal.segments import SegmentMap
+from engine.ports.store import Store
+from engine.retention import BoundsOfCuts
+from engine.timelines import Span
+from engine.versions import RECORD_KEY, TIMELINE_KEY
+from protocol.errors import Busy, Refused
+from protocol.frames import DIGEST_BYTES, NO_DIGEST
+from protocol.positions import Cut
+from protocol.rows import check_row
+
+RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetPlan:
+    """Take timelines out of the index from a position on: whole where that is where they begin, else back to
+    there, where the digest is `digest`. Figures: records removed."""
+
+    KIND: ClassVar[str] = "forget"
+    URGENT: ClassVar[bool] = False
+
+    parts: tuple[tuple[int, int, bytes], ...]  # timeline, position, digest
+
+    def to_row(self) -> tuple[object, ...]:
+        """See `IndexRequest.to_row`."""
+        return (self.parts,)
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> ForgetPlan:
+        """The plan in such a row. RemoteProtocolError if it is anything else."""
+        (parts,) = check_row(row, tuple)
+        return cls(parts=tuple(_part(part) for part in parts))
+
+
+def _part(row: tuple[Any, ...]) -> tuple[int, int, bytes]:
+    timeline, position, digest = check_row(row, int, int, bytes)
+    return timeline, position, digest
+
+
+def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -> tuple[int, ...]:
+    """Carry out a `ForgetPlan`. OSError (ENOSPC): nothing changed."""
+    plan = ForgetPlan.from_row(fields)
+    with store.read() as transaction:
+        known = load_timelines(transaction)
+        cursor = transaction.cursor("records")
+        records = []
+        for timeline, position, _ in plan.parts:
+            more = cursor.set_range(RECORD_KEY.pack(timeline, position))
+            while more and RECORD_KEY.unpack(cursor.key())[0] == timeline:
+                records.append(bytes(cursor.key()))
+                more = cursor.next()
+    with store.write() as write:
+        for key in records:
+            write.delete("records", key)
+        for timeline, position, digest in plan.parts:
+            row = known.get(timeline)
+            if row is None:
+                continue
+            if row.timeline.fork == position:
+                write.delete("timelines", TIMELINE_KEY.pack(timeline))
+            elif row.indexed > position:
+                write.put(
+                    "timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, position, digest)
+                )
+    return (len(records),)
+
+
+def check_droppable(group: Group, branch: Branch) -> None:
+    """Busy while someone reads a cut of the branch; Refused if what is kept looks through it, because a
+    restore went back to it."""
+    held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
+    backups = [copy for copy in group.copies.at(group.spans()) if _inside(branch, copy.cut)]
+    if backups:
+        raise Refused(
+            f"backup {backups[0].label or f'{backups[0].id:016x}'} shows a cut of the branch",
+            subject=group.name,
+            position=str(backups[0].cut),
+            next_step="keep the branch as long as the backup",
+        )
+    if held:
+        raise Busy(
+            f"{held[0]} of the branch is being read",
+            subject=group.name,
+            position=str(held[0]),
+            next_step="disconnect the exports at its cuts first",
+        )
+    cuts = {copy.cut for copy in group.copies.at(group.spans())} | {group.end}
+    bounds = BoundsOfCuts(group.timelines, group.volumes).of(cuts)
+    for span in branch.spans:
+        lane = group.timelines.get(span.timeline).lane
+        if any(high > span.start for high in bounds.get(lane, ())) and not _only_below(group, span, bounds):
+            raise Refused(
+                "a volume was turned back to a cut of the branch and looks through it",
+                subject=group.name,
+                position=str(branch.fork),
+                next_step="export what you need, or turn the volume back to another cut first",
+            )
+
+
+def _only_below(group: Group, span: Span, bounds: dict[int, tuple[int, ...]]) -> bool:
+    """Whether the bounds of the branch's lane past its start are those of the head's own lineage, which has
+    that lane up to another fork only."""
+    lane = group.timelines.get(span.timeline).lane
+    own = {each.end for each in group.spans(group.writer.written) if each.lane == lane}
+    return all(high in own for high in bounds.get(lane, ()) if high > span.start)
+
+
+def _inside(branch: Branch, cut: Cut) -> bool:
+    return any(span.timeline == cut.timeline and cut.position > span.start for span in branch.spans)
+
+
+class BranchDrops:
+    """Drops under way of one group. `on_done` is told the timeline of each that has ended."""
+
+    def __init__(self, group: Group, on_done: Callable[[int], None]) -> None:
+        self._group = group
+        self._on_done = on_done
+
+    def resume(self) -> None:
+        """Go on with what a restart interrupted."""
+        for name, spans in self._group.state.drops(self._group.name).items():
+            self._carry_on(name, [span for span in spans if span[0] in self._group.timelines])
+
+    def begin(self, branch: Branch) -> None:
+        """Drop a branch; `check_droppable` first. OSError: nothing was begun."""
+        group = self._group
+        spans = [(span.timeline, span.start) for span in own_part(group, branch)]
+        group.state.put_drop(group.name, branch.timeline, spans)
+        group.emit("branch.dropping", group=group.name, timeline=f"{branch.timeline:016x}")
+        self._carry_on(branch.timeline, spans)
+
+    def _carry_on(self, name: int, spans: list[tuple[int, int]]) -> None:
+        group = self._group
+        group.folding.dropping |= dict(spans)
+        lanes = tuple((group.timelines.get(timeline).lane, start) for timeline, start in spans)
+
+        def indexed(_: Cut) -> None:
+            group.folding.sweep(lanes, lambda: self._remove(name, spans))
+
+        group.checkpoints.when_indexed(indexed)
+
+    def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
+        """Files, then rows. Not beside a checkpoint, whose plan still names the timelines."""
+        group = self._group
+        if group.checkpoints.running:
+            group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
+            return
+        parts = []
+        try:
+            for timeline, start in spans:
+                whole = group.timelines.get(timeline).fork == start
+                digest = NO_DIGEST if whole else group.reader.digest_at(group.timelines, timeline, start)
+                parts.append((timeline, start, bytes(digest).ljust(DIGEST_BYTES, b"\0")))
+                self._remove_files(timeline, start)
+        except OSError as error:
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
+            return
+        for timeline, start in spans:
+            group.forget_records(timeline, start)
+            if group.timelines.get(timeline).fork == start:
+                group.timelines.remove(timeline)
+                group.left.pop(timeline, None)
+            else:
+                group.left[timeline] = start
+        group.checkpoints.indexer.start(
+            ForgetPlan(parts=tuple(parts)), lambda error, _: self._forgotten(name, spans, error)
+        )
+
+    def _remove_files(self, timeline: int, start: int) -> None:
+        group = self._group
+        for segment in group.segments.of_timeline(timeline):
+            if segment.start >= start:
+                group.segments.forget(segment)
+                group.disk.remove(segment.path)
+            elif segment.start + segment.size > start:
+                group.segments.file(segment).truncate(start - segment.start)
+                segment.size = start - segment.start
+
+    def _forgotten(self, name: int, spans: list[tuple[int, int]], error: Exception | None) -> None:
+        group = self._group
+        if error is not None:
+            # Its rows stay until the next start, which goes on; nothing is read through them.
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            return
+        group.state.remove_drop(group.name, name)
+        for timeline, _ in spans:
+            group.folding.dropping.pop(timeline, None)
+        group.emit("branch.dropped", group=group.name, timeline=f"{name:016x}")
+        self._on_done(name)

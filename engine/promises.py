@@ -1,0 +1,41 @@
+"""What a journal says of who may write, and of what hosts were promised.
+
+    HandOver(to)      the last event of its timeline: only that site writes from there on
+    StrictMode(on)    from here on no write is acknowledged before the peer has it, or that has ended
+
+Both travel in the journal, so that a site that takes over knows them exactly as far as it has the journal:
+the writer relies on an end of `StrictMode` only once the peer has it.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from engine.timelines import Span, holds
+from protocol.events import HandOver, StrictMode
+from protocol.positions import Cut
+
+
+class Promises:
+    """Every such event that this site holds of one group."""
+
+    def __init__(self) -> None:
+        self.handed: tuple[Cut, str] | None = None  # the newest hand-over: its frame, and to whom
+        self._strict: dict[tuple[int, int], bool] = {}
+
+    def took(self, timeline: int, frame_position: int, event: HandOver | StrictMode) -> None:
+        """Take one in; seeing the same one again is fine."""
+        if isinstance(event, HandOver):
+            self.handed = (Cut(timeline, frame_position), event.to)
+        else:
+            self._strict[timeline, frame_position] = event.on
+
+    def forget(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline says from a position on."""
+        for place in [each for each in self._strict if each[0] == timeline and each[1] >= position]:
+            del self._strict[place]
+
+    def strict(self, spans: list[Span]) -> bool:
+        """Whether the strict promise holds at the end of a lineage."""
+        here = [place for place in self._strict if holds(spans, *place)]
+        return self._strict[max(here, key=lambda place: place[1])] if here else False

@@ -1,0 +1,142 @@
+"""What was ever written by any site, as a tree: every frame boundary, and what the volumes hold there.
+
+`moments` has one entry for each frame boundary that a site ever wrote, tails lost in a crash included: as no
+(timeline, position) is used twice, a boundary means one thing for ever. A timeline has one writer. A site is
+right if each of its frames is one of these, byte for byte (L3), and if its volumes at a cut hold what is said
+here (L4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_128_digest
+
+from engine.group import Group
+from protocol.events import EventKind, TimelineBegan, record_from_row
+from protocol.frames import Frame, decode_rows
+from protocol.positions import Cut
+from tests.sim.content import Contents
+
+ROOT = Cut(0, 0)
+
+
+class Violation(BaseException):
+    """Something that must hold does not. No Exception: code under test must not handle it."""
+
+
+@dataclass(slots=True)
+class Moment:
+    """The end of one frame."""
+
+    digest: bytes
+    raw_hash: bytes
+    utc_ns: int
+    contents: Contents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A backup that was answered: its label, where its mark's frame begins and ends, its cut, and what is
+    there."""
+
+    label: str
+    began: int
+    mark: Cut
+    cut: Cut
+    contents: Contents
+
+
+@dataclass(slots=True)
+class Tree:
+    """Which timeline left which, where, and who writes it by which authority."""
+
+    parents: dict[int, Cut] = field(default_factory=dict)
+    writers: dict[int, str] = field(default_factory=dict)
+    generations: dict[int, int] = field(default_factory=dict)
+
+    def add(self, timeline: int, began: TimelineBegan) -> None:
+        """A timeline began."""
+        self.parents[timeline] = Cut(began.parent, began.fork)
+        self.writers[timeline] = began.writer
+        self.generations[timeline] = began.generation
+
+    def spans(self, cut: Cut) -> list[tuple[int, int]]:
+        """(timeline, end) from the root to a cut."""
+        found = []
+        while cut.timeline:
+            found.append((cut.timeline, cut.position))
+            parent = self.parents[cut.timeline]
+            cut = Cut(parent.timeline, min(parent.position, cut.position))
+        return found[::-1]
+
+    def common(self, one: Cut, other: Cut) -> int:
+        """The position up to which two cuts have the same past."""
+        position = 0
+        for (timeline, end), (other_timeline, other_end) in zip(
+            self.spans(one), self.spans(other), strict=False
+        ):
+            if timeline != other_timeline:
+                break
+            position = min(end, other_end)
+            if end != other_end:
+                break
+        return position
+
+    def holds(self, end: Cut, cut: Cut) -> bool:
+        """Whether what ends at `end` has the boundary `cut` in its past."""
+        return cut == ROOT or dict(self.spans(end)).get(cut.timeline, -1) >= cut.position
+
+    def tail(self, left: Cut, now: Cut) -> list[int]:
+        """The timelines of what ends at `left` past the last place that it shares with `now`."""
+        common = self.common(left, now)
+        return [timeline for timeline, end in self.spans(left) if end > common]
+
+
+class History:
+    """See the module's docstring. `backups` are those that were answered, `checked` counts comparisons."""
+
+    def __init__(self) -> None:
+        self.moments: dict[Cut, Moment] = {}
+        self.tree = Tree()
+        self.backups: list[Backup] = []
+        self.checked = 0
+
+    def held(self, end: Cut) -> list[Cut]:
+        """Every boundary in the past of `end`, and `end`, in order."""
+        ends = dict(self.tree.spans(end))
+        found = [cut for cut in self.moments if cut.position <= ends.get(cut.timeline, -1)]
+        return sorted(found, key=lambda cut: cut.position)
+
+    def check_frame(self, site: str, frame: Frame) -> None:
+        """A frame at any site must be one that its writer wrote."""
+        cut = Cut(frame.prefix.timeline, frame.prefix.end)
+        moment = self.moments.get(cut)
+        if moment is None:
+            raise Violation(f"L3: {site} holds a frame that ends at {cut}, which nobody wrote")
+        if moment.digest != frame.prefix.digest or moment.raw_hash != hash_of(frame):
+            raise Violation(f"L3: {site}'s frame that ends at {cut} is not what was written there")
+        self.checked += 1
+
+
+def began(frame: Frame) -> TimelineBegan | None:
+    """What its first frame says, if this is a timeline's."""
+    if frame.prefix.payload_bytes:
+        return None
+    row = decode_rows(frame.prefix, frame.raw)[0]
+    if row[0] != EventKind.TIMELINE_BEGAN:
+        return None
+    record = record_from_row(row)
+    return record if isinstance(record, TimelineBegan) else None
+
+
+def hash_of(frame: Frame) -> bytes:
+    """Of all its bytes."""
+    return xxh3_128_digest(frame.raw)
+
+
+def read_volume(group: Group, name: str) -> bytes:
+    """All of a live volume."""
+    view = group.live_view(group.volume(name))
+    with view.batch() as batch:
+        return view.read(batch, 0, view.size_bytes)

@@ -1,0 +1,181 @@
+"""What must hold between two sites: who may write, what they believe of each other, what may be left.
+
+one writer      a frame is new only at the site whose timeline it is, while that site durably writes
+authority       a site that heard of a newer authority acknowledges nothing any more
+hand-over       durable where it was said before another site sees it
+sealed          said of a timeline only if no site holds more of it
+no tail left    of what another site wrote, without an operator's word
+belief (L3)     what a shipper believes of the peer is so, and the peer never takes it back
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.group import Group
+from engine.pair_states import Mode
+from engine.site_state import Role
+from protocol.events import EventKind
+from protocol.frames import Frame, decode_rows
+from protocol.positions import Cut
+from tests.sim.history import Violation, began
+from tests.sim.looks import check_backups
+from tests.sim.sim_site import GROUP, SimProcess, SimSite
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+class Laws:
+    """See the module's docstring. `may_leave`: sites at which an operator gave up what the other wrote, or
+    their own, until the pair is in sync."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self.may_leave: set[str] = set()
+
+    # -- a site comes back
+
+    def opened(self, site: SimSite, group: Group) -> None:
+        """Check what came back before anyone can ask for it."""
+        power = site.down_since_power or site.sync_failed
+        oracle = self._sim.oracles[site.name]
+        if group.head or oracle.taken:
+            left = oracle.recovered(group, power=power)
+            if left is not None:
+                self._left(site, left)
+            check_backups(self._sim.history, site.name, group, whole=False)
+        group.listeners.frame.append(lambda frame: self._took(site, group, frame))
+        group.listeners.durable.append(lambda: self._durable(site, group))
+
+    # -- frames
+
+    def _durable(self, site: SimSite, group: Group) -> None:
+        if group.writer.timeline == group.head:
+            self._sim.oracles[site.name].says_durable(group.head, group.writer.durable)
+
+    def _took(self, site: SimSite, group: Group, frame: Frame) -> None:
+        oracle = self._sim.oracles[site.name]
+        taken = oracle.took(frame)
+        if taken.new:
+            self._wrote(site, frame)
+        elif any(host.connected_to(site) for host in self._sim.hosts):
+            raise Violation(f"L2: hosts of {site.name} are connected while frames come from elsewhere")
+        if taken.before is not None:
+            self._left(site, taken.before)
+        if frame.prefix.timeline == group.head and began(frame) is not None:
+            oracle.says_durable(group.head, frame.prefix.end)
+        if not taken.new:
+            self._look_for_hand_over(site, frame)
+
+    def _wrote(self, site: SimSite, frame: Frame) -> None:
+        process, there = site.process, self._sim.other(site)
+        assert process is not None
+        cut = Cut(frame.prefix.timeline, frame.prefix.end)
+        if not process.role.writes:
+            raise Violation(f"{site.name} writes {cut} and is {process.role.value}")
+        record = began(frame)
+        if record is not None and record.sealed and record.parent:
+            more = self._sim.oracles[there.name].taken.get(record.parent, 0)
+            if more > record.fork:
+                raise Violation(f"{cut} seals its parent at {record.fork}: {there.name} holds it to {more}")
+        if there.process is not None and self.in_session(site):
+            until_ns = there.process.complete_until_ns(GROUP)
+            if frame.prefix.utc_ns <= until_ns:
+                raise Violation(
+                    f"L4: a frame says {frame.prefix.utc_ns}, and the peer has all until {until_ns}"
+                )
+
+    def _left(self, site: SimSite, before: Cut) -> None:
+        """The head of a site is elsewhere now: what is left must be its writer's own, or given up."""
+        history = self._sim.history
+        end = self._sim.oracles[site.name].end
+        writer = history.tree.writers[end.timeline]
+        others = [t for t in history.tree.tail(before, end) if history.tree.writers[t] != writer]
+        if others and site.name not in self.may_leave:
+            raise Violation(f"{site.name} leaves {before} for {end} and nobody said that it may")
+
+    def _look_for_hand_over(self, site: SimSite, frame: Frame) -> None:
+        if frame.prefix.payload_bytes or decode_rows(frame.prefix, frame.raw)[0][0] != EventKind.HAND_OVER:
+            return
+        there = self._sim.other(site).name
+        timeline, end = frame.prefix.timeline, frame.prefix.end
+        if self._sim.oracles[there].durable.get(timeline, 0) < end:
+            raise Violation(f"{site.name} sees a hand-over at {end} that is not durable at {there}")
+
+    def installed(self, site: SimSite) -> None:
+        """A base was put in place of frames that the other site no longer has."""
+        if site.group is not None:
+            self._left(site, self._sim.oracles[site.name].installed(site.group.end))
+
+    # -- hosts
+
+    def acknowledged(self, site: SimSite, after: Cut | None) -> None:
+        """A host of this site's was just told that its write, somewhere after a cut, is there; None if there
+        was nothing to write."""
+        process = site.process
+        if process is None:
+            raise Violation(f"a host of {site.name} is answered by nobody")
+        if not process.role.writes:
+            raise Violation(f"{site.name} acknowledges a write and is {process.role.value}")
+        own = process.generation
+        if process.role is Role.PRIMARY and process.learned > own:
+            raise Violation(
+                f"{site.name}, of generation {own}, acknowledges after it heard {process.learned}"
+            )
+
+        pair = process.state.pair(GROUP)
+        in_force = pair is not None and pair.mode is not Mode.ASYNC and not pair.fallen_back
+        if in_force and after is not None and process.role is Role.PRIMARY:
+            self._at_the_peer(site, after)
+
+    def _at_the_peer(self, site: SimSite, after: Cut) -> None:
+        """In a synchronous mode that is in force: what hosts are told is written, the peer has too."""
+        there = self._sim.other(site).name
+        end = self._sim.oracles[site.name].end
+        held = max((e for t, e in self._sim.oracles[there].taken.items() if t == end.timeline), default=0)
+        if held <= after.position and held < end.position:
+            raise Violation(f"{site.name} acknowledges what comes after {after}: {there} has {held} of {end}")
+
+    # -- what a shipper believes
+
+    def believed(self, site: SimSite) -> None:
+        """What a site believes of the other one must be so."""
+        process, here, there = site.process, site.group, self._sim.other(site).group
+        if process is None or here is None or there is None:
+            return
+        shipper = process.shippers.get(GROUP)
+        if shipper is None or not shipper.connected:
+            return
+        held = self._sim.history.tree.common(here.end, there.end)
+        durable = Cut(here.head, shipper.marks.remote_durable)
+        name, other = site.name, self._sim.other(site).name
+        if durable.position > held:
+            raise Violation(f"L3: {name} believes {durable} durable, and {other} is at {there.end}")
+        self._sim.oracles[other].told_durable(durable)
+        written = Cut(here.head, shipper.marks.remote_written)
+        # Without a session: a power loss may have taken what was only written.
+        if self.in_session(site) and written.position > held:
+            raise Violation(f"L3: {name} believes {written} written, and {other} is at {there.end}")
+
+    def in_session(self, site: SimSite) -> bool:
+        """Whether a site ships to the other one and both are in the same session."""
+        here, there = site.process, self._sim.other(site).process
+        shipper = here.shippers.get(GROUP) if here is not None else None
+        receiver = there.receivers.get(GROUP) if there is not None else None
+        if shipper is None or receiver is None or not shipper.connected:
+            return False
+        return shipper._link.session == receiver._session != 0
+
+    # -- who writes, in the end
+
+    def writer(self) -> SimSite | None:
+        """The one site that is the primary; None if that is not so."""
+        found = [site for site in self._sim.sites if site.process is not None and is_primary(site.process)]
+        return found[0] if len(found) == 1 else None
+
+
+def is_primary(process: SimProcess) -> bool:
+    """Whether this site writes its group by its own authority, and did not give it away."""
+    group = process.groups.get(GROUP)
+    return group is not None and process.role is Role.PRIMARY and group.handed_to in ("", group.site)

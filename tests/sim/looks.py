@@ -1,0 +1,96 @@
+"""Looking at what a site holds: its volumes at a cut, its backups, its branches, its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from engine.bases import spans_after
+from engine.branches import branches
+from engine.group import Group
+from protocol.frames import Frame
+from protocol.limits import SECTOR_BYTES
+from protocol.positions import Cut
+from tests.sim.content import Content, Contents
+from tests.sim.history import History, Violation
+
+
+def check_journal(history: History, site: str, group: Group) -> None:
+    """Read all of the head's lineage."""
+    for frame in journal_frames(history, site, group):
+        history.check_frame(site, frame)
+
+
+def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]:
+    """The frames of the head's lineage that the journal still has: none before a base, none folded. Where
+    they begin and end the site must know the digest."""
+    spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
+    for span in spans:
+        start = span.start
+        folded = group.folding.retention.folded.get(span.timeline)
+        if folded is not None and folded[0] > start:
+            start, (digest, _) = folded
+        known = history.moments.get(Cut(span.timeline, start))
+        if known is not None and known.digest != digest:
+            raise Violation(f"L3: {site} says another digest at {Cut(span.timeline, start)}")
+        for frame in group.reader.frames(span.timeline, start, span.end, digest):
+            digest = frame.prefix.digest
+            yield frame
+    if digest != group.digest:
+        raise Violation(f"L3: {site} says another digest than its journal has at {group.end}")
+
+
+def check_branches(history: History, site: str, group: Group) -> None:
+    """Everything that is held here beside the head's lineage is a branch that can be named, and read."""
+    lineage = {span.timeline: span.end for span in group.spans(group.writer.written)}
+    known = branches(group)
+    for branch in known:
+        for span in branch.spans:
+            for frame in group.reader.frames(span.timeline, span.start, span.end, None):
+                history.check_frame(site, frame)
+        check_cut(history, site, group, branch.end)
+    for timeline in group.timelines.all():
+        end = Cut(timeline.id, group.end_of(timeline.id))
+        if lineage.get(timeline.id, -1) >= end.position:
+            continue
+        if not any(history.tree.holds(branch.end, end) for branch in known):
+            raise Violation(f"{site} holds {end}, which is on no branch")
+
+
+def check_cut(history: History, site: str, group: Group, cut: Cut, contents: Contents | None = None) -> None:
+    """The volumes at a cut, at any site."""
+    if contents is None:
+        contents = history.moments[cut].contents
+    for name, content in sorted(contents.items()):
+        view = group.view_at(name, cut)
+        with view.batch() as batch:
+            data = view.read(batch, 0, view.size_bytes)
+        wrong = content.mismatch(0, data, settle=False)
+        if wrong:
+            raise Violation(f"L4: {site} at {cut}, {name}: {wrong}")
+        history.checked += 1
+        _check_extents(site, cut, content, view.extents(0, view.size_bytes))
+
+
+def _check_extents(site: str, cut: Cut, content: Content, extents: Iterable[tuple[int, bool]]) -> None:
+    """What is said to be a hole must be zeroes."""
+    at = 0
+    for size_bytes, data in extents:
+        if not data and not content.is_zero(at // SECTOR_BYTES, size_bytes // SECTOR_BYTES):
+            raise Violation(f"L4: {site} at {cut} says that there are only zeroes from {at} on")
+        at += size_bytes
+
+
+def check_backups(history: History, site: str, group: Group, *, whole: bool) -> None:
+    """Every backup that was answered, as far as the site holds the journal; with its bytes if `whole`."""
+    for backup in history.backups:
+        if not history.tree.holds(group.end, backup.mark):
+            continue
+        copy = group.copies.find(group.spans(), backup.label, group.name)
+        if copy.cut != backup.cut:
+            raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
+        if not group.folding.readable(copy.cut):
+            if backup.cut.position == backup.began:
+                raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
+            continue  # of a cut that this site had given up before it heard of the backup
+        if whole:
+            check_cut(history, site, group, copy.cut, backup.contents)

@@ -1,0 +1,161 @@
+"""Bugs planted in moving roles: authority, hand-overs, what is left and what is fetched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import daemon.pairs
+import engine.group
+import site_primary.ship_start
+import site_primary.shipper
+from daemon.pairs import SitePairs
+from engine.group import Group
+from engine.head_moves import begin_timeline, follow_elsewhere, hand_over
+from engine.journal.writer import JournalWriter
+from engine.timelines import TimelineTable
+from site_primary.ship_start import where_to_start
+from tests.sim.patching import patched
+from tests.sim.plant_registry import plant
+from tests.sim.shape import Patch
+
+# -- authority
+
+
+@plant
+def role_not_durable_before_the_timeline() -> tuple[Patch, ...]:
+    """A takeover begins to write, and remembers its role a little later."""
+
+    def take_over(self: Any, group: Any, state: Any, before: Any = SitePairs.take_over) -> None:
+        site_state = self._state
+        late: list[Any] = []
+        self._state = _Late(site_state, late)
+        try:
+            before(self, group, state)
+        finally:
+            self._state = site_state
+        for change in late:
+            group.clock.call_later(0.05, change)
+
+    return ((SitePairs, "take_over", take_over),)
+
+
+class _Late:
+    """The site's state, with changes of role kept for later."""
+
+    def __init__(self, state: Any, late: list[Any]) -> None:
+        self._state = state
+        self._late = late
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def set_role(self, name: str, role: Any) -> None:
+        """Keep it."""
+        self._late.append(lambda: self._state.set_role(name, role))
+
+
+@plant
+def superseded_site_goes_on() -> tuple[Patch, ...]:
+    """A site that hears of a newer authority serves its hosts as before."""
+    return ((SitePairs, "superseded", lambda self, group, by: None),)
+
+
+@plant
+def hosts_stay_when_superseded() -> tuple[Patch, ...]:
+    """A superseded site changes its role and leaves its exports open."""
+
+    def superseded(self: Any, group: Any, by: str, before: Any = SitePairs.superseded) -> None:
+        with patched(((SitePairs, "_close_exports", lambda self, group, peer: None),)):
+            before(self, group, by)
+
+    return ((SitePairs, "superseded", superseded),)
+
+
+@plant
+def takeover_keeps_the_generation() -> tuple[Patch, ...]:
+    """A takeover does not outrank the site that it takes over from."""
+
+    def begin(group: Any, *, authority: bool = False) -> None:
+        begin_timeline(group)
+
+    return ((daemon.pairs, "begin_timeline", begin),)
+
+
+# -- hand-over
+
+
+@plant
+def hand_over_before_it_is_durable() -> tuple[Patch, ...]:
+    """A hand-over is said and shipped, and synced with what follows."""
+
+    def over(group: Group, to: str) -> None:
+        with patched(((JournalWriter, "sync_now", lambda self: None),)):
+            hand_over(group, to)
+
+    return ((daemon.pairs, "hand_over", over),)
+
+
+@plant
+def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
+    """What was handed over goes on being written."""
+
+    def over(group: Group, to: str) -> None:
+        hand_over(group, to)
+        group.promises.handed = None
+
+    def close(self: Any, group: Any, peer: str) -> None:
+        pass
+
+    return ((daemon.pairs, "hand_over", over), (SitePairs, "_close_exports", close))
+
+
+# -- what is left
+
+
+@plant
+def anyones_tail_is_left() -> tuple[Patch, ...]:
+    """What another site wrote is left for whatever comes next."""
+
+    def follow(group: Any, frame: Any, *, leave: bool) -> None:
+        follow_elsewhere(group, frame, leave=True)
+
+    def start_for(*args: Any, choice: Any, before: Any = where_to_start, **named: Any) -> Any:
+        return before(*args, choice=site_primary.ship_start.Choice.LOCAL, **named)
+
+    return (
+        (engine.group, "follow_elsewhere", follow),
+        (site_primary.shipper, "where_to_start", start_for),
+    )
+
+
+@plant
+def lane_shared_with_an_unsealed_parent() -> tuple[Patch, ...]:
+    """A timeline takes its parent's lane although the parent may go on elsewhere."""
+
+    def lane(
+        self: Any, parent: int, fork: int, *, certain: bool, before: Any = TimelineTable.lane_for_child
+    ) -> int:
+        return int(before(self, parent, fork, certain=True))
+
+    return ((TimelineTable, "lane_for_child", lane),)
+
+
+@plant
+def sealed_without_knowing() -> tuple[Patch, ...]:
+    """A timeline's first frame says that its parent ends there, whatever the peer may hold."""
+
+    def begin(group: Any, *, authority: bool = False) -> None:
+        group.sealed = True
+        begin_timeline(group, authority=authority)
+
+    return ((engine.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))
+
+
+@plant
+def fetched_although_hosts_were_served() -> tuple[Patch, ...]:
+    """A tail that was lost here is fetched under the eyes of hosts that do not expect it."""
+
+    def start_for(*args: Any, serving: bool, before: Any = where_to_start, **named: Any) -> Any:
+        return before(*args, serving=False, **named)
+
+    return ((site_primary.shipper, "where_to_start", start_for),)

@@ -1,0 +1,137 @@
+"""The operator's tasks that move roles: switchover, takeover, opening a split secondary, resync, failback.
+
+Each checks what `daemon.operations` checks before it asks the site; what the peer would answer to a question
+is looked up directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.pair_states import PairState
+from engine.site_state import Role
+from protocol.errors import FarshoreError
+from site_primary.ship_start import Choice
+from site_primary.shipper import Shipper
+from tests.sim.history import Violation
+from tests.sim.mortal import ProcessDied
+from tests.sim.sim_site import GROUP, SimSite
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+DETACH_AFTER_S = 0.2
+STUCK = (PairState.SPLIT, PairState.DIVERGED, PairState.TAKEN_OVER, PairState.SUSPENDED)
+
+
+class RoleTasks:
+    """Each returns whether there was something to do. FarshoreError or OSError: production's answer."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+
+    def switchover(self, site: SimSite) -> bool:
+        """Hand the group over to the other site."""
+        process, group = site.process, site.group
+        if process is None or group is None or not process.role.writes or group.handed_to:
+            return False
+        if self._shipper(site) is None:
+            return False
+        self._recording(site, lambda: process.pairs.hand_over(group))
+        return True
+
+    def takeover(self, site: SimSite) -> bool:
+        """Write here from now on: the other site does not answer, or does not write either."""
+        process, group = site.process, site.group
+        if process is None or group is None or not group.head or group.failed:
+            return False
+        if process.role is Role.PRIMARY and group.handed_to in ("", site.name):
+            return False
+        if self._answers(site):
+            return False
+        known = group.timelines.generation()
+        self._recording(site, lambda: process.pairs.take_over(group, PairState.TAKEN_OVER))
+        if process.generation <= known:
+            raise Violation(f"{site.name} took over by {process.generation}, and {known} was known there")
+        return True
+
+    def _answers(self, site: SimSite) -> bool:
+        """Whether the other site would say that it writes the group."""
+        there = self._sim.other(site)
+        apart = any(
+            self._sim.network.is_stalled(*way) for way in ((site.name, there.name), (there.name, site.name))
+        )
+        if not there.serving or apart or there.process is None or GROUP not in there.process.groups:
+            return False
+        return there.process.role is not Role.SECONDARY
+
+    def _recording(self, site: SimSite, change: Callable[[], None]) -> None:
+        """Carry out a change that writes a record, and tell the oracle."""
+        oracle = self._sim.oracles[site.name]
+        oracle.begin(oracle.live)
+        try:
+            change()
+        except ProcessDied:
+            raise
+        except (FarshoreError, OSError):
+            oracle.fail(oracle.live)
+            raise
+        oracle.finish(oracle.live)
+
+    def split(self, site: SimSite) -> bool:
+        """Pause the pair."""
+        process, shipper = site.process, self._shipper(site)
+        if process is None or shipper is None or shipper.state is PairState.SPLIT:
+            return False
+        process.pairs.split(GROUP)
+        return True
+
+    def detach(self, site: SimSite) -> bool:
+        """Open a split pair's secondary to hosts, soon after a split."""
+        if not self.split(site):
+            return self._open(site)
+        self._sim.world.schedule(DETACH_AFTER_S, lambda: self._open_later(self._sim.other(site)))
+        return True
+
+    def _open(self, site: SimSite) -> bool:
+        process, group = site.process, site.group
+        if process is None or group is None or not site.serving or process.role is not Role.SECONDARY:
+            return False
+        receiver = process.receivers.get(GROUP)
+        if receiver is None or receiver.state is not PairState.SPLIT:
+            return False
+        process.pairs.detach(group)
+        return True
+
+    def _open_later(self, site: SimSite) -> None:
+        with contextlib.suppress(FarshoreError, OSError):
+            self._open(site)
+
+    def resync(self, site: SimSite, choice: Choice) -> bool:
+        """Go on where the pair is stuck, by `choice`."""
+        process, group, shipper = site.process, site.group, self._shipper(site)
+        if process is None or group is None or shipper is None or shipper.state not in STUCK:
+            return False
+        if choice is Choice.LOCAL:
+            self._sim.laws.may_leave.add(self._sim.other(site).name)
+        elif choice is Choice.REMOTE:
+            self._sim.laws.may_leave.add(site.name)
+        process.pairs.resync(group, choice)
+        return True
+
+    def mend(self, choice: Choice) -> None:
+        """After all trouble: whatever still waits for an operator's word gets it."""
+        for site in self._sim.sites:
+            shipper = self._shipper(site)
+            if shipper is None:
+                continue
+            if shipper.state is PairState.SPLIT:
+                self.resync(site, Choice.NONE)
+            elif shipper.state is PairState.DIVERGED:
+                self.resync(site, choice)
+
+    def _shipper(self, site: SimSite) -> Shipper | None:
+        process = site.process
+        return process.shippers.get(GROUP) if process is not None else None

@@ -1,0 +1,168 @@
+"""When segments are folded, what is refused from then on, and that a crash in the middle costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from engine.cuts import checked_cut, cut_at_time
+from engine.folding import POLL_S, RETRY_S
+from engine.group import GroupSettings
+from engine.journal_space import JournalHolder
+from protocol.errors import Trimmed
+from protocol.positions import POSITION_MAX, Cut
+from site_primary.backup import take_backup
+from tests.unit.engine.group_rig import GroupRig
+
+MakeRig = Callable[..., GroupRig]
+KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
+KEEP_NOTHING = replace(KEEP_ALL, window_bytes=0)
+
+
+def fill(rig: GroupRig, volume: int, segments: int) -> list[Cut]:
+    """Write until there are so many more files; the cuts."""
+    cuts = []
+    goal = len(rig.segment_files()) + segments
+    turn = 0
+    while len(rig.segment_files()) < goal:
+        rig.write(volume, turn % 8, bytes([97 + turn % 26]))
+        cuts.append(rig.end)
+        turn += 1
+    rig.sync()
+    # One more frame says that all before it is durable.
+    rig.write(volume, 9, b"z")
+    rig.sync()
+    return cuts
+
+
+def fold(rig: GroupRig) -> None:
+    rig.group.settings = KEEP_NOTHING
+    rig.settle(2 * POLL_S)
+    rig.group.settings = KEEP_ALL
+
+
+def test_only_the_last_segment_stays_and_reads_go_on(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 3)
+    take_backup(rig.group, volume=None, label="kept", cut=cuts[10], pinned=False, rng=rig.rng)
+    expected, then = rig.letters("root"), rig.letters("root", cuts[10])
+    early = cut_at_time(rig.group, rig.group.utc_ns)
+    assert early == rig.end
+    fold(rig)
+    assert len(rig.segment_files()) == 1
+    for _ in range(2):
+        assert rig.letters("root") == expected
+        assert rig.letters("root", cuts[10]) == then
+        assert checked_cut(rig.group, cuts[10]) == cuts[10]
+        for gone in (cuts[0], cuts[11]):
+            with pytest.raises(Trimmed):
+                checked_cut(rig.group, gone)
+            with pytest.raises(Trimmed):
+                rig.letters("root", gone)
+        rig.reopen()
+
+
+def test_a_time_before_the_floor_is_refused(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    rig.settle(10.0)
+    first_ns = rig.clock.utc_ns()
+    fill(rig, volume, 2)
+    rig.settle(10.0)
+    fold(rig)
+    with pytest.raises(Trimmed, match="oldest time that can still be restored"):
+        cut_at_time(rig.group, first_ns - 1)
+
+
+def test_a_file_that_a_crash_left_goes_at_the_next_start(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    fill(rig, volume, 2)
+    rig.checkpoint()
+    expected = rig.letters("root")
+    rig.indexer.hold = True
+    before = len(rig.segment_files())
+    fold(rig)
+    assert len(rig.segment_files()) == before
+    rig.reopen()
+    assert len(rig.segment_files()) == before - 1
+    assert rig.letters("root") == expected
+
+
+def test_a_fold_that_fails_is_tried_again(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    fill(rig, volume, 2)
+    rig.checkpoint()
+    rig.indexer.failures = [OSError(28, "no space")]
+    rig.group.settings = KEEP_NOTHING
+    rig.settle(POLL_S)
+    assert rig.group.folding.failures == 1
+    assert [kind for kind, _ in rig.events].count("fold.failed") == 1
+    rig.settle(RETRY_S + POLL_S)
+    assert len(rig.segment_files()) == 1
+
+
+def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 2)
+    detached = []
+    space = rig.group.folding.space
+    space.holders["par"] = JournalHolder(confirmed=lambda: cuts[5], detach=lambda: detached.append("par"))
+    files = len(rig.segment_files())
+    fold(rig)
+    assert len(rig.segment_files()) == files
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
+    rig.settle(3 * POLL_S)
+    assert detached == ["par"]
+    assert len(rig.segment_files()) == 1
+    stages = [fields["stage"] for kind, fields in rig.events if kind == "journal.pressure"]
+    assert stages[:2] == ["warning", "detach"]
+    # What it had stays readable, over a restart too.
+    rig.reopen()
+    assert rig.group.folding.readable(cuts[5])
+    assert rig.group.folding.leases.get("peer:par") == cuts[5]
+    assert not rig.group.folding.readable(cuts[6])
+
+
+def test_a_lease_released_is_swept(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 2)
+    rig.group.folding.leases.hold("job:1", cuts[5])
+    fold(rig)
+    then = rig.letters("root", cuts[5])
+
+    def stored() -> int:
+        with rig.group.store.read() as read:
+            cursor = read.cursor("blocks")
+            return sum(1 for _ in iter(cursor.next, False))
+
+    before = stored()
+    assert then
+    rig.group.folding.leases.release("job:1")
+    rig.group.folding.sweep()
+    rig.settle(1.0)
+    assert stored() < before
+    with pytest.raises(Trimmed):
+        rig.letters("root", cuts[5])
+
+
+def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
+    rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
+    volume = rig.create("root", 16)
+    fill(rig, volume, 2)
+    rig.group.folding.space.hold_all("check")
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_ALL, throttle=True, journal_limit_bytes=used * 5 // 4)
+    rig.settle(2 * POLL_S)
+    assert not rig.group.overloaded
+    relieved = []
+    rig.group.listeners.relief.append(lambda: relieved.append(rig.clock.monotonic()))
+    began = rig.clock.monotonic()
+    rig.write(volume, 0, b"a", b"b")
+    assert rig.group.overloaded
+    rig.settle(5.0)
+    assert not rig.group.overloaded
+    assert relieved
+    assert 0.005 < relieved[0] - began < 1.0
