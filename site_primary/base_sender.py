@@ -98,8 +98,7 @@ class BaseSender:
         self._parts: list[bytes] = []
         self._walks: list[VolumeWalk] = []
         self._at = _Mark(0, NO_DIGEST, 0, 0)
-        # A lease of a run that ended in the middle.
-        group.folding.leases.release(lease_of(self._holder))
+        self._release_written()
         self._marks: deque[_Mark] = deque([self._at])
         self._scan: ChangeScan | None = None
         self._candidates: deque[int] = deque()
@@ -160,8 +159,16 @@ class BaseSender:
     def _release(self) -> None:
         folding = self._group.folding
         folding.space.holders.pop(self._holder, None)
-        for name in (self._holder, f"{self._holder}:start", lease_of(self._holder)):
+        for name in (self._holder, f"{self._holder}:start"):
             folding.leases.release(name)
+        self._release_written()
+
+    def _release_written(self) -> None:
+        """What folding wrote down for this base, or for one of a run that ended in the middle."""
+        try:
+            self._group.folding.leases.release(lease_of(self._holder))
+        except OSError:
+            pass  # it keeps a cut too many, until the next base to this peer
 
     def _detached(self) -> None:
         self._fail("the journal ran full while a base was on its way")
