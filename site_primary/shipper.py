@@ -329,6 +329,7 @@ class Shipper:
         )
         self._goal = self._group.writer.written
         self._settle()
+        self.fetcher.end()  # a fetch that came to nothing, and another choice since, held hosts back
         self._group.sealed = True
         self._back(cut)
         if start.verdict is Verdict.BASE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from engine.bases import spans_after
+from engine.bases import gap_at, spans_after
 from engine.branches import branches
 from engine.group import Group
 from protocol.frames import Frame
@@ -89,7 +89,7 @@ def check_backups(history: History, site: str, group: Group, *, whole: bool) -> 
         if copy.cut != backup.cut:
             raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
         if not group.folding.readable(copy.cut):
-            if backup.cut.position == backup.began:
+            if backup.cut.position == backup.began and gap_at(group.timelines, copy.cut) is None:
                 raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
             continue  # of a cut that this site had given up before it heard of the backup
         if whole:

@@ -132,6 +132,12 @@ class RoleTasks:
             elif shipper.state is PairState.DIVERGED:
                 self.resync(site, choice)
 
+    def insist(self, site: SimSite) -> None:
+        """Choose this site's history where the peer's could not be fetched."""
+        shipper = self._shipper(site)
+        if shipper is not None and shipper.state is PairState.SUSPENDED:
+            self.resync(site, Choice.LOCAL)
+
     def _shipper(self, site: SimSite) -> Shipper | None:
         process = site.process
         return process.shippers.get(GROUP) if process is not None else None

@@ -113,7 +113,7 @@ def shape_of(rng: random.Random) -> Shape:
         rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
         compression=apart.choice(tuple(Compression)),
         mode=apart.choice((Mode.ASYNC, Mode.ASYNC, Mode.SYNC, Mode.SYNC_STRICT)),
-        load=_load(rng),
+        load=_rarely_written(_load(rng), apart),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),
         faults=_faults(rng),
@@ -160,6 +160,13 @@ def _load(rng: random.Random) -> Load:
             Command.FLUSH: rng.choice((0.1, 1.0, 4.0)),
         },
     )
+
+
+def _rarely_written(load: Load, apart: random.Random) -> Load:
+    """Some hosts mostly read: a site then serves for a while before its first write."""
+    if apart.random() < 0.9:
+        return load
+    return replace(load, weights={**load.weights, Command.WRITE: 0.3})
 
 
 def _settings(rng: random.Random) -> GroupSettings:

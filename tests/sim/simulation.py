@@ -46,6 +46,7 @@ from tests.sim.world import SimWorld
 SETUP_S = 5.0
 LAST_WRITES_S = 0.5
 CONVERGE_S = 60.0
+CHANGE_MIND_S = 25.0
 KEPT_NOTES = 4000
 RESTART_DELAYS_S = (0.01, 0.3, 2.0)
 
@@ -263,8 +264,15 @@ class Simulation:
                 raise Violation(f"{site.name} does not start although everything was mended")
         self._mend()
         self._every(1.0, self._mend, lambda: True)
+        self.world.schedule(CHANGE_MIND_S, self._choose_local)
         self.run_until(lambda: False, LAST_WRITES_S if rng.random() < 0.7 else 0.0)
         self._writing = False
+
+    def _choose_local(self) -> None:
+        """The other history cannot be had any more where its journal was folded."""
+        self._choice = Choice.LOCAL
+        for site in self.sites:
+            self.operator.roles.insist(site)
 
     def _mend(self) -> None:
         for site in self.sites:
@@ -291,7 +299,11 @@ class Simulation:
         )
 
     def _converge(self) -> None:
-        if not self.run_until(self._converged, CONVERGE_S):
+        rate_bytes_s = self.shape.rate_bytes_s
+        sent_s = (
+            max(each.end.position for each in self.oracles.values()) / rate_bytes_s if rate_bytes_s else 0
+        )
+        if not self.run_until(self._converged, CONVERGE_S + sent_s):
             raise Violation("L3: no convergence: " + "; ".join(self._standing(site) for site in self.sites))
 
     def _standing(self, site: SimSite) -> str:
