@@ -259,16 +259,19 @@ def introduce(one: Site, other: Site) -> None:
 
 
 @contextmanager
-def running_sites(*names: str) -> Iterator[list[Site]]:
+def running_sites(*names: str, settings: str = "") -> Iterator[list[Site]]:
     """New sites, initialised and running, in one temporary directory; killed and removed afterwards.
 
-    With two names they know each other. FARSHORE_KEEP_SITES=1 leaves the directory for a look.
+    With two names they know each other. `settings`: lines that each site.toml gets. FARSHORE_KEEP_SITES=1
+    leaves the directory for a look.
     """
     parent = short_directory()
     sites = [Site(parent / name, name) for name in names]
     try:
         for site in sites:
             site.init()
+            with (site.directory / "site.toml").open("a") as config:
+                config.write(settings)
             site.start()
         if len(sites) == 2:
             introduce(*sites)
