@@ -103,7 +103,7 @@ def test_what_is_not_one_whole_frame_is_refused(noise: bytes) -> None:
         decompress(noise)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_damage_is_refused_or_stays_within_the_bound(data: st.DataObject) -> None:
     """Without a checksum some damage goes through to the frames' own; nothing else may happen."""
@@ -116,7 +116,7 @@ def test_damage_is_refused_or_stays_within_the_bound(data: st.DataObject) -> Non
         pass
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=200))
 def test_noise_after_the_magic_number_is_refused_or_bounded(noise: bytes) -> None:
     try:
