@@ -45,7 +45,9 @@ def check_branches(history: History, site: str, group: Group) -> None:
     known = branches(group)
     for branch in known:
         for span in branch.spans:
-            for frame in group.reader.frames(span.timeline, span.start, span.end, None):
+            # Of what was folded before it was left there are no frames.
+            folded = group.folding.retention.folded.get(span.timeline, (0,))[0]
+            for frame in group.reader.frames(span.timeline, max(span.start, folded), span.end, None):
                 history.check_frame(site, frame)
         check_cut(history, site, group, branch.end)
     for timeline in group.timelines.all():
