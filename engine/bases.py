@@ -97,6 +97,9 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
         known = 0
         if base.start is not None:
             known = common_end(spans, table.lineage(base.start.timeline, base.start.position))
+        if base.left.timeline in table:
+            # What this site had on its own before is still here, as a branch.
+            known = max(known, common_end(spans, table.lineage(base.left.timeline, base.left.position)))
         if common > max(low, known):
             return base
     if below is not None and below.start is not None:
