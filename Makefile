@@ -39,9 +39,11 @@ unit: setup ## the tests that need no daemon, on every core
 sim: setup ## the simulator (SEEDS=n)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
+# First what runs on every core, then what runs real processes and is sensitive to load, one after the other.
 # A tool that is missing makes its interop test fail here, never skip.
 test: lint sim ## everything: lint, 200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest
+	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest tests/interop tests/crash tests/scenarios
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
 	$(BIN)/python -m bench $(BENCH)
