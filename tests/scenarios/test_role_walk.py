@@ -12,7 +12,7 @@ from console.demo.host import Host
 from protocol.errors import FarshoreError
 from tests.support.clients import KIB, MIB
 from tests.support.oracle import BLOCK_BYTES, Oracle, content
-from tests.support.pairs import newest_frame, start_pair
+from tests.support.pairs import newest_frame, no_host_may_write, start_pair
 from tests.support.sites import Site
 
 pytestmark = pytest.mark.slow
@@ -32,15 +32,6 @@ def settled(primary: Site, secondary: Site) -> str:
     return cut
 
 
-def refused(site: Site) -> bool:
-    """Whether hosts find no volume there that they could write."""
-    try:
-        Host(site.nbd_socket, "g/v").close()
-    except FarshoreError:
-        return True
-    return False
-
-
 def check_stop(primary: Site, secondary: Site, oracle: Oracle) -> int:
     """Both sites hold what the oracle does, and both say who writes; the bytes that the primary has sent
     since it does."""
@@ -50,7 +41,7 @@ def check_stop(primary: Site, secondary: Site, oracle: Oracle) -> int:
     assert content(primary, "g/v") == oracle.image
     shown, other = (site.json("pair", "show", "g") for site in (primary, secondary))
     assert (shown["role"], other["role"]) == ("primary", "secondary"), f"{primary.name} is the primary"
-    assert refused(secondary), f"{secondary.name} lets hosts write"
+    assert no_host_may_write(secondary, "g/v"), f"{secondary.name} lets hosts write"
     sent: int = shown["sent_bytes"]
     return sent
 

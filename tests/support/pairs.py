@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from console.demo.host import Host
+from protocol.errors import FarshoreError
 from tests.support.clients import MIB, succeed
 from tests.support.sites import Site
 
@@ -47,6 +49,15 @@ def same_at_the_cut(primary: Site, secondary: Site, group: str, volumes: tuple[s
         succeed("qemu-img", "compare", "-f", "raw", "-F", "raw", one, other)
     one_frame, other_frame = newest_frame(primary, group), newest_frame(secondary, group)
     assert (one_frame["position"], one_frame["digest"]) == (other_frame["position"], other_frame["digest"])
+
+
+def no_host_may_write(site: Site, volume: str) -> bool:
+    """Whether a host that comes for the live volume is refused."""
+    try:
+        Host(site.nbd_socket, volume).close()
+    except FarshoreError:
+        return True
+    return False
 
 
 def states(*sites: Site, group: str) -> tuple[str, ...]:
