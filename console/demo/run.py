@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from console.demo import crashes, restoring, writing
+from console.demo import crashes, moving, restoring, writing
 from console.demo.report import Report
 from console.demo.sites import DIRECTORY_CHARS_MAX, GROUP, DemoSite
 from console.demo.tools import require_tools
@@ -80,6 +80,10 @@ def _steps(report: Report, stage: Stage, *, stop: bool) -> None:
         crashes.kill_secondary(stage, step)
     with report.step(f"kill -9 of the primary under writes, {crashes.KILLS} times") as step:
         crashes.kill_primary(stage, step, rng)
+    with report.step("The writing moves to the other site") as step:
+        moving.switch_over(stage, step)
+    with report.step("kill -9 of the site that writes, and takeover") as step:
+        moving.take_over(stage, step)
     with report.step("Both journals checked, frame by frame") as step:
         crashes.both_journals(stage, step)
     if stop:
