@@ -93,7 +93,7 @@ class JournalSpace:
         total = group.segments.total_bytes()
         capacity = self.capacity(total)
         near = capacity - total < ROOM_SEGMENTS * group.writer.segment_bytes
-        self.behind = near and foldable_bytes > 0 and not blocked
+        was_behind, self.behind = self.behind, near and foldable_bytes > 0 and not blocked
         measure = Measure(
             monotonic_s=group.clock.monotonic(),
             held_bytes=total - foldable_bytes,
@@ -105,6 +105,10 @@ class JournalSpace:
             self._tell(stage, total, capacity)
         if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
             self._detach_slowest()
+        if was_behind and not group.overloaded:
+            # Room may come from elsewhere, or a fold that was counted on be blocked: who waits is told.
+            for listener in group.listeners.relief:
+                listener()
 
     @property
     def must_wait(self) -> bool:
