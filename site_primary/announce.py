@@ -21,14 +21,21 @@ def hello_of(group: Group, session: int, group_id: str, *, adopt: bool) -> Hello
     )
 
 
+def writes_here(group: Group) -> bool:
+    """Whether the frames that follow here are this site's own."""
+    return group.state.group(group.name).role.writes
+
+
 def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> Heartbeat:
-    """Where the journal ends now, with the promise that every later frame says a later time."""
+    """Where the journal ends now, with the promise that every later frame says a later time. A site that
+    ships on what it follows knows that only of what is before its newest frame."""
     floor = group.folding.floor()
+    promise_ns = group.promise_utc_ns() if writes_here(group) else max(0, group.utc_ns - 1)
     return Heartbeat(
         session=session,
         timeline=group.head,
         written=group.writer.written,
-        utc_ns=group.promise_utc_ns(),
+        utc_ns=promise_ns,
         state=state.value,
         mode=mode.value,
         floor=floor.position if floor else 0,

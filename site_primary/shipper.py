@@ -35,7 +35,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.positions import Cut
-from site_primary.announce import heartbeat_of, hello_of
+from site_primary.announce import heartbeat_of, hello_of, writes_here
 from site_primary.base_shipment import BaseShipment
 from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
@@ -330,7 +330,7 @@ class Shipper:
         self._goal = self._group.writer.written
         self._settle()
         self.fetcher.end()  # a fetch that came to nothing, and another choice since, held hosts back
-        self._group.sealed = True
+        self._group.sealed = self._group.sealed or writes_here(self._group)
         self._back(cut)
         if start.verdict is Verdict.BASE:
             self._journal.let_go()  # it needs no frame before the base

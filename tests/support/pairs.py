@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.clients import MIB, succeed
 from tests.support.sites import Site
 
 POLL_S = 0.1
+ASK_AGAIN_S = 0.05
 
 
 def start_pair(primary: Site, secondary: Site, volume: str, size_bytes: int) -> None:
@@ -74,6 +76,15 @@ def wait_for_states(expected: str, *sites: Site, group: str, timeout_s: float) -
         if seen == (expected,) * len(sites):
             return took_s
         assert took_s <= timeout_s, f"{seen} after {took_s:.1f} s, not {expected}"
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Until a condition holds."""
+    began = time.monotonic()
+    while not condition():
+        took_s = time.monotonic() - began
+        assert took_s <= timeout_s, f"not so after {took_s:.1f} s"
+        time.sleep(ASK_AGAIN_S)
 
 
 def anonymous_mib(pid: int) -> float:
