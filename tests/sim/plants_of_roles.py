@@ -149,13 +149,3 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
         begin_timeline(group, authority=authority)
 
     return ((engine.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))
-
-
-@plant
-def fetched_although_hosts_were_served() -> tuple[Patch, ...]:
-    """A tail that was lost here is fetched under the eyes of hosts that do not expect it."""
-
-    def start_for(*args: Any, serving: bool, before: Any = where_to_start, **named: Any) -> Any:
-        return before(*args, serving=False, **named)
-
-    return ((site_primary.shipper, "where_to_start", start_for),)

@@ -42,7 +42,7 @@ def test_seeds_that_found_bugs_hold() -> None:
 def test_seeds_do_what_they_are_for() -> None:
     """Every fault and every task happens, and hosts get work done in spite of it."""
     counts: dict[str, int] = {}
-    for seed in range(1, 41):
+    for seed in range(1, 81):
         for name, count in run_seed(seed).counts.items():
             counts[name] = counts.get(name, 0) + count
     assert not [name for name, count in counts.items() if count == 0]
