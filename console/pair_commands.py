@@ -156,10 +156,16 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("remote durable", _offset(data.get("remote_durable"))),
             ("remote timeline", str(remote.get("timeline") or "")),
             ("behind", f"{size_text(data.get('lag_bytes'))}, {span_text(data.get('lag_s'))}"),
+            ("to copy", _to_copy(data)),
             ("applied", age_text(data.get("applied_age_s"))),
             ("complete until", str(data.get("complete_until") or "")),
         ]
     )
+
+
+def _to_copy(data: dict[str, Any]) -> str:
+    left = data.get("resync_left_bytes")
+    return "" if left is None else f"{size_text(left)}, {span_text(data.get('resync_eta_s'))}"
 
 
 def _offset(value: int | None) -> str:

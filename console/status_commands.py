@@ -89,8 +89,13 @@ def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) ->
         parts.append(Text(f"head {position_text(position['timeline'], position['position'])}"))
     if group.get("peer"):
         parts.append(Text(f"behind {size_text(group.get('lag_bytes'))} {span_text(group.get('lag_s'))}"))
+        if group.get("resync_left_bytes"):
+            eta = span_text(group.get("resync_eta_s"))
+            parts.append(Text(f"{size_text(group['resync_left_bytes'])} to copy, {eta}"))
         parts.append(Text(f"applied {age_text(group.get('applied_age_s'))}"))
     parts.append(Text(f"last backup {_backup(session, data, group.get('last_backup'))}"))
+    if group.get("time_to_full_s") is not None:
+        parts.append(Text(f"journal full in {span_text(group['time_to_full_s'])}"))
     if group.get("reason"):
         parts.append(Text(str(group["reason"])))
     return Text(" | ").join(parts)

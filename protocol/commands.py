@@ -59,6 +59,7 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "head": {"timeline", "position"}, "written": int, "durable": int, "checkpointed": int,
       "shipped": int|null, "remote_written": int|null, "remote_durable": int|null,
       "lag_bytes": int|null, "lag_s": float|null, "applied_age_s": float|null, "complete_until": str|null,
+      "resync_left_bytes": int|null, "resync_eta_s": float|null (while copying),
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),

@@ -17,6 +17,7 @@ from protocol.compress import Compression, compress
 from protocol.limits import SHIP_MESSAGE_BYTES
 from protocol.messages import FrameMessage
 from site_primary.pace import Pace
+from site_primary.progress import Progress
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class Carrier:
         on_ready: Callable[[], None],
     ) -> None:
         self.wire_bytes = 0
+        self._payload_bytes = 0
+        self._progress = Progress()
         self._clock = clock
         self._traffic = traffic
         self._send = send
@@ -49,6 +52,7 @@ class Carrier:
     def open(self, session: int) -> None:
         """A session began."""
         self.close()
+        self._progress.begin(self._clock.monotonic(), self._payload_bytes)
         self._frame_headers = {
             compression: FrameMessage(session=session, compression=compression).encode()
             for compression in Compression
@@ -59,6 +63,10 @@ class Carrier:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def eta_s(self, left_bytes: int) -> float | None:
+        """Seconds until so many more bytes of payload are sent, at the session's pace; None while unknown."""
+        return self._progress.eta_s(self._clock.monotonic(), self._payload_bytes, left_bytes)
 
     def ready(self, held_bytes: int) -> bool:
         """Whether the pace lets more in after the `held_bytes` that wait for their message; if not,
@@ -94,4 +102,5 @@ class Carrier:
             used, wire = Compression.ZSTD, packed
         self._send(header(used), wire)
         self.wire_bytes += len(wire)
+        self._payload_bytes += len(payload)
         self._traffic.pace.spend(len(wire), self._clock.monotonic())

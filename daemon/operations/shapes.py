@@ -14,6 +14,7 @@ from engine.volumes import Volume
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
 from protocol.events import Consistency
+from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, timeline_text
 
 Data = dict[str, Any]
@@ -137,6 +138,8 @@ def group_data(site: Site, group: Group) -> Data:
         "remote_durable": None,
         "lag_bytes": None,
         "lag_s": None,
+        "resync_left_bytes": None,
+        "resync_eta_s": None,
         "applied_age_s": None,
         "complete_until": time_text(site.complete_until_ns(group.name)),
         "journal_bytes": group.segments.total_bytes(),
@@ -161,6 +164,10 @@ def group_data(site: Site, group: Group) -> Data:
             "lag_bytes": shipper.lag_bytes,
             "lag_s": _lag_s(group, marks.remote_written),
         }
+        if shipper.state is PairState.COPYING and shipper.connected:
+            # A base is at most so large; the journal after it is small beside it.
+            left = shipper.base.blocks_left * BLOCK_BYTES if shipper.base.active else shipper.lag_bytes
+            row |= {"resync_left_bytes": left, "resync_eta_s": shipper.carrier.eta_s(left)}
     if receiver is not None:
         lag = max(0, receiver.remote_written - group.writer.written)
         row |= {
