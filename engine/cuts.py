@@ -11,6 +11,7 @@ from engine.bases import base_on, not_held, require_held, spans_from_base
 from engine.group import Group
 from engine.retention import NO_ANCHOR
 from engine.site_state import Role
+from engine.timelines import holds_cut
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
@@ -89,9 +90,10 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
             break
         if utc_ns >= base.utc_ns:
             return base.cut
-        if base.start is None:
+        below = base.start or base.left
+        if not holds_cut(group.timelines.lineage(base.cut.timeline, base.cut.position), below):
             raise not_held(base, "that time", group.name)
-        end, above = base.start, base
+        end, above = below, base
     raise NotFound(
         "nothing was written that early",
         subject=group.name,
