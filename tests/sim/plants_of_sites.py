@@ -21,9 +21,7 @@ from engine.journal.writer import JournalWriter
 from engine.lineage import frames_after
 from protocol.events import WRITE
 from protocol.limits import BLOCK_BYTES
-from protocol.messages import Ack
 from protocol.positions import Cut
-from site_primary.shipper import Shipper
 from site_primary.write_path import WriteBatch
 from tests.sim.plant_registry import plant
 from tests.sim.shape import Patch
@@ -87,16 +85,6 @@ def time_goes_back() -> tuple[Patch, ...]:
 def skip_digest_check() -> tuple[Patch, ...]:
     """A follower stores what it gets. Damage on the way stays."""
     return ((engine.group, "check_frame", lambda prefix, raw, digest: None),)
-
-
-@plant
-def acknowledgement_of_a_left_tail_counts() -> tuple[Patch, ...]:
-    """A position that the peer has in a tail which it is about to leave counts for the new timeline."""
-
-    def on_ack(self: Any, ack: Ack, before: Any = Shipper._on_ack) -> None:
-        before(self, dataclasses.replace(ack, timeline=self._group.head))
-
-    return ((Shipper, "_on_ack", on_ack),)
 
 
 @plant

@@ -12,7 +12,6 @@ SEEDS_MAX = 100
 REQUIRED = {"ack-before-write", "skip-digest-check", "checkpoint-past-durable"}
 # Where the search begins for those that take many seeds: with what found them last.
 FIRST = {
-    "acknowledgement-of-a-left-tail-counts": 270,
     "follower-trusts-the-writers-durable": 36,
     "fork-not-made-durable": 14,
     "time-goes-back": 36,
