@@ -166,7 +166,7 @@ class Receiver:
         group = self._group
         self._acknowledged = group.writer.written
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        self.complete_until_ns = min(self.complete_until_ns, group.utc_ns - 1)
+        self.complete_until_ns = min(self.complete_until_ns, max(0, group.utc_ns - 1))
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),

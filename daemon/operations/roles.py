@@ -53,6 +53,12 @@ async def takeover(site: Site, command: Takeover) -> Data:
             position=str(group.end),
             next_step=f"`farshore pair show {group.name}`",
         )
+    if not group.head:
+        raise WrongState(
+            f"nothing of group {group.name} can be read here yet: its first copy has not arrived",
+            subject=group.name,
+            next_step=f"start {peer or 'the site that has it'}, and let the copy come to its end",
+        )
     report = await ask_peer(site, peer, group) if peer else None
     plan = _plan(site, group) | {"peer": peer}
     if not command.plan:

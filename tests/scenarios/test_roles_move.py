@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from console.demo.host import Host
 from protocol.errors import ExitCode
-from tests.support.clients import nbdsh
-from tests.support.pairs import same_at_the_cut
+from tests.support.clients import MIB, nbdsh
+from tests.support.pairs import same_at_the_cut, wait_until
+from tests.support.proxy import Way, proxied
 from tests.support.sites import Site, running_sites
 
 VOLUME = "vm1/root"
@@ -73,3 +75,28 @@ def test_what_a_lost_site_alone_had_is_kept_as_a_branch() -> None:
         assert diff["volumes"] == [{"volume": "root", "differing_bytes": 8192, "extents": [[0, 8192]]}]
         assert first_letter(b, 0) == "A"
         same_at_the_cut(b, a, "vm1", ("root",))
+
+
+def test_a_first_copy_that_has_not_arrived_cannot_be_taken_over() -> None:
+    """Else the lost site would be fenced, on its return, by a site that has nothing."""
+    with running_sites("a", "b") as (a, b), proxied(a, b) as link:
+        a.stop()
+        with (a.directory / "site.toml").open("a") as config:
+            config.write(f"journal_limit_bytes = {64 * MIB}\n")
+        a.start()
+        a.create_volume(VOLUME, "16M")
+        with Host(a.nbd_socket, VOLUME) as host:
+            # More than the journal keeps: the copy is not the history but the blocks.
+            host.write_all(((at % 16) * MIB, bytes([at]) * MIB) for at in range(128))
+        link.throttle(200_000)
+        a.farshore("pair", "create", "vm1", "--with", b.name)
+        wait_until(lambda: link.delivered_bytes(Way.FORWARD) > 100_000, 20)
+        a.kill()
+        for words in (("--plan",), ("--confirm", "vm1")):
+            said = b.farshore("takeover", "vm1", *words, exit_code=ExitCode.WRONG_STATE)
+            assert "has not arrived" in said
+        link.heal()
+        a.start()
+        a.farshore("wait", "vm1", "--state", "paired", "--timeout", "30")
+        write(a, "A", 0)
+        same_at_the_cut(a, b, "vm1", ("root",))
