@@ -21,6 +21,7 @@ from engine.head_moves import begin_timeline, hand_over
 from engine.pair_states import Mode, PairState
 from engine.ports.transport import PeerAddress, Transport
 from engine.site_state import PairRow, Role, SiteState
+from engine.volumes import Volume
 from protocol.errors import FarshoreError, WrongState
 from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic
@@ -266,7 +267,10 @@ class SitePairs:
         self._emit("group.detached", group=group.name, position=str(group.end))
 
     def superseded(self, group: Group, by: str) -> None:
-        """The peer writes the group by a newer authority: stop serving at once and follow it."""
+        """The peer writes the group by a newer authority: stop serving at once and follow it. FarshoreError
+        or OSError: no host gets in all the same, and it is tried again with the peer's next word."""
+        group.held_back = f"{by} writes it by a newer authority"
+        self._disconnect_hosts(group)
         self._state.set_role(group.name, Role.SECONDARY)
         self._close_exports(group, by)
         shipper = self.shippers.pop(group.name, None)
@@ -294,11 +298,16 @@ class SitePairs:
 
     def _close_exports(self, group: Group, peer: str) -> None:
         """Hosts hold caches of what was (invariant 10)."""
-        volumes = list(group.volumes.at(group.spans()).values())
+        volumes = self._disconnect_hosts(group)
         open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
         self._state.set_closed(group.name, open_, f"{CLOSED_BY_ROLE}{peer}")
+
+    def _disconnect_hosts(self, group: Group) -> list[Volume]:
+        """Close every connection to the live volumes; those volumes. They get in again if they may."""
+        volumes = list(group.volumes.at(group.spans()).values())
         for volume in volumes:
             self._exports.shut(group, volume)
+        return volumes
 
     def _open_exports(self, group: Group) -> None:
         """Those that only a role move had closed."""

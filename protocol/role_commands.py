@@ -62,7 +62,7 @@ class Switchover(BaseCommand, frozen=True, tag="switchover"):
 
 class Takeover(BaseCommand, frozen=True, tag="takeover"):
     """Write here from now on because the peer is gone; refused while it answers. `plan` only says what would
-    be. Refused as unsafe if more than `max_loss_s` would be lost, and while the first copy is on its way.
+    be. Refused while the first copy is on its way, and as unsafe if more than `max_loss_s` would be lost.
     `confirm` is `G`. {"group", "done": bool, "position": CUT (where this site goes on), "nothing_lost":
     bool, "none_lost_until": str|null, "known_lost_bytes": int, "age_s": float|null (of `none_lost_until`),
     "statement": str, "peer": str, "took_ms": float|null}"""
