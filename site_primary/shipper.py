@@ -227,8 +227,8 @@ class Shipper:
         # If only the way back is dead, this is the last that the peer will hear for as long again.
         unheard = self._link.silent_s > UNHEARD_AFTER_S and self.state is not PairState.SPLIT
         state = PairState.SUSPENDED if unheard else self.state
-        beat = heartbeat_of(self._group, self._link.session, state, self.gate.mode)
-        self._link.send(beat.encode())
+        self._outbox.flush()  # what the beat says is written goes before it
+        self._link.send(heartbeat_of(self._group, self._link.session, state, self.gate.mode).encode())
         if self._timer is None:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 

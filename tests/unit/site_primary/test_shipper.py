@@ -369,3 +369,19 @@ def test_closed_it_neither_hears_nor_says_anything(shipping: ShippingPair) -> No
     shipping.write(5)
     shipping.world.run_for(30)
     assert len(shipping.heard) == heard
+
+
+def test_what_a_heartbeat_says_is_written_was_sent_before(shipping: ShippingPair) -> None:
+    """Else a site that takes over believes that it lacks what its peer only held for a moment."""
+    shipping.start_one()
+    shipping.until_paired()
+
+    def write_on() -> None:
+        shipping.write()
+        shipping.world.schedule(0.0007, write_on)
+
+    write_on()
+    behind = shipping.world.run_until(
+        lambda: shipping.receiver.remote_written > shipping.other.group.writer.written, 12.0
+    )
+    assert not behind, (shipping.receiver.remote_written, shipping.other.end)
