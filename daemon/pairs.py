@@ -75,8 +75,13 @@ class SitePairs:
         # Of another site's timeline this one cannot know where it ends there.
         own = group.head == 0 or self._own_head(group)
         group.sealed = own and self._state.shipped(group.name) != group.head
-        if not own and not group.handed_to:
-            begin_timeline(group, authority=True)  # a takeover that a crash interrupted
+        try:
+            if not own and not group.handed_to:
+                begin_timeline(group, authority=True)  # a takeover that a crash interrupted
+            if group.strict and (pair.mode is not Mode.SYNC_STRICT or pair.fallen_back):
+                group.append_records([StrictMode(on=False)])  # so was one before it could say this
+        except (FarshoreError, OSError) as error:
+            self._emit("group.take_over_failed", group=group.name, error=str(error))
         if pair.state is not PairState.SPLIT and group.head:
             group.held_back = f"asks {pair.peer} for what it may lack"
         self._ship(group, pair)

@@ -53,7 +53,7 @@ def test_every_proof_holds(scratch: Path) -> None:
     summary = lines[-1]
     assert summary["kind"] == "demo"
     assert summary["data"]["ok"]
-    assert len(summary["data"]["steps"]) == 13
+    assert len(summary["data"]["steps"]) == 15
     proofs = [line["data"] for line in lines if line["data"].get("event") == "proof"]
     assert len(proofs) == summary["data"]["proofs"] > 30
     assert all(proof["holds"] for proof in proofs)
