@@ -65,7 +65,11 @@ def hosts_stay_when_superseded() -> tuple[Patch, ...]:
     """A superseded site changes its role and leaves its exports open."""
 
     def superseded(self: Any, group: Any, by: str, before: Any = SitePairs.superseded) -> None:
-        with patched(((SitePairs, "_close_exports", lambda self, group, peer: None),)):
+        kept = (
+            (SitePairs, "_close_exports", lambda self, group, peer: None),
+            (SitePairs, "_disconnect_hosts", lambda self, group: None),
+        )
+        with patched(kept):
             before(self, group, by)
 
     return ((SitePairs, "superseded", superseded),)
