@@ -32,6 +32,7 @@ WARNINGS = frozenset(
         "fold.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
+        "volume.restore_failed",
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})

@@ -38,6 +38,8 @@ from protocol.events import (
     Mark,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     Row,
     StrictMode,
     TimelineBegan,
@@ -326,6 +328,8 @@ class Group:
                 self.volumes.reverted(timeline, position, record)
             case Mark():
                 self.copies.marked(timeline, frame_position, position, utc_ns, record)
+            case RewriteBegan() | RewriteEnded():
+                self.volumes.rewriting(timeline, position, record)
             case HandOver() | StrictMode():
                 self.promises.took(timeline, frame_position, record)
             case TimelineBegan():

@@ -37,6 +37,8 @@ class EventKind(IntEnum):
     REVERT = 21
     HAND_OVER = 22
     STRICT_MODE = 23
+    REWRITE_BEGAN = 27
+    REWRITE_ENDED = 28
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -147,7 +149,36 @@ class StrictMode:
         return (int(EventKind.STRICT_MODE), self.on)
 
 
-Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver | StrictMode
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteBegan:
+    """From here on the volume is on its way to what it was at `cut`, by writes; until `RewriteEnded`, or a
+    `Revert`, it is neither that nor what it was at `before`, and no host may see it."""
+
+    volume: int
+    cut: Cut
+    before: Cut
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        cuts = (self.cut.timeline, self.cut.position, self.before.timeline, self.before.position)
+        return (int(EventKind.REWRITE_BEGAN), self.volume, *cuts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteEnded:
+    """The volume is what it was to become."""
+
+    volume: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.REWRITE_ENDED), self.volume)
+
+
+Record = (
+    TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver | StrictMode
+    | RewriteBegan | RewriteEnded
+)  # fmt: skip
 
 
 def _fields(row: Row, *types: type) -> tuple[Any, ...]:
@@ -187,6 +218,12 @@ def record_from_row(row: Row) -> Record:
         case EventKind.STRICT_MODE:
             (on,) = _fields(row, bool)
             return StrictMode(on=on)
+        case EventKind.REWRITE_BEGAN:
+            volume, timeline, position, *before = _fields(row, int, int, int, int, int)
+            return RewriteBegan(volume=volume, cut=Cut(timeline, position), before=Cut(*before))
+        case EventKind.REWRITE_ENDED:
+            (volume,) = _fields(row, int)
+            return RewriteEnded(volume=volume)
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 
