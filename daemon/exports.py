@@ -5,20 +5,25 @@ Names: `group/volume`, and `group/volume@CUT` with CUT a label, backup id, RFC 3
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.site_state import SiteState
+from engine.visibility import visibility
 from engine.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
-from protocol.errors import NotFound, WrongState
+from protocol.errors import FarshoreError, NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
+from protocol.nbd.constants import BASE_ALLOCATION
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
+from site_primary.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
 from site_primary.exports import Export
 from site_primary.sync_gate import SyncGate
+
+CONTEXTS = (BASE_ALLOCATION, CHANGED_SINCE)
 
 
 class SiteExports:
@@ -75,11 +80,20 @@ class SiteExports:
                 read_only=True,
                 description=f"{path} at {cut}",
                 token=cut,
+                meta_contexts=CONTEXTS,
+                check_context=lambda context: self._check_since(group, view.volume, context),
             )
         self._require_writable(group, path)
         volume = group.volume(volume_name)
         self.require_open(group, volume)
-        return ExportInfo(name=name, size_bytes=volume.size_bytes, description=f"{path}, live", token=volume)
+        return ExportInfo(
+            name=name,
+            size_bytes=volume.size_bytes,
+            description=f"{path}, live",
+            token=volume,
+            meta_contexts=CONTEXTS,
+            check_context=lambda context: self._check_since(group, volume.id, context),
+        )
 
     def open(self, info: ExportInfo) -> Export:
         """See `ExportOpener.open`."""
@@ -126,6 +140,46 @@ class SiteExports:
             group.listeners.view.append(refresh)
             group.listeners.relief.append(export.resume)
         return found
+
+    def maps(self, export: Export, contexts: Mapping[int, str]) -> dict[int, StatusMap]:
+        """See `ExportOpener.maps`."""
+        maps: dict[int, StatusMap] = {}
+        group, leases = export.group, export.group.folding.leases
+        try:
+            for context, name in contexts.items():
+                if name == BASE_ALLOCATION:
+                    maps[context] = Allocation(export)
+                    continue
+                cut = self._since(group, export.view.volume, name)
+                lease = leases.take("changed-since", cut)
+                seen = visibility(
+                    group.timelines, group.volumes, export.view.volume, cut.timeline, cut.position
+                )
+                maps[context] = ChangedSince(export, seen, lease)
+        except FarshoreError:
+            for each in maps.values():
+                each.close()
+            export.release()
+            raise
+        return maps
+
+    def _check_since(self, group: Group, volume: int, context: str) -> None:
+        """See `ExportInfo.check_context`."""
+        self._since(group, volume, context)
+
+    def _since(self, group: Group, volume: int, context: str) -> Cut:
+        """The cut that a context names, at which the volume (id) existed: another volume of that name may
+        have held other bytes where this one has nothing."""
+        cut = self.resolve(group, context.removeprefix(CHANGED_SINCE))
+        existing = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
+        if all(each.id != volume for each in existing.values()):
+            raise NotFound(
+                f"the volume did not exist at {cut}",
+                subject=context,
+                position=str(cut),
+                next_step="read it whole: `base:allocation` says what it holds",
+            )
+        return cut
 
     def gate(self, group: Group) -> SyncGate:
         """The group's gate, one for all its exports, with or without a pair."""
