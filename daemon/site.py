@@ -237,11 +237,11 @@ class Site:
     def drop_clone(self, clone: Clone) -> None:
         """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
         branch = clone.branch()
-        check_droppable(clone.group, branch)
-        clone.group.clones.stop(clone)
+        check_droppable(clone.history, branch)
+        clone.history.clones.stop(clone)
         self.exports.shut_clone(clone)
-        self.drops(clone.group).begin(branch)
-        clone.group.clones.forget(clone)
+        self.drops(clone.history).begin(branch)
+        clone.history.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""

@@ -153,6 +153,11 @@ class Group:
         """The head and everything written to it."""
         return Cut(self.head, self.writer.written)
 
+    @property
+    def history(self) -> Group:
+        """As for a clone, to which this is another."""
+        return self
+
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
         return self.timelines.lineage(self.head, end) if self.head else []

@@ -91,7 +91,7 @@ def clone_data(site: Site, clone: Clone) -> Data:
         "clone": clone.name,
         "group": row.group,
         "volumes": names,
-        "cut": cut_data(row.cut, time_of(clone.group, row.cut)),
+        "cut": cut_data(row.cut, time_of(clone.history, row.cut)),
         "created": time_text(row.created_utc_ns),
         "temporary": row.temporary,
         "purpose": row.purpose,
