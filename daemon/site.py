@@ -20,7 +20,8 @@ from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
-from engine.branch_drop import BranchDrops
+from engine.branch_drop import BranchDrops, check_droppable
+from engine.clones import Clone
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -222,6 +223,9 @@ class Site:
         group.listeners.durable.append(self.notify)
         self._drops[row.name] = drops = BranchDrops(group, lambda _: self.notify())
         drops.resume()
+        for clone in group.clones:
+            if clone.row.temporary:
+                self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
         return group
@@ -229,6 +233,15 @@ class Site:
     def drops(self, group: Group) -> BranchDrops:
         """Branches of a group that are being dropped."""
         return self._drops[group.name]
+
+    def drop_clone(self, clone: Clone) -> None:
+        """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
+        branch = clone.branch()
+        check_droppable(clone.group, branch)
+        clone.group.clones.stop(clone)
+        self.exports.shut_clone(clone)
+        self.drops(clone.group).begin(branch)
+        clone.group.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.checkpointing import Checkpoints
+from engine.clones import Clones
 from engine.copies import CopyTable
 from engine.folding import Folding
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
@@ -143,6 +144,7 @@ class Group:
         self.held_back = ""  # why nothing may be written yet
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
+        self.clones = Clones(self)
 
     # -- what is here
 
@@ -182,7 +184,11 @@ class Group:
 
     def live_view(self, volume: Volume) -> VolumeView:
         """The volume as it is; make it anew when `listeners.view` says so."""
-        return self._view(volume, self.head, POSITION_MAX)
+        return self.view_on(volume, self.head)
+
+    def view_on(self, volume: Volume, timeline: int) -> VolumeView:
+        """The volume as it is on a timeline that goes on."""
+        return self._view(volume, timeline, POSITION_MAX)
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
         """The volume of that name at a cut (engine.cuts checks and resolves). Trimmed if it is no longer
@@ -383,5 +389,6 @@ class Group:
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
         self.folding.close()
+        self.clones.close()
         self.writer.close()
         self.segments.close()

@@ -9,6 +9,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
+    clones    name    row (group, timeline, position, timelines, volumes, UTC ns, temporary, purpose)
     heard     name    u64 generation: the newest authority that a peer came with
 
 Every write is durable on return (invariant 9).
@@ -26,7 +27,7 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "clones")
 _VOLUME = Struct(">Q")
 
 
@@ -67,6 +68,21 @@ class PairRow:
     state: PairState
     reason: str
     fallen_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloneRow:
+    """A clone (engine.clones): the cut of the group that it left, its own timelines in order, the ids of its
+    volumes. A `temporary` one goes with the daemon; `purpose` is a word for people."""
+
+    name: str
+    group: str
+    cut: Cut
+    timelines: tuple[int, ...]
+    volumes: tuple[int, ...]
+    created_utc_ns: int
+    temporary: bool
+    purpose: str
 
 
 class SiteState:
@@ -218,6 +234,46 @@ class SiteState:
         """Remove a durable lease; one that is not there is fine."""
         with self._store.write() as write:
             write.delete("leases", f"{group}\0{name}".encode())
+
+    def clones(self) -> list[CloneRow]:
+        """Every clone of every group, by name."""
+        with self._store.read() as transaction:
+            return [_clone_row(key.decode(), value) for key, value in _all(transaction, "clones")]
+
+    def put_clone(self, row: CloneRow) -> None:
+        """Add or replace a clone."""
+        value = (
+            row.group,
+            row.cut.timeline,
+            row.cut.position,
+            row.timelines,
+            row.volumes,
+            row.created_utc_ns,
+            row.temporary,
+            row.purpose,
+        )
+        with self._store.write() as write:
+            write.put("clones", row.name.encode(), pack_row(value))
+
+    def remove_clone(self, name: str) -> None:
+        """Forget a clone; one that is not there is fine."""
+        with self._store.write() as write:
+            write.delete("clones", name.encode())
+
+
+def _clone_row(name: str, value: bytes) -> CloneRow:
+    row = check_row(unpack_row(value), str, int, int, tuple, tuple, int, bool, str)
+    group, timeline, position, timelines, volumes, created, temporary, purpose = row
+    return CloneRow(
+        name=name,
+        group=group,
+        cut=Cut(timeline, position),
+        timelines=tuple(map(int, timelines)),
+        volumes=tuple(map(int, volumes)),
+        created_utc_ns=created,
+        temporary=temporary,
+        purpose=purpose,
+    )
 
 
 def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
