@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, inspect, pairs, restores, roles, sites, volumes
+from daemon.operations import backups, branches, inspect, jobs, pairs, restores, roles, sites, volumes
 from daemon.site import Site
-from protocol import commands, role_commands
+from protocol import commands, job_commands, role_commands
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -47,6 +47,10 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
     commands.Verify: inspect.verify,
+    job_commands.JobList: jobs.list_jobs,
+    job_commands.JobShow: jobs.show,
+    job_commands.JobWatch: jobs.watch,
+    job_commands.JobCancel: jobs.cancel,
 }
 
 
