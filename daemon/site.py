@@ -18,6 +18,7 @@ from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
+from daemon.jobs import Jobs
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
@@ -73,6 +74,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
@@ -141,6 +143,7 @@ class Site:
 
     async def stop(self) -> None:
         """Stop serving and leave nothing that the next start must replay."""
+        await self.jobs.close()
         await self.nbd.close()
         self.pairs.close()
         self.transport.close()

@@ -11,12 +11,16 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    name    row (group, timeline, position, timelines, volumes, UTC ns, temporary, purpose)
     heard     name    u64 generation: the newest authority that a peer came with
+    jobs      see `daemon.jobs`
+    damage    see `engine.damage`
+    rounds    see `engine.verify_rounds`
 
 Every write is durable on return (invariant 9).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from struct import Struct
@@ -27,7 +31,19 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "clones")
+SITE_TABLES = (
+    "groups",
+    "pairs",
+    "closed",
+    "shipped",
+    "leases",
+    "heard",
+    "drops",
+    "clones",
+    "jobs",
+    "damage",
+    "rounds",
+)
 _VOLUME = Struct(">Q")
 
 
@@ -259,6 +275,23 @@ class SiteState:
         """Forget a clone; one that is not there is fine."""
         with self._store.write() as write:
             write.delete("clones", name.encode())
+
+    def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
+        """Rows of a table whose keys begin so; another module says what they mean."""
+        with self._store.read() as transaction:
+            return {key: value for key, value in _all(transaction, table) if key.startswith(prefix)}
+
+    def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
+        """Add or replace such rows."""
+        with self._store.write() as write:
+            for key, value in rows.items():
+                write.put(table, key, value)
+
+    def remove_notes(self, table: str, keys: Iterable[bytes]) -> None:
+        """Remove such rows; one that is not there is fine."""
+        with self._store.write() as write:
+            for key in keys:
+                write.delete(table, key)
 
 
 def _clone_row(name: str, value: bytes) -> CloneRow:
