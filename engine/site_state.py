@@ -8,6 +8,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
+    lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    name    row (group, timeline, position, timelines, volumes, UTC ns, temporary, purpose)
     heard     name    u64 generation: the newest authority that a peer came with
@@ -43,6 +44,7 @@ SITE_TABLES = (
     "jobs",
     "damage",
     "rounds",
+    "lease_ends",
 )
 _VOLUME = Struct(">Q")
 
@@ -245,6 +247,23 @@ class SiteState:
         """Add or replace a durable lease."""
         with self._store.write() as write:
             write.put("leases", f"{group}\0{name}".encode(), pack_row((cut.timeline, cut.position)))
+
+    def lease_ends(self, group: str) -> dict[str, int]:
+        """When durable leases of a group end, by name: UTC nanoseconds."""
+        prefix = group.encode() + b"\0"
+        with self._store.read() as transaction:
+            rows = [row for row in _all(transaction, "lease_ends") if row[0].startswith(prefix)]
+        return {key[len(prefix) :].decode(): int(_VOLUME.unpack(value)[0]) for key, value in rows}
+
+    def put_lease_end(self, group: str, name: str, utc_ns: int) -> None:
+        """Set when a durable lease ends."""
+        with self._store.write() as write:
+            write.put("lease_ends", f"{group}\0{name}".encode(), _VOLUME.pack(utc_ns))
+
+    def remove_lease_end(self, group: str, name: str) -> None:
+        """Forget when a lease ends."""
+        with self._store.write() as write:
+            write.delete("lease_ends", f"{group}\0{name}".encode())
 
     def remove_lease(self, group: str, name: str) -> None:
         """Remove a durable lease; one that is not there is fine."""
