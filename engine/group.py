@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.checkpointing import Checkpoints
-from engine.copies import CopyTable
+from engine.copy_marks import GroupCopies
 from engine.folding import Folding
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
@@ -22,6 +22,7 @@ from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.memtable import Memtable
+from engine.policies import Policies
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
@@ -34,8 +35,11 @@ from engine.volumes import Volume, VolumeHistory
 from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
+    CopyDeleted,
+    CopyPinned,
     HandOver,
     Mark,
+    PolicySet,
     Record,
     Revert,
     Row,
@@ -117,7 +121,8 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
-        self.copies = CopyTable()
+        self.copies = GroupCopies(name, state)
+        self.policies = Policies()
         self.memtable = Memtable()
         self.listeners = GroupListeners()
         self.writer = JournalWriter(
@@ -324,8 +329,10 @@ class Group:
                 self.volumes.deleted(timeline, position, record)
             case Revert():
                 self.volumes.reverted(timeline, position, record)
-            case Mark():
-                self.copies.marked(timeline, frame_position, position, utc_ns, record)
+            case Mark() | CopyPinned() | CopyDeleted():
+                self.copies.took(timeline, frame_position, position, utc_ns, record)
+            case PolicySet():
+                self.policies.took(timeline, position, utc_ns, record)
             case HandOver() | StrictMode():
                 self.promises.took(timeline, frame_position, record)
             case TimelineBegan():
@@ -333,7 +340,7 @@ class Group:
 
     def forget_records(self, timeline: int, position: int) -> None:
         """Leave out what a timeline that is being dropped says from a position on."""
-        for table in (self.copies, self.volumes, self.promises):
+        for table in (self.copies, self.policies, self.volumes, self.promises):
             table.forget(timeline, position)
 
     def view_changed(self) -> None:
