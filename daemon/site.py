@@ -20,9 +20,11 @@ from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
+from daemon.jobs import Jobs
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
-from engine.branch_drop import BranchDrops
+from engine.branch_drop import BranchDrops, check_droppable
+from engine.clones import Clone
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -78,6 +80,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
@@ -149,6 +152,7 @@ class Site:
 
     async def stop(self) -> None:
         """Stop serving and leave nothing that the next start must replay."""
+        await self.jobs.close()
         await self.nbd.close()
         for task in list(self._tasks):
             task.cancel()
@@ -235,6 +239,9 @@ class Site:
         group.listeners.durable.append(self.notify)
         self._drops[row.name] = drops = BranchDrops(group, lambda _: self.notify())
         drops.resume()
+        for clone in group.clones:
+            if clone.row.temporary:
+                self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
         return group
@@ -242,6 +249,15 @@ class Site:
     def drops(self, group: Group) -> BranchDrops:
         """Branches of a group that are being dropped."""
         return self._drops[group.name]
+
+    def drop_clone(self, clone: Clone) -> None:
+        """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
+        branch = clone.branch()
+        check_droppable(clone.history, branch)
+        clone.history.clones.stop(clone)
+        self.exports.shut_clone(clone)
+        self.drops(clone.history).begin(branch)
+        clone.history.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""

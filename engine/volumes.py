@@ -15,6 +15,8 @@ from protocol.errors import NotFound, WrongState
 from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
 from protocol.positions import Cut
 
+VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
@@ -44,6 +46,18 @@ class VolumeHistory:
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
         self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
+
+    def took(self, timeline: int, position: int, event: VolumeEvent) -> None:
+        """Take in whatever it says; the same one again is fine."""
+        match event:
+            case VolumeCreated():
+                self.created(timeline, position, event)
+            case VolumeDeleted():
+                self.deleted(timeline, position, event)
+            case Revert():
+                self.reverted(timeline, position, event)
+            case _:
+                self.rewriting(timeline, position, event)
 
     def created(self, timeline: int, position: int, event: VolumeCreated) -> None:
         """Take in a creation; seeing the same one again is fine."""
