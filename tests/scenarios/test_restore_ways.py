@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from console.demo.host import Host
 from tests.support.clients import MIB
 from tests.support.oracle import Oracle, content
-from tests.support.pairs import newest_frame, same_at_the_cut, start_pair, wait_for_states
-from tests.support.sites import Site, introduce, running_sites
+from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_for_states, wait_until
+from tests.support.sites import Site, farshore_command, introduce, running_sites
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +57,16 @@ def write_elsewhere(site: Site) -> None:
         host.flush()
 
 
+def bases_begun(site: Site) -> int:
+    return sum(event["kind"] == "base.begun" for event in site.json("events")["events"])
+
+
+def frames_since(site: Site, cut: str) -> list[dict[str, Any]]:
+    """Frames of `g` after a cut, the newest 10 of them."""
+    frames = site.json("journal", "show", "g", "--limit", "10")["frames"]
+    return [frame for frame in frames if int(frame["position"].split(":")[1]) >= int(cut.split(":")[1])]
+
+
 def test_the_peer_alone_holds_the_cut() -> None:
     with short_at_a() as (a, b):
         start_pair(a, b, "g/v", SIZE)
@@ -73,11 +85,53 @@ def test_the_peer_alone_holds_the_cut() -> None:
         done = a.json("restore", "volume", "g/v", "--at", cut, "--start", "--confirm", "g/v")
         assert (done["way"], done["copied_bytes"]) == ("fetch", plan["copied_bytes"])
         assert content(a, "g/v") == then
-        same_at_the_cut(a, b, "g", ("v", "other"))
+        position = a.json("wait", "g", "--timeout", "30")["position"]
+        assert content(b, f"g/v@{position}") == then
 
         undone = a.json(*done["undo"].split()[1:])
         assert undone["way"] == "revert"
         a.farshore("volume", "online", "g/v")
+        assert content(a, "g/v") == now
+        same_at_the_cut(a, b, "g", ("v", "other"))
+
+
+def test_killed_half_way() -> None:
+    """The volume is shut until the same command completes the restore; the way back is the first one's."""
+    with short_at_a() as (a, b):
+        start_pair(a, b, "g/v", SIZE)
+        a.create_volume("g/other", "8M")
+        oracle = Oracle(SIZE, seed=3)
+        then = write(a, oracle, BLOCKS)
+        cut = a.json("wait", "g", "--timeout", "30")["position"]
+        now = write(a, oracle, 2000)
+        write_elsewhere(a)
+        before = a.json("wait", "g", "--timeout", "30")["position"]
+        b.farshore("peer", "set", "a", "--rate", "1M")
+        words = ("restore", "volume", "g/v", "--at", cut, "--confirm", "g/v", "--start")
+        with subprocess.Popen(
+            [*farshore_command(), *words, "--site", str(a.directory)],
+            env=a.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as command:
+            written = f"g/v@{before}"
+            wait_until(lambda: len(frames_since(a, before)) > 3, 60)
+            a.kill()
+            command.wait(30)
+        b.farshore("peer", "set", "a", "--rate", "0")
+        a.start()
+        assert a.json("volume", "show", "g/v")["online"] is False
+        assert f"half way back to {cut}" in a.farshore("volume", "online", "g/v", exit_code=13)
+        assert no_host_may_write(a, "g/v")
+        assert content(a, written) == now
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        a.farshore("backup", "create", "g", exit_code=13)
+        assert b.run("volume", "show", "g/v").returncode == 0
+        done = a.json(*words)
+        assert done["way"] == "fetch"
+        assert done["head"]["text"] == before
+        assert content(a, "g/v") == then
+        a.farshore(*done["undo"].split()[1:], "--start")
         assert content(a, "g/v") == now
         same_at_the_cut(a, b, "g", ("v", "other"))
 
@@ -103,12 +157,19 @@ def test_the_peer_no_longer_holds_the_cut() -> None:
         assert done["way"] == "write"
         assert 0 < done["copied_bytes"] <= plan["copied_bytes"] <= 500 * 4096
         assert content(a, "g/v") == then
-        same_at_the_cut(a, b, "g", ("v", "other"))
-        bases = [e for e in a.json("events")["events"] if e["kind"] == "base.begun"]
-        assert len(bases) == 1  # the restore did not need another
+        position = a.json("wait", "g", "--timeout", "30")["position"]
+        assert content(b, f"g/v@{position}") == then
+        assert bases_begun(a) == 1  # the restore did not need another
 
         undone = a.json(*done["undo"].split()[1:], "--start")
         assert undone["way"] == "revert"
         assert content(a, "g/v") == now
+
+        # Away, it is not asked; back, it cannot follow the revert, keeps what it has and takes a base.
+        assert b.stop() == 0
+        again = a.json("restore", "volume", "g/v", "--at", "early", "--start", "--confirm", "g/v")
+        assert again["way"] == "revert"
+        b.start()
         same_at_the_cut(a, b, "g", ("v", "other"))
-        assert newest_frame(a, "g")["digest"] == newest_frame(b, "g")["digest"]
+        assert content(a, "g/v") == then
+        assert bases_begun(a) == 2
