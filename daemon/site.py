@@ -66,6 +66,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop

@@ -102,6 +102,11 @@ class Folding:
     def _anchor(self, timeline: int, position: int) -> Anchor | None:
         return self.retention.anchor(timeline, position)
 
+    @property
+    def promised(self) -> int:
+        """How far the writing site said that it is durable there; 0 if nothing came since the start."""
+        return self._promised
+
     # -- what can be read
 
     def floor(self) -> Cut | None:
@@ -259,14 +264,13 @@ class Folding:
     def _decide(self, floors: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
-        wanted = self._retained() | self.leases.cuts()
         keep = what_to_keep(
             group.timelines,
             group.volumes,
             self.retention,
             floors,
-            wanted,
-            self._tails(floors),
+            self._retained() | self.leases.cuts(),
+            self.tails(floors),
             self._bounds.of,
         )
         if self.retention.kept.keys() - keep.cuts:
@@ -275,7 +279,7 @@ class Folding:
         self.retention = replace(self.retention, floors=keep.floors, kept=kept)
         return keep
 
-    def _tails(self, floors: frozenset[Cut]) -> list[int]:
+    def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""
         table = self._group.timelines
         spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}

@@ -82,6 +82,10 @@ BASE_PAYLOAD_BYTES = 1 << 20
 BASE_INDEX_BYTES = 32 << 20
 BASE_UNINDEXED_BYTES_MAX = 256 << 20
 
+# Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
+SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
+KEEP_MAX = 10_000
+
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256

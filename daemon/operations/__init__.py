@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, inspect, pairs, restores, roles, sites, volumes
+from daemon.operations import (
+    backups,
+    branches,
+    copies,
+    inspect,
+    pairs,
+    restores,
+    roles,
+    schedules,
+    sites,
+    volumes,
+)
 from daemon.site import Site
-from protocol import commands, role_commands
+from protocol import commands, copy_commands, role_commands
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -42,6 +53,12 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,
     commands.BackupShow: backups.show,
+    copy_commands.BackupPin: copies.pin,
+    copy_commands.BackupDelete: copies.delete,
+    copy_commands.BackupPrune: copies.prune,
+    copy_commands.ScheduleSet: schedules.set_schedule,
+    copy_commands.ScheduleList: schedules.list_schedules,
+    copy_commands.ScheduleRemove: schedules.remove,
     commands.RestoreVolume: restores.restore_volume,
     commands.RestoreGroup: restores.restore_group,
     commands.CutResolve: inspect.cut_resolve,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import commands, role_commands
+from protocol import commands, copy_commands, role_commands
 from protocol.command_base import check_name
 from protocol.commands import (
     READ_ONLY,
@@ -74,11 +74,14 @@ def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
     assert len(set(tags)) == len(tags)
     for member in members:
         config = member.__struct_config__
-        assert member.__module__ in (commands.__name__, role_commands.__name__)
+        assert member.__module__ in {module.__name__ for module in (commands, copy_commands, role_commands)}
         assert config.frozen
         assert config.forbid_unknown_fields
         assert member.__doc__
-        assert any(word in member.__doc__ for word in ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH"))
+        assert any(
+            word in member.__doc__
+            for word in ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "BACKUP", "SCHEDULE")
+        )
     assert command_name(SiteStatus()) == "site.status"
 
 
@@ -88,6 +91,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "peer.add", "peer.set", "volume.create", "volume.online", "volume.offline", "volume.delete",
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
         "failback", "branch.drop", "backup.create", "restore.volume", "restore.group",
+        "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
     }  # fmt: skip
 
 
