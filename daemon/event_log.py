@@ -31,6 +31,7 @@ WARNINGS = frozenset(
         "journal.holder_detached",
         "fold.failed",
         "schedule.failed",
+        "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
     }

@@ -18,6 +18,7 @@ from daemon.config import SiteConfig
 from daemon.control import ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
+from daemon.operations.jobs import resume_jobs
 from daemon.scheduler import Scheduler
 from daemon.site import Site
 from protocol.commands import Command
@@ -86,6 +87,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     scheduler = Scheduler(site)
     try:
         await site.start()
+        resume_jobs(site)
         control.start()
         scheduler.start()
     except FarshoreError:

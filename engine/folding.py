@@ -37,6 +37,7 @@ from engine.retention import (
     same_name,
     what_to_keep,
 )
+from engine.timed_leases import TimedLeases
 from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
@@ -51,11 +52,13 @@ SWEEP_EVERY_S = 0.05
 
 
 class Folding:
-    """`retention` is what holds now, `leases` keep cuts readable, `space` knows who needs frames."""
+    """`retention` is what holds now, `leases` keep cuts readable (`timed`: up to a time), `space` knows who
+    needs frames."""
 
     def __init__(self, group: Group, indexer: Indexer) -> None:
         self.retention = Retention()
         self.leases = Leases(group.name, group.state, self.require)
+        self.timed = TimedLeases(group)
         self.space = JournalSpace(group)
         self.failures = 0
         self.folded_segments = 0
@@ -96,6 +99,7 @@ class Folding:
     def start(self) -> None:
         """Begin to look, now and then."""
         self._promised = 0
+        self.timed.load()
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
 
@@ -390,6 +394,7 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
+        self.timed.close()
         self.space.close()
         for timer in self._timers.values():
             timer.cancel()

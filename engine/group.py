@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.checkpointing import Checkpoints
+from engine.clones import Clones
 from engine.copy_marks import GroupCopies
 from engine.folding import Folding
+from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
@@ -80,16 +82,6 @@ class GroupSettings:
     throttle: bool = False
 
 
-@dataclass(slots=True)
-class GroupListeners:
-    """Who wants to know. Called in order, on the group's loop; none may raise."""
-
-    frame: list[Callable[[Frame], None]] = field(default_factory=list)
-    durable: list[Callable[[], None]] = field(default_factory=list)
-    view: list[Callable[[], None]] = field(default_factory=list)
-    relief: list[Callable[[], None]] = field(default_factory=list)
-
-
 class Group:
     """See the module's docstring. `recover_group` (engine.group_recovery) must run before anything else."""
 
@@ -148,6 +140,7 @@ class Group:
         self.held_back = ""  # why nothing may be written yet
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
+        self.clones = Clones(self)
 
     # -- what is here
 
@@ -155,6 +148,11 @@ class Group:
     def end(self) -> Cut:
         """The head and everything written to it."""
         return Cut(self.head, self.writer.written)
+
+    @property
+    def history(self) -> Group:
+        """As for a clone, to which this is another."""
+        return self
 
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
@@ -187,7 +185,11 @@ class Group:
 
     def live_view(self, volume: Volume) -> VolumeView:
         """The volume as it is; make it anew when `listeners.view` says so."""
-        return self._view(volume, self.head, POSITION_MAX)
+        return self.view_on(volume, self.head)
+
+    def view_on(self, volume: Volume, timeline: int) -> VolumeView:
+        """The volume as it is on a timeline that goes on."""
+        return self._view(volume, timeline, POSITION_MAX)
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
         """The volume of that name at a cut (engine.cuts checks and resolves). Trimmed if it is no longer
@@ -390,5 +392,6 @@ class Group:
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
         self.folding.close()
+        self.clones.close()
         self.writer.close()
         self.segments.close()

@@ -8,8 +8,13 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
+    lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
+    clones    see `engine.clone_rows`
     heard     name    u64 generation: the newest authority that a peer came with
+    jobs      see `daemon.jobs`
+    damage    see `engine.damage`
+    rounds    see `engine.verify_rounds`
     copy_marks   name\\0u64 copy id    row (UTC ns when verified, what is damaged): see `engine.copy_marks`
 
 Every write is durable on return (invariant 9).
@@ -17,6 +22,7 @@ Every write is durable on return (invariant 9).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from struct import Struct
@@ -28,7 +34,21 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "copy_marks")
+SITE_TABLES = (
+    "groups",
+    "pairs",
+    "closed",
+    "shipped",
+    "leases",
+    "heard",
+    "drops",
+    "clones",
+    "jobs",
+    "damage",
+    "rounds",
+    "lease_ends",
+    "copy_marks",
+)
 _VOLUME = Struct(">Q")
 
 
@@ -224,10 +244,44 @@ class SiteState:
         with self._store.write() as write:
             write.put("leases", f"{group}\0{name}".encode(), pack_row((cut.timeline, cut.position)))
 
+    def lease_ends(self, group: str) -> dict[str, int]:
+        """When durable leases of a group end, by name: UTC nanoseconds."""
+        prefix = group.encode() + b"\0"
+        with self._store.read() as transaction:
+            rows = [row for row in _all(transaction, "lease_ends") if row[0].startswith(prefix)]
+        return {key[len(prefix) :].decode(): int(_VOLUME.unpack(value)[0]) for key, value in rows}
+
+    def put_lease_end(self, group: str, name: str, utc_ns: int) -> None:
+        """Set when a durable lease ends."""
+        with self._store.write() as write:
+            write.put("lease_ends", f"{group}\0{name}".encode(), _VOLUME.pack(utc_ns))
+
+    def remove_lease_end(self, group: str, name: str) -> None:
+        """Forget when a lease ends."""
+        with self._store.write() as write:
+            write.delete("lease_ends", f"{group}\0{name}".encode())
+
     def remove_lease(self, group: str, name: str) -> None:
         """Remove a durable lease; one that is not there is fine."""
         with self._store.write() as write:
             write.delete("leases", f"{group}\0{name}".encode())
+
+    def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
+        """Rows of a table whose keys begin so; another module says what they mean."""
+        with self._store.read() as transaction:
+            return {key: value for key, value in _all(transaction, table) if key.startswith(prefix)}
+
+    def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
+        """Add or replace such rows."""
+        with self._store.write() as write:
+            for key, value in rows.items():
+                write.put(table, key, value)
+
+    def remove_notes(self, table: str, keys: Iterable[bytes]) -> None:
+        """Remove such rows; one that is not there is fine."""
+        with self._store.write() as write:
+            for key in keys:
+                write.delete(table, key)
 
     def copy_marks(self, group: str) -> dict[int, CopyMark]:
         """What this site found out about copies of a group, by copy id."""

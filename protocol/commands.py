@@ -22,6 +22,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.command_base import (
     TOKEN_CHARS_MAX,
     BaseCommand,
@@ -45,6 +46,7 @@ from protocol.copy_commands import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -293,13 +295,16 @@ Command = (
     | BackupCreate | BackupList | BackupShow | BackupPin | BackupDelete | BackupPrune
     | ScheduleSet | ScheduleList | ScheduleRemove
     | RestoreVolume | RestoreGroup
+    | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
+    | JobList | JobShow | JobWatch | JobCancel
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
-    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, ScheduleList,
+    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
+    JobList, JobShow, JobWatch, ScheduleList,
 )  # fmt: skip
 
 
