@@ -30,6 +30,7 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "index.compact_failed",
         "schedule.failed",
         "job.failed",
         "journal.torn_tail",

@@ -65,7 +65,7 @@ class Folding:
         self._group = group
         self._indexer = indexer
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
-        self._promised = 0
+        self.promised = 0  # how far the writing site said that it is durable there
         self._copies: set[Cut] = set()
         self._look_at = 0
         self._running = False
@@ -98,18 +98,13 @@ class Folding:
 
     def start(self) -> None:
         """Begin to look, now and then."""
-        self._promised = 0
+        self.promised = 0
         self.timed.load()
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
 
     def _anchor(self, timeline: int, position: int) -> Anchor | None:
         return self.retention.anchor(timeline, position)
-
-    @property
-    def promised(self) -> int:
-        """How far the writing site said that it is durable there; 0 if nothing came since the start."""
-        return self._promised
 
     # -- what can be read
 
@@ -173,7 +168,7 @@ class Folding:
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
-        self._promised = frame.prefix.durable
+        self.promised = frame.prefix.durable
         self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
@@ -217,7 +212,7 @@ class Folding:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self._promised, self.space.limit())
+        limit = min(self.promised, self.space.limit())
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self.space.capacity(total) // 2)
