@@ -18,11 +18,13 @@ from console import (
     backup_commands,
     branch_commands,
     clone_commands,
+    copy_commands,
     job_commands,
     pair_commands,
     peer_commands,
     restore_commands,
     role_commands,
+    schedule_commands,
     site_commands,
     status_commands,
     volume_commands,
@@ -44,8 +46,10 @@ app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
+copy_commands.add_to(backup_commands.app)
 app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
+app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
 app.add_typer(watch_commands.journal_app, name="journal")
 app.add_typer(job_commands.app, name="job")

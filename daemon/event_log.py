@@ -30,6 +30,8 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "index.compact_failed",
+        "schedule.failed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",

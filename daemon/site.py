@@ -23,6 +23,7 @@ from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
+from engine.compaction import Compaction
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -71,6 +72,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
@@ -79,6 +81,7 @@ class Site:
         self.state = SiteState(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
+        self._compactions: dict[str, Compaction] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
@@ -155,6 +158,7 @@ class Site:
         self.transport.close()
         for name, group in self.groups.items():
             self.exports.gate(group).close()
+            self._compactions[name].close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]
@@ -237,6 +241,8 @@ class Site:
                 self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
+        self._compactions[row.name] = compaction = Compaction(group, store, indexer, disk)
+        compaction.start()
         return group
 
     def drops(self, group: Group) -> BranchDrops:
