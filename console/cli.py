@@ -17,6 +17,7 @@ import typer
 from console import (
     backup_commands,
     branch_commands,
+    image_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -40,6 +41,8 @@ app = typer.Typer(
 app.add_typer(site_commands.app, name="site")
 app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
+volume_commands.app.command("export")(image_commands.export_volume)
+volume_commands.app.command("import")(image_commands.import_volume)
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
 app.add_typer(backup_commands.app, name="backup")
