@@ -17,7 +17,9 @@ import typer
 from console import (
     backup_commands,
     branch_commands,
+    clone_commands,
     image_commands,
+    job_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -45,9 +47,11 @@ volume_commands.app.command("export")(image_commands.export_volume)
 volume_commands.app.command("import")(image_commands.import_volume)
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
+app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(restore_commands.app, name="restore")
 app.add_typer(watch_commands.journal_app, name="journal")
+app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)

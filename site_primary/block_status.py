@@ -67,7 +67,7 @@ class ChangedSince:
 
     def extents(self, offset: int, length: int, *, only_one: bool) -> list[tuple[int, int]]:
         """See `StatusMap.extents`."""
-        group, view = self._export.group, self._export.view
+        group, view = self._export.group.history, self._export.view
         first, end = offset // BLOCK_BYTES, -(-(offset + length) // BLOCK_BYTES)
         scan = ChangeScan(
             store=group.store,
@@ -97,4 +97,4 @@ class ChangedSince:
 
     def close(self) -> None:
         """See `StatusMap.close`."""
-        self._export.group.folding.leases.release(self._lease)
+        self._export.group.history.folding.leases.release(self._lease)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.group import Group
 from engine.view import VolumeView
 from engine.volumes import Volume
+from site_primary.hosted import Hosted
 from site_primary.sync_gate import SyncGate
 
 
@@ -35,7 +35,7 @@ class Export:
         self,
         name: str,
         view: VolumeView,
-        group: Group,
+        group: Hosted,
         volume: Volume,
         gate: SyncGate,
         *,
