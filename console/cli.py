@@ -22,6 +22,7 @@ from console import (
     job_commands,
     pair_commands,
     peer_commands,
+    replay_commands,
     restore_commands,
     role_commands,
     site_commands,
@@ -50,6 +51,7 @@ app.add_typer(branch_commands.app, name="branch")
 app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(restore_commands.app, name="restore")
+watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
 app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)

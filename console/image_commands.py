@@ -71,7 +71,7 @@ def export_volume(
     context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
     began = monotonic()
     where = session.call(VolumeUri(group=group, volume=name, cut=cut))
-    with connect(export_of(where), *context) as source, _steps(session, volume, source) as step:
+    with connect(export_of(where), *context) as source, steps(session, volume, source) as step:
         if base is not None:
             below = Base(path=base, format=format_of(base, None), context=context[0])
             made = write_changes(source, file, below, whole_check=not quick, replace=replace, step=step)
@@ -116,7 +116,7 @@ def import_volume(
         where = session.call(VolumeUri(group=group, volume=name, cut=None))
         with connect(export_of(where)) as target:
             _empty(session, target, volume, confirm)
-            with _steps(session, volume, source) as step:
+            with steps(session, volume, source) as step:
                 wanted = copy_content(source, target, step)
         where = session.call(VolumeUri(group=group, volume=name, cut=CutLatest()))
         with connect(export_of(where)) as written:
@@ -191,7 +191,7 @@ def _empty(session: Session, target: NbdImage, volume: str, confirm: str) -> Non
 
 
 @contextmanager
-def _steps(session: Session, volume: str, source: ReadableImage) -> Iterator[Step]:
+def steps(session: Session, volume: str, source: ReadableImage) -> Iterator[Step]:
     """A bar, or a line for scripts now and then."""
     with session.output.activity(volume) as activity:
         yield _Steps(activity, volume, source.size_bytes)

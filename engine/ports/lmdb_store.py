@@ -82,11 +82,18 @@ class LmdbStore:
     """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
 
     `map_size_bytes` is address space, not disk space: the file grows with its content. All processes should
-    give the same. `readonly` needs an existing store and refuses `write`.
+    give the same. `readonly` needs an existing store and refuses `write`. `alone`, with `readonly`: no
+    process writes it, so no lock file is made or asked, and nothing is written anywhere; tables that an older
+    version did not have are left out of `tables`.
     """
 
     def __init__(
-        self, path: pathlib.Path, map_size_bytes: int, tables: tuple[str, ...], readonly: bool = False
+        self,
+        path: pathlib.Path,
+        map_size_bytes: int,
+        tables: tuple[str, ...],
+        readonly: bool = False,
+        alone: bool = False,
     ) -> None:
         self.path = path
         self.tables: dict[str, lmdb._Database] = {}
@@ -102,6 +109,7 @@ class LmdbStore:
                 sync=True,
                 writemap=False,
                 readahead=False,
+                lock=not alone,
                 max_readers=READERS_MAX,
                 max_dbs=len(tables),
                 lib_version=LMDB_MAJOR,
@@ -111,7 +119,11 @@ class LmdbStore:
         try:
             self._environment.reader_check()
             for table in tables:
-                self.tables[table] = self._environment.open_db(table.encode(), create=not readonly)
+                try:
+                    self.tables[table] = self._environment.open_db(table.encode(), create=not readonly)
+                except lmdb.NotFoundError:
+                    if not alone:
+                        raise
         except lmdb.Error as failure:
             self._environment.close()
             raise self.translate(failure) from failure
