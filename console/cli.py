@@ -21,6 +21,7 @@ from console import (
     copy_commands,
     image_commands,
     job_commands,
+    mount_commands,
     pair_commands,
     peer_commands,
     replay_commands,
@@ -62,6 +63,8 @@ app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.command("mount")(mount_commands.mount)
+app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
 app.command("verify")(watch_commands.verify)
