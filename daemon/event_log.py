@@ -35,6 +35,7 @@ WARNINGS = frozenset(
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
+        "volume.restore_failed",
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})

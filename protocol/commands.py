@@ -213,7 +213,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     RESTORE: {"group", "volumes": [str], "dry_run": bool, "cut": CUT, "head": CUT (the state it discards; its
     `text` is the way back), "position": "TIMELINE:POSITION"|null (the revert), "discarded_bytes": int|null,
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
-    "checked_blocks": int, "took_ms": float|null}"""
+    "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
+    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most)}"""
 
     group: Name
     volume: Name
