@@ -24,6 +24,7 @@ from console import (
     role_commands,
     site_commands,
     status_commands,
+    verify_commands,
     volume_commands,
     watch_commands,
 )
@@ -53,7 +54,7 @@ app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
-app.command("verify")(watch_commands.verify)
+app.command("verify")(verify_commands.verify)
 app.command("demo")(site_commands.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.

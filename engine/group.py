@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from engine.checkpointing import Checkpoints
 from engine.copies import CopyTable
+from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
@@ -133,6 +134,7 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
+        self.damage = DamageTable(self)
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0

@@ -40,6 +40,7 @@ from engine.index_file import open_index
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
+from engine.verify_slices import VerifyIndex, VerifyJournal, handle_verify_index, handle_verify_journal
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
 
@@ -61,6 +62,8 @@ HANDLERS: dict[str, Handler] = {
     FoldPlan.KIND: handle_fold,
     SweepPlan.KIND: handle_sweep,
     ForgetPlan.KIND: handle_forget,
+    VerifyJournal.KIND: handle_verify_journal,
+    VerifyIndex.KIND: handle_verify_index,
 }
 
 

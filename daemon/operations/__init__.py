@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, inspect, jobs, pairs, restores, roles, sites, volumes
+from daemon.operations import (
+    backups,
+    branches,
+    inspect,
+    jobs,
+    pairs,
+    restores,
+    roles,
+    sites,
+    verifying,
+    volumes,
+)
 from daemon.site import Site
 from protocol import commands, job_commands, role_commands
 from protocol.errors import FarshoreError, UsageError
@@ -46,7 +57,8 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.RestoreGroup: restores.restore_group,
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
-    commands.Verify: inspect.verify,
+    commands.Verify: verifying.verify,
+    job_commands.VerifyStart: verifying.start,
     job_commands.JobList: jobs.list_jobs,
     job_commands.JobShow: jobs.show,
     job_commands.JobWatch: jobs.watch,

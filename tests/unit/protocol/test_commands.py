@@ -88,7 +88,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "peer.add", "peer.set", "volume.create", "volume.online", "volume.offline", "volume.delete",
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
         "failback", "branch.drop", "backup.create", "restore.volume", "restore.group",
-        "job.cancel",
+        "job.cancel", "verify.start",
     }  # fmt: skip
 
 
