@@ -71,7 +71,8 @@ class VerifyRound:
         return VerifyIndex(start=self.key) if self.key else None
 
     def _stretches(self) -> list[Stretch]:
-        """Every stretch of the journal that is here: the target's lineage, bases, and branches."""
+        """Every stretch of the journal that is here: the target's lineage, bases, and branches; of clones only
+        what is in the index, for they grow."""
         group = self.group
         table = group.timelines
         spans = table.lineage(self.target.timeline, self.target.position)
@@ -80,7 +81,10 @@ class VerifyRound:
         for base in table.bases:
             found += stretches([base.span], NO_DIGEST, base.end)
         ends = {span.timeline: span.end for span in spans}
+        clones = group.clones.timelines()
         for timeline, end in sorted(group.left.items()):
+            if timeline in clones or timeline not in table:
+                continue
             entry = table.get(timeline)
             start = max(entry.fork, ends.get(timeline, 0))
             if start < end:

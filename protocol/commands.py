@@ -19,6 +19,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.command_base import (
     TOKEN_CHARS_MAX,
     BaseCommand,
@@ -274,6 +275,7 @@ Command = (
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
     | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
+    | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
     | JobList | JobShow | JobWatch | JobCancel | VerifyStart
 )  # fmt: skip
@@ -281,7 +283,7 @@ Command = (
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
-    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff,
+    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
     JobList, JobShow, JobWatch,
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 from daemon.operations import (
     backups,
     branches,
+    clones,
     inspect,
     jobs,
     pairs,
@@ -18,7 +19,12 @@ from daemon.operations import (
     volumes,
 )
 from daemon.site import Site
-from protocol import commands, job_commands, role_commands
+from protocol import (
+    clone_commands,
+    commands,
+    job_commands,
+    role_commands,
+)
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -49,6 +55,9 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     role_commands.BranchList: branches.list_branches,
     role_commands.BranchDiff: branches.diff,
     role_commands.BranchDrop: branches.drop,
+    clone_commands.CloneCreate: clones.create,
+    clone_commands.CloneList: clones.list_clones,
+    clone_commands.CloneDelete: clones.delete,
     commands.WaitFor: pairs.wait,
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,
