@@ -39,6 +39,7 @@ from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
 from engine.index_file import open_index
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
+from engine.mending import MendIndex, handle_mend
 from engine.ports.store import Store
 from engine.verify_slices import VerifyIndex, VerifyJournal, handle_verify_index, handle_verify_journal
 from protocol.errors import FarshoreError
@@ -64,6 +65,7 @@ HANDLERS: dict[str, Handler] = {
     ForgetPlan.KIND: handle_forget,
     VerifyJournal.KIND: handle_verify_journal,
     VerifyIndex.KIND: handle_verify_index,
+    MendIndex.KIND: handle_mend,
 }
 
 

@@ -71,8 +71,8 @@ class VerifyRound:
         return VerifyIndex(start=self.key) if self.key else None
 
     def _stretches(self) -> list[Stretch]:
-        """Every stretch of the journal that is here: the target's lineage, bases, and branches; of clones only
-        what is in the index, for they grow."""
+        """Every stretch of the journal that is here: the target's lineage, bases, and branches. Clones grow:
+        of them only what is in the index is looked at."""
         group = self.group
         table = group.timelines
         spans = table.lineage(self.target.timeline, self.target.position)

@@ -38,6 +38,7 @@ async def restore_group(site: Site, command: RestoreGroup) -> Data:
 async def _restore(
     site: Site, group: Group, plan: RestorePlan, command: RestoreVolume | RestoreGroup, name: str, noun: str
 ) -> Data:
+    group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
     hosts = [
         {"volume": f"{group.name}/{volume.name}", "client": client}
         for volume in plan.volumes

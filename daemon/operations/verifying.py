@@ -7,20 +7,23 @@ goes into the group's table of damage. At the end of a round the copies that it 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import Any
 
 from daemon.jobs import Job
 from daemon.site import Site
+from engine.copies import Copy
 from engine.faults import Damage, Fault
 from engine.group import Group
 from engine.index_requests import IndexRequest
+from engine.repair import Repair
 from engine.verify import verify_group
 from engine.verify_rounds import VerifyRound, last_round, load_round
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.commands import Verify
 from protocol.cut_text import time_text
-from protocol.errors import Busy, FarshoreError, UsageError, WrongState
+from protocol.errors import Busy, FarshoreError, Unreachable, UsageError, WrongState
 from protocol.job_commands import VerifyStart
 from protocol.positions import Cut
 from site_primary.pace import Pace
@@ -113,9 +116,13 @@ async def work(site: Site, job: Job) -> Data:
         found = load_round(group) or await _begin_round(group)
         deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
         complete = await _go_on(site, job, group, found, deadline)
-    verified = _conclude(group, found) if found is not None and complete else []
-    last = last_round(group)
+    mended, reasons = await repair(site, job, group) if job.arguments["repair"] else (0, {})
+    if found is not None and complete:
+        group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
+        found.end()
     affected = group.damage.copies()
+    verified = mark_copies(group, found if complete else None, affected)
+    last = last_round(group)
     return {
         "group": group.name,
         "ok": not len(group.damage),
@@ -125,7 +132,10 @@ async def work(site: Site, job: Job) -> Data:
         "frames": found.frames if found else 0,
         "bytes": found.journal_bytes + found.version_bytes if found else 0,
         "versions": found.versions if found else 0,
-        "damage": [damage_data(group, damage) for damage in group.damage.all()[:DAMAGE_SHOWN_MAX]],
+        "damage": [
+            damage_data(group, damage, reasons.get(damage, ""))
+            for damage in group.damage.all()[:DAMAGE_SHOWN_MAX]
+        ],
         "damaged": len(group.damage),
         "backups": [
             {"id": f"{copy.id:016x}", "label": copy.label or None, "damaged": len(damage)}
@@ -133,7 +143,7 @@ async def work(site: Site, job: Job) -> Data:
         ],
         "volumes": group.damage.live(),
         "verified": verified,
-        "mended": 0,
+        "mended": mended,
         "took_s": round(site.clock.monotonic() - began, 3),
     }
 
@@ -212,13 +222,50 @@ def _note(group: Group, damage: list[Damage], missed: int) -> None:
         )
 
 
-def _conclude(group: Group, at: VerifyRound) -> list[str]:
-    """A whole round: damage that was not found again has gone; the ids of the copies that are verified."""
-    group.damage.mended(group.damage.not_found_since(at.began_utc_ns))
-    at.end()
-    damaged = {copy.id for copy, _ in group.damage.copies()}
-    covered = [copy for copy in group.copies.at(group.spans(group.writer.written)) if at.covers(copy)]
-    return [f"{copy.id:016x}" for copy in covered if copy.id not in damaged]
+async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, str]]:
+    """Mend what is known to be damaged, and what comes to light behind it; how many places were mended, and
+    why the others were not."""
+    source = site.ask_peer(group.name) if site.peer_of(group.name) else None
+    mender = Repair(group, source, ask_indexer)
+    mended, reasons = 0, dict[Damage, str]()
+    waiting: deque[Damage] = deque(group.damage.all())
+    while waiting:
+        job.progress(mended, mended + len(waiting), "places", "mending")
+        damage = waiting.popleft()
+        try:
+            behind = await mender.mend(damage)
+        except Unreachable as error:
+            # Asking for each of thousands of blocks would wait for the same silence.
+            reasons[damage] = error.message
+            mender = Repair(group, None, ask_indexer)
+        except FarshoreError as error:
+            reasons[damage] = error.message
+        else:
+            group.damage.mended([damage])
+            _note(group, behind, 0)
+            waiting.extend(behind)
+            mended += 1
+    if mended:
+        group.emit("damage.mended", group=group.name, object=group.name, places=mended, left=len(reasons))
+    return mended, reasons
+
+
+def mark_copies(
+    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]]
+) -> list[str]:
+    """Say of each copy what was found out about it; the ids of those that a whole round verified."""
+    damaged = {copy.id: damage for copy, damage in affected}
+    verified = []
+    for copy in group.copies.at(group.spans(group.writer.written)):
+        if copy.id in damaged:
+            damage = damaged[copy.id]
+            group.copies.damaged(copy.id, f"{len(damage)} places; {damage[0].message}")
+        elif whole is not None and whole.covers(copy) and group.folding.readable(copy.cut):
+            group.copies.verified(copy.id, whole.began_utc_ns)
+            verified.append(f"{copy.id:016x}")
+        elif group.copies.mark_of(copy.id).damage:
+            group.copies.mended(copy.id)
+    return verified
 
 
 async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:
@@ -243,8 +290,8 @@ async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:
     raise FarshoreError("the indexer process does not answer", subject=group.name)
 
 
-def damage_data(group: Group, damage: Damage) -> Data:
-    """DAMAGE."""
+def damage_data(group: Group, damage: Damage, reason: str = "") -> Data:
+    """DAMAGE; `reason` is why it could not be mended."""
     subject = f"{group.name} {damage.subject}".strip()
     if damage.fault is Fault.FRAME:
         segment = group.segments.segment_at(damage.place[0], damage.place[1])
@@ -256,6 +303,6 @@ def damage_data(group: Group, damage: Damage) -> Data:
     return {
         "object": subject,
         "position": damage.position,
-        "message": damage.message,
+        "message": f"{damage.message}; not mended: {reason}" if reason else damage.message,
         "next": f"farshore verify {group.name} --repair",
     }
