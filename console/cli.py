@@ -30,6 +30,7 @@ from console import (
     schedule_commands,
     site_commands,
     status_commands,
+    verify_commands,
     volume_commands,
     watch_commands,
 )
@@ -67,7 +68,7 @@ app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
-app.command("verify")(watch_commands.verify)
+app.command("verify")(verify_commands.verify)
 app.command("demo")(site_commands.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.

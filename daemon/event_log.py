@@ -17,7 +17,7 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged"})
+ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found"})
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
