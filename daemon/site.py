@@ -35,6 +35,7 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
+from site_primary.quiesce import Hook, Hooks, OnFailure
 from site_secondary.peer_door import PeerDoor
 
 STATE_FILE = "state.mdb"
@@ -94,6 +95,16 @@ class Site:
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
+        hooks = {
+            name: Hook(
+                freeze=each.freeze,
+                thaw=each.thaw,
+                timeout_s=each.timeout_s,
+                on_failure=OnFailure(each.on_failure),
+            )
+            for name, each in config.hooks.items()
+        }
+        self.hooks = Hooks(directory, hooks, self.clock, self.events.emit)
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
 
     @property
@@ -110,6 +121,7 @@ class Site:
 
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
+        self.hooks.thaw_leftovers()
         for row in self.state.groups():
             try:
                 self.open_group(row)

@@ -56,6 +56,7 @@ EVERY_COMMAND = [
     ("branch diff vm1 00000000000000cd", "branch.diff"),
     ("branch drop vm1 00000000000000cd --confirm 00000000000000cd", "branch.drop"),
     ("backup create vm1", "backup.create"),
+    ("backup create vm1 --freeze db", "backup.create"),
     ("backup list", "backup.list"),
     ("backup show vm1 nightly", "backup.show"),
     ("restore volume vm1/root --at nightly --confirm vm1/root", "restore"),
