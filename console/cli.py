@@ -17,6 +17,8 @@ import typer
 from console import (
     backup_commands,
     branch_commands,
+    clone_commands,
+    job_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -42,9 +44,11 @@ app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
+app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(restore_commands.app, name="restore")
 app.add_typer(watch_commands.journal_app, name="journal")
+app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)

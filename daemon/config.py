@@ -16,6 +16,7 @@ import msgspec
 from protocol.command_base import check_name
 from protocol.errors import UsageError
 from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S, HOOK_WORDS_MAX, SYNC_TIMEOUT_S
+from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
 MIB = 1 << 20
@@ -117,6 +118,19 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the key named") from error
     check_config(config, str(path))
     return config
+
+
+def hooks_of(config: SiteConfig) -> dict[str, Hook]:
+    """The hooks as what runs them takes them."""
+    return {
+        name: Hook(
+            freeze=each.freeze,
+            thaw=each.thaw,
+            timeout_s=each.timeout_s,
+            on_failure=OnFailure(each.on_failure),
+        )
+        for name, each in config.hooks.items()
+    }
 
 
 def _check_keys(

@@ -32,6 +32,7 @@ WARNINGS = frozenset(
         "fold.failed",
         "hook.failed",
         "hook.thawed",
+        "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
     }

@@ -1,24 +1,32 @@
-"""Which exports a site's hosts find: live volumes where this site writes, any retained cut at either site.
+"""Which exports a site's hosts find: live volumes where this site writes, clones and any retained cut at
+either site.
 
-Names: `group/volume`, and `group/volume@CUT` with CUT a label, backup id, RFC 3339 time or TIMELINE:POSITION.
+Names: `group/volume`, `clone/volume`, and `group/volume@CUT` with CUT a label, backup id, RFC 3339 time or
+TIMELINE:POSITION.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from engine.clones import Clone
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.site_state import SiteState
+from engine.visibility import visibility
 from engine.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
-from protocol.errors import NotFound, WrongState
+from protocol.errors import FarshoreError, NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
+from protocol.nbd.constants import BASE_ALLOCATION
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
+from site_primary.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
 from site_primary.exports import Export
 from site_primary.sync_gate import SyncGate
+
+CONTEXTS = (BASE_ALLOCATION, CHANGED_SINCE)
 
 
 class SiteExports:
@@ -41,6 +49,7 @@ class SiteExports:
         self._gates: dict[str, SyncGate] = {}
         self.live: dict[tuple[str, int], Export] = {}
         self.past: set[Export] = set()
+        self._of_clones: dict[tuple[str, int], Export] = {}
 
     def names(self) -> list[str]:
         """Live volumes that are open, where this site writes; backups' names at a secondary."""
@@ -54,7 +63,8 @@ class SiteExports:
                     for volume in volumes.values()
                     if self._state.closed(group.name, volume.id) is None
                 ]
-            else:
+            found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
+            if not self._state.group(group.name).role.writes:
                 by_id = {volume.id: volume.name for volume in volumes.values()}
                 for copy in group.copies.at(spans):
                     at = copy.label or f"{copy.id:016x}"
@@ -65,6 +75,13 @@ class SiteExports:
         """See `ExportLookup.find`."""
         path, at, text = name.partition("@")
         group_name, volume_name = parse_volume_name(path)
+        clone = None if at else self.clone(group_name)
+        if clone is not None:
+            clone.require_serving()
+            volume = clone.volume(volume_name)
+            return ExportInfo(
+                name=name, size_bytes=volume.size_bytes, description=f"{path}, a clone", token=volume
+            )
         group = self.group(group_name)
         if at:
             cut = self.resolve(group, text)
@@ -75,16 +92,28 @@ class SiteExports:
                 read_only=True,
                 description=f"{path} at {cut}",
                 token=cut,
+                meta_contexts=CONTEXTS,
+                check_context=lambda context: self._check_since(group, view.volume, context),
             )
         self._require_writable(group, path)
         volume = group.volume(volume_name)
         self.require_open(group, volume)
-        return ExportInfo(name=name, size_bytes=volume.size_bytes, description=f"{path}, live", token=volume)
+        return ExportInfo(
+            name=name,
+            size_bytes=volume.size_bytes,
+            description=f"{path}, live",
+            token=volume,
+            meta_contexts=CONTEXTS,
+            check_context=lambda context: self._check_since(group, volume.id, context),
+        )
 
     def open(self, info: ExportInfo) -> Export:
         """See `ExportOpener.open`."""
         path = info.name.partition("@")[0]
         group_name, volume_name = parse_volume_name(path)
+        clone = self.clone(group_name)
+        if clone is not None and not isinstance(info.token, Cut):
+            return self._cloned(clone, clone.volume(volume_name), info.name)
         group = self.group(group_name)
         if isinstance(info.token, Cut):
             view = group.view_at(volume_name, info.token)
@@ -126,6 +155,84 @@ class SiteExports:
             group.listeners.view.append(refresh)
             group.listeners.relief.append(export.resume)
         return found
+
+    def _cloned(self, clone: Clone, volume: Volume, name: str) -> Export:
+        """The same of a clone's volume. Nobody waits for a peer: it has none."""
+        key = (clone.name, volume.id)
+        found = self._of_clones.get(key)
+        if found is None:
+            clone.require_serving()
+            gate = SyncGate(clone, self._sync_timeout_s)
+            found = self._of_clones[key] = export = Export(
+                name, clone.view(volume), clone, volume, gate, read_only=False
+            )
+
+            def refresh() -> None:
+                if clone.failed:
+                    export.shut()
+                else:
+                    export.view = clone.view(volume)
+
+            clone.on_view.append(refresh)
+            clone.history.listeners.relief.append(export.resume)
+        return found
+
+    def clone(self, name: str) -> Clone | None:
+        """The clone of that name, if there is one."""
+        return next((found for group in self._groups.values() if (found := group.clones.get(name))), None)
+
+    def clone_clients(self, clone: Clone) -> list[str]:
+        """Hosts connected to a clone's volumes."""
+        exports = [export for (name, _), export in self._of_clones.items() if name == clone.name]
+        return [connection.client for export in exports for connection in export.connections]
+
+    def shut_clone(self, clone: Clone) -> None:
+        """Close every connection to a clone that goes."""
+        for key in [key for key in self._of_clones if key[0] == clone.name]:
+            export = self._of_clones.pop(key)
+            clone.history.listeners.relief.remove(export.resume)
+            export.shut()
+
+    def maps(self, export: Export, contexts: Mapping[int, str]) -> dict[int, StatusMap]:
+        """See `ExportOpener.maps`."""
+        maps: dict[int, StatusMap] = {}
+        group = export.group.history
+        leases = group.folding.leases
+        try:
+            for context, name in contexts.items():
+                if name == BASE_ALLOCATION:
+                    maps[context] = Allocation(export)
+                    continue
+                cut = self._since(group, export.view.volume, name)
+                lease = leases.take("changed-since", cut)
+                seen = visibility(
+                    group.timelines, group.volumes, export.view.volume, cut.timeline, cut.position
+                )
+                maps[context] = ChangedSince(export, seen, lease)
+        except FarshoreError:
+            for each in maps.values():
+                each.close()
+            export.release()
+            raise
+        return maps
+
+    def _check_since(self, group: Group, volume: int, context: str) -> None:
+        """See `ExportInfo.check_context`."""
+        self._since(group, volume, context)
+
+    def _since(self, group: Group, volume: int, context: str) -> Cut:
+        """The cut that a context names, at which the volume (id) existed: another volume of that name may
+        have held other bytes where this one has nothing."""
+        cut = self.resolve(group, context.removeprefix(CHANGED_SINCE))
+        existing = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
+        if all(each.id != volume for each in existing.values()):
+            raise NotFound(
+                f"the volume did not exist at {cut}",
+                subject=context,
+                position=str(cut),
+                next_step="read it whole: `base:allocation` says what it holds",
+            )
+        return cut
 
     def gate(self, group: Group) -> SyncGate:
         """The group's gate, one for all its exports, with or without a pair."""

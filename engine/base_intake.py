@@ -37,6 +37,7 @@ from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut
 
 RETRY_S = 5.0
+CHECKPOINT_WAIT_S = 0.05
 LEASE = "base"
 
 
@@ -259,8 +260,12 @@ class BaseIntake:
         group, order, parts = self._group, self.order, self._parts
         if parts is None:
             return
-        if group.end != self._own_end or group.memtable.count:
+        if group.end != self._own_end or group.checkpoints.reached < group.writer.written:
             self._fail("this site's own journal went on meanwhile")
+            return
+        group.checkpoints.hold(on=True)
+        if group.checkpoints.running:  # of clones: it must not say after the base what is indexed
+            self._after(CHECKPOINT_WAIT_S, self._install)
             return
         base = Base(
             cut=order.cut,
@@ -288,6 +293,7 @@ class BaseIntake:
             self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
             self.writer.close()
             group.held_back = ""
+            group.checkpoints.hold(on=False)
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
             group.folding.leases.release(LEASE)
@@ -316,12 +322,14 @@ class BaseIntake:
         """Try again after a while."""
         group = self._group
         group.emit("base.delayed", group=group.name, position=str(self.order.cut), error=str(error))
+        self._after(RETRY_S, again)
 
+    def _after(self, delay_s: float, again: Callable[[], None]) -> None:
         def run() -> None:
             self._timer = None
             again()
 
-        self._timer = group.clock.call_later(RETRY_S, run)
+        self._timer = self._group.clock.call_later(delay_s, run)
 
     def _fail(self, reason: str) -> None:
         if not self._closed:
@@ -336,6 +344,7 @@ class BaseIntake:
             return
         self._closed = True
         self.ready = False
+        self._group.checkpoints.hold(on=False)
         self._group.folding.leases.release(LEASE)
         self.writer.close()
         if self._timer is not None:

@@ -142,7 +142,7 @@ class BranchDrops:
             self._carry_on(name, [span for span in spans if span[0] in self._group.timelines])
 
     def begin(self, branch: Branch) -> None:
-        """Drop a branch; `check_droppable` first. OSError: nothing was begun."""
+        """Drop a branch, or a clone as one; `check_droppable` first. OSError: nothing was begun."""
         group = self._group
         spans = [(span.timeline, span.start) for span in own_part(group, branch)]
         group.state.put_drop(group.name, branch.timeline, spans)
@@ -155,7 +155,10 @@ class BranchDrops:
         lanes = tuple((group.timelines.get(timeline).lane, start) for timeline, start in spans)
 
         def indexed(_: Cut) -> None:
-            group.folding.sweep(lanes, lambda: self._remove(name, spans))
+            if all(group.checkpoints.indexed(timeline) for timeline, _ in spans):
+                group.folding.sweep(lanes, lambda: self._remove(name, spans))
+            else:
+                group.checkpoints.when_indexed(indexed)
 
         group.checkpoints.when_indexed(indexed)
 

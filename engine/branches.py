@@ -8,11 +8,14 @@ too: the tail that a follower had of a writer who came back without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engine.group import Group
 from engine.timelines import Span
 from protocol.errors import NotFound
 from protocol.positions import Cut, timeline_text
+
+if TYPE_CHECKING:
+    from engine.group import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +40,17 @@ class Branch:
 def branches(group: Group) -> list[Branch]:
     """Every branch, by fork."""
     lineage = {span.timeline: span for span in group.spans(group.writer.written)}
+    clones = group.clones.timelines()
     found = []
     for timeline in group.timelines.all():
-        if timeline.id in group.folding.dropping:
+        if timeline.id in group.folding.dropping or timeline.id in clones:
             continue
         end = Cut(timeline.id, group.end_of(timeline.id))
         on = lineage.get(timeline.id)
         if on is not None and end.position <= on.end:
             continue
-        if any(child.fork >= end.position for child in group.timelines.children(timeline.id)):
+        children = (each for each in group.timelines.children(timeline.id) if each.id not in clones)
+        if any(child.fork >= end.position for child in children):
             continue  # it went on from its end: the child is the branch, or on the lineage
         found.append(_branch(group, lineage, end))
     return sorted(found, key=lambda branch: (branch.fork.position, branch.timeline))

@@ -33,6 +33,7 @@ class Checkpoints:
         self._group = group
         self._waiting: list[tuple[int, Callable[[Cut], None]]] = []
         self._running = False
+        self._held = False
         self._retry_timer: Timer | None = None
         self._freeing: list[Layer] = []
         self._free_timer: Timer | None = None
@@ -45,6 +46,26 @@ class Checkpoints:
         if left.timeline:
             self._branches[left.timeline] = left.position
 
+    def branch_grew(self, end: Cut) -> None:
+        """A timeline that is not on the head's lineage goes on: it is to be indexed up to `end`."""
+        self._branches[end.timeline] = end.position
+        if self._group.memtable.layers[-1].count >= self._group.settings.memtable_soft:
+            self.begin()
+
+    def branch_gone(self, timeline: int) -> None:
+        """What was written to a timeline last will never be durable."""
+        self._branches.pop(timeline, None)
+
+    def indexed(self, timeline: int) -> bool:
+        """Whether LMDB holds everything of a timeline that is not on the head's lineage."""
+        return timeline not in self._branches
+
+    def hold(self, *, on: bool) -> None:
+        """Begin none for a while: who installs a base says what is indexed."""
+        was_held, self._held = self._held, on
+        if was_held and not on:
+            self.begin()
+
     @property
     def running(self) -> bool:
         """Whether one is under way."""
@@ -53,7 +74,9 @@ class Checkpoints:
     def begin(self) -> None:
         """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
         group = self._group
-        if self._running or group.failed or not group.head or group.writer.written == self.reached:
+        if self._running or self._held or group.failed or not group.head:
+            return
+        if group.writer.written == self.reached and not self._branches:
             return
         self._running = True
         group.memtable.freeze()
@@ -62,7 +85,7 @@ class Checkpoints:
     def when_indexed(self, callback: Callable[[Cut], None]) -> None:
         """Call back with a cut of the head's lineage up to which LMDB holds everything, at or past what is
         written now."""
-        if self._group.writer.written == self.reached and not self._running:
+        if self._group.writer.written == self.reached and not self._running and not self._branches:
             callback(self._group.end)
         else:
             self._waiting.append((self._group.writer.written, callback))
@@ -80,14 +103,18 @@ class Checkpoints:
 
     def _plan(self, target: Cut) -> None:
         timelines = tuple(self._group.timelines.all())
-        branches = tuple(Cut(timeline, end) for timeline, end in sorted(self._branches.items()))
+        ends = sorted(self._branches.items())
+
+        def start() -> None:
+            branches = tuple(Cut(timeline, end) for timeline, end in ends if timeline in self._branches)
+            plan = CheckpointPlan(
+                target=target, durable=target.position, timelines=timelines, branches=branches
+            )
+            self.indexer.start(plan, lambda failure, _: self._done(plan, failure))
 
         def durable(error: OSError | None) -> None:
             if error is None:
-                plan = CheckpointPlan(
-                    target=target, durable=target.position, timelines=timelines, branches=branches
-                )
-                self.indexer.start(plan, lambda failure, _: self._done(plan, failure))
+                self._group.clones.when_durable(start)
 
         self._group.writer.when_durable(target.position, durable)
 

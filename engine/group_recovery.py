@@ -105,6 +105,7 @@ def recover_group(group: Group) -> Recovered:
     cut_tail(group.disk, group.segments, head, start, end.position)
     _remove_orphans(group, orphans, found)
     group.head = head
+    group.clones.load()
     group.digest = end.digest
     group.utc_ns = end.utc_ns
     group.writer.start(head, group.timelines.get(head).lane, end.position)
@@ -130,6 +131,7 @@ def _load_timelines(
         if each not in group.timelines and each not in apart
     ]
     needed = _lineage_of(fresh, head)
+    needed |= group.clones.known()
     orphans = []
     begun: list[tuple[int, TimelineBegan]] = []
     for each in fresh:
@@ -229,6 +231,7 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline
 def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> JournalEnd:
     """Walk every timeline from what is indexed to its end, parents first; returns the head's."""
     needed = {span.timeline: span.end for span in spans_from_base(group.timelines, head)}
+    clones = group.clones.known()
     end: JournalEnd | None = None
     for timeline in group.timelines.all():
 
@@ -257,6 +260,8 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
                 on_frame=take,
             )
         else:
+            if timeline.id in clones:
+                settle(group.disk, group.segments, timeline.id, start)
             _replay_left(group, timeline, start, digest, needed.get(timeline.id, 0), take)
     if end is None:
         raise Corruption(f"the head timeline {timeline_text(head)} is not on disk", subject=group.name)
@@ -277,8 +282,8 @@ def _never_came(group: Group, indexed: dict[int, IndexedTimeline], timeline: Tim
 def _replay_left(
     group: Group, timeline: Timeline, start: int, digest: bytes, needed: int, take: Callable[[Frame], None]
 ) -> None:
-    """The rest of a timeline that was left: all of it was made durable then. Its end is where its frames
-    end, which must be at or past `needed`."""
+    """The rest of a timeline that was left: all of it was made durable then, but for a clone's last. Its end
+    is where its frames end, which must be at or past `needed`."""
     end = start
     if start < needed and start > timeline.fork:
         _check_reaches(group, timeline.id, start, digest)

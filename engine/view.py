@@ -196,13 +196,13 @@ class VolumeView:
                 at = block
                 for candidate in sorted(written):
                     if self.find(batch, candidate) is not None:
-                        _extend(stretches, candidate - at, False)
-                        _extend(stretches, 1, True)
+                        extend_stretches(stretches, candidate - at, False)
+                        extend_stretches(stretches, 1, True)
                         at = candidate + 1
-                _extend(stretches, stop - at, False)
+                extend_stretches(stretches, stop - at, False)
                 block = stop
         sized = [(blocks * BLOCK_BYTES, data) for blocks, data in stretches]
-        return _trim(sized, offset - first * BLOCK_BYTES, length)
+        return trim_stretches(sized, offset - first * BLOCK_BYTES, length)
 
     def _candidates(self, cursor: Cursor, first: int, end: int) -> set[int]:
         """Blocks in [first, end) with any version in a lane of this view."""
@@ -233,7 +233,8 @@ def indexed_blocks(cursor: Cursor, lane: int, volume: int, first: int, end: int)
     return blocks
 
 
-def _extend(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
+def extend_stretches(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
+    """Add `blocks` blocks to neighbouring stretches of (blocks, flag); none is fine."""
     if blocks <= 0:
         return
     if stretches and stretches[-1][1] == data:
@@ -242,8 +243,8 @@ def _extend(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
         stretches.append((blocks, data))
 
 
-def _trim(stretches: list[tuple[int, bool]], skip: int, length: int) -> list[tuple[int, bool]]:
-    """Cut `skip` bytes off the front and everything past `length`."""
+def trim_stretches(stretches: list[tuple[int, bool]], skip: int, length: int) -> list[tuple[int, bool]]:
+    """Stretches of (bytes, flag) with `skip` bytes cut off the front and everything past `length`."""
     trimmed = []
     for size, data in stretches:
         cut = min(skip, size)

@@ -19,6 +19,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.command_base import (
     TOKEN_CHARS_MAX,
     BaseCommand,
@@ -34,6 +35,7 @@ from protocol.command_base import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -279,13 +281,16 @@ Command = (
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
     | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
+    | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
+    | JobList | JobShow | JobWatch | JobCancel
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
-    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff,
+    WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
+    JobList, JobShow, JobWatch,
 )  # fmt: skip
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.group import Group
 from engine.view import VolumeView
 from engine.volumes import Volume
+from site_primary.hosted import Hosted
 from site_primary.sync_gate import SyncGate
 
 
@@ -35,7 +35,7 @@ class Export:
         self,
         name: str,
         view: VolumeView,
-        group: Group,
+        group: Hosted,
         volume: Volume,
         gate: SyncGate,
         *,
@@ -56,8 +56,12 @@ class Export:
         """A connection has gone."""
         if connection in self.connections:
             del self.connections[connection]
-            if not self.connections:
-                self._on_idle()
+            self.release()
+
+    def release(self) -> None:
+        """Let go of what it holds, unless somebody is connected."""
+        if not self.connections:
+            self._on_idle()
 
     def current_view(self) -> VolumeView:
         """The volume as it is now."""

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
@@ -20,6 +21,7 @@ from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
+from site_primary.block_status import StatusMap
 from site_primary.exports import Export
 from site_primary.nbd_connection import NbdConnection
 
@@ -33,6 +35,10 @@ class ExportOpener(ExportLookup, Protocol):
 
     def open(self, info: ExportInfo) -> Export:
         """The export that `info` describes, for one connection. FarshoreError if it is gone meanwhile."""
+
+    def maps(self, export: Export, contexts: Mapping[int, str]) -> Mapping[int, StatusMap]:
+        """The metadata contexts of these names, for one connection. FarshoreError if a cut that one names is
+        gone meanwhile: then nobody connects to the export."""
 
 
 class NbdServer:
@@ -137,12 +143,13 @@ class HandshakeProtocol(asyncio.Protocol):
             return
         try:
             export = self._server.exports.open(negotiated.export)
+            maps = self._server.exports.maps(export, negotiated.meta_contexts)
         except FarshoreError as error:
             log.info("nbd.refused", client=self._client, export=negotiated.export.name, error=str(error))
             self.abort()
             return
         self._cancel_deadline()
-        connection = NbdConnection(transport, export, negotiated, self._client, self._forget)
+        connection = NbdConnection(transport, export, negotiated, self._client, self._forget, maps)
         transport.set_protocol(connection)
         log.info("nbd.connected", client=self._client, export=export.name)
         if self._handshake.leftover:

@@ -27,12 +27,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from engine.group import Group
 from engine.journal.writer import DurableCallback
 from engine.pair_states import Mode
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError
 from protocol.limits import SYNC_RETURN_DELAY_MAX_S, SYNC_RETURN_DELAY_S
+from site_primary.hosted import Hosted
 
 # The peer keeps up if what is written reaches it within this part of the time-out.
 KEEPS_UP_PART = 0.25
@@ -58,7 +58,7 @@ class _Waiter:
 class SyncGate:
     """See the module's docstring. `timeout_s`: how long a host waits for a silent peer."""
 
-    def __init__(self, group: Group, timeout_s: float) -> None:
+    def __init__(self, group: Hosted, timeout_s: float) -> None:
         self.mode = Mode.ASYNC
         self.phase = GatePhase.OPEN
         self.closed = False  # whether writes wait for the peer: what a connection looks at first

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.group import Group
 from engine.ports.disk import Buffer
 from engine.view import VolumeView
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX
+from site_primary.hosted import Hosted
 
 _MASK = BLOCK_BYTES - 1
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -31,7 +31,7 @@ class WriteBatch:
 
     __slots__ = ("_group", "_overlay", "_payload_bytes", "_pieces", "_rows", "_view", "_volume")
 
-    def __init__(self, group: Group, volume: int, view: Callable[[], VolumeView]) -> None:
+    def __init__(self, group: Hosted, volume: int, view: Callable[[], VolumeView]) -> None:
         self._group = group
         self._volume = volume
         self._view = view

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, inspect, pairs, restores, roles, sites, volumes
+from daemon.operations import (
+    backups,
+    branches,
+    clones,
+    inspect,
+    jobs,
+    pairs,
+    restores,
+    roles,
+    sites,
+    volumes,
+)
 from daemon.site import Site
-from protocol import commands, role_commands
+from protocol import (
+    clone_commands,
+    commands,
+    job_commands,
+    role_commands,
+)
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -38,6 +54,9 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     role_commands.BranchList: branches.list_branches,
     role_commands.BranchDiff: branches.diff,
     role_commands.BranchDrop: branches.drop,
+    clone_commands.CloneCreate: clones.create,
+    clone_commands.CloneList: clones.list_clones,
+    clone_commands.CloneDelete: clones.delete,
     commands.WaitFor: pairs.wait,
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,
@@ -47,6 +66,10 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
     commands.Verify: inspect.verify,
+    job_commands.JobList: jobs.list_jobs,
+    job_commands.JobShow: jobs.show,
+    job_commands.JobWatch: jobs.watch,
+    job_commands.JobCancel: jobs.cancel,
 }
 
 

@@ -36,6 +36,12 @@ async def create(site: Site, command: VolumeCreate) -> Data:
         group = site.group(command.group)
         require_primary(site, group)
     else:
+        if site.exports.clone(command.group) is not None:
+            raise Refused(
+                f"{command.group} is a clone: it has the volumes that its cut had",
+                subject=name,
+                next_step="choose another group; `farshore clone list` shows clones",
+            )
         group = site.create_group(command.group, f"{site.rng.getrandbits(64):016x}", Role.PRIMARY)
     existing = group.volumes.at(group.spans())
     if command.volume in existing:
@@ -149,23 +155,31 @@ async def delete(site: Site, command: VolumeDelete) -> Data:
 
 async def uri(site: Site, command: VolumeUri) -> Data:
     """Where hosts find an export."""
-    group = site.group(command.group)
     name = f"{command.group}/{command.volume}"
-    cut: Cut | None = None
+    clone = site.exports.clone(command.group)
+    if clone is not None and command.cut is None:
+        return _where(site, name, clone.volume(command.volume).size_bytes)
+    group = site.group(command.group)
     if command.cut is not None:
         cut = resolve(site, group, command.cut)
         view = group.view_at(command.volume, cut)
-        export, size = f"{name}@{cut}", view.size_bytes
-    else:
-        require_primary(site, group)
-        export, size = name, group.volume(command.volume).size_bytes
+        return _where(site, f"{name}@{cut}", view.size_bytes) | {
+            "read_only": True,
+            "cut": cut_data(cut, time_of(group, cut)),
+        }
+    require_primary(site, group)
+    return _where(site, name, group.volume(command.volume).size_bytes)
+
+
+def _where(site: Site, export: str, size_bytes: int) -> Data:
+    """What `volume.uri` says of a writable export."""
     places = dict(address.split(":", 1) for address in reversed(site.nbd_addresses))
     return {
         "export": export,
         "unix": places.get("unix"),
         "tcp": places.get("tcp"),
         "tls": False,
-        "read_only": cut is not None,
-        "size_bytes": size,
-        "cut": cut_data(cut, time_of(group, cut)) if cut else None,
+        "read_only": False,
+        "size_bytes": size_bytes,
+        "cut": None,
     }

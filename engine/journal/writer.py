@@ -45,7 +45,8 @@ class JournalWriter:
         on_space: Callable[[str], None] = lambda _: None,
         spare_path: str = SPARE_PATH,
     ) -> None:
-        """`on_space` is told once why there is no room, and once, with "", that there is again."""
+        """`on_space` is told once why there is no room, and once, with "", that there is again. With no
+        `spare_path` no segment is made before it is needed."""
         self._disk = disk
         self._clock = clock
         self._segments = segments
@@ -234,7 +235,7 @@ class JournalWriter:
         )
 
     def _prepare_spare(self) -> None:
-        if self._preparing_spare or self._spare_bytes or self.failed is not None:
+        if not self._spare_path or self._preparing_spare or self._spare_bytes or self.failed is not None:
             return
         if self._segments.total_bytes() + self.segment_bytes > self.limit_bytes:
             return

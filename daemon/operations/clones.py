@@ -1,0 +1,102 @@
+"""Commands about clones: create, list, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.operations.shapes import cut_data, resolve, time_of
+from daemon.site import Site
+from engine.clone_rows import CloneRow
+from engine.clones import Clone
+from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
+from protocol.commands import check_confirm
+from protocol.cut_text import time_text
+from protocol.errors import Busy, NotFound, Refused
+
+Data = dict[str, Any]
+
+
+async def create(site: Site, command: CloneCreate) -> Data:
+    """A clone at a cut, at whichever site."""
+    began = site.clock.monotonic()
+    group = site.group(command.group)
+    if site.has_group(command.clone) or site.exports.clone(command.clone) is not None:
+        raise Refused(
+            f"there is a group or clone {command.clone} here already",
+            subject=command.clone,
+            next_step="choose another name; `farshore clone list` shows those taken",
+        )
+    cut = resolve(site, group, command.cut)
+    spans = group.timelines.lineage(cut.timeline, cut.position)
+    found = group.volumes.at(spans)
+    if command.volume is not None:
+        found = {
+            command.volume: group.volumes.find(spans, command.volume, f"{group.name}/{command.volume}@{cut}")
+        }
+    if not found:
+        raise NotFound(
+            f"group {group.name} has no volumes at that cut",
+            subject=group.name,
+            position=str(cut),
+            next_step=f"`farshore backup list {group.name}` shows cuts that have",
+        )
+    clone = group.clones.create(
+        CloneRow(
+            name=command.clone,
+            group=group.name,
+            cut=cut,
+            timelines=(),
+            volumes=tuple(sorted(volume.id for volume in found.values())),
+            created_utc_ns=site.clock.utc_ns(),
+            temporary=command.temporary,
+            purpose=command.purpose,
+        )
+    )
+    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
+    return clone_data(site, clone) | {"took_ms": took_ms}
+
+
+async def list_clones(site: Site, command: CloneList) -> Data:
+    """Clones of one group, or all."""
+    groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
+    return {"clones": [clone_data(site, clone) for group in groups for clone in group.clones]}
+
+
+async def delete(site: Site, command: CloneDelete) -> Data:
+    """Forget a clone."""
+    clone = site.exports.clone(command.clone)
+    if clone is None:
+        raise NotFound(
+            f"there is no clone {command.clone} here",
+            subject=command.clone,
+            next_step="`farshore clone list` shows those that exist",
+        )
+    check_confirm(command.confirm, command.clone, dry_run=False)
+    data = clone_data(site, clone)
+    if data["hosts"] and not command.force:
+        raise Busy(
+            f"clone {clone.name} has {data['hosts']} hosts connected",
+            subject=clone.name,
+            next_step="disconnect or unmount them first, or add --force",
+        )
+    site.drop_clone(clone)
+    return data
+
+
+def clone_data(site: Site, clone: Clone) -> Data:
+    """CLONE."""
+    row = clone.row
+    names = sorted(clone.volumes())
+    return {
+        "clone": clone.name,
+        "group": row.group,
+        "volumes": names,
+        "cut": cut_data(row.cut, time_of(clone.history, row.cut)),
+        "created": time_text(row.created_utc_ns),
+        "temporary": row.temporary,
+        "purpose": row.purpose,
+        "bytes": clone.journal_bytes,
+        "hosts": len(site.exports.clone_clients(clone)),
+        "reason": clone.failed,
+        "exports": [f"{clone.name}/{name}" for name in names],
+    }

@@ -1,0 +1,40 @@
+"""What hosts write to, as the code between them and a journal sees it: a group, or a clone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.group import Emit, Group
+from engine.journal.writer import DurableCallback, JournalWriter
+from engine.ports.clock import Clock
+from protocol.events import Row
+from protocol.frames import Buffer, Frame
+from protocol.positions import Cut
+
+
+class Hosted(Protocol):
+    """See `engine.group.Group` and `engine.clones.Clone`."""
+
+    name: str
+    clock: Clock
+    writer: JournalWriter
+    emit: Emit
+
+    @property
+    def history(self) -> Group:
+        """The group in whose journal and index it is."""
+
+    @property
+    def end(self) -> Cut:
+        """Everything written."""
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether hosts must wait."""
+
+    def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
+        """Append one frame of data rows with their blocks."""
+
+    def when_durable(self, callback: DurableCallback) -> None:
+        """Call back once everything written so far is durable here, or never will be."""
