@@ -13,7 +13,7 @@ from protocol.command_base import check_name
 from protocol.commands import BackupCreate, BackupList, BackupShow, parse_volume_name
 from protocol.cut_text import check_label, parse_fixed_cut
 from protocol.errors import ExitCode, UsageError
-from protocol.limits import HOOK_TIMEOUT_S
+from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S
 
 app = typer.Typer(
     help="Backups: named cuts, kept at both sites.", no_args_is_help=True, rich_markup_mode=None
@@ -49,7 +49,12 @@ def create(
         str | None, typer.Option(metavar="CMD", help="Let them go on; always run, also at the time-out.")
     ] = None,
     freeze_timeout: Annotated[
-        float, typer.Option(help="Seconds from the start of --freeze-command to the thaw at the latest.")
+        float,
+        typer.Option(
+            min=0.01,
+            max=HOOK_TIMEOUT_MAX_S,
+            help="Seconds from the start of the freeze to the thaw at the latest.",
+        ),
     ] = HOOK_TIMEOUT_S,
 ) -> int:
     """Take a backup; ends when every attached site has it (exit 3: taken, but the thaw failed)."""

@@ -16,7 +16,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import socket
 import subprocess
 import sys
@@ -95,7 +94,7 @@ class Agent:
 
     def _sync(self) -> None:
         """Answers to others may still be on their way: ours follows the delimiter and has our number."""
-        number = secrets.randbelow(1 << 31)
+        number = int.from_bytes(os.urandom(3), "big")
         self._send({"execute": "guest-sync-delimited", "arguments": {"id": number}}, before=SENTINEL)
         while True:
             self._read_until(SENTINEL)

@@ -28,6 +28,7 @@ async def create(site: Site, command: BackupCreate) -> Data:
     began = site.clock.monotonic()
 
     def mark(consistency: Consistency) -> Copy:
+        require_primary(site, group)  # again: the role may have moved while hosts were being frozen
         return take_backup(
             group,
             volume=command.volume,
