@@ -103,6 +103,11 @@ CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
 EVENTS_KEPT_MAX = 10_000
 
+# Hooks that hold hosts still for a backup. Whatever froze them must come to an end by itself.
+HOOK_WORDS_MAX = 64
+HOOK_TIMEOUT_S = 10.0
+HOOK_TIMEOUT_MAX_S = 600.0
+
 
 def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
