@@ -18,6 +18,7 @@ from console import (
     backup_commands,
     branch_commands,
     clone_commands,
+    file_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -47,6 +48,9 @@ app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
 app.add_typer(restore_commands.app, name="restore")
 app.add_typer(watch_commands.journal_app, name="journal")
+restore_commands.app.command("files")(file_commands.restore_files)
+app.command("ls")(file_commands.ls)
+app.command("cat")(file_commands.cat)
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
