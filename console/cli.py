@@ -19,6 +19,7 @@ from console import (
     branch_commands,
     clone_commands,
     file_commands,
+    job_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -51,6 +52,7 @@ app.add_typer(watch_commands.journal_app, name="journal")
 restore_commands.app.command("files")(file_commands.restore_files)
 app.command("ls")(file_commands.ls)
 app.command("cat")(file_commands.cat)
+app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)

@@ -18,6 +18,7 @@ from daemon.config import SiteConfig
 from daemon.control import ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
+from daemon.operations.jobs import resume_jobs
 from daemon.site import Site
 from protocol.commands import Command
 from protocol.errors import ExitCode, FarshoreError
@@ -84,6 +85,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     control = ControlServer(loop, site.control_endpoint, carry_out)
     try:
         await site.start()
+        resume_jobs(site)
         control.start()
     except FarshoreError:
         await control.close()

@@ -18,6 +18,7 @@ from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
+from daemon.jobs import Jobs
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
@@ -26,12 +27,15 @@ from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
 from engine.index_file import open_index
+from engine.peer_answers import Travel
+from engine.peer_questions import PeerQuestions
 from engine.ports.clock import SystemClock
+from engine.ports.disk import Buffer
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from protocol.compress import Compression
-from protocol.errors import FarshoreError
+from protocol.compress import Compression, compress
+from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
@@ -73,6 +77,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
@@ -95,7 +100,8 @@ class Site:
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
-        self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
+        self._questions: dict[tuple[str, str], PeerQuestions] = {}
+        self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
@@ -141,8 +147,11 @@ class Site:
 
     async def stop(self) -> None:
         """Stop serving and leave nothing that the next start must replay."""
+        await self.jobs.close()
         await self.nbd.close()
         self.pairs.close()
+        for questions in self._questions.values():
+            questions.close()
         self.transport.close()
         for name, group in self.groups.items():
             self.exports.gate(group).close()
@@ -270,6 +279,39 @@ class Site:
         traffic.pace.set_rate(options.rate_bytes_s, self.clock.monotonic())
         traffic.compression = Compression[options.compress.upper()]
         return traffic
+
+    def _travel(self, peer: str, payload: Buffer) -> Travel:
+        """How an answer goes to a peer: as its options say, like everything else."""
+        traffic, now_s = self.traffic_to(peer), self.clock.monotonic()
+        packed = compress(payload) if traffic.compression is Compression.ZSTD else None
+        wire = payload if packed is None else packed
+        wait_s = traffic.pace.wait_s(len(wire), now_s)
+        traffic.pace.spend(len(wire), now_s)
+        used = Compression.NONE if packed is None else Compression.ZSTD
+        return Travel(payload=wire, compression=used, wait_s=wait_s)
+
+    def ask_peer(self, group: str) -> PeerQuestions:
+        """Ask a group's peer about its past. WrongState without a peer; the connection is kept for a
+        while."""
+        peer = self.peer_of(group)
+        if not peer:
+            raise WrongState(
+                f"group {group} has no pair: there is no other site to ask",
+                subject=group,
+                next_step=f"`farshore pair create {group} --with PEER`",
+            )
+        address = self.peers.get(peer).address
+        found = self._questions.get((group, peer))
+        if found is None or found.address != address:
+            found = self._questions[group, peer] = PeerQuestions(
+                group=group,
+                group_id=self.state.group(group).group_id,
+                address=address,
+                transport=self.transport,
+                clock=self.clock,
+                rng=self.rng,
+            )
+        return found
 
     def peer_of(self, group: str) -> str:
         """The name of a group's peer, or nothing."""

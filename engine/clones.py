@@ -20,10 +20,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.branches import Branch
+from engine.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from engine.retention import same_name
-from engine.site_state import CloneRow
 from engine.timelines import Span, Timeline
 from engine.view import VolumeView
 from engine.volumes import Volume
@@ -123,7 +123,7 @@ class Clone:
         self.writer.append(frame)
         self.writer.sync_now()
         row = replace(self.row, timelines=(*self.row.timelines, timeline.id))
-        self.history.state.put_clone(row)
+        put_clone(self.history.state, row)
         self.history.timelines.add(timeline)
         self.row = row
         self.began = True
@@ -223,7 +223,7 @@ class Clones:
         self._open: dict[str, Clone] = {}
 
     def _rows(self) -> list[CloneRow]:
-        return [row for row in self._group.state.clones() if row.group == self._group.name]
+        return clone_rows(self._group.state, self._group.name)
 
     def known(self) -> set[int]:
         """Every timeline of a clone, as the site's state has them before `load`."""
@@ -234,7 +234,7 @@ class Clones:
         dropped = self._group.state.drops(self._group.name)
         for row in self._rows():
             if row.timelines[-1] in dropped:
-                self._group.state.remove_clone(row.name)
+                remove_clone(self._group.state, row.name)
             else:
                 self._open[row.name] = Clone(self._group, row)
 
@@ -284,7 +284,7 @@ class Clones:
 
     def forget(self, clone: Clone) -> None:
         """Leave out a clone that was stopped and whose timelines are being dropped, as is written down."""
-        self._group.state.remove_clone(clone.name)
+        remove_clone(self._group.state, clone.name)
         del self._open[clone.name]
         self._group.emit("clone.deleted", group=self._group.name, object=clone.name)
 

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
-from engine.copies import CopyTable
+from engine.copy_marks import GroupCopies
 from engine.folding import Folding
+from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.memtable import Memtable
+from engine.policies import Policies
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
@@ -35,8 +37,11 @@ from engine.volumes import Volume, VolumeHistory
 from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
+    CopyDeleted,
+    CopyPinned,
     HandOver,
     Mark,
+    PolicySet,
     Record,
     Revert,
     Row,
@@ -77,16 +82,6 @@ class GroupSettings:
     throttle: bool = False
 
 
-@dataclass(slots=True)
-class GroupListeners:
-    """Who wants to know. Called in order, on the group's loop; none may raise."""
-
-    frame: list[Callable[[Frame], None]] = field(default_factory=list)
-    durable: list[Callable[[], None]] = field(default_factory=list)
-    view: list[Callable[[], None]] = field(default_factory=list)
-    relief: list[Callable[[], None]] = field(default_factory=list)
-
-
 class Group:
     """See the module's docstring. `recover_group` (engine.group_recovery) must run before anything else."""
 
@@ -118,7 +113,8 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
-        self.copies = CopyTable()
+        self.copies = GroupCopies(name, state)
+        self.policies = Policies()
         self.memtable = Memtable()
         self.listeners = GroupListeners()
         self.writer = JournalWriter(
@@ -335,8 +331,10 @@ class Group:
                 self.volumes.deleted(timeline, position, record)
             case Revert():
                 self.volumes.reverted(timeline, position, record)
-            case Mark():
-                self.copies.marked(timeline, frame_position, position, utc_ns, record)
+            case Mark() | CopyPinned() | CopyDeleted():
+                self.copies.took(timeline, frame_position, position, utc_ns, record)
+            case PolicySet():
+                self.policies.took(timeline, position, utc_ns, record)
             case HandOver() | StrictMode():
                 self.promises.took(timeline, frame_position, record)
             case TimelineBegan():
@@ -344,7 +342,7 @@ class Group:
 
     def forget_records(self, timeline: int, position: int) -> None:
         """Leave out what a timeline that is being dropped says from a position on."""
-        for table in (self.copies, self.volumes, self.promises):
+        for table in (self.copies, self.policies, self.volumes, self.promises):
             table.forget(timeline, position)
 
     def view_changed(self) -> None:

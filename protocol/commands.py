@@ -35,6 +35,7 @@ from protocol.command_base import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -277,12 +278,14 @@ Command = (
     | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
     | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
+    | JobList | JobShow | JobWatch | JobCancel
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
     WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
+    JobList, JobShow, JobWatch,
 )  # fmt: skip
 
 

@@ -83,6 +83,18 @@ BASE_PAYLOAD_BYTES = 1 << 20
 BASE_INDEX_BYTES = 32 << 20
 BASE_UNINDEXED_BYTES_MAX = 256 << 20
 
+# Questions between sites. A message of blocks is read at one stroke, beside hosts.
+QUESTION_BLOCKS_MAX = 256
+QUESTION_CHANGES_MAX = 16_384
+QUESTION_CHANGES_BYTES_MAX = 512 << 10
+QUESTIONS_IN_FLIGHT_MAX = 4
+QUESTIONS_WAITING_MAX = 64
+# At the slowest rate limit a full answer takes 16 s.
+QUESTION_SILENCE_S = 20.0
+LEASE_NAME_CHARS_MAX = 100
+LEASE_S_MAX = 7 * 86_400
+TIMED_LEASES_MAX = 1024
+
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
@@ -119,6 +131,8 @@ def check_limits() -> None:
         raise AssertionError("a frame of a base must be a frame")
     if BASE_PART_BYTES_MAX * BASE_PARTS_MAX > 48 << 20:
         raise AssertionError("the indexer takes requests of up to 64 MiB")
+    if QUESTION_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * QUESTION_SILENCE_S:
+        raise AssertionError("an answer at the slowest pace must not look like silence")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

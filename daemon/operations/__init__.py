@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, clones, inspect, pairs, restores, roles, sites, volumes
+from daemon.operations import (
+    backups,
+    branches,
+    clones,
+    inspect,
+    jobs,
+    pairs,
+    restores,
+    roles,
+    sites,
+    volumes,
+)
 from daemon.site import Site
-from protocol import clone_commands, commands, role_commands
+from protocol import (
+    clone_commands,
+    commands,
+    job_commands,
+    role_commands,
+)
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -50,6 +66,10 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
     commands.Verify: inspect.verify,
+    job_commands.JobList: jobs.list_jobs,
+    job_commands.JobShow: jobs.show,
+    job_commands.JobWatch: jobs.watch,
+    job_commands.JobCancel: jobs.cancel,
 }
 
 

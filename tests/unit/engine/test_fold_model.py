@@ -17,7 +17,7 @@ import pytest
 from engine.group import GroupSettings
 from engine.journal import writer as writer_module
 from protocol.errors import Trimmed
-from protocol.events import TRIM, WRITE, ZERO, Row
+from protocol.events import TRIM, WRITE, ZERO, CopyDeleted, Row
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
@@ -41,7 +41,7 @@ class Story:
         self.rig = rig
         self.now: dict[str, bytearray] = {}
         self.past: dict[Cut, Snapshot] = {}
-        self.backups: list[Cut] = []
+        self.backups: dict[int, Cut] = {}
         self.leased: dict[str, Cut] = {}
         self.labels = 0
         for name in ("root", "data"):
@@ -58,6 +58,7 @@ class Story:
         steps = (
             (40, self.write),
             (6, self.back_up),
+            (3, self.delete),
             (4, self.lease),
             (3, self.release),
             (4, self.turn_back),
@@ -95,7 +96,15 @@ class Story:
         group = self.rig.group
         take_backup(group, volume=None, label=label, cut=cut, pinned=False, rng=self.rng)
         self.note()
-        self.backups.append(group.copies.find(group.spans(), label, "g").cut)
+        copy = group.copies.find(group.spans(), label, "g")
+        self.backups[copy.id] = copy.cut
+
+    def delete(self) -> None:
+        """One backup is not needed any more."""
+        if self.backups:
+            copy_id = self.rng.choice(sorted(self.backups))
+            del self.backups[copy_id]
+            self.rig.group.append_records([CopyDeleted(copy_id=copy_id)])
 
     def some_readable(self) -> Cut | None:
         """A cut of the past that is not trimmed, if the dice find one."""
@@ -166,7 +175,7 @@ class Story:
         """Nothing is given up that someone counts on."""
         group = self.rig.group
         floor = group.folding.floor()
-        for cut in [*self.backups, *self.leased.values()]:
+        for cut in [*self.backups.values(), *self.leased.values()]:
             assert group.folding.readable(cut)
         for cut in self.past:
             if group.holds_cut(cut) and (floor is None or cut.position >= floor.position):
