@@ -20,6 +20,7 @@ from console import (
     clone_commands,
     file_commands,
     job_commands,
+    mount_commands,
     pair_commands,
     peer_commands,
     restore_commands,
@@ -57,6 +58,8 @@ app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.command("mount")(mount_commands.mount)
+app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
 app.command("verify")(watch_commands.verify)
