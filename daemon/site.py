@@ -15,7 +15,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
@@ -25,6 +25,7 @@ from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
+from engine.compaction import Compaction
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -42,6 +43,7 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
+from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
 T = TypeVar("T")
@@ -74,6 +76,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
@@ -82,6 +85,7 @@ class Site:
         self.state = SiteState(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
+        self._compactions: dict[str, Compaction] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
@@ -105,6 +109,7 @@ class Site:
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
         self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 
@@ -122,6 +127,7 @@ class Site:
 
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
+        self.hooks.thaw_leftovers()
         for row in self.state.groups():
             try:
                 self.open_group(row)
@@ -162,6 +168,7 @@ class Site:
         self.transport.close()
         for name, group in self.groups.items():
             self.exports.gate(group).close()
+            self._compactions[name].close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]
@@ -244,6 +251,8 @@ class Site:
                 self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
+        self._compactions[row.name] = compaction = Compaction(group, store, indexer, disk)
+        compaction.start()
         return group
 
     def drops(self, group: Group) -> BranchDrops:

@@ -52,7 +52,7 @@ def fill_and_rewrite(site: Site) -> str:
 
 def restore(site: Site, *words: str) -> dict[str, object]:
     """Carried out, with its figures."""
-    done: dict[str, object] = site.json("restore", "volume", "g/v", *words, "--start", timeout_s=TIMEOUT_S)
+    done: dict[str, object] = site.json("restore", "volume", "g/v", *words, "--online", timeout_s=TIMEOUT_S)
     return done
 
 
