@@ -241,7 +241,8 @@ async def _when_followed(
 
     if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
         await let_go(site, group, chosen)
-        await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
+        with suppress(FarshoreError):  # the window keeps it there for a while anyway
+            await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
 
 
 def _way_back(group: Group, plan: RestorePlan) -> Cut:
