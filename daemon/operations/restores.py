@@ -148,7 +148,11 @@ async def _carry_out(
         before = _way_back(group, plan)
         plan = replace(plan, before=before)
         with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
-            group.folding.timed.hold(f"undo {name}", before, KEEP_S)
+            if job is None:
+                # Written down later: hosts wait for the disk as it is, and a crash leaves it in the window.
+                group.folding.leases.hold(f"undo {name}", before)
+            else:
+                group.folding.timed.hold(f"undo {name}", before, KEEP_S)
         try:
             if job is None:
                 position, figures = await _revert(site, group, plan)
@@ -233,15 +237,17 @@ async def _room(site: Site, group: Group) -> None:
 async def _when_followed(
     site: Site, group: Group, plan: RestorePlan, chosen: Chosen, undo: str, position: Cut
 ) -> None:
-    """Once the peer has the restore: it need not hold the cut, but the way back."""
+    """Have the way back kept; by the peer, too, once it has the restore and need not hold the cut any more.
+    Where that fails, the window keeps it for a while anyway."""
 
     def followed() -> bool:
         shipper = site.shippers.get(group.name)
         return shipper is None or shipper.marks.remote_durable > position.position
 
-    if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
-        await let_go(site, group, chosen)
-        with suppress(FarshoreError):  # the window keeps it there for a while anyway
+    with suppress(FarshoreError, OSError):
+        group.folding.timed.hold(undo, plan.before, KEEP_S)
+        if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
+            await let_go(site, group, chosen)
             await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
 
 

@@ -79,8 +79,9 @@ def test_the_peer_alone_holds_the_cut() -> None:
         assert a.run("volume", "uri", f"g/v@{cut}").returncode == 23
         assert content(b, f"g/v@{cut}") == then
 
-        plan = a.json("restore", "volume", "g/v", "--at", cut, "--dry-run")
-        assert plan["way"] == "fetch"
+        time = b.json("volume", "uri", f"g/v@{cut}")["cut"]["time"]
+        plan = a.json("restore", "volume", "g/v", "--at", time, "--dry-run")
+        assert (plan["way"], plan["cut"]["text"]) == ("fetch", cut)
         assert 400 * 4096 <= plan["copied_bytes"] <= 500 * 4096
         done = a.json("restore", "volume", "g/v", "--at", cut, "--online", "--confirm", "g/v")
         assert (done["way"], done["copied_bytes"]) == ("fetch", plan["copied_bytes"])
