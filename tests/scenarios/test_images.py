@@ -48,6 +48,9 @@ def test_raw_out_and_in_is_the_same_and_sparse(site: Site, scratch: Path) -> Non
     back = site.json("volume", "import", str(image), "other/v")
     assert back["digest"] == done["digest"]
     assert content(site, "other/v") == expected
+    site.farshore("clone", "create", "g@monday", "copy")
+    cloned = site.json("volume", "export", "copy/v", str(image), "--replace")
+    assert (cloned["digest"], cloned["cut"]) == (done["digest"], None)
     holes = [
         item
         for item in json.loads(succeed("nbdinfo", "--map", "--json", site.uri("other/v")))
