@@ -85,7 +85,7 @@ def test_incremental_chain(site: Site, tool: Callable[[str], str], scratch: Path
     """Two increments over a raw and a qcow2; zeroes among them hide what lies below. Each is small."""
     tool("qemu-img")
     oracle = filled(site, 4)
-    whole, first, second = scratch / "0.img", scratch / "1.qcow2", scratch / "2.qcow2"
+    whole, first, second = scratch / "0:0.img", scratch / "1:0.qcow2", scratch / "2.qcow2"
     site.farshore("backup", "create", "g", "--label", "d0")
     site.farshore("volume", "export", "g/v", str(whole), "--at", "d0")
     more(site, oracle, 20)

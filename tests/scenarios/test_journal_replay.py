@@ -215,6 +215,19 @@ def test_with_only_the_installed_package(dead: Dead, tmp_path: Path) -> None:
         assert image.read_bytes() == dead.expected[until], until
 
 
+def test_the_journal_is_shown(dead: Dead) -> None:
+    """Which cuts there are, before one is chosen."""
+    before = fingerprint(dead.directory)
+    words = [*farshore_command(), "journal", "show", "g", "--dir", str(dead.directory), "--json"]
+    data = json.loads(succeed(*words))["data"]
+    assert [each["label"] for each in data["backups"]] == list(LABELS)
+    assert data["frames"][-1]["kinds"] == {"write": data["frames"][-1]["events"]}
+    since = data["backups"][2]["cut"]["text"]
+    (first,) = json.loads(succeed(*words, "--since", since, "--limit", "1"))["data"]["frames"]
+    assert first["kinds"] == {"mark": 1}
+    assert fingerprint(dead.directory) == before
+
+
 def test_what_is_not_there(dead: Dead, tmp_path: Path) -> None:
     image = tmp_path / "v.img"
     replay(dead.directory, image, "--until", "four", exit_code=10)
