@@ -46,7 +46,7 @@ from protocol.copy_commands import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
-from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch, VerifyStart
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -181,13 +181,18 @@ class PairShow(BaseCommand, frozen=True, tag="pair.show"):
 
 class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     """Fix a cut of the group (`volume` null) or of one volume; without `cut`, by a mark in the journal.
-    Answers when it is available at each attached site. BACKUP and {"took_ms": float}"""
+    Answers when it is available at each attached site. `freeze`: a hook of the site that holds the hosts
+    still meanwhile. `frozen`: the caller holds them still; answers at once, so that they can go on.
+    BACKUP and {"took_ms": float, "freeze": {"hook": str, "freeze_ms": float|null, "frozen_ms": float|null,
+    "failure": str (why it is only crash-consistent), "stuck": str (why the thaw failed)}|null}"""
 
     group: Name
     volume: Name | None = None
     label: Label | None = None
     cut: NamedCut | None = None
     pin: bool = False
+    freeze: Name | None = None
+    frozen: bool = False
 
 
 class BackupList(BaseCommand, frozen=True, tag="backup.list"):
@@ -213,7 +218,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     RESTORE: {"group", "volumes": [str], "dry_run": bool, "cut": CUT, "head": CUT (the state it discards; its
     `text` is the way back), "position": "TIMELINE:POSITION"|null (the revert), "discarded_bytes": int|null,
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
-    "checked_blocks": int, "took_ms": float|null}"""
+    "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
+    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most)}"""
 
     group: Name
     volume: Name
@@ -271,12 +277,11 @@ class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
 
 
 class Verify(BaseCommand, frozen=True, tag="verify"):
-    """Check the journal's chain and its index; `deep` also reads every version. With any damage `ok` is false
-    and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames": int, "bytes": int, "versions": int,
-    "damage": [{"object": str, "position": str, "message": str, "next": str}], "took_s": float}"""
+    """Check the journal's chain and that what the index names is there; `verify.start` also compares every
+    byte. With any damage `ok` is false and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames":
+    int, "bytes": int, "versions": int, "damage": [DAMAGE of verify.start], "took_s": float}"""
 
     group: Name
-    deep: bool = False
 
 
 class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
@@ -297,7 +302,7 @@ Command = (
     | RestoreVolume | RestoreGroup
     | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
-    | JobList | JobShow | JobWatch | JobCancel
+    | JobList | JobShow | JobWatch | JobCancel | VerifyStart
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.

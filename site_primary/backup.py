@@ -18,11 +18,18 @@ from protocol.positions import Cut
 
 
 def take_backup(
-    group: Group, *, volume: str | None, label: str, cut: Cut | None, pinned: bool, rng: random.Random
+    group: Group,
+    *,
+    volume: str | None,
+    label: str,
+    cut: Cut | None,
+    pinned: bool,
+    rng: random.Random,
+    consistency: Consistency = Consistency.CRASH,
 ) -> Copy:
     """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group;
     Refused if the label is taken, NotFound if there is nothing to back up at the cut, Trimmed if that is no
-    longer kept."""
+    longer kept, WrongState if a volume is half way back to another cut there."""
     if cut is not None:
         group.folding.require(cut)
     if label:
@@ -38,12 +45,14 @@ def take_backup(
             position=str(cut or group.end),
             next_step=f"`farshore volume create {group.name}/VOLUME --size SIZE`",
         )
+    for each in found.values():
+        group.volumes.require_whole(spans, each.id, f"{group.name}/{each.name}")
     mark = Mark(
         copy_id=rng.getrandbits(64),
         label=label,
         cut=cut,
         volumes=tuple(sorted(each.id for each in found.values())),
-        consistency=Consistency.CRASH,
+        consistency=consistency,
         pinned=pinned,
     )
     group.begin_writing()

@@ -66,7 +66,7 @@ def volume_data(site: Site, group: Group, volume: Volume) -> Data:
         "group": group.name,
         "volume": volume.name,
         "size_bytes": volume.size_bytes,
-        "online": writes and not group.failed and site.state.closed(group.name, volume.id) is None,
+        "online": writes and not group.failed and site.exports.closed(group, volume) is None,
         "hosts": len(site.exports.clients(group, volume)),
         "id": str(Cut(volume.timeline, volume.id)),
         "created": time_text(created.utc_ns) if created else None,

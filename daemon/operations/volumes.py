@@ -114,6 +114,7 @@ async def online(site: Site, command: VolumeOnline) -> Data:
     else:
         require_primary(site, group)
     volume = group.volume(command.volume)
+    group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     site.state.set_closed(group.name, [volume.id], None)
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
     return volume_data(site, group, volume)

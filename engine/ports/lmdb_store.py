@@ -90,17 +90,25 @@ class LmdbStore:
     """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
 
     `map_size_bytes` is address space, not disk space: the file grows with its content. All processes should
-    give the same. `readonly` needs an existing store and refuses `write`.
+    give the same. `readonly` needs an existing store and refuses `write`. `alone`, with `readonly`: no
+    process writes it, so no lock file is made or asked, and nothing is written anywhere; tables that an older
+    version did not have are left out of `tables`.
     """
 
     def __init__(
-        self, path: pathlib.Path, map_size_bytes: int, tables: tuple[str, ...], readonly: bool = False
+        self,
+        path: pathlib.Path,
+        map_size_bytes: int,
+        tables: tuple[str, ...],
+        readonly: bool = False,
+        alone: bool = False,
     ) -> None:
         self.path = path
         self.tables: dict[str, lmdb._Database] = {}
         self._map_size_bytes = map_size_bytes
         self._names = tables
         self._readonly = readonly
+        self._alone = alone
         self._guard = threading.Lock()  # of the environment and the count of open transactions
         self._transactions = 0
         self._open()
@@ -118,6 +126,7 @@ class LmdbStore:
                 sync=True,
                 writemap=False,
                 readahead=False,
+                lock=not self._alone,
                 max_readers=READERS_MAX,
                 max_dbs=len(self._names),
                 lib_version=LMDB_MAJOR,
@@ -127,7 +136,11 @@ class LmdbStore:
         try:
             self._environment.reader_check()
             for table in self._names:
-                self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
+                try:
+                    self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
+                except lmdb.NotFoundError:
+                    if not self._alone:
+                        raise
         except lmdb.Error as failure:
             self._environment.close()
             raise self.translate(failure) from failure
