@@ -18,6 +18,7 @@ from console import (
     backup_commands,
     branch_commands,
     clone_commands,
+    drill_commands,
     mount_commands,
     pair_commands,
     peer_commands,
@@ -52,6 +53,7 @@ app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.add_typer(drill_commands.app, name="drill")
 app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)

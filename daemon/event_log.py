@@ -30,6 +30,7 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "drill.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
     }

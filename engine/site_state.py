@@ -10,6 +10,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     leases    name\\0lease    row (timeline, position): see `engine.leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    name    row (group, timeline, position, timelines, volumes, UTC ns, temporary, purpose)
+    drills    see `engine.drills`
     heard     name    u64 generation: the newest authority that a peer came with
 
 Every write is durable on return (invariant 9).
@@ -27,7 +28,7 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "clones")
+SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "clones", "drills")
 _VOLUME = Struct(">Q")
 
 

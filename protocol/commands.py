@@ -34,6 +34,7 @@ from protocol.command_base import (
     check_name,
 )
 from protocol.cut_text import CutPosition, NamedCut
+from protocol.drill_commands import DrillList, DrillRecord
 from protocol.errors import Unsafe, UsageError
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
@@ -64,7 +65,8 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
-      "last_backup": BACKUP|null}]}"""
+      "last_backup": BACKUP|null,
+      "last_drill": DRILL of `drill_commands`, less its steps, |null}]}"""
 
 
 class SiteToken(BaseCommand, frozen=True, tag="site.token"):
@@ -275,7 +277,7 @@ Command = (
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
     | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
-    | CloneCreate | CloneList | CloneDelete
+    | CloneCreate | CloneList | CloneDelete | DrillRecord | DrillList
     | WaitFor | Events | JournalShow | Verify | CutResolve
 )  # fmt: skip
 
@@ -283,6 +285,7 @@ Command = (
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
     WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
+    DrillList,
 )  # fmt: skip
 
 

@@ -88,6 +88,12 @@ CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
 EVENTS_KEPT_MAX = 10_000
 
+# Drills, as a site keeps them: so many of each group, each a row of its state.
+DRILLS_KEPT_MAX = 1000
+DRILL_STEPS_MAX = 128
+DRILL_SAID_CHARS_MAX = 400
+DRILL_BYTES_MAX = 512 << 10
+
 
 def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
@@ -107,6 +113,8 @@ def check_limits() -> None:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
         raise AssertionError("the longest delay must be shorter than the life that ends it")
+    if DRILL_STEPS_MAX * (4 * DRILL_SAID_CHARS_MAX + 512) + VOLUMES_PER_GROUP_MAX * 128 > DRILL_BYTES_MAX:
+        raise AssertionError("a drill's row must hold whatever may be recorded")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 

@@ -47,6 +47,11 @@ class Mount:
         return Path(self._fact("point") or self.directory / "mnt")
 
     @property
+    def named(self) -> bool:
+        """Whether somebody chose the point."""
+        return bool(self._fact("point"))
+
+    @property
     def export(self) -> str:
         """What is mounted."""
         return self._fact("export")
@@ -97,10 +102,12 @@ class Mount:
         part = partition(self.file, number)
         return make_loop(self.file, read_only=read_only, offset=part.offset, size_bytes=part.size_bytes)
 
+    def make_point(self) -> None:
+        """Make the mount point that nobody named."""
+        self.point.mkdir(exist_ok=True)
+
     def mount(self, found: FileSystem, *, writable: bool, replay: bool) -> None:
         """Mount the device's file system at the point."""
-        if self.point == self.directory / "mnt":
-            self.point.mkdir(exist_ok=True)
         options = mount_options(found.kind, writable=writable, replay=replay)
         mount(self.device, self.point, found.kind, options)
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from daemon.operations import backups, branches, clones, inspect, pairs, restores, roles, sites, volumes
+from daemon.operations import (
+    backups,
+    branches,
+    clones,
+    drills,
+    inspect,
+    pairs,
+    restores,
+    roles,
+    sites,
+    volumes,
+)
 from daemon.site import Site
-from protocol import clone_commands, commands, role_commands
+from protocol import clone_commands, commands, drill_commands, role_commands
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -47,6 +58,8 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.BackupShow: backups.show,
     commands.RestoreVolume: restores.restore_volume,
     commands.RestoreGroup: restores.restore_group,
+    drill_commands.DrillRecord: drills.record,
+    drill_commands.DrillList: drills.list_drills,
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
     commands.Verify: inspect.verify,
