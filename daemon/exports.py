@@ -7,21 +7,26 @@ TIMELINE:POSITION.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.clones import Clone
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.site_state import SiteState
+from engine.visibility import visibility
 from engine.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
-from protocol.errors import NotFound, WrongState
+from protocol.errors import FarshoreError, NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
+from protocol.nbd.constants import BASE_ALLOCATION
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
+from site_primary.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
 from site_primary.exports import Export
 from site_primary.sync_gate import SyncGate
+
+CONTEXTS = (BASE_ALLOCATION, CHANGED_SINCE)
 
 
 class SiteExports:
@@ -56,7 +61,7 @@ class SiteExports:
                 found += [
                     f"{group.name}/{volume.name}"
                     for volume in volumes.values()
-                    if self._state.closed(group.name, volume.id) is None
+                    if self.closed(group, volume) is None
                 ]
             found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
             if not self._state.group(group.name).role.writes:
@@ -87,11 +92,20 @@ class SiteExports:
                 read_only=True,
                 description=f"{path} at {cut}",
                 token=cut,
+                meta_contexts=CONTEXTS,
+                check_context=lambda context: self._check_since(group, view.volume, context),
             )
         self._require_writable(group, path)
         volume = group.volume(volume_name)
         self.require_open(group, volume)
-        return ExportInfo(name=name, size_bytes=volume.size_bytes, description=f"{path}, live", token=volume)
+        return ExportInfo(
+            name=name,
+            size_bytes=volume.size_bytes,
+            description=f"{path}, live",
+            token=volume,
+            meta_contexts=CONTEXTS,
+            check_context=lambda context: self._check_since(group, volume.id, context),
+        )
 
     def open(self, info: ExportInfo) -> Export:
         """See `ExportOpener.open`."""
@@ -160,7 +174,7 @@ class SiteExports:
                     export.view = clone.view(volume)
 
             clone.on_view.append(refresh)
-            clone.group.listeners.relief.append(export.resume)
+            clone.history.listeners.relief.append(export.resume)
         return found
 
     def clone(self, name: str) -> Clone | None:
@@ -176,8 +190,49 @@ class SiteExports:
         """Close every connection to a clone that goes."""
         for key in [key for key in self._of_clones if key[0] == clone.name]:
             export = self._of_clones.pop(key)
-            clone.group.listeners.relief.remove(export.resume)
+            clone.history.listeners.relief.remove(export.resume)
             export.shut()
+
+    def maps(self, export: Export, contexts: Mapping[int, str]) -> dict[int, StatusMap]:
+        """See `ExportOpener.maps`."""
+        maps: dict[int, StatusMap] = {}
+        group = export.group.history
+        leases = group.folding.leases
+        try:
+            for context, name in contexts.items():
+                if name == BASE_ALLOCATION:
+                    maps[context] = Allocation(export)
+                    continue
+                cut = self._since(group, export.view.volume, name)
+                lease = leases.take("changed-since", cut)
+                seen = visibility(
+                    group.timelines, group.volumes, export.view.volume, cut.timeline, cut.position
+                )
+                maps[context] = ChangedSince(export, seen, lease)
+        except FarshoreError:
+            for each in maps.values():
+                each.close()
+            export.release()
+            raise
+        return maps
+
+    def _check_since(self, group: Group, volume: int, context: str) -> None:
+        """See `ExportInfo.check_context`."""
+        self._since(group, volume, context)
+
+    def _since(self, group: Group, volume: int, context: str) -> Cut:
+        """The cut that a context names, at which the volume (id) existed: another volume of that name may
+        have held other bytes where this one has nothing."""
+        cut = self.resolve(group, context.removeprefix(CHANGED_SINCE))
+        existing = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
+        if all(each.id != volume for each in existing.values()):
+            raise NotFound(
+                f"the volume did not exist at {cut}",
+                subject=context,
+                position=str(cut),
+                next_step="read it whole: `base:allocation` says what it holds",
+            )
+        return cut
 
     def gate(self, group: Group) -> SyncGate:
         """The group's gate, one for all its exports, with or without a pair."""
@@ -215,11 +270,19 @@ class SiteExports:
             )
         group.require_serving()
 
+    def closed(self, group: Group, volume: Volume) -> str | None:
+        """Why the live volume is offline, or None."""
+        half_way = group.volumes.half_way(group.spans(), volume.id)
+        if half_way is not None:
+            return f"it is half way back to {half_way.cut}"
+        return self._state.closed(group.name, volume.id)
+
     def require_open(self, group: Group, volume: Volume) -> None:
         """WrongState if the export is closed."""
+        path = f"{group.name}/{volume.name}"
+        group.volumes.require_whole(group.spans(), volume.id, path)
         reason = self._state.closed(group.name, volume.id)
         if reason is not None:
-            path = f"{group.name}/{volume.name}"
             raise WrongState(
                 f"{path} is offline: {reason}", subject=path, next_step=f"`farshore volume online {path}`"
             )

@@ -12,33 +12,42 @@ import asyncio
 import contextlib
 import pathlib
 import random
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
+from daemon.jobs import Jobs
 from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
+from engine.compaction import Compaction
 from engine.drills import Drills
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
 from engine.index_file import open_index
+from engine.peer_answers import Travel
+from engine.peer_questions import PeerQuestions
 from engine.ports.clock import SystemClock
+from engine.ports.disk import Buffer
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from protocol.compress import Compression
-from protocol.errors import FarshoreError
+from protocol.compress import Compression, compress
+from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
+from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
+T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
 LAST_CHECKPOINT_TIMEOUT_S = 60.0
@@ -68,6 +77,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
@@ -75,7 +85,9 @@ class Site:
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
         self.drills = Drills(self._store)
+        self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
+        self._compactions: dict[str, Compaction] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
@@ -97,7 +109,11 @@ class Site:
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
-        self._door = PeerDoor(self, self.state, self.events.emit, self.notify)
+        self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
+        self._questions: dict[tuple[str, str], PeerQuestions] = {}
+        self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
@@ -113,6 +129,7 @@ class Site:
 
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
+        self.hooks.thaw_leftovers()
         for row in self.state.groups():
             try:
                 self.open_group(row)
@@ -143,11 +160,17 @@ class Site:
 
     async def stop(self) -> None:
         """Stop serving and leave nothing that the next start must replay."""
+        await self.jobs.close()
         await self.nbd.close()
+        for task in list(self._tasks):
+            task.cancel()
         self.pairs.close()
+        for questions in self._questions.values():
+            questions.close()
         self.transport.close()
         for name, group in self.groups.items():
             self.exports.gate(group).close()
+            self._compactions[name].close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]
@@ -230,6 +253,8 @@ class Site:
                 self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
+        self._compactions[row.name] = compaction = Compaction(group, store, indexer, disk)
+        compaction.start()
         return group
 
     def drops(self, group: Group) -> BranchDrops:
@@ -239,11 +264,11 @@ class Site:
     def drop_clone(self, clone: Clone) -> None:
         """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
         branch = clone.branch()
-        check_droppable(clone.group, branch)
-        clone.group.clones.stop(clone)
+        check_droppable(clone.history, branch)
+        clone.history.clones.stop(clone)
         self.exports.shut_clone(clone)
-        self.drops(clone.group).begin(branch)
-        clone.group.clones.forget(clone)
+        self.drops(clone.history).begin(branch)
+        clone.history.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group."""
@@ -273,6 +298,39 @@ class Site:
         traffic.compression = Compression[options.compress.upper()]
         return traffic
 
+    def _travel(self, peer: str, payload: Buffer) -> Travel:
+        """How an answer goes to a peer: as its options say, like everything else."""
+        traffic, now_s = self.traffic_to(peer), self.clock.monotonic()
+        packed = compress(payload) if traffic.compression is Compression.ZSTD else None
+        wire = payload if packed is None else packed
+        wait_s = traffic.pace.wait_s(len(wire), now_s)
+        traffic.pace.spend(len(wire), now_s)
+        used = Compression.NONE if packed is None else Compression.ZSTD
+        return Travel(payload=wire, compression=used, wait_s=wait_s)
+
+    def ask_peer(self, group: str) -> PeerQuestions:
+        """Ask a group's peer about its past. WrongState without a peer; the connection is kept for a
+        while."""
+        peer = self.peer_of(group)
+        if not peer:
+            raise WrongState(
+                f"group {group} has no pair: there is no other site to ask",
+                subject=group,
+                next_step=f"`farshore pair create {group} --with PEER`",
+            )
+        address = self.peers.get(peer).address
+        found = self._questions.get((group, peer))
+        if found is None or found.address != address:
+            found = self._questions[group, peer] = PeerQuestions(
+                group=group,
+                group_id=self.state.group(group).group_id,
+                address=address,
+                transport=self.transport,
+                clock=self.clock,
+                rng=self.rng,
+            )
+        return found
+
     def peer_of(self, group: str) -> str:
         """The name of a group's peer, or nothing."""
         pair = self.state.pair(group)
@@ -292,6 +350,15 @@ class Site:
         if self.state.group(group).role is Role.SECONDARY:
             return max(0, self.groups[group].utc_ns - 1)  # its pair is gone: frames of that very time may be
         return self.clock.utc_ns()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin what goes on although nobody waits for it, until the site stops. It says itself what
+        fails."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return task
 
     def notify(self) -> None:
         """Wake whoever waits for positions or states."""

@@ -15,20 +15,15 @@ whose newest version is older than every difference are stepped over.
 
 from __future__ import annotations
 
-from xxhash import xxh3_128_digest
-
 from engine.memtable import NOT_FOUND, Memtable
 from engine.ports.store import Cursor, ReadTransaction, Store
 from engine.versions import BLOCK_PREFIX, NUMBER_MASK, REGION_BLOCKS, REGION_KEY, REGION_VALUE, VERSION_KEY
-from engine.view import VolumeView
 from engine.visibility import Interval
-from protocol.limits import BLOCK_BYTES
 
 Ranges = list[tuple[int, int]]  # of version numbers, half-open, ascending, apart
 
 SLICE_ROWS = 2000
 MEMTABLE_WINDOW_BLOCKS = 8192
-EXTENT_BYTES = 1 << 20
 
 
 def difference(before: tuple[Interval, ...], after: tuple[Interval, ...]) -> dict[int, Ranges]:
@@ -167,17 +162,3 @@ def _within(cursor: Cursor, lane: int, volume: int, block: int, number: int, ran
         if number >= low:
             return True
     return False
-
-
-def extent_digests(view: VolumeView, first: int, count: int) -> list[bytes]:
-    """xxh3-128 of `count` extents of 1 MiB from extent `first` on, as far as the volume goes: two sites
-    compare them to find what differs without sending it. The last may be shorter."""
-    digests = []
-    with view.batch() as batch:
-        for extent in range(first, first + count):
-            offset = extent * EXTENT_BYTES
-            if offset >= view.size_bytes:
-                break
-            length = min(EXTENT_BYTES, -(-view.size_bytes // BLOCK_BYTES) * BLOCK_BYTES - offset)
-            digests.append(xxh3_128_digest(view.read(batch, offset, length)))
-    return digests

@@ -20,10 +20,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.branches import Branch
+from engine.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from engine.retention import same_name
-from engine.site_state import CloneRow
 from engine.timelines import Span, Timeline
 from engine.view import VolumeView
 from engine.volumes import Volume
@@ -43,7 +43,7 @@ class Clone:
     def __init__(self, group: Group, row: CloneRow) -> None:
         self.row = row
         self.name = row.name
-        self.group = group
+        self.history: Group = group
         self.clock: Clock = group.clock
         self.emit = group.emit
         self.began = False  # whether this run has its own timeline
@@ -69,12 +69,12 @@ class Clone:
     @property
     def end(self) -> Cut:
         """Everything written to it."""
-        return Cut(self.timeline, self.group.left[self.timeline])
+        return Cut(self.timeline, self.history.left[self.timeline])
 
     @property
     def overloaded(self) -> bool:
         """See `Group.overloaded`: the memory is the same."""
-        return self.group.overloaded
+        return self.history.overloaded
 
     @property
     def journal_bytes(self) -> int:
@@ -83,8 +83,8 @@ class Clone:
 
     def spans(self) -> list[Span]:
         """Its own timelines, parents first, without the history that it left."""
-        timelines = [self.group.timelines.get(each) for each in self.row.timelines]
-        return [Span(t.id, t.lane, t.fork, self.group.left[t.id]) for t in timelines]
+        timelines = [self.history.timelines.get(each) for each in self.row.timelines]
+        return [Span(t.id, t.lane, t.fork, self.history.left[t.id]) for t in timelines]
 
     def branch(self) -> Branch:
         """The same as a branch, to drop it."""
@@ -93,7 +93,7 @@ class Clone:
     def volumes(self) -> dict[str, Volume]:
         """Its volumes, by name."""
         end = self.end
-        found = self.group.volumes.at(self.group.timelines.lineage(end.timeline, end.position))
+        found = self.history.volumes.at(self.history.timelines.lineage(end.timeline, end.position))
         return {name: volume for name, volume in found.items() if volume.id in self.row.volumes}
 
     def volume(self, name: str) -> Volume:
@@ -109,7 +109,7 @@ class Clone:
 
     def view(self, volume: Volume) -> VolumeView:
         """A volume as it is; make it anew when `on_view` says so."""
-        return self.group.view_on(volume, self.timeline)
+        return self.history.view_on(volume, self.timeline)
 
     # -- writing
 
@@ -117,14 +117,14 @@ class Clone:
         """Make this run's own timeline. Waits for a sync. NoSpace or OSError leaves all as it was."""
         self.require_serving()
         fork = self.end if self.row.timelines else self.row.cut
-        digest = self.group.reader.digest_at(self.group.timelines, fork.timeline, fork.position)
+        digest = self.history.reader.digest_at(self.history.timelines, fork.timeline, fork.position)
         timeline, frame = self._first_frame(fork, digest)
         self.writer.start(timeline.id, timeline.lane, fork.position)
         self.writer.append(frame)
         self.writer.sync_now()
         row = replace(self.row, timelines=(*self.row.timelines, timeline.id))
-        self.group.state.put_clone(row)
-        self.group.timelines.add(timeline)
+        put_clone(self.history.state, row)
+        self.history.timelines.add(timeline)
         self.row = row
         self.began = True
         self._took(frame)
@@ -134,7 +134,7 @@ class Clone:
     def _first_frame(self, fork: Cut, digest: bytes) -> tuple[Timeline, Frame]:
         """The timeline that leaves `fork`, and its first frame. A clone's own last timeline goes on nowhere
         else; the history that a clone leaves does."""
-        group = self.group
+        group = self.history
         parent = group.timelines.get(fork.timeline)
         sealed = bool(self.row.timelines)
         began = TimelineBegan(
@@ -174,7 +174,7 @@ class Clone:
         frame = encode_frame(
             timeline=writer.timeline,
             position=writer.written,
-            utc_ns=self.group.next_utc_ns(),
+            utc_ns=self.history.next_utc_ns(),
             durable=writer.durable,
             previous_digest=self._digest,
             rows=rows,
@@ -182,15 +182,15 @@ class Clone:
             payload_bytes=payload_bytes,
         )
         writer.append(frame)
-        self.group.memtable.apply(writer.lane, rows, frame.prefix.payload_at)
+        self.history.memtable.apply(writer.lane, rows, frame.prefix.payload_at)
         self._took(frame)
         return frame
 
     def _took(self, frame: Frame) -> None:
         """A frame is in the clone's journal."""
         self._digest = frame.prefix.digest
-        self.group.left[frame.prefix.timeline] = frame.prefix.end
-        self.group.checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
+        self.history.left[frame.prefix.timeline] = frame.prefix.end
+        self.history.checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
 
     def when_durable(self, callback: DurableCallback) -> None:
         """Call back once everything written so far is durable, or never will be."""
@@ -208,9 +208,9 @@ class Clone:
 
     def _on_failed(self, error: OSError) -> None:
         self.failed = f"journal sync failed: {error.strerror or error}"
-        self.emit("clone.failed", group=self.group.name, object=self.name, error=str(error))
+        self.emit("clone.failed", group=self.history.name, object=self.name, error=str(error))
         if self.row.timelines:
-            self.group.checkpoints.branch_gone(self.timeline)
+            self.history.checkpoints.branch_gone(self.timeline)
         for listener in self.on_view:
             listener()
 
@@ -223,7 +223,7 @@ class Clones:
         self._open: dict[str, Clone] = {}
 
     def _rows(self) -> list[CloneRow]:
-        return [row for row in self._group.state.clones() if row.group == self._group.name]
+        return clone_rows(self._group.state, self._group.name)
 
     def known(self) -> set[int]:
         """Every timeline of a clone, as the site's state has them before `load`."""
@@ -234,7 +234,7 @@ class Clones:
         dropped = self._group.state.drops(self._group.name)
         for row in self._rows():
             if row.timelines[-1] in dropped:
-                self._group.state.remove_clone(row.name)
+                remove_clone(self._group.state, row.name)
             else:
                 self._open[row.name] = Clone(self._group, row)
 
@@ -284,7 +284,7 @@ class Clones:
 
     def forget(self, clone: Clone) -> None:
         """Leave out a clone that was stopped and whose timelines are being dropped, as is written down."""
-        self._group.state.remove_clone(clone.name)
+        remove_clone(self._group.state, clone.name)
         del self._open[clone.name]
         self._group.emit("clone.deleted", group=self._group.name, object=clone.name)
 

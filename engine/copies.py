@@ -1,33 +1,44 @@
-"""The copy management table: one row a backup, derived from `Mark` events (the method's figure 3).
+"""The copy management table: one row a backup, derived from events of the journal (the method's figure 3).
 
-A copy names a cut; its bytes are the journal's and cost nothing more. It is AVAILABLE at a site once the
-mark, and so everything before the cut, is durable there (invariant 8).
+A copy names a cut; its bytes are the journal's, and later the index's, and cost nothing more until they
+change. `Mark` makes it, `CopyPinned` and `CopyDeleted` change what is to be done with it. As all records they
+count on the lineages that they lie on: a branch still has a backup that was deleted elsewhere.
+
+A deleted copy keeps its label: labels never change what they mean, at a site that lags behind neither.
 
 Pure: no I/O.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from engine.timelines import Span, holds
 from protocol.errors import NotFound, Refused
-from protocol.events import Consistency, Mark
+from protocol.events import Consistency, CopyDeleted, CopyPinned, Mark
 from protocol.positions import Cut
+
+CopyRecord = Mark | CopyPinned | CopyDeleted
+Place = tuple[int, int]  # timeline, position of an event
 
 
 class CopyState(Enum):
-    """A copy at one site."""
+    """A copy at one site. PENDING: its mark is not durable there yet. VERIFIED: every byte of it was read and
+    compared since. DAMAGED: some cannot be read. EXPIRED: its cut cannot be read there, as it was folded
+    before the site knew of the copy, or never came."""
 
     PENDING = "PENDING"
     AVAILABLE = "AVAILABLE"
+    VERIFIED = "VERIFIED"
+    DAMAGED = "DAMAGED"
+    EXPIRED = "EXPIRED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
     """One row. `cut` is what it shows, `utc_ns` when it was taken; (timeline, position) is where its mark
-    is."""
+    is; `retroactive`: the cut is an earlier one than that."""
 
     id: int
     label: str
@@ -38,16 +49,35 @@ class Copy:
     pinned: bool
     timeline: int
     position: int
+    retroactive: bool
+
+    @property
+    def name(self) -> str:
+        """What an operator calls it: its label, or else its id."""
+        return self.label or f"{self.id:016x}"
 
 
 class CopyTable:
     """Every copy that this site knows of in one group."""
 
     def __init__(self) -> None:
-        self._copies: dict[tuple[int, int], Copy] = {}
+        self._copies: dict[Place, Copy] = {}
+        self._pins: dict[int, dict[Place, bool]] = {}
+        self._deletions: dict[int, set[Place]] = {}
 
-    def marked(self, timeline: int, frame_position: int, position: int, utc_ns: int, event: Mark) -> None:
-        """Take in a mark; seeing the same one again is fine."""
+    def took(
+        self, timeline: int, frame_position: int, position: int, utc_ns: int, record: CopyRecord
+    ) -> None:
+        """Take in a record; seeing the same one again is fine."""
+        match record:
+            case Mark():
+                self._marked(timeline, frame_position, position, utc_ns, record)
+            case CopyPinned():
+                self._pins.setdefault(record.copy_id, {})[timeline, position] = record.pinned
+            case CopyDeleted():
+                self._deletions.setdefault(record.copy_id, set()).add((timeline, position))
+
+    def _marked(self, timeline: int, frame_position: int, position: int, utc_ns: int, event: Mark) -> None:
         self._copies[timeline, position] = Copy(
             id=event.copy_id,
             label=event.label,
@@ -58,23 +88,44 @@ class CopyTable:
             pinned=event.pinned,
             timeline=timeline,
             position=position,
+            retroactive=event.cut is not None,
         )
 
-    def all(self) -> list[Copy]:
-        """Copies on every timeline."""
-        return list(self._copies.values())
-
     def forget(self, timeline: int, position: int) -> None:
-        """Leave out the marks of a timeline from a position on."""
-        for place in [each for each in self._copies if each[0] == timeline and each[1] >= position]:
-            del self._copies[place]
+        """Leave out what a timeline says from a position on."""
+
+        def gone(place: Place) -> bool:
+            return place[0] == timeline and place[1] >= position
+
+        self._copies = {place: each for place, each in self._copies.items() if not gone(place)}
+        for copy_id, pins in self._pins.items():
+            self._pins[copy_id] = {place: each for place, each in pins.items() if not gone(place)}
+        for copy_id, places in self._deletions.items():
+            self._deletions[copy_id] = {place for place in places if not gone(place)}
 
     def at(self, spans: list[Span]) -> list[Copy]:
         """Copies on a lineage, oldest first."""
-        found = [
-            copy for (timeline, position), copy in self._copies.items() if holds(spans, timeline, position)
-        ]
-        return sorted(found, key=lambda copy: copy.position)
+        found = [copy for copy in self._on(spans) if not self._deleted(spans, copy)]
+        return [self._as_pinned(spans, copy) for copy in found]
+
+    def cuts(self) -> set[Cut]:
+        """What every copy ever taken shows, deleted ones too."""
+        return {copy.cut for copy in self._copies.values()}
+
+    def retained(self, spans: list[Span], durable: int, *, without: int = 0) -> set[Cut]:
+        """The cuts that must stay readable, `without` the copy of that id. `spans` are the head's lineage,
+        `durable` how far it is: a deletion that a power loss may take gives up nothing. A copy of a branch
+        stays until it is deleted there."""
+
+        def kept(place: Place, copy: Copy) -> bool:
+            deletions = self._deletions.get(copy.id)
+            if not deletions:
+                return copy.id != without
+            if not holds(spans, *place):
+                return False
+            return not any(holds(spans, *each) and each[1] < durable for each in deletions)
+
+        return {copy.cut for place, copy in self._copies.items() if kept(place, copy)}
 
     def find(self, spans: list[Span], name: str, subject: str) -> Copy:
         """The copy with that label, or id as 16 hex digits; NotFound names `subject`."""
@@ -88,10 +139,24 @@ class CopyTable:
         )
 
     def require_free(self, spans: list[Span], label: str, subject: str) -> None:
-        """Refused if a copy of that label exists: labels never change what they mean."""
-        if any(copy.label == label for copy in self.at(spans)):
-            raise Refused(
-                f"a backup labelled {label!r} exists already",
-                subject=subject,
-                next_step="choose another label; `farshore backup list` shows those taken",
-            )
+        """Refused if a copy of that label was ever taken: labels never change what they mean."""
+        for copy in self._on(spans):
+            if copy.label == label:
+                deleted = " and was deleted" if self._deleted(spans, copy) else ""
+                raise Refused(
+                    f"a backup labelled {label!r} exists already{deleted}",
+                    subject=subject,
+                    next_step="choose another label; `farshore backup list` shows those taken",
+                )
+
+    def _on(self, spans: list[Span]) -> list[Copy]:
+        found = [copy for place, copy in self._copies.items() if holds(spans, *place)]
+        return sorted(found, key=lambda copy: copy.position)
+
+    def _deleted(self, spans: list[Span], copy: Copy) -> bool:
+        return any(holds(spans, *place) for place in self._deletions.get(copy.id, ()))
+
+    def _as_pinned(self, spans: list[Span], copy: Copy) -> Copy:
+        """With the newest word on whether it is pinned; positions grow along a lineage."""
+        said = [(place[1], pin) for place, pin in self._pins.get(copy.id, {}).items() if holds(spans, *place)]
+        return replace(copy, pinned=max(said)[1]) if said else copy

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.bases import gap_at, require_held
-from engine.fold import FoldPlan, SweepPlan
+from engine.fold import SWEEP_KEY, FoldPlan, SweepPlan
 from engine.index_requests import Indexer
 from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
@@ -34,8 +34,10 @@ from engine.retention import (
     load_retention,
     raised,
     readable,
+    same_name,
     what_to_keep,
 )
+from engine.timed_leases import TimedLeases
 from protocol.errors import FarshoreError, Trimmed
 from protocol.events import Record, Revert
 from protocol.frames import Frame
@@ -50,18 +52,21 @@ SWEEP_EVERY_S = 0.05
 
 
 class Folding:
-    """`retention` is what holds now, `leases` keep cuts readable, `space` knows who needs frames."""
+    """`retention` is what holds now, `leases` keep cuts readable (`timed`: up to a time), `space` knows who
+    needs frames."""
 
     def __init__(self, group: Group, indexer: Indexer) -> None:
         self.retention = Retention()
         self.leases = Leases(group.name, group.state, self.require)
+        self.timed = TimedLeases(group)
         self.space = JournalSpace(group)
         self.failures = 0
         self.folded_segments = 0
         self._group = group
         self._indexer = indexer
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
-        self._promised = 0
+        self.promised = 0  # how far the writing site said that it is durable there
+        self._copies: set[Cut] = set()
         self._look_at = 0
         self._running = False
         self._waiting: list[Callable[[], None]] = []
@@ -81,6 +86,7 @@ class Folding:
         """Take up what the index says, before any cut or digest is asked for."""
         self.retention = load_retention(transaction)
         self._group.reader.anchor = self._anchor
+        self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
         self.leases.load()
 
     def remove_folded(self) -> None:
@@ -92,7 +98,9 @@ class Folding:
 
     def start(self) -> None:
         """Begin to look, now and then."""
-        self._promised = 0
+        self.promised = 0
+        self.timed.load()
+        self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
 
     def _anchor(self, timeline: int, position: int) -> Anchor | None:
@@ -160,7 +168,7 @@ class Folding:
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
-        self._promised = frame.prefix.durable
+        self.promised = frame.prefix.durable
         self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
@@ -175,6 +183,7 @@ class Folding:
         group = self._group
         if self._closed or group.failed or not group.head:
             return
+        self._look_for_deletions()
         old = list(self._old_segments())
         self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
         if self._running or self._blocked:
@@ -189,13 +198,25 @@ class Folding:
         elif self._sweep_due or self._sweeping:
             self._after("sweep", SWEEP_EVERY_S, self._sweep)
 
+    def _look_for_deletions(self) -> None:
+        """What only deleted backups kept is to be given back, once their deletion is durable."""
+        timelines, before = self._group.timelines, self._copies
+        self._copies = self._retained()
+        gone = (cut for cut in before - self._copies if cut.timeline in timelines)
+        if any(same_name(timelines, cut) in self.retention.kept for cut in gone):
+            self._sweep_due, self._sweeping = True, False
+
+    def _retained(self) -> set[Cut]:
+        return self._group.copies.retained(self._group.spans(), self._group.writer.durable)
+
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self._promised, self.space.limit())
+        limit = min(self.promised, self.space.limit())
         total = group.segments.total_bytes()
-        window_bytes = min(group.settings.window_bytes, self.space.capacity(total) // 2)
-        since_ns = group.clock.utc_ns() - int(group.settings.window_s * 1e9)
+        window_s, window_bytes = group.policies.window(group.spans(), group.settings)
+        window_bytes = min(window_bytes, self.space.capacity(total) // 2)
+        since_ns = group.clock.utc_ns() - int(window_s * 1e9)
         for old in lineage_segments(self._group):
             if old.end > limit:
                 return
@@ -242,14 +263,13 @@ class Folding:
     def _decide(self, floors: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
-        wanted = {copy.cut for copy in group.copies.all()} | self.leases.cuts()
         keep = what_to_keep(
             group.timelines,
             group.volumes,
             self.retention,
             floors,
-            wanted,
-            self._tails(floors),
+            self._retained() | self.leases.cuts(),
+            self.tails(floors),
             self._bounds.of,
         )
         if self.retention.kept.keys() - keep.cuts:
@@ -258,7 +278,7 @@ class Folding:
         self.retention = replace(self.retention, floors=keep.floors, kept=kept)
         return keep
 
-    def _tails(self, floors: frozenset[Cut]) -> list[int]:
+    def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""
         table = self._group.timelines
         spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
@@ -369,6 +389,7 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
+        self.timed.close()
         self.space.close()
         for timer in self._timers.values():
             timer.cancel()

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
-from engine.copies import CopyTable
+from engine.copy_marks import GroupCopies
+from engine.damage import DamageTable
 from engine.folding import Folding
+from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.memtable import Memtable
+from engine.policies import Policies
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
@@ -35,10 +38,15 @@ from engine.volumes import Volume, VolumeHistory
 from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
+    CopyDeleted,
+    CopyPinned,
     HandOver,
     Mark,
+    PolicySet,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     Row,
     StrictMode,
     TimelineBegan,
@@ -77,16 +85,6 @@ class GroupSettings:
     throttle: bool = False
 
 
-@dataclass(slots=True)
-class GroupListeners:
-    """Who wants to know. Called in order, on the group's loop; none may raise."""
-
-    frame: list[Callable[[Frame], None]] = field(default_factory=list)
-    durable: list[Callable[[], None]] = field(default_factory=list)
-    view: list[Callable[[], None]] = field(default_factory=list)
-    relief: list[Callable[[], None]] = field(default_factory=list)
-
-
 class Group:
     """See the module's docstring. `recover_group` (engine.group_recovery) must run before anything else."""
 
@@ -118,7 +116,8 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
-        self.copies = CopyTable()
+        self.copies = GroupCopies(name, state)
+        self.policies = Policies()
         self.memtable = Memtable()
         self.listeners = GroupListeners()
         self.writer = JournalWriter(
@@ -134,6 +133,7 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
+        self.damage = DamageTable(self)
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
@@ -152,6 +152,11 @@ class Group:
     def end(self) -> Cut:
         """The head and everything written to it."""
         return Cut(self.head, self.writer.written)
+
+    @property
+    def history(self) -> Group:
+        """As for a clone, to which this is another."""
+        return self
 
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
@@ -324,14 +329,12 @@ class Group:
     ) -> None:
         """One record at its place; the same one again is fine."""
         match record:
-            case VolumeCreated():
-                self.volumes.created(timeline, position, record)
-            case VolumeDeleted():
-                self.volumes.deleted(timeline, position, record)
-            case Revert():
-                self.volumes.reverted(timeline, position, record)
-            case Mark():
-                self.copies.marked(timeline, frame_position, position, utc_ns, record)
+            case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
+                self.volumes.took(timeline, position, record)
+            case Mark() | CopyPinned() | CopyDeleted():
+                self.copies.took(timeline, frame_position, position, utc_ns, record)
+            case PolicySet():
+                self.policies.took(timeline, position, utc_ns, record)
             case HandOver() | StrictMode():
                 self.promises.took(timeline, frame_position, record)
             case TimelineBegan():
@@ -339,7 +342,7 @@ class Group:
 
     def forget_records(self, timeline: int, position: int) -> None:
         """Leave out what a timeline that is being dropped says from a position on."""
-        for table in (self.copies, self.volumes, self.promises):
+        for table in (self.copies, self.policies, self.volumes, self.promises):
             table.forget(timeline, position)
 
     def view_changed(self) -> None:

@@ -8,19 +8,26 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     closed    name\\0u64 volume id    reason
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
+    lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
-    clones    name    row (group, timeline, position, timelines, volumes, UTC ns, temporary, purpose)
+    clones    see `engine.clone_rows`
     drills    see `engine.drills`
     heard     name    u64 generation: the newest authority that a peer came with
+    jobs      see `daemon.jobs`
+    damage    see `engine.damage`
+    rounds    see `engine.verify_rounds`
+    copy_marks   name\\0u64 copy id    row (UTC ns when verified, what is damaged): see `engine.copy_marks`
 
 Every write is durable on return (invariant 9).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from struct import Struct
+from typing import NamedTuple
 
 from engine.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
@@ -28,7 +35,22 @@ from protocol.errors import NotFound
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
-SITE_TABLES = ("groups", "pairs", "closed", "shipped", "leases", "heard", "drops", "clones", "drills")
+SITE_TABLES = (
+    "groups",
+    "pairs",
+    "closed",
+    "shipped",
+    "leases",
+    "heard",
+    "drops",
+    "clones",
+    "drills",
+    "jobs",
+    "damage",
+    "rounds",
+    "lease_ends",
+    "copy_marks",
+)
 _VOLUME = Struct(">Q")
 
 
@@ -71,19 +93,12 @@ class PairRow:
     fallen_back: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloneRow:
-    """A clone (engine.clones): the cut of the group that it left, its own timelines in order, the ids of its
-    volumes. A `temporary` one goes with the daemon; `purpose` is a word for people."""
+class CopyMark(NamedTuple):
+    """What this site found out about a copy: when all of it was last read and compared (0: never), and what
+    of it is damaged (empty: nothing known)."""
 
-    name: str
-    group: str
-    cut: Cut
-    timelines: tuple[int, ...]
-    volumes: tuple[int, ...]
-    created_utc_ns: int
-    temporary: bool
-    purpose: str
+    verified_utc_ns: int = 0
+    damage: str = ""
 
 
 class SiteState:
@@ -231,50 +246,63 @@ class SiteState:
         with self._store.write() as write:
             write.put("leases", f"{group}\0{name}".encode(), pack_row((cut.timeline, cut.position)))
 
+    def lease_ends(self, group: str) -> dict[str, int]:
+        """When durable leases of a group end, by name: UTC nanoseconds."""
+        prefix = group.encode() + b"\0"
+        with self._store.read() as transaction:
+            rows = [row for row in _all(transaction, "lease_ends") if row[0].startswith(prefix)]
+        return {key[len(prefix) :].decode(): int(_VOLUME.unpack(value)[0]) for key, value in rows}
+
+    def put_lease_end(self, group: str, name: str, utc_ns: int) -> None:
+        """Set when a durable lease ends."""
+        with self._store.write() as write:
+            write.put("lease_ends", f"{group}\0{name}".encode(), _VOLUME.pack(utc_ns))
+
+    def remove_lease_end(self, group: str, name: str) -> None:
+        """Forget when a lease ends."""
+        with self._store.write() as write:
+            write.delete("lease_ends", f"{group}\0{name}".encode())
+
     def remove_lease(self, group: str, name: str) -> None:
         """Remove a durable lease; one that is not there is fine."""
         with self._store.write() as write:
             write.delete("leases", f"{group}\0{name}".encode())
 
-    def clones(self) -> list[CloneRow]:
-        """Every clone of every group, by name."""
+    def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
+        """Rows of a table whose keys begin so; another module says what they mean."""
         with self._store.read() as transaction:
-            return [_clone_row(key.decode(), value) for key, value in _all(transaction, "clones")]
+            return {key: value for key, value in _all(transaction, table) if key.startswith(prefix)}
 
-    def put_clone(self, row: CloneRow) -> None:
-        """Add or replace a clone."""
-        value = (
-            row.group,
-            row.cut.timeline,
-            row.cut.position,
-            row.timelines,
-            row.volumes,
-            row.created_utc_ns,
-            row.temporary,
-            row.purpose,
-        )
+    def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
+        """Add or replace such rows."""
         with self._store.write() as write:
-            write.put("clones", row.name.encode(), pack_row(value))
+            for key, value in rows.items():
+                write.put(table, key, value)
 
-    def remove_clone(self, name: str) -> None:
-        """Forget a clone; one that is not there is fine."""
+    def remove_notes(self, table: str, keys: Iterable[bytes]) -> None:
+        """Remove such rows; one that is not there is fine."""
         with self._store.write() as write:
-            write.delete("clones", name.encode())
+            for key in keys:
+                write.delete(table, key)
 
+    def copy_marks(self, group: str) -> dict[int, CopyMark]:
+        """What this site found out about copies of a group, by copy id."""
+        prefix = group.encode() + b"\0"
+        with self._store.read() as transaction:
+            rows = [row for row in _all(transaction, "copy_marks") if row[0].startswith(prefix)]
+        return {
+            int(_VOLUME.unpack(key[len(prefix) :])[0]): CopyMark(*check_row(unpack_row(value), int, str))
+            for key, value in rows
+        }
 
-def _clone_row(name: str, value: bytes) -> CloneRow:
-    row = check_row(unpack_row(value), str, int, int, tuple, tuple, int, bool, str)
-    group, timeline, position, timelines, volumes, created, temporary, purpose = row
-    return CloneRow(
-        name=name,
-        group=group,
-        cut=Cut(timeline, position),
-        timelines=tuple(map(int, timelines)),
-        volumes=tuple(map(int, volumes)),
-        created_utc_ns=created,
-        temporary=temporary,
-        purpose=purpose,
-    )
+    def put_copy_mark(self, group: str, copy_id: int, mark: CopyMark | None) -> None:
+        """Add or replace what is known of a copy, or forget it."""
+        key = group.encode() + b"\0" + _VOLUME.pack(copy_id)
+        with self._store.write() as write:
+            if mark is None:
+                write.delete("copy_marks", key)
+            else:
+                write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
 
 
 def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:

@@ -89,7 +89,7 @@ class VolumeView:
         self.volume = volume
         self.size_bytes = size_bytes
         self.intervals = intervals
-        self._memtable = memtable
+        self.memtable = memtable
         self._segments = segments
         self._store = store
 
@@ -101,7 +101,7 @@ class VolumeView:
         """Where a block's bytes are; None if it reads as zeroes."""
         volume = self.volume
         for interval in self.intervals:
-            entry = self._memtable.newest(volume, block, interval)
+            entry = self.memtable.newest(volume, block, interval)
             if entry != NOT_FOUND:
                 return None if entry & 1 else Place(interval.lane, entry >> 1, None)
             version = newest_indexed(batch.cursor(), volume, block, interval)
@@ -196,19 +196,19 @@ class VolumeView:
                 at = block
                 for candidate in sorted(written):
                     if self.find(batch, candidate) is not None:
-                        _extend(stretches, candidate - at, False)
-                        _extend(stretches, 1, True)
+                        extend_stretches(stretches, candidate - at, False)
+                        extend_stretches(stretches, 1, True)
                         at = candidate + 1
-                _extend(stretches, stop - at, False)
+                extend_stretches(stretches, stop - at, False)
                 block = stop
         sized = [(blocks * BLOCK_BYTES, data) for blocks, data in stretches]
-        return _trim(sized, offset - first * BLOCK_BYTES, length)
+        return trim_stretches(sized, offset - first * BLOCK_BYTES, length)
 
     def _candidates(self, cursor: Cursor, first: int, end: int) -> set[int]:
         """Blocks in [first, end) with any version in a lane of this view."""
         found: set[int] = set()
         for lane in {interval.lane for interval in self.intervals}:
-            for layer in self._memtable.layers:
+            for layer in self.memtable.layers:
                 versions = layer.volumes.get((lane, self.volume))
                 if versions is not None:
                     blocks = versions.blocks
@@ -233,7 +233,8 @@ def indexed_blocks(cursor: Cursor, lane: int, volume: int, first: int, end: int)
     return blocks
 
 
-def _extend(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
+def extend_stretches(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
+    """Add `blocks` blocks to neighbouring stretches of (blocks, flag); none is fine."""
     if blocks <= 0:
         return
     if stretches and stretches[-1][1] == data:
@@ -242,8 +243,8 @@ def _extend(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
         stretches.append((blocks, data))
 
 
-def _trim(stretches: list[tuple[int, bool]], skip: int, length: int) -> list[tuple[int, bool]]:
-    """Cut `skip` bytes off the front and everything past `length`."""
+def trim_stretches(stretches: list[tuple[int, bool]], skip: int, length: int) -> list[tuple[int, bool]]:
+    """Stretches of (bytes, flag) with `skip` bytes cut off the front and everything past `length`."""
     trimmed = []
     for size, data in stretches:
         cut = min(skip, size)

@@ -37,6 +37,11 @@ class EventKind(IntEnum):
     REVERT = 21
     HAND_OVER = 22
     STRICT_MODE = 23
+    COPY_PINNED = 24
+    COPY_DELETED = 25
+    POLICY_SET = 26
+    REWRITE_BEGAN = 27
+    REWRITE_ENDED = 28
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -147,7 +152,102 @@ class StrictMode:
         return (int(EventKind.STRICT_MODE), self.on)
 
 
-Record = TimelineBegan | VolumeCreated | VolumeDeleted | Mark | Revert | HandOver | StrictMode
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteBegan:
+    """From here on the volume is on its way to what it was at `cut`, by writes; until `RewriteEnded`, or a
+    `Revert`, it is neither that nor what it was at `before`, and no host may see it."""
+
+    volume: int
+    cut: Cut
+    before: Cut
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        cuts = (self.cut.timeline, self.cut.position, self.before.timeline, self.before.position)
+        return (int(EventKind.REWRITE_BEGAN), self.volume, *cuts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteEnded:
+    """The volume is what it was to become."""
+
+    volume: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.REWRITE_ENDED), self.volume)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyPinned:
+    """From here on the backup with this id is pinned: neither deleted nor pruned; or no longer."""
+
+    copy_id: int
+    pinned: bool
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.COPY_PINNED), self.copy_id, self.pinned)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyDeleted:
+    """The backup with this id is gone from here on, and no longer keeps its cut readable."""
+
+    copy_id: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.COPY_DELETED), self.copy_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet:
+    """When the group is backed up from here on, which backups stay, and how far back any moment can be read.
+
+    `every_s` and `at_minute` (of the UTC day) say when: at most one of them, 0 and -1 mean not so. `keep` are
+    counts: last, hourly, daily, weekly, monthly, yearly. `window_s` -1 and `window_bytes` 0: as each site's
+    config says. `freeze` names a hook, or none."""
+
+    every_s: int
+    at_minute: int
+    keep: tuple[int, int, int, int, int, int]
+    window_s: int
+    window_bytes: int
+    freeze: str
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        kind = int(EventKind.POLICY_SET)
+        return (
+            kind,
+            self.every_s,
+            self.at_minute,
+            self.keep,
+            self.window_s,
+            self.window_bytes,
+            self.freeze,
+        )
+
+
+NO_POLICY = PolicySet(
+    every_s=0, at_minute=-1, keep=(0, 0, 0, 0, 0, 0), window_s=-1, window_bytes=0, freeze=""
+)
+
+Record = (
+    TimelineBegan
+    | VolumeCreated
+    | VolumeDeleted
+    | Mark
+    | Revert
+    | HandOver
+    | StrictMode
+    | CopyPinned
+    | CopyDeleted
+    | PolicySet
+    | RewriteBegan
+    | RewriteEnded
+)
 
 
 def _fields(row: Row, *types: type) -> tuple[Any, ...]:
@@ -187,6 +287,20 @@ def record_from_row(row: Row) -> Record:
         case EventKind.STRICT_MODE:
             (on,) = _fields(row, bool)
             return StrictMode(on=on)
+        case EventKind.COPY_PINNED:
+            copy_id, pinned = _fields(row, int, bool)
+            return CopyPinned(copy_id=copy_id, pinned=pinned)
+        case EventKind.COPY_DELETED:
+            (copy_id,) = _fields(row, int)
+            return CopyDeleted(copy_id=copy_id)
+        case EventKind.POLICY_SET:
+            return _policy_from_row(row)
+        case EventKind.REWRITE_BEGAN:
+            volume, timeline, position, *before = _fields(row, int, int, int, int, int)
+            return RewriteBegan(volume=volume, cut=Cut(timeline, position), before=Cut(*before))
+        case EventKind.REWRITE_ENDED:
+            (volume,) = _fields(row, int)
+            return RewriteEnded(volume=volume)
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 
@@ -206,4 +320,20 @@ def _mark_from_row(row: Row) -> Mark:
         volumes=volumes,
         consistency=Consistency(consistency),
         pinned=pinned,
+    )
+
+
+def _policy_from_row(row: Row) -> PolicySet:
+    every_s, at_minute, keep, window_s, window_bytes, freeze = _fields(row, int, int, tuple, int, int, str)
+    if len(keep) != len(NO_POLICY.keep) or any(type(v) is not int or v < 0 for v in keep):
+        raise RemoteProtocolError("a policy has six counts of backups to keep")
+    if min(every_s, at_minute + 1, window_s + 1, window_bytes) < 0:
+        raise RemoteProtocolError("a policy's spans and sizes are not negative")
+    return PolicySet(
+        every_s=every_s,
+        at_minute=at_minute,
+        keep=keep,
+        window_s=window_s,
+        window_bytes=window_bytes,
+        freeze=freeze,
     )

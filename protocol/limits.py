@@ -83,6 +83,21 @@ BASE_PAYLOAD_BYTES = 1 << 20
 BASE_INDEX_BYTES = 32 << 20
 BASE_UNINDEXED_BYTES_MAX = 256 << 20
 
+# Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
+SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
+KEEP_MAX = 10_000
+# Questions between sites. A message of blocks is read at one stroke, beside hosts.
+QUESTION_BLOCKS_MAX = 256
+QUESTION_CHANGES_MAX = 16_384
+QUESTION_CHANGES_BYTES_MAX = 512 << 10
+QUESTIONS_IN_FLIGHT_MAX = 4
+QUESTIONS_WAITING_MAX = 64
+# At the slowest rate limit a full answer takes 16 s.
+QUESTION_SILENCE_S = 20.0
+LEASE_NAME_CHARS_MAX = 200
+LEASE_S_MAX = 7 * 86_400
+TIMED_LEASES_MAX = 1024
+
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
@@ -93,6 +108,11 @@ DRILLS_KEPT_MAX = 1000
 DRILL_STEPS_MAX = 128
 DRILL_SAID_CHARS_MAX = 400
 DRILL_BYTES_MAX = 512 << 10
+
+# Hooks that hold hosts still for a backup. Whatever froze them must come to an end by itself.
+HOOK_WORDS_MAX = 64
+HOOK_TIMEOUT_S = 10.0
+HOOK_TIMEOUT_MAX_S = 600.0
 
 
 def check_limits() -> None:
@@ -109,6 +129,8 @@ def check_limits() -> None:
         raise AssertionError("a frame of a base must be a frame")
     if BASE_PART_BYTES_MAX * BASE_PARTS_MAX > 48 << 20:
         raise AssertionError("the indexer takes requests of up to 64 MiB")
+    if QUESTION_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * QUESTION_SILENCE_S:
+        raise AssertionError("an answer at the slowest pace must not look like silence")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

@@ -9,7 +9,8 @@
 
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
 
-Those of a base, where the journal does not lead the peer on, are in protocol.base_messages.
+Those of a base, where the journal does not lead the peer on, are in protocol.base_messages; what the sites
+ask each other of a group's past is in protocol.question_messages.
 
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
@@ -30,6 +31,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.events import Row
 from protocol.frames import DIGEST_BYTES
 from protocol.limits import LINEAGE_TIMELINES_MAX
+from protocol.question_messages import QuestionKind, QuestionMessage, decode_question_message
 from protocol.rows import check_row, pack_row, unpack_row
 
 WIRE_VERSION = 1
@@ -248,7 +250,7 @@ class MakeDurable:
 
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
-    | MakeDurable | BaseMessage
+    | MakeDurable | BaseMessage | QuestionMessage
 )  # fmt: skip
 
 
@@ -301,6 +303,8 @@ def decode_message(header: bytes | memoryview) -> Message:
             return Ask(session=session, group=group, group_id=group_id)
         case MessageKind.REPORT:
             return _report(row, session)
+        case kind if kind >= QuestionKind.HOLD:
+            return decode_question_message(row, session)
         case kind if kind >= BaseKind.BEGIN:
             return decode_base_message(row, session)
         case kind:

@@ -56,8 +56,12 @@ class Export:
         """A connection has gone."""
         if connection in self.connections:
             del self.connections[connection]
-            if not self.connections:
-                self._on_idle()
+            self.release()
+
+    def release(self) -> None:
+        """Let go of what it holds, unless somebody is connected."""
+        if not self.connections:
+            self._on_idle()
 
     def current_view(self) -> VolumeView:
         """The volume as it is now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.group import Emit
+from engine.group import Emit, Group
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from protocol.events import Row
@@ -20,6 +20,10 @@ class Hosted(Protocol):
     clock: Clock
     writer: JournalWriter
     emit: Emit
+
+    @property
+    def history(self) -> Group:
+        """The group in whose journal and index it is."""
 
     @property
     def end(self) -> Cut:

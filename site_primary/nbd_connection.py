@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import structlog
 
@@ -22,10 +23,11 @@ from engine.ports.disk import Buffer
 from engine.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
 from protocol.limits import NBD_RECEIVE_BUFFER_BYTES, NBD_REQUEST_BYTES_MAX, NBD_UNANSWERED_MAX
-from protocol.nbd.constants import REQUEST_MAGIC, BlockState, Command, CommandFlag, NbdError, nbd_error
+from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError, nbd_error
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.replies import block_status, error_reply, read_reply_header, simple_replies, simple_reply
 from protocol.nbd.requests import REQUEST, REQUEST_BYTES, check_request
+from site_primary.block_status import StatusMap
 from site_primary.exports import Export
 from site_primary.write_path import WriteBatch
 
@@ -36,7 +38,7 @@ _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE
 _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STATUS)
 _CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
 _FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
-_HOLE = int(BlockState.HOLE) | int(BlockState.ZERO)
+_NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 REPLY_BYTES_BEFORE_SEND = 4 << 20
 PIPELINED_DEPTH = 3
 DEPTH_DECAY = 0.98
@@ -44,7 +46,8 @@ COLLECT_BYTES_MAX = 512 << 10
 
 
 class NbdConnection(asyncio.BufferedProtocol):
-    """See the module's docstring. Begins with the bytes that came behind the handshake."""
+    """See the module's docstring. Begins with the bytes that came behind the handshake. `maps` are the
+    metadata contexts negotiated, by their ids."""
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         negotiated: Negotiated,
         client: str,
         on_closed: Callable[[], None],
+        maps: Mapping[int, StatusMap] = _NO_MAPS,
     ) -> None:
         self.client = client
         self._transport = transport
@@ -61,7 +65,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._size = export.volume.size_bytes
         self._read_only = export.read_only
         self._structured = negotiated.structured_replies
-        self._contexts: Mapping[int, str] = negotiated.meta_contexts
+        self._maps = maps
         self._on_closed = on_closed
         self._batch = self._new_batch()
         self._buffer = bytearray(NBD_RECEIVE_BUFFER_BYTES)
@@ -151,6 +155,8 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._buffer = bytearray()
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+        for each in self._maps.values():
+            each.close()
         self._export.leave(self)
         self._on_closed()
 
@@ -260,6 +266,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         except (FarshoreError, OSError) as failure:
             log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
                       length=length, error=str(failure))  # fmt: skip
+            self._export.group.history.damage.read_failed(failure)
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
         self._out.append(read_reply_header(cookie, offset, length, self._structured))
@@ -284,21 +291,20 @@ class NbdConnection(asyncio.BufferedProtocol):
                     self._failed(failure)
 
     def _status(self, flags: int, cookie: int, offset: int, length: int) -> None:
-        if not self._contexts or not self._structured:
+        if not self._maps or not self._structured:
             self._refuse(cookie, NbdError.EINVAL)
             return
+        only_one = bool(flags & _REQ_ONE)
         try:
-            stretches = self._export.view.extents(offset, length, only_one=bool(flags & _REQ_ONE))
+            found = {at: each.extents(offset, length, only_one=only_one) for at, each in self._maps.items()}
         except (FarshoreError, OSError) as failure:
             log.error("nbd.status_failed", client=self.client, export=self._export.name, error=str(failure))
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
-        if flags & _REQ_ONE:
-            stretches = stretches[:1]
-        extents = [(size, 0 if data else _HOLE) for size, data in stretches]
-        last = max(self._contexts)
-        for context in self._contexts:
-            self._out.append(block_status(cookie, context, extents, done=context == last))
+        last = max(found)
+        for at, extents in found.items():
+            kept = extents[:1] if only_one else extents
+            self._out.append(block_status(cookie, at, kept, done=at == last))
 
     # -- committing and answering
 

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -20,6 +21,7 @@ from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
+from site_primary.block_status import StatusMap
 from site_primary.exports import Export
 from site_primary.nbd_connection import NbdConnection
 
@@ -33,6 +35,10 @@ class ExportOpener(ExportLookup, Protocol):
 
     def open(self, info: ExportInfo) -> Export:
         """The export that `info` describes, for one connection. FarshoreError if it is gone meanwhile."""
+
+    def maps(self, export: Export, contexts: Mapping[int, str]) -> Mapping[int, StatusMap]:
+        """The metadata contexts of these names, for one connection. FarshoreError if a cut that one names is
+        gone meanwhile: then nobody connects to the export."""
 
 
 class NbdServer:
@@ -72,6 +78,15 @@ class NbdServer:
         self._unix_paths.append(path)
         return server
 
+    async def serve(self, connection: socket.socket) -> None:
+        """Serve one connection that was made elsewhere, until it ends."""
+        ended: asyncio.Future[None] = self._loop.create_future()
+        await self._loop.connect_accepted_socket(
+            lambda: HandshakeProtocol(self, lambda: None if ended.done() else ended.set_result(None)),
+            connection,
+        )
+        await ended
+
     async def close(self) -> None:
         """Stop listening and drop every connection; a host that holds its socket cannot delay it."""
         for server in self._servers:
@@ -84,10 +99,11 @@ class NbdServer:
 
 
 class HandshakeProtocol(asyncio.Protocol):
-    """One connection until it moves to transmission."""
+    """One connection until it moves to transmission. `on_end` is called when it has gone."""
 
-    def __init__(self, server: NbdServer) -> None:
+    def __init__(self, server: NbdServer, on_end: Callable[[], None] = lambda: None) -> None:
         self._server = server
+        self._on_end = on_end
         self._handshake = ServerHandshake(server.exports)
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -137,12 +153,13 @@ class HandshakeProtocol(asyncio.Protocol):
             return
         try:
             export = self._server.exports.open(negotiated.export)
+            maps = self._server.exports.maps(export, negotiated.meta_contexts)
         except FarshoreError as error:
             log.info("nbd.refused", client=self._client, export=negotiated.export.name, error=str(error))
             self.abort()
             return
         self._cancel_deadline()
-        connection = NbdConnection(transport, export, negotiated, self._client, self._forget)
+        connection = NbdConnection(transport, export, negotiated, self._client, self._forget, maps)
         transport.set_protocol(connection)
         log.info("nbd.connected", client=self._client, export=export.name)
         if self._handshake.leftover:
@@ -160,6 +177,7 @@ class HandshakeProtocol(asyncio.Protocol):
     def _forget(self) -> None:
         self._cancel_deadline()
         self._server.connections.discard(self)
+        self._on_end()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

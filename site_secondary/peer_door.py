@@ -3,6 +3,9 @@
 A HELLO for a group that is not here makes it, as a secondary of the caller; every later message finds its
 receiver by the session that the HELLO opened. One session a group: a new HELLO ends those before it.
 
+Questions about a group's past (engine.peer_answers) come in no session: any peer that shares the group may
+put them.
+
 It opens no files and no sockets: who holds the groups is asked through `GroupHolder`.
 """
 
@@ -15,10 +18,13 @@ from typing import Protocol
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
+from engine.peer_answers import PeerAnswers, Travel, as_it_is, refuse
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
-from protocol.errors import Diverged, FarshoreError, NotAllowed, RemoteProtocolError, WrongState
+from protocol.errors import Diverged, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, WrongState
 from protocol.messages import SUPERSEDED, Ask, Hello, Refused, Report, decode_message
+from protocol.question_messages import Question
 from site_secondary.receiver import Receiver
 
 
@@ -50,15 +56,22 @@ class GroupHolder(Protocol):
 
 
 class PeerDoor:
-    """See the module's docstring. `on_session` is told of every new one."""
+    """See the module's docstring. `on_session` is told of every new one; `travel` says how a payload goes to
+    a named peer."""
 
     def __init__(
-        self, holder: GroupHolder, state: SiteState, emit: Emit, on_session: Callable[[], None]
+        self,
+        holder: GroupHolder,
+        state: SiteState,
+        emit: Emit,
+        on_session: Callable[[], None],
+        travel: Callable[[str, Buffer], Travel] = as_it_is,
     ) -> None:
         self._holder = holder
         self._state = state
         self._emit = emit
         self._on_session = on_session
+        self._answers = PeerAnswers(travel)
         self._sessions: dict[tuple[str, int], Receiver] = {}
 
     def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
@@ -70,6 +83,9 @@ class PeerDoor:
             return
         if isinstance(message, Ask):
             caller.send(self._report(caller.peer, message).encode())
+            return
+        if isinstance(message, Question):
+            self._answer(caller, message)
             return
         if isinstance(message, Hello):
             try:
@@ -122,15 +138,31 @@ class PeerDoor:
             PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
         )
 
+    def _answer(self, caller: Caller, question: Question) -> None:
+        if not self._shares(caller.peer, question.group, question.group_id):
+            name = question.group
+            refuse(caller, question, NotFound(f"group {name} is not shared with {caller.peer}", subject=name))
+            return
+        try:
+            group = self._holder.group(question.group)
+        except FarshoreError as error:
+            refuse(caller, question, error)
+            return
+        self._answers.answer(caller, question, group)
+
+    def _shares(self, peer: str, name: str, group_id: str) -> bool:
+        """Whether a group is here, in a pair with that peer."""
+        pair = self._state.pair(name)
+        if pair is None or pair.peer != peer or not self._holder.has_group(name):
+            return False
+        return self._state.group(name).group_id == group_id
+
     def _report(self, peer: str, ask: Ask) -> Report:
         """What this site is to a group that it shares with the peer."""
         nothing = Report(session=ask.session, role="", generation=0, timeline=0, written=0, durable=0)
-        pair = self._state.pair(ask.group)
-        if pair is None or pair.peer != peer or not self._holder.has_group(ask.group):
+        if not self._shares(peer, ask.group, ask.group_id):
             return nothing
         row = self._state.group(ask.group)
-        if row.group_id != ask.group_id:
-            return nothing
         try:
             group = self._holder.group(ask.group)
         except FarshoreError:

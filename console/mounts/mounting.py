@@ -28,7 +28,6 @@ from console.mounts.loops import drop_loops, loops_of, make_loop
 from console.mounts.programs import call
 from protocol.errors import Busy, NotAllowed, NotFound
 
-RUNTIME = Path("/run/farshore/mounts")
 NAME_CHARS = 16
 UMOUNT_TIMEOUT_S = 300.0
 # Removes a clone at a site: (site, clone).
@@ -137,6 +136,17 @@ class Mount:
             )
 
 
+def runtime_directory() -> Path:
+    """Where mounts are noted: root's are the machine's. Raises NotAllowed for a user without a place of
+    his own."""
+    if os.geteuid() == 0:
+        return Path("/run/farshore/mounts")
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not os.path.isabs(base):
+        raise NotAllowed("without root this needs XDG_RUNTIME_DIR", next_step="log in, or use sudo")
+    return Path(base) / "farshore" / "mounts"
+
+
 def require_root() -> None:
     """Raises NotAllowed: loop devices and mounts are root's."""
     if os.geteuid() != 0:
@@ -148,9 +158,10 @@ def require_root() -> None:
 
 def record(point: Path | None, *, export: str, site: str, name: str = "") -> Mount:
     """A new, empty mount; with `point` none, its own directory `mnt`. Raises Busy if there is one."""
-    RUNTIME.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parent = runtime_directory()
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = name or _name(point or Path(export))
-    made = Mount(directory=RUNTIME / name)
+    made = Mount(directory=parent / name)
     try:
         made.directory.mkdir(mode=0o700)
     except FileExistsError:
@@ -187,7 +198,7 @@ def real(point: Path) -> Path:
 def mounts() -> list[Mount]:
     """Every mount of this machine, whoever made it."""
     try:
-        return [Mount(directory=entry) for entry in sorted(RUNTIME.iterdir())]
+        return [Mount(directory=entry) for entry in sorted(runtime_directory().iterdir())]
     except FileNotFoundError:
         return []
 

@@ -9,16 +9,27 @@ from daemon.operations import (
     backups,
     branches,
     clones,
+    copies,
     drills,
     inspect,
+    jobs,
     pairs,
     restores,
     roles,
+    schedules,
     sites,
+    verifying,
     volumes,
 )
 from daemon.site import Site
-from protocol import clone_commands, commands, drill_commands, role_commands
+from protocol import (
+    clone_commands,
+    commands,
+    copy_commands,
+    drill_commands,
+    job_commands,
+    role_commands,
+)
 from protocol.errors import FarshoreError, UsageError
 
 Data = dict[str, Any]
@@ -56,13 +67,24 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.BackupCreate: backups.create,
     commands.BackupList: backups.list_backups,
     commands.BackupShow: backups.show,
+    copy_commands.BackupPin: copies.pin,
+    copy_commands.BackupDelete: copies.delete,
+    copy_commands.BackupPrune: copies.prune,
+    copy_commands.ScheduleSet: schedules.set_schedule,
+    copy_commands.ScheduleList: schedules.list_schedules,
+    copy_commands.ScheduleRemove: schedules.remove,
     commands.RestoreVolume: restores.restore_volume,
     commands.RestoreGroup: restores.restore_group,
     drill_commands.DrillRecord: drills.record,
     drill_commands.DrillList: drills.list_drills,
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
-    commands.Verify: inspect.verify,
+    commands.Verify: verifying.verify,
+    job_commands.VerifyStart: verifying.start,
+    job_commands.JobList: jobs.list_jobs,
+    job_commands.JobShow: jobs.show,
+    job_commands.JobWatch: jobs.watch,
+    job_commands.JobCancel: jobs.cancel,
 }
 
 

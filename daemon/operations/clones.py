@@ -6,8 +6,8 @@ from typing import Any
 
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
+from engine.clone_rows import CloneRow
 from engine.clones import Clone
-from engine.site_state import CloneRow
 from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
@@ -40,6 +40,7 @@ async def create(site: Site, command: CloneCreate) -> Data:
             position=str(cut),
             next_step=f"`farshore backup list {group.name}` shows cuts that have",
         )
+    group.damage.require_sound([volume.id for volume in found.values()], cut, f"clone {command.clone}")
     clone = group.clones.create(
         CloneRow(
             name=command.clone,
@@ -91,7 +92,7 @@ def clone_data(site: Site, clone: Clone) -> Data:
         "clone": clone.name,
         "group": row.group,
         "volumes": names,
-        "cut": cut_data(row.cut, time_of(clone.group, row.cut)),
+        "cut": cut_data(row.cut, time_of(clone.history, row.cut)),
         "created": time_text(row.created_utc_ns),
         "temporary": row.temporary,
         "purpose": row.purpose,

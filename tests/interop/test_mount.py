@@ -5,81 +5,23 @@ cp -a ── ext4 ── /dev/loopN ── nbdfuse (a file in user space) ──
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import missing
-from tests.support.clients import call, fsck, succeed
+from tests.support.clients import fsck, succeed
+from tests.support.mounting import loop_device, mounted, nbdfuse, require_mounting
 from tests.support.sites import Site
 
 TREE = Path("/usr/lib/python3")
-APPEAR_TIMEOUT_S = 20.0
-HANG_TIMEOUT_S = 240
-
-
-@contextmanager
-def nbdfuse(program: str, uri: str, directory: Path) -> Iterator[Path]:
-    """The export as a file; taken away again even when something still holds it."""
-    mount = directory / "fuse"
-    mount.mkdir()
-    # `timeout` outlives this test's own process: a FUSE server that hangs must not hang the machine.
-    process = subprocess.Popen(
-        ["timeout", "--kill-after=5", str(HANG_TIMEOUT_S), program, str(mount / "disk.img"), uri],
-        stdin=subprocess.DEVNULL,
-    )
-    file = mount / "disk.img"
-    try:
-        deadline = time.monotonic() + APPEAR_TIMEOUT_S
-        while not file.exists():
-            assert process.poll() is None, "nbdfuse ended at once"
-            assert time.monotonic() < deadline, "nbdfuse did not mount"
-            time.sleep(0.05)
-        yield file
-    finally:
-        if call("umount", mount).returncode != 0:
-            call("umount", "--lazy", mount)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait(20)
-        mount.rmdir()
-
-
-@contextmanager
-def loop_device(program: str, file: Path) -> Iterator[str]:
-    """A block device on the file."""
-    device = succeed(program, "--find", "--show", "--direct-io=on", file).strip()
-    try:
-        yield device
-    finally:
-        call(program, "--detach", device)
-
-
-@contextmanager
-def mounted(device: str, directory: Path) -> Iterator[Path]:
-    """The file system on the device."""
-    point = directory / "mnt"
-    point.mkdir(exist_ok=True)
-    succeed("timeout", "60", "mount", device, point)
-    try:
-        yield point
-    finally:
-        if call("timeout", "60", "umount", point).returncode != 0:
-            call("umount", "--lazy", point)
 
 
 @pytest.fixture
 def device(site: Site, scratch: Path, tool: Callable[[str], str]) -> Iterator[str]:
     """A loop device on a new volume of 512 MiB."""
-    if os.geteuid() != 0 or not Path("/dev/fuse").exists() or not Path("/dev/loop-control").exists():
-        missing("mounting needs root, /dev/fuse and loop devices")
+    require_mounting()
     program, losetup = tool("nbdfuse"), tool("losetup")
     uri = site.create_volume("g/v", "512M")
     with ExitStack() as stack:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from xxhash import xxh3_128_digest
 
-from engine.changes import EXTENT_BYTES, ChangeScan, difference, extent_digests
+from engine.changes import ChangeScan, difference
 from engine.versions import REGION_BLOCKS
 from engine.visibility import Interval, visibility
 from protocol.events import TRIM, WRITE, ZERO
-from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.random_history import BLOCKS, RandomHistory
@@ -124,14 +122,3 @@ def test_regions_without_changes_are_stepped_over(rig: GroupRig) -> None:
     zeroed = [3 * REGION_BLOCKS + block for block in range(7, 57)]
     assert blocks_of(made) == [2 * REGION_BLOCKS + 8, 2 * REGION_BLOCKS + 9, *zeroed]
     assert made.rows <= 2 + 50 + 50
-
-
-def test_digests_of_extents_are_those_of_their_bytes(rig: GroupRig) -> None:
-    per_extent = EXTENT_BYTES // BLOCK_BYTES
-    blocks = 2 * per_extent + 3
-    volume = rig.create("root", blocks)
-    rig.write(volume, per_extent + 1, b"x", b"y")
-    data = rig.read("root")
-    expected = [xxh3_128_digest(data[at : at + EXTENT_BYTES]) for at in range(0, len(data), EXTENT_BYTES)]
-    assert extent_digests(rig.live("root"), 0, 10) == expected
-    assert extent_digests(rig.live("root"), 1, 1) == expected[1:2]

@@ -8,8 +8,8 @@ import pytest
 
 from engine.branch_drop import BranchDrops
 from engine.branches import branches
+from engine.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
 from engine.clones import Clone
-from engine.site_state import CloneRow
 from protocol.errors import Refused, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
 from protocol.positions import Cut
@@ -200,7 +200,7 @@ def test_a_row_that_a_kill_kept_from_going_goes(rig: GroupRig) -> None:
     BranchDrops(rig.group, lambda _: None).begin(clone.branch())
     rig.reopen()
     assert list(rig.group.clones) == []
-    assert rig.group.state.clones() == []
+    assert clone_rows(rig.group.state, "g") == []
 
 
 def test_what_a_kill_left_of_a_clone_without_a_row_goes(rig: GroupRig) -> None:
@@ -208,7 +208,7 @@ def test_what_a_kill_left_of_a_clone_without_a_row_goes(rig: GroupRig) -> None:
     rig.write(volume, 0, b"A")
     before = set(rig.group.segments.timelines())
     clone_of(rig, rig.end)
-    rig.group.state.remove_clone("copy")
+    remove_clone(rig.group.state, "copy")
     rig.reopen()
     assert set(rig.group.segments.timelines()) == before
 
@@ -233,6 +233,6 @@ def test_rows_of_other_groups_are_left_alone(rig: GroupRig) -> None:
     volume = rig.create("root", 4)
     rig.write(volume, 0, b"A")
     clone = clone_of(rig, rig.end)
-    rig.group.state.put_clone(replace(clone.row, name="theirs", group="other"))
+    put_clone(rig.group.state, replace(clone.row, name="theirs", group="other"))
     rig.reopen()
     assert [each.name for each in rig.group.clones] == ["copy"]

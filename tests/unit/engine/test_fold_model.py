@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from engine.group import GroupSettings
 from engine.journal import writer as writer_module
 from protocol.errors import Trimmed
-from protocol.events import TRIM, WRITE, ZERO, Row
+from protocol.events import TRIM, WRITE, ZERO, CopyDeleted, Row
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
@@ -41,7 +42,7 @@ class Story:
         self.rig = rig
         self.now: dict[str, bytearray] = {}
         self.past: dict[Cut, Snapshot] = {}
-        self.backups: list[Cut] = []
+        self.backups: dict[int, Cut] = {}
         self.leased: dict[str, Cut] = {}
         self.labels = 0
         for name in ("root", "data"):
@@ -53,11 +54,12 @@ class Story:
         """What the volumes hold belongs to the journal's end."""
         self.past[self.rig.end] = {name: bytes(data) for name, data in self.now.items()}
 
-    def step(self) -> None:
-        """One thing that happens."""
-        steps = (
+    def steps(self) -> tuple[tuple[int, Callable[[], object]], ...]:
+        """What may happen, and how often."""
+        return (
             (40, self.write),
             (6, self.back_up),
+            (3, self.delete),
             (4, self.lease),
             (3, self.release),
             (4, self.turn_back),
@@ -66,13 +68,21 @@ class Story:
             (3, self.restart),
             (2, self.sweep),
         )
+
+    def step(self) -> None:
+        """One thing that happens."""
+        steps = self.steps()
         self.rng.choices([do for _, do in steps], [weight for weight, _ in steps])[0]()
         self.note()
 
     def write(self) -> None:
         """One frame of writes and zeroed ranges."""
         name = self.rng.choice(sorted(self.now))
-        data, volume = self.now[name], self.rig.group.volume(name).id
+        rows, payload = self.rows(self.now[name], self.rig.group.volume(name).id)
+        self.rig.group.append(rows, payload, len(payload) * BLOCK_BYTES)
+
+    def rows(self, data: bytearray, volume: int) -> tuple[list[Row], list[bytes]]:
+        """Rows of a frame with their payload, done to `data` too."""
         rows: list[Row] = []
         payload: list[bytes] = []
         for _ in range(self.rng.randint(1, 4)):
@@ -85,7 +95,7 @@ class Story:
                 data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = content
                 if kind == WRITE:
                     payload.append(content)
-        self.rig.group.append(rows, payload, len(payload) * BLOCK_BYTES)
+        return rows, payload
 
     def back_up(self) -> None:
         """A backup of now, or of some cut that can still be read."""
@@ -95,7 +105,15 @@ class Story:
         group = self.rig.group
         take_backup(group, volume=None, label=label, cut=cut, pinned=False, rng=self.rng)
         self.note()
-        self.backups.append(group.copies.find(group.spans(), label, "g").cut)
+        copy = group.copies.find(group.spans(), label, "g")
+        self.backups[copy.id] = copy.cut
+
+    def delete(self) -> None:
+        """One backup is not needed any more."""
+        if self.backups:
+            copy_id = self.rng.choice(sorted(self.backups))
+            del self.backups[copy_id]
+            self.rig.group.append_records([CopyDeleted(copy_id=copy_id)])
 
     def some_readable(self) -> Cut | None:
         """A cut of the past that is not trimmed, if the dice find one."""
@@ -166,7 +184,7 @@ class Story:
         """Nothing is given up that someone counts on."""
         group = self.rig.group
         floor = group.folding.floor()
-        for cut in [*self.backups, *self.leased.values()]:
+        for cut in [*self.backups.values(), *self.leased.values()]:
             assert group.folding.readable(cut)
         for cut in self.past:
             if group.holds_cut(cut) and (floor is None or cut.position >= floor.position):

@@ -69,6 +69,10 @@ def test_a_cut_travels_typed() -> None:
         assert decode_request(encode_request(sent)) == sent
 
 
+# What a docstring says its reply is: a shape of its own, or one that others share.
+REPLIES = ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "CLONE", "JOB", "BACKUP", "SCHEDULE")
+
+
 def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
     members = Command.__args__
     tags = [command_name_of(member) for member in members]
@@ -79,7 +83,7 @@ def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
         assert config.frozen
         assert config.forbid_unknown_fields
         assert member.__doc__
-        assert any(word in member.__doc__ for word in ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "CLONE"))
+        assert any(word in member.__doc__ for word in REPLIES)
     assert command_name(SiteStatus()) == "site.status"
 
 
@@ -90,6 +94,8 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
         "drill.record", "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
         "restore.volume", "restore.group",
+        "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
+        "job.cancel", "verify.start",
     }  # fmt: skip
 
 

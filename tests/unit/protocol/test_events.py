@@ -14,10 +14,15 @@ from protocol.events import (
     WRITE,
     ZERO,
     Consistency,
+    CopyDeleted,
+    CopyPinned,
     EventKind,
     Mark,
+    PolicySet,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
@@ -51,6 +56,19 @@ records = st.one_of(
         pinned=st.booleans(),
     ),
     st.builds(Revert, volume=positions, cut=cuts),
+    st.builds(RewriteBegan, volume=positions, cut=cuts, before=cuts),
+    st.builds(RewriteEnded, volume=positions),
+    st.builds(CopyPinned, copy_id=timelines, pinned=st.booleans()),
+    st.builds(CopyDeleted, copy_id=timelines),
+    st.builds(
+        PolicySet,
+        every_s=positions,
+        at_minute=st.integers(-1, 1439),
+        keep=st.tuples(*[st.integers(0, 10_000)] * 6),
+        window_s=st.integers(-1, 1 << 40),
+        window_bytes=positions,
+        freeze=names,
+    ),
 )
 
 
@@ -73,6 +91,11 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "REVERT": 21,
         "HAND_OVER": 22,
         "STRICT_MODE": 23,
+        "COPY_PINNED": 24,
+        "COPY_DELETED": 25,
+        "POLICY_SET": 26,
+        "REWRITE_BEGAN": 27,
+        "REWRITE_ENDED": 28,
     }
     assert (EventKind.WRITE, EventKind.ZERO, EventKind.TRIM) == (WRITE, ZERO, TRIM)
     assert max(kind for kind in EventKind if kind <= LAST_DATA_KIND) == TRIM
@@ -111,6 +134,13 @@ def test_records_and_data_do_not_share_numbers() -> None:
         (20, 1, "l", 0, 0, (), 7, False),
         (20, 1, "l", 0, 0, (), True, False),
         (21, 1, 2),
+        (24, 1, 1),
+        (25, "1"),
+        (26, 0, -1, (0, 0, 0, 0, 0), -1, 0, ""),
+        (26, 0, -1, (0, 0, 0, 0, 0, -1), -1, 0, ""),
+        (26, 0, -1, (0, 0, 0, 0, 0, True), -1, 0, ""),
+        (26, 0, -2, (0, 0, 0, 0, 0, 0), -1, 0, ""),
+        (26, -1, -1, (0, 0, 0, 0, 0, 0), -1, 0, ""),
     ],
 )
 def test_a_row_that_nobody_of_ours_wrote_is_refused(row: tuple[object, ...]) -> None:

@@ -1,0 +1,233 @@
+"""Answering what the other site asks of a group's past (protocol.question_messages).
+
+Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. Who asks
+bounds how many are under way; more than `QUESTIONS_WAITING_MAX` that wait for the peer's pace are refused.
+
+A cut that is asked about is read like any other: what this site no longer keeps is refused as trimmed, and
+damaged blocks are said to be so. It writes nothing but leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from engine.changes import ChangeScan
+from engine.cuts import checked_cut, cut_at_time
+from engine.group import Group
+from engine.journal.reader import BadFrame
+from engine.ports.disk import Buffer
+from engine.ports.transport import Caller
+from engine.view import ZERO_BLOCK, VolumeView
+from protocol.compress import Compression
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound
+from protocol.limits import (
+    BLOCK_BYTES,
+    FRAME_BYTES_MAX,
+    QUESTION_CHANGES_MAX,
+    QUESTIONS_WAITING_MAX,
+)
+from protocol.positions import NO_TIMELINE, Cut
+from protocol.question_messages import (
+    BlockContents,
+    Blocks,
+    Changed,
+    Changes,
+    Content,
+    Find,
+    Frames,
+    Held,
+    Hold,
+    Journal,
+    NoAnswer,
+    Question,
+    Release,
+)
+from protocol.rows import pack_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Travel:
+    """How a payload goes to a peer: as these bytes, and not before `wait_s` seconds have passed."""
+
+    payload: Buffer
+    compression: Compression = Compression.NONE
+    wait_s: float = 0.0
+
+
+def as_it_is(peer: str, payload: Buffer) -> Travel:
+    """At once, uncompressed."""
+    return Travel(payload=payload)
+
+
+class PeerAnswers:
+    """See the module's docstring. `travel` says how a payload goes to a named peer."""
+
+    def __init__(self, travel: Callable[[str, Buffer], Travel] = as_it_is) -> None:
+        self._travel = travel
+        self._waiting = 0
+
+    def answer(self, caller: Caller, question: Question, group: Group) -> None:
+        """Answer a peer that this group is shared with."""
+        try:
+            self._answer(caller, question, group)
+        except (BadFrame, OSError) as error:
+            refuse(caller, question, Corruption(f"the journal cannot be read: {error}"))
+        except FarshoreError as error:
+            refuse(caller, question, error)
+
+    def _answer(self, caller: Caller, question: Question, group: Group) -> None:
+        session = question.session
+        match question:
+            case Hold(name=name, cut=cut):
+                cut = checked_cut(group, cut)
+                group.folding.timed.hold(_lease(caller.peer, name), cut, question.for_s)
+                caller.send(Held(session=session, cut=cut).encode())
+            case Release(name=name):
+                group.folding.timed.release(_lease(caller.peer, name))
+                caller.send(Held(session=session, cut=Cut(NO_TIMELINE, 0)).encode())
+            case Find(utc_ns=utc_ns):
+                caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
+            case Blocks():
+                contents, payload = _contents(group, question)
+                header = partial(_contents_header, session, contents)
+                self._send(caller, group, header, payload)
+            case Changes():
+                next_block, done, payload = _changes(group, question)
+                self._send(caller, group, partial(_changed_header, session, next_block, done), payload)
+            case Journal():
+                self._send(caller, group, partial(_frames_header, session), _frames(group, question))
+            case _:
+                assert_never(question)
+
+    def _send(
+        self, caller: Caller, group: Group, header: Callable[[Compression], bytes], payload: bytes
+    ) -> None:
+        if not payload:
+            caller.send(header(Compression.NONE))
+            return
+        if self._waiting >= QUESTIONS_WAITING_MAX:
+            raise Busy("too many answers wait for the pace of this peer", subject=group.name)
+        travel = self._travel(caller.peer, payload)
+        if travel.wait_s <= 0.0:
+            caller.send(header(travel.compression), travel.payload)
+            return
+        self._waiting += 1
+
+        def go() -> None:
+            self._waiting -= 1
+            caller.send(header(travel.compression), travel.payload)
+
+        group.clock.call_later(travel.wait_s, go)
+
+
+def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:
+    """Say why there is no answer."""
+    no_answer = NoAnswer(
+        session=question.session, code=error.code, message=error.message, position=error.position
+    )
+    caller.send(no_answer.encode())
+
+
+def _lease(peer: str, name: str) -> str:
+    return f"asked by {peer}: {name}"
+
+
+def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
+    """The volume with an id at a cut. NotFound, or Trimmed."""
+    spans = group.timelines.lineage(cut.timeline, cut.position)
+    for name, each in group.volumes.at(spans).items():
+        if each.id == volume:
+            return group.view_at(name, cut)
+    raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
+
+
+def _contents(group: Group, question: Blocks) -> tuple[bytes, bytes]:
+    view = view_of(group, question.volume, question.cut)
+    kinds = bytearray()
+    pieces = []
+    with view.batch() as batch:
+        for block in question.blocks:
+            if block * BLOCK_BYTES >= view.size_bytes:
+                kinds.append(Content.ZEROES)
+                continue
+            try:
+                data = view.read_block(batch, block)
+            except (Corruption, OSError):
+                kinds.append(Content.DAMAGED)
+                continue
+            if data == ZERO_BLOCK:
+                kinds.append(Content.ZEROES)
+            else:
+                kinds.append(Content.BYTES)
+                pieces.append(data)
+    return bytes(kinds), b"".join(pieces)
+
+
+def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView, first: int) -> ChangeScan:
+    """A scan for the blocks of a volume (id) that may differ between two views of it."""
+    return ChangeScan(
+        store=group.store,
+        memtable=group.memtable,
+        volume=volume,
+        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
+        before=before.intervals,
+        after=after.intervals,
+        first=first,
+    )
+
+
+def _changes(group: Group, question: Changes) -> tuple[int, bool, bytes]:
+    """Where to ask on, whether that was all, and the runs."""
+    volume = question.volume
+    before, after = view_of(group, volume, question.before), view_of(group, volume, question.after)
+    scan = change_scan(group, volume, before, after, question.first)
+    blocks = scan.slice()
+    next_block, done = scan.next_block, scan.done
+    if len(blocks) > QUESTION_CHANGES_MAX:
+        next_block, done = blocks[QUESTION_CHANGES_MAX], False
+        del blocks[QUESTION_CHANGES_MAX:]
+    runs: list[int] = []
+    for block in blocks:
+        if runs and runs[-2] + runs[-1] == block:
+            runs[-1] += 1
+        else:
+            runs += [block, 1]
+    return next_block, done, pack_row(runs)
+
+
+def _frames(group: Group, question: Journal) -> bytes:
+    """As many frames as one message takes; at least one."""
+    found: list[Buffer] = []
+    room = FRAME_BYTES_MAX
+    end = min(question.end, group.end_of(question.timeline))
+    try:
+        for frame in group.reader.frames(question.timeline, question.start, end, None):
+            room -= frame.prefix.frame_bytes
+            if room < 0:
+                break
+            found.append(frame.raw)
+    except BadFrame:
+        if not found:
+            raise
+    if not found:
+        raise NotFound(
+            f"there are no frames from {Cut(question.timeline, question.start)} on",
+            subject=group.name,
+            position=str(Cut(question.timeline, question.start)),
+        )
+    return b"".join(found)
+
+
+def _contents_header(session: int, contents: bytes, compression: Compression) -> bytes:
+    return BlockContents(session=session, contents=contents, compression=compression).encode()
+
+
+def _changed_header(session: int, next_block: int, done: bool, compression: Compression) -> bytes:
+    return Changed(session=session, next_block=next_block, done=done, compression=compression).encode()
+
+
+def _frames_header(session: int, compression: Compression) -> bytes:
+    return Frames(session=session, compression=compression).encode()

@@ -1,0 +1,74 @@
+"""Durable leases that end by themselves: what a peer asked for, and the way back from a restore.
+
+Whoever wants a cut for a day must not keep it for ever by dying meanwhile. The end is UTC time and is written
+before the lease itself: a crash in between leaves an end without a lease, and never a lease without an end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.ports.clock import Timer
+from protocol.errors import Busy
+from protocol.limits import TIMED_LEASES_MAX
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group import Group
+
+LOOK_AGAIN_S = 3600.0
+
+
+class TimedLeases:
+    """One group's; on top of `group.folding.leases`."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._ends: dict[str, int] = {}
+        self._timer: Timer | None = None
+
+    def load(self) -> None:
+        """Take them up after a start, and begin to let go of those whose time is over."""
+        self._ends = self._group.state.lease_ends(self._group.name)
+        self._look()
+
+    def hold(self, name: str, cut: Cut, for_s: float) -> None:
+        """Keep `cut` readable for so long under a name, in place of what it held before. Trimmed; Busy if
+        there are too many. Durable on return."""
+        group = self._group
+        if name not in self._ends and len(self._ends) >= TIMED_LEASES_MAX:
+            raise Busy(
+                f"{len(self._ends)} cuts of {group.name} are held for a time already", subject=group.name
+            )
+        group.folding.require(cut)
+        end_ns = group.clock.utc_ns() + int(for_s * 1e9)
+        group.state.put_lease_end(group.name, name, end_ns)
+        self._ends[name] = end_ns
+        group.folding.leases.hold(name, cut, durable=True)
+        self._look()
+
+    def release(self, name: str) -> None:
+        """Let go before the time; a name not held is fine."""
+        if self._ends.pop(name, None) is not None:
+            self._group.folding.leases.release(name)
+            self._group.state.remove_lease_end(self._group.name, name)
+
+    def get(self, name: str) -> Cut | None:
+        """The cut held under a name."""
+        return self._group.folding.leases.get(name) if name in self._ends else None
+
+    def _look(self) -> None:
+        self.close()
+        now_ns = self._group.clock.utc_ns()
+        for name in [name for name, end_ns in self._ends.items() if end_ns <= now_ns]:
+            self.release(name)
+        if self._ends:
+            # A wall clock may be set: look again now and then.
+            left_s = max(0.0, (min(self._ends.values()) - now_ns) / 1e9)
+            self._timer = self._group.clock.call_later(min(left_s, LOOK_AGAIN_S), self._look)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,164 @@
+"""Jobs: their ends, their cancellation, and what a restart of the daemon makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.jobs import ENDED_KEPT_MAX, Job, Jobs, JobState
+from engine.ports.clock import SystemClock
+from engine.ports.lmdb_store import LmdbStore
+from engine.site_state import SITE_TABLES, SiteState
+from protocol.errors import NotFound, Unsafe
+
+Body = Callable[["Rig"], Coroutine[Any, Any, None]]
+
+
+class Rig:
+    """The jobs of one site over restarts."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = LmdbStore(directory / "state.mdb", 1 << 26, SITE_TABLES)
+        self.events: list[str] = []
+        self.jobs = self.reopen()
+
+    def reopen(self) -> Jobs:
+        clock = SystemClock(asyncio.get_running_loop())
+        self.jobs = Jobs(SiteState(self.store), clock, lambda kind, **_: self.events.append(kind))
+        return self.jobs
+
+    def start(self, work: Callable[[Job], Coroutine[Any, Any, dict[str, Any]]], **options: Any) -> Job:
+        fields: dict[str, Any] = {
+            "group": "g",
+            "subject": "g/v",
+            "arguments": {"rate": 7},
+            "resumable": False,
+        }
+        return self.jobs.start("work", work, **fields | options)
+
+
+def run(directory: Path, body: Body) -> None:
+    async def main() -> None:
+        rig = Rig(directory)
+        try:
+            await body(rig)
+        finally:
+            rig.store.close()
+
+    asyncio.run(main())
+
+
+async def ended(job: Job) -> None:
+    assert job.task is not None
+    await asyncio.wait({job.task})
+    await asyncio.sleep(0)  # the task's callbacks come with the next round of the loop
+
+
+async def forever(job: Job) -> dict[str, Any]:
+    job.progress(1, 2, "bytes", "at it")
+    await asyncio.Event().wait()
+    return {}
+
+
+def test_a_job_ends_with_its_result_and_stays_listed_over_a_restart(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        async def work(job: Job) -> dict[str, Any]:
+            return {"seen": job.arguments["rate"]}
+
+        job = rig.start(work)
+        assert job.as_dict()["state"] == "running"
+        await ended(job)
+        assert job.as_dict()["result"] == {"seen": 7}
+        rig.reopen().resume({})
+        kept = rig.jobs.get(job.number).as_dict()
+        assert (kept["state"], kept["result"], kept["object"]) == ("done", {"seen": 7}, "g/v")
+        assert rig.start(work).number == job.number + 1
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(Unsafe("no", subject="x"), "unsafe"), (OSError(5, "EIO"), "failed")]
+)
+def test_work_that_fails_says_why(tmp_path: Path, error: Exception, code: str) -> None:
+    async def body(rig: Rig) -> None:
+        async def work(_: Job) -> dict[str, Any]:
+            raise error
+
+        job = rig.start(work)
+        await ended(job)
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error["code"] == code
+        assert rig.events == ["job.failed"]
+
+    run(tmp_path, body)
+
+
+def test_a_cancelled_job_may_be_cancelled_again(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        job = rig.start(forever)
+        await asyncio.sleep(0)
+        await asyncio.gather(rig.jobs.cancel(job.number), rig.jobs.cancel(job.number))
+        assert job.state is JobState.CANCELLED
+        assert (await rig.jobs.cancel(job.number)).state is JobState.CANCELLED
+        with pytest.raises(NotFound):
+            await rig.jobs.cancel(99)
+
+    run(tmp_path, body)
+
+
+def test_who_watches_is_woken_by_each_step_and_by_the_end(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        job = rig.start(forever)
+        await job.wait_past(0, 5.0)
+        assert (job.done, job.total, job.text) == (1, 2, "at it")
+        watcher = asyncio.ensure_future(job.wait_past(job.serial, 60.0))
+        await rig.jobs.cancel(job.number)
+        await asyncio.wait_for(watcher, 5.0)
+        await asyncio.wait_for(job.wait_past(job.serial, 60.0), 5.0)  # nothing more will come
+
+    run(tmp_path, body)
+
+
+def test_a_restart_resumes_what_can_be_resumed_and_fails_the_rest(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        kept = rig.start(forever, resumable=True)
+        lost = rig.start(forever)
+        await asyncio.sleep(0)
+        await rig.jobs.close()
+        seen: list[int] = []
+
+        async def again(job: Job) -> dict[str, Any]:
+            seen.append(job.arguments["rate"])
+            return {}
+
+        rig.reopen().resume({"work": again})
+        await ended(rig.jobs.get(kept.number))
+        assert seen == [7]
+        assert rig.jobs.get(kept.number).state is JobState.DONE
+        failed = rig.jobs.get(lost.number)
+        assert failed.state is JobState.FAILED
+        assert "stopped" in str(failed.error)
+
+    run(tmp_path, body)
+
+
+def test_only_the_latest_that_ended_are_kept(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        async def work(_: Job) -> dict[str, Any]:
+            return {}
+
+        running = rig.start(forever)
+        for _ in range(ENDED_KEPT_MAX + 3):
+            await ended(rig.start(work))
+        assert len(rig.jobs.all()) == ENDED_KEPT_MAX + 1
+        assert rig.jobs.running() == [running]
+        await rig.jobs.close()
+        assert len(rig.reopen().all()) == ENDED_KEPT_MAX + 1
+
+    run(tmp_path, body)
