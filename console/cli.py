@@ -16,6 +16,7 @@ import typer
 
 from console import (
     backup_commands,
+    bisect_command,
     branch_commands,
     clone_commands,
     copy_commands,
@@ -66,6 +67,7 @@ app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
 app.add_typer(drill_commands.app, name="drill")
+app.command("bisect")(bisect_command.bisect)
 app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
