@@ -6,6 +6,8 @@ Real sites, real nbdfuse; needs FUSE, but neither root nor loop devices.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,20 @@ def test_what_is_written_to_the_file_is_in_the_volume(site: Site, uri: str) -> N
             assert file.read(len(CONTENT)) == CONTENT
         with pytest.raises(OSError):
             attached.path.open("r+b")
+
+
+def test_nbdfuse_is_made_ready_for_lack_of_memory(uri: str) -> None:
+    """As far as this kernel allows; what it does not is said."""
+    with attach(uri, read_only=True) as attached:
+        status = Path(f"/proc/{nbdfuse_of(attached)}/status").read_text()
+        locked = re.search(r"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
+        assert locked is not None
+        if os.geteuid() == 0 and platform.machine() == "x86_64" and "memory" not in attached.warning:
+            assert int(locked[1]) > 0
+        # PF_MEMALLOC_NOIO (linux/sched.h), which PR_SET_IO_FLUSHER sets.
+        fields = Path(f"/proc/{nbdfuse_of(attached)}/stat").read_text().rpartition(")")[2].split()
+        marked = bool(int(fields[6]) & 0x00080000)
+        assert marked is ("not marked" not in attached.warning)
 
 
 def test_closing_leaves_nothing_and_can_be_repeated(uri: str) -> None:
