@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,21 @@ from console.mounts.attach import Attached, attach, is_mounted, release
 from protocol.errors import Busy, FarshoreError
 from tests.conftest import missing
 from tests.support.clients import MIB
-from tests.support.sites import Site
+from tests.support.sites import Site, running_sites
 
 CONTENT = b"farshore" * 512
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One site for the whole file; at the end it must stop cleanly and have logged no unexpected error."""
+    with running_sites("a") as (one,):
+        yield one
+        assert one.stop() == 0
+        one.check_log()
+
+
+@pytest.fixture(scope="module")
 def uri(site: Site, tool: Callable[[str], str]) -> str:
     """Of a new volume of 16 MiB."""
     tool("nbdfuse"), tool("fusermount3")
