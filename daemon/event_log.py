@@ -30,9 +30,12 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "index.compact_failed",
+        "schedule.failed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
+        "volume.restore_failed",
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
