@@ -214,7 +214,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     `text` is the way back), "position": "TIMELINE:POSITION"|null (the revert), "discarded_bytes": int|null,
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
     "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
-    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most)}"""
+    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most),
+    "job": int|null (the full compare, which goes on; none where the cut is the peer's alone)}"""
 
     group: Name
     volume: Name
