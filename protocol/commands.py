@@ -76,7 +76,8 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
-      "last_backup": BACKUP|null}]}"""
+      "last_backup": BACKUP|null, "damaged": int (places known), "oldest_check": str|null (all of it was
+      compared since, by `verify --deep`)}]}"""
 
 
 class SiteToken(BaseCommand, frozen=True, tag="site.token"):

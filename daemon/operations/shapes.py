@@ -12,6 +12,7 @@ from engine.group import Group
 from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from engine.site_state import Role
 from engine.timelines import holds
+from engine.verify_rounds import last_round
 from engine.volumes import Volume
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
@@ -154,6 +155,7 @@ def group_data(site: Site, group: Group) -> Data:
     here = site.config.name
     gate = site.exports.gate(group)
     copies = group.copies.at(group.spans()) if group.head else []
+    checked = last_round(group)
     row: Data = {
         "group": group.name,
         "role": role.value,
@@ -188,6 +190,8 @@ def group_data(site: Site, group: Group) -> Data:
         or _handed_over(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
+        "damaged": len(group.damage),
+        "oldest_check": time_text(checked[0]) if checked else None,
     }
     if shipper is not None:
         marks = shipper.marks

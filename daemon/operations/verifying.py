@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from daemon.jobs import Job
+from daemon.operations.reviving import revive
 from daemon.site import Site
 from engine.copies import Copy
 from engine.faults import Damage, Fault
@@ -63,29 +64,31 @@ async def verify(site: Site, command: Verify) -> Data:
 
 
 async def start(site: Site, command: VerifyStart) -> Data:
-    """Begin the job, or say which one runs."""
-    group = site.group(command.group)
+    """Begin the job, or say which one runs. Of a group that could not be opened it can only be mended."""
+    name = command.group
+    if not (command.repair and name in site.damaged):
+        site.group(name)
     if not command.deep and not command.repair:
-        raise UsageError("neither to check nor to mend", subject=group.name, next_step="add --deep")
+        raise UsageError("neither to check nor to mend", subject=name, next_step="add --deep")
     arguments: Data = {
         "deep": command.deep,
         "repair": command.repair,
         "rate_bytes_s": command.rate_bytes_s,
         "for_s": command.for_s,
     }
-    for job in site.jobs.running(KIND, group.name):
+    for job in site.jobs.running(KIND, name):
         if job.arguments != arguments:
             raise Busy(
-                f"{group.name} is being verified by job {job.number}, which was asked for something else",
-                subject=group.name,
+                f"{name} is being verified by job {job.number}, which was asked for something else",
+                subject=name,
                 next_step=f"farshore job watch {job.number}, or job cancel {job.number}",
             )
         return job.as_dict()
     job = site.jobs.start(
         KIND,
         partial(work, site),
-        group=group.name,
-        subject=group.name,
+        group=name,
+        subject=name,
         arguments=arguments,
         resumable=True,
     )
@@ -94,15 +97,21 @@ async def start(site: Site, command: VerifyStart) -> Data:
 
 async def work(site: Site, job: Job) -> Data:
     """The job."""
-    group = site.group(job.group)
     began = site.clock.monotonic()
+    mended = 0
+    if job.group in site.damaged and job.arguments["repair"]:
+        mended = await revive(site, job, job.group)
+    group = site.group(job.group)
     found = None
     complete = False
     if job.arguments["deep"]:
         found = load_round(group) or await _begin_round(group)
         deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
         complete = await _go_on(site, job, group, found, deadline)
-    mended, reasons = await repair(site, job, group) if job.arguments["repair"] else (0, {})
+    reasons: dict[Damage, str] = {}
+    if job.arguments["repair"]:
+        places, reasons = await repair(site, job, group)
+        mended += places
     if found is not None and complete:
         group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
         found.end()

@@ -15,7 +15,7 @@ import pytest
 from console.client import Client
 from console.demo.host import Host
 from protocol.job_commands import VerifyStart
-from tests.support.pairs import same_at_the_cut, start_pair, wait_until
+from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_until
 from tests.support.sites import Site, running_sites
 
 MIB = 1 << 20
@@ -183,3 +183,26 @@ def start_job(site: Site, rate: str) -> int:
     number: int = job["job"]
     wait_until(lambda: bool(site.json("job", "show", str(number))["serial"]), timeout_s=20)
     return number
+
+
+def test_a_group_that_cannot_be_opened_is_mended_from_the_peer_and_serves(pair: tuple[Site, Site]) -> None:
+    """Its journal is damaged where the index does not reach: nothing is cut, and only the peer can help."""
+    lon, par = pair
+    start_pair(lon, par, "g/v", VOLUME_BYTES)
+    content = Content(lon)
+    content.write(0, 8 * MIB)
+    lon.farshore("wait", "g", "--timeout", "60")
+    lon.kill()
+    for at in (MIB, 5 * MIB):
+        pattern = bytes(content.image[at : at + 4096])
+        flip(segment_with(lon, pattern), pattern)
+    lon.expected_errors |= {"group.damaged"}
+    lon.start()
+    lon.farshore("verify", "g", exit_code=24)
+    lon.farshore("verify", "g", "--deep", exit_code=24)
+    assert no_host_may_write(lon, "g/v")
+    mended = deep(lon, "--repair")
+    assert (mended["ok"], mended["mended"], mended["complete"]) == (True, 2, True)
+    assert read(lon, "g/v") == content.image
+    content.write(9 * MIB, MIB)
+    same_at_the_cut(lon, par, "g", ("v",))
