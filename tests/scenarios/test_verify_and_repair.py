@@ -191,6 +191,7 @@ def test_a_group_that_cannot_be_opened_is_mended_from_the_peer_and_serves(pair: 
     start_pair(lon, par, "g/v", VOLUME_BYTES)
     content = Content(lon)
     content.write(0, 8 * MIB)
+    content.write(20 * MIB, MIB)  # its frame says that all before it is durable
     lon.farshore("wait", "g", "--timeout", "60")
     lon.kill()
     for at in (MIB, 5 * MIB):
