@@ -19,6 +19,7 @@ from console import (
     branch_commands,
     clone_commands,
     copy_commands,
+    file_commands,
     image_commands,
     job_commands,
     mount_commands,
@@ -59,6 +60,9 @@ app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
 watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
+restore_commands.app.command("files")(file_commands.restore_files)
+app.command("ls")(file_commands.ls)
+app.command("cat")(file_commands.cat)
 app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)

@@ -17,7 +17,7 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found"})
+ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed"})
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
@@ -32,6 +32,8 @@ WARNINGS = frozenset(
         "fold.failed",
         "index.compact_failed",
         "schedule.failed",
+        "hook.failed",
+        "hook.thawed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",

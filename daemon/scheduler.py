@@ -55,7 +55,7 @@ class Scheduler:
         if site.state.group(name).role is not Role.PRIMARY or not self._due(group, set_ns, policy):
             return
         try:
-            await backups.create(site, BackupCreate(group=name))
+            await backups.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
             if any(policy.keep):
                 await copies.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
         except (FarshoreError, OSError) as error:

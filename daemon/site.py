@@ -15,7 +15,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
@@ -43,6 +43,7 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
+from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class Site:
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
         self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 
@@ -125,6 +127,7 @@ class Site:
 
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
+        self.hooks.thaw_leftovers()
         for row in self.state.groups():
             try:
                 self.open_group(row)

@@ -67,10 +67,10 @@ HANDLERS: dict[str, Handler] = {
     FoldPlan.KIND: handle_fold,
     SweepPlan.KIND: handle_sweep,
     ForgetPlan.KIND: handle_forget,
+    CompactPlan.KIND: handle_compact,
     VerifyJournal.KIND: handle_verify_journal,
     VerifyIndex.KIND: handle_verify_index,
     MendIndex.KIND: handle_mend,
-    CompactPlan.KIND: handle_compact,
 }
 
 

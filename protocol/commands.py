@@ -182,13 +182,18 @@ class PairShow(BaseCommand, frozen=True, tag="pair.show"):
 
 class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     """Fix a cut of the group (`volume` null) or of one volume; without `cut`, by a mark in the journal.
-    Answers when it is available at each attached site. BACKUP and {"took_ms": float}"""
+    Answers when it is available at each attached site. `freeze`: a hook of the site that holds the hosts
+    still meanwhile. `frozen`: the caller holds them still; answers at once, so that they can go on.
+    BACKUP and {"took_ms": float, "freeze": {"hook": str, "freeze_ms": float|null, "frozen_ms": float|null,
+    "failure": str (why it is only crash-consistent), "stuck": str (why the thaw failed)}|null}"""
 
     group: Name
     volume: Name | None = None
     label: Label | None = None
     cut: NamedCut | None = None
     pin: bool = False
+    freeze: Name | None = None
+    frozen: bool = False
 
 
 class BackupList(BaseCommand, frozen=True, tag="backup.list"):

@@ -18,7 +18,14 @@ from protocol.positions import Cut
 
 
 def take_backup(
-    group: Group, *, volume: str | None, label: str, cut: Cut | None, pinned: bool, rng: random.Random
+    group: Group,
+    *,
+    volume: str | None,
+    label: str,
+    cut: Cut | None,
+    pinned: bool,
+    rng: random.Random,
+    consistency: Consistency = Consistency.CRASH,
 ) -> Copy:
     """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group;
     Refused if the label is taken, NotFound if there is nothing to back up at the cut, Trimmed if that is no
@@ -45,7 +52,7 @@ def take_backup(
         label=label,
         cut=cut,
         volumes=tuple(sorted(each.id for each in found.values())),
-        consistency=Consistency.CRASH,
+        consistency=consistency,
         pinned=pinned,
     )
     group.begin_writing()

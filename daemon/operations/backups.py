@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from daemon.operations.freezing import mark_frozen
 from daemon.operations.shapes import backup_data, require_primary, resolve
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
@@ -16,6 +17,7 @@ from engine.pair_states import PairState
 from protocol.commands import BackupCreate, BackupList, BackupShow
 from protocol.cut_text import CutBackup, CutLabel, NamedCut
 from protocol.errors import UsageError
+from protocol.events import Consistency
 from site_primary.backup import take_backup
 
 Data = dict[str, Any]
@@ -27,15 +29,45 @@ async def create(site: Site, command: BackupCreate) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     began = site.clock.monotonic()
-    copy = take_backup(
-        group,
-        volume=command.volume,
-        label=command.label or "",
-        cut=resolve(site, group, command.cut) if command.cut else None,
-        pinned=command.pin,
-        rng=site.rng,
+
+    def mark(consistency: Consistency) -> Copy:
+        require_primary(site, group)  # again: the role may have moved while hosts were being frozen
+        return take_backup(
+            group,
+            volume=command.volume,
+            label=command.label or "",
+            cut=resolve(site, group, command.cut) if command.cut else None,
+            consistency=consistency,
+            pinned=command.pin,
+            rng=site.rng,
+        )
+
+    freeze: Data | None = None
+    if command.freeze is not None:
+        if command.cut is not None:
+            raise UsageError("hosts cannot be held still in the past: either --at or --freeze")
+        if command.label:
+            group.copies.require_free(group.spans(), command.label, group.name)
+        copy, freeze = await mark_frozen(site, group, command.freeze, mark)
+    else:
+        copy = mark(Consistency.APPLICATION if command.frozen else Consistency.CRASH)
+    if not command.frozen:
+        await wait_durable(group)
+        await _wait_peer(site, group, copy)
+    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
+    frozen_ms = freeze["frozen_ms"] if freeze else ""
+    site.events.emit(
+        "backup.created",
+        group=group.name,
+        object=copy.name,
+        position=str(copy.cut),
+        took_ms=took_ms,
+        frozen_ms=frozen_ms,
     )
-    await wait_durable(group)
+    return backup_data(site, group, copy) | {"took_ms": took_ms, "freeze": freeze}
+
+
+async def _wait_peer(site: Site, group: Group, copy: Copy) -> None:
     shipper = site.shippers.get(group.name)
     if shipper is not None and shipper.state is PairState.PAIRED:
         await wait_until(
@@ -43,11 +75,6 @@ async def create(site: Site, command: BackupCreate) -> Data:
             lambda: shipper.marks.remote_durable > copy.position or shipper.state is not PairState.PAIRED,
             PEER_WAIT_S,
         )
-    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
-    site.events.emit(
-        "backup.created", group=group.name, object=copy.name, position=str(copy.cut), took_ms=took_ms
-    )
-    return backup_data(site, group, copy) | {"took_ms": took_ms}
 
 
 async def list_backups(site: Site, command: BackupList) -> Data:

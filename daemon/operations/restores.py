@@ -70,10 +70,11 @@ async def restore_group(site: Site, command: RestoreGroup) -> Data:
 async def _restore(
     site: Site, group: Group, plan: RestorePlan, command: RestoreVolume | RestoreGroup, name: str, noun: str
 ) -> Data:
-    group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
     lease, for_s = (f"plan {name}", PROBE_S) if command.dry_run else (f"restore {name}", KEEP_S)
     if not command.dry_run:
         check_confirm(command.confirm, name)
+    if group.folding.readable(plan.cut):
+        group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
     chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
     # Asking the peer took a moment, in which hosts went on.
     require_primary(site, group)

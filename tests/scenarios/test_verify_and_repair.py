@@ -142,7 +142,7 @@ def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, S
     assert lon.json("verify", "g")["ok"]
     assert read(lon, "g/v@old") == old
     assert read(lon, "g/v@new") == new
-    restored = lon.json("restore", "volume", "g/v", "--at", "old", "--confirm", "g/v", "--start")
+    restored = lon.json("restore", "volume", "g/v", "--at", "old", "--confirm", "g/v", "--online")
     assert read(lon, "g/v") == old
     job = lon.json("job", "watch", str(restored["job"]))
     assert (job["state"], job["result"]["state"]) == ("done", "verified")
