@@ -155,7 +155,6 @@ def group_data(site: Site, group: Group) -> Data:
     here = site.config.name
     gate = site.exports.gate(group)
     copies = group.copies.at(group.spans()) if group.head else []
-    checked = last_round(group)
     row: Data = {
         "group": group.name,
         "role": role.value,
@@ -190,8 +189,7 @@ def group_data(site: Site, group: Group) -> Data:
         or _handed_over(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
-        "damaged": len(group.damage),
-        "oldest_check": time_text(checked[0]) if checked else None,
+        **_checked(group),
     }
     if shipper is not None:
         marks = shipper.marks
@@ -216,6 +214,12 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _checked(group: Group) -> Data:
+    """How many damaged places are known, and since when everything was compared."""
+    checked = last_round(group)
+    return {"damaged": len(group.damage), "oldest_check": time_text(checked[0]) if checked else None}
 
 
 def _handed_over(site: Site, group: Group) -> str:
