@@ -13,6 +13,7 @@ from engine.group import Group
 from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from engine.site_state import Role
 from engine.timelines import holds
+from engine.verify_rounds import last_round
 from engine.volumes import Volume
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
@@ -222,6 +223,7 @@ def group_data(site: Site, group: Group) -> Data:
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
         "last_drill": _last_drill(site, group),
+        **_checked(group),
     }
     if shipper is not None:
         marks = shipper.marks
@@ -246,6 +248,12 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _checked(group: Group) -> Data:
+    """How many damaged places are known, and since when everything was compared."""
+    checked = last_round(group)
+    return {"damaged": len(group.damage), "oldest_check": time_text(checked[0]) if checked else None}
 
 
 def _handed_over(site: Site, group: Group) -> str:
