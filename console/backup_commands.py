@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from console.figures import UNKNOWN
+from console.client import CALL_TIMEOUT_S
+from console.figures import UNKNOWN, size_text
 from console.freezing import command_line_order, frozen_backup
 from console.session import Session, session_of
 from protocol.command_base import check_name
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 
 CREATE_TIMEOUT_S = 120.0
+SPACE_TIMEOUT_S = 3600.0
 
 
 def parse_scope(text: str) -> tuple[str, str | None]:
@@ -82,7 +84,7 @@ def create(
 
     def show() -> None:
         session.output.line(f"backup {data.get('label') or data['id']} of {scope}")
-        _show(session, data)
+        show_backup(session, data)
         if stuck:
             session.output.note(f"error: hosts may still be frozen: {stuck}\nnext: thaw them by hand")
 
@@ -115,11 +117,16 @@ def show(
     ctx: typer.Context,
     group: Annotated[str, typer.Argument(metavar="G", help="Its group.")],
     backup: Annotated[str, typer.Argument(metavar="LABEL|ID", help="Its label or id.")],
+    space: Annotated[
+        bool, typer.Option("--space", help="Also what it takes: looks through the whole index.")
+    ] = False,
 ) -> None:
-    """One backup, and under which names hosts can read it."""
+    """One backup: where it is, what else needs it, and under which names hosts can read it."""
     session = session_of(ctx)
-    data = session.call(BackupShow(group=check_name(group, "group"), cut=parse_fixed_cut(backup)))
-    session.output.result("backup.show", data, lambda: _show(session, data))
+    command = BackupShow(group=check_name(group, "group"), cut=parse_fixed_cut(backup), space=space)
+    with session.output.activity(f"looking at {backup}"):
+        data = session.call(command, SPACE_TIMEOUT_S if space else CALL_TIMEOUT_S)
+    session.output.result("backup.show", data, lambda: show_backup(session, data))
 
 
 def states_text(state: dict[str, Any]) -> str:
@@ -143,10 +150,12 @@ def _row(session: Session, backup: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _show(session: Session, backup: dict[str, Any]) -> None:
+def show_backup(session: Session, backup: dict[str, Any]) -> None:
+    """All of a backup's row, for people."""
     took_ms = backup.get("took_ms")
     freeze = backup.get("freeze") or {}
     frozen_ms = freeze.get("frozen_ms")
+    mirror, space = backup.get("remote_mirror"), backup.get("space")
     session.output.fields(
         [
             ("id", str(backup["id"])),
@@ -159,7 +168,14 @@ def _show(session: Session, backup: dict[str, Any]) -> None:
             ("consistency", str(backup.get("consistency") or "")),
             ("not frozen", str(freeze.get("failure") or "")),
             ("frozen for", "" if frozen_ms is None else f"{frozen_ms:.1f} ms"),
+            ("kind", str(backup.get("kind") or "")),
             ("pinned", "yes" if backup.get("pinned") else "no"),
+            ("verified", session.local(backup["verified_at"]) if backup.get("verified_at") else ""),
+            ("damage", str(backup.get("damage") or "")),
+            ("remote mirror", f"{mirror['from']} to {mirror['to']}" if mirror else ""),
+            ("held by", ", ".join(backup.get("held_by") or [])),
+            ("holds", size_text(space["bytes"]) if space else ""),
+            ("unique", f"{size_text(space['unique_bytes'])}, free once it is deleted" if space else ""),
             ("took", "" if took_ms is None else f"{took_ms:.1f} ms"),
             ("exports", " ".join(backup.get("exports") or [])),
         ]

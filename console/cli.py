@@ -18,11 +18,16 @@ from console import (
     backup_commands,
     branch_commands,
     clone_commands,
+    copy_commands,
+    image_commands,
     job_commands,
+    mount_commands,
     pair_commands,
     peer_commands,
+    replay_commands,
     restore_commands,
     role_commands,
+    schedule_commands,
     site_commands,
     status_commands,
     volume_commands,
@@ -42,17 +47,24 @@ app = typer.Typer(
 app.add_typer(site_commands.app, name="site")
 app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
+volume_commands.app.command("export")(image_commands.export_volume)
+volume_commands.app.command("import")(image_commands.import_volume)
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
+copy_commands.add_to(backup_commands.app)
 app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
+app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
+watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
 app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.command("mount")(mount_commands.mount)
+app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
 app.command("verify")(watch_commands.verify)

@@ -186,6 +186,7 @@ def _show(session: Session, name: str, data: dict[str, Any]) -> None:
             ("volumes", " ".join(data.get("volumes") or [])),
             ("cut", session.cut_line(data["cut"])),
             ("discards", _discarded(data)),
+            ("by", _by(data)),
             ("hosts", ", ".join(hosts) or "none"),
             ("reverted at", str(data.get("position") or "")),
             ("checked", "" if planned or checked is None else f"{checked} blocks"),
@@ -198,6 +199,15 @@ def _show(session: Session, name: str, data: dict[str, Any]) -> None:
             ("undo", str(data.get("undo") or "")),
         ]
     )
+
+
+def _by(data: dict[str, Any]) -> str:
+    way, size = data.get("way"), size_text(data.get("copied_bytes"))
+    most = "up to " if data.get("dry_run") else ""
+    return {
+        "write": f"writing {most}{size}: the other site no longer holds that cut",
+        "fetch": f"writing {most}{size} from the other site, which alone holds that cut",
+    }.get(str(way), "")
 
 
 def _discarded(data: dict[str, Any]) -> str:

@@ -32,9 +32,12 @@ WARNINGS = frozenset(
         "fold.failed",
         "hook.failed",
         "hook.thawed",
+        "index.compact_failed",
+        "schedule.failed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
+        "volume.restore_failed",
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})

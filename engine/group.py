@@ -44,6 +44,8 @@ from protocol.events import (
     PolicySet,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     Row,
     StrictMode,
     TimelineBegan,
@@ -325,12 +327,8 @@ class Group:
     ) -> None:
         """One record at its place; the same one again is fine."""
         match record:
-            case VolumeCreated():
-                self.volumes.created(timeline, position, record)
-            case VolumeDeleted():
-                self.volumes.deleted(timeline, position, record)
-            case Revert():
-                self.volumes.reverted(timeline, position, record)
+            case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
+                self.volumes.took(timeline, position, record)
             case Mark() | CopyPinned() | CopyDeleted():
                 self.copies.took(timeline, frame_position, position, utc_ns, record)
             case PolicySet():

@@ -24,33 +24,12 @@ from pathlib import Path
 from console.local_time import monotonic, pause
 from console.mounts import launcher as launching
 from console.mounts.launcher import END_WITH_PARENT, UNMARKED
-from protocol.errors import Busy, FarshoreError, NotFound, TimedOut
+from console.mounts.programs import call, find_program
+from protocol.errors import Busy, FarshoreError, TimedOut
 
 READY_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
-UMOUNT_TIMEOUT_S = 60.0
 POLL_S = 0.02
-# Program to Debian package (packaging/apt-packages.txt).
-PACKAGES = {
-    "nbdfuse": "libnbd-bin",
-    "fusermount3": "fuse3",
-    "losetup": "mount",
-    "mount": "mount",
-    "umount": "mount",
-    "blkid": "util-linux",
-}
-
-
-def find_program(name: str) -> str:
-    """Its path. Raises NotFound with the Debian package to install."""
-    # Programs for file systems may lie outside of a user's PATH.
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if found is None:
-        package = PACKAGES.get(name, name)
-        raise NotFound(
-            f"the program {name} is not here", subject=name, next_step=f"apt-get install {package}"
-        )
-    return found
 
 
 class Attached:
@@ -174,17 +153,10 @@ def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri:
 
 def _unmount(files: Path) -> None:
     # fusermount3 is there where nbdfuse works without root.
-    done = subprocess.run(
-        [find_program("fusermount3"), "-u", str(files)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=UMOUNT_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0 and is_mounted(files):
+    code, said = call("fusermount3", "-u", files)
+    if code != 0 and is_mounted(files):
         raise Busy(
-            f"{files} cannot be unmounted: {done.stderr.strip()}",
+            f"{files} cannot be unmounted: {said}",
             subject=str(files),
             next_step=f"close what has files there open: fuser -vm {files}",
         )

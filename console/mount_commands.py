@@ -1,0 +1,272 @@
+"""`farshore mount` and `umount`: a volume, a past moment of it, or a clone as a file system of this machine.
+
+Only the kernel's own file systems need this. What it costs and endangers: docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from console.figures import UNKNOWN
+from console.host_configs import export_of, uri
+from console.mounts.filesystems import FileSystem
+from console.mounts.mounting import Mount, at, look, mounts, real, record, require_root
+from console.session import Session, session_of
+from console.sites import choose_site
+from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
+from protocol.commands import VolumeShow, VolumeUri, parse_volume_name
+from protocol.cut_text import CutLatest, CutPosition, NamedCut
+from protocol.errors import Busy, FarshoreError, NotFound, Refused, Unreachable, UsageError
+
+CLONE_TIMEOUT_S = 60.0
+
+
+def mount(
+    ctx: typer.Context,
+    export: Annotated[
+        str | None, typer.Argument(metavar="G/V[@CUT]", help="A volume, or what it was, or CLONE/V.")
+    ] = None,
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="An empty directory.")] = None,
+    writable: Annotated[
+        bool,
+        typer.Option("--writable", help="With a cut: a temporary clone. Without: the live volume itself."),
+    ] = False,
+    number: Annotated[
+        int | None, typer.Option("--partition", metavar="N", min=1, help="A partition of the volume.")
+    ] = None,
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Without the file system's log; no clone is made.")
+    ] = False,
+    as_list: Annotated[bool, typer.Option("--list", help="Show what this machine has mounted.")] = False,
+) -> None:
+    """Mount a file system of a volume on this machine; needs root. `farshore umount DIR` undoes all of it.
+
+    Read-only, at the newest cut if none is named. Where the file system's log must be replayed to see what
+    was written last, that is done on a temporary clone."""
+    session = session_of(ctx)
+    if as_list:
+        _list(session)
+        return
+    if export is None or directory is None:
+        raise UsageError("what, and where?", next_step="farshore mount G/V[@CUT] DIR, or --list")
+    require_root()
+    point = _mount_point(directory)
+    mounting = Mounting(session, export, point, writable=writable, number=number, no_replay=no_replay)
+    data = mounting.run()
+
+    def show() -> None:
+        how = "writable" if writable else "read-only"
+        session.output.line(f"{data['export']} on {point}, {data['filesystem']}, {how}")
+        session.output.fields([("cut", session.cut_line(data["cut"])), ("clone", str(data["clone"] or ""))])
+        for warning in data["warnings"]:
+            session.output.note(f"warning: {warning}")
+        session.output.note(f"undo: farshore umount {point}")
+
+    session.output.result("mount", data, show)
+
+
+def umount(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where it is mounted.")],
+) -> None:
+    """Undo a mount: file system, loop device, nbdfuse and temporary clone. Repeat it after any error."""
+    session = session_of(ctx)
+    require_root()
+    there = at(directory)
+    data = {"export": there.export, "point": str(there.point), "clone": there.clone or None}
+    there.undo(lambda site, clone: delete_clone(session, site, clone))
+    session.output.result("umount", data, lambda: session.output.line(f"{data['point']} unmounted"))
+
+
+class Mounting:
+    """One mount, from the words to the file system; what fails is undone."""
+
+    def __init__(
+        self,
+        session: Session,
+        export: str,
+        point: Path,
+        *,
+        writable: bool,
+        number: int | None,
+        no_replay: bool,
+    ) -> None:
+        self._session = session
+        self._export = export
+        self._point = point
+        self._writable = writable
+        self._number = number
+        self._no_replay = no_replay
+        self._warnings: list[str] = []
+
+    def run(self) -> dict[str, Any]:
+        """MOUNT: {"export", "point", "device", "filesystem", "writable": bool, "replayed": bool, "cut":
+        CUT|null, "clone": str|null, "warnings": [str]}."""
+        name, at_sign, text = self._export.partition("@")
+        group, volume = parse_volume_name(name)
+        with undone(self._session, self._point, self._export) as made:
+            if at_sign:
+                found, cut = self._past(made, group, volume, self._session.cut(text))
+            elif self._is_clone(group):
+                found, cut = self._live(made, group, volume), None
+            elif self._writable:
+                self._require_no_hosts(group, volume)
+                found, cut = self._live(made, group, volume), None
+            else:
+                found, cut = self._past(made, group, volume, CutLatest())
+            replayed = found.replay and not (self._no_replay and not self._writable)
+            made.mount(found, writable=self._writable, replay=not self._no_replay)
+            return {
+                "export": self._export,
+                "point": str(self._point),
+                "device": made.device,
+                "filesystem": found.kind,
+                "writable": self._writable,
+                "replayed": replayed,
+                "cut": cut,
+                "clone": made.clone or None,
+                "warnings": self._warnings,
+            }
+
+    def _past(self, made: Mount, group: str, volume: str, cut: NamedCut) -> tuple[FileSystem, Any]:
+        """At a cut: from its export where that shows all there is, else from a clone."""
+        data = self._session.call(VolumeUri(group=group, volume=volume, cut=cut))
+        if not self._writable:
+            self._attach(made, uri(export_of(data)), read_only=True)
+            found = look(made, self._number)
+            if not found.replay or self._no_replay:
+                if found.replay:
+                    self._warnings.append(
+                        f"without the log of {found.kind}: what was written last is missing"
+                    )
+                made.make_device(read_only=True, number=self._number)
+                return found, data["cut"]
+            made.detach()
+        where = data["cut"]
+        fixed = CutPosition(timeline=int(where["timeline"], 16), position=where["position"])
+        clone = make_clone(self._session, made, group, volume, fixed, "mount")
+        return self._live(made, clone, volume), where
+
+    def _live(self, made: Mount, group: str, volume: str) -> FileSystem:
+        """A volume or a clone's volume as it is now. The device may be written to even for a read-only
+        mount: else the kernel could not replay the log."""
+        data = self._session.call(VolumeUri(group=group, volume=volume))
+        self._attach(made, uri(export_of(data)), read_only=False)
+        found = look(made, self._number)
+        made.make_device(read_only=False, number=self._number)
+        return found
+
+    def _attach(self, made: Mount, where: str, *, read_only: bool) -> None:
+        warning = made.attach(where, read_only=read_only)
+        if warning and self._writable and warning not in self._warnings:
+            self._warnings.append(warning)
+
+    def _is_clone(self, group: str) -> bool:
+        return any(clone["clone"] == group for clone in self._session.call(CloneList())["clones"])
+
+    def _require_no_hosts(self, group: str, volume: str) -> None:
+        """Two kernels that mount one file system destroy it."""
+        hosts = self._session.call(VolumeShow(group=group, volume=volume))["connections"]
+        if hosts:
+            raise Busy(
+                f"{group}/{volume} has {len(hosts)} hosts connected; mounting it twice destroys it",
+                subject=f"{group}/{volume}",
+                next_step=f"farshore mount {group}/{volume}@latest DIR --writable mounts a clone",
+            )
+
+
+@contextmanager
+def undone(session: Session, point: Path | None, export: str, name: str = "") -> Iterator[Mount]:
+    """A new mount whose body makes it; undone when that fails or is interrupted."""
+    where = session.site.directory or session.site.endpoint
+    made = record(point, export=export, site=where, name=name)
+    try:
+        yield made
+    except BaseException:
+        try:
+            made.undo(lambda site, clone: delete_clone(session, site, clone))
+        except FarshoreError as left:
+            # The first error is the one to know; what stays is in `mount --list`.
+            session.output.note(f"not undone yet: {left.message}; farshore umount {made.point}")
+        raise
+
+
+def make_clone(
+    session: Session, made: Mount, group: str, volume: str | None, cut: NamedCut, purpose: str
+) -> str:
+    """A temporary clone for a mount, written down before it is made; its name."""
+    clone = f"{purpose}-{secrets.token_hex(4)}"
+    made.note("clone", clone)
+    command = CloneCreate(
+        group=group,
+        volume=volume,
+        cut=cut,
+        clone=clone,
+        temporary=True,
+        purpose=f"{purpose} {made.point}"[:63],
+    )
+    session.call(command, CLONE_TIMEOUT_S)
+    return clone
+
+
+def delete_clone(session: Session, site: str, clone: str) -> None:
+    """Remove a temporary clone. One that is gone is fine, and so is a daemon that is away: it removes its
+    temporary clones when it starts."""
+    client = choose_site(site).client()
+    try:
+        client.call(CloneDelete(clone=clone, force=True, confirm=clone), CLONE_TIMEOUT_S)
+    except NotFound:
+        pass
+    except Unreachable:
+        session.output.note(f"the daemon is away; it removes clone {clone} when it starts")
+    finally:
+        client.close()
+
+
+def _mount_point(directory: Path) -> Path:
+    point = real(directory)
+    if any(each.point == point for each in mounts()):
+        return point  # `record` says what is there; looking at a dead nbdfuse's mount would fail
+    if not point.is_dir() or point.is_symlink():
+        raise NotFound(f"{point} is no directory", subject=str(point), next_step=f"mkdir {point}")
+    if point.is_mount() or any(point.iterdir()):
+        raise Refused(f"{point} is not empty", subject=str(point), next_step="choose an empty directory")
+    return point
+
+
+def _list(session: Session) -> None:
+    rows = [
+        {
+            "point": str(each.point),
+            "export": each.export,
+            "site": each.site,
+            "clone": each.clone or None,
+            "device": each.device or None,
+            "mounted": each.mounted,
+        }
+        for each in mounts()
+    ]
+    session.output.result(
+        "mount.list",
+        {"mounts": rows},
+        lambda: session.output.table(
+            ("directory", "volume", "device", "clone", "state"),
+            [
+                (
+                    str(row["point"]),
+                    str(row["export"]),
+                    str(row["device"] or UNKNOWN),
+                    str(row["clone"] or UNKNOWN),
+                    "mounted" if row["mounted"] else "left over: farshore umount",
+                )
+                for row in rows
+            ],
+            empty="nothing is mounted: farshore mount G/V[@CUT] DIR",
+        ),
+    )
