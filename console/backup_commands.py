@@ -153,9 +153,9 @@ def _row(session: Session, backup: dict[str, Any]) -> tuple[str, ...]:
 def show_backup(session: Session, backup: dict[str, Any]) -> None:
     """All of a backup's row, for people."""
     took_ms = backup.get("took_ms")
+    mirror, space = backup.get("remote_mirror"), backup.get("space")
     freeze = backup.get("freeze") or {}
     frozen_ms = freeze.get("frozen_ms")
-    mirror, space = backup.get("remote_mirror"), backup.get("space")
     session.output.fields(
         [
             ("id", str(backup["id"])),
@@ -166,9 +166,9 @@ def show_backup(session: Session, backup: dict[str, Any]) -> None:
             ("time", f"{session.local(backup.get('time'))}, {backup.get('time') or UNKNOWN}"),
             ("state", states_text(backup.get("state") or {})),
             ("consistency", str(backup.get("consistency") or "")),
+            ("kind", str(backup.get("kind") or "")),
             ("not frozen", str(freeze.get("failure") or "")),
             ("frozen for", "" if frozen_ms is None else f"{frozen_ms:.1f} ms"),
-            ("kind", str(backup.get("kind") or "")),
             ("pinned", "yes" if backup.get("pinned") else "no"),
             ("verified", session.local(backup["verified_at"]) if backup.get("verified_at") else ""),
             ("damage", str(backup.get("damage") or "")),

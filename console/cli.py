@@ -19,6 +19,7 @@ from console import (
     branch_commands,
     clone_commands,
     copy_commands,
+    file_commands,
     image_commands,
     job_commands,
     mount_commands,
@@ -30,6 +31,7 @@ from console import (
     schedule_commands,
     site_commands,
     status_commands,
+    verify_commands,
     volume_commands,
     watch_commands,
 )
@@ -58,6 +60,9 @@ app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
 watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
+restore_commands.app.command("files")(file_commands.restore_files)
+app.command("ls")(file_commands.ls)
+app.command("cat")(file_commands.cat)
 app.add_typer(job_commands.app, name="job")
 app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
@@ -67,7 +72,7 @@ app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
-app.command("verify")(watch_commands.verify)
+app.command("verify")(verify_commands.verify)
 app.command("demo")(site_commands.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.

@@ -17,7 +17,7 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged", "hook.thaw_failed"})
+ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed"})
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
@@ -30,10 +30,10 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
-        "hook.failed",
-        "hook.thawed",
         "index.compact_failed",
         "schedule.failed",
+        "hook.failed",
+        "hook.thawed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",

@@ -107,9 +107,9 @@ class Site:
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
-        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 

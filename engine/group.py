@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
 from engine.copy_marks import GroupCopies
+from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
@@ -132,6 +133,7 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
+        self.damage = DamageTable(self)
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0

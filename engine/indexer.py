@@ -41,8 +41,10 @@ from engine.index_file import open_index
 from engine.index_requests import encode_request
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
+from engine.mending import MendIndex, handle_mend
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
+from engine.verify_slices import VerifyIndex, VerifyJournal, handle_verify_index, handle_verify_journal
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
 
@@ -66,6 +68,9 @@ HANDLERS: dict[str, Handler] = {
     SweepPlan.KIND: handle_sweep,
     ForgetPlan.KIND: handle_forget,
     CompactPlan.KIND: handle_compact,
+    VerifyJournal.KIND: handle_verify_journal,
+    VerifyIndex.KIND: handle_verify_index,
+    MendIndex.KIND: handle_mend,
 }
 
 

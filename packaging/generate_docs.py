@@ -87,7 +87,7 @@ EXIT_MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "failed, for a reason that has no code of its own",
     ExitCode.USAGE: "the command line, a name or a file of settings does not make sense",
-    ExitCode.PARTIAL: "done in part: `takeover --from` took over some of the groups",
+    ExitCode.PARTIAL: "done in part: some groups of `takeover --from`, some files of `restore files`",
     ExitCode.NOT_FOUND: "what was named does not exist",
     ExitCode.BUSY: "something else holds it",
     ExitCode.NOT_ALLOWED: "the caller, peer or machine may not do this",

@@ -46,7 +46,7 @@ from protocol.copy_commands import (
 )
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
-from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch, VerifyStart
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -277,12 +277,11 @@ class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
 
 
 class Verify(BaseCommand, frozen=True, tag="verify"):
-    """Check the journal's chain and its index; `deep` also reads every version. With any damage `ok` is false
-    and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames": int, "bytes": int, "versions": int,
-    "damage": [{"object": str, "position": str, "message": str, "next": str}], "took_s": float}"""
+    """Check the journal's chain and that what the index names is there; `verify.start` also compares every
+    byte. With any damage `ok` is false and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames":
+    int, "bytes": int, "versions": int, "damage": [DAMAGE of verify.start], "took_s": float}"""
 
     group: Name
-    deep: bool = False
 
 
 class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
@@ -303,7 +302,7 @@ Command = (
     | RestoreVolume | RestoreGroup
     | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
-    | JobList | JobShow | JobWatch | JobCancel
+    | JobList | JobShow | JobWatch | JobCancel | VerifyStart
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.

@@ -108,6 +108,22 @@ HOOK_WORDS_MAX = 64
 HOOK_TIMEOUT_S = 10.0
 HOOK_TIMEOUT_MAX_S = 600.0
 
+# Files inside a volume: what the reader of its file system may say. A name on NTFS has up to 255 characters,
+# in UTF-8 three bytes each; Linux takes attributes of up to 64 KiB.
+FILE_MESSAGE_BYTES_MAX = 2 << 20
+FILE_DATA_BYTES = 1 << 20
+FILE_NAME_BYTES_MAX = 1024
+FILE_TEXT_CHARS_MAX = 300
+FILE_XATTR_BYTES_MAX = 64 << 10
+FILE_XATTRS_MAX = 1024
+FILE_XATTRS_BYTES_MAX = 256 << 10
+FILE_PARTITIONS_MAX = 256
+FILE_EXTENTS_IN_MESSAGE_MAX = 4096
+FILE_EXTENTS_MAX = 1 << 20
+FILE_ENTRIES_IN_DIRECTORY_MAX = 2_000_000
+FILE_DEPTH_MAX = 500
+FILE_PATH_BYTES_MAX = 64 << 10
+
 
 def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
@@ -129,6 +145,8 @@ def check_limits() -> None:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
         raise AssertionError("the longest delay must be shorter than the life that ends it")
+    if FILE_DATA_BYTES + FILE_XATTRS_BYTES_MAX > FILE_MESSAGE_BYTES_MAX:
+        raise AssertionError("a file's data, and an entry's attributes, must fit a message")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 

@@ -17,6 +17,7 @@ from daemon.operations import (
     roles,
     schedules,
     sites,
+    verifying,
     volumes,
 )
 from daemon.site import Site
@@ -74,7 +75,8 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.RestoreGroup: restores.restore_group,
     commands.CutResolve: inspect.cut_resolve,
     commands.JournalShow: inspect.journal_show,
-    commands.Verify: inspect.verify,
+    commands.Verify: verifying.verify,
+    job_commands.VerifyStart: verifying.start,
     job_commands.JobList: jobs.list_jobs,
     job_commands.JobShow: jobs.show,
     job_commands.JobWatch: jobs.watch,

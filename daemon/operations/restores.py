@@ -72,6 +72,8 @@ async def _restore(
     lease, for_s = (f"plan {name}", PROBE_S) if command.dry_run else (f"restore {name}", KEEP_S)
     if not command.dry_run:
         check_confirm(command.confirm, name)
+    if group.folding.readable(plan.cut):
+        group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
     chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
     # Asking the peer took a moment, in which hosts went on.
     require_primary(site, group)

@@ -48,6 +48,7 @@ HOMES = {
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
     "zstandard": ("protocol/compress.py",),
+    "pytsk3": ("site_secondary/file_systems/",),
 }
 
 CLOCK_HOMES = ("engine/ports/clock.py", "console/", "bench/", "tests/")

@@ -1,0 +1,1 @@
+"""Files out of a volume's file system, at any cut."""

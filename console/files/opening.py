@@ -1,0 +1,100 @@
+"""Opening the file system of a volume at a cut: which of the ways to read it is taken, and what is refused.
+
+ext2, ext3, ext4, NTFS, FAT and exFAT are read in user space, by a confined process. A log that was not played
+back is played back on a temporary clone first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from console.figures import size_text
+from console.files.log_replay import replay, temporary_clone
+from console.files.reader_process import ReaderProcess
+from console.files.source import FileSource
+from console.host_configs import export_of
+from console.session import Session
+from protocol.commands import VolumeUri
+from protocol.cut_text import NamedCut
+from protocol.errors import FarshoreError, Refused, UsageError
+from protocol.file_stream import Opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """How to read. `partition` 0: the only one there is; `replay`: play back an unfinished log."""
+
+    partition: int = 0
+    replay: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedFiles:
+    """A file system that can be read. `cut` is the reply's, null for none; `replayed`: on a clone."""
+
+    source: FileSource
+    cut: dict[str, Any]
+    replayed: bool
+
+
+@contextmanager
+def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: Ways) -> Iterator[OpenedFiles]:
+    """Raises FarshoreError: what cannot be read is refused with what could be done."""
+    data = session.call(VolumeUri(group=group, volume=volume, cut=cut))
+    export = export_of(data)
+    name = str(data["export"])
+    reader = ReaderProcess(export, partition=ways.partition)
+    with reader:
+        opened = reader.opened
+        if not opened.file_system:
+            raise _unreadable(name, opened, ways)
+        if not opened.unfinished or not ways.replay:
+            if opened.unfinished:
+                session.output.note(f"warning: {name}: its log is not played back; last writes may lack")
+            elif opened.file_system == "ntfs":
+                session.output.note(f"{name}: the log of NTFS is not played back")
+            yield OpenedFiles(source=reader, cut=data["cut"], replayed=False)
+            return
+    with temporary_clone(session, group, volume, data["cut"]) as writable:
+        with session.output.activity(f"{name}: playing back the file system's log"):
+            replay(writable, opened.first_byte)
+        with ReaderProcess(writable, partition=ways.partition) as reader:
+            if reader.opened.unfinished:
+                raise FarshoreError(
+                    f"{name}: the file system's log could not be played back",
+                    subject=name,
+                    next_step="add --no-replay to read what there is without it",
+                )
+            yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
+
+
+def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
+    """Why there is nothing to read, and what can be done."""
+    readable = [row for row in opened.partitions if row.holds]
+    if opened.partitions and not opened.holds and len(readable) > 1:
+        rows = "; ".join(
+            f"{row.number}: {row.holds}, {size_text(row.size_bytes)}"
+            for row in opened.partitions
+            if row.holds
+        )
+        return UsageError(
+            f"{name} has several partitions ({rows})", subject=name, next_step="add --partition NUMBER"
+        )
+    if ways.partition and ways.partition not in [row.number for row in opened.partitions]:
+        known = ", ".join(str(row.number) for row in opened.partitions) or "none"
+        return UsageError(f"{name} has no partition {ways.partition} (it has {known})", subject=name)
+    holds = opened.holds
+    if holds:
+        return Refused(
+            f"{name} holds {holds}, which is not read in user space",
+            subject=name,
+            next_step="farshore mount, or attach the export to a machine that knows it",
+        )
+    return Refused(
+        f"{name} holds no file system that is known here",
+        subject=name,
+        next_step="look at it by hand: farshore volume uri",
+    )

@@ -1,0 +1,221 @@
+"""What the reader of file systems and its caller say to each other, over a pair of pipes.
+
+The reader parses what a stranger may have written, so its caller trusts nothing of what it says: every
+message is one array behind its length in four bytes (little-endian), typed and bounded, and whatever is
+neither ends the conversation. Names and link targets are bytes as they are stored, times UTC nanoseconds.
+
+A caller asks one thing at a time. `Open` is answered with `Opened`; `List` with one `Entry` for each name and
+`Done`; `Read` with the `Extents` that hold data (what lies between them is a hole), then `Data` in order, and
+`Done`. `Trouble` may stand before any `Done`: something of it did not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from protocol.errors import RemoteProtocolError
+from protocol.limits import (
+    FILE_EXTENTS_IN_MESSAGE_MAX,
+    FILE_MESSAGE_BYTES_MAX,
+    FILE_NAME_BYTES_MAX,
+    FILE_PARTITIONS_MAX,
+    FILE_TEXT_CHARS_MAX,
+    FILE_XATTR_BYTES_MAX,
+    FILE_XATTRS_MAX,
+)
+
+LENGTH_BYTES = 4
+KINDS = frozenset("fdlbcps?")
+
+_SIZE_MAX = (1 << 63) - 1
+_U32_MAX = (1 << 32) - 1
+Count = Annotated[int, Meta(ge=0, le=_SIZE_MAX)]
+Small = Annotated[int, Meta(ge=0, le=_U32_MAX)]
+Time = Annotated[int, Meta(ge=-_SIZE_MAX, le=_SIZE_MAX)]
+Text = Annotated[str, Meta(max_length=FILE_TEXT_CHARS_MAX)]
+FileName = Annotated[bytes, Meta(max_length=FILE_NAME_BYTES_MAX)]
+Target = Annotated[bytes, Meta(max_length=4096)]
+AttributeName = Annotated[bytes, Meta(min_length=1, max_length=255)]
+AttributeValue = Annotated[bytes, Meta(max_length=FILE_XATTR_BYTES_MAX)]
+Attributes = Annotated[tuple[tuple[AttributeName, AttributeValue], ...], Meta(max_length=FILE_XATTRS_MAX)]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag_field="kind"):
+    """Base of every message; `kind` is its tag."""
+
+
+class Open(Message, frozen=True, tag=1):
+    """Find the file system. `partition` counts from 1; 0: the whole volume, or the only one that there is."""
+
+    partition: Small
+
+
+class List(Message, frozen=True, tag=2):
+    """A directory's names. `number` is an entry's."""
+
+    number: Count
+
+
+class Read(Message, frozen=True, tag=3):
+    """A file's content."""
+
+    number: Count
+
+
+class Partition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A row of the partition table; `holds` is a word for what is in it, or empty."""
+
+    number: Small
+    first_byte: Count
+    size_bytes: Count
+    text: Text
+    holds: Text
+
+
+class Opened(Message, frozen=True, tag=16):
+    """`partition` 0 is the whole volume. `file_system` is empty if none can be read here; then `holds` says
+    what was found. `root` is the root directory's number. `unfinished`: its log was not played back.
+    `case_folds`: names differ by more than case."""
+
+    partitions: Annotated[tuple[Partition, ...], Meta(max_length=FILE_PARTITIONS_MAX)]
+    partition: Small
+    first_byte: Count
+    size_bytes: Count
+    file_system: Text
+    holds: Text
+    root: Count
+    unfinished: bool
+    case_folds: bool
+
+
+class Entry(Message, frozen=True, tag=17):
+    """A name in a directory, and what it names: `what` is f(ile), d(irectory), l(ink), b(lock device),
+    c(haracter device), p(ipe), s(ocket) or ?. `mode` are the twelve permission bits."""
+
+    name: FileName
+    number: Count
+    what: Annotated[str, Meta(min_length=1, max_length=1)]
+    mode: Annotated[int, Meta(ge=0, le=0o7777)]
+    uid: Small
+    gid: Small
+    size_bytes: Count
+    mtime_ns: Time
+    atime_ns: Time
+    links: Small
+    target: Target
+    major: Small
+    minor: Small
+    attributes: Attributes
+
+
+class Extents(Message, frozen=True, tag=18):
+    """Where a file of `size_bytes` has data: offsets and lengths, ascending, not touching each other."""
+
+    size_bytes: Count
+    extents: Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=FILE_EXTENTS_IN_MESSAGE_MAX)]
+    more: bool
+
+
+class Data(Message, frozen=True, tag=19):
+    """Some of a file's bytes; inside one extent."""
+
+    offset: Count
+    data: bytes
+
+
+class Trouble(Message, frozen=True, tag=20):
+    """Something did not come: the name, or empty for what was asked for itself, and why."""
+
+    name: FileName
+    text: Text
+
+
+class Done(Message, frozen=True, tag=21):
+    """The end of an answer."""
+
+
+Request = Open | List | Read
+Answer = Opened | Entry | Extents | Data | Trouble | Done
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(Request)
+_answers = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(message: Message) -> bytes:
+    """One message as it travels."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+class _Incoming:
+    """Bytes in any pieces to messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """More bytes."""
+        self._buffer += data
+
+    def bodies(self) -> Iterator[bytes]:
+        """Every whole message that is there. Raises RemoteProtocolError for one that is too long."""
+        start = 0
+        while len(self._buffer) - start >= LENGTH_BYTES:
+            length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "little")
+            if length > FILE_MESSAGE_BYTES_MAX:
+                raise RemoteProtocolError(f"a message of {length} bytes")
+            end = start + LENGTH_BYTES + length
+            if len(self._buffer) < end:
+                break
+            yield bytes(self._buffer[start + LENGTH_BYTES : end])
+            start = end
+        del self._buffer[:start]
+
+
+class IncomingRequests(_Incoming):
+    """The reader's side."""
+
+    def take(self, data: bytes) -> list[Request]:
+        """The requests that `data` completes. Raises RemoteProtocolError."""
+        self.feed(data)
+        try:
+            return [_requests.decode(body) for body in self.bodies()]
+        except msgspec.MsgspecError as error:
+            raise RemoteProtocolError(f"not a request: {error}") from error
+
+
+class IncomingAnswers(_Incoming):
+    """The caller's side."""
+
+    def take(self, data: bytes) -> list[Answer]:
+        """The answers that `data` completes. Raises RemoteProtocolError."""
+        self.feed(data)
+        try:
+            answers = [_answers.decode(body) for body in self.bodies()]
+        except msgspec.MsgspecError as error:
+            raise RemoteProtocolError(f"not an answer: {error}") from error
+        for answer in answers:
+            if isinstance(answer, Entry) and answer.what not in KINDS:
+                raise RemoteProtocolError(f"an entry of kind {answer.what!r}")
+        return answers
+
+
+def shown(data: bytes) -> str:
+    """Stored bytes as one line of text: what is not printable as `\\xNN`, a backslash doubled, so that a name
+    can neither move a terminal's cursor nor look like another."""
+    return "".join(map(_shown, data.decode("utf-8", "surrogateescape")))
+
+
+def _shown(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    # What is not UTF-8: surrogateescape adds 0xDC00 to the byte.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(character)[1:-1]

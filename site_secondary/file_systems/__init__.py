@@ -1,0 +1,1 @@
+"""Reading the file systems inside a volume, in user space."""

@@ -1,0 +1,166 @@
+"""What ext2, ext3 and ext4 keep in an inode beyond what pytsk3 gives: extended attributes, device numbers and
+the log's state.
+
+Little-endian, offsets in bytes:
+
+    superblock (byte 1024 of the file system)         inode
+       24  4  log2(block size) - 10                     0  2  mode
+       40  4  inodes per group                         40  4  i_block[0]: old device number
+       88  2  inode size                               44  4  i_block[1]: new device number
+       96  4  incompatible features                   104  4  block of attributes, low half
+      254  2  size of a group descriptor              118  2  block of attributes, high half
+                                                      128  2  size of the extra fields
+
+    group descriptor: 8 4 inode table's block, low half; 40 4 high half
+    attribute entry: 0 1 name's length; 1 1 prefix; 2 2 value's offset; 4 4 value's inode; 8 4 value's size;
+    16 name
+
+Every number here comes from the volume: nothing is looked up outside the slice that was read.
+Source: "ext4 Data Structures and Algorithms" of the kernel's documentation; linux/fs/ext4/acl.h.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from struct import Struct, error, pack, unpack_from
+
+from protocol.limits import FILE_XATTR_BYTES_MAX, FILE_XATTRS_BYTES_MAX, FILE_XATTRS_MAX
+
+SUPERBLOCK_OFFSET = 1024
+_MAGIC = 0xEF53
+_RECOVER = 0x4
+_64BIT = 0x80
+_ATTRIBUTE_MAGIC = 0xEA020000
+_ENTRY = Struct("<BBHIII")
+_PREFIXES = {
+    1: b"user.",
+    2: b"system.posix_acl_access",
+    3: b"system.posix_acl_default",
+    4: b"trusted.",
+    6: b"security.",
+    7: b"system.",
+}
+_ACL_INDEXES = (2, 3)
+# Inline data: the file's content, not an attribute of it.
+_CONTENT = b"system.data"
+_ACL_WITH_ID = (0x02, 0x08)
+_NO_ID = 0xFFFFFFFF
+
+Attribute = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtLayout:
+    """Sizes in bytes; `unfinished`: the log holds what was not played back."""
+
+    block_bytes: int
+    inodes_per_group: int
+    inode_bytes: int
+    descriptor_bytes: int
+    unfinished: bool
+
+
+def ext_layout(superblock: bytes) -> ExtLayout | None:
+    """The layout that the 1,024 bytes of a superblock describe; None if they are none or make no sense."""
+    if len(superblock) < 1024 or unpack_from("<H", superblock, 56)[0] != _MAGIC:
+        return None
+    shift, per_group, features = (unpack_from("<I", superblock, at)[0] for at in (24, 40, 96))
+    inode_bytes, descriptor_bytes = (unpack_from("<H", superblock, at)[0] for at in (88, 254))
+    if shift > 6 or not per_group or not 128 <= inode_bytes <= 65536:
+        return None
+    return ExtLayout(
+        block_bytes=1024 << shift,
+        inodes_per_group=per_group,
+        inode_bytes=inode_bytes,
+        descriptor_bytes=max(64, descriptor_bytes) if features & _64BIT else 32,
+        unfinished=bool(features & _RECOVER),
+    )
+
+
+class ExtInodes:
+    """Looks into the inodes of one file system; `read(offset, length)` gives bytes of it, or OSError."""
+
+    def __init__(self, layout: ExtLayout, read: Callable[[int, int], bytes]) -> None:
+        self._layout = layout
+        self._read = read
+
+    def device(self, number: int) -> tuple[int, int]:
+        """Major and minor number of a device's inode. Raises OSError."""
+        raw = self._inode(number)
+        old, new = unpack_from("<II", raw, 40)
+        if old:
+            return old >> 8 & 0xFF, old & 0xFF
+        return (new & 0xFFF00) >> 8, new & 0xFF | new >> 12 & 0xFFF00
+
+    def attributes(self, number: int) -> list[Attribute]:
+        """Extended attributes as `listxattr` and `getxattr` would give them. Raises OSError, also if what is
+        there makes no sense."""
+        raw = self._inode(number)
+        found: list[Attribute] = []
+        try:
+            if len(raw) > 132:
+                start = 128 + unpack_from("<H", raw, 128)[0]
+                if start + 4 <= len(raw) and unpack_from("<I", raw, start)[0] == _ATTRIBUTE_MAGIC:
+                    found += _attributes(raw[start + 4 :], 0)
+            block = unpack_from("<I", raw, 104)[0] | unpack_from("<H", raw, 118)[0] << 32
+            if block:
+                size = self._layout.block_bytes
+                data = self._read(block * size, size)
+                if unpack_from("<I", data)[0] != _ATTRIBUTE_MAGIC:
+                    raise OSError(errno.EIO, f"block {block} holds no attributes")
+                found += _attributes(data, 32)
+        except error as wrong:
+            raise OSError(errno.EIO, f"the attributes of inode {number} make no sense") from wrong
+        if len(found) > FILE_XATTRS_MAX or sum(len(value) for _, value in found) > FILE_XATTRS_BYTES_MAX:
+            raise OSError(errno.E2BIG, f"inode {number} has too many attributes")
+        return found
+
+    def _inode(self, number: int) -> bytes:
+        layout = self._layout
+        group, index = divmod(number - 1, layout.inodes_per_group)
+        if number < 1:
+            raise OSError(errno.EINVAL, f"no inode {number}")
+        # The descriptors follow the superblock's block.
+        first = layout.block_bytes * (SUPERBLOCK_OFFSET // layout.block_bytes + 1)
+        raw = self._read(first + group * layout.descriptor_bytes, layout.descriptor_bytes)
+        table = unpack_from("<I", raw, 8)[0]
+        if layout.descriptor_bytes >= 64:
+            table |= unpack_from("<I", raw, 40)[0] << 32
+        return self._read(table * layout.block_bytes + index * layout.inode_bytes, layout.inode_bytes)
+
+
+def _attributes(data: bytes, first: int) -> Iterator[Attribute]:
+    """Entries from `first` on; their values lie at offsets into `data`."""
+    at = first
+    while at + 4 <= len(data) and unpack_from("<I", data, at)[0]:
+        name_bytes, prefix, offset, inode, size, _ = _ENTRY.unpack_from(data, at)
+        name = data[at + _ENTRY.size : at + _ENTRY.size + name_bytes]
+        at += (_ENTRY.size + name_bytes + 3) & ~3
+        if inode:
+            raise OSError(errno.EOPNOTSUPP, "an attribute's value lies in an inode of its own")
+        if size > FILE_XATTR_BYTES_MAX or offset + size > len(data) or len(name) < name_bytes:
+            raise OSError(errno.EIO, "an attribute lies outside its block")
+        full = _PREFIXES.get(prefix, b"") + name
+        if full == _CONTENT or not full or b"\0" in full or len(full) > 255:
+            continue
+        value = data[offset : offset + size]
+        yield full, _acl_of_calls(value) if prefix in _ACL_INDEXES else value
+
+
+def _acl_of_calls(stored: bytes) -> bytes:
+    """An access control list as system calls have it, from the shorter form on disk."""
+    if len(stored) < 4 or unpack_from("<I", stored)[0] != 1:
+        raise OSError(errno.EIO, "an access control list makes no sense")
+    out = [pack("<I", 2)]
+    at = 4
+    while at < len(stored):
+        tag, permissions = unpack_from("<HH", stored, at)
+        at += 4
+        identity = _NO_ID
+        if tag in _ACL_WITH_ID:
+            identity = unpack_from("<I", stored, at)[0]
+            at += 4
+        out.append(pack("<HHI", tag, permissions, identity))
+    return b"".join(out)

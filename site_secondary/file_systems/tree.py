@@ -1,0 +1,242 @@
+"""One file system's directories and files as messages, through pytsk3.
+
+What was deleted and what pytsk3 makes up (`$OrphanFiles`, `$FAT1`) is not there. A directory or an inode that
+cannot be read costs itself and not its neighbours. Nothing is followed: whether an entry leads in a circle is
+for the caller to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytsk3
+
+from protocol.file_stream import Answer, Data, Done, Entry, Extents, Trouble, shown
+from protocol.limits import (
+    FILE_DATA_BYTES,
+    FILE_EXTENTS_IN_MESSAGE_MAX,
+    FILE_EXTENTS_MAX,
+    FILE_NAME_BYTES_MAX,
+    FILE_TEXT_CHARS_MAX,
+)
+from site_secondary.file_systems.ext_inodes import (
+    SUPERBLOCK_OFFSET,
+    Attribute,
+    ExtInodes,
+    ExtLayout,
+    ext_layout,
+)
+from site_secondary.file_systems.volume_layout import CASE_FOLDS, ExportImage
+
+_KINDS = {
+    int(pytsk3.TSK_FS_META_TYPE_REG): "f",
+    int(pytsk3.TSK_FS_META_TYPE_DIR): "d",
+    int(pytsk3.TSK_FS_META_TYPE_LNK): "l",
+    int(pytsk3.TSK_FS_META_TYPE_BLK): "b",
+    int(pytsk3.TSK_FS_META_TYPE_CHR): "c",
+    int(pytsk3.TSK_FS_META_TYPE_FIFO): "p",
+    int(pytsk3.TSK_FS_META_TYPE_SOCK): "s",
+}
+_MADE_UP = {int(pytsk3.TSK_FS_META_TYPE_VIRT), int(pytsk3.TSK_FS_META_TYPE_VIRT_DIR)}
+_CONTENT = {
+    int(pytsk3.TSK_FS_ATTR_TYPE_DEFAULT),
+    int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA),
+}
+_NOT_STORED = int(pytsk3.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(pytsk3.TSK_FS_ATTR_RUN_FLAG_FILLER)
+# TSK_FS_ATTR_FLAG_ENUM, which pytsk3 gives no names.
+_NON_RESIDENT, _ENCRYPTED, _COMPRESSED = 0x02, 0x10, 0x20
+# NTFS keeps its own files in the first entries of its table.
+_NTFS_OWN = 24
+_NTFS_ROOT = 5
+_VOLUME_LABEL = b" (Volume Label Entry)"
+_SIZE_MAX = (1 << 63) - 1
+_U32 = 0xFFFFFFFF
+_LINK_BYTES_MAX = 4096
+
+
+def text_of(error: Exception) -> str:
+    """An error's text as one bounded line."""
+    return shown(str(error).encode("utf-8", "replace"))[:FILE_TEXT_CHARS_MAX]
+
+
+class Tree:
+    """`kind` is the file system's word."""
+
+    def __init__(self, image: ExportImage, handle: Any, kind: str, first_byte: int) -> None:
+        self.kind = kind
+        self.root = int(handle.info.root_inum)
+        self._image = image
+        self._handle = handle
+        self._layout = self._ext_layout(first_byte)
+        self._inodes: ExtInodes | None = None
+        if self._layout is not None:
+            self._inodes = ExtInodes(
+                self._layout, lambda offset, length: image.reader.read(first_byte + offset, length)
+            )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the log holds what was not played back, as far as can be told."""
+        return self._layout is not None and self._layout.unfinished
+
+    @property
+    def case_folds(self) -> bool:
+        """Whether one name can be written in several ways."""
+        return self.kind in CASE_FOLDS
+
+    def names(self, number: int) -> Iterator[Answer]:
+        """A directory's entries."""
+        self._image.failure = None
+        try:
+            directory = self._handle.open_dir(inode=number)
+        except OSError as error:
+            yield self._trouble(b"", error)
+            yield Done()
+            return
+        entries = iter(directory)
+        while True:
+            try:
+                found = next(entries)
+            except StopIteration:
+                break
+            except OSError as error:
+                # pytsk3 goes on with the next one, or stops.
+                yield self._trouble(b"", error)
+                continue
+            answer = self._entry(found)
+            if answer is not None:
+                yield answer
+        yield Done()
+
+    def read(self, number: int) -> Iterator[Answer]:
+        """A file's extents and data."""
+        self._image.failure = None
+        try:
+            file = self._handle.open_meta(inode=number)
+            size = int(file.info.meta.size)
+            extents = self._extents(file, size)
+        except OSError as error:
+            yield self._trouble(b"", error)
+            yield Done()
+            return
+        for first in range(0, max(1, len(extents)), FILE_EXTENTS_IN_MESSAGE_MAX):
+            last = first + FILE_EXTENTS_IN_MESSAGE_MAX
+            yield Extents(size_bytes=size, extents=tuple(extents[first:last]), more=last < len(extents))
+        for start, length in extents:
+            for offset in range(start, start + length, FILE_DATA_BYTES):
+                count = min(FILE_DATA_BYTES, start + length - offset)
+                try:
+                    data = bytes(file.read_random(offset, count))
+                except OSError as error:
+                    yield self._trouble(b"", error)
+                    yield Done()
+                    return
+                if len(data) != count:
+                    yield Trouble(name=b"", text=f"{count} bytes at {offset} could not be read")
+                    yield Done()
+                    return
+                yield Data(offset=offset, data=data)
+        yield Done()
+
+    def _extents(self, file: Any, size: int) -> list[tuple[int, int]]:
+        """Offsets and lengths of what is stored; all of it where the file system's map says too little."""
+        whole = [(0, size)] if size else []
+        stored = next((each for each in file if int(each.info.type) in _CONTENT and not _named(each)), None)
+        if stored is None or size == 0:
+            return whole
+        flags = int(stored.info.flags)
+        if not flags & _NON_RESIDENT or flags & (_COMPRESSED | _ENCRYPTED):
+            return whole
+        block = int(self._handle.info.block_size)
+        found: list[tuple[int, int]] = []
+        for run in stored:
+            if int(run.flags) & _NOT_STORED:
+                continue
+            start, end = int(run.offset) * block, min(size, (int(run.offset) + int(run.len)) * block)
+            if end <= start:
+                continue
+            if found and start < sum(found[-1]):
+                return whole
+            if found and start == sum(found[-1]):
+                start = found.pop()[0]
+            found.append((start, end - start))
+            if len(found) > FILE_EXTENTS_MAX:
+                return whole
+        return found
+
+    def _entry(self, found: Any) -> Answer | None:
+        """None for what is not there."""
+        named = found.info.name
+        name = bytes(named.name or b"")
+        if not int(named.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC) or name in (b"", b".", b".."):
+            return None
+        meta = found.info.meta
+        number = int(named.meta_addr)
+        if self._is_own(name, number, meta):
+            return None
+        if len(name) > FILE_NAME_BYTES_MAX:
+            return Trouble(name=name[:FILE_NAME_BYTES_MAX], text="its name is too long")
+        if meta is None:
+            return Trouble(name=name, text=f"its inode {number} cannot be read")
+        kind = _KINDS.get(int(meta.type), "?")
+        target, device, attributes = b"", (0, 0), list[Attribute]()
+        try:
+            if kind == "l":
+                target = self._target(found, meta)
+            if self._inodes is not None:
+                attributes = self._inodes.attributes(number)
+                device = self._inodes.device(number) if kind in "bc" else device
+        except OSError as error:
+            return self._trouble(name, error)
+        return Entry(
+            name=name,
+            number=number,
+            what=kind,
+            mode=int(meta.mode) & 0o7777,
+            uid=int(meta.uid) & _U32,
+            gid=int(meta.gid) & _U32,
+            size_bytes=min(max(0, int(meta.size)), _SIZE_MAX),
+            mtime_ns=int(meta.mtime) * 1_000_000_000 + int(meta.mtime_nano),
+            atime_ns=int(meta.atime) * 1_000_000_000 + int(meta.atime_nano),
+            links=max(0, int(meta.nlink)) & _U32,
+            target=target,
+            major=device[0],
+            minor=device[1],
+            attributes=tuple(attributes),
+        )
+
+    def _is_own(self, name: bytes, number: int, meta: Any) -> bool:
+        """Whether it is the file system's or pytsk3's own, not a user's."""
+        if meta is not None and int(meta.type) in _MADE_UP:
+            return True
+        if self.kind == "ntfs":
+            return number < _NTFS_OWN and number != _NTFS_ROOT
+        return self.kind in ("fat", "exfat") and (name.endswith(_VOLUME_LABEL) or name.startswith(b"$"))
+
+    def _target(self, found: Any, meta: Any) -> bytes:
+        """Where a link leads. Raises OSError."""
+        if meta.link is not None:
+            return bytes(meta.link)[:_LINK_BYTES_MAX]
+        # Extents hold long ones, which pytsk3 leaves to be read as content.
+        length = int(meta.size)
+        if not 0 < length < _LINK_BYTES_MAX:
+            raise OSError(0, f"a link of {length} bytes")
+        return bytes(found.read_random(0, length)).split(b"\0", 1)[0]
+
+    def _ext_layout(self, first_byte: int) -> ExtLayout | None:
+        if not self.kind.startswith("ext"):
+            return None
+        return ext_layout(self._image.reader.read(first_byte + SUPERBLOCK_OFFSET, 1024))
+
+    def _trouble(self, name: bytes, error: OSError) -> Trouble:
+        """What the export answered says more than what pytsk3 made of it. Raises ConnectionError if it is
+        gone: nothing else would come either."""
+        if isinstance(self._image.failure, ConnectionError):
+            raise self._image.failure
+        return Trouble(name=name, text=text_of(self._image.failure or error))
+
+
+def _named(attribute: Any) -> bool:
+    """NTFS: a stream beside the content."""
+    return bytes(attribute.info.name or b"") not in (b"", b"DATA", b"$Data", b"N/A")
