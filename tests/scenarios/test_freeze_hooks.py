@@ -206,8 +206,8 @@ def test_a_thaw_that_fails_is_an_error_and_tried_again_at_the_next_start(hooked:
     assert [event["object"] for event in hooked.events("hook.thawed")] == ["sticks"]
 
 
-@pytest.mark.parametrize("when", ["freezing", "frozen"])
-def test_a_daemon_that_is_killed_while_frozen_leaves_nothing_frozen(hooked: Hooked, when: str) -> None:
+@pytest.mark.parametrize("when", ["freezing", "frozen", "stopped"])
+def test_a_daemon_that_ends_while_frozen_leaves_nothing_frozen(hooked: Hooked, when: str) -> None:
     site, before = hooked.site, hooked.backups
     backup = start_backup(site, "--freeze", "slow")
     wait_until(lambda: hooked.frozen, 10)
@@ -215,7 +215,10 @@ def test_a_daemon_that_is_killed_while_frozen_leaves_nothing_frozen(hooked: Hook
         # Held up, so that no mark and no thaw follow; then the freeze ends as it should.
         site.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
         hooked.let_freeze_end()
-    site.kill()
+    if when == "stopped":
+        assert site.stop() == 0
+    else:
+        site.kill()
     wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
     assert hooked.done == ["slow", "thaw"]
     backup.kill()
@@ -242,6 +245,12 @@ def test_a_guard_that_is_killed_with_its_daemon_is_made_good_at_the_next_start(h
     wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
     assert hooked.done == ["slow", "thaw"]
     assert [event["object"] for event in hooked.events("hook.thawed")] == ["slow"]
+
+
+def test_a_request_that_nobody_waits_for_any_more_is_thawed(hooked: Hooked) -> None:
+    hooked.site.farshore("backup", "create", "g", "--freeze", "slow", "--timeout", "1", exit_code=22)
+    wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
+    assert hooked.done == ["slow", "thaw"]
 
 
 def test_hooks_of_the_command_line(hooked: Hooked) -> None:
