@@ -60,7 +60,7 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
             return
     with temporary_clone(session, group, volume, data["cut"]) as writable:
         with session.output.activity(f"{name}: playing back the file system's log"):
-            replay(writable, opened.first_byte)
+            replay(writable, opened.first_byte, opened.size_bytes)
         with ReaderProcess(writable, partition=ways.partition) as reader:
             if reader.opened.unfinished:
                 raise FarshoreError(
