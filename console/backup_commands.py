@@ -6,17 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from console.figures import UNKNOWN
+from console.client import CALL_TIMEOUT_S
+from console.figures import UNKNOWN, size_text
+from console.freezing import command_line_order, frozen_backup
 from console.session import Session, session_of
 from protocol.command_base import check_name
 from protocol.commands import BackupCreate, BackupList, BackupShow, parse_volume_name
 from protocol.cut_text import check_label, parse_fixed_cut
+from protocol.errors import ExitCode, UsageError
+from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S
 
 app = typer.Typer(
     help="Backups: named cuts, kept at both sites.", no_args_is_help=True, rich_markup_mode=None
 )
 
 CREATE_TIMEOUT_S = 120.0
+SPACE_TIMEOUT_S = 3600.0
 
 
 def parse_scope(text: str) -> tuple[str, str | None]:
@@ -36,25 +41,55 @@ def create(
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it until it is unpinned.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the sites.")] = CREATE_TIMEOUT_S,
-) -> None:
-    """Take a backup; ends when every attached site has it."""
+    freeze: Annotated[
+        str | None, typer.Option(metavar="HOOK", help="Hold hosts still by a hook of the site's site.toml.")
+    ] = None,
+    freeze_command: Annotated[
+        str | None, typer.Option(metavar="CMD", help="Hold hosts still by a command, run here.")
+    ] = None,
+    thaw_command: Annotated[
+        str | None, typer.Option(metavar="CMD", help="Let them go on; always run, also at the time-out.")
+    ] = None,
+    freeze_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.01,
+            max=HOOK_TIMEOUT_MAX_S,
+            help="Seconds from the start of the freeze to the thaw at the latest.",
+        ),
+    ] = HOOK_TIMEOUT_S,
+) -> int:
+    """Take a backup; ends when every attached site has it (exit 3: taken, but the thaw failed)."""
     session = session_of(ctx)
     group, volume = parse_scope(scope)
+    by_command = freeze_command is not None or thaw_command is not None
+    if by_command and (freeze is not None or at is not None):
+        raise UsageError("either --freeze HOOK, or --freeze-command and --thaw-command, or --at CUT")
     command = BackupCreate(
         group=group,
         volume=volume,
         label=None if label is None else check_label(label),
         cut=None if at is None else session.cut(at),
         pin=pin,
+        freeze=None if freeze is None else check_name(freeze, "hook"),
+        frozen=by_command,
     )
     with session.output.activity(f"backing up {scope}"):
-        data = session.call(command, timeout)
+        if by_command:
+            order = command_line_order(group, freeze_command, thaw_command, freeze_timeout)
+            data = frozen_backup(session, command, order, timeout)
+        else:
+            data = session.call(command, timeout)
+    stuck = (data.get("freeze") or {}).get("stuck")
 
     def show() -> None:
         session.output.line(f"backup {data.get('label') or data['id']} of {scope}")
-        _show(session, data)
+        show_backup(session, data)
+        if stuck:
+            session.output.note(f"error: hosts may still be frozen: {stuck}\nnext: thaw them by hand")
 
     session.output.result("backup.create", data, show)
+    return int(ExitCode.PARTIAL if stuck else ExitCode.OK)
 
 
 @app.command("list")
@@ -82,11 +117,16 @@ def show(
     ctx: typer.Context,
     group: Annotated[str, typer.Argument(metavar="G", help="Its group.")],
     backup: Annotated[str, typer.Argument(metavar="LABEL|ID", help="Its label or id.")],
+    space: Annotated[
+        bool, typer.Option("--space", help="Also what it takes: looks through the whole index.")
+    ] = False,
 ) -> None:
-    """One backup, and under which names hosts can read it."""
+    """One backup: where it is, what else needs it, and under which names hosts can read it."""
     session = session_of(ctx)
-    data = session.call(BackupShow(group=check_name(group, "group"), cut=parse_fixed_cut(backup)))
-    session.output.result("backup.show", data, lambda: _show(session, data))
+    command = BackupShow(group=check_name(group, "group"), cut=parse_fixed_cut(backup), space=space)
+    with session.output.activity(f"looking at {backup}"):
+        data = session.call(command, SPACE_TIMEOUT_S if space else CALL_TIMEOUT_S)
+    session.output.result("backup.show", data, lambda: show_backup(session, data))
 
 
 def states_text(state: dict[str, Any]) -> str:
@@ -110,8 +150,12 @@ def _row(session: Session, backup: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _show(session: Session, backup: dict[str, Any]) -> None:
+def show_backup(session: Session, backup: dict[str, Any]) -> None:
+    """All of a backup's row, for people."""
     took_ms = backup.get("took_ms")
+    mirror, space = backup.get("remote_mirror"), backup.get("space")
+    freeze = backup.get("freeze") or {}
+    frozen_ms = freeze.get("frozen_ms")
     session.output.fields(
         [
             ("id", str(backup["id"])),
@@ -122,7 +166,16 @@ def _show(session: Session, backup: dict[str, Any]) -> None:
             ("time", f"{session.local(backup.get('time'))}, {backup.get('time') or UNKNOWN}"),
             ("state", states_text(backup.get("state") or {})),
             ("consistency", str(backup.get("consistency") or "")),
+            ("kind", str(backup.get("kind") or "")),
+            ("not frozen", str(freeze.get("failure") or "")),
+            ("frozen for", "" if frozen_ms is None else f"{frozen_ms:.1f} ms"),
             ("pinned", "yes" if backup.get("pinned") else "no"),
+            ("verified", session.local(backup["verified_at"]) if backup.get("verified_at") else ""),
+            ("damage", str(backup.get("damage") or "")),
+            ("remote mirror", f"{mirror['from']} to {mirror['to']}" if mirror else ""),
+            ("held by", ", ".join(backup.get("held_by") or [])),
+            ("holds", size_text(space["bytes"]) if space else ""),
+            ("unique", f"{size_text(space['unique_bytes'])}, free once it is deleted" if space else ""),
             ("took", "" if took_ms is None else f"{took_ms:.1f} ms"),
             ("exports", " ".join(backup.get("exports") or [])),
         ]

@@ -18,15 +18,20 @@ from console import (
     backup_commands,
     branch_commands,
     clone_commands,
+    copy_commands,
     file_commands,
+    image_commands,
     job_commands,
     mount_commands,
     pair_commands,
     peer_commands,
+    replay_commands,
     restore_commands,
     role_commands,
+    schedule_commands,
     site_commands,
     status_commands,
+    verify_commands,
     volume_commands,
     watch_commands,
 )
@@ -44,11 +49,16 @@ app = typer.Typer(
 app.add_typer(site_commands.app, name="site")
 app.add_typer(peer_commands.app, name="peer")
 app.add_typer(volume_commands.app, name="volume")
+volume_commands.app.command("export")(image_commands.export_volume)
+volume_commands.app.command("import")(image_commands.import_volume)
 app.add_typer(pair_commands.app, name="pair")
 app.add_typer(branch_commands.app, name="branch")
+copy_commands.add_to(backup_commands.app)
 app.add_typer(clone_commands.app, name="clone")
 app.add_typer(backup_commands.app, name="backup")
+app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
+watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
 restore_commands.app.command("files")(file_commands.restore_files)
 app.command("ls")(file_commands.ls)
@@ -62,7 +72,7 @@ app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)
 app.command("events")(watch_commands.events)
-app.command("verify")(watch_commands.verify)
+app.command("verify")(verify_commands.verify)
 app.command("demo")(site_commands.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.

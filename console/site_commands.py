@@ -77,7 +77,7 @@ def init(
 def run(directory: Directory) -> None:
     """Run the site's daemon in the foreground; SIGTERM stops it cleanly. Logs are JSON on standard output."""
     sys.stdout.flush()
-    words = _daemon_words(["run", os.path.abspath(directory)])
+    words = daemon_words(["run", os.path.abspath(directory)])
     os.execv(words[0], words)
 
 
@@ -119,7 +119,7 @@ def demo(
     raise typer.Exit(module.main(session.output, directory=directory, keep=keep))
 
 
-def _daemon_words(words: list[str]) -> list[str]:
+def daemon_words(words: list[str]) -> list[str]:
     """-P: a `daemon.py` in the current directory must not be run in the daemon's place."""
     return [sys.executable, "-P", "-m", "daemon", *words]
 
@@ -127,7 +127,7 @@ def _daemon_words(words: list[str]) -> list[str]:
 def _run_daemon(words: list[str]) -> dict[str, Any]:
     """Run a short daemon command; gives its data. Raises the operator error that it answered with."""
     done = subprocess.run(
-        _daemon_words([*words, "--json"]),
+        daemon_words([*words, "--json"]),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from console.figures import UNKNOWN, parse_size, size_text
+from console.figures import UNKNOWN, parse_size, size_text, span_text
 from console.host_configs import FORMATS, export_of, uri
 from console.session import Session, session_of
 from protocol.command_base import check_name
@@ -75,12 +75,24 @@ def list_volumes(
 
 
 @app.command()
-def show(ctx: typer.Context, volume: VolumeArgument) -> None:
+def show(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    history: Annotated[
+        bool, typer.Option("--history", help="How far back any moment can be read at this site.")
+    ] = False,
+) -> None:
     """One volume: its hosts, its backups, and which stretches of history it consists of."""
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
-    data = session.call(VolumeShow(group=group, volume=name))
-    session.output.result("volume.show", data, lambda: _show(session, data))
+    data = session.call(VolumeShow(group=group, volume=name, history=history))
+
+    def show_all() -> None:
+        _show(session, data)
+        if history:
+            _show_history(session, data["history"])
+
+    session.output.result("volume.show", data, show_all)
 
 
 @app.command("uri")
@@ -170,3 +182,16 @@ def _show(session: Session, data: dict[str, Any]) -> None:
     for interval in data.get("visibility") or []:
         end = "now" if interval.get("to") is None else interval["to"]
         output.line(f"history   {interval['timeline']} from {interval['from']} to {end}")
+
+
+def _show_history(session: Session, history: dict[str, Any]) -> None:
+    output = session.output
+    output.line(f"oldest    {session.cut_line(history['oldest'])}: from there on any moment")
+    output.line(f"complete  until {session.local(history.get('complete_until'))}")
+    output.line(f"window    {span_text(history['window_s'])}")
+    for gap in history["gaps"]:
+        start = session.cut_line(gap["from"]) or "the start"
+        output.line(f"gap       from {start} to {session.cut_line(gap['to'])}: read it at the peer")
+    for backup in history["older"]:
+        name = backup.get("label") or backup["id"]
+        output.line(f"older     backup {name} of {session.local(backup.get('time'))}")

@@ -1,4 +1,4 @@
-"""`farshore wait`, `events`, `journal show` and `verify`: watching a group and its history."""
+"""`farshore wait`, `events` and `journal show`: watching a group and its history."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from console.figures import size_text, span_text
 from console.local_time import monotonic
 from console.session import Session, position_argument, session_of
 from protocol.command_base import check_name
-from protocol.commands import Events, JournalShow, Verify, WaitFor
-from protocol.errors import ExitCode, TimedOut, UsageError
+from protocol.commands import Events, JournalShow, WaitFor
+from protocol.errors import TimedOut, UsageError
 
 STATES = ("simplex", "copying", "paired", "split", "suspended", "journal-filling", "taken-over", "diverged")
 WAIT_SLICE_S = 1.0
@@ -20,7 +20,6 @@ WAIT_TIMEOUT_S = 300.0
 # A daemon that is slow for a moment must not end a long wait.
 WAIT_GRACE_S = 10.0
 FOLLOW_SLICE_S = 20.0
-VERIFY_TIMEOUT_S = 86_400.0
 
 journal_app = typer.Typer(help="A group's journal.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -178,34 +177,3 @@ def _frame_row(session: Session, frame: dict[str, Any]) -> tuple[str, ...]:
         kinds,
         str(frame.get("digest") or "")[:16],
     )
-
-
-def verify(
-    ctx: typer.Context,
-    group: GroupArgument,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every version too.")] = False,
-) -> None:
-    """Check a group's journal and index here; ends with 24 when anything is damaged."""
-    session = session_of(ctx)
-    command = Verify(group=check_name(group, "group"), deep=deep)
-    with session.output.activity(f"verifying {group}"):
-        data = session.call(command, VERIFY_TIMEOUT_S)
-    session.output.result("verify", data, lambda: _show_verify(session, data))
-    if not data["ok"]:
-        raise typer.Exit(int(ExitCode.MISMATCH))
-
-
-def _show_verify(session: Session, data: dict[str, Any]) -> None:
-    output = session.output
-    if data["ok"]:
-        counts = (
-            f"{data.get('frames')} frames, {size_text(data.get('bytes'))}, {data.get('versions')} versions"
-        )
-        took = span_text(data.get("took_s"))
-        output.line(f"{data['group']} ok: {counts} in {took}")
-        return
-    output.line(f"{data['group']} damaged:")
-    for damage in data["damage"]:
-        output.line(f"  {damage['object']} {damage.get('position') or ''}: {damage['message']}")
-        if damage.get("next"):
-            output.line(f"    next: {damage['next']}")

@@ -3,6 +3,9 @@
 python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
 [--insecure] python -m daemon run DIR
 python -m daemon adopt DIR
+python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index]
+
+`replay` is for `farshore journal replay`, which holds the other end of the socket with that descriptor.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import argparse
 import asyncio
 import json
 import pathlib
+import socket
 import sys
 
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
 from daemon.logs import configure_logs
+from daemon.offline import Replay, serve_replay
 from daemon.service import run_site
 from protocol.errors import FarshoreError
 
@@ -35,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
         ("adopt", "make a copied directory this site's"),
     ):
         verbs.add_parser(name, help=text).add_argument("directory", type=pathlib.Path)
+    replay = verbs.add_parser("replay", help="serve what a dead site's directory holds to one host")
+    replay.add_argument("directory", type=pathlib.Path)
+    replay.add_argument("--until", required=True)
+    replay.add_argument("--volume", default="")
+    replay.add_argument("--descriptor", type=int, required=True)
+    replay.add_argument("--without-index", action="store_true")
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true")
     return parser
@@ -64,6 +75,21 @@ def _run(directory: pathlib.Path) -> int:
         lock.close()
 
 
+def _replay(arguments: argparse.Namespace) -> int:
+    replay = Replay(
+        directory=arguments.directory,
+        until=arguments.until,
+        volume=arguments.volume,
+        with_index=not arguments.without_index,
+    )
+
+    def ready(data: dict[str, object]) -> None:
+        print(json.dumps({"api": 1, "kind": "journal.replay", "data": data}), flush=True)
+
+    serve_replay(replay, socket.socket(fileno=arguments.descriptor), ready)
+    return 0
+
+
 def main(words: list[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = _parser().parse_args(words)
@@ -71,6 +97,8 @@ def main(words: list[str] | None = None) -> int:
     try:
         if arguments.verb == "run":
             return _run(arguments.directory)
+        if arguments.verb == "replay":
+            return _replay(arguments)
         if arguments.verb == "init":
             data, kind = _init(arguments), "site.init"
             text = (

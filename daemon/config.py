@@ -8,16 +8,37 @@ from __future__ import annotations
 import difflib
 import pathlib
 import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import msgspec
 
+from protocol.command_base import check_name
 from protocol.errors import UsageError
-from protocol.limits import SYNC_TIMEOUT_S
+from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S, HOOK_WORDS_MAX, SYNC_TIMEOUT_S
+from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
 MIB = 1 << 20
 SYNC_TIMEOUT_MIN_S = 0.1
 SYNC_TIMEOUT_MAX_S = 3600.0
+
+
+class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of [hooks.NAME]: how `backup create --freeze NAME` holds hosts still. The daemon runs the
+    commands as its own user, without a shell."""
+
+    freeze: tuple[str, ...]
+    """The command that freezes, and ends once hosts are held still."""
+
+    thaw: tuple[str, ...]
+    """The command that lets them go on; run in every case, so it must succeed where nothing is frozen too."""
+
+    timeout_s: float = HOOK_TIMEOUT_S
+    """Thawed at the latest after this long. Hosts stand still for as long if a freeze hangs."""
+
+    on_failure: Literal["refuse", "crash-consistent"] = "refuse"
+    """Without a freeze: no backup, or one that is what a crash would have left."""
 
 
 class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +90,9 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long a host's write waits for a silent peer in the modes sync and sync-strict. Hosts stand still
     for that long; a short one falls back (or refuses writes) at every hiccup of the link."""
 
+    hooks: dict[str, HookConfig] = {}
+    """How hosts are held still for a backup, by name: [hooks.NAME]."""
+
 
 def load_config(directory: pathlib.Path) -> SiteConfig:
     """Read site.toml. UsageError names the key that is wrong."""
@@ -83,18 +107,55 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
-    known = set(SiteConfig.__struct_fields__)
-    for key in fields:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise UsageError(f"{path}: unknown key {key!r}", subject=key, next_step=hint)
+    _check_keys(path, fields, SiteConfig.__struct_fields__)
+    hooks = fields.get("hooks")
+    for name, hook in hooks.items() if isinstance(hooks, dict) else ():
+        if isinstance(hook, dict):
+            _check_keys(path, hook, HookConfig.__struct_fields__, f"hooks.{name}.")
     try:
         config = msgspec.convert(fields, SiteConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the key named") from error
     check_config(config, str(path))
     return config
+
+
+def hooks_of(config: SiteConfig) -> dict[str, Hook]:
+    """The hooks as what runs them takes them."""
+    return {
+        name: Hook(
+            freeze=each.freeze,
+            thaw=each.thaw,
+            timeout_s=each.timeout_s,
+            on_failure=OnFailure(each.on_failure),
+        )
+        for name, each in config.hooks.items()
+    }
+
+
+def _check_keys(
+    path: pathlib.Path, fields: Mapping[str, object], known: Iterable[str], prefix: str = ""
+) -> None:
+    for key in fields:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise UsageError(f"{path}: unknown key {prefix + key!r}", subject=prefix + key, next_step=hint)
+
+
+def _check_hook(name: str, hook: HookConfig) -> None:
+    check_name(name, "hook")
+    for verb in ("freeze", "thaw"):
+        if not 1 <= len(getattr(hook, verb)) <= HOOK_WORDS_MAX:
+            raise UsageError(
+                f"hooks.{name}.{verb} must be a command in 1 to {HOOK_WORDS_MAX} words", subject=name
+            )
+    if not 0 < hook.timeout_s <= HOOK_TIMEOUT_MAX_S:
+        raise UsageError(
+            f"hooks.{name}.timeout_s is {hook.timeout_s:g}: it must be above 0 and at most "
+            f"{HOOK_TIMEOUT_MAX_S:g} seconds",
+            subject=name,
+        )
 
 
 def check_config(config: SiteConfig, subject: str) -> None:
@@ -128,6 +189,8 @@ def check_config(config: SiteConfig, subject: str) -> None:
             f"{SYNC_TIMEOUT_MAX_S:g} seconds",
             subject=subject,
         )
+    for name, hook in config.hooks.items():
+        _check_hook(name, hook)
     for endpoint in (config.replication, config.advertise):
         if endpoint and not endpoint.startswith("tcp://"):
             raise UsageError(f"endpoint {endpoint!r} must be tcp://HOST:PORT", subject=subject)

@@ -17,7 +17,7 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged"})
+ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed"})
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
@@ -30,9 +30,14 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "index.compact_failed",
+        "schedule.failed",
+        "hook.failed",
+        "hook.thawed",
         "job.failed",
         "journal.torn_tail",
         "timeline.tail_kept",
+        "volume.restore_failed",
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})

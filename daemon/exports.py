@@ -61,7 +61,7 @@ class SiteExports:
                 found += [
                     f"{group.name}/{volume.name}"
                     for volume in volumes.values()
-                    if self._state.closed(group.name, volume.id) is None
+                    if self.closed(group, volume) is None
                 ]
             found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
             if not self._state.group(group.name).role.writes:
@@ -270,11 +270,19 @@ class SiteExports:
             )
         group.require_serving()
 
+    def closed(self, group: Group, volume: Volume) -> str | None:
+        """Why the live volume is offline, or None."""
+        half_way = group.volumes.half_way(group.spans(), volume.id)
+        if half_way is not None:
+            return f"it is half way back to {half_way.cut}"
+        return self._state.closed(group.name, volume.id)
+
     def require_open(self, group: Group, volume: Volume) -> None:
         """WrongState if the export is closed."""
+        path = f"{group.name}/{volume.name}"
+        group.volumes.require_whole(group.spans(), volume.id, path)
         reason = self._state.closed(group.name, volume.id)
         if reason is not None:
-            path = f"{group.name}/{volume.name}"
             raise WrongState(
                 f"{path} is offline: {reason}", subject=path, next_step=f"`farshore volume online {path}`"
             )

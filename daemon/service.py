@@ -19,6 +19,7 @@ from daemon.control import ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
 from daemon.operations.jobs import resume_jobs
+from daemon.scheduler import Scheduler
 from daemon.site import Site
 from protocol.commands import Command
 from protocol.errors import ExitCode, FarshoreError
@@ -83,10 +84,12 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
         return await dispatch(site, command)
 
     control = ControlServer(loop, site.control_endpoint, carry_out)
+    scheduler = Scheduler(site)
     try:
         await site.start()
         resume_jobs(site)
         control.start()
+        scheduler.start()
     except FarshoreError:
         await control.close()
         await site.stop()
@@ -97,6 +100,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     await stop.wait()
     notify_service_manager("STOPPING=1")
     log.info("site.stopping")
+    await scheduler.close()
     await control.close()
     await site.stop()
     log.info("site.stopped")

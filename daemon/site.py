@@ -12,8 +12,10 @@ import asyncio
 import contextlib
 import pathlib
 import random
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
@@ -23,6 +25,7 @@ from daemon.pairs import SitePairs
 from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
+from engine.compaction import Compaction
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -40,8 +43,10 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
+from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
+T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
 LAST_CHECKPOINT_TIMEOUT_S = 60.0
@@ -71,6 +76,7 @@ class Site:
         self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
@@ -79,6 +85,7 @@ class Site:
         self.state = SiteState(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
+        self._compactions: dict[str, Compaction] = {}
         self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
@@ -100,6 +107,9 @@ class Site:
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
+        self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
 
@@ -117,6 +127,7 @@ class Site:
 
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
+        self.hooks.thaw_leftovers()
         for row in self.state.groups():
             try:
                 self.open_group(row)
@@ -149,12 +160,15 @@ class Site:
         """Stop serving and leave nothing that the next start must replay."""
         await self.jobs.close()
         await self.nbd.close()
+        for task in list(self._tasks):
+            task.cancel()
         self.pairs.close()
         for questions in self._questions.values():
             questions.close()
         self.transport.close()
         for name, group in self.groups.items():
             self.exports.gate(group).close()
+            self._compactions[name].close()
             await self._last_checkpoint(group)
             group.close()
             disk, store, indexer = self._group_parts[name]
@@ -237,6 +251,8 @@ class Site:
                 self.drop_clone(clone)
         self.groups[row.name] = group
         self._group_parts[row.name] = (disk, store, indexer)
+        self._compactions[row.name] = compaction = Compaction(group, store, indexer, disk)
+        compaction.start()
         return group
 
     def drops(self, group: Group) -> BranchDrops:
@@ -332,6 +348,15 @@ class Site:
         if self.state.group(group).role is Role.SECONDARY:
             return max(0, self.groups[group].utc_ns - 1)  # its pair is gone: frames of that very time may be
         return self.clock.utc_ns()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin what goes on although nobody waits for it, until the site stops. It says itself what
+        fails."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return task
 
     def notify(self) -> None:
         """Wake whoever waits for positions or states."""

@@ -112,15 +112,15 @@ class CopyTable:
         """What every copy ever taken shows, deleted ones too."""
         return {copy.cut for copy in self._copies.values()}
 
-    def retained(self, spans: list[Span], durable: int) -> set[Cut]:
-        """The cuts that must stay readable. `spans` are the head's lineage, `durable` how far it is: a
-        deletion that a power loss may take gives up nothing. A copy of a branch stays until it is deleted
-        there."""
+    def retained(self, spans: list[Span], durable: int, *, without: int = 0) -> set[Cut]:
+        """The cuts that must stay readable, `without` the copy of that id. `spans` are the head's lineage,
+        `durable` how far it is: a deletion that a power loss may take gives up nothing. A copy of a branch
+        stays until it is deleted there."""
 
         def kept(place: Place, copy: Copy) -> bool:
             deletions = self._deletions.get(copy.id)
             if not deletions:
-                return True
+                return copy.id != without
             if not holds(spans, *place):
                 return False
             return not any(holds(spans, *each) and each[1] < durable for each in deletions)

@@ -35,6 +35,10 @@ class GroupCopies(CopyTable):
         """Some of it cannot be read; `why` says which range. Stays until it is verified."""
         self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, why or "damaged"))
 
+    def mended(self, copy_id: int) -> None:
+        """What was damaged is whole again: it is what it was before."""
+        self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, ""))
+
     def deleted(self, copy_id: int) -> None:
         """It is gone: nothing more needs to be known of it."""
         if self._known().pop(copy_id, None) is not None:

@@ -156,7 +156,7 @@ def run_fold(store: Store, segments: SegmentMap, plan: FoldPlan) -> tuple[int, i
     kept = {}
     for cut in plan.keep.cuts:
         here = anchors.get(cut.position) if cut.timeline == plan.timeline else None
-        kept[cut] = here or before.kept.get(cut, NO_ANCHOR)
+        kept[cut] = here or before.anchor(cut.timeline, cut.position) or NO_ANCHOR
     after = Retention(
         floors=plan.keep.floors,
         kept=kept,
@@ -271,7 +271,9 @@ def run_sweep(store: Store, plan: SweepPlan) -> tuple[int, int, int]:
     """One slice of a sweep. OSError (ENOSPC): nothing changed."""
     changes = _Changes()
     looked_at = 0
-    dropped = dict(plan.dropped)
+    dropped: dict[int, int] = {}
+    for lane, number in plan.dropped:  # several runs of one branch may share a lane
+        dropped[lane] = min(number, dropped.get(lane, number))
     with store.read() as transaction:
         before = load_retention(transaction)
         start = b"" if plan.begin else transaction.get("meta", SWEEP_KEY) or b""
@@ -288,7 +290,7 @@ def run_sweep(store: Store, plan: SweepPlan) -> tuple[int, int, int]:
         following = bytes(cursor.key()) if more else b""
     after = Retention(
         floors=plan.keep.floors,
-        kept={cut: before.kept.get(cut, NO_ANCHOR) for cut in plan.keep.cuts},
+        kept={cut: before.anchor(cut.timeline, cut.position) or NO_ANCHOR for cut in plan.keep.cuts},
         folded=before.folded,
     )
     with store.write() as write:

@@ -65,7 +65,7 @@ class Folding:
         self._group = group
         self._indexer = indexer
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
-        self._promised = 0
+        self.promised = 0  # how far the writing site said that it is durable there
         self._copies: set[Cut] = set()
         self._look_at = 0
         self._running = False
@@ -98,7 +98,7 @@ class Folding:
 
     def start(self) -> None:
         """Begin to look, now and then."""
-        self._promised = 0
+        self.promised = 0
         self.timed.load()
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
@@ -168,7 +168,7 @@ class Folding:
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
-        self._promised = frame.prefix.durable
+        self.promised = frame.prefix.durable
         self.space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
@@ -212,7 +212,7 @@ class Folding:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self._promised, self.space.limit())
+        limit = min(self.promised, self.space.limit())
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self.space.capacity(total) // 2)
@@ -263,14 +263,13 @@ class Folding:
     def _decide(self, floors: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
-        wanted = self._retained() | self.leases.cuts()
         keep = what_to_keep(
             group.timelines,
             group.volumes,
             self.retention,
             floors,
-            wanted,
-            self._tails(floors),
+            self._retained() | self.leases.cuts(),
+            self.tails(floors),
             self._bounds.of,
         )
         if self.retention.kept.keys() - keep.cuts:
@@ -279,7 +278,7 @@ class Folding:
         self.retention = replace(self.retention, floors=keep.floors, kept=kept)
         return keep
 
-    def _tails(self, floors: frozenset[Cut]) -> list[int]:
+    def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""
         table = self._group.timelines
         spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}

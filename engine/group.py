@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
 from engine.copy_marks import GroupCopies
+from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
@@ -44,6 +45,8 @@ from protocol.events import (
     PolicySet,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     Row,
     StrictMode,
     TimelineBegan,
@@ -130,6 +133,7 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
+        self.damage = DamageTable(self)
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
@@ -325,12 +329,8 @@ class Group:
     ) -> None:
         """One record at its place; the same one again is fine."""
         match record:
-            case VolumeCreated():
-                self.volumes.created(timeline, position, record)
-            case VolumeDeleted():
-                self.volumes.deleted(timeline, position, record)
-            case Revert():
-                self.volumes.reverted(timeline, position, record)
+            case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
+                self.volumes.took(timeline, position, record)
             case Mark() | CopyPinned() | CopyDeleted():
                 self.copies.took(timeline, frame_position, position, utc_ns, record)
             case PolicySet():

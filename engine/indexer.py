@@ -34,18 +34,24 @@ from engine.base_index import (
 )
 from engine.branch_drop import ForgetPlan, handle_forget
 from engine.checkpoint import CheckpointPlan, handle_checkpoint
+from engine.compaction import CompactPlan, handle_compact
 from engine.durable import RealDisk
 from engine.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
 from engine.index_file import open_index
+from engine.index_requests import encode_request
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
+from engine.mending import MendIndex, handle_mend
+from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
+from engine.verify_slices import VerifyIndex, VerifyJournal, handle_verify_index, handle_verify_journal
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
 
 LENGTH = Struct(">I")
 REQUEST_BYTES_MAX = 64 << 20
 NICENESS = 15
+COMPACTION = encode_request(CompactPlan())
 PR_SET_PDEATHSIG = 1
 
 
@@ -61,6 +67,10 @@ HANDLERS: dict[str, Handler] = {
     FoldPlan.KIND: handle_fold,
     SweepPlan.KIND: handle_sweep,
     ForgetPlan.KIND: handle_forget,
+    CompactPlan.KIND: handle_compact,
+    VerifyJournal.KIND: handle_verify_journal,
+    VerifyIndex.KIND: handle_verify_index,
+    MendIndex.KIND: handle_mend,
 }
 
 
@@ -100,16 +110,22 @@ def main() -> int:
     _die_with_parent()
     os.nice(NICENESS)
     segments = SegmentMap(RealDisk(directory, None))
-    store = open_index(directory)
+    store: LmdbStore | None = None
     try:
         while (request := _read_message(sys.stdin.buffer)) is not None:
+            store = store or open_index(directory)
             answer = pack_row(answer_to(store, segments, request))
+            if request == COMPACTION:
+                # The daemon puts the copy in its place once it is answered: the next request is for that one.
+                store.close()
+                store = None
             sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
             sys.stdout.buffer.flush()
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:
-        store.close()
+        if store is not None:
+            store.close()
         segments.close()
     return 0
 

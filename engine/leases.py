@@ -54,6 +54,10 @@ class Leases:
         """The cut held under a name."""
         return self._cuts.get(name)
 
+    def holders(self, cut: Cut) -> list[str]:
+        """Under which names a cut is held."""
+        return sorted(name for name, held in self._cuts.items() if held == cut)
+
     def cuts(self) -> set[Cut]:
         """Every cut held."""
         return set(self._cuts.values())

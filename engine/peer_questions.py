@@ -1,6 +1,7 @@
 """Asking the other site of a pair about a group's past (protocol.question_messages).
 
     peer = site.ask_peer("vm1")
+    await peer.report()                                     its role, and its journal's end
     await peer.hold("restore", cut, for_s=3600)             keep a cut readable there; Trimmed if it is not
     await peer.release("restore")
     await peer.cut_at(utc_ns)                               the cut of a time, as that site knows it
@@ -36,7 +37,7 @@ from protocol.limits import (
     QUESTION_SILENCE_S,
     QUESTIONS_IN_FLIGHT_MAX,
 )
-from protocol.messages import decode_message
+from protocol.messages import Ask, Report, decode_message
 from protocol.positions import Cut
 from protocol.question_messages import (
     Answer,
@@ -62,7 +63,7 @@ IDLE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    answer: Answer
+    answer: Answer | Report
     payload: bytes
 
 
@@ -95,6 +96,13 @@ class PeerQuestions:
         self._timer: Timer | None = None
 
     # -- questions
+
+    async def report(self) -> Report:
+        """What the peer is to the group."""
+        reply = await self._ask(Ask)
+        if not isinstance(reply.answer, Report):
+            raise self._unfit()
+        return reply.answer
 
     async def hold(self, name: str, cut: Cut, for_s: float) -> None:
         """Keep `cut` readable there for so long. Trimmed or NotFound if it is not; WrongState if the peer has
@@ -174,7 +182,7 @@ class PeerQuestions:
 
     # -- the connection
 
-    async def _ask(self, kind: Callable[..., Question], **fields: object) -> _Reply:
+    async def _ask(self, kind: Callable[..., Question | Ask], **fields: object) -> _Reply:
         async with self._free:
             session = self._rng.getrandbits(62) | 1
             answered = self._waiting[session] = asyncio.get_running_loop().create_future()
@@ -233,7 +241,7 @@ class PeerQuestions:
             self._fail_all(error)
             return
         answered = self._waiting.get(message.session)
-        if answered is None or answered.done() or not isinstance(message, Answer):
+        if answered is None or answered.done() or not isinstance(message, Answer | Report):
             return
         self.received_bytes += len(payload or b"")
         try:
@@ -268,7 +276,7 @@ class PeerQuestions:
             self._link = None
 
 
-def _unpacked(answer: Answer, payload: bytes) -> bytes:
+def _unpacked(answer: Answer | Report, payload: bytes) -> bytes:
     """The payload before compression."""
     compressed = isinstance(answer, BlockContents | Changed | Frames) and answer.compression
     return decompress(payload) if compressed is Compression.ZSTD else payload

@@ -1,200 +1,265 @@
 """Verification: is everything that the journal and the index promise still there and unchanged?
 
-Plain: every frame of the head's lineage, its CRC and the digest chain; every index row decodes and names
-bytes that exist. Deep: also the bytes of every version against the row's CRC, and a row for every block and
-record of the indexed part of the journal. Damage is collected, not raised: one bad frame must not hide the
-next.
+Three parts. The journal: every frame, its CRC and the digest chain; with `rows`, also that the index has a
+row for every block of a frame and every record as it is there. The index: every row decodes and names bytes
+that exist, stored bytes have a row, and, `deep`, all bytes match their checksum. The catalogue: the daemon
+works with the volumes, copies and timelines that the index says. Damage is collected, not raised: one bad
+frame must not hide the next.
 
-Runs in a thread of its own with its own files; reads only.
+Each part goes slice by slice, so that it can be paced, stopped and gone on with; a slice reads only.
 """
 
 from __future__ import annotations
 
 import pathlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from engine.base_rows import load_bases, load_pending
 from engine.bases import spans_after
 from engine.checkpoint import load_timelines
 from engine.durable import RealDisk
+from engine.faults import Damage, DamagedVersion, Fault
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
-from engine.retention import NO_ANCHOR, Retention, load_retention
+from engine.retention import NO_ANCHOR, load_retention
 from engine.timelines import Span, TimelineTable
-from engine.versions import NUMBER_MASK, RECORD_KEY, VERSION_KEY, check_bytes, read_version, stored_bytes
+from engine.versions import (
+    NUMBER_MASK,
+    RECORD_KEY,
+    VERSION_KEY,
+    check_bytes,
+    read_version,
+    stored_bytes,
+)
 from protocol.errors import Corruption, FarshoreError
 from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES
-from protocol.positions import Cut
 from protocol.rows import pack_row
 
 DAMAGE_MAX = 1000
-_ROWS_PER_TRANSACTION = 5000
+ROWS_PER_SLICE = 1000
+NO_LIMIT = 1 << 62
 
 
 @dataclass(slots=True)
 class Verified:
-    """What was read, and what is wrong with it."""
+    """What was read, and what is wrong with it: at most `damage_max` of it, `missed` counts the rest."""
 
     frames: int = 0
     journal_bytes: int = 0
     versions: int = 0
-    damage: list[Corruption] = field(default_factory=list)
+    version_bytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    missed: int = 0
+    damage_max: int = DAMAGE_MAX
 
-    def add(self, message: str, *, subject: str, position: str) -> None:
-        """Note damage, up to `DAMAGE_MAX`."""
-        if len(self.damage) < DAMAGE_MAX:
-            self.damage.append(
-                Corruption(
-                    message,
-                    subject=subject,
-                    position=position,
-                    next_step="do not restore through it here; the peer's copy is independent of this one",
-                )
-            )
+    def add(self, fault: Fault, *place: int) -> None:
+        """Note damage at a place of three or four numbers."""
+        if len(self.damage) >= self.damage_max:
+            self.missed += 1
+            return
+        first, second, third, *fourth = place
+        self.damage.append(Damage(fault, (first, second, third, fourth[0] if fourth else 0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """The part [start, end) of a timeline's frames, kept in `lane`; `digest` is what the first one continues
+    (None: whatever it says, or if `chained` what the stretch before ended with). Frames that end in
+    (floor, indexed] must be in the index."""
+
+    timeline: int
+    lane: int
+    start: int
+    end: int
+    digest: bytes | None
+    indexed: int
+    chained: bool = False
+
+    def after(self, digest: bytes | None) -> Stretch:
+        """The same, behind a stretch that ended with a digest."""
+        return replace(self, digest=digest) if self.chained else self
 
 
 def verify_group(
     directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
 ) -> Verified:
-    """Check the group in `directory` along `spans` (which end at what is durable); `indexed` is the position
-    up to which the index must be complete. History that was folded before is not looked for, nor what lies
-    before a base."""
+    """Check the group in `directory` along `spans` (which end at what is durable) at once; `indexed` is the
+    position up to which the index must be complete. History that was folded before is not looked for, nor
+    what lies before a base."""
     found = Verified()
     segments = SegmentMap(RealDisk(directory, None))
     with store.read() as transaction:
-        retention = load_retention(transaction)
-        lanes = {row.timeline.id: row.timeline.lane for row in load_timelines(transaction).values()}
-        bases, pending = load_bases(transaction), load_pending(transaction)
-    lanes |= {base.timeline: base.lane for base in bases} | {span.timeline: span.lane for span in spans}
-    if pending is not None:
-        lanes[pending.timeline] = pending.lane
+        lanes = all_lanes(transaction) | {span.timeline: span.lane for span in spans}
+        bases = load_bases(transaction)
     try:
-        segments.load()
-        for timeline, lane in lanes.items():
-            segments.set_lane(timeline, lane)
-        table = TimelineTable((), bases)
-        held, first = spans_after(table, spans)
-        _verify_journal(found, segments, store, name, held, first, indexed if deep else 0, retention)
+        load_segments(segments, lanes)
+        held, first = spans_after(TimelineTable((), bases), spans)
+        to_check = stretches(held, first, indexed if deep else 0)
         for base in bases:
-            whole = base.end if deep else 0
-            _verify_journal(found, segments, store, name, [base.span], NO_DIGEST, whole, Retention())
-        _verify_index(found, segments, store, name, deep)
+            to_check += stretches([base.span], NO_DIGEST, base.end if deep else 0)
+        digest = None
+        for stretch in to_check:
+            _, digest = verify_stretch(found, segments, store, stretch.after(digest), NO_LIMIT)
+        key = b"\0"
+        while key:
+            key = verify_rows(found, segments, store, key, deep)
     finally:
         segments.close()
     return found
 
 
-def _verify_journal(
-    found: Verified,
-    segments: SegmentMap,
-    store: Store,
-    name: str,
-    spans: list[Span],
-    digest: bytes | None,
-    indexed: int,
-    retention: Retention,
-) -> None:
+def all_lanes(transaction: ReadTransaction) -> dict[int, int]:
+    """The lane of every timeline that versions in the index may be of."""
+    lanes = {row.timeline.id: row.timeline.lane for row in load_timelines(transaction).values()}
+    lanes |= {base.timeline: base.lane for base in load_bases(transaction)}
+    pending = load_pending(transaction)
+    if pending is not None:
+        lanes[pending.timeline] = pending.lane
+    return lanes
+
+
+def load_segments(segments: SegmentMap, lanes: Mapping[int, int]) -> None:
+    """Take in what files there are, each in its lane."""
+    segments.load()
+    for timeline, lane in lanes.items():
+        segments.set_lane(timeline, lane)
+
+
+def stretches(spans: list[Span], digest: bytes | None, indexed: int) -> list[Stretch]:
+    """A lineage's stretches, whose first frame continues `digest`."""
+    return [
+        Stretch(
+            timeline=span.timeline,
+            lane=span.lane,
+            start=span.start,
+            end=span.end,
+            digest=None if at else digest,
+            indexed=indexed,
+            chained=bool(at),
+        )
+        for at, span in enumerate(spans)
+    ]
+
+
+def verify_stretch(
+    found: Verified, segments: SegmentMap, store: Store, stretch: Stretch, bytes_max: int
+) -> tuple[int, bytes | None]:
+    """Check frames of a stretch, up to about `bytes_max` bytes of them; the position and digest to go on
+    from. What was folded is not looked for."""
+    with store.read() as transaction:
+        retention = load_retention(transaction)
     reader = JournalReader(segments, retention.anchor)
     floor = max((cut.position for cut in retention.floors), default=0)
-    for span in spans:
-        position = span.start
-        folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
-        if folded_to > position:
-            position, digest = min(folded_to, span.end), anchor.digest
-        while position < span.end:
-            try:
-                for frame in reader.frames(span.timeline, position, span.end, digest):
-                    found.frames += 1
-                    found.journal_bytes += frame.prefix.frame_bytes
-                    position, digest = frame.prefix.end, frame.prefix.digest
-                    if floor < position <= indexed:
-                        _require_rows(found, store, name, span.lane, frame)
-            except (BadFrame, FarshoreError) as error:
-                bad = Cut(span.timeline, error.position if isinstance(error, BadFrame) else position)
-                segment = segments.segment_at(span.timeline, bad.position)
-                found.add(
-                    f"journal frame at {bad} is damaged: {error}",
-                    subject=f"{name} {segment.path}" if segment else name,
-                    position=str(bad),
-                )
-                position, digest = _next_start(segments, reader, span, bad.position), None
+    timeline, position, digest = stretch.timeline, stretch.start, stretch.digest
+    folded_to, anchor = retention.folded.get(timeline, (0, NO_ANCHOR))
+    if folded_to > position:
+        position, digest = min(folded_to, stretch.end), anchor.digest
+    stop = found.journal_bytes + bytes_max
+    while position < stretch.end and found.journal_bytes < stop:
+        try:
+            for frame in reader.frames(timeline, position, stretch.end, digest):
+                found.frames += 1
+                found.journal_bytes += frame.prefix.frame_bytes
+                position, digest = frame.prefix.end, frame.prefix.digest
+                if floor < position <= stretch.indexed:
+                    _require_rows(found, store, stretch.lane, frame)
+                if found.journal_bytes >= stop:
+                    break
+        except (BadFrame, FarshoreError) as error:
+            bad = error.position if isinstance(error, BadFrame) else position
+            position, digest = _next_start(segments, reader, stretch, bad), None
+            found.add(Fault.FRAME, timeline, bad, position)
+            found.journal_bytes += position - bad
+    return position, digest
 
 
-def _next_start(segments: SegmentMap, reader: JournalReader, span: Span, bad: int) -> int:
+def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, bad: int) -> int:
     """Where to go on after damage: behind the damaged frame if its length still leads to a frame, else at
     the next segment."""
-    prefix = reader.prefix_at(span.timeline, bad)
-    if prefix is not None and reader.prefix_at(span.timeline, prefix.end) is not None:
+    prefix = reader.prefix_at(stretch.timeline, bad)
+    if prefix is not None and reader.prefix_at(stretch.timeline, prefix.end) is not None:
         return prefix.end
-    later = [s.start for s in segments.of_timeline(span.timeline) if s.start > bad]
-    return min(later, default=span.end)
+    later = [s.start for s in segments.of_timeline(stretch.timeline) if s.start > bad]
+    return min([*later, stretch.end])
 
 
-def _require_rows(found: Verified, store: Store, name: str, lane: int, frame: Frame) -> None:
+def _require_rows(found: Verified, store: Store, lane: int, frame: Frame) -> None:
     """Every block of an indexed frame has its row, and every record is in the index as it is here."""
     prefix = frame.prefix
     number = prefix.payload_at
     with store.read() as transaction:
         for index, row in enumerate(decode_rows(prefix, frame.raw)):
             if row[0] > LAST_DATA_KIND:
-                key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
-                if transaction.get("records", key) != pack_row((prefix.utc_ns, prefix.position, row)):
-                    found.add(
-                        "a record is not in the index as the journal has it",
-                        subject=f"{name} index.mdb",
-                        position=str(Cut(prefix.timeline, prefix.position)),
-                    )
+                place = (prefix.timeline, prefix.position + index)
+                expected = pack_row((prefix.utc_ns, prefix.position, row))
+                if transaction.get("records", RECORD_KEY.pack(*place)) != expected:
+                    found.add(Fault.RECORD, *place, prefix.position)
             if row[0] != WRITE:
                 continue
             _, volume, first, count = row
             for block in range(first, first + count):
                 key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
                 if transaction.get("versions", key) is None:
-                    found.add(
-                        f"block {block} of volume {volume:x}, written at {number}, has no index row",
-                        subject=f"{name} index.mdb",
-                        position=str(Cut(prefix.timeline, prefix.position)),
-                    )
+                    found.add(Fault.ROW_MISSING, lane, volume, block, number)
                 number += BLOCK_BYTES
 
 
-def _verify_index(found: Verified, segments: SegmentMap, store: Store, name: str, deep: bool) -> None:
-    """A slice of rows a transaction: one that lived for the whole scan would keep LMDB from using pages
+def verify_rows(found: Verified, segments: SegmentMap, store: Store, start: bytes, deep: bool) -> bytes:
+    """Check some rows from key `start`, and that no stored bytes among them are without one; the key to go
+    on from, or nothing. One transaction: one that lived for the whole scan would keep LMDB from using pages
     again."""
-    key = b"\0"
-    while key:
-        with store.read() as transaction:
-            key = _verify_rows(found, segments, transaction, name, key, deep)
+    with store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        keys: set[bytes] = set()
+        more = cursor.set_range(start)
+        while more and len(keys) < ROWS_PER_SLICE:
+            key = bytes(cursor.key())
+            keys.add(key)
+            found.versions += 1
+            _verify_row(found, segments, transaction, key, bytes(cursor.value()), deep)
+            more = cursor.next()
+        following = bytes(cursor.key()) if more else b""
+        _verify_orphans(found, transaction, start, following, keys)
+    return following
 
 
-def _verify_rows(
-    found: Verified, segments: SegmentMap, transaction: ReadTransaction, name: str, start: bytes, deep: bool
-) -> bytes:
-    """Check some rows from key `start`; the key to go on from, or nothing."""
-    cursor = transaction.cursor("versions")
+def _verify_row(
+    found: Verified, segments: SegmentMap, transaction: ReadTransaction, key: bytes, value: bytes, deep: bool
+) -> None:
+    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    number = inverted ^ NUMBER_MASK
+    try:
+        version = read_version(key, value)
+        if version.tail:
+            check_bytes(version, stored_bytes(transaction, version))
+        elif not version.zero:
+            data = segments.read_bytes(lane, number, BLOCK_BYTES if deep else 1)
+            if deep:
+                check_bytes(version, data)
+        else:
+            return
+        found.version_bytes += BLOCK_BYTES
+    except DamagedVersion as error:
+        found.add(error.damage.fault, *error.damage.place)
+    except (Corruption, FrameError):
+        found.add(Fault.JOURNAL, lane, volume, block, number)
+
+
+def _verify_orphans(
+    found: Verified, transaction: ReadTransaction, start: bytes, following: bytes, keys: set[bytes]
+) -> None:
+    """Stored bytes whose row has gone: a read would go on to an older version and call it the truth."""
+    cursor = transaction.cursor("blocks")
     more = cursor.set_range(start)
-    for _ in range(_ROWS_PER_TRANSACTION):
-        if not more:
-            return b""
-        key, value = bytes(cursor.key()), bytes(cursor.value())
-        found.versions += 1
-        lane, volume, block, inverted = VERSION_KEY.unpack(key)
-        try:
-            version = read_version(key, value)
-            if version.tail:
-                check_bytes(version, stored_bytes(transaction, version))
-            elif not version.zero:
-                data = segments.read_bytes(lane, version.number, BLOCK_BYTES if deep else 1)
-                if deep:
-                    check_bytes(version, data)
-        except (FarshoreError, FrameError) as error:
-            found.add(
-                f"version of block {block} of volume {volume:x}: {error}",
-                subject=f"{name} lane {lane} volume {volume:x} block {block}",
-                position=str(inverted ^ NUMBER_MASK),
-            )
+    while more:
+        key = bytes(cursor.key())
+        if following and key >= following:
+            return
+        if key not in keys:
+            lane, volume, block, inverted = VERSION_KEY.unpack(key)
+            found.add(Fault.ROW_MISSING, lane, volume, block, inverted ^ NUMBER_MASK)
         more = cursor.next()
-    return bytes(cursor.key()) if more else b""

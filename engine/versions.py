@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from engine.faults import Damage, DamagedVersion, Fault
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction
 from engine.visibility import Interval
-from protocol.errors import Corruption
 from protocol.limits import BLOCK_BYTES
 
 TABLES = ("versions", "blocks", "regions", "timelines", "records", "meta")
@@ -118,11 +118,9 @@ def read_version(key: bytes, value: bytes) -> IndexedVersion:
         kind, crc, tail = STORED_VALUE.unpack(value)
         if kind == VersionKind.STORED:
             return IndexedVersion(number, False, crc, key, tail)
-    raise Corruption(
+    raise DamagedVersion(
         f"index row of volume {volume:x} block {block} is damaged",
-        subject=f"versions row lane {lane} volume {volume:x} block {block}",
-        position=str(number),
-        next_step="`farshore verify GROUP --deep` lists what is affected",
+        Damage(Fault.ROW, (lane, volume, block, number)),
     )
 
 
@@ -132,11 +130,10 @@ def check_bytes(version: IndexedVersion, data: Buffer) -> None:
         raise _damaged(version, "stored bytes" if version.tail else "journal bytes", "do not match the index")
 
 
-def _damaged(version: IndexedVersion, what: str, how: str) -> Corruption:
-    _, volume, block, _ = VERSION_KEY.unpack(version.key)
-    return Corruption(
+def _damaged(version: IndexedVersion, what: str, how: str) -> DamagedVersion:
+    lane, volume, block, _ = VERSION_KEY.unpack(version.key)
+    fault = Fault.STORED if version.tail else Fault.JOURNAL
+    return DamagedVersion(
         f"{what} of volume {volume:x} block {block} {how}",
-        subject=f"volume {volume:x} block {block}",
-        position=str(version.number),
-        next_step="`farshore verify GROUP --deep` lists what is affected",
+        Damage(fault, (lane, volume, block, version.number)),
     )

@@ -89,7 +89,7 @@ class VolumeView:
         self.volume = volume
         self.size_bytes = size_bytes
         self.intervals = intervals
-        self._memtable = memtable
+        self.memtable = memtable
         self._segments = segments
         self._store = store
 
@@ -101,7 +101,7 @@ class VolumeView:
         """Where a block's bytes are; None if it reads as zeroes."""
         volume = self.volume
         for interval in self.intervals:
-            entry = self._memtable.newest(volume, block, interval)
+            entry = self.memtable.newest(volume, block, interval)
             if entry != NOT_FOUND:
                 return None if entry & 1 else Place(interval.lane, entry >> 1, None)
             version = newest_indexed(batch.cursor(), volume, block, interval)
@@ -208,7 +208,7 @@ class VolumeView:
         """Blocks in [first, end) with any version in a lane of this view."""
         found: set[int] = set()
         for lane in {interval.lane for interval in self.intervals}:
-            for layer in self._memtable.layers:
+            for layer in self.memtable.layers:
                 versions = layer.volumes.get((lane, self.volume))
                 if versions is not None:
                     blocks = versions.blocks

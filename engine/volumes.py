@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.timelines import Span, holds
-from protocol.errors import NotFound
-from protocol.events import Revert, VolumeCreated, VolumeDeleted
+from protocol.errors import NotFound, WrongState
+from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
 from protocol.positions import Cut
+
+VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +39,25 @@ class RevertEntry:
 
 
 class VolumeHistory:
-    """Every `VolumeCreated` and `Revert` that this site holds of one group."""
+    """Every `VolumeCreated`, `Revert` and `Rewrite…` that this site holds of one group."""
 
     def __init__(self) -> None:
         self._volumes: dict[tuple[int, int], Volume] = {}
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
+        self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
+
+    def took(self, timeline: int, position: int, event: VolumeEvent) -> None:
+        """Take in whatever it says; the same one again is fine."""
+        match event:
+            case VolumeCreated():
+                self.created(timeline, position, event)
+            case VolumeDeleted():
+                self.deleted(timeline, position, event)
+            case Revert():
+                self.reverted(timeline, position, event)
+            case _:
+                self.rewriting(timeline, position, event)
 
     def created(self, timeline: int, position: int, event: VolumeCreated) -> None:
         """Take in a creation; seeing the same one again is fine."""
@@ -58,6 +73,12 @@ class VolumeHistory:
         entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
         self._reverts.setdefault(event.volume, {})[timeline, position] = entry
 
+    def rewriting(self, timeline: int, position: int, event: RewriteBegan | RewriteEnded) -> None:
+        """Take in that a volume is turned back by writes from here on, or no longer; the same one again is
+        fine."""
+        began = event if isinstance(event, RewriteBegan) else None
+        self._rewrites.setdefault(event.volume, {})[timeline, position] = began
+
     def forget(self, timeline: int, position: int) -> None:
         """Leave out what a timeline says from a position on."""
 
@@ -69,6 +90,8 @@ class VolumeHistory:
             self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
         for volume, places in self._deletions.items():
             self._deletions[volume] = {place for place in places if not gone(place)}
+        for volume, rewrites in self._rewrites.items():
+            self._rewrites[volume] = {place: each for place, each in rewrites.items() if not gone(place)}
 
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
@@ -95,6 +118,31 @@ class VolumeHistory:
     def reverts_of(self, volume: int) -> list[RevertEntry]:
         """Reverts of a volume id on any timeline, in order of position."""
         return sorted(self._reverts.get(volume, {}).values(), key=lambda entry: entry.position)
+
+    def half_way(self, spans: list[Span], volume: int) -> RewriteBegan | None:
+        """The turn back by writes that a volume (id) is in the middle of at the end of a lineage."""
+        rewrites = self._rewrites.get(volume, {})
+        here = [place for place in rewrites if holds(spans, *place)]
+        if not here:
+            return None
+        last = max(here, key=lambda place: place[1])
+        reverts = (entry for entry in self.reverts_of(volume) if entry.position > last[1])
+        if any(holds(spans, entry.timeline, entry.position) for entry in reverts):
+            return None
+        return rewrites[last]
+
+    def require_whole(self, spans: list[Span], volume: int, subject: str) -> None:
+        """WrongState while a volume (id; `subject` its name) is in the middle of a turn back by writes, also
+        of one that was cut short."""
+        half_way = self.half_way(spans, volume)
+        if half_way is not None:
+            raise WrongState(
+                f"{subject} is half way back to {half_way.cut}: it is neither that nor what it was before",
+                subject=subject,
+                position=str(half_way.cut),
+                next_step=f"`farshore restore volume {subject} --at {half_way.cut}` completes it, "
+                f"`--at {half_way.before}` undoes it",
+            )
 
     def all_reverts(self) -> list[RevertEntry]:
         """Every revert on any timeline."""

@@ -7,7 +7,10 @@ command's docstring gives its shape. In replies ids and timelines are hex string
 
 CUT in a shape is {"timeline": hex16, "position": int, "text": "TIMELINE:POSITION", "time": str|null}.
 BACKUP is {"id": hex16, "label": str|null, "group", "volumes": [str], "cut": CUT, "time", "pinned": bool,
-"consistency": "crash"|"frozen", "state": {SITE: "available"|"pending"|…}}.
+"kind": "mark"|"retroactive", "consistency": "crash"|"frozen", "state": {SITE: "pending"|"available"|
+"verified"|"damaged"|"expired"; of the peer what this site knows}, "verified_at": str|null, "damage":
+str|null (both of this site), "remote_mirror": {"from": SITE, "to": SITE}|null, "local_mirrors":
+[{"from": "G/V", "to": "G/V@BACKUP"}], "held_by": [str] (who else needs its cut: leases and restores)}.
 VOLUME is {"group", "volume", "size_bytes", "online": bool, "hosts": int, "id": "TIMELINE:POSITION",
 "created": str|null, "deleted": bool}.
 Sans-I/O; no clock.
@@ -33,9 +36,17 @@ from protocol.command_base import (
     WaitSeconds,
     check_name,
 )
+from protocol.copy_commands import (
+    BackupDelete,
+    BackupPin,
+    BackupPrune,
+    ScheduleList,
+    ScheduleRemove,
+    ScheduleSet,
+)
 from protocol.cut_text import CutPosition, NamedCut
 from protocol.errors import Unsafe, UsageError
-from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
+from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch, VerifyStart
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
 from protocol.role_commands import (
     BranchDiff,
@@ -109,10 +120,13 @@ class VolumeList(BaseCommand, frozen=True, tag="volume.list"):
 
 class VolumeShow(BaseCommand, frozen=True, tag="volume.show"):
     """VOLUME and {"role", "head": CUT, "visibility": [{"timeline", "volume", "from": int, "to": int|null}],
-    "connections": [{"client": str, "export": str}], "backups": [BACKUP]}"""
+    "connections": [{"client": str, "export": str}], "backups": [BACKUP]}; with `history` also {"history": {
+    "oldest": CUT (from there on any moment can be read here), "complete_until": str|null, "window_s": float,
+    "gaps": [{"from": CUT|null, "to": CUT}] (what never came to this site), "older": [BACKUP]}}"""
 
     group: Name
     volume: Name
+    history: bool = False
 
 
 class VolumeOnline(BaseCommand, frozen=True, tag="volume.online"):
@@ -167,13 +181,18 @@ class PairShow(BaseCommand, frozen=True, tag="pair.show"):
 
 class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     """Fix a cut of the group (`volume` null) or of one volume; without `cut`, by a mark in the journal.
-    Answers when it is available at each attached site. BACKUP and {"took_ms": float}"""
+    Answers when it is available at each attached site. `freeze`: a hook of the site that holds the hosts
+    still meanwhile. `frozen`: the caller holds them still; answers at once, so that they can go on.
+    BACKUP and {"took_ms": float, "freeze": {"hook": str, "freeze_ms": float|null, "frozen_ms": float|null,
+    "failure": str (why it is only crash-consistent), "stuck": str (why the thaw failed)}|null}"""
 
     group: Name
     volume: Name | None = None
     label: Label | None = None
     cut: NamedCut | None = None
     pin: bool = False
+    freeze: Name | None = None
+    frozen: bool = False
 
 
 class BackupList(BaseCommand, frozen=True, tag="backup.list"):
@@ -184,10 +203,13 @@ class BackupList(BaseCommand, frozen=True, tag="backup.list"):
 
 
 class BackupShow(BaseCommand, frozen=True, tag="backup.show"):
-    """`cut` is a label or an id. BACKUP and {"exports": ["G/V@LABEL"]}"""
+    """`cut` is a label or an id. BACKUP and {"exports": ["G/V@LABEL"]}; with `space` also {"space":
+    {"bytes": int (what its volumes hold), "unique_bytes": int (what comes free at this site once it is
+    deleted), "shared_bytes": int (the rest, which others need too)}}"""
 
     group: Name
     cut: NamedCut
+    space: bool = False
 
 
 class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
@@ -196,7 +218,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     RESTORE: {"group", "volumes": [str], "dry_run": bool, "cut": CUT, "head": CUT (the state it discards; its
     `text` is the way back), "position": "TIMELINE:POSITION"|null (the revert), "discarded_bytes": int|null,
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
-    "checked_blocks": int, "took_ms": float|null}"""
+    "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
+    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most)}"""
 
     group: Name
     volume: Name
@@ -254,12 +277,11 @@ class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
 
 
 class Verify(BaseCommand, frozen=True, tag="verify"):
-    """Check the journal's chain and its index; `deep` also reads every version. With any damage `ok` is false
-    and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames": int, "bytes": int, "versions": int,
-    "damage": [{"object": str, "position": str, "message": str, "next": str}], "took_s": float}"""
+    """Check the journal's chain and that what the index names is there; `verify.start` also compares every
+    byte. With any damage `ok` is false and the CLI ends 24. {"group", "ok": bool, "deep": bool, "frames":
+    int, "bytes": int, "versions": int, "damage": [DAMAGE of verify.start], "took_s": float}"""
 
     group: Name
-    deep: bool = False
 
 
 class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
@@ -275,17 +297,19 @@ Command = (
     | VolumeCreate | VolumeList | VolumeShow | VolumeOnline | VolumeOffline | VolumeDelete | VolumeUri
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
-    | BackupCreate | BackupList | BackupShow | RestoreVolume | RestoreGroup
+    | BackupCreate | BackupList | BackupShow | BackupPin | BackupDelete | BackupPrune
+    | ScheduleSet | ScheduleList | ScheduleRemove
+    | RestoreVolume | RestoreGroup
     | CloneCreate | CloneList | CloneDelete
     | WaitFor | Events | JournalShow | Verify | CutResolve
-    | JobList | JobShow | JobWatch | JobCancel
+    | JobList | JobShow | JobWatch | JobCancel | VerifyStart
 )  # fmt: skip
 
 # Commands that change nothing: safe to send twice.
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
     WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
-    JobList, JobShow, JobWatch,
+    JobList, JobShow, JobWatch, ScheduleList,
 )  # fmt: skip
 
 

@@ -151,9 +151,16 @@ class NoSpace(FarshoreError):
     code = "no-space"
 
 
+class Corruption(FarshoreError):
+    """Stored bytes are not what was written. Never cut, never guessed around."""
+
+    exit_code = ExitCode.MISMATCH
+    code = "corruption"
+
+
 ERROR_CLASSES: tuple[type[FarshoreError], ...] = (
     UsageError, NotFound, Busy, NotAllowed, WrongState, Unreachable, Unsafe, Refused, Diverged, TimedOut,
-    Trimmed, Mismatch, NoSpace,
+    Trimmed, Mismatch, NoSpace, Corruption,
 )  # fmt: skip
 
 
@@ -179,10 +186,3 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The other side sent what the rules forbid."""
-
-
-class Corruption(FarshoreError):
-    """Stored bytes are not what was written. Never cut, never guessed around."""
-
-    exit_code = ExitCode.MISMATCH
-    code = "corruption"

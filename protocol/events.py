@@ -40,6 +40,8 @@ class EventKind(IntEnum):
     COPY_PINNED = 24
     COPY_DELETED = 25
     POLICY_SET = 26
+    REWRITE_BEGAN = 27
+    REWRITE_ENDED = 28
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -151,6 +153,32 @@ class StrictMode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteBegan:
+    """From here on the volume is on its way to what it was at `cut`, by writes; until `RewriteEnded`, or a
+    `Revert`, it is neither that nor what it was at `before`, and no host may see it."""
+
+    volume: int
+    cut: Cut
+    before: Cut
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        cuts = (self.cut.timeline, self.cut.position, self.before.timeline, self.before.position)
+        return (int(EventKind.REWRITE_BEGAN), self.volume, *cuts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteEnded:
+    """The volume is what it was to become."""
+
+    volume: int
+
+    def to_row(self) -> Row:
+        """See the module's docstring."""
+        return (int(EventKind.REWRITE_ENDED), self.volume)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyPinned:
     """From here on the backup with this id is pinned: neither deleted nor pruned; or no longer."""
 
@@ -217,6 +245,8 @@ Record = (
     | CopyPinned
     | CopyDeleted
     | PolicySet
+    | RewriteBegan
+    | RewriteEnded
 )
 
 
@@ -265,6 +295,12 @@ def record_from_row(row: Row) -> Record:
             return CopyDeleted(copy_id=copy_id)
         case EventKind.POLICY_SET:
             return _policy_from_row(row)
+        case EventKind.REWRITE_BEGAN:
+            volume, timeline, position, *before = _fields(row, int, int, int, int, int)
+            return RewriteBegan(volume=volume, cut=Cut(timeline, position), before=Cut(*before))
+        case EventKind.REWRITE_ENDED:
+            (volume,) = _fields(row, int)
+            return RewriteEnded(volume=volume)
         case kind:
             raise RemoteProtocolError(f"event kind {kind!r} is not known to this version")
 

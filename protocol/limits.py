@@ -83,6 +83,9 @@ BASE_PAYLOAD_BYTES = 1 << 20
 BASE_INDEX_BYTES = 32 << 20
 BASE_UNINDEXED_BYTES_MAX = 256 << 20
 
+# Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
+SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
+KEEP_MAX = 10_000
 # Questions between sites. A message of blocks is read at one stroke, beside hosts.
 QUESTION_BLOCKS_MAX = 256
 QUESTION_CHANGES_MAX = 16_384
@@ -91,7 +94,7 @@ QUESTIONS_IN_FLIGHT_MAX = 4
 QUESTIONS_WAITING_MAX = 64
 # At the slowest rate limit a full answer takes 16 s.
 QUESTION_SILENCE_S = 20.0
-LEASE_NAME_CHARS_MAX = 100
+LEASE_NAME_CHARS_MAX = 200
 LEASE_S_MAX = 7 * 86_400
 TIMED_LEASES_MAX = 1024
 
@@ -99,6 +102,11 @@ TIMED_LEASES_MAX = 1024
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
 EVENTS_KEPT_MAX = 10_000
+
+# Hooks that hold hosts still for a backup. Whatever froze them must come to an end by itself.
+HOOK_WORDS_MAX = 64
+HOOK_TIMEOUT_S = 10.0
+HOOK_TIMEOUT_MAX_S = 600.0
 
 # Files inside a volume: what the reader of its file system may say. A name on NTFS has up to 255 characters,
 # in UTF-8 three bytes each; Linux takes attributes of up to 64 KiB.

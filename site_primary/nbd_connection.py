@@ -266,6 +266,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         except (FarshoreError, OSError) as failure:
             log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
                       length=length, error=str(failure))  # fmt: skip
+            self._export.group.history.damage.read_failed(failure)
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
         self._out.append(read_reply_header(cookie, offset, length, self._structured))

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -78,6 +78,15 @@ class NbdServer:
         self._unix_paths.append(path)
         return server
 
+    async def serve(self, connection: socket.socket) -> None:
+        """Serve one connection that was made elsewhere, until it ends."""
+        ended: asyncio.Future[None] = self._loop.create_future()
+        await self._loop.connect_accepted_socket(
+            lambda: HandshakeProtocol(self, lambda: None if ended.done() else ended.set_result(None)),
+            connection,
+        )
+        await ended
+
     async def close(self) -> None:
         """Stop listening and drop every connection; a host that holds its socket cannot delay it."""
         for server in self._servers:
@@ -90,10 +99,11 @@ class NbdServer:
 
 
 class HandshakeProtocol(asyncio.Protocol):
-    """One connection until it moves to transmission."""
+    """One connection until it moves to transmission. `on_end` is called when it has gone."""
 
-    def __init__(self, server: NbdServer) -> None:
+    def __init__(self, server: NbdServer, on_end: Callable[[], None] = lambda: None) -> None:
         self._server = server
+        self._on_end = on_end
         self._handshake = ServerHandshake(server.exports)
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -167,6 +177,7 @@ class HandshakeProtocol(asyncio.Protocol):
     def _forget(self) -> None:
         self._cancel_deadline()
         self._server.connections.discard(self)
+        self._on_end()
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:

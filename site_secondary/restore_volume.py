@@ -4,7 +4,8 @@ What was written after the cut is not touched: the state before the restore is i
 it undoes the restore. Success is claimed only after the check of invariant 14: the new visibility is "from
 here on, then what was visible at the cut", and sampled blocks read the same through both.
 
-Source: the method's figure 6, for the case that both sites hold the history.
+Source: the method's figure 6, for the case that both sites hold the history; for the others see
+site_secondary.rewrite_volume.
 """
 
 from __future__ import annotations
@@ -36,14 +37,15 @@ class RestorePlan:
 
 
 def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool) -> RestorePlan:
-    """What a restore would do. NotFound if a volume did not exist at the cut, unless those are skipped."""
-    then = {
-        volume.id for volume in group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).values()
-    }
+    """What a restore would do. NotFound if a volume did not exist at the cut, unless those are skipped;
+    WrongState if it was half way back to another cut there."""
+    spans = group.timelines.lineage(cut.timeline, cut.position)
+    then = {volume.id for volume in group.volumes.at(spans).values()}
     chosen, untouched = [], []
     for name in names:
         volume = group.volume(name)
         if volume.id in then:
+            group.volumes.require_whole(spans, volume.id, f"{group.name}/{name}")
             chosen.append(volume)
         elif skip_missing:
             untouched.append(name)
@@ -82,6 +84,12 @@ def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
     return compared
 
 
+def sample_blocks(volume: Volume, rng: random.Random) -> list[int]:
+    """Blocks to compare after a restore, in order."""
+    blocks = -(-volume.size_bytes // BLOCK_BYTES)
+    return sorted(rng.sample(range(blocks), min(SAMPLED_BLOCKS, blocks)))
+
+
 def _since(live: VolumeView, before: Cut) -> tuple[Interval, ...]:
     """What is visible but for what was written after the restore."""
     newest, *older = live.intervals
@@ -93,8 +101,7 @@ def _compare_blocks(
     group: Group, volume: Volume, plan: RestorePlan, views: tuple[VolumeView, VolumeView], rng: random.Random
 ) -> int:
     live, past = views
-    blocks = -(-volume.size_bytes // BLOCK_BYTES)
-    sample = rng.sample(range(blocks), min(SAMPLED_BLOCKS, blocks))
+    sample = sample_blocks(volume, rng)
     with live.batch() as batch:
         for block in sample:
             if live.read_block(batch, block) != past.read_block(batch, block):

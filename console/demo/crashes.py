@@ -15,8 +15,9 @@ from console.demo.tools import find_tool, fio_words, identical
 from console.demo.writing import FILES, FIO_SIZE, SCRATCH, Stage, position
 from console.figures import size_text
 from console.local_time import pause
-from protocol.commands import Events, JournalShow, Verify, VolumeCreate
+from protocol.commands import Events, JournalShow, VolumeCreate
 from protocol.errors import FarshoreError
+from protocol.job_commands import JobWatch, VerifyStart
 from protocol.limits import BLOCK_BYTES
 
 LEDGER = "ledger"
@@ -147,7 +148,10 @@ def both_journals(stage: Stage, step: Step) -> None:
     digests = []
     for site in (stage.primary, stage.secondary):
         step.command(f"farshore verify {GROUP} --deep --site {site.directory}")
-        data = site.call(Verify(group=GROUP, deep=True), timeout_s=120)
+        job = site.call(VerifyStart(group=GROUP))
+        while job["state"] == "running":
+            job = site.call(JobWatch(job=job["job"], since=job["serial"], wait_s=5.0))
+        data = job["result"] or {"ok": False, "frames": 0, "bytes": 0, "versions": 0}
         counts = f"{data['frames']} frames, {size_text(data['bytes'])}, {data['versions']} versions"
         step.proof(f"journal and index of {site.name} sound", data["ok"], counts)
         digests.append(site.call(JournalShow(group=GROUP, limit=1))["frames"][-1])

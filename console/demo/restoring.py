@@ -48,7 +48,7 @@ def damage(stage: Stage, step: Step, seed: int) -> str:
 
 def restore(stage: Stage, step: Step) -> str:
     """Turn the volume back to the backup; the cut that was left, which is the way back."""
-    step.command(f"farshore restore volume {NAME} --at {LABEL} --confirm {NAME} --start")
+    step.command(f"farshore restore volume {NAME} --at {LABEL} --confirm {NAME} --online")
     data = _restore(stage, CutLabel(label=LABEL))
     step.proof(
         "turned back by one event in the journal",
@@ -63,12 +63,12 @@ def restore(stage: Stage, step: Step) -> str:
 
 def undo(stage: Stage, step: Step, left: str, wreck_sha256: str) -> None:
     """Undo the restore: the wreck is back; and turn back once more."""
-    step.command(f"farshore restore volume {NAME} --at {left} --confirm {NAME} --start")
+    step.command(f"farshore restore volume {NAME} --at {left} --confirm {NAME} --online")
     data = _restore(stage, position(left))
     digest = sha256(stage.copied("undone.img", stage.primary.uri(FILES)))
     text = f"sha256 {digest[:16]}…, {data['took_ms']:.1f} ms"
     step.proof("undone: the live volume is the wreck again", digest == wreck_sha256, text)
-    step.command(f"farshore restore volume {NAME} --at {LABEL} --confirm {NAME} --start")
+    step.command(f"farshore restore volume {NAME} --at {LABEL} --confirm {NAME} --online")
     again = _restore(stage, CutLabel(label=LABEL))
     same, said = stage.as_image(stage.primary.uri(FILES))
     step.proof("turned back again: equal to the image", same, f"{said} {again['took_ms']:.1f} ms")

@@ -196,7 +196,7 @@ def _say_what_next(output: Output, stage: Stage) -> None:
         f'nbdcopy "$({program} volume uri {volume}@{LABEL} --site {b.directory})" past.img',
         f"{program} backup create {GROUP} --label mine --site {a.directory}",
         f"{program} restore volume {volume} --at {LABEL} --dry-run --site {a.directory}",
-        f"{program} restore volume {volume} --at {LABEL} --confirm {volume} --start --site {a.directory}",
+        f"{program} restore volume {volume} --at {LABEL} --confirm {volume} --online --site {a.directory}",
         f'mkdir d m; nbdfuse d/disk.img "$({program} volume uri {volume}@{LABEL} --site {b.directory})" &',
         "mount -o ro,loop d/disk.img m   # as root; afterwards: umount m d",
     ]

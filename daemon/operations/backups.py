@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
+from daemon.operations.freezing import mark_frozen
 from daemon.operations.shapes import backup_data, require_primary, resolve
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.copies import Copy
+from engine.copy_space import held_bytes, unique_bytes
 from engine.group import Group
 from engine.pair_states import PairState
 from protocol.commands import BackupCreate, BackupList, BackupShow
-from protocol.cut_text import CutBackup, CutLabel
+from protocol.cut_text import CutBackup, CutLabel, NamedCut
 from protocol.errors import UsageError
+from protocol.events import Consistency
 from site_primary.backup import take_backup
 
 Data = dict[str, Any]
@@ -24,15 +29,45 @@ async def create(site: Site, command: BackupCreate) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     began = site.clock.monotonic()
-    copy = take_backup(
-        group,
-        volume=command.volume,
-        label=command.label or "",
-        cut=resolve(site, group, command.cut) if command.cut else None,
-        pinned=command.pin,
-        rng=site.rng,
+
+    def mark(consistency: Consistency) -> Copy:
+        require_primary(site, group)  # again: the role may have moved while hosts were being frozen
+        return take_backup(
+            group,
+            volume=command.volume,
+            label=command.label or "",
+            cut=resolve(site, group, command.cut) if command.cut else None,
+            consistency=consistency,
+            pinned=command.pin,
+            rng=site.rng,
+        )
+
+    freeze: Data | None = None
+    if command.freeze is not None:
+        if command.cut is not None:
+            raise UsageError("hosts cannot be held still in the past: either --at or --freeze")
+        if command.label:
+            group.copies.require_free(group.spans(), command.label, group.name)
+        copy, freeze = await mark_frozen(site, group, command.freeze, mark)
+    else:
+        copy = mark(Consistency.APPLICATION if command.frozen else Consistency.CRASH)
+    if not command.frozen:
+        await wait_durable(group)
+        await _wait_peer(site, group, copy)
+    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
+    frozen_ms = freeze["frozen_ms"] if freeze else ""
+    site.events.emit(
+        "backup.created",
+        group=group.name,
+        object=copy.name,
+        position=str(copy.cut),
+        took_ms=took_ms,
+        frozen_ms=frozen_ms,
     )
-    await wait_durable(group)
+    return backup_data(site, group, copy) | {"took_ms": took_ms, "freeze": freeze}
+
+
+async def _wait_peer(site: Site, group: Group, copy: Copy) -> None:
     shipper = site.shippers.get(group.name)
     if shipper is not None and shipper.state is PairState.PAIRED:
         await wait_until(
@@ -40,10 +75,6 @@ async def create(site: Site, command: BackupCreate) -> Data:
             lambda: shipper.marks.remote_durable > copy.position or shipper.state is not PairState.PAIRED,
             PEER_WAIT_S,
         )
-    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
-    name = copy.label or f"{copy.id:016x}"
-    site.events.emit("backup.created", group=group.name, object=name, position=str(copy.cut), took_ms=took_ms)
-    return backup_data(site, group, copy) | {"took_ms": took_ms}
 
 
 async def list_backups(site: Site, command: BackupList) -> Data:
@@ -62,14 +93,28 @@ async def list_backups(site: Site, command: BackupList) -> Data:
 async def show(site: Site, command: BackupShow) -> Data:
     """One backup."""
     group = site.group(command.group)
-    copy = _find(group, command)
+    copy = find_backup(group, command.cut)
     data = backup_data(site, group, copy)
-    at = copy.label or f"{copy.id:016x}"
-    return data | {"exports": [f"{group.name}/{name}@{at}" for name in data["volumes"]]}
+    data["exports"] = [mirror["to"] for mirror in data["local_mirrors"]]
+    if command.space:
+        held = await counted(held_bytes(group, copy))
+        unique = await counted(unique_bytes(group, copy))
+        data["space"] = {"bytes": held, "unique_bytes": unique, "shared_bytes": max(0, held - unique)}
+    return data
 
 
-def _find(group: Group, command: BackupShow) -> Copy:
-    match command.cut:
+async def counted(parts: Iterator[int]) -> int:
+    """The sum of what is worked out slice by slice; others run in between."""
+    total = 0
+    for part in parts:
+        total += part
+        await asyncio.sleep(0)
+    return total
+
+
+def find_backup(group: Group, cut: NamedCut) -> Copy:
+    """The backup of that label or id; NotFound, or UsageError for a cut of another form."""
+    match cut:
         case CutLabel(label=name) | CutBackup(backup_id=name):
             return group.copies.find(group.spans(), name, group.name)
         case _:

@@ -40,6 +40,7 @@ async def create(site: Site, command: CloneCreate) -> Data:
             position=str(cut),
             next_step=f"`farshore backup list {group.name}` shows cuts that have",
         )
+    group.damage.require_sound([volume.id for volume in found.values()], cut, f"clone {command.clone}")
     clone = group.clones.create(
         CloneRow(
             name=command.clone,

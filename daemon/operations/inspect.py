@@ -1,16 +1,13 @@
-"""Commands that look: cuts, the journal, verification."""
+"""Commands that look: cuts and the journal."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
-from engine.verify import verify_group
-from protocol.commands import CutResolve, JournalShow, Verify
+from protocol.commands import CutResolve, JournalShow
 from protocol.cut_text import CutBackup, CutLabel, time_text
-from protocol.errors import Busy, Corruption
 from protocol.events import EventKind, Row
 from protocol.frames import FramePrefix, decode_rows
 from protocol.positions import Cut, timeline_text
@@ -113,50 +110,3 @@ def _word(row: Row) -> str:
         return EventKind(row[0]).name.lower()
     except ValueError:
         return f"kind {row[0]}"
-
-
-async def verify(site: Site, command: Verify) -> Data:
-    """Check a group's journal and index, away from the hosts' loop."""
-    group = site.group(command.group)
-    began = site.clock.monotonic()
-    spans = group.spans(group.writer.durable)
-    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    end = group.folding.suspend("verify", lambda: None if begun.done() else begun.set_result(None))
-    try:
-        await begun
-        found = await asyncio.to_thread(
-            verify_group,
-            site.directory / "groups" / group.name,
-            group.store,
-            group.name,
-            spans,
-            group.checkpoints.reached,
-            command.deep,
-        )
-    finally:
-        held = end()
-    if not held:
-        raise Busy(
-            f"the journal of {group.name} ran full and was shortened in the meantime",
-            subject=group.name,
-            next_step="verify again, at a quieter time",
-        )
-    return {
-        "group": group.name,
-        "ok": not found.damage,
-        "deep": command.deep,
-        "frames": found.frames,
-        "bytes": found.journal_bytes,
-        "versions": found.versions,
-        "damage": [_damage(error) for error in found.damage],
-        "took_s": round(site.clock.monotonic() - began, 3),
-    }
-
-
-def _damage(error: Corruption) -> Data:
-    return {
-        "object": error.subject,
-        "position": error.position,
-        "message": error.message,
-        "next": error.next_step,
-    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from daemon.jobs import Work
+from daemon.operations import verifying
 from daemon.site import Site
 from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 
@@ -13,7 +15,7 @@ Data = dict[str, Any]
 
 def resume_jobs(site: Site) -> None:
     """Take up the jobs of the last run."""
-    works: dict[str, Work] = {}
+    works: dict[str, Work] = {verifying.KIND: partial(verifying.work, site)}
     site.jobs.resume(works)
 
 

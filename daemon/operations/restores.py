@@ -1,26 +1,57 @@
-"""Commands that turn volumes back."""
+"""Commands that turn volumes back.
+
+By one event where that works, else by writes (daemon.operations.restore_ways). Hosts are gone before either
+begins and stay out until it is done. A restore by writes goes on although nobody waits for its answer any
+more; cut short by a crash, it leaves the volume offline, and the same command completes it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from daemon.operations.shapes import cut_data, require_primary, resolve, time_of
-from daemon.operations.waiting import wait_durable
+from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
+from daemon.operations.shapes import cut_data, require_primary, time_of
+from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
-from protocol.errors import Busy
+from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
+from protocol.limits import BLOCK_BYTES, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
-from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
+from site_secondary.restore_volume import (
+    RestorePlan,
+    carry_out,
+    check_restored,
+    plan_restore,
+    sample_blocks,
+)
+from site_secondary.rewrite_volume import (
+    begin_rewrite,
+    check_rewritten,
+    count_changed,
+    end_rewrite,
+    rewrite,
+)
 
 Data = dict[str, Any]
+# How long the way back, and the cut that a restore is on its way to, are kept whatever the window is.
+KEEP_S = 86_400.0
+# A restore by writes waits while the peer is so far behind: hosts of other volumes share the link.
+BEHIND_BYTES_MAX = 2 * SHIP_IN_FLIGHT_BYTES_MAX
+STUCK_S = 300.0
+FOLLOW_S = 600.0
 
 
 async def restore_volume(site: Site, command: RestoreVolume) -> Data:
     """One volume."""
     group = site.group(command.group)
     require_primary(site, group)
-    cut = resolve(site, group, command.cut)
+    cut = await find_cut(site, group, command.cut)
     plan = plan_restore(group, [command.volume], cut, skip_missing=False)
     return await _restore(site, group, plan, command, f"{command.group}/{command.volume}", "volume")
 
@@ -29,7 +60,7 @@ async def restore_group(site: Site, command: RestoreGroup) -> Data:
     """Every volume of a group, to one cut in one frame."""
     group = site.group(command.group)
     require_primary(site, group)
-    cut = resolve(site, group, command.cut)
+    cut = await find_cut(site, group, command.cut)
     names = sorted(group.volumes.at(group.spans()))
     plan = plan_restore(group, names, cut, skip_missing=True)
     return await _restore(site, group, plan, command, command.group, "group")
@@ -38,47 +69,177 @@ async def restore_group(site: Site, command: RestoreGroup) -> Data:
 async def _restore(
     site: Site, group: Group, plan: RestorePlan, command: RestoreVolume | RestoreGroup, name: str, noun: str
 ) -> Data:
-    hosts = [
-        {"volume": f"{group.name}/{volume.name}", "client": client}
-        for volume in plan.volumes
-        for client in site.exports.clients(group, volume)
-    ]
-    data = _describe(group, plan, command, hosts) | {
-        "undo": f"farshore restore {noun} {name} --at {plan.before} --confirm {name}"
-    }
+    lease, for_s = (f"plan {name}", PROBE_S) if command.dry_run else (f"restore {name}", KEEP_S)
+    if not command.dry_run:
+        check_confirm(command.confirm, name)
+    if group.folding.readable(plan.cut):
+        group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
+    chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
+    # Asking the peer took a moment, in which hosts went on.
+    require_primary(site, group)
+    plan = replace(plan, before=group.end)
+    hosts = _hosts(site, group, plan)
+    data = _describe(group, plan, command, hosts) | {"way": chosen.way.value}
     if command.dry_run:
-        return data
-    check_confirm(command.confirm, name)
+        pasts = [
+            chosen.past(site, group, v, plan.before) for v in plan.volumes if chosen.way is not Way.REVERT
+        ]
+        blocks = sum([await count_changed(past) for past in pasts])
+        await let_go(site, group, chosen)
+        back = _undo(noun, name, _way_back(group, plan))
+        return data | {"copied_bytes": blocks * BLOCK_BYTES, "undo": back}
     if hosts and not command.force:
+        await let_go(site, group, chosen)
         raise Busy(
             f"{name} has {len(hosts)} hosts connected; what they hold in memory would overwrite the restore",
             subject=name,
             position=str(group.end),
             next_step="stop those hosts first, or add --force to disconnect them",
         )
+    # It goes on although whoever asked no longer waits.
+    done = await asyncio.shield(site.spawn(_carry_out(site, group, plan, chosen, command, name)))
+    before = done.pop("before")
+    done["head"] = cut_data(before, time_of(group, before))
+    return data | done | {"online": command.start, "undo": _undo(noun, name, before)}
+
+
+def _undo(noun: str, name: str, before: Cut) -> str:
+    return f"farshore restore {noun} {name} --at {before} --confirm {name}"
+
+
+async def _carry_out(
+    site: Site,
+    group: Group,
+    plan: RestorePlan,
+    chosen: Chosen,
+    command: RestoreVolume | RestoreGroup,
+    name: str,
+) -> Data:
+    """What the restore came to, as fields of RESTORE; `before` is the cut that undoes it."""
     began = site.clock.monotonic()
     volumes = [volume.id for volume in plan.volumes]
-    # Closed before the revert is written: a host that reconnects in between must not mix two pasts.
-    site.state.set_closed(group.name, volumes, f"turned back to {plan.cut}")
-    for volume in plan.volumes:
-        site.exports.shut(group, volume)
+    with _only_one(site, group, plan):
+        # Closed before anything is written: a host that reconnects in between must not mix two pasts.
+        site.state.set_closed(group.name, volumes, f"turned back to {plan.cut}")
+        for volume in plan.volumes:
+            site.exports.shut(group, volume)
+        plan = replace(plan, before=_way_back(group, plan))
+        with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
+            group.folding.timed.hold(f"undo {name}", plan.before, KEEP_S)
+        try:
+            if chosen.way is Way.REVERT:
+                position, figures = await _revert(site, group, plan)
+            else:
+                position, figures = await _rewrite(site, group, plan, chosen, name)
+        except (FarshoreError, OSError) as error:
+            site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
+            raise
+    if command.start:
+        site.state.set_closed(group.name, volumes, None)
+    figures["took_ms"] = round((site.clock.monotonic() - began) * 1e3, 2)
+    fields = figures | {"position": str(position), "cut": str(plan.cut), "way": chosen.way.value}
+    site.events.emit("volume.restored", group=group.name, object=name, **fields)
+    site.spawn(_when_followed(site, group, plan, chosen, f"undo {name}", position))
+    return figures | {"position": str(position), "before": plan.before}
+
+
+async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, Data]:
     position = carry_out(group, plan)
     # Before anything is awaited: another restore, or a host let in again, would change what is compared.
     checked = check_restored(group, plan, site.rng)
     await wait_durable(group)
-    if command.start:
-        site.state.set_closed(group.name, volumes, None)
-    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
-    site.events.emit(
-        "volume.restored", group=group.name, object=name, position=str(position), cut=str(plan.cut),
-        checked_blocks=checked, took_ms=took_ms,
-    )  # fmt: skip
-    return data | {
-        "position": str(position),
-        "online": command.start,
-        "checked_blocks": checked,
-        "took_ms": took_ms,
-    }
+    return position, {"checked_blocks": checked, "copied_bytes": 0}
+
+
+async def _rewrite(
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str
+) -> tuple[Cut, Data]:
+    volumes = list(plan.volumes)
+    end = group.end
+    if chosen.way is Way.WRITE:
+        group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
+    pasts = [chosen.past(site, group, volume, end) for volume in volumes]
+    begin_rewrite(group, volumes, plan.cut, plan.before)
+    site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
+    written = checked = 0
+    for volume, past in zip(volumes, pasts, strict=True):
+        written += await rewrite(group, volume, past, partial(_room, site, group))
+    for volume, past in zip(volumes, pasts, strict=True):
+        sample = sample_blocks(volume, site.rng)
+        await check_rewritten(group, volume, plan.cut, past, sample)
+        checked += len(sample)
+    await _room(site, group)
+    position = end_rewrite(group, volumes)
+    await wait_durable(group)
+    group.folding.timed.release(f"restore {name}")
+    return position, {"checked_blocks": checked, "copied_bytes": written * BLOCK_BYTES}
+
+
+async def _room(site: Site, group: Group) -> None:
+    """Wait for a checkpoint, a fold and the peer to catch up. WrongState once the group is written
+    elsewhere; TimedOut if nothing moves."""
+
+    def ready() -> bool:
+        shipper = site.shippers.get(group.name)
+        behind = shipper is not None and shipper.connected and shipper.lag_bytes > BEHIND_BYTES_MAX
+        return not behind and not group.overloaded
+
+    await asyncio.sleep(0)
+    if not ready() and not await wait_until(site, ready, STUCK_S):
+        raise TimedOut(
+            f"a restore of {group.name} waited {STUCK_S:.0f} s for the journal or the peer to catch up",
+            subject=group.name,
+            position=str(group.end),
+            next_step="`farshore status` says what is full; then restore again",
+        )
+    require_primary(site, group)
+    group.require_serving()
+
+
+async def _when_followed(
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, undo: str, position: Cut
+) -> None:
+    """Once the peer has the restore: it need not hold the cut, but the way back."""
+
+    def followed() -> bool:
+        shipper = site.shippers.get(group.name)
+        return shipper is None or shipper.marks.remote_durable > position.position
+
+    if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
+        await let_go(site, group, chosen)
+        await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
+
+
+def _way_back(group: Group, plan: RestorePlan) -> Cut:
+    """The state before: that before the first try, if one was cut short."""
+    half_way = (group.volumes.half_way(group.spans(), volume.id) for volume in plan.volumes)
+    return min((each.before for each in half_way if each), key=lambda cut: cut.position, default=group.end)
+
+
+def _hosts(site: Site, group: Group, plan: RestorePlan) -> list[dict[str, str]]:
+    return [
+        {"volume": f"{group.name}/{volume.name}", "client": client}
+        for volume in plan.volumes
+        for client in site.exports.clients(group, volume)
+    ]
+
+
+@contextmanager
+def _only_one(site: Site, group: Group, plan: RestorePlan) -> Iterator[None]:
+    """Busy if one of these volumes is being turned back already."""
+    keys = {(group.name, volume.id) for volume in plan.volumes}
+    if keys & site.rewriting:
+        raise Busy(
+            f"a restore of {group.name} is under way",
+            subject=group.name,
+            position=str(plan.cut),
+            next_step="`farshore events --follow` says when it is done",
+        )
+    site.rewriting |= keys
+    try:
+        yield
+    finally:
+        site.rewriting -= keys
 
 
 def _describe(

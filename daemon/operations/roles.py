@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from daemon.operations.asking import ask_peer
+from daemon.operations.asking import ask_report
 from daemon.operations.pairs import pair_data
 from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_until
@@ -59,7 +59,7 @@ async def takeover(site: Site, command: Takeover) -> Data:
             subject=group.name,
             next_step=f"start {peer or 'the site that has it'}, and let the copy come to its end",
         )
-    report = await ask_peer(site, peer, group) if peer else None
+    report = await ask_report(site, group) if peer else None
     plan = _plan(site, group) | {"peer": peer}
     if not command.plan:
         _require_gone(group, peer, report)
@@ -138,7 +138,7 @@ async def failback(site: Site, command: Failback) -> Data:
     shipper = site.pairs.shipper(group.name)
     if shipper.state not in (PairState.PAIRED, PairState.COPYING):
         next_state(shipper.state, PairVerb.RESYNC, group.name)
-        report = await ask_peer(site, shipper.peer, group)
+        report = await ask_report(site, group)
         if report is None:
             raise WrongState(
                 f"{shipper.peer} does not answer yet",

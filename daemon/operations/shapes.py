@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.site import Site
-from engine.copies import Copy
+from engine.copies import Copy, CopyState
+from engine.copy_marks import state_of
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from engine.site_state import Role
+from engine.timelines import holds
 from engine.volumes import Volume
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
@@ -64,7 +66,7 @@ def volume_data(site: Site, group: Group, volume: Volume) -> Data:
         "group": group.name,
         "volume": volume.name,
         "size_bytes": volume.size_bytes,
-        "online": writes and not group.failed and site.state.closed(group.name, volume.id) is None,
+        "online": writes and not group.failed and site.exports.closed(group, volume) is None,
         "hosts": len(site.exports.clients(group, volume)),
         "id": str(Cut(volume.timeline, volume.id)),
         "created": time_text(created.utc_ns) if created else None,
@@ -74,26 +76,58 @@ def volume_data(site: Site, group: Group, volume: Volume) -> Data:
 
 def backup_data(site: Site, group: Group, copy: Copy) -> Data:
     """BACKUP."""
-    names = {volume.id: volume.name for volume in group.volumes.at(group.spans()).values()}
-    states = {site.config.name: _copy_state(copy, group.writer.durable)}
-    shipper = site.shippers.get(group.name)
+    volumes = _volume_names(group, copy)
+    here = site.config.name
+    shipper, receiver = site.shippers.get(group.name), site.receivers.get(group.name)
+    states = {here: state_of(group, copy).value.lower()}
+    mirror: Data | None = None
     if shipper is not None:
-        states[shipper.peer] = _copy_state(copy, shipper.marks.remote_durable)
+        arrived = shipper.marks.remote_durable > copy.position
+        states[shipper.peer] = (CopyState.AVAILABLE if arrived else CopyState.PENDING).value.lower()
+        mirror = {"from": here, "to": shipper.peer}
+    elif receiver is not None:
+        if group.folding.promised > copy.position:
+            states[receiver.peer] = CopyState.AVAILABLE.value.lower()
+        mirror = {"from": receiver.peer, "to": here}
+    mark = group.copies.mark_of(copy.id)
     return {
         "id": f"{copy.id:016x}",
         "label": copy.label or None,
         "group": group.name,
-        "volumes": [names[volume] for volume in copy.volumes if volume in names],
+        "volumes": volumes,
         "cut": cut_data(copy.cut, time_of(group, copy.cut)),
         "time": time_text(copy.utc_ns),
         "pinned": copy.pinned,
+        "kind": "retroactive" if copy.retroactive else "mark",
         "consistency": "crash" if copy.consistency is Consistency.CRASH else "frozen",
         "state": states,
+        "verified_at": time_text(mark.verified_utc_ns) if mark.verified_utc_ns else None,
+        "damage": mark.damage or None,
+        "remote_mirror": mirror,
+        "local_mirrors": [
+            {"from": f"{group.name}/{name}", "to": f"{group.name}/{name}@{copy.name}"} for name in volumes
+        ],
+        "held_by": _held_by(group, copy),
     }
 
 
-def _copy_state(copy: Copy, durable: int) -> str:
-    return "available" if durable > copy.position else "pending"
+def _volume_names(group: Group, copy: Copy) -> list[str]:
+    """What the copy's volumes were called at its cut; they may be gone since."""
+    if copy.cut.timeline not in group.timelines:
+        return []
+    spans = group.timelines.lineage(copy.cut.timeline, copy.cut.position)
+    names = {volume.id: volume.name for volume in group.volumes.at(spans).values()}
+    return [names[volume] for volume in copy.volumes if volume in names]
+
+
+def _held_by(group: Group, copy: Copy) -> list[str]:
+    """Leases on the copy's cut, and restores that went back to it."""
+    spans = group.spans()
+    return group.folding.leases.holders(copy.cut) + [
+        f"restore at {Cut(entry.timeline, entry.position)}"
+        for entry in group.volumes.all_reverts()
+        if entry.cut == copy.cut and holds(spans, entry.timeline, entry.position)
+    ]
 
 
 def pair_state(site: Site, group: Group) -> tuple[PairState, str, str]:

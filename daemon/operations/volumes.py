@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from daemon.operations.history import history_data
 from daemon.operations.shapes import backup_data, cut_data, require_primary, resolve, time_of, volume_data
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -74,7 +75,7 @@ async def show(site: Site, command: VolumeShow) -> Data:
     group = site.group(command.group)
     volume = group.volume(command.volume)
     view = group.live_view(volume)
-    return volume_data(site, group, volume) | {
+    data = volume_data(site, group, volume) | {
         "role": site.state.group(group.name).role.value,
         "head": cut_data(group.end, group.utc_ns),
         "visibility": [_interval(group, volume, *interval) for interval in view.intervals],
@@ -88,6 +89,7 @@ async def show(site: Site, command: VolumeShow) -> Data:
             if volume.id in copy.volumes
         ],
     }
+    return data | {"history": history_data(site, group, volume)} if command.history else data
 
 
 def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Data:
@@ -112,6 +114,7 @@ async def online(site: Site, command: VolumeOnline) -> Data:
     else:
         require_primary(site, group)
     volume = group.volume(command.volume)
+    group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     site.state.set_closed(group.name, [volume.id], None)
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
     return volume_data(site, group, volume)

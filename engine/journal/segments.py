@@ -156,6 +156,12 @@ class SegmentMap:
             self._keep_open(segment, file)
         return file
 
+    def holding(self, lane: int, number: int) -> Segment | None:
+        """The segment in which a version of that number has its bytes, if they are in the journal."""
+        lane_segments = self._lanes.get(lane)
+        segment = lane_segments.holding(number) if lane_segments else None
+        return segment if segment is not None and number < segment.start + segment.size else None
+
     def read_bytes(self, lane: int, number: int, length: int) -> bytes:
         """`length` bytes of the journal at position `number` of a lane; all of one segment."""
         lane_segments = self._lanes.get(lane)

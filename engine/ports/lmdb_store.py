@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import errno
 import pathlib
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import lmdb
 
 from engine.ports.store import Cursor
-from protocol.errors import Corruption
+from protocol.errors import Busy, Corruption
 
 # Readers are the daemon's and the indexer's threads; the rest is room for slots of killed processes.
 READERS_MAX = 126
@@ -67,6 +69,12 @@ class _Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._end(error)
+        finally:
+            self._store.ended()
+
+    def _end(self, error: BaseException | None) -> None:
         if error is None:
             try:
                 self._transaction.commit()
@@ -82,39 +90,91 @@ class LmdbStore:
     """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
 
     `map_size_bytes` is address space, not disk space: the file grows with its content. All processes should
-    give the same. `readonly` needs an existing store and refuses `write`.
+    give the same. `readonly` needs an existing store and refuses `write`. `alone`, with `readonly`: no
+    process writes it, so no lock file is made or asked, and nothing is written anywhere; tables that an older
+    version did not have are left out of `tables`.
     """
 
     def __init__(
-        self, path: pathlib.Path, map_size_bytes: int, tables: tuple[str, ...], readonly: bool = False
+        self,
+        path: pathlib.Path,
+        map_size_bytes: int,
+        tables: tuple[str, ...],
+        readonly: bool = False,
+        alone: bool = False,
     ) -> None:
         self.path = path
         self.tables: dict[str, lmdb._Database] = {}
+        self._map_size_bytes = map_size_bytes
+        self._names = tables
+        self._readonly = readonly
+        self._alone = alone
+        self._guard = threading.Lock()  # of the environment and the count of open transactions
+        self._transactions = 0
+        self._open()
+
+    def _open(self) -> None:
         try:
             self._environment = lmdb.open(
-                str(path),
-                map_size=map_size_bytes,
+                str(self.path),
+                map_size=self._map_size_bytes,
                 subdir=False,
-                readonly=readonly,
-                create=not readonly,
+                readonly=self._readonly,
+                create=not self._readonly,
                 mode=0o600,
                 metasync=True,
                 sync=True,
                 writemap=False,
                 readahead=False,
+                lock=not self._alone,
                 max_readers=READERS_MAX,
-                max_dbs=len(tables),
+                max_dbs=len(self._names),
                 lib_version=LMDB_MAJOR,
             )
         except lmdb.Error as failure:
             raise self.translate(failure) from failure
         try:
             self._environment.reader_check()
-            for table in tables:
-                self.tables[table] = self._environment.open_db(table.encode(), create=not readonly)
+            for table in self._names:
+                try:
+                    self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
+                except lmdb.NotFoundError:
+                    if not self._alone:
+                        raise
         except lmdb.Error as failure:
             self._environment.close()
             raise self.translate(failure) from failure
+
+    @contextmanager
+    def let_go(self) -> Iterator[None]:
+        """Close the file while the body runs, which may put another in its place, and open what then has its
+        name. Busy, with nothing done, while a transaction is open. No other process may have it open."""
+        with self._guard:
+            if self._transactions:
+                raise Busy(f"{self.path} is being read", subject=str(self.path), next_step="try again")
+            self._environment.close()
+            try:
+                yield
+            finally:
+                self._open()
+
+    def space(self) -> tuple[int, int]:
+        """Bytes in use, and the file's size as far as it was ever used: the rest is free pages."""
+        with self._guard:
+            try:
+                with self._environment.begin() as transaction:
+                    stats = [transaction.stat(table) for table in self.tables.values()]
+                stats.append(self._environment.stat())
+                info = self._environment.info()
+            except lmdb.Error as failure:
+                raise self.translate(failure) from failure
+        pages = sum(each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in stats)
+        return pages * stats[0]["psize"], (info["last_pgno"] + 1) * stats[0]["psize"]
+
+    def ended(self) -> None:
+        """A transaction ended."""
+        with self._guard:
+            self._transactions -= 1
 
     def read(self) -> _Transaction:
         """See `Store.read`."""
@@ -144,14 +204,18 @@ class LmdbStore:
         self._environment.close()
 
     def _begin(self, write: bool) -> _Transaction:
+        with self._guard:
+            self._transactions += 1
+            environment = self._environment
         try:
             try:
-                transaction = self._environment.begin(None, None, write)
+                transaction = environment.begin(None, None, write)
             except lmdb.MapResizedError:
                 # Another process opened the store with a larger map; 0 takes over the size in the file.
-                self._environment.set_mapsize(0)
-                transaction = self._environment.begin(None, None, write)
+                environment.set_mapsize(0)
+                transaction = environment.begin(None, None, write)
         except lmdb.Error as failure:
+            self.ended()
             raise self.translate(failure) from failure
         return _Transaction(self, transaction)
 

@@ -112,13 +112,13 @@ def test_volume(pair: tuple[Site, Site], read: Reader) -> None:
     assert read.bytes(a, "g/v") == at_backup
 
     # Undone: what was discarded is back, at both sites.
-    a.farshore("restore", "volume", "g/v", "--at", done["head"]["text"], "--confirm", "g/v", "--start")
+    a.farshore("restore", "volume", "g/v", "--at", done["head"]["text"], "--confirm", "g/v", "--online")
     assert read.bytes(a, "g/v") == live
     reached = a.json("wait", "g", "--timeout", "60")
     assert read.bytes(b, f"g/v@{reached['position']}") == live
 
     # And back again, then written further: the restored volume is a volume like any other.
-    a.farshore("restore", "volume", "g/v", "--at", "before", "--confirm", "g/v", "--start")
+    a.farshore("restore", "volume", "g/v", "--at", "before", "--confirm", "g/v", "--online")
     again = bytearray(at_backup)
     overwrite(a, "g/v", again, 500, seed=3)
     assert read.bytes(a, "g/v") == again
@@ -138,7 +138,7 @@ def test_group_of_two_volumes(pair: tuple[Site, Site], read: Reader) -> None:
     a.farshore("wait", "g", "--timeout", "60")
     live = {name: writer.image(name, writer.acknowledged) for name in writer.volumes}
 
-    restored = a.json("restore", "group", "g", "--at", "both", "--confirm", "g", "--start")
+    restored = a.json("restore", "group", "g", "--at", "both", "--confirm", "g", "--online")
     assert sorted(restored["volumes"]) == ["data", "log"]
     held = newest_number(read.file(a, "g/data"), read.file(a, "g/log"))
     assert 1_000 <= held < writer.acknowledged
@@ -151,7 +151,7 @@ def test_group_of_two_volumes(pair: tuple[Site, Site], read: Reader) -> None:
     frames = a.json("journal", "show", "g", "--limit", "5")["frames"]
     assert frames[-1]["kinds"] == {"revert": 2}
 
-    a.farshore("restore", "group", "g", "--at", restored["head"]["text"], "--confirm", "g", "--start")
+    a.farshore("restore", "group", "g", "--at", restored["head"]["text"], "--confirm", "g", "--online")
     for name in writer.volumes:
         assert read.bytes(a, name) == live[name]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from tests.conftest import missing
@@ -53,7 +54,9 @@ class Postgres:
             directory,
             uri,
             tool,
-            after_mount=f"[ ! -e {self.data}/PG_VERSION ] || {control} --log={self._log} start </dev/null",
+            # A cut of a running server holds its lock file; on what was just mounted nobody can run.
+            after_mount=f"rm -f {self.data}/postmaster.pid\n"
+            f"[ ! -e {self.data}/PG_VERSION ] || {control} --log={self._log} start </dev/null",
             before_umount=f"[ ! -e {self.data}/postmaster.pid ] || {control} --mode=fast stop",
         )
 
@@ -82,6 +85,25 @@ class Postgres:
             "psql", self.conninfo, "--no-psqlrc", "--tuples-only", "--no-align", "--quiet",
             "--set=ON_ERROR_STOP=1", f"--command={statement}",
         ).strip()  # fmt: skip
+
+    def repeat(self, statement: str) -> Iterator[int]:
+        """Carry a statement out again and again over one connection, with 1, 2, … for `{number}`; each
+        number once the server has answered."""
+        account = pwd.getpwnam(USER)
+        words = [str(self._programs / "psql"), self.conninfo, "--no-psqlrc", "--quiet", "--tuples-only"]
+        words += ["--no-align", "--set=ON_ERROR_STOP=1"]
+        with subprocess.Popen(
+            words, user=account.pw_uid, group=account.pw_gid, extra_groups=[], text=True, cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as client:  # fmt: skip
+            if client.stdin is None or client.stdout is None:
+                raise AssertionError("no pipes to psql")
+            for number in count(1):
+                client.stdin.write(f"{statement.format(number=number)};\nselect {number};\n")
+                client.stdin.flush()
+                answer = client.stdout.readline().strip()
+                assert answer == str(number), f"psql said {answer!r}"
+                yield number
 
     def check(self) -> None:
         """Fail unless pg_amcheck finds every table and index sound."""

@@ -56,6 +56,7 @@ EVERY_COMMAND = [
     ("branch diff vm1 00000000000000cd", "branch.diff"),
     ("branch drop vm1 00000000000000cd --confirm 00000000000000cd", "branch.drop"),
     ("backup create vm1", "backup.create"),
+    ("backup create vm1 --freeze db", "backup.create"),
     ("backup list", "backup.list"),
     ("backup show vm1 nightly", "backup.show"),
     ("restore volume vm1/root --at nightly --confirm vm1/root", "restore"),
@@ -129,7 +130,7 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
         "wait vm1 --position 00000000000000ff:4096 --timeout 0.5": WaitFor(
             group="vm1", position=position, timeout_s=0.5
         ),
-        "restore group vm1 --at 2026-07-03T02:45:00Z --dry-run --force --start": RestoreGroup(
+        "restore group vm1 --at 2026-07-03T02:45:00Z --dry-run --force --online": RestoreGroup(
             group="vm1",
             cut=CutTime(utc_ns=1_783_046_700_000_000_000),
             dry_run=True,
@@ -169,7 +170,7 @@ def test_a_restore_without_the_name_is_refused_before_anything_is_sent(stub: Stu
 
 
 def test_a_restore_sends_its_confirmation(stub: StubSite, farshore: Run) -> None:
-    line = "restore volume vm1/root --at nightly --start --confirm vm1/root"
+    line = "restore volume vm1/root --at nightly --online --confirm vm1/root"
     got = sent(stub, farshore, line)
     assert got == RestoreVolume(
         group="vm1", volume="root", cut=CutLabel(label="nightly"), start=True, confirm="vm1/root"

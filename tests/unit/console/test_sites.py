@@ -126,7 +126,7 @@ def daemon_that(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]
         called.append(given)
         return [sys.executable, "-c", script]
 
-    monkeypatch.setattr(site_commands, "_daemon_words", words)
+    monkeypatch.setattr(site_commands, "daemon_words", words)
     return called
 
 
@@ -172,7 +172,7 @@ def test_run_becomes_the_daemon(
 
 def test_a_daemon_module_in_the_current_directory_is_not_run(home: Path) -> None:
     (home / "daemon.py").write_text("print('not me')")
-    words = site_commands._daemon_words(["run", "/nowhere"])
+    words = site_commands.daemon_words(["run", "/nowhere"])
     done = subprocess.run(words, cwd=home, capture_output=True, text=True, check=False, timeout=60)
     assert "not me" not in done.stdout
 

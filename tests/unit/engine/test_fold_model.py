@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -53,9 +54,9 @@ class Story:
         """What the volumes hold belongs to the journal's end."""
         self.past[self.rig.end] = {name: bytes(data) for name, data in self.now.items()}
 
-    def step(self) -> None:
-        """One thing that happens."""
-        steps = (
+    def steps(self) -> tuple[tuple[int, Callable[[], object]], ...]:
+        """What may happen, and how often."""
+        return (
             (40, self.write),
             (6, self.back_up),
             (3, self.delete),
@@ -67,13 +68,21 @@ class Story:
             (3, self.restart),
             (2, self.sweep),
         )
+
+    def step(self) -> None:
+        """One thing that happens."""
+        steps = self.steps()
         self.rng.choices([do for _, do in steps], [weight for weight, _ in steps])[0]()
         self.note()
 
     def write(self) -> None:
         """One frame of writes and zeroed ranges."""
         name = self.rng.choice(sorted(self.now))
-        data, volume = self.now[name], self.rig.group.volume(name).id
+        rows, payload = self.rows(self.now[name], self.rig.group.volume(name).id)
+        self.rig.group.append(rows, payload, len(payload) * BLOCK_BYTES)
+
+    def rows(self, data: bytearray, volume: int) -> tuple[list[Row], list[bytes]]:
+        """Rows of a frame with their payload, done to `data` too."""
         rows: list[Row] = []
         payload: list[bytes] = []
         for _ in range(self.rng.randint(1, 4)):
@@ -86,7 +95,7 @@ class Story:
                 data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = content
                 if kind == WRITE:
                     payload.append(content)
-        self.rig.group.append(rows, payload, len(payload) * BLOCK_BYTES)
+        return rows, payload
 
     def back_up(self) -> None:
         """A backup of now, or of some cut that can still be read."""

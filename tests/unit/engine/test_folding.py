@@ -166,3 +166,20 @@ def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     assert not rig.group.overloaded
     assert relieved
     assert 0.005 < relieved[0] - began < 1.0
+
+
+def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> None:
+    """Where the last fold ended no frame ends any more: the digest there comes from that fold."""
+    volume = rig.create("root", 16)
+    fill(rig, volume, 2)
+    fold(rig)
+    floor = rig.group.folding.floor()
+    assert floor is not None
+    expected = rig.letters("root", floor)
+    take_backup(rig.group, volume=None, label="edge", cut=floor, pinned=False, rng=rig.rng)
+    fill(rig, volume, 2)
+    fold(rig)
+    for _ in range(2):
+        assert checked_cut(rig.group, floor) == floor
+        assert rig.letters("root", floor) == expected
+        rig.reopen()

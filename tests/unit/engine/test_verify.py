@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.faults import Fault
 from engine.verify import DAMAGE_MAX, Verified, verify_group
 from engine.versions import VERSION_KEY
 from protocol.errors import Corruption
@@ -96,7 +97,7 @@ def test_a_flipped_byte_anywhere_in_any_frame_is_found(sound: Sound) -> None:
             sound.flip(prefix, offset)
             found = sound.verify(deep=False)
             assert place(prefix) in positions(found), (prefix, offset)
-            assert all("seg" in damage.subject for damage in found.damage)
+            assert {damage.fault for damage in found.damage} == {Fault.FRAME}
             sound.flip(prefix, offset)
     assert sound.verify(deep=True).damage == []
 
@@ -127,9 +128,7 @@ def test_every_flipped_byte_of_an_index_value_is_found_deep(sound: Sound) -> Non
                 write.put("versions", key, bytes(damaged))
             found = sound.verify(deep=True)
             _, volume, block, _ = VERSION_KEY.unpack(key)
-            assert [damage.subject for damage in found.damage] == [
-                f"g lane 0 volume {volume:x} block {block}"
-            ]
+            assert [damage.subject for damage in found.damage] == [f"lane 0 volume {volume:x} block {block}"]
             with sound.rig.group.store.write() as write:
                 write.put("versions", key, value)
     assert sound.verify(deep=True).damage == []
@@ -189,5 +188,6 @@ def test_reading_a_damaged_block_is_an_error_and_never_other_bytes(sound: Sound)
 def test_the_list_of_damage_is_bounded() -> None:
     found = Verified()
     for _ in range(DAMAGE_MAX + 5):
-        found.add("damage", subject="g", position="0")
+        found.add(Fault.ROW, 0, 1, 2, 3)
     assert len(found.damage) == DAMAGE_MAX
+    assert found.missed == 5

@@ -70,7 +70,7 @@ def test_a_cut_travels_typed() -> None:
 
 
 # What a docstring says its reply is: a shape of its own, or one that others share.
-REPLIES = ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "CLONE", "JOB")
+REPLIES = ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "CLONE", "JOB", "BACKUP", "SCHEDULE")
 
 
 def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
@@ -94,7 +94,8 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
         "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
         "restore.volume", "restore.group",
-        "job.cancel",
+        "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
+        "job.cancel", "verify.start",
     }  # fmt: skip
 
 

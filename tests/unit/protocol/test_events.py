@@ -21,6 +21,8 @@ from protocol.events import (
     PolicySet,
     Record,
     Revert,
+    RewriteBegan,
+    RewriteEnded,
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
@@ -54,6 +56,8 @@ records = st.one_of(
         pinned=st.booleans(),
     ),
     st.builds(Revert, volume=positions, cut=cuts),
+    st.builds(RewriteBegan, volume=positions, cut=cuts, before=cuts),
+    st.builds(RewriteEnded, volume=positions),
     st.builds(CopyPinned, copy_id=timelines, pinned=st.booleans()),
     st.builds(CopyDeleted, copy_id=timelines),
     st.builds(
@@ -90,6 +94,8 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "COPY_PINNED": 24,
         "COPY_DELETED": 25,
         "POLICY_SET": 26,
+        "REWRITE_BEGAN": 27,
+        "REWRITE_ENDED": 28,
     }
     assert (EventKind.WRITE, EventKind.ZERO, EventKind.TRIM) == (WRITE, ZERO, TRIM)
     assert max(kind for kind in EventKind if kind <= LAST_DATA_KIND) == TRIM

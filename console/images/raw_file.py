@@ -1,0 +1,99 @@
+"""A raw file as an image: byte for byte the volume, with holes where it reads as zeroes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from console.images.image import Range
+from protocol.errors import FarshoreError, NotFound
+
+
+class RawFile:
+    """See `ReadableImage` and `WritableImage`. Writing needs a `descriptor` that may write, to a file of
+    zeroes; `close` leaves that open."""
+
+    def __init__(self, descriptor: int, path: Path, size_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._path = path
+        self._size_bytes = size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """See `ReadableImage.size_bytes`."""
+        return self._size_bytes
+
+    def data_ranges(self) -> Iterator[Range]:
+        """See `ReadableImage.data_ranges`: what the file system has no hole for."""
+        at = 0
+        while at < self._size_bytes:
+            try:
+                start = os.lseek(self._descriptor, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            at = min(os.lseek(self._descriptor, start, os.SEEK_HOLE), self._size_bytes)
+            if start < at:
+                yield start, at - start
+
+    def read(self, pieces: Iterable[Range]) -> Iterator[tuple[int, bytes]]:
+        """See `ReadableImage.read`."""
+        for offset, length in pieces:
+            data = os.pread(self._descriptor, length, offset)
+            while len(data) < length:
+                more = os.pread(self._descriptor, length - len(data), offset + len(data))
+                if not more:
+                    raise FarshoreError(f"{self._path} ends early", subject=str(self._path))
+                data += more
+            yield offset, data
+
+    def write(self, offset: int, data: bytes) -> None:
+        """See `WritableImage.write`."""
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    def zero(self, offset: int, length: int) -> None:
+        """See `WritableImage.zero`: it is so."""
+
+    def flush(self) -> None:
+        """See `WritableImage.flush`: whoever opened it makes it durable."""
+
+
+class RawSource(RawFile):
+    """A file or block device to read."""
+
+    def __init__(self, path: Path) -> None:
+        """NotFound; FarshoreError if it cannot be read or is neither."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NotFound(f"there is no file {path}", subject=str(path)) from error
+        except OSError as error:
+            raise FarshoreError(f"cannot read {path}: {error.strerror}", subject=str(path)) from error
+        self._owned = descriptor
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            os.close(descriptor)
+            raise FarshoreError(f"{path} is neither a file nor a block device", subject=str(path))
+        super().__init__(descriptor, path, os.lseek(descriptor, 0, os.SEEK_END))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        descriptor, self._owned = self._owned, -1
+        if descriptor >= 0:
+            os.close(descriptor)

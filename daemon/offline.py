@@ -1,0 +1,143 @@
+"""A dead site's volume, served to one host: what `farshore journal replay` reads from.
+
+No lock, no identity check, no daemon: the directory may be a copy on any machine, and nothing in it is
+changed. The host is on the other end of a socket that was handed over, so nobody else can connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from daemon.data_directory import read_identity
+from daemon.exports import SiteExports
+from daemon.operations.shapes import cut_data, time_of
+from daemon.site import STATE_FILE
+from engine.cuts import resolve_cut
+from engine.group import Group
+from engine.offline import DeadSite, OfflineGroup, offline_groups, open_offline
+from engine.ports.clock import SystemClock
+from engine.site_state import Role
+from protocol.command_base import check_name
+from protocol.commands import parse_volume_name
+from protocol.cut_text import CutTime, parse_fixed_cut, time_text
+from protocol.errors import FarshoreError, NotFound, UsageError, WrongState
+from protocol.positions import Cut
+from site_primary.nbd_server import NbdServer
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What is to be read: a volume `G/V` (or nothing, where there is only one) at a cut in a fixed form."""
+
+    directory: pathlib.Path
+    until: str
+    volume: str = ""
+    with_index: bool = True
+
+
+def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
+    """Serve it to the host on `connection` until that goes; `ready` is called once with what was found.
+    FarshoreError if it is not there."""
+    # Standard output is for what was found; a block that cannot be read is told to the host.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    asyncio.run(_serve(replay, connection, ready))
+
+
+async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
+    loop = asyncio.get_running_loop()
+    group_name, volume_name = _names(replay)
+    opened = open_offline(_site(replay), group_name, SystemClock(loop))
+    try:
+        data, name = _found(opened, replay.until, volume_name)
+    except FarshoreError as error:
+        if opened.notes:
+            error.message = f"{error.message} ({'; '.join(opened.notes)})"
+        raise
+    group = opened.group
+    exports = SiteExports({group_name: group}, opened.state, lambda _: group.utc_ns, lambda _: "")
+    ready(data | {"export": name})
+    await NbdServer(loop, exports).serve(connection)
+    opened.close()
+
+
+def _site(replay: Replay) -> DeadSite:
+    directory = replay.directory
+    try:
+        site_id = read_identity(directory).site_id
+    except FarshoreError:
+        site_id = ""
+    return DeadSite(
+        directory=directory,
+        state_file=directory / STATE_FILE,
+        site_id=site_id,
+        with_index=replay.with_index,
+    )
+
+
+def _names(replay: Replay) -> tuple[str, str]:
+    """Group and, if it was given, volume. UsageError where there is a choice."""
+    if "/" in replay.volume:
+        return parse_volume_name(replay.volume)
+    if replay.volume:
+        return check_name(replay.volume, "group"), ""
+    groups = offline_groups(replay.directory)
+    if len(groups) != 1:
+        raise UsageError(
+            f"{replay.directory} holds {len(groups)} groups: {', '.join(groups)}",
+            subject=str(replay.directory),
+            next_step="choose a volume of one: --volume G/V",
+        )
+    return groups[0], ""
+
+
+def _found(opened: OfflineGroup, until: str, volume: str) -> tuple[Data, str]:
+    """What a replay would give, and the export's name."""
+    group = opened.group
+    cut = _resolve(group, until)
+    volumes = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
+    if not volume:
+        if len(volumes) != 1:
+            names = ", ".join(f"{group.name}/{each}" for each in sorted(volumes)) or "none"
+            raise UsageError(
+                f"group {group.name} has {len(volumes)} volumes at {cut}: {names}",
+                subject=group.name,
+                position=str(cut),
+                next_step="choose one: --volume G/V",
+            )
+        (volume,) = volumes
+    if volume not in volumes:
+        raise NotFound(
+            f"there is no volume {group.name}/{volume} at {cut}",
+            subject=f"{group.name}/{volume}",
+            position=str(cut),
+            next_step=f"it has {', '.join(sorted(volumes)) or 'none'} then",
+        )
+    data = {
+        "volume": f"{group.name}/{volume}",
+        "size_bytes": volumes[volume].size_bytes,
+        "cut": cut_data(cut, time_of(group, cut)),
+        "end": cut_data(group.end, group.utc_ns),
+        "notes": opened.notes,
+    }
+    return data, f"{group.name}/{volume}@{cut}"
+
+
+def _resolve(group: Group, until: str) -> Cut:
+    named = parse_fixed_cut(until)
+    if isinstance(named, CutTime) and named.utc_ns > group.utc_ns:
+        raise WrongState(
+            f"the journal ends at {time_text(group.utc_ns)}, before {until}",
+            subject=group.name,
+            position=str(group.end),
+            next_step="ask for `latest`",
+        )
+    return resolve_cut(group, named, role=Role.SECONDARY, complete_until_ns=group.utc_ns)

@@ -1,0 +1,73 @@
+"""Takes the backups that groups' policies ask for, at the site that writes, and prunes after each.
+
+It remembers nothing: what was taken stands in the journal, so a site that takes over, or was down, knows what
+is due (`engine.schedules`). A run that failed is tried again after a while; each failure is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from daemon.operations import backups, copies
+from daemon.operations.schedules import last_run
+from daemon.site import Site
+from engine.group import Group
+from engine.keep_rules import KeepRules
+from engine.schedules import due
+from engine.site_state import Role
+from protocol.commands import BackupCreate
+from protocol.errors import FarshoreError
+from protocol.events import PolicySet
+
+LOOK_EVERY_S = 1.0
+RETRY_S = 60.0
+
+
+class Scheduler:
+    """One site's. `start` on its loop; `close` before the site stops."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._task: asyncio.Task[None] | None = None
+        self._not_before: dict[str, float] = {}  # by group, monotonic: after a failure
+
+    def start(self) -> None:
+        """Begin to look, now and then."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="scheduler")
+
+    async def close(self) -> None:
+        """Stop; a backup that is being taken is left to itself."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            for name in sorted(self._site.groups):
+                group = self._site.groups.get(name)
+                if group is not None:
+                    await self._look_at(group)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look_at(self, group: Group) -> None:
+        site, name = self._site, group.name
+        set_ns, policy = group.policies.at(group.spans())
+        if site.state.group(name).role is not Role.PRIMARY or not self._due(group, set_ns, policy):
+            return
+        try:
+            await backups.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
+            if any(policy.keep):
+                await copies.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
+        except (FarshoreError, OSError) as error:
+            self._not_before[name] = site.clock.monotonic() + RETRY_S
+            site.schedule_failures[name] = str(error)
+            site.events.emit("schedule.failed", group=name, error=str(error))
+        else:
+            site.schedule_failures.pop(name, None)
+
+    def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:
+        site = self._site
+        if not group.head or site.clock.monotonic() < self._not_before.get(group.name, 0.0):
+            return False
+        taken = last_run(group)
+        return due(policy, set_ns, taken.utc_ns if taken else 0, site.clock.utc_ns()) is not None

@@ -1,0 +1,198 @@
+"""What this site knows to be damaged: stretches of the journal, versions, records, until they are mended.
+
+Found by verification and by reads that failed; kept in the site's state, so that a restart does not forget
+it. A version's damage matters to whoever sees the version: copies, live volumes, any cut whose visibility
+contains it and nothing newer. A stretch of the journal matters to readers only as far as the index does not
+hold its versions with checksums of their own: past the last checkpoint.
+
+    state table damage    group\\0 fault u8, four u64 (engine.faults)    row (found UTC ns)
+
+Finding it out reads the index and nothing else; mending is `engine.repair`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from engine.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
+from engine.memtable import NOT_FOUND
+from engine.versions import NUMBER_MASK, VERSION_KEY
+from engine.view import ReadBatch, VolumeView
+from engine.visibility import Interval
+from protocol.errors import Trimmed, Unsafe
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import POSITION_MAX, Cut
+from protocol.rows import check_row, pack_row, unpack_row
+
+if TYPE_CHECKING:
+    from engine.copies import Copy
+    from engine.group import Group
+
+TABLE = "damage"
+# Past this, one more row stands for all that there was no room for, and matters to everyone.
+ROWS_MAX = 65_536
+
+
+class DamageTable:
+    """Known damage of one group, by what it is, with the time when it was last found (UTC ns)."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._prefix = group.name.encode() + b"\0"
+        self._found: dict[Damage, int] = {}
+        for key, value in group.state.notes(TABLE, self._prefix).items():
+            fault, *place = KEY.unpack(key[len(self._prefix) :])
+            (utc_ns,) = check_row(unpack_row(value), int)
+            self._found[Damage(Fault(fault), (place[0], place[1], place[2], place[3]))] = utc_ns
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def all(self) -> list[Damage]:
+        """Everything known, stretches of the journal first."""
+        return sorted(self._found, key=lambda damage: damage.key)
+
+    def found(self, damage: Iterable[Damage]) -> list[Damage]:
+        """Note what was found now, durably; returns what was not known before."""
+        utc_ns = self._group.clock.utc_ns()
+        new = []
+        rows = {}
+        for each in damage:
+            if each not in self._found:
+                new.append(each)
+                if len(self._found) >= ROWS_MAX:
+                    each = Damage(Fault.MORE, (0, 0, 0, 0))
+            self._found[each] = utc_ns
+            rows[self._prefix + each.key] = pack_row((utc_ns,))
+        if rows:
+            self._group.state.put_notes(TABLE, rows)
+        return new
+
+    def read_failed(self, error: Exception) -> None:
+        """Note what a read came upon, if the error says which version it is."""
+        damage = error.damage if isinstance(error, DamagedVersion) else None
+        if damage is not None and damage not in self._found:
+            self.found([damage])
+            self._group.emit(
+                "damage.found",
+                group=self._group.name,
+                object=f"{self._group.name} {damage.subject}",
+                position=damage.position,
+                error=damage.message,
+            )
+
+    def mended(self, damage: Iterable[Damage]) -> None:
+        """These are whole again, or gone."""
+        gone = [each for each in damage if self._found.pop(each, None) is not None]
+        if gone:
+            self._group.state.remove_notes(TABLE, [self._prefix + each.key for each in gone])
+
+    def not_found_since(self, utc_ns: int) -> list[Damage]:
+        """What nobody came upon since then."""
+        return [damage for damage, found_ns in self._found.items() if found_ns < utc_ns]
+
+    # -- whom it concerns
+
+    def through(self, view: VolumeView) -> list[Damage]:
+        """The damage that a reader of the whole view would come upon."""
+        if not self._found:
+            return []
+        with view.batch() as batch:
+            return [damage for damage in self.all() if self._concerns(view, batch, damage)]
+
+    def _concerns(self, view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:
+        if damage.fault in VERSION_FAULTS:
+            _, volume, block, _ = damage.version
+            inside = volume == view.volume and block * BLOCK_BYTES < view.size_bytes
+            return inside and sees(view, batch, damage)
+        if damage.fault is Fault.FRAME:
+            return self._unindexed(view, damage)
+        return damage.fault is Fault.MORE
+
+    def _unindexed(self, view: VolumeView, damage: Damage) -> bool:
+        """Whether the view has versions in a damaged stretch that only the journal knows."""
+        group = self._group
+        timeline, position, end, _ = damage.place
+        if timeline not in group.timelines or end <= group.checkpoints.reached:
+            return False
+        lane = group.timelines.get(timeline).lane
+        return any(
+            interval.lane == lane and interval.low < end and position < interval.high
+            for interval in view.intervals
+        )
+
+    def at(self, volumes: Iterable[int], cut: Cut) -> list[Damage]:
+        """The same for volumes (ids) at a cut; empty for what cannot be read there anyway."""
+        group = self._group
+        if not self._found:
+            return []
+        spans = group.timelines.lineage(cut.timeline, cut.position)
+        found: dict[Damage, None] = {}
+        for volume in group.volumes.at(spans).values():
+            if volume.id in set(volumes):
+                try:
+                    found |= dict.fromkeys(self.through(group.view_at(volume.name, cut)))
+                except Trimmed:
+                    continue
+        return list(found)
+
+    def copies(self) -> list[tuple[Copy, list[Damage]]]:
+        """Copies on the head's lineage that known damage concerns, with it."""
+        group = self._group
+        if not self._found:
+            return []
+        held = group.spans(group.writer.written)
+        found = [(copy, self.at(copy.volumes, copy.cut)) for copy in group.copies.at(held)]
+        return [(copy, damage) for copy, damage in found if damage]
+
+    def live(self) -> list[str]:
+        """Names of volumes that are damaged as they are now."""
+        group = self._group
+        if not self._found or not group.head:
+            return []
+        volumes = group.volumes.at(group.spans())
+        return sorted(name for name, volume in volumes.items() if self.through(group.live_view(volume)))
+
+    def require_sound(self, volumes: list[int], cut: Cut, what: str) -> None:
+        """Unsafe if `what` would read damage of these volumes at a cut."""
+        damage = self.at(volumes, cut)
+        if damage:
+            labels = [copy.label or f"{copy.id:016x}" for copy, _ in self.copies()]
+            copies = f"; backups affected: {', '.join(labels)}" if labels else ""
+            name = self._group.name
+            raise Unsafe(
+                f"{what} at {cut} would read {len(damage)} damaged places; {damage[0].message}{copies}",
+                subject=what,
+                position=str(cut),
+                next_step=f"farshore verify {name} --deep --repair",
+            )
+
+
+def sees(view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:
+    """Whether a view would take the damaged version for its block's content, were it whole."""
+    lane, volume, block, number = damage.version
+    for interval in view.intervals:
+        newest = _newest(view, batch, volume, block, interval)
+        if interval.lane == lane and interval.low <= number < interval.high:
+            return newest is None or newest <= number
+        if newest is not None:
+            return False
+    return False
+
+
+def _newest(view: VolumeView, batch: ReadBatch, volume: int, block: int, interval: Interval) -> int | None:
+    """The number of a block's newest version within an interval; of its row only the key is looked at."""
+    entry = view.memtable.newest(volume, block, interval)
+    if entry != NOT_FOUND:
+        return entry >> 1
+    cursor = batch.cursor()
+    lane, low, high = interval
+    if not cursor.set_range(
+        VERSION_KEY.pack(lane, volume, block, (min(high, POSITION_MAX) - 1) ^ NUMBER_MASK)
+    ):
+        return None
+    found_lane, found_volume, found_block, inverted = VERSION_KEY.unpack(cursor.key())
+    number = int(inverted ^ NUMBER_MASK)
+    same = (found_lane, found_volume, found_block) == (lane, volume, block)
+    return number if same and number >= low else None

@@ -1,0 +1,56 @@
+"""Which backups stay: of each period the newest, for as many periods as a rule says.
+
+As in restic and borg: a period without a backup does not count, so `daily=7` keeps backups of seven days on
+which some were taken. The rules are independent of each other; a backup stays if any keeps it. Periods are
+those of UTC; weeks begin on Monday (ISO 8601).
+
+Pure: times come in as numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+NS_PER_S = 1_000_000_000
+
+
+class KeepRules(NamedTuple):
+    """How many of each; 0: that rule keeps none."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+
+_PERIODS: dict[str, Callable[[datetime], str]] = {
+    "hourly": lambda at: at.strftime("%Y-%m-%d %H"),
+    "daily": lambda at: at.strftime("%Y-%m-%d"),
+    "weekly": lambda at: "{}-W{:02d}".format(*at.isocalendar()[:2]),
+    "monthly": lambda at: at.strftime("%Y-%m"),
+    "yearly": lambda at: at.strftime("%Y"),
+}
+
+
+def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list[str]]:
+    """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
+    `daily 2026-03-29`."""
+    newest_first = sorted(backups, reverse=True)
+    found: dict[int, list[str]] = {}
+    for _, copy_id in newest_first[: rules.last]:
+        found.setdefault(copy_id, []).append("last")
+    for name, period_of in _PERIODS.items():
+        left: int = getattr(rules, name)
+        previous = ""
+        for utc_ns, copy_id in newest_first:
+            if left == 0:
+                break
+            period = period_of(datetime.fromtimestamp(utc_ns // NS_PER_S, UTC))
+            if period != previous:
+                found.setdefault(copy_id, []).append(f"{name} {period}")
+                previous, left = period, left - 1
+    return found

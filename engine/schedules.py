@@ -1,0 +1,47 @@
+"""When a policy wants a backup: at multiples of a span since the epoch, or at a time of each UTC day.
+
+Both sites work out the same times, so a site that takes over neither repeats nor leaves out. A slot that was
+missed is made up once, with the next look: only the newest one counts.
+
+Pure: times come in as numbers.
+"""
+
+from __future__ import annotations
+
+from protocol.events import PolicySet
+
+NS_PER_S = 1_000_000_000
+DAY_S = 86_400
+
+
+def _slots(policy: PolicySet) -> tuple[int, int] | None:
+    """Span and offset of the slots in nanoseconds."""
+    if policy.every_s > 0:
+        return policy.every_s * NS_PER_S, 0
+    if policy.at_minute >= 0:
+        return DAY_S * NS_PER_S, policy.at_minute * 60 * NS_PER_S
+    return None
+
+
+def last_slot(policy: PolicySet, now_ns: int) -> int | None:
+    """The newest slot at or before now; None without a schedule."""
+    slots = _slots(policy)
+    if slots is None:
+        return None
+    span_ns, offset_ns = slots
+    return (now_ns - offset_ns) // span_ns * span_ns + offset_ns
+
+
+def next_slot(policy: PolicySet, now_ns: int) -> int | None:
+    """The first slot after now; None without a schedule."""
+    slots, last_ns = _slots(policy), last_slot(policy, now_ns)
+    return None if slots is None or last_ns is None else last_ns + slots[0]
+
+
+def due(policy: PolicySet, set_ns: int, taken_ns: int, now_ns: int) -> int | None:
+    """The slot that a backup is to be taken for now, if the newest was taken at `taken_ns` (0: never) and the
+    policy was set at `set_ns`: slots before that are not made up."""
+    slot_ns = last_slot(policy, now_ns)
+    if slot_ns is None or slot_ns < set_ns or taken_ns >= slot_ns:
+        return None
+    return slot_ns

@@ -1,0 +1,177 @@
+"""Holding hosts still for a backup: the daemon's end of the guard (`site_primary/guard.py`).
+
+The order is always: the guard runs, then it freezes, then it says so, then the mark goes into the journal,
+then the thaw is asked for. Whatever fails in between, the guard thaws.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from engine.durable import RealDisk
+from engine.ports.clock import Clock
+from protocol.errors import NotFound, RemoteProtocolError
+from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
+from site_primary.guard import FROZEN_DIRECTORY, note_path
+
+GONE = GuardReport(state="ended", failure="the guard process ended")
+BY_HAND = "thaw the hosts by hand"
+Emit = Callable[..., None]
+
+
+class OnFailure(Enum):
+    """What becomes of a backup whose freeze failed."""
+
+    REFUSE = "refuse"
+    CRASH_CONSISTENT = "crash-consistent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """How one kind of host is held still: command words, and how long it may stay frozen."""
+
+    freeze: tuple[str, ...]
+    thaw: tuple[str, ...]
+    timeout_s: float
+    on_failure: OnFailure
+
+
+class Quiesced:
+    """One freeze that was tried. `failure` says why it failed, or nothing; `release` must be called."""
+
+    def __init__(
+        self, hook: Hook, process: asyncio.subprocess.Process | None, first: GuardReport, deadline: float
+    ) -> None:
+        self.hook = hook
+        self.failure = "" if first.state == "frozen" else first.failure
+        self.timed_out = first.timed_out
+        self.freeze_ms = first.freeze_ms
+        self._process = process
+        self._ended = None if first.state == "frozen" else first
+        self._deadline = deadline
+
+    def still_frozen(self, clock: Clock) -> bool:
+        """Whether the guard cannot have thawed yet: its own time began later than ours."""
+        return not self.failure and clock.monotonic() < self._deadline
+
+    def release(self) -> None:
+        """Ask for the thaw; twice is fine."""
+        if self._process is not None and self._process.stdin is not None:
+            if not self._process.stdin.is_closing():
+                self._process.stdin.write(THAW_LINE)
+            self._process.stdin.close()
+
+    async def ended(self) -> GuardReport | None:
+        """The guard's last report, once it has thawed; None if it was killed before."""
+        if self._ended is None and self._process is not None:
+            last = await _next_report(self._process)
+            self._ended = None if last is GONE else last
+        if self._process is not None:
+            await self._process.wait()
+        return self._ended
+
+
+class Hooks:
+    """A site's hooks, by name."""
+
+    def __init__(self, directory: pathlib.Path, hooks: Mapping[str, Hook], clock: Clock, emit: Emit) -> None:
+        self._directory = directory
+        self._hooks = dict(hooks)
+        self._clock = clock
+        self._emit = emit
+        self._disk = RealDisk(directory, None)
+        self._thawing: set[asyncio.Task[None]] = set()
+
+    def find(self, name: str) -> Hook:
+        """Raises NotFound."""
+        found = self._hooks.get(name)
+        if found is None:
+            known = ", ".join(sorted(self._hooks)) or "none"
+            raise NotFound(
+                f"there is no hook {name} at this site (known: {known})",
+                subject=name,
+                next_step=f"write [hooks.{name}] into site.toml and restart the daemon",
+            )
+        return found
+
+    async def freeze(self, name: str, group: str) -> Quiesced:
+        """Start a guard and have it freeze; see `Quiesced` for how that went. Raises NotFound."""
+        hook = self.find(name)
+        deadline = self._clock.monotonic() + hook.timeout_s
+        order = GuardOrder(
+            hook=name,
+            group=group,
+            freeze=hook.freeze,
+            thaw=hook.thaw,
+            timeout_s=hook.timeout_s,
+            directory=str(self._directory),
+        )
+        try:
+            process = await _start(order)
+        except OSError as error:
+            failed = GuardReport(state="ended", failure=f"the guard could not be started: {error}")
+            return Quiesced(hook, None, failed, deadline)
+        return Quiesced(hook, process, await _next_report(process), deadline)
+
+    def thaw_leftovers(self) -> None:
+        """Thaw, in the background, what an earlier run left frozen: its guard may be gone, or about to."""
+        for file in self._disk.list_directory(FROZEN_DIRECTORY):
+            name, _, ending = file.rpartition(".")
+            if ending == "json":
+                task = asyncio.get_running_loop().create_task(self._thaw(name), name=f"thaw {name}")
+                self._thawing.add(task)
+                task.add_done_callback(self._thawing.discard)
+
+    async def _thaw(self, name: str) -> None:
+        try:
+            noted = decode_order(self._disk.read_file(note_path(name)))
+            order = GuardOrder(
+                hook=noted.hook,
+                group=noted.group,
+                thaw=noted.thaw,
+                timeout_s=noted.timeout_s,
+                directory=str(self._directory),
+            )
+            process = await _start(order)
+            last = await _next_report(process)
+            await process.wait()
+        except FileNotFoundError:
+            return  # its own guard was still there, and is done
+        except (OSError, RemoteProtocolError) as error:
+            self._emit("hook.thaw_failed", object=name, error=str(error), next=BY_HAND)
+            return
+        if last.stuck or last.failure:
+            self._emit(
+                "hook.thaw_failed", group=order.group, object=name, error=last.stuck or last.failure,
+                next=BY_HAND,
+            )  # fmt: skip
+        elif last.late:
+            self._emit("hook.thawed", group=order.group, object=name, reason="left frozen by an earlier run")
+
+
+async def _start(order: GuardOrder) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "site_primary.guard",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    if process.stdin is None:
+        raise OSError("no pipe to the guard")
+    process.stdin.write(encode_line(order))
+    return process
+
+
+async def _next_report(process: asyncio.subprocess.Process) -> GuardReport:
+    """The guard's next report; `GONE` if it ended without one."""
+    if process.stdout is None:
+        return GONE
+    line = await process.stdout.readline()
+    try:
+        return decode_report(line) if line else GONE
+    except RemoteProtocolError:
+        return GONE

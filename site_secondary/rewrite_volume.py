@@ -1,0 +1,208 @@
+"""Turning a volume back by writes, where one `Revert` cannot do it because a site does not hold that past.
+
+The blocks that may differ are found by what both pasts see (engine.changes), compared, and journaled as
+writes and zeroes like a host's: they replicate like those. Where the past comes from is a `Past`: this site's
+own history, or the peer's over the wire.
+
+`RewriteBegan` and `RewriteEnded` stand around the writes in the journal, so that either site, also one that
+took over in between or started again, knows the volume for half turned back. Doing it again from the start
+is right at any time: what is as it should be already is not written again.
+
+Source: the method's figure 6, for the case that only one site holds the history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+from engine.group import Group
+from engine.peer_answers import change_scan, view_of
+from engine.peer_questions import PeerQuestions
+from engine.view import ZERO_BLOCK, ReadBatch, VolumeView
+from engine.volumes import Volume
+from protocol.errors import Corruption, Mismatch
+from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row
+from protocol.limits import BLOCK_BYTES, QUESTION_BLOCKS_MAX, QUESTIONS_IN_FLIGHT_MAX
+from protocol.positions import Cut
+
+# Blocks that are read, compared and journaled at one stroke, beside hosts of other volumes.
+STEP_BLOCKS = 256
+# Asked for at once, while those before are journaled: as many as may be under way to a peer.
+AHEAD_BLOCKS = QUESTION_BLOCKS_MAX * QUESTIONS_IN_FLIGHT_MAX
+
+
+class Past(Protocol):
+    """What a volume is turned back to."""
+
+    def changed(self) -> AsyncIterator[list[int]]:
+        """Blocks in which the volume may differ from it now, in slices; some may come twice."""
+
+    async def contents(self, blocks: list[int]) -> list[bytes]:
+        """Their bytes then. Corruption names one that is damaged."""
+
+
+class OwnPast:
+    """A cut that this site can read; `end` is what the volume is now."""
+
+    def __init__(self, group: Group, volume: Volume, cut: Cut, end: Cut) -> None:
+        self._group = group
+        self._volume = volume.id
+        self._then, self._now = view_of(group, volume.id, cut), view_of(group, volume.id, end)
+
+    async def changed(self) -> AsyncIterator[list[int]]:
+        """See `Past.changed`."""
+        scan = change_scan(self._group, self._volume, self._then, self._now, 0)
+        while not scan.done:
+            yield scan.slice()
+            await asyncio.sleep(0)
+
+    async def contents(self, blocks: list[int]) -> list[bytes]:
+        """See `Past.contents`."""
+        found: list[bytes] = []
+        for at in range(0, len(blocks), STEP_BLOCKS):
+            with self._then.batch() as batch:
+                found += [self._then.read_block(batch, block) for block in blocks[at : at + STEP_BLOCKS]]
+            await asyncio.sleep(0)
+        return found
+
+
+class PeerPast:
+    """A cut that only the peer can read. `common` is a cut that both sites can: from the peer's history comes
+    what changed up to it, from this site's what did since, up to `end`."""
+
+    def __init__(
+        self, group: Group, volume: Volume, cut: Cut, end: Cut, peer: PeerQuestions, common: Cut
+    ) -> None:
+        self._volume = volume
+        self._cut = cut
+        self._peer = peer
+        self._common = common
+        self._since = OwnPast(group, volume, common, end)
+
+    async def changed(self) -> AsyncIterator[list[int]]:
+        """See `Past.changed`."""
+        async for blocks in self._peer.changed(self._volume.id, self._cut, self._common):
+            yield blocks
+        async for blocks in self._since.changed():
+            yield blocks
+
+    async def contents(self, blocks: list[int]) -> list[bytes]:
+        """See `Past.contents`."""
+        found: list[bytes] = []
+        for block, data in zip(
+            blocks, await self._peer.blocks_at(self._volume.id, self._cut, blocks), strict=True
+        ):
+            if data is None:
+                raise Corruption(
+                    f"block {block} of {self._volume.name} is damaged at {self._peer.peer}",
+                    subject=self._volume.name,
+                    position=str(self._cut),
+                    next_step="choose another cut",
+                )
+            found.append(data)
+        return found
+
+
+async def count_changed(past: Past) -> int:
+    """Blocks that would have to be looked at."""
+    return sum([len(blocks) async for blocks in past.changed()])
+
+
+async def rewrite(group: Group, volume: Volume, past: Past, room: Callable[[], Awaitable[None]]) -> int:
+    """Write what differs. Returns the number of blocks written. `room` is awaited before each step: it waits
+    for what must catch up, and raises if this site may no longer write."""
+    written = 0
+    async for blocks, contents in _ahead(past):
+        for at in range(0, len(blocks), STEP_BLOCKS):
+            await room()
+            step = slice(at, at + STEP_BLOCKS)
+            written += _write(group, volume, blocks[step], contents[step])
+    return written
+
+
+async def _ahead(past: Past) -> AsyncIterator[tuple[list[int], list[bytes]]]:
+    """Blocks and contents, those of the next lot on their way while one is worked on."""
+    coming: tuple[list[int], asyncio.Task[list[bytes]]] | None = None
+    try:
+        async for blocks in _lots(past.changed()):
+            task = asyncio.create_task(past.contents(blocks))
+            before, coming = coming, (blocks, task)
+            if before is not None:
+                yield before[0], await before[1]
+        if coming is not None:
+            yield coming[0], await coming[1]
+    finally:
+        if coming is not None:
+            coming[1].cancel()
+
+
+async def _lots(slices: AsyncIterator[list[int]]) -> AsyncIterator[list[int]]:
+    held: list[int] = []
+    async for blocks in slices:
+        held += blocks
+        while len(held) >= AHEAD_BLOCKS:
+            yield held[:AHEAD_BLOCKS]
+            del held[:AHEAD_BLOCKS]
+    if held:
+        yield held
+
+
+def _write(group: Group, volume: Volume, blocks: list[int], contents: list[bytes]) -> int:
+    """One frame with those that differ from what the volume holds now."""
+    live = group.live_view(volume)
+    rows: list[Row] = []
+    payload: list[bytes] = []
+    count = 0
+    with live.batch() as batch:
+        for block, data in zip(blocks, contents, strict=True):
+            if _is(live, batch, block, data):
+                continue
+            kind = ZERO if data == ZERO_BLOCK else WRITE
+            if rows and rows[-1][0] == kind and rows[-1][2] + rows[-1][3] == block:
+                rows[-1] = (*rows[-1][:3], rows[-1][3] + 1)
+            else:
+                rows.append((kind, volume.id, block, 1))
+            if kind == WRITE:
+                payload.append(data)
+            count += 1
+    if rows:
+        group.append(rows, payload, len(payload) * BLOCK_BYTES)
+    return count
+
+
+def _is(live: VolumeView, batch: ReadBatch, block: int, data: bytes) -> bool:
+    """Whether the volume holds this. A block that is damaged here is written anew, and so mended."""
+    try:
+        return live.read_block(batch, block) == data
+    except Corruption:
+        return False
+
+
+def begin_rewrite(group: Group, volumes: list[Volume], cut: Cut, before: Cut) -> None:
+    """Say in the journal that these volumes are on their way to `cut`; `before` is the way back."""
+    group.begin_writing()
+    group.append_records([RewriteBegan(volume=each.id, cut=cut, before=before) for each in volumes])
+
+
+def end_rewrite(group: Group, volumes: list[Volume]) -> Cut:
+    """Say that they are there; returns the frame's position."""
+    frame = group.append_records([RewriteEnded(volume=each.id) for each in volumes])
+    return Cut(frame.prefix.timeline, frame.prefix.position)
+
+
+async def check_rewritten(group: Group, volume: Volume, cut: Cut, past: Past, sample: list[int]) -> None:
+    """Mismatch unless the volume holds at the blocks of `sample` what it did at the cut."""
+    live = group.live_view(volume)
+    contents = await past.contents(sample)
+    with live.batch() as batch:
+        for block, data in zip(sample, contents, strict=True):
+            if live.read_block(batch, block) != data:
+                name = f"{group.name}/{volume.name}"
+                raise Mismatch(
+                    f"{name} was turned back, but block {block} differs",
+                    subject=name,
+                    position=str(cut),
+                    next_step=f"leave it offline, and restore it again: --at {cut}",
+                )
