@@ -1,28 +1,21 @@
-"""`farshore ls`, `cat`, `restore files` and `files versions`: files out of a volume at any cut.
+"""`farshore ls`, `cat` and `files versions`: looking at the files in a volume at any cut.
 
-Everything that comes out of a volume is a stranger's: names are printed escaped, and where files land is
-decided here and by nobody else (`console/files`).
+Everything that comes out of a volume is a stranger's: names are printed escaped.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from console.figures import local_text, size_text
-from console.files.opening import OpenedFiles, Ways, open_files
+from console.figures import local_text
+from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
 from console.files.target import parse_place
-from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
-from console.files.to_tar import TarTarget
-from console.files.walk import Finder, Item, Missed, parse_path, path_text, walk
+from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.session import Session, session_of
-from protocol.commands import parse_volume_name
 from protocol.cut_text import time_text
 from protocol.errors import ExitCode, FarshoreError, UsageError
 from protocol.file_stream import Entry, Extents, shown
@@ -51,7 +44,7 @@ def ls(
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
     cut = session.cut(str(at.cut))
-    with open_files(session, at.group, at.volume, cut, _ways(partition, no_replay)) as files:
+    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
         start = Finder(files.source).find(at.path)
         rows, missed = [], []
         for found in walk(files.source, start, recursive=recursive):
@@ -64,16 +57,16 @@ def ls(
             "file_system": files.source.opened.file_system,
             "replayed": files.replayed,
             "entries": [_entry_data(item) for item in rows],
-            "missed": [_missed_data(each) for each in missed],
+            "missed": [missed_data(each) for each in missed],
         }
 
     def show() -> None:
         for item in rows:
             session.output.line(_line(session, item, start.path, long=long))
-        _show_missed(session, missed)
+        show_missed(session, missed)
 
     session.output.result("ls", data, show)
-    _end(missed)
+    end_with(missed)
 
 
 def cat(
@@ -85,7 +78,7 @@ def cat(
     cut = session.cut(str(at.cut))
     if session.output.as_json:
         raise UsageError("cat writes the file as it is: not with --json", next_step="leave --json out")
-    with open_files(session, at.group, at.volume, cut, _ways(partition, no_replay)) as files:
+    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
         item = Finder(files.source).find(at.path)
         if item.entry.what != "f":
             raise UsageError(f"{path_text(item.path)} is no file", subject=path_text(item.path))
@@ -108,66 +101,11 @@ def _copy_out(source: FileSource, item: Item, out: BinaryIO) -> None:
     out.flush()
 
 
-def restore_files(
-    ctx: typer.Context,
-    volume: Annotated[str, typer.Argument(metavar="G/V", help="Group and volume.")],
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in it, from /.")],
-    at: Annotated[str, typer.Option("--at", metavar="CUT", help="The moment to take them from.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="DIR|-", help="Where they go, at their paths; - for tar to stdout.")
-    ],
-    partition: Partition = 0,
-    no_replay: NoReplay = False,
-    special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
-    no_owner: Annotated[
-        bool, typer.Option("--no-owner", help="Although root: everything belongs to the caller.")
-    ] = False,
-) -> None:
-    """Copy files out of a volume, as they were at a cut. Links are restored and never followed; nothing that
-    is there already is overwritten. Ends with 3 when something did not come, and says what."""
-    session = session_of(ctx)
-    group, name = parse_volume_name(volume)
-    wanted = [parse_path(os.fsencode(path)) for path in paths]
-    if to == "-" and session.output.as_json:
-        raise UsageError("the archive takes standard output: not with --json", next_step="leave --json out")
-    cut = session.cut(at)
-    with open_files(session, group, name, cut, _ways(partition, no_replay)) as files:
-        # A path that is not there must be said before anything is made.
-        finder = Finder(files.source)
-        found = [finder.ancestors(path) or [finder.find(path)] for path in wanted]
-        items = _all_items(files.source, found)
-        if to == "-":
-            tar = TarTarget(sys.stdout.buffer, files.source, special=special)
-            tar.take(items)
-            tar.finish()
-            outcome = tar.outcome
-        else:
-            owner = may_give_owners() and not no_owner
-            target = DirectoryTarget(to, files.source, owner=owner, special=special)
-            with closing(target), session.output.activity(f"restoring files of {volume}"):
-                target.take(items)
-                target.finish()
-            outcome = target.outcome
-        data = _outcome_data(files, outcome, to)
-    if to == "-":
-        _show_missed(session, outcome.missed)
-    else:
-        session.output.result("restore.files", data, lambda: _show_outcome(session, outcome, to))
-    _end(outcome.missed)
-
-
-def _all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Missed]:
-    """The way to each path, then what is there and below."""
-    for way in found:
-        yield from way[:-1]
-        yield from walk(source, way[-1])
-
-
-def _ways(partition: int, no_replay: bool) -> Ways:
+def ways_of(partition: int, no_replay: bool) -> Ways:
     return Ways(partition=partition, replay=not no_replay)
 
 
-def _end(missed: list[Missed]) -> None:
+def end_with(missed: list[Missed]) -> None:
     if missed:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
@@ -207,7 +145,7 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _missed_data(missed: Missed) -> dict[str, str]:
+def missed_data(missed: Missed) -> dict[str, str]:
     return {"path": path_text(missed.path), "why": missed.why}
 
 
@@ -236,29 +174,7 @@ def mode_text(entry: Entry) -> str:
     return "".join(out)
 
 
-def _outcome_data(files: OpenedFiles, outcome: Outcome, to: str) -> dict[str, Any]:
-    return {
-        "cut": files.cut,
-        "to": to,
-        "file_system": files.source.opened.file_system,
-        "replayed": files.replayed,
-        "files": outcome.files,
-        "directories": outcome.directories,
-        "links": outcome.links,
-        "bytes": outcome.bytes,
-        "missed": [_missed_data(each) for each in outcome.missed],
-    }
-
-
-def _show_outcome(session: Session, outcome: Outcome, to: str) -> None:
-    session.output.line(
-        f"{outcome.files} files, {outcome.directories} directories, {outcome.links} links and "
-        f"{size_text(outcome.bytes)} are in {to}"
-    )
-    _show_missed(session, outcome.missed)
-
-
-def _show_missed(session: Session, missed: list[Missed]) -> None:
+def show_missed(session: Session, missed: list[Missed]) -> None:
     """To the person: standard output may be an archive."""
     for each in missed[:MISSED_SHOWN_MAX]:
         session.output.note(f"missing: {path_text(each.path)}: {each.why}")

@@ -1,4 +1,5 @@
 """A cut that was taken while its file system was mounted: what was written last is in its log, and comes."""
+
 from __future__ import annotations
 
 import os
