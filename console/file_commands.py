@@ -10,15 +10,19 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from console.figures import local_text
+from console.figures import UNKNOWN, local_text
 from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
-from console.files.target import parse_place
+from console.files.target import Place, parse_place
+from console.files.versions import Version, Versions, content_digest
 from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.session import Session, session_of
-from protocol.cut_text import time_text
-from protocol.errors import ExitCode, FarshoreError, UsageError
+from protocol.commands import BackupList, SiteStatus, VolumeShow
+from protocol.cut_text import CutPosition, time_text
+from protocol.errors import ExitCode, FarshoreError, NotFound, UsageError
 from protocol.file_stream import Entry, Extents, shown
+
+app = typer.Typer(help="Files in volumes.", no_args_is_help=True, rich_markup_mode=None)
 
 MISSED_SHOWN_MAX = 50
 
@@ -99,6 +103,83 @@ def _copy_out(source: FileSource, item: Item, out: BinaryIO) -> None:
     while at < size:
         at += out.write(zeroes[: min(len(zeroes), size - at)])
     out.flush()
+
+
+@app.command()
+def versions(
+    ctx: typer.Context,
+    place: Annotated[str, typer.Argument(metavar="G/V:/PATH", help="A path in a volume.")],
+    partition: Partition = 0,
+    no_replay: NoReplay = False,
+) -> None:
+    """In which backups a file differs: a line for each version of it, oldest first. The oldest moment from
+    which on every second is kept, and now, are looked at too."""
+    session = session_of(ctx)
+    where = parse_place(place, with_cut=False)
+    found, failed = Versions(), []
+    cuts = _cuts(session, where)
+    with session.output.activity(f"looking at {len(cuts)} cuts of {where.name}") as activity:
+        for number, (name, cut) in enumerate(cuts):
+            activity.update({"done": number, "total": len(cuts)}, name, done=number, total=len(cuts))
+            try:
+                _look(session, where, name, cut, ways_of(partition, no_replay), found)
+            except FarshoreError as error:
+                failed.append({"cut": name, "why": error.message})
+    rows = [_version_data(version) for version in found.found]
+    data = {"volume": where.name, "path": path_text(where.path), "versions": rows, "failed": failed}
+
+    def show() -> None:
+        table = [
+            (
+                str(row["kind"] or "absent"),
+                UNKNOWN if row["size_bytes"] is None else str(row["size_bytes"]),
+                local_text(row["mtime"], session.zone),
+                " ".join(each["name"] for each in row["cuts"]),
+            )
+            for row in rows
+        ]
+        session.output.table(("kind", "size", "changed", "in"), table, empty="no cut can be read here")
+        for each in failed:
+            session.output.note(f"missing: {each['cut']}: {each['why']}")
+
+    session.output.result("files.versions", data, show)
+    if failed:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _cuts(session: Session, where: Place) -> list[tuple[str, dict[str, Any]]]:
+    """Names and cuts, oldest first: positions grow along a volume's history."""
+    shown = session.call(VolumeShow(group=where.group, volume=where.volume, history=True))
+    here = str(session.call(SiteStatus())["site"])
+    found = [("oldest", shown["history"]["oldest"]), ("now", shown["head"])]
+    for backup in session.call(BackupList(group=where.group, volume=where.volume))["backups"]:
+        if backup["state"].get(here) in ("available", "verified", "damaged"):
+            found.append((str(backup["label"] or backup["id"]), backup["cut"]))
+    return sorted(found, key=lambda each: int(each[1]["position"]))
+
+
+def _look(
+    session: Session, where: Place, name: str, cut: dict[str, Any], ways: Ways, versions: Versions
+) -> None:
+    at = CutPosition(timeline=int(cut["timeline"], 16), position=cut["position"])
+    with open_files(session, where.group, where.volume, at, ways) as files:
+        try:
+            item = Finder(files.source).find(where.path)
+        except NotFound:
+            item = None
+        versions.add(name, cut, item, lambda: content_digest(files.source, item) if item else b"")
+
+
+def _version_data(version: Version) -> dict[str, Any]:
+    entry = version.entry
+    return {
+        "kind": entry.what if entry else None,
+        "size_bytes": entry.size_bytes if entry else None,
+        "mtime": time_of(entry) if entry else None,
+        "number": entry.number if entry else None,
+        "digest": version.digest.hex() or None,
+        "cuts": [{"name": name, "cut": cut} for name, cut in version.cuts],
+    }
 
 
 def ways_of(partition: int, no_replay: bool) -> Ways:

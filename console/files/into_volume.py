@@ -212,7 +212,7 @@ class IntoVolume:
         with open_files(self._here, into.group, into.volume, CutLatest(), into.ways) as files:
             finder = Finder(files.source)
             for path, digest in sorted(outcome.digests.items()):
-                if content_digest(files.source, finder.find(path)) != digest:
+                if data_digest(files.source, finder.find(path)) != digest:
                     raise Mismatch(
                         f"{into.name}: {path_text(path)} is not what was written",
                         subject=into.name,
@@ -227,7 +227,7 @@ def all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Mi
         yield from walk(source, way[-1])
 
 
-def content_digest(source: FileSource, item: Item) -> bytes:
+def data_digest(source: FileSource, item: Item) -> bytes:
     """Of a file's data, holes left out, as `DirectoryTarget` takes it. Raises Failed."""
     digest = xxhash.xxh3_128()
     for piece in source.content(item.path, item.entry):
