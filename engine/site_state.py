@@ -11,6 +11,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    see `engine.clone_rows`
+    drills    see `engine.drills`
     heard     name    u64 generation: the newest authority that a peer came with
     jobs      see `daemon.jobs`
     damage    see `engine.damage`
@@ -43,6 +44,7 @@ SITE_TABLES = (
     "heard",
     "drops",
     "clones",
+    "drills",
     "jobs",
     "damage",
     "rounds",

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 from daemon.jobs import Job
+from daemon.operations import comparing
 from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
 from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_durable, wait_until
@@ -161,6 +162,10 @@ async def _carry_out(
         except (FarshoreError, OSError) as error:
             site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
             raise
+        figures["job"] = None
+        if chosen.way is not Way.FETCH:
+            names = [volume.name for volume in plan.volumes]
+            figures["job"] = comparing.start(site, group, names, plan.cut, group.end, name).number
     if command.start:
         site.state.set_closed(group.name, volumes, None)
     figures |= {"took_ms": round((site.clock.monotonic() - began) * 1e3, 2), "position": str(position)}
@@ -300,6 +305,7 @@ def _describe(
         "hosts": hosts,
         "online": False,
         "checked_blocks": 0,
+        "job": None,
         "took_ms": None,
     }
 
