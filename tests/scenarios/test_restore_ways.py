@@ -170,7 +170,10 @@ def test_the_peer_no_longer_holds_the_cut() -> None:
         assert b.stop() == 0
         again = a.json("restore", "volume", "g/v", "--at", "early", "--online", "--confirm", "g/v")
         assert again["way"] == "revert"
-        b.start()
-        same_at_the_cut(a, b, "g", ("v", "other"))
         assert content(a, "g/v") == then
+        b.start()
+        wait_for_states("paired", a, b, group="g", timeout_s=60)
         assert bases_begun(a) == 2
+        with Host(a.nbd_socket, "g/other") as host:
+            host.write(0, bytes([7]) * 4096)
+        same_at_the_cut(a, b, "g", ("v", "other"))
