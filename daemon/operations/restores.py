@@ -162,13 +162,14 @@ async def _carry_out(
         except (FarshoreError, OSError) as error:
             site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
             raise
-        figures["job"] = None
-        if chosen.way is not Way.FETCH:
-            names = [volume.name for volume in plan.volumes]
-            figures["job"] = comparing.start(site, group, names, plan.cut, group.end, name).number
+        after = group.end
     if command.start:
         site.state.set_closed(group.name, volumes, None)
     figures |= {"took_ms": round((site.clock.monotonic() - began) * 1e3, 2), "position": str(position)}
+    figures["job"] = None
+    if chosen.way is not Way.FETCH:
+        names = [volume.name for volume in plan.volumes]
+        figures["job"] = comparing.start(site, group, names, plan.cut, after, name).number
     fields = {"cut": str(plan.cut), "way": chosen.way.value}
     site.events.emit("volume.restored", group=group.name, object=name, **figures, **fields)
     site.spawn(_when_followed(site, group, plan, chosen, f"undo {name}", position))
