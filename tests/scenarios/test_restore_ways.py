@@ -16,7 +16,7 @@ from tests.support.oracle import Oracle, content
 from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_for_states, wait_until
 from tests.support.sites import Site, farshore_command, introduce, running_sites
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # A journal that is folded soon; what is no backup's cut can then not be read any more.
 SHORT_HISTORY = f"journal_limit_bytes = {64 * MIB}\nwindow_s = 0\n"
