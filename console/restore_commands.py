@@ -19,6 +19,7 @@ import typer
 
 from console.figures import size_text, span_text
 from console.host_commands import run_host_command, stop_host
+from console.job_commands import follow_job
 from console.session import Session, session_of
 from protocol.command_base import check_name
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm, parse_volume_name
@@ -143,8 +144,7 @@ def _restore(session: Session, name: str, at: str, build: Build, around: Around)
     if around.stop:
         stop_host(around.stop, name)
         _wait_until_gone(session, build(cut, True, ""))
-    with session.output.activity(f"turning {name} back"):
-        data = _carry_out(session, name, build(cut, False, confirm), around)
+    data = _carry_out(session, name, build(cut, False, confirm), around)
     data["undo"] = " ".join([str(data["undo"]), *around.words()])
     data["start_exit_code"] = code = run_host_command(around.start) if around.start else None
     session.output.result("restore", data, lambda: _show(session, name, data))
@@ -167,7 +167,10 @@ def _carry_out(
     session: Session, name: str, command: RestoreVolume | RestoreGroup, around: Around
 ) -> dict[str, Any]:
     try:
-        return session.call(command, RESTORE_TIMEOUT_S)
+        with session.output.activity(f"turning {name} back"):
+            data = session.call(command, RESTORE_TIMEOUT_S)
+        job = data.pop("restoring", None)
+        return data | follow_job(session, job)["result"] if job else data
     except FarshoreError:
         if around.stop:
             session.output.note(f"the hosts of {name} stay stopped")

@@ -223,7 +223,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
     "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
     site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most),
-    "job": int|null (the full compare, which goes on; none where the cut is the peer's alone)}"""
+    "job": int|null (the full compare, which goes on; none where the cut is the peer's alone)}; where blocks
+    are written the answer comes at once, with "restoring": JOB, whose result are those fields that differ."""
 
     group: Name
     volume: Name

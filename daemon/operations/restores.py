@@ -1,8 +1,8 @@
 """Commands that turn volumes back.
 
 By one event where that works, else by writes (daemon.operations.restore_ways). Hosts are gone before either
-begins and stay out until it is done. A restore by writes is a job: it goes on although nobody waits for its
-answer any more; cut short by a crash, it leaves the volume offline, and the same command completes it.
+begins and stay out until it is done. A restore by writes is a job, and the command answers as soon as it has
+begun; cut short by a crash, it leaves the volume offline, and the same command completes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from daemon.jobs import Job
 from daemon.operations import comparing
@@ -22,7 +22,7 @@ from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
-from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed, WrongState
+from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
 from protocol.limits import BLOCK_BYTES, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
 from site_secondary.restore_volume import (
@@ -101,31 +101,17 @@ async def _restore(
         )
     work = partial(_carry_out, site, group, plan, chosen, command, name, noun)
     if chosen.way is Way.REVERT:
-        task = site.spawn(work(None))
-    else:
-        job = site.jobs.start(
-            JOB_KIND,
-            work,
-            group=group.name,
-            subject=name,
-            arguments={"cut": str(plan.cut), "way": chosen.way.value},
-            resumable=False,
-        )
-        task = cast("asyncio.Task[Data]", job.task)  # it has begun
-    return data | await _end_of(task, group, name, plan)
-
-
-async def _end_of(task: asyncio.Task[Data], group: Group, name: str, plan: RestorePlan) -> Data:
-    """Wait for it. It goes on although whoever asked no longer waits."""
-    await asyncio.wait([task])
-    if task.cancelled():
-        raise WrongState(
-            f"the restore of {name} was cancelled",
-            subject=name,
-            position=str(group.end),
-            next_step=f"the same command completes it: --at {plan.cut}",
-        )
-    return task.result()
+        # It goes on although whoever asked no longer waits.
+        return data | await asyncio.shield(site.spawn(work(None)))
+    job = site.jobs.start(
+        JOB_KIND,
+        work,
+        group=group.name,
+        subject=name,
+        arguments={"cut": str(plan.cut), "way": chosen.way.value},
+        resumable=False,
+    )
+    return data | {"restoring": job.as_dict()}
 
 
 async def _carry_out(
