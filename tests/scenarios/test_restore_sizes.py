@@ -50,8 +50,10 @@ def fill_and_rewrite(site: Site) -> str:
 
 
 def restore(site: Site, *words: str) -> dict[str, object]:
-    """Carried out, with its figures."""
+    """Carried out and compared in full, with its figures."""
     done: dict[str, object] = site.json("restore", "volume", "g/v", *words, "--online", timeout_s=TIMEOUT_S)
+    if done["job"]:
+        site.farshore("job", "watch", str(done["job"]), timeout_s=TIMEOUT_S)
     return done
 
 
