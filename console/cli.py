@@ -29,6 +29,7 @@ from console import (
     peer_commands,
     replay_commands,
     restore_commands,
+    restore_files_commands,
     role_commands,
     schedule_commands,
     site_commands,
@@ -62,7 +63,8 @@ app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
 watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
-restore_commands.app.command("files")(file_commands.restore_files)
+restore_commands.app.command("files")(restore_files_commands.restore_files)
+app.add_typer(file_commands.app, name="files")
 app.command("ls")(file_commands.ls)
 app.command("cat")(file_commands.cat)
 app.add_typer(job_commands.app, name="job")

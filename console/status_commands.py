@@ -97,6 +97,13 @@ def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) ->
     parts.append(Text(f"last backup {_backup(session, data, group.get('last_backup'))}"))
     if group.get("last_drill"):
         parts.append(Text(f"drill {_drill(data, group['last_drill'])}"))
+    if group.get("oldest_check"):
+        checked = short_time_text(group["oldest_check"], data.get("time"), session.zone)
+        parts.append(Text(f"all compared since {checked}"))
+    if group.get("damaged"):
+        parts.append(
+            Text(f"{group['damaged']} places damaged: farshore verify {group['group']} --repair", "red")
+        )
     if group.get("time_to_full_s") is not None:
         parts.append(Text(f"journal full in {span_text(group['time_to_full_s'])}"))
     if group.get("reason"):

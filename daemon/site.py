@@ -257,6 +257,14 @@ class Site:
         compaction.start()
         return group
 
+    async def reopen(self, name: str) -> None:
+        """Open a group that was damaged, and serve it. FarshoreError if it still cannot be opened."""
+        group = self.open_group(self.state.group(name))
+        del self.damaged[name]
+        self.pairs.resume(group)
+        await self._ask_peers()
+        self.notify()
+
     def drops(self, group: Group) -> BranchDrops:
         """Branches of a group that are being dropped."""
         return self._drops[group.name]

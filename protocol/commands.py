@@ -77,8 +77,9 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
-      "last_backup": BACKUP|null,
-      "last_drill": DRILL of `drill_commands`, less its steps, |null}]}"""
+      "last_backup": BACKUP|null, "last_drill": DRILL of `drill_commands`, less its steps, |null,
+      "damaged": int (places known), "oldest_check": str|null (all of it was compared since, by
+      `verify --deep`)}]}"""
 
 
 class SiteToken(BaseCommand, frozen=True, tag="site.token"):
@@ -221,7 +222,8 @@ class RestoreVolume(BaseCommand, frozen=True, tag="restore.volume"):
     `text` is the way back), "position": "TIMELINE:POSITION"|null (the revert), "discarded_bytes": int|null,
     "discarded_s": float|null, "hosts": [{"volume", "client"}], "online": bool, "undo": str (a command line),
     "checked_blocks": int, "took_ms": float|null, "way": "revert"|"write"|"fetch" (one event; blocks from this
-    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most)}"""
+    site's history; blocks from the peer's), "copied_bytes": int (written; with `dry_run`: at most),
+    "job": int|null (the full compare, which goes on; none where the cut is the peer's alone)}"""
 
     group: Name
     volume: Name

@@ -111,6 +111,7 @@ DRILL_BYTES_MAX = 512 << 10
 
 # Hooks that hold hosts still for a backup. Whatever froze them must come to an end by itself.
 HOOK_WORDS_MAX = 64
+HOOK_CHARS_MAX = 8 << 10
 HOOK_TIMEOUT_S = 10.0
 HOOK_TIMEOUT_MAX_S = 600.0
 
@@ -155,6 +156,8 @@ def check_limits() -> None:
         raise AssertionError("a drill's row must hold whatever may be recorded")
     if FILE_DATA_BYTES + FILE_XATTRS_BYTES_MAX > FILE_MESSAGE_BYTES_MAX:
         raise AssertionError("a file's data, and an entry's attributes, must fit a message")
+    if 4 * HOOK_CHARS_MAX >= 64 << 10:
+        raise AssertionError("an order to a guard must fit into a pipe")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 

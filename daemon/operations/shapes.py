@@ -13,6 +13,7 @@ from engine.group import Group
 from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from engine.site_state import Role
 from engine.timelines import holds
+from engine.verify_rounds import last_round
 from engine.volumes import Volume
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
@@ -213,15 +214,11 @@ def group_data(site: Site, group: Group) -> Data:
         "journal_pressure": group.folding.space.pressure.stage.value,
         "time_to_full_s": group.folding.space.pressure.time_to_full_s,
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason
-        or group.failed
-        or group.writer.lack
-        or gate.refusing
-        or group.held_back
-        or _handed_over(site, group),
+        "reason": reason or _why_not_written(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
         "last_drill": _last_drill(site, group),
+        **_checked(group),
     }
     if shipper is not None:
         marks = shipper.marks
@@ -246,6 +243,18 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _why_not_written(site: Site, group: Group) -> str:
+    """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
+    refusing = site.exports.gate(group).refusing
+    return group.failed or group.writer.lack or refusing or group.held_back or _handed_over(site, group)
+
+
+def _checked(group: Group) -> Data:
+    """How many damaged places are known, and since when everything was compared."""
+    checked = last_round(group)
+    return {"damaged": len(group.damage), "oldest_check": time_text(checked[0]) if checked else None}
 
 
 def _handed_over(site: Site, group: Group) -> str:
