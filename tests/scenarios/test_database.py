@@ -74,7 +74,7 @@ def database_on(pair: tuple[Site, Site], scratch: Path, tool: Callable[[str], st
     a.stop()
     with (a.directory / "site.toml").open("a") as config:
         config.write(f"[hooks.db]\nfreeze = {[*hook, 'freeze', '--conninfo', conninfo]}\n")
-        config.write(f"thaw = {[*hook, 'thaw']}\n")
+        config.write(f"thaw = {[*hook, 'thaw']}\nthaw_waits = true\n")
     a.start()
     start_pair(a, b, "g/db", SIZE_BYTES)
     database = Postgres(scratch / "host", a.uri("g/db"), tool)
