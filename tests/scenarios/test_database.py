@@ -144,6 +144,8 @@ def test_a_database_is_backed_up_and_turned_back(
         assert least <= kept <= most
         assert database.sql("select count(*) from seen") == str(kept)
         database.check()
+        assert a.json("job", "watch", str(done["job"]))["state"] == "done"
+        assert a.json("backup", "show", "g", "still")["state"]["a"] == "verified"
 
         # The way back is the command that was printed.
         words = shlex.split(done["undo"])
