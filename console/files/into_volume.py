@@ -28,7 +28,8 @@ from console.files.to_directory import DirectoryTarget, Outcome
 from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.host_commands import run_host_command, stop_host
 from console.local_time import monotonic, pause
-from console.mount_commands import Mounting, delete_clone
+from console.mount_commands import Mounting
+from console.mounts.clones import delete_clone
 from console.mounts.mounting import at, real, require_root
 from console.session import Session
 from console.watch_commands import wait_for

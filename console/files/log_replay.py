@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from console.host_configs import Export, export_of, uri
-from console.mount_commands import CLONE_TIMEOUT_S, delete_clone
 from console.mounts.attach import attach
+from console.mounts.clones import CLONE_TIMEOUT_S, delete_clone
 from console.mounts.loops import drop_loops, make_loop
 from console.mounts.programs import call
 from console.session import Session

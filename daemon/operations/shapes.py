@@ -214,12 +214,7 @@ def group_data(site: Site, group: Group) -> Data:
         "journal_pressure": group.folding.space.pressure.stage.value,
         "time_to_full_s": group.folding.space.pressure.time_to_full_s,
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason
-        or group.failed
-        or group.writer.lack
-        or gate.refusing
-        or group.held_back
-        or _handed_over(site, group),
+        "reason": reason or _why_not_written(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
         "last_drill": _last_drill(site, group),
@@ -248,6 +243,12 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _why_not_written(site: Site, group: Group) -> str:
+    """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
+    refusing = site.exports.gate(group).refusing
+    return group.failed or group.writer.lack or refusing or group.held_back or _handed_over(site, group)
 
 
 def _checked(group: Group) -> Data:
