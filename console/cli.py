@@ -16,9 +16,11 @@ import typer
 
 from console import (
     backup_commands,
+    bisect_command,
     branch_commands,
     clone_commands,
     copy_commands,
+    drill_commands,
     file_commands,
     image_commands,
     job_commands,
@@ -70,6 +72,8 @@ app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.add_typer(drill_commands.app, name="drill")
+app.command("bisect")(bisect_command.bisect)
 app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.figures import size_text
-from console.files.log_replay import replay, temporary_clone
+from console.files.log_replay import replayed
 from console.files.other_kernels import guest_can, guest_tree, kernel_tree
 from console.files.reader_process import ReaderProcess
 from console.files.source import FileSource
@@ -77,17 +77,19 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
             subject=name,
             next_step="sudo farshore …, or --no-replay: what was written last may lack",
         )
-    with temporary_clone(session, group, volume, data["cut"]) as writable:
-        with session.output.activity(f"{name}: playing back the file system's log"):
-            replay(writable, opened.first_byte, opened.size_bytes)
-        with ReaderProcess(writable, partition=ways.partition) as reader:
-            if reader.opened.unfinished:
-                raise FarshoreError(
-                    f"{name}: the file system's log could not be played back",
-                    subject=name,
-                    next_step="add --no-replay to read what there is without it",
-                )
-            yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
+    with (
+        replayed(
+            session, group, volume, data["cut"], first_byte=opened.first_byte, size_bytes=opened.size_bytes
+        ) as writable,
+        ReaderProcess(writable, partition=ways.partition) as reader,
+    ):
+        if reader.opened.unfinished:
+            raise FarshoreError(
+                f"{name}: the file system's log could not be played back",
+                subject=name,
+                next_step="add --no-replay to read what there is without it",
+            )
+        yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
 
 
 def _by_another_kernel(

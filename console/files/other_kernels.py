@@ -16,8 +16,9 @@ from typing import Any
 
 from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
-from console.mount_commands import Mounting, delete_clone
+from console.mount_commands import Mounting
 from console.mounts.attach import attach
+from console.mounts.clones import delete_clone
 from console.mounts.mounting import at, real, require_root
 from console.mounts.programs import call, program_path
 from console.session import Session
