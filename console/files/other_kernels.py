@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
+from console.local_time import monotonic, pause
 from console.mount_commands import Mounting
 from console.mounts.attach import attach
 from console.mounts.clones import delete_clone
@@ -28,6 +29,8 @@ from protocol.file_stream import shown
 GUESTMOUNT = "guestmount"
 # A virtual machine is started for it, which takes minutes where the processor does not help.
 GUEST_TIMEOUT_S = 600.0
+END_TIMEOUT_S = 60.0
+POLL_S = 0.05
 GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "luks", "md"})
 
 
@@ -68,18 +71,28 @@ def kernel_tree(
         yield tree
 
 
+def _await_end(pid: Path) -> None:
+    """Unmounting answers before the virtual machine is gone, and with it its hold on the export."""
+    deadline = monotonic() + END_TIMEOUT_S
+    process = Path("/proc", pid.read_text(encoding="ascii").strip())
+    while process.exists() and monotonic() < deadline:
+        pause(POLL_S)
+
+
 @contextmanager
 def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterator[MountedTree]:
     """The files of an export as libguestfs shows them. `device` names a logical volume, where one has to be
     chosen. Raises FarshoreError."""
-    point = Path(tempfile.mkdtemp(prefix="farshore-guest-"))
+    directory = Path(tempfile.mkdtemp(prefix="farshore-guest-"))
+    point, pid = directory / "files", directory / "pid"
+    point.mkdir()
     which = device or f"/dev/sda{partition or ''}"
     # Without a name in LVM, libguestfs looks for an operating system and mounts it as that would be.
     chosen = ("-i",) if kind == "lvm" and not device else ("-m", which)
     try:
         with attach(uri(export), read_only=True) as attached:
             # It takes files and not exports. Its machine writes, if at all, to an overlay.
-            words = ("--ro", "--format=raw", "-a", attached.path, *chosen, point)
+            words = ("--ro", "--format=raw", "--pid-file", pid, "-a", attached.path, *chosen, point)
             code, said = call(GUESTMOUNT, *words, timeout_s=GUEST_TIMEOUT_S)
             if code != 0:
                 raise FarshoreError(
@@ -92,5 +105,10 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
                     yield tree
             finally:
                 call("guestunmount", point, timeout_s=GUEST_TIMEOUT_S)
+                _await_end(pid)
     finally:
-        os.rmdir(point)
+        # Never what is in it: it may still be mounted.
+        with suppress(OSError):
+            pid.unlink(missing_ok=True)
+            point.rmdir()
+            directory.rmdir()
