@@ -11,10 +11,11 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from console.figures import UNKNOWN, local_text
+from console.files.digests import content_digest
 from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
 from console.files.target import Place, parse_place
-from console.files.versions import Version, Versions, content_digest
+from console.files.versions import Version, Versions
 from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.session import Session, session_of
 from protocol.commands import BackupList, SiteStatus, VolumeShow
@@ -34,6 +35,13 @@ NoReplay = Annotated[
     bool,
     typer.Option("--no-replay", help="Read a mounted file system's cut without its log: last writes lack."),
 ]
+KernelMount = Annotated[
+    bool,
+    typer.Option("--kernel-mount", help="Let this machine's kernel, as root, parse what is in the volume."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="/dev/VG/LV", help="Of several in LVM, for libguestfs.")
+]
 
 
 def ls(
@@ -43,12 +51,14 @@ def ls(
     recursive: Annotated[bool, typer.Option("--recursive", "-R", help="What is below, too.")] = False,
     partition: Partition = 0,
     no_replay: NoReplay = False,
+    kernel_mount: KernelMount = False,
+    device: Device = "",
 ) -> None:
     """List a directory in a volume as it was at a cut."""
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
-    cut = session.cut(str(at.cut))
-    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
+    ways = ways_of(partition, no_replay, kernel_mount, device)
+    with open_files(session, at.group, at.volume, session.cut(str(at.cut)), ways) as files:
         start = Finder(files.source).find(at.path)
         rows, missed = [], []
         for found in walk(files.source, start, recursive=recursive):
@@ -74,15 +84,20 @@ def ls(
 
 
 def cat(
-    ctx: typer.Context, place: PlaceArgument, partition: Partition = 0, no_replay: NoReplay = False
+    ctx: typer.Context,
+    place: PlaceArgument,
+    partition: Partition = 0,
+    no_replay: NoReplay = False,
+    kernel_mount: KernelMount = False,
+    device: Device = "",
 ) -> None:
     """A file in a volume, as it was at a cut, to standard output."""
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
-    cut = session.cut(str(at.cut))
     if session.output.as_json:
         raise UsageError("cat writes the file as it is: not with --json", next_step="leave --json out")
-    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
+    ways = ways_of(partition, no_replay, kernel_mount, device)
+    with open_files(session, at.group, at.volume, session.cut(str(at.cut)), ways) as files:
         item = Finder(files.source).find(at.path)
         if item.entry.what != "f":
             raise UsageError(f"{path_text(item.path)} is no file", subject=path_text(item.path))
@@ -111,6 +126,8 @@ def versions(
     place: Annotated[str, typer.Argument(metavar="G/V:/PATH", help="A path in a volume.")],
     partition: Partition = 0,
     no_replay: NoReplay = False,
+    kernel_mount: KernelMount = False,
+    device: Device = "",
 ) -> None:
     """In which backups a file differs: a line for each version of it, oldest first. The oldest moment from
     which on every second is kept, and now, are looked at too."""
@@ -122,7 +139,7 @@ def versions(
         for number, (name, cut) in enumerate(cuts):
             activity.update({"done": number, "total": len(cuts)}, name, done=number, total=len(cuts))
             try:
-                _look(session, where, name, cut, ways_of(partition, no_replay), found)
+                _look(session, where, name, cut, ways_of(partition, no_replay, kernel_mount, device), found)
             except FarshoreError as error:
                 failed.append({"cut": name, "why": error.message})
     rows = [_version_data(version) for version in found.found]
@@ -182,8 +199,9 @@ def _version_data(version: Version) -> dict[str, Any]:
     }
 
 
-def ways_of(partition: int, no_replay: bool) -> Ways:
-    return Ways(partition=partition, replay=not no_replay)
+def ways_of(partition: int, no_replay: bool, kernel_mount: bool, device: str) -> Ways:
+    """The options that say how to read."""
+    return Ways(partition=partition, replay=not no_replay, kernel=kernel_mount, device=device)
 
 
 def end_with(missed: list[Missed]) -> None:

@@ -16,7 +16,16 @@ import typer
 
 from console.confirming import confirmed
 from console.figures import size_text
-from console.file_commands import NoReplay, Partition, end_with, missed_data, show_missed, ways_of
+from console.file_commands import (
+    Device,
+    KernelMount,
+    NoReplay,
+    Partition,
+    end_with,
+    missed_data,
+    show_missed,
+    ways_of,
+)
 from console.files.into_volume import Into, IntoVolume, all_items
 from console.files.opening import OpenedFiles, open_files
 from console.files.source import FileSource
@@ -39,6 +48,8 @@ def restore_files(
     ] = "",
     partition: Partition = 0,
     no_replay: NoReplay = False,
+    kernel_mount: KernelMount = False,
+    device: Device = "",
     special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
     no_owner: Annotated[
         bool, typer.Option("--no-owner", help="Although root: everything belongs to the caller.")
@@ -63,7 +74,7 @@ def restore_files(
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
     wanted = [parse_path(os.fsencode(path)) for path in paths]
-    ways = ways_of(partition, no_replay)
+    ways = ways_of(partition, no_replay, kernel_mount, device)
     if bool(to) == into_volume:
         raise UsageError("name --to DIR, --to - or --into-volume", next_step="farshore restore files --help")
     if into_volume:

@@ -12,31 +12,25 @@ into the file system.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
-import xxhash
-
+from console.files.digests import content_digest
 from console.files.opening import OpenedFiles, Ways, open_files
+from console.files.other_kernels import kernel_mounted
 from console.files.source import FileSource, Path
 from console.files.to_directory import DirectoryTarget, Outcome
 from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.host_commands import run_host_command, stop_host
 from console.local_time import monotonic, pause
-from console.mount_commands import Mounting
-from console.mounts.clones import delete_clone
-from console.mounts.mounting import at, real, require_root
+from console.mounts.mounting import require_root
 from console.session import Session
 from console.watch_commands import wait_for
 from protocol.commands import PairShow, VolumeList, VolumeOffline, VolumeOnline
 from protocol.cut_text import CutLatest
 from protocol.errors import Busy, FarshoreError, Mismatch, WrongState
-from protocol.file_stream import Data
 from protocol.role_commands import PairResync, PairSplit
 
 PAIR_TIMEOUT_S = 120.0
@@ -169,7 +163,8 @@ class IntoVolume:
         """The files into the secondary's volume, through its file system."""
         into, there = self._into, self._there
         there.call(VolumeOnline(group=into.group, volume=into.volume))
-        with mounted_volume(there, into.name, files.source.opened.partition) as point:
+        partition = files.source.opened.partition or into.ways.partition
+        with kernel_mounted(there, into.name, None, partition) as point:
             target = DirectoryTarget(str(point), files.source, owner=True, special=True, replace=True)
             with closing(target), there.output.activity(f"writing files into {into.name}"):
                 target.take(all_items(files.source, found))
@@ -213,7 +208,7 @@ class IntoVolume:
         with open_files(self._here, into.group, into.volume, CutLatest(), into.ways) as files:
             finder = Finder(files.source)
             for path, digest in sorted(outcome.digests.items()):
-                if data_digest(files.source, finder.find(path)) != digest:
+                if content_digest(files.source, finder.find(path)) != digest:
                     raise Mismatch(
                         f"{into.name}: {path_text(path)} is not what was written",
                         subject=into.name,
@@ -226,26 +221,3 @@ def all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Mi
     for way in found:
         yield from way[:-1]
         yield from walk(source, way[-1])
-
-
-def data_digest(source: FileSource, item: Item) -> bytes:
-    """Of a file's data, holes left out, as `DirectoryTarget` takes it. Raises Failed."""
-    digest = xxhash.xxh3_128()
-    for piece in source.content(item.path, item.entry):
-        if isinstance(piece, Data):
-            digest.update(piece.data)
-    return digest.digest()
-
-
-@contextmanager
-def mounted_volume(session: Session, export: str, partition: int) -> Iterator[FilePath]:
-    """The live volume of a site, mounted here to be written to."""
-    point = FilePath(tempfile.mkdtemp(prefix="farshore-mount-"))
-    try:
-        Mounting(session, export, point, writable=True, number=partition or None, no_replay=False).run()
-        try:
-            yield point
-        finally:
-            at(real(point)).undo(lambda site, clone: delete_clone(session, site, clone))
-    finally:
-        os.rmdir(point)

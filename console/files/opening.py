@@ -2,18 +2,21 @@
 
 ext2, ext3, ext4, NTFS, FAT and exFAT are read in user space, by a confined process. A log that was not played
 back is played back on a temporary clone first.
+
+Others are mounted, by libguestfs or, if asked for, by the kernel.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from console.figures import size_text
-from console.files.log_replay import replay, temporary_clone
+from console.files.log_replay import replayed
+from console.files.other_kernels import guest_can, guest_tree, kernel_tree
 from console.files.reader_process import ReaderProcess
 from console.files.source import FileSource
 from console.host_configs import export_of
@@ -26,10 +29,13 @@ from protocol.file_stream import Opened
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """How to read. `partition` 0: the only one there is; `replay`: play back an unfinished log."""
+    """How to read. `partition` 0: the only one there is; `replay`: play back an unfinished log; `kernel`: by
+    this machine's kernel; `device`: of several in LVM."""
 
     partition: int = 0
     replay: bool = True
+    kernel: bool = False
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +56,14 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
     reader = ReaderProcess(export, partition=ways.partition)
     with reader:
         opened = reader.opened
-        if not opened.file_system:
-            raise _unreadable(name, opened, ways)
+        if not opened.file_system or ways.kernel:
+            tree = _by_another_kernel(session, f"{group}/{volume}", data, opened, ways)
+            if tree is None:
+                raise _unreadable(name, opened, ways)
+            reader.close()
+            with tree as source:
+                yield OpenedFiles(source=source, cut=data["cut"], replayed=True)
+            return
         if not opened.unfinished or not ways.replay:
             if opened.unfinished:
                 session.output.note(f"warning: {name}: its log is not played back; last writes may lack")
@@ -65,17 +77,31 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
             subject=name,
             next_step="sudo farshore …, or --no-replay: what was written last may lack",
         )
-    with temporary_clone(session, group, volume, data["cut"]) as writable:
-        with session.output.activity(f"{name}: playing back the file system's log"):
-            replay(writable, opened.first_byte, opened.size_bytes)
-        with ReaderProcess(writable, partition=ways.partition) as reader:
-            if reader.opened.unfinished:
-                raise FarshoreError(
-                    f"{name}: the file system's log could not be played back",
-                    subject=name,
-                    next_step="add --no-replay to read what there is without it",
-                )
-            yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
+    with (
+        replayed(
+            session, group, volume, data["cut"], first_byte=opened.first_byte, size_bytes=opened.size_bytes
+        ) as writable,
+        ReaderProcess(writable, partition=ways.partition) as reader,
+    ):
+        if reader.opened.unfinished:
+            raise FarshoreError(
+                f"{name}: the file system's log could not be played back",
+                subject=name,
+                next_step="add --no-replay to read what there is without it",
+            )
+        yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
+
+
+def _by_another_kernel(
+    session: Session, name: str, data: dict[str, Any], opened: Opened, ways: Ways
+) -> AbstractContextManager[FileSource] | None:
+    """None where nothing is known that would read it."""
+    partition = ways.partition or opened.partition
+    if ways.kernel:
+        return kernel_tree(session, name, data["cut"], partition, opened.holds)
+    if guest_can(opened.holds):
+        return guest_tree(export_of(data), partition, opened.holds, ways.device)
+    return None
 
 
 def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
@@ -98,7 +124,7 @@ def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
         return Refused(
             f"{name} holds {holds}, which is not read in user space",
             subject=name,
-            next_step="farshore mount, or attach the export to a machine that knows it",
+            next_step="install libguestfs-tools, or add --kernel-mount: the kernel, as root, parses it",
         )
     return Refused(
         f"{name} holds no file system that is known here",

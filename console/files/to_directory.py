@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from console.files.digests import ContentDigest
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
 from protocol.errors import NoSpace, UsageError
@@ -30,7 +31,8 @@ _OPEN_ATTRIBUTES = b"user."
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came. `data_bytes` counts data written, not holes; `digests` are of each file's data, by path."""
+    """What came. `data_bytes` counts data written, not holes; `digests` are of each
+    file's content, by path, where files replace others."""
 
     files: int = 0
     directories: int = 0
@@ -204,8 +206,11 @@ class DirectoryTarget:
     def _fill(self, file: int, path: Path, entry: Entry) -> None:
         """The content, holes left as holes; then the same digest of what can be read back."""
         digest = xxhash.xxh3_128()
+        whole = ContentDigest() if self._replace else None
         extents: tuple[tuple[int, int], ...] = ()
         for piece in self._source.content(path, entry):
+            if whole is not None:
+                whole.take(piece)
             if isinstance(piece, Extents):
                 os.ftruncate(file, piece.size_bytes)
                 extents = piece.extents
@@ -219,7 +224,8 @@ class DirectoryTarget:
                 back.update(os.pread(file, min(_READ_BACK_BYTES, start + length - offset), offset))
         if back.digest() != digest.digest():
             raise Failed("what was written reads back differently")
-        self.outcome.digests[path] = digest.digest()
+        if whole is not None:
+            self.outcome.digests[path] = whole.digest()
 
     def _dress(self, file: int, path: Path, entry: Entry) -> None:
         """Owner, attributes, mode and times of an open file or directory. Changing the owner drops the

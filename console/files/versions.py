@@ -7,11 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import xxhash
-
-from console.files.source import FileSource
 from console.files.walk import Item
-from protocol.file_stream import Data, Entry, Extents
+from protocol.file_stream import Entry
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,25 +61,3 @@ def _is_same(last: Version, entry: Entry | None, digest: bytes) -> bool:
     if entry.what == "f":
         return last.digest == digest
     return entry.what == "l" and last.entry.target == entry.target
-
-
-def content_digest(source: FileSource, item: Item) -> bytes:
-    """Of a file's content, the same whether zeroes are stored or are holes. Raises Failed."""
-    digest = xxhash.xxh3_128()
-    zeroes = bytes(1 << 20)
-    size = at = 0
-
-    def fill(to: int) -> int:
-        for start in range(at, to, len(zeroes)):
-            digest.update(zeroes[: min(len(zeroes), to - start)])
-        return to
-
-    for piece in source.content(item.path, item.entry):
-        if isinstance(piece, Extents):
-            size = piece.size_bytes
-        elif isinstance(piece, Data):
-            at = fill(piece.offset)
-            digest.update(piece.data)
-            at += len(piece.data)
-    fill(size)
-    return digest.digest()

@@ -6,7 +6,8 @@ Little-endian, offsets in bytes:
     superblock (byte 1024 of the file system)         inode
        24  4  log2(block size) - 10                     0  2  mode
        40  4  inodes per group                         40  4  i_block[0]: old device number
-       88  2  inode size                               44  4  i_block[1]: new device number
+       88  2  inode size                               32  4  flags
+                                                       44  4  i_block[1]: new device number
        96  4  incompatible features                   104  4  block of attributes, low half
       254  2  size of a group descriptor              118  2  block of attributes, high half
                                                       128  2  size of the extra fields
@@ -32,6 +33,7 @@ SUPERBLOCK_OFFSET = 1024
 _MAGIC = 0xEF53
 _RECOVER = 0x4
 _64BIT = 0x80
+_INLINE_DATA = 0x10000000
 _ATTRIBUTE_MAGIC = 0xEA020000
 _ENTRY = Struct("<BBHIII")
 _PREFIXES = {
@@ -93,6 +95,10 @@ class ExtInodes:
         if old:
             return old >> 8 & 0xFF, old & 0xFF
         return (new & 0xFFF00) >> 8, new & 0xFF | new >> 12 & 0xFFF00
+
+    def is_inline(self, number: int) -> bool:
+        """Whether its content lies in the inode itself. Raises OSError."""
+        return bool(unpack_from("<I", self._inode(number), 32)[0] & _INLINE_DATA)
 
     def attributes(self, number: int) -> list[Attribute]:
         """Extended attributes as `listxattr` and `getxattr` would give them. Raises OSError, also if what is

@@ -8,6 +8,7 @@ for the caller to see.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import ENOTDIR
 from typing import Any
 
 import pytsk3
@@ -20,6 +21,7 @@ from protocol.limits import (
     FILE_NAME_BYTES_MAX,
     FILE_TEXT_CHARS_MAX,
 )
+from site_secondary.file_systems.ext_directories import names_in_block
 from site_secondary.file_systems.ext_inodes import (
     SUPERBLOCK_OFFSET,
     Attribute,
@@ -89,12 +91,14 @@ class Tree:
         """A directory's entries."""
         self._image.failure = None
         try:
-            directory = self._handle.open_dir(inode=number)
+            own = self._inodes is not None and not self._inodes.is_inline(number)
+            yield from self._ext_names(number) if own else self._names(number)
         except OSError as error:
             yield self._trouble(b"", error)
-            yield Done()
-            return
-        entries = iter(directory)
+        yield Done()
+
+    def _names(self, number: int) -> Iterator[Answer]:
+        entries = iter(self._handle.open_dir(inode=number))
         while True:
             try:
                 found = next(entries)
@@ -104,10 +108,39 @@ class Tree:
                 # pytsk3 goes on with the next one, or stops.
                 yield self._trouble(b"", error)
                 continue
-            answer = self._entry(found)
-            if answer is not None:
-                yield answer
-        yield Done()
+            named = found.info.name
+            if int(named.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC):
+                answer = self._entry(bytes(named.name or b""), int(named.meta_addr), found)
+                if answer is not None:
+                    yield answer
+
+    def _ext_names(self, number: int) -> Iterator[Answer]:
+        """Block by block: one that cannot be read costs the names in it."""
+        directory = self._handle.open_meta(inode=number)
+        if int(directory.info.meta.type) != int(pytsk3.TSK_FS_META_TYPE_DIR):
+            raise OSError(ENOTDIR, f"inode {number} is no directory")
+        block = int(self._handle.info.block_size)
+        extents = self._extents(directory, int(directory.info.meta.size))
+        for offset in (at for start, length in extents for at in range(start, start + length, block)):
+            try:
+                names, error = names_in_block(bytes(directory.read_random(offset, block)))
+            except OSError as unreadable:
+                names, error = [], unreadable
+            for name, inode in names:
+                answer = self._ext_entry(name, inode)
+                if answer is not None:
+                    yield answer
+            if error is not None:
+                yield self._trouble(b"", error)
+
+    def _ext_entry(self, name: bytes, inode: int) -> Answer | None:
+        if name in (b".", b".."):
+            return None
+        try:
+            file = self._handle.open_meta(inode=inode)
+        except OSError as error:
+            return self._trouble(name[:FILE_NAME_BYTES_MAX], error)
+        return self._entry(name, inode, file)
 
     def read(self, number: int) -> Iterator[Answer]:
         """A file's extents and data."""
@@ -165,15 +198,10 @@ class Tree:
                 return whole
         return found
 
-    def _entry(self, found: Any) -> Answer | None:
-        """None for what is not there."""
-        named = found.info.name
-        name = bytes(named.name or b"")
-        if not int(named.flags) & int(pytsk3.TSK_FS_NAME_FLAG_ALLOC) or name in (b"", b".", b".."):
-            return None
+    def _entry(self, name: bytes, number: int, found: Any) -> Answer | None:
+        """None for what is not a user's."""
         meta = found.info.meta
-        number = int(named.meta_addr)
-        if self._is_own(name, number, meta):
+        if name in (b"", b".", b"..") or self._is_own(name, number, meta):
             return None
         if len(name) > FILE_NAME_BYTES_MAX:
             return Trouble(name=name[:FILE_NAME_BYTES_MAX], text="its name is too long")

@@ -3,15 +3,51 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.mounting import MountedHost
+from tests.support.clients import succeed
+from tests.support.mounting import MountedHost, loop_device, mounted, nbdfuse, require_mounting
 from tests.support.sites import Site
 
 Tool = Callable[[str], str]
+
+
+def test_xfs_by_the_kernel(site: Site, scratch: Path, tool: Tool) -> None:
+    """Not read in user space: refused, and read where the kernel may; its log is played back on a clone."""
+    require_mounting()
+    uri = site.create_volume("g/x", "512M")
+    with nbdfuse(tool("nbdfuse"), uri, scratch) as file, loop_device(tool("losetup"), file) as device:
+        succeed(tool("mkfs.xfs"), "-q", device)
+        with mounted(device, scratch) as point:
+            (point / "sub").mkdir()
+            (point / "sub" / "file").write_text("in xfs")
+            with (point / "sparse").open("wb") as sparse:
+                sparse.truncate(64 << 20)
+                sparse.seek(32 << 20)
+                sparse.write(b"middle")
+            (point / "link").symlink_to("/etc/shadow")
+            os.setxattr(point / "sub" / "file", "user.colour", b"blue")
+            succeed("sync", "--file-system", point)
+            site.farshore("backup", "create", "g", "--label", "b")
+    if shutil.which("guestmount") is None:
+        refused = site.farshore("ls", "g/x@b:/", exit_code=13)
+        assert "holds xfs" in refused
+        assert "--kernel-mount" in refused
+    out = scratch / "out"
+    words = ["restore", "files", "g/x", "--at", "b", "/", "--to", str(out), "--kernel-mount"]
+    restored = site.json(*words)
+    assert (restored["files"], restored["links"], restored["missed"]) == (2, 1, [])
+    assert (out / "sub" / "file").read_text() == "in xfs"
+    assert os.getxattr(out / "sub" / "file", "user.colour") == b"blue"
+    assert os.readlink(out / "link") == "/etc/shadow"
+    assert (out / "sparse").stat().st_size == 64 << 20
+    assert (out / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert site.json("clone", "list")["clones"] == []
+    assert site.json("mount", "--list")["mounts"] == []
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""A mounted file system as a source of files: for those that are not read in user space.
+
+The kernel of this machine (or libguestfs' own, in a small virtual machine) has parsed what a stranger may
+have written. That is more to trust than a confined process, and it is done only where it was asked for or
+where libguestfs keeps it away. Names are looked up below the mount's root, which is held open, and never
+through a link.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from errno import ENXIO
+from pathlib import Path as FilePath
+
+from console.files.source import Failed, Path
+from protocol.file_stream import Data, Entry, Extents, Opened
+from protocol.limits import FILE_DATA_BYTES, FILE_EXTENTS_MAX, FILE_NAME_BYTES_MAX, FILE_XATTR_BYTES_MAX
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFREG: "f",
+    stat.S_IFDIR: "d",
+    stat.S_IFLNK: "l",
+    stat.S_IFBLK: "b",
+    stat.S_IFCHR: "c",
+    stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s",
+}
+
+
+class MountedTree:
+    """What is mounted at `point`; `kind` is the file system's word."""
+
+    def __init__(self, point: FilePath, kind: str) -> None:
+        self._root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Inodes are numbered by device; btrfs has a device for each subvolume.
+        self._numbers: dict[tuple[int, int], int] = {}
+        status = os.fstat(self._root)
+        self._opened = Opened(
+            partitions=(),
+            partition=0,
+            first_byte=0,
+            size_bytes=0,
+            file_system=kind,
+            holds=kind,
+            root=self._number(status),
+            unfinished=False,
+            case_folds=False,
+        )
+
+    @property
+    def opened(self) -> Opened:
+        """What is mounted."""
+        return self._opened
+
+    def root(self) -> Entry:
+        """The root directory."""
+        return self._entry(b"", os.fstat(self._root), b"", ())
+
+    def close(self) -> None:
+        """Twice is fine."""
+        if self._root >= 0:
+            os.close(self._root)
+        self._root = -1
+
+    def names(self, path: Path, entry: Entry) -> tuple[list[Entry], list[tuple[bytes, str]]]:
+        """A directory's entries. Raises Failed."""
+        entries: list[Entry] = []
+        troubles: list[tuple[bytes, str]] = []
+        try:
+            here = self._enter(path)
+        except OSError as error:
+            raise Failed(str(error.strerror)) from error
+        try:
+            with os.scandir(here) as found:
+                names = [os.fsencode(each.name) for each in found]
+            for name in names:
+                try:
+                    entries.append(self._look(here, name))
+                except OSError as error:
+                    troubles.append((name[:FILE_NAME_BYTES_MAX], str(error.strerror)))
+        except OSError as error:
+            troubles.append((b"", str(error.strerror)))
+        finally:
+            os.close(here)
+        return entries, troubles
+
+    def content(self, path: Path, entry: Entry) -> Iterator[Extents | Data]:
+        """A file's extents, then its data. Raises Failed."""
+        try:
+            here = self._enter(path[:-1])
+            try:
+                file = os.open(path[-1], _FILE, dir_fd=here)
+            finally:
+                os.close(here)
+            try:
+                size = os.fstat(file).st_size
+                extents = _extents(file, size)
+                yield Extents(size_bytes=size, extents=tuple(extents), more=False)
+                for start, length in extents:
+                    for offset in range(start, start + length, FILE_DATA_BYTES):
+                        count = min(FILE_DATA_BYTES, start + length - offset)
+                        yield Data(offset=offset, data=_exactly(file, offset, count))
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise Failed(str(error.strerror)) from error
+
+    def _enter(self, path: Path) -> int:
+        at = os.dup(self._root)
+        for name in path:
+            try:
+                below = os.open(name, _DIRECTORY, dir_fd=at)
+            finally:
+                os.close(at)
+            at = below
+        return at
+
+    def _look(self, here: int, name: bytes) -> Entry:
+        status = os.stat(name, dir_fd=here, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        target = os.readlink(name, dir_fd=here) if kind == stat.S_IFLNK else b""
+        attributes: tuple[tuple[bytes, bytes], ...] = ()
+        if kind in (stat.S_IFREG, stat.S_IFDIR):
+            file = os.open(name, _FILE, dir_fd=here)
+            try:
+                attributes = _attributes(file)
+            finally:
+                os.close(file)
+        return self._entry(name, status, target, attributes)
+
+    def _entry(
+        self, name: bytes, status: os.stat_result, target: bytes, attributes: tuple[tuple[bytes, bytes], ...]
+    ) -> Entry:
+        return Entry(
+            name=name,
+            number=self._number(status),
+            what=_KINDS.get(stat.S_IFMT(status.st_mode), "?"),
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            size_bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            atime_ns=status.st_atime_ns,
+            links=status.st_nlink,
+            target=target,
+            major=os.major(status.st_rdev),
+            minor=os.minor(status.st_rdev),
+            attributes=attributes,
+        )
+
+    def _number(self, status: os.stat_result) -> int:
+        return self._numbers.setdefault((status.st_dev, status.st_ino), len(self._numbers))
+
+
+def _attributes(file: int) -> tuple[tuple[bytes, bytes], ...]:
+    """What a file system does not have is none."""
+    try:
+        names = os.listxattr(file)
+    except OSError:
+        return ()
+    found = ((os.fsencode(name), os.getxattr(file, name)) for name in names)
+    return tuple((name, value) for name, value in found if len(value) <= FILE_XATTR_BYTES_MAX)
+
+
+def _extents(file: int, size: int) -> list[tuple[int, int]]:
+    """Where there is data; all of it for a file in more pieces than may be."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(file, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == ENXIO:
+                break
+            raise
+        at = min(size, os.lseek(file, start, os.SEEK_HOLE))
+        if at > start:
+            found.append((start, at - start))
+        if len(found) > FILE_EXTENTS_MAX:
+            return [(0, size)]
+    return found
+
+
+def _exactly(file: int, offset: int, count: int) -> bytes:
+    data = os.pread(file, count, offset)
+    while len(data) < count:
+        more = os.pread(file, count - len(data), offset + len(data))
+        if not more:
+            raise OSError(ENXIO, f"it ends at {offset + len(data)}")
+        data += more
+    return data
