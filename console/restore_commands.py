@@ -190,6 +190,7 @@ def _show(session: Session, name: str, data: dict[str, Any]) -> None:
             ("hosts", ", ".join(hosts) or "none"),
             ("reverted at", str(data.get("position") or "")),
             ("checked", "" if planned or checked is None else f"{checked} blocks"),
+            ("full compare", f"farshore job watch {data['job']}" if data.get("job") else ""),
             ("took", "" if took_ms is None else f"{took_ms:.1f} ms"),
             (
                 "export",

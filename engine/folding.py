@@ -69,7 +69,6 @@ class Folding:
         self._copies: set[Cut] = set()
         self._look_at = 0
         self._running = False
-        self._waiting: list[Callable[[], None]] = []
         self._blocked = False
         self._closed = False
         self._sweeping = False
@@ -154,16 +153,6 @@ class Folding:
             for span in spans[first:]
             if span.end > cut.position
         )
-
-    def suspend(self, name: str, begun: Callable[[], None]) -> Callable[[], bool]:
-        """Fold nothing, for one who reads the journal's files from aside; `begun` is called once nothing is
-        under way. For the function returned see `JournalSpace.hold_all`."""
-        end = self.space.hold_all(name)
-        if self._running:
-            self._waiting.append(begun)
-        else:
-            begun()
-        return end
 
     # -- when
 
@@ -298,9 +287,6 @@ class Folding:
 
     def _ended(self) -> None:
         """Something was done: there may be more, and hosts may go on."""
-        waiting, self._waiting = self._waiting, []
-        for begun in waiting:
-            begun()
         was_overloaded = self._group.overloaded
         self.consider()
         if was_overloaded and not self._group.overloaded:

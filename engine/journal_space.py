@@ -49,7 +49,6 @@ class JournalSpace:
         self._throttled_until = 0.0
         self._throttle_timer: Timer | None = None
         self._group = group
-        self._suspended = 0
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
@@ -72,14 +71,6 @@ class JournalSpace:
             cut = holder.confirmed() if holder.remember else None
             if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
-
-    def hold_all(self, name: str) -> Callable[[], bool]:
-        """A holder that needs everything, until the function returned is called. That says whether it was
-        held all the time: it was not if the journal ran full."""
-        self._suspended += 1
-        name = f"{name}:{self._suspended}"
-        holder = self.holders[name] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
-        return lambda: self.holders.pop(name, None) is holder
 
     def capacity(self, total_bytes: int) -> int:
         """Most that the journal can take, by its limit and by the room that there is."""

@@ -1,30 +1,27 @@
 """Verification: is everything that the journal and the index promise still there and unchanged?
 
-Three parts. The journal: every frame, its CRC and the digest chain; with `rows`, also that the index has a
-row for every block of a frame and every record as it is there. The index: every row decodes and names bytes
-that exist, stored bytes have a row, and, `deep`, all bytes match their checksum. The catalogue: the daemon
-works with the volumes, copies and timelines that the index says. Damage is collected, not raised: one bad
-frame must not hide the next.
+Plain: every frame, its CRC and the digest chain; every index row decodes and names bytes that exist, and no
+stored bytes are without a row. Deep: also the bytes of every version against the row's CRC, and a row for
+every block and record of the indexed part of the journal. Damage is collected, not raised: one bad frame must
+not hide the next.
 
-Each part goes slice by slice, so that it can be paced, stopped and gone on with; a slice reads only.
+It goes slice by slice, so that it can be paced, stopped and gone on with (engine.verify_rounds); a slice only
+reads.
 """
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from engine.base_rows import load_bases, load_pending
-from engine.bases import spans_after
 from engine.checkpoint import load_timelines
-from engine.durable import RealDisk
 from engine.faults import Damage, DamagedVersion, Fault
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from engine.retention import NO_ANCHOR, load_retention
-from engine.timelines import Span, TimelineTable
+from engine.timelines import Span
 from engine.versions import (
     NUMBER_MASK,
     RECORD_KEY,
@@ -35,13 +32,12 @@ from engine.versions import (
 )
 from protocol.errors import Corruption, FarshoreError
 from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
+from protocol.frames import Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.rows import pack_row
 
 DAMAGE_MAX = 1000
 ROWS_PER_SLICE = 1000
-NO_LIMIT = 1 << 62
 
 
 @dataclass(slots=True)
@@ -82,34 +78,6 @@ class Stretch:
     def after(self, digest: bytes | None) -> Stretch:
         """The same, behind a stretch that ended with a digest."""
         return replace(self, digest=digest) if self.chained else self
-
-
-def verify_group(
-    directory: pathlib.Path, store: Store, name: str, spans: list[Span], indexed: int, deep: bool
-) -> Verified:
-    """Check the group in `directory` along `spans` (which end at what is durable) at once; `indexed` is the
-    position up to which the index must be complete. History that was folded before is not looked for, nor
-    what lies before a base."""
-    found = Verified()
-    segments = SegmentMap(RealDisk(directory, None))
-    with store.read() as transaction:
-        lanes = all_lanes(transaction) | {span.timeline: span.lane for span in spans}
-        bases = load_bases(transaction)
-    try:
-        load_segments(segments, lanes)
-        held, first = spans_after(TimelineTable((), bases), spans)
-        to_check = stretches(held, first, indexed if deep else 0)
-        for base in bases:
-            to_check += stretches([base.span], NO_DIGEST, base.end if deep else 0)
-        digest = None
-        for stretch in to_check:
-            _, digest = verify_stretch(found, segments, store, stretch.after(digest), NO_LIMIT)
-        key = b"\0"
-        while key:
-            key = verify_rows(found, segments, store, key, deep)
-    finally:
-        segments.close()
-    return found
 
 
 def all_lanes(transaction: ReadTransaction) -> dict[int, int]:

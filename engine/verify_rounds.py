@@ -1,5 +1,4 @@
-"""A round of deep verification: everything that a group holds, once, in slices, over as many runs as that
-takes.
+"""A round of verification: everything that a group holds, once, in slices, over as many runs as that takes.
 
 A round is for what was written when it began. Where it is, is durable now and then, so that the next run of a
 `verify --deep`, or of the daemon, goes on there. At its end every version that a copy of that time sees was
@@ -39,7 +38,7 @@ class VerifyRound:
     """One round. `target` is the cut up to which it checks, `indexed` the position up to which the index
     must hold it. `finished` are stretches of the journal that are done, by timeline and end; then (timeline,
     position, digest) is where the one under way is, and `key` where the walk of the index is, empty at its
-    end."""
+    end. A plain one, not `deep`, is never saved."""
 
     group: Group
     began_utc_ns: int
@@ -55,6 +54,7 @@ class VerifyRound:
     versions: int = 0
     version_bytes: int = 0
     slice_bytes: int = SLICE_BYTES
+    deep: bool = True
 
     # -- what comes next
 
@@ -68,7 +68,7 @@ class VerifyRound:
             if rest.start < rest.end:
                 return VerifyJournal(stretch=rest, bytes_max=self.slice_bytes)
             self._finish(rest)
-        return VerifyIndex(start=self.key) if self.key else None
+        return VerifyIndex(start=self.key, deep=self.deep) if self.key else None
 
     def _stretches(self) -> list[Stretch]:
         """Every stretch of the journal that is here: the target's lineage, bases, and branches. Clones grow:
@@ -77,9 +77,9 @@ class VerifyRound:
         table = group.timelines
         spans = table.lineage(self.target.timeline, self.target.position)
         held, first = spans_after(table, spans)
-        found = stretches(held, first, self.indexed)
+        found = stretches(held, first, self.indexed if self.deep else 0)
         for base in table.bases:
-            found += stretches([base.span], NO_DIGEST, base.end)
+            found += stretches([base.span], NO_DIGEST, base.end if self.deep else 0)
         ends = {span.timeline: span.end for span in spans}
         clones = group.clones.timelines()
         for timeline, end in sorted(group.left.items()):

@@ -54,16 +54,17 @@ class VerifyJournal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyIndex:
-    """Check a slice of the index and of the bytes that it names, from key `start` on."""
+    """Check a slice of the index from key `start` on; `deep`, also the bytes that it names."""
 
     KIND: ClassVar[str] = "verify-index"
     URGENT: ClassVar[bool] = False
 
     start: bytes
+    deep: bool
 
     def to_row(self) -> tuple[object, ...]:
         """See `IndexRequest.to_row`."""
-        return (self.start,)
+        return (self.start, self.deep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,12 +128,12 @@ def handle_verify_journal(store: Store, segments: SegmentMap, row: tuple[Any, ..
 
 def handle_verify_index(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A `VerifyIndex` request."""
-    (start,) = check_row(row, bytes)
+    start, deep = check_row(row, bytes, bool)
     found = Verified(damage_max=SLICE_DAMAGE_MAX)
     with store.read() as transaction:
         lanes = all_lanes(transaction)
     load_segments(segments, lanes)
-    following = verify_rows(found, segments, store, start, deep=True)
+    following = verify_rows(found, segments, store, start, deep)
     place = VERSION_KEY.unpack(following) if following else (0, 0, 0, 0)
     damage = damage_to_numbers(found.damage)
     return (int(bool(following)), *place, found.versions, found.version_bytes, found.missed, *damage)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from daemon.jobs import Work
-from daemon.operations import verifying
+from daemon.operations import comparing, verifying
 from daemon.site import Site
 from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 
@@ -15,7 +15,7 @@ Data = dict[str, Any]
 
 def resume_jobs(site: Site) -> None:
     """Take up the jobs of the last run."""
-    works: dict[str, Work] = {verifying.KIND: partial(verifying.work, site)}
+    works: dict[str, Work] = {module.KIND: partial(module.work, site) for module in (verifying, comparing)}
     site.jobs.resume(works)
 
 

@@ -34,6 +34,8 @@ async def set_schedule(site: Site, command: ScheduleSet) -> Data:
             next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and restart them",
         )
     policy = _changed(before, command)
+    if command.freeze:
+        site.hooks.find(command.freeze)
     if _shortens(group, policy) and command.confirm != group.name:
         raise Unsafe(
             f"the window of {group.name} becomes shorter: moments before it cannot be read any more",

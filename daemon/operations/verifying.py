@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from daemon.jobs import Job
+from daemon.operations.reviving import revive
 from daemon.site import Site
 from engine.copies import Copy
 from engine.faults import Damage, Fault
 from engine.group import Group
 from engine.index_requests import IndexRequest
 from engine.repair import Repair
-from engine.verify import verify_group
 from engine.verify_rounds import VerifyRound, last_round, load_round
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.commands import Verify
@@ -38,68 +38,57 @@ ASK_AGAIN_MAX = 3
 
 
 async def verify(site: Site, command: Verify) -> Data:
-    """Check a group's journal and index, away from the hosts' loop."""
+    """A plain round, at once: the indexer process does it, hosts do not wait."""
     group = site.group(command.group)
     began = site.clock.monotonic()
-    spans = group.spans(group.writer.durable)
-    begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    end = group.folding.suspend("verify", lambda: None if begun.done() else begun.set_result(None))
-    try:
-        await begun
-        found = await asyncio.to_thread(
-            verify_group,
-            site.directory / "groups" / group.name,
-            group.store,
-            group.name,
-            spans,
-            group.checkpoints.reached,
-            False,
-        )
-    finally:
-        held = end()
-    if not held:
-        raise Busy(
-            f"the journal of {group.name} ran full and was shortened in the meantime",
-            subject=group.name,
-            next_step="verify again, at a quieter time",
-        )
-    _note(group, found.damage, found.missed)
+    at = VerifyRound(
+        group=group,
+        began_utc_ns=group.clock.utc_ns(),
+        target=Cut(group.head, group.writer.durable),
+        indexed=group.checkpoints.reached,
+        deep=False,
+    )
+    found: list[Damage] = []
+    while (request := at.next()) is not None:
+        found += (await _slice(group, at, request))[1]
     return {
         "group": group.name,
-        "ok": not found.damage,
+        "ok": not found,
         "deep": False,
-        "frames": found.frames,
-        "bytes": found.journal_bytes,
-        "versions": found.versions,
-        "damage": [damage_data(group, damage) for damage in found.damage],
+        "frames": at.frames,
+        "bytes": at.journal_bytes,
+        "versions": at.versions,
+        "damage": [damage_data(group, damage) for damage in found[:DAMAGE_SHOWN_MAX]],
         "took_s": round(site.clock.monotonic() - began, 3),
     }
 
 
 async def start(site: Site, command: VerifyStart) -> Data:
-    """Begin the job, or say which one runs."""
-    group = site.group(command.group)
+    """Begin the job, or say which one runs. Of a group that could not be opened it can only be mended."""
+    name = command.group
+    if not (command.repair and name in site.damaged):
+        site.group(name)
     if not command.deep and not command.repair:
-        raise UsageError("neither to check nor to mend", subject=group.name, next_step="add --deep")
+        raise UsageError("neither to check nor to mend", subject=name, next_step="add --deep")
     arguments: Data = {
         "deep": command.deep,
         "repair": command.repair,
         "rate_bytes_s": command.rate_bytes_s,
         "for_s": command.for_s,
     }
-    for job in site.jobs.running(KIND, group.name):
+    for job in site.jobs.running(KIND, name):
         if job.arguments != arguments:
             raise Busy(
-                f"{group.name} is being verified by job {job.number}, which was asked for something else",
-                subject=group.name,
+                f"{name} is being verified by job {job.number}, which was asked for something else",
+                subject=name,
                 next_step=f"farshore job watch {job.number}, or job cancel {job.number}",
             )
         return job.as_dict()
     job = site.jobs.start(
         KIND,
         partial(work, site),
-        group=group.name,
-        subject=group.name,
+        group=name,
+        subject=name,
         arguments=arguments,
         resumable=True,
     )
@@ -108,15 +97,21 @@ async def start(site: Site, command: VerifyStart) -> Data:
 
 async def work(site: Site, job: Job) -> Data:
     """The job."""
-    group = site.group(job.group)
     began = site.clock.monotonic()
+    mended = 0
+    if job.group in site.damaged and job.arguments["repair"]:
+        mended = await revive(site, job, job.group)
+    group = site.group(job.group)
     found = None
     complete = False
     if job.arguments["deep"]:
         found = load_round(group) or await _begin_round(group)
         deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
         complete = await _go_on(site, job, group, found, deadline)
-    mended, reasons = await repair(site, job, group) if job.arguments["repair"] else (0, {})
+    reasons: dict[Damage, str] = {}
+    if job.arguments["repair"]:
+        places, reasons = await repair(site, job, group)
+        mended += places
     if found is not None and complete:
         group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
         found.end()
@@ -177,7 +172,7 @@ async def _go_on(site: Site, job: Job, group: Group, at: VerifyRound, deadline: 
         if deadline is not None and now >= deadline:
             at.save()
             return False
-        read_bytes = await _slice(group, at, request)
+        read_bytes, _ = await _slice(group, at, request)
         pace.spend(read_bytes, clock.monotonic())
         if clock.monotonic() - saved > SAVE_EVERY_S:
             at.save()
@@ -193,8 +188,10 @@ async def _go_on(site: Site, job: Job, group: Group, at: VerifyRound, deadline: 
     return True
 
 
-async def _slice(group: Group, at: VerifyRound, request: VerifyJournal | VerifyIndex) -> int:
-    """Check one slice and note what it found; the bytes that it read."""
+async def _slice(
+    group: Group, at: VerifyRound, request: VerifyJournal | VerifyIndex
+) -> tuple[int, list[Damage]]:
+    """Check one slice and note what it found; the bytes that it read, and the damage."""
     figures = await ask_indexer(group, request)
     found: JournalSlice | IndexSlice
     if isinstance(request, VerifyJournal):
@@ -203,13 +200,14 @@ async def _slice(group: Group, at: VerifyRound, request: VerifyJournal | VerifyI
     else:
         found = index = IndexSlice.from_figures(figures)
         at.took_index(index)
-    _note(group, [damage for damage in found.damage if at.still_here(damage)], found.missed)
-    return found.read_bytes
+    damage = [each for each in found.damage if at.still_here(each)]
+    if found.missed:
+        damage.append(Damage(Fault.MORE, (0, 0, 0, 0)))
+    _note(group, damage)
+    return found.read_bytes, damage
 
 
-def _note(group: Group, damage: list[Damage], missed: int) -> None:
-    if missed:
-        damage = [*damage, Damage(Fault.MORE, (0, 0, 0, 0))]
+def _note(group: Group, damage: list[Damage]) -> None:
     new = group.damage.found(damage)
     if new:
         group.emit(
@@ -242,7 +240,7 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
             reasons[damage] = error.message
         else:
             group.damage.mended([damage])
-            _note(group, behind, 0)
+            _note(group, behind)
             waiting.extend(behind)
             mended += 1
     if mended:

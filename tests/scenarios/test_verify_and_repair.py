@@ -15,7 +15,7 @@ import pytest
 from console.client import Client
 from console.demo.host import Host
 from protocol.job_commands import VerifyStart
-from tests.support.pairs import same_at_the_cut, start_pair, wait_until
+from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_until
 from tests.support.sites import Site, running_sites
 
 MIB = 1 << 20
@@ -85,6 +85,16 @@ def deep(site: Site, *options: str, exit_code: int = 0) -> dict[str, Any]:
     return found
 
 
+def states(site: Site) -> dict[str, str]:
+    """Each backup's state at a site, by label."""
+    return {row["label"]: row["state"][site.name] for row in site.json("backup", "list", "g")["backups"]}
+
+
+def copy_id(site: Site, label: str) -> str:
+    found: str = site.json("backup", "show", "g", label)["id"]
+    return found
+
+
 def read(site: Site, export: str) -> bytes:
     with Host(site.nbd_socket, export) as host:
         return b"".join(host.read(at, MIB) for at in range(0, VOLUME_BYTES, MIB))
@@ -114,6 +124,8 @@ def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, S
     flip(lon.directory / "groups" / "g" / "index.mdb", in_index)
     found = deep(lon, exit_code=24)
     assert {backup["label"] for backup in found["backups"]} == {"old", "new", "last"}
+    assert states(lon) == {"old": "damaged", "new": "damaged", "last": "damaged"}
+    assert "damaged" not in states(par).values()
     assert found["volumes"] == ["v"]
     assert found["damaged"] == 3, found["damage"]  # a frame, a block of it, a block in the index
     for label in ("old", "new"):
@@ -126,11 +138,16 @@ def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, S
     assert (mended["ok"], mended["mended"], mended["damaged"]) == (True, 3, 0)
     assert len(mended["verified"]) == 3
     assert deep(lon)["ok"]
+    assert states(lon) == {"old": "verified", "new": "verified", "last": "verified"}
     assert lon.json("verify", "g")["ok"]
     assert read(lon, "g/v@old") == old
     assert read(lon, "g/v@new") == new
-    lon.farshore("restore", "volume", "g/v", "--at", "old", "--confirm", "g/v", "--start")
+    restored = lon.json("restore", "volume", "g/v", "--at", "old", "--confirm", "g/v", "--online")
     assert read(lon, "g/v") == old
+    job = lon.json("job", "watch", str(restored["job"]))
+    assert (job["state"], job["result"]["state"]) == ("done", "verified")
+    assert job["result"]["compared_bytes"] == VOLUME_BYTES
+    assert job["result"]["verified"] == [copy_id(lon, "old")]
     same_at_the_cut(lon, par, "g", ("v",))
 
 
@@ -166,3 +183,27 @@ def start_job(site: Site, rate: str) -> int:
     number: int = job["job"]
     wait_until(lambda: bool(site.json("job", "show", str(number))["serial"]), timeout_s=20)
     return number
+
+
+def test_a_group_that_cannot_be_opened_is_mended_from_the_peer_and_serves(pair: tuple[Site, Site]) -> None:
+    """Its journal is damaged where the index does not reach: nothing is cut, and only the peer can help."""
+    lon, par = pair
+    start_pair(lon, par, "g/v", VOLUME_BYTES)
+    content = Content(lon)
+    content.write(0, 8 * MIB)
+    content.write(20 * MIB, MIB)  # its frame says that all before it is durable
+    lon.farshore("wait", "g", "--timeout", "60")
+    lon.kill()
+    for at in (MIB, 5 * MIB):
+        pattern = bytes(content.image[at : at + 4096])
+        flip(segment_with(lon, pattern), pattern)
+    lon.expected_errors |= {"group.damaged"}
+    lon.start()
+    lon.farshore("verify", "g", exit_code=24)
+    lon.farshore("verify", "g", "--deep", exit_code=24)
+    assert no_host_may_write(lon, "g/v")
+    mended = deep(lon, "--repair")
+    assert (mended["ok"], mended["mended"], mended["complete"]) == (True, 2, True)
+    assert read(lon, "g/v") == content.image
+    content.write(9 * MIB, MIB)
+    same_at_the_cut(lon, par, "g", ("v",))

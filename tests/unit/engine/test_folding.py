@@ -169,7 +169,7 @@ def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
-    rig.group.folding.space.hold_all("check")
+    rig.group.folding.space.holders["check"] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
     used = rig.group.segments.total_bytes()
     rig.group.settings = replace(KEEP_ALL, throttle=True, journal_limit_bytes=used * 5 // 4)
     rig.settle(2 * POLL_S)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.faults import Fault
-from engine.verify import DAMAGE_MAX, Verified, verify_group
+from engine.verify import DAMAGE_MAX, Verified
+from engine.verify_rounds import VerifyRound
 from engine.versions import VERSION_KEY
 from protocol.errors import Corruption
 from protocol.events import ZERO
@@ -15,6 +16,7 @@ from protocol.frames import FramePrefix
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.test_verify_rounds import finish
 
 BLOCKS = 8
 
@@ -40,10 +42,15 @@ class Sound:
 
     def verify(self, *, deep: bool) -> Verified:
         group = self.rig.group
-        spans = group.spans(group.writer.durable)
-        return verify_group(
-            self.rig.directory / "g", group.store, "g", spans, group.checkpoints.reached, deep
+        at = VerifyRound(
+            group=group,
+            began_utc_ns=group.clock.utc_ns(),
+            target=Cut(group.head, group.writer.durable),
+            indexed=group.checkpoints.reached,
+            deep=deep,
         )
+        damage = finish(self.rig, at)
+        return Verified(frames=at.frames, journal_bytes=at.journal_bytes, versions=at.versions, damage=damage)
 
     def segment_of(self, prefix: FramePrefix) -> tuple[Path, int]:
         """The file that a frame stands in, and where."""

@@ -10,12 +10,13 @@ from engine.bases import gap_at
 from engine.cuts import checked_cut
 from engine.journal import writer as writer_module
 from engine.journal_space import lease_of
-from engine.verify import verify_group
+from engine.verify_rounds import VerifyRound
 from protocol.errors import Trimmed
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.test_fold_model import KEEP_ALL, KEEP_NOTHING, SEGMENT, Story
+from tests.unit.engine.test_verify_rounds import finish
 from tests.unit.site_primary.base_pair import BasePair
 
 
@@ -48,16 +49,14 @@ def check(story: Story, rig: GroupRig) -> int:
 
 def check_whole(rig: GroupRig) -> None:
     """No damage anywhere."""
-    group = rig.group
-    found = verify_group(
-        rig.directory / "g",
-        group.store,
-        "g",
-        group.spans(group.writer.written),
-        group.checkpoints.reached,
-        True,
+    rig.sync()
+    at = VerifyRound(
+        group=rig.group,
+        began_utc_ns=rig.group.clock.utc_ns(),
+        target=rig.end,
+        indexed=rig.group.checkpoints.reached,
     )
-    assert found.damage == []
+    assert finish(rig, at) == []
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,0 +1,123 @@
+"""The full compare after a restore, as a job: every block of what was restored against the cut it came
+from.
+
+The restore itself compares visibilities and a sample before it says that it is done (invariant 14); this
+reads all of it, with each block's checksum, in small slices between which hosts are served. It ends in
+VERIFIED: a copy of that cut, all of whose volumes were read, is verified from then on. After a restart of the
+daemon it begins again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from daemon.jobs import Job
+from daemon.site import Site
+from engine.group import Group
+from engine.view import VolumeView
+from protocol.errors import FarshoreError, Mismatch
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut, parse_cut
+from site_primary.pace import Pace
+
+Data = dict[str, Any]
+
+KIND = "compare"
+SLICE_BYTES = 64 * BLOCK_BYTES
+RATE_BYTES_S = 256 << 20
+SHOW_EVERY_S = 0.25
+
+
+def start(site: Site, group: Group, volumes: list[str], cut: Cut, after: Cut, name: str) -> Job:
+    """Begin to compare volumes (by name) at `after`, a cut since which no restore wrote, with `cut`."""
+    arguments = {"volumes": volumes, "cut": str(cut), "after": str(after)}
+    return site.jobs.start(
+        KIND, partial(work, site), group=group.name, subject=name, arguments=arguments, resumable=True
+    )
+
+
+async def work(site: Site, job: Job) -> Data:
+    """The job. Mismatch names the first block that differs; Corruption one that cannot be read."""
+    group = site.group(job.group)
+    cut, after = parse_cut(job.arguments["cut"]), parse_cut(job.arguments["after"])
+    leases = group.folding.leases
+    names = {f"job:{job.number}:{end}": each for end, each in (("cut", cut), ("after", after))}
+    began_utc_ns = site.clock.utc_ns()
+    try:
+        for lease, each in names.items():
+            leases.hold(lease, each, durable=True)
+        views = {
+            volume: (group.view_at(volume, cut), group.view_at(volume, after))
+            for volume in job.arguments["volumes"]
+        }
+        await _compare(site, job, group, views)
+    finally:
+        for lease in names:
+            leases.release(lease)
+    compared = {past.volume for past, _ in views.values()}
+    verified = [
+        copy
+        for copy in group.copies.at(group.spans(group.writer.written))
+        if copy.cut == cut and compared.issuperset(copy.volumes)
+    ]
+    for copy in verified:
+        group.copies.verified(copy.id, began_utc_ns)
+    group.emit("restore.verified", group=group.name, object=job.subject, cut=str(cut), bytes=job.done)
+    return {
+        "group": group.name,
+        "volumes": list(views),
+        "cut": str(cut),
+        "position": str(after),
+        "state": "verified",
+        "compared_bytes": job.done,
+        "verified": [f"{copy.id:016x}" for copy in verified],
+    }
+
+
+async def _compare(
+    site: Site, job: Job, group: Group, views: dict[str, tuple[VolumeView, VolumeView]]
+) -> None:
+    pace = Pace(RATE_BYTES_S)
+    total = sum(past.size_bytes for past, _ in views.values())
+    done = 0
+    shown = site.clock.monotonic()
+    for volume, (past, now) in views.items():
+        offset = 0
+        while offset < past.size_bytes:
+            length, read_bytes = _slice(group, volume, past, now, offset)
+            offset += length
+            done += length
+            moment = site.clock.monotonic()
+            pace.spend(read_bytes, moment)
+            if moment - shown > SHOW_EVERY_S:
+                job.progress(done, total, "bytes", volume)
+                shown = moment
+            await asyncio.sleep(pace.wait_s(1, moment))
+    job.progress(done, total, "bytes")
+
+
+def _slice(group: Group, volume: str, past: VolumeView, now: VolumeView, offset: int) -> tuple[int, int]:
+    """Compare some bytes from an offset; how many, and how many were read for it."""
+    left = past.size_bytes - offset
+    holes = [view.extents(offset, left, only_one=True)[0] for view in (past, now)]
+    if not any(data for _, data in holes):
+        return min(size for size, _ in holes), 0
+    length = min(left, SLICE_BYTES)
+    try:
+        with past.batch() as batch:
+            one, other = past.read(batch, offset, length), now.read(batch, offset, length)
+    except FarshoreError as error:
+        group.damage.read_failed(error)
+        raise
+    if one != other:
+        at = next(i for i in range(length) if one[i] != other[i])
+        name = f"{group.name}/{volume}"
+        raise Mismatch(
+            f"{name} was restored, but block {(offset + at) // BLOCK_BYTES} differs from the cut's",
+            subject=name,
+            position=str(offset + at),
+            next_step=f"take {name} offline; `farshore verify {group.name} --deep --repair`",
+        )
+    return length, 2 * length
