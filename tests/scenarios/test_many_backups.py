@@ -114,7 +114,7 @@ def check_whole(site: Site, export: str, log: WriteLog, replay: Replay, early: s
     """Every byte of an export: fio's part is what it was when the backup was young, the log's what the
     oracle says, and between them nothing was ever written."""
     image.unlink(missing_ok=True)
-    succeed("nbdcopy", site.uri(export), image)
+    succeed("nbdcopy", f"nbd+unix:///{export}?socket={site.nbd_socket}", image)
     with image.open("rb") as file:
         assert image.stat().st_size == VOLUME_BYTES
         assert xxh3_128_hexdigest(file.read(FIO_BYTES)) == early, f"{export} at {site.name}"
