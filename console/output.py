@@ -28,10 +28,12 @@ API_VERSION = 1
 STYLES = {
     "paired": "green",
     "available": "green",
+    "verified": "green",
     "online": "green",
     "yes": "green",
     "copying": "yellow",
     "pending": "yellow",
+    "expired": "yellow",
     "warning": "yellow",
     "split": "yellow",
     "taken": "yellow",
@@ -39,6 +41,7 @@ STYLES = {
     "fetching": "yellow",
     "suspended": "red",
     "diverged": "red",
+    "damaged": "red",
     "error": "red",
 }
 

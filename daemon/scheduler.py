@@ -74,7 +74,7 @@ class Scheduler:
 
     def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:
         site, name = self._site, group.name
-        if not group.head or site.clock.monotonic() < self._not_before.get(name, 0.0):
+        if not group.volumes.at(group.spans()) or site.clock.monotonic() < self._not_before.get(name, 0.0):
             return False
         slot_ns = due(policy, set_ns, self._done.get(name, 0), site.clock.utc_ns())
         if slot_ns is None:

@@ -5,8 +5,8 @@ file never shrinks by itself. Where a third of it is free:
 
     1. the indexer, its only writer, copies the committed state into a new file, makes it durable, and closes
        the old one before it answers: nothing is written to that any more
-    2. the daemon, in the call that takes the answer and before any other request, closes the old file, gives
-       its name to the new one, makes that durable, and opens it
+    2. the daemon, in the call that takes the answer and before any other request, closes the old file,
+       removes its lock file, gives its name to the new one, makes that durable, and opens it
 
 A crash at any point leaves a whole index under the name: both files hold the same state, as nothing is
 committed in between. A new file that did not get that far is removed at the next start.
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from engine.durable import RealDisk
-from engine.index_file import COMPACT_FILE, INDEX_FILE
+from engine.index_file import COMPACT_FILE, INDEX_FILE, LOCK_FILE
 from engine.index_requests import Indexer
 from engine.journal.segments import SegmentMap
 from engine.ports.clock import Timer
@@ -122,6 +122,7 @@ class Compaction:
         before_bytes = self._store.path.stat().st_size
         try:
             with self._store.let_go():
+                self._disk.remove(LOCK_FILE)
                 self._disk.rename(COMPACT_FILE, INDEX_FILE)
                 self._disk.sync([], [""])
         except Busy:

@@ -127,6 +127,10 @@ class CopyTable:
 
         return {copy.cut for place, copy in self._copies.items() if kept(place, copy)}
 
+    def was_deleted(self, copy_id: int) -> bool:
+        """Whether a copy was deleted on any lineage."""
+        return bool(self._deletions.get(copy_id))
+
     def find(self, spans: list[Span], name: str, subject: str) -> Copy:
         """The copy with that label, or id as 16 hex digits; NotFound names `subject`."""
         for copy in self.at(spans):

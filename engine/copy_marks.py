@@ -41,16 +41,22 @@ class GroupCopies(CopyTable):
 
     def deleted(self, copy_id: int) -> None:
         """It is gone: nothing more needs to be known of it."""
-        if self._known().pop(copy_id, None) is not None:
-            self._state.put_copy_mark(self._group, copy_id, None)
+        if copy_id in self._known():
+            self._put(copy_id, None)
 
     def _known(self) -> dict[int, CopyMark]:
         if self._marks is None:
             self._marks = self._state.copy_marks(self._group)
+            for copy_id in [each for each in self._marks if self.was_deleted(each)]:
+                self._put(copy_id, None)
         return self._marks
 
-    def _put(self, copy_id: int, mark: CopyMark) -> None:
-        self._known()[copy_id] = mark
+    def _put(self, copy_id: int, mark: CopyMark | None) -> None:
+        known = self._known()
+        if mark is None:
+            del known[copy_id]
+        else:
+            known[copy_id] = mark
         self._state.put_copy_mark(self._group, copy_id, mark)
 
 

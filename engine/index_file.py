@@ -8,6 +8,7 @@ from engine.ports.lmdb_store import LmdbStore
 from engine.versions import TABLES
 
 INDEX_FILE = "index.mdb"
+LOCK_FILE = f"{INDEX_FILE}-lock"
 COMPACT_FILE = "index.mdb.compact"  # takes its place when it is whole (engine.compaction)
 # Address space, not disk: LMDB maps the whole range and the file grows as it is used.
 MAP_BYTES = 1 << 40

@@ -97,7 +97,8 @@ def backup_data(site: Site, group: Group, copy: Copy) -> Data:
         "label": copy.label or None,
         "group": group.name,
         "volumes": volumes,
-        "cut": cut_data(copy.cut, time_of(group, copy.cut)),
+        # To look up the frame before each mark would stall hosts where there are hundreds.
+        "cut": cut_data(copy.cut, time_of(group, copy.cut) if copy.retroactive else copy.utc_ns),
         "time": time_text(copy.utc_ns),
         "pinned": copy.pinned,
         "kind": "retroactive" if copy.retroactive else "mark",
@@ -155,9 +156,11 @@ def _volume_names(group: Group, copy: Copy) -> list[str]:
 
 
 def _held_by(group: Group, copy: Copy) -> list[str]:
-    """Leases on the copy's cut, and restores that went back to it."""
+    """Leases on the copy's cut, clones that left it, and restores that went back to it."""
     spans = group.spans()
-    return group.folding.leases.holders(copy.cut) + [
+    held = group.folding.leases.holders(copy.cut)
+    held += [f"clone {clone.name}" for clone in group.clones if clone.row.cut == copy.cut]
+    return held + [
         f"restore at {Cut(entry.timeline, entry.position)}"
         for entry in group.volumes.all_reverts()
         if entry.cut == copy.cut and holds(spans, entry.timeline, entry.position)

@@ -12,6 +12,7 @@ their number, a damaged file `Corruption`. It knows bytes and tables, not what t
 from __future__ import annotations
 
 import errno
+import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
@@ -26,10 +27,15 @@ from protocol.errors import Busy, Corruption
 
 # Readers are the daemon's and the indexer's threads; the rest is room for slots of killed processes.
 READERS_MAX = 126
+FILE_MODE = 0o600
 # The design's layout of blocks counts on the 16-byte page header of LMDB 0.9 (4,080 bytes to a value).
 LMDB_MAJOR = 0
 
 _DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)
 
 
 class _Transaction:
@@ -121,7 +127,7 @@ class LmdbStore:
                 subdir=False,
                 readonly=self._readonly,
                 create=not self._readonly,
-                mode=0o600,
+                mode=FILE_MODE,
                 metasync=True,
                 sync=True,
                 writemap=False,
@@ -148,7 +154,9 @@ class LmdbStore:
     @contextmanager
     def let_go(self) -> Iterator[None]:
         """Close the file while the body runs, which may put another in its place, and open what then has its
-        name. Busy, with nothing done, while a transaction is open. No other process may have it open."""
+        name. Busy, with nothing done, while a transaction is open. A body that replaces the file removes the
+        `-lock` file too, and no other process of ours may have it open: what stands in there is of the old
+        one, and who found it would read the new file at a state that it does not have."""
         with self._guard:
             if self._transactions:
                 raise Busy(f"{self.path} is being read", subject=str(self.path), next_step="try again")
@@ -194,7 +202,7 @@ class LmdbStore:
     def copy_compacted(self, path: pathlib.Path) -> None:
         """Write one committed state without free pages to `path`, a new file; not durable on return."""
         try:
-            with open(path, "xb") as target:
+            with open(path, "xb", opener=_owner_only) as target:
                 self._environment.copyfd(target.fileno(), compact=True)
         except lmdb.Error as failure:
             raise self.translate(failure) from failure

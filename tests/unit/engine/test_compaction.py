@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,7 @@ def test_free_pages_go_and_the_content_stays(rig: GroupRig) -> None:
     rig.checkpoint()
     assert rig.letters("root") == "ab.."
     assert not (rig.directory / "g" / COMPACT_FILE).exists()
+    assert (rig.directory / "g" / INDEX_FILE).stat().st_mode & 0o777 == 0o600
     assert rig.reopen().frames == 0
     assert rig.letters("root") == "ab.."
 
@@ -109,6 +112,34 @@ def test_what_a_crash_left_is_removed(rig: GroupRig) -> None:
     (rig.directory / "g" / COMPACT_FILE).write_bytes(b"half a copy")
     compaction_of(rig, rig.indexer).start()
     assert not (rig.directory / "g" / COMPACT_FILE).exists()
+
+
+@pytest.mark.parametrize("more", [0, 1])  # LMDB has two places for its newest state, and goes by the count
+def test_who_has_the_old_file_open_spoils_nothing(rig: GroupRig, more: int) -> None:
+    """A program that looks at the index from outside, just then: it keeps its lock file, and with that the
+    count of transactions of the old file."""
+    volume = rig.create("root", 4)
+    rig.write(volume, 0, b"a")
+    rig.checkpoint()
+    fill_and_free(rig)
+    for _ in range(more):
+        with store_of(rig).write() as write:
+            write.put("meta", b"a", b"2")
+    script = (
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], subdir=False, readonly=True, lib_version=0);"
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, str(rig.directory / "g" / INDEX_FILE)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as outsider:
+        assert outsider.stdout is not None
+        assert outsider.stdout.readline() == b"1\n"
+        compaction_of(rig, rig.indexer).consider()
+        assert rig.events[-1][0] == "index.compacted"
+        rig.write(volume, 1, b"b")
+        rig.checkpoint()
+        assert rig.reopen().frames == 0
+        assert rig.letters("root") == "ab.."
+        outsider.kill()
 
 
 def test_the_child_goes_on_with_the_new_file(rig: GroupRig, directory: Path) -> None:

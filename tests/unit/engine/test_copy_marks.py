@@ -49,6 +49,18 @@ def test_states_over_a_copys_life(rig: GroupRig) -> None:
     assert rig.group.copies.mark_of(copy.id) == CopyMark()
 
 
+def test_what_is_known_of_a_copy_goes_with_it(rig: GroupRig) -> None:
+    """Also at the site that only hears of the deletion."""
+    rig.create("root")
+    copy = backup(rig, "one")
+    rig.group.copies.verified(copy.id, 7)
+    rig.group.append_records([CopyDeleted(copy_id=copy.id)])
+    rig.sync()
+    rig.reopen()
+    assert rig.group.copies.mark_of(copy.id) == CopyMark()
+    assert rig.group.state.copy_marks("g") == {}
+
+
 def test_a_copy_whose_cut_was_folded_first_is_expired(rig: GroupRig) -> None:
     """The mark of a retroactive backup may come long after this site gave the cut up."""
     volume = rig.create("root")

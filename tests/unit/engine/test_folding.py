@@ -12,6 +12,7 @@ from engine.folding import POLL_S, RETRY_S
 from engine.group import GroupSettings
 from engine.journal_space import JournalHolder
 from protocol.errors import Trimmed
+from protocol.events import NO_POLICY
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
@@ -62,6 +63,22 @@ def test_only_the_last_segment_stays_and_reads_go_on(rig: GroupRig) -> None:
             with pytest.raises(Trimmed):
                 rig.letters("root", gone)
         rig.reopen()
+
+
+def test_the_window_of_a_groups_policy_counts_and_not_the_sites(rig: GroupRig) -> None:
+    volume = rig.create("root", 16)
+    fill(rig, volume, 3)
+    rig.settle(2 * POLL_S)
+    assert len(rig.segment_files()) == 4
+    rig.group.append_records([replace(NO_POLICY, window_s=3600)])
+    rig.settle(2 * POLL_S)
+    assert len(rig.segment_files()) == 4
+    rig.reopen()
+    rig.group.append_records([replace(NO_POLICY, window_s=0)])
+    rig.sync()
+    rig.write(volume, 9, b"z")
+    rig.settle(2 * POLL_S)
+    assert len(rig.segment_files()) == 1
 
 
 def test_a_time_before_the_floor_is_refused(rig: GroupRig) -> None:
