@@ -70,7 +70,7 @@ def export_volume(
     cut: NamedCut = CutLatest() if at is None else session.cut(at)
     context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
     began = monotonic()
-    where = session.call(VolumeUri(group=group, volume=name, cut=cut))
+    where = session.call(VolumeUri(group=group, volume=name, cut=cut, sound=True))
     with connect(export_of(where), *context) as source, steps(session, volume, source) as step:
         if base is not None:
             below = Base(path=base, format=format_of(base, None), context=context[0])

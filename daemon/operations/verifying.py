@@ -15,6 +15,7 @@ from daemon.jobs import Job
 from daemon.operations.reviving import revive
 from daemon.site import Site
 from engine.copies import Copy
+from engine.damage import damage_text
 from engine.faults import Damage, Fault
 from engine.group import Group
 from engine.index_requests import IndexRequest
@@ -35,6 +36,7 @@ DAMAGE_SHOWN_MAX = 1000
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
 ASK_AGAIN_MAX = 3
+ROUNDS_MAX = 1000
 
 
 async def verify(site: Site, command: Verify) -> Data:
@@ -102,20 +104,26 @@ async def work(site: Site, job: Job) -> Data:
     if job.group in site.damaged and job.arguments["repair"]:
         mended = await revive(site, job, job.group)
     group = site.group(job.group)
-    found = None
-    complete = False
-    if job.arguments["deep"]:
-        found = load_round(group) or await _begin_round(group)
-        deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
-        complete = await _go_on(site, job, group, found, deadline)
-    reasons: dict[Damage, str] = {}
-    if job.arguments["repair"]:
-        places, reasons = await repair(site, job, group)
-        mended += places
-    if found is not None and complete:
-        group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
-        found.end()
-    affected = group.damage.copies()
+    deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
+    found, complete, reasons = None, False, dict[Damage, str]()
+    for _ in range(ROUNDS_MAX):
+        places = 0
+        if job.arguments["deep"]:
+            found = load_round(group) or await _begin_round(group)
+            complete = await _go_on(site, job, group, found, deadline)
+        if job.arguments["repair"]:
+            places, reasons = await repair(site, job, group)
+            mended += places
+        if found is not None and complete:
+            group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
+            found.end()
+        # There was more damage than is kept at once: what is left of it, another round finds.
+        if not (complete and places and {damage.fault for damage in reasons} == {Fault.MORE}):
+            break
+    affected = []
+    for each in group.damage.copies():
+        affected.append(each)
+        await asyncio.sleep(0)
     verified = mark_copies(group, found if complete else None, affected)
     last = last_round(group)
     return {
@@ -256,8 +264,7 @@ def mark_copies(
     verified = []
     for copy in group.copies.at(group.spans(group.writer.written)):
         if copy.id in damaged:
-            damage = damaged[copy.id]
-            group.copies.damaged(copy.id, f"{len(damage)} places; {damage[0].message}")
+            group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
         elif whole is not None and whole.covers(copy) and group.folding.readable(copy.cut):
             group.copies.verified(copy.id, whole.began_utc_ns)
             verified.append(f"{copy.id:016x}")

@@ -82,7 +82,7 @@ def test_the_peer_alone_holds_the_cut() -> None:
         plan = a.json("restore", "volume", "g/v", "--at", cut, "--dry-run")
         assert plan["way"] == "fetch"
         assert 400 * 4096 <= plan["copied_bytes"] <= 500 * 4096
-        done = a.json("restore", "volume", "g/v", "--at", cut, "--start", "--confirm", "g/v")
+        done = a.json("restore", "volume", "g/v", "--at", cut, "--online", "--confirm", "g/v")
         assert (done["way"], done["copied_bytes"]) == ("fetch", plan["copied_bytes"])
         assert content(a, "g/v") == then
         position = a.json("wait", "g", "--timeout", "30")["position"]
@@ -107,7 +107,7 @@ def test_killed_half_way() -> None:
         write_elsewhere(a)
         before = a.json("wait", "g", "--timeout", "30")["position"]
         b.farshore("peer", "set", "a", "--rate", "1M")
-        words = ("restore", "volume", "g/v", "--at", cut, "--confirm", "g/v", "--start")
+        words = ("restore", "volume", "g/v", "--at", cut, "--confirm", "g/v", "--online")
         with subprocess.Popen(
             [*farshore_command(), *words, "--site", str(a.directory)],
             env=a.environment(),
@@ -131,7 +131,7 @@ def test_killed_half_way() -> None:
         assert done["way"] == "fetch"
         assert done["head"]["text"] == before
         assert content(a, "g/v") == then
-        a.farshore(*done["undo"].split()[1:], "--start")
+        a.farshore(*done["undo"].split()[1:], "--online")
         assert content(a, "g/v") == now
         same_at_the_cut(a, b, "g", ("v", "other"))
 
@@ -153,7 +153,7 @@ def test_the_peer_no_longer_holds_the_cut() -> None:
 
         plan = a.json("restore", "volume", "g/v", "--at", "early", "--dry-run")
         assert plan["way"] == "write"
-        done = a.json("restore", "volume", "g/v", "--at", "early", "--start", "--confirm", "g/v")
+        done = a.json("restore", "volume", "g/v", "--at", "early", "--online", "--confirm", "g/v")
         assert done["way"] == "write"
         assert 0 < done["copied_bytes"] <= plan["copied_bytes"] <= 500 * 4096
         assert content(a, "g/v") == then
@@ -161,13 +161,13 @@ def test_the_peer_no_longer_holds_the_cut() -> None:
         assert content(b, f"g/v@{position}") == then
         assert bases_begun(a) == 1  # the restore did not need another
 
-        undone = a.json(*done["undo"].split()[1:], "--start")
+        undone = a.json(*done["undo"].split()[1:], "--online")
         assert undone["way"] == "revert"
         assert content(a, "g/v") == now
 
         # Away, it is not asked; back, it cannot follow the revert, keeps what it has and takes a base.
         assert b.stop() == 0
-        again = a.json("restore", "volume", "g/v", "--at", "early", "--start", "--confirm", "g/v")
+        again = a.json("restore", "volume", "g/v", "--at", "early", "--online", "--confirm", "g/v")
         assert again["way"] == "revert"
         b.start()
         same_at_the_cut(a, b, "g", ("v", "other"))
