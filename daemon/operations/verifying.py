@@ -35,6 +35,7 @@ KIND = "verify"
 DAMAGE_SHOWN_MAX = 1000
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
+SHOW_EVERY_PLACES = 100
 ASK_AGAIN_MAX = 3
 ROUNDS_MAX = 1000
 
@@ -235,22 +236,29 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
     mender = Repair(group, source, ask_indexer)
     mended, reasons = 0, dict[Damage, str]()
     waiting: deque[Damage] = deque(group.damage.all())
-    while waiting:
-        job.progress(mended, mended + len(waiting), "places", "mending")
-        damage = waiting.popleft()
-        try:
-            behind = await mender.mend(damage)
-        except Unreachable as error:
-            # Asking for each of thousands of blocks would wait for the same silence.
-            reasons[damage] = error.message
-            mender = Repair(group, None, ask_indexer)
-        except FarshoreError as error:
-            reasons[damage] = error.message
-        else:
-            group.damage.mended([damage])
-            _note(group, behind)
-            waiting.extend(behind)
-            mended += 1
+    whole: list[Damage] = []  # to be taken off the list together: each time is a sync
+    try:
+        while waiting:
+            if mended % SHOW_EVERY_PLACES == 0:
+                job.progress(mended, mended + len(waiting), "places", "mending")
+            await asyncio.sleep(0)
+            damage = waiting.popleft()
+            try:
+                behind = await mender.mend(damage)
+            except Unreachable as error:
+                # Asking for each of thousands of blocks would wait for the same silence.
+                reasons[damage] = error.message
+                mender = Repair(group, None, ask_indexer)
+            except FarshoreError as error:
+                reasons[damage] = error.message
+            else:
+                whole.append(damage)
+                waiting.extend(behind)
+                mended += 1
+                if behind:
+                    _note(group, behind)
+    finally:
+        group.damage.mended(whole)
     if mended:
         group.emit("damage.mended", group=group.name, object=group.name, places=mended, left=len(reasons))
     return mended, reasons

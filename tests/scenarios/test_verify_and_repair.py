@@ -5,9 +5,11 @@ from the peer; and a deep verification that is left, cancelled, killed with its 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,3 +225,32 @@ def test_a_group_that_cannot_be_opened_is_mended_from_the_peer_and_serves(pair: 
     assert read(lon, "g/v") == content.image
     content.write(9 * MIB, MIB)
     same_at_the_cut(lon, par, "g", ("v",))
+
+
+@pytest.mark.skipif(not os.environ.get("FARSHORE_FULL"), reason="takes minutes: FARSHORE_FULL=1")
+def test_a_lost_segment_is_fetched_again(pair: tuple[Site, Site]) -> None:
+    """More damage than is kept at once, in several rounds, while a host reads and writes."""
+    lon, par = pair
+    start_pair(lon, par, "g/v", 8 * VOLUME_BYTES)
+    content = Content(lon)
+    content.image = bytearray(8 * VOLUME_BYTES)
+    content.write(0, 200 * MIB)
+    lon.farshore("backup", "create", "g", "--label", "all")
+    assert deep(lon, "--rate", "none")["ok"]
+    files = sorted((lon.directory / "groups" / "g" / "journal").glob("*/*.seg"), key=lambda path: path.name)
+    assert len(files) >= 3
+    files[1].unlink()
+    lon.expected_errors |= {"damage.found"}
+    began = time.monotonic()
+    found = deep(lon, "--rate", "none", exit_code=24)
+    assert found["damaged"] > 4000
+    assert [backup["label"] for backup in found["backups"]] == ["all"]
+    looked_s = time.monotonic() - began
+    content.write(200 * MIB, 8 * MIB)
+    began = time.monotonic()
+    mended = deep(lon, "--rate", "none", "--repair")
+    print(f"64 MiB lost: found in {looked_s:.1f} s, mended in {time.monotonic() - began:.1f} s", mended)
+    assert mended["ok"]
+    lon.farshore("wait", "g", "--timeout", "60")
+    same_at_the_cut(lon, par, "g", ("v",))
+    assert deep(lon, "--rate", "none")["ok"]
