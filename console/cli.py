@@ -16,9 +16,11 @@ import typer
 
 from console import (
     backup_commands,
+    bisect_command,
     branch_commands,
     clone_commands,
     copy_commands,
+    drill_commands,
     file_commands,
     image_commands,
     job_commands,
@@ -27,6 +29,7 @@ from console import (
     peer_commands,
     replay_commands,
     restore_commands,
+    restore_files_commands,
     role_commands,
     schedule_commands,
     site_commands,
@@ -60,7 +63,8 @@ app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(restore_commands.app, name="restore")
 watch_commands.journal_app.command("replay")(replay_commands.replay)
 app.add_typer(watch_commands.journal_app, name="journal")
-restore_commands.app.command("files")(file_commands.restore_files)
+restore_commands.app.command("files")(restore_files_commands.restore_files)
+app.add_typer(file_commands.app, name="files")
 app.command("ls")(file_commands.ls)
 app.command("cat")(file_commands.cat)
 app.add_typer(job_commands.app, name="job")
@@ -68,6 +72,8 @@ app.command("switchover")(role_commands.switchover)
 app.command("takeover")(role_commands.takeover)
 app.command("failback")(role_commands.failback)
 app.command("status")(status_commands.status)
+app.add_typer(drill_commands.app, name="drill")
+app.command("bisect")(bisect_command.bisect)
 app.command("mount")(mount_commands.mount)
 app.command("umount")(mount_commands.umount)
 app.command("wait")(watch_commands.wait)

@@ -106,6 +106,12 @@ def age_text(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else f"{span_text(seconds)} ago"
 
 
+def age_s(utc: str | None, now_utc: str | None) -> float | None:
+    """Seconds from a reply's time to another one of the same site; None if one is unknown."""
+    moment, now = _moment(utc), _moment(now_utc)
+    return None if moment is None or now is None else max(0.0, (now - moment).total_seconds())
+
+
 def local_text(utc: str | None, zone: tzinfo) -> str:
     """A reply's time in `zone` to the second with its offset; `-` for an unknown one."""
     moment = _moment(utc)

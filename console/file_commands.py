@@ -1,31 +1,28 @@
-"""`farshore ls`, `cat`, `restore files` and `files versions`: files out of a volume at any cut.
+"""`farshore ls`, `cat` and `files versions`: looking at the files in a volume at any cut.
 
-Everything that comes out of a volume is a stranger's: names are printed escaped, and where files land is
-decided here and by nobody else (`console/files`).
+Everything that comes out of a volume is a stranger's: names are printed escaped.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from console.figures import local_text, size_text
-from console.files.opening import OpenedFiles, Ways, open_files
+from console.figures import UNKNOWN, local_text
+from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
-from console.files.target import parse_place
-from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
-from console.files.to_tar import TarTarget
-from console.files.walk import Finder, Item, Missed, parse_path, path_text, walk
+from console.files.target import Place, parse_place
+from console.files.versions import Version, Versions, content_digest
+from console.files.walk import Finder, Item, Missed, path_text, walk
 from console.session import Session, session_of
-from protocol.commands import parse_volume_name
-from protocol.cut_text import time_text
-from protocol.errors import ExitCode, FarshoreError, UsageError
+from protocol.commands import BackupList, SiteStatus, VolumeShow
+from protocol.cut_text import CutPosition, time_text
+from protocol.errors import ExitCode, FarshoreError, NotFound, UsageError
 from protocol.file_stream import Entry, Extents, shown
+
+app = typer.Typer(help="Files in volumes.", no_args_is_help=True, rich_markup_mode=None)
 
 MISSED_SHOWN_MAX = 50
 
@@ -51,7 +48,7 @@ def ls(
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
     cut = session.cut(str(at.cut))
-    with open_files(session, at.group, at.volume, cut, _ways(partition, no_replay)) as files:
+    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
         start = Finder(files.source).find(at.path)
         rows, missed = [], []
         for found in walk(files.source, start, recursive=recursive):
@@ -64,16 +61,16 @@ def ls(
             "file_system": files.source.opened.file_system,
             "replayed": files.replayed,
             "entries": [_entry_data(item) for item in rows],
-            "missed": [_missed_data(each) for each in missed],
+            "missed": [missed_data(each) for each in missed],
         }
 
     def show() -> None:
         for item in rows:
             session.output.line(_line(session, item, start.path, long=long))
-        _show_missed(session, missed)
+        show_missed(session, missed)
 
     session.output.result("ls", data, show)
-    _end(missed)
+    end_with(missed)
 
 
 def cat(
@@ -85,7 +82,7 @@ def cat(
     cut = session.cut(str(at.cut))
     if session.output.as_json:
         raise UsageError("cat writes the file as it is: not with --json", next_step="leave --json out")
-    with open_files(session, at.group, at.volume, cut, _ways(partition, no_replay)) as files:
+    with open_files(session, at.group, at.volume, cut, ways_of(partition, no_replay)) as files:
         item = Finder(files.source).find(at.path)
         if item.entry.what != "f":
             raise UsageError(f"{path_text(item.path)} is no file", subject=path_text(item.path))
@@ -108,66 +105,88 @@ def _copy_out(source: FileSource, item: Item, out: BinaryIO) -> None:
     out.flush()
 
 
-def restore_files(
+@app.command()
+def versions(
     ctx: typer.Context,
-    volume: Annotated[str, typer.Argument(metavar="G/V", help="Group and volume.")],
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in it, from /.")],
-    at: Annotated[str, typer.Option("--at", metavar="CUT", help="The moment to take them from.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="DIR|-", help="Where they go, at their paths; - for tar to stdout.")
-    ],
+    place: Annotated[str, typer.Argument(metavar="G/V:/PATH", help="A path in a volume.")],
     partition: Partition = 0,
     no_replay: NoReplay = False,
-    special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
-    no_owner: Annotated[
-        bool, typer.Option("--no-owner", help="Although root: everything belongs to the caller.")
-    ] = False,
 ) -> None:
-    """Copy files out of a volume, as they were at a cut. Links are restored and never followed; nothing that
-    is there already is overwritten. Ends with 3 when something did not come, and says what."""
+    """In which backups a file differs: a line for each version of it, oldest first. The oldest moment from
+    which on every second is kept, and now, are looked at too."""
     session = session_of(ctx)
-    group, name = parse_volume_name(volume)
-    wanted = [parse_path(os.fsencode(path)) for path in paths]
-    if to == "-" and session.output.as_json:
-        raise UsageError("the archive takes standard output: not with --json", next_step="leave --json out")
-    cut = session.cut(at)
-    with open_files(session, group, name, cut, _ways(partition, no_replay)) as files:
-        # A path that is not there must be said before anything is made.
-        finder = Finder(files.source)
-        found = [finder.ancestors(path) or [finder.find(path)] for path in wanted]
-        items = _all_items(files.source, found)
-        if to == "-":
-            tar = TarTarget(sys.stdout.buffer, files.source, special=special)
-            tar.take(items)
-            tar.finish()
-            outcome = tar.outcome
-        else:
-            owner = may_give_owners() and not no_owner
-            target = DirectoryTarget(to, files.source, owner=owner, special=special)
-            with closing(target), session.output.activity(f"restoring files of {volume}"):
-                target.take(items)
-                target.finish()
-            outcome = target.outcome
-        data = _outcome_data(files, outcome, to)
-    if to == "-":
-        _show_missed(session, outcome.missed)
-    else:
-        session.output.result("restore.files", data, lambda: _show_outcome(session, outcome, to))
-    _end(outcome.missed)
+    where = parse_place(place, with_cut=False)
+    found, failed = Versions(), []
+    cuts = _cuts(session, where)
+    with session.output.activity(f"looking at {len(cuts)} cuts of {where.name}") as activity:
+        for number, (name, cut) in enumerate(cuts):
+            activity.update({"done": number, "total": len(cuts)}, name, done=number, total=len(cuts))
+            try:
+                _look(session, where, name, cut, ways_of(partition, no_replay), found)
+            except FarshoreError as error:
+                failed.append({"cut": name, "why": error.message})
+    rows = [_version_data(version) for version in found.found]
+    data = {"volume": where.name, "path": path_text(where.path), "versions": rows, "failed": failed}
+
+    def show() -> None:
+        table = [
+            (
+                str(row["kind"] or "absent"),
+                UNKNOWN if row["size_bytes"] is None else str(row["size_bytes"]),
+                local_text(row["mtime"], session.zone),
+                " ".join(each["name"] for each in row["cuts"]),
+            )
+            for row in rows
+        ]
+        session.output.table(("kind", "size", "changed", "in"), table, empty="no cut can be read here")
+        for each in failed:
+            session.output.note(f"missing: {each['cut']}: {each['why']}")
+
+    session.output.result("files.versions", data, show)
+    if failed:
+        raise typer.Exit(int(ExitCode.PARTIAL))
 
 
-def _all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Missed]:
-    """The way to each path, then what is there and below."""
-    for way in found:
-        yield from way[:-1]
-        yield from walk(source, way[-1])
+def _cuts(session: Session, where: Place) -> list[tuple[str, dict[str, Any]]]:
+    """Names and cuts, oldest first: positions grow along a volume's history."""
+    shown = session.call(VolumeShow(group=where.group, volume=where.volume, history=True))
+    here = str(session.call(SiteStatus())["site"])
+    found = [("oldest", shown["history"]["oldest"]), ("now", shown["head"])]
+    for backup in session.call(BackupList(group=where.group, volume=where.volume))["backups"]:
+        if backup["state"].get(here) in ("available", "verified", "damaged"):
+            found.append((str(backup["label"] or backup["id"]), backup["cut"]))
+    return sorted(found, key=lambda each: int(each[1]["position"]))
 
 
-def _ways(partition: int, no_replay: bool) -> Ways:
+def _look(
+    session: Session, where: Place, name: str, cut: dict[str, Any], ways: Ways, versions: Versions
+) -> None:
+    at = CutPosition(timeline=int(cut["timeline"], 16), position=cut["position"])
+    with open_files(session, where.group, where.volume, at, ways) as files:
+        try:
+            item = Finder(files.source).find(where.path)
+        except NotFound:
+            item = None
+        versions.add(name, cut, item, lambda: content_digest(files.source, item) if item else b"")
+
+
+def _version_data(version: Version) -> dict[str, Any]:
+    entry = version.entry
+    return {
+        "kind": entry.what if entry else None,
+        "size_bytes": entry.size_bytes if entry else None,
+        "mtime": time_of(entry) if entry else None,
+        "number": entry.number if entry else None,
+        "digest": version.digest.hex() or None,
+        "cuts": [{"name": name, "cut": cut} for name, cut in version.cuts],
+    }
+
+
+def ways_of(partition: int, no_replay: bool) -> Ways:
     return Ways(partition=partition, replay=not no_replay)
 
 
-def _end(missed: list[Missed]) -> None:
+def end_with(missed: list[Missed]) -> None:
     if missed:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
@@ -207,7 +226,7 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _missed_data(missed: Missed) -> dict[str, str]:
+def missed_data(missed: Missed) -> dict[str, str]:
     return {"path": path_text(missed.path), "why": missed.why}
 
 
@@ -236,29 +255,7 @@ def mode_text(entry: Entry) -> str:
     return "".join(out)
 
 
-def _outcome_data(files: OpenedFiles, outcome: Outcome, to: str) -> dict[str, Any]:
-    return {
-        "cut": files.cut,
-        "to": to,
-        "file_system": files.source.opened.file_system,
-        "replayed": files.replayed,
-        "files": outcome.files,
-        "directories": outcome.directories,
-        "links": outcome.links,
-        "bytes": outcome.bytes,
-        "missed": [_missed_data(each) for each in outcome.missed],
-    }
-
-
-def _show_outcome(session: Session, outcome: Outcome, to: str) -> None:
-    session.output.line(
-        f"{outcome.files} files, {outcome.directories} directories, {outcome.links} links and "
-        f"{size_text(outcome.bytes)} are in {to}"
-    )
-    _show_missed(session, outcome.missed)
-
-
-def _show_missed(session: Session, missed: list[Missed]) -> None:
+def show_missed(session: Session, missed: list[Missed]) -> None:
     """To the person: standard output may be an archive."""
     for each in missed[:MISSED_SHOWN_MAX]:
         session.output.note(f"missing: {path_text(each.path)}: {each.why}")

@@ -25,6 +25,7 @@ from console.local_time import monotonic
 from console.output import Activity
 from console.session import Session, session_of
 from console.volume_commands import VolumeArgument
+from protocol.clone_commands import CloneList
 from protocol.commands import VolumeCreate, VolumeShow, VolumeUri, parse_volume_name
 from protocol.cut_text import CutLatest, NamedCut, cut_text
 from protocol.errors import Busy, NotFound, Refused, UsageError, WrongState
@@ -57,7 +58,8 @@ def export_volume(
 ) -> None:
     """Write a volume as it was at one moment into an image file, and read that back.
 
-    The file gets its name once it is durable and equal; until then it is FILE.partial."""
+    The file gets its name once it is durable and equal; until then it is FILE.partial. A clone is written as
+    it is: let nobody write to it meanwhile."""
     session = session_of(ctx)
     kind = format_of(file, image_format)
     group, name = parse_volume_name(volume)
@@ -67,10 +69,9 @@ def export_volume(
         )
     if since is not None and kind != QCOW2:
         raise UsageError("only a qcow2 can build on an earlier file", next_step=f"--format {QCOW2}")
-    cut: NamedCut = CutLatest() if at is None else session.cut(at)
     context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
     began = monotonic()
-    where = session.call(VolumeUri(group=group, volume=name, cut=cut, sound=True))
+    where = _where(session, group, name, at)
     with connect(export_of(where), *context) as source, steps(session, volume, source) as step:
         if base is not None:
             below = Base(path=base, format=format_of(base, None), context=context[0])
@@ -81,6 +82,20 @@ def export_volume(
     data = _figures(volume, file, kind, where, made, monotonic() - began)
     data |= {"since": since, "base": None if base is None else str(base)}
     session.output.result("volume.export", data, lambda: _show(session, data))
+
+
+def _where(session: Session, group: str, volume: str, at: str | None) -> dict[str, Any]:
+    """The reply of `volume.uri`: a cut's export, or a clone's, which has one moment only if nobody writes."""
+    try:
+        cut: NamedCut = CutLatest() if at is None else session.cut(at)
+        return session.call(VolumeUri(group=group, volume=volume, cut=cut, sound=True))
+    except NotFound as error:
+        if at is not None:
+            raise
+        clones = session.call(CloneList(group=None))["clones"]
+        if all(clone["clone"] != group for clone in clones):
+            raise error from None
+        return session.call(VolumeUri(group=group, volume=volume, cut=None))
 
 
 def _fixed(session: Session, since: str) -> str:

@@ -6,8 +6,6 @@ Only the kernel's own file systems need this. What it costs and endangers: docs/
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +13,14 @@ import typer
 
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
+from console.mounts.clones import create_clone, delete_clone, fixed_cut, undone_on_error, until_told
 from console.mounts.filesystems import FileSystem
-from console.mounts.mounting import Mount, at, look, mounts, real, record, require_root
+from console.mounts.mounting import Mount, at, look, mounts, real, require_root
 from console.session import Session, session_of
-from console.sites import choose_site
-from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
+from protocol.clone_commands import CloneList
 from protocol.commands import VolumeShow, VolumeUri, parse_volume_name
-from protocol.cut_text import CutLatest, CutPosition, NamedCut
-from protocol.errors import Busy, FarshoreError, NotFound, Refused, Unreachable, UsageError
+from protocol.cut_text import CutLatest, NamedCut
+from protocol.errors import Busy, NotFound, Refused, UsageError
 
 CLONE_TIMEOUT_S = 60.0
 
@@ -110,7 +108,7 @@ class Mounting:
         CUT|null, "clone": str|null, "warnings": [str]}."""
         name, at_sign, text = self._export.partition("@")
         group, volume = parse_volume_name(name)
-        with undone(self._session, self._point, self._export) as made:
+        with until_told(), undone_on_error(self._session, self._point, self._export) as made:
             if at_sign:
                 found, cut = self._past(made, group, volume, self._session.cut(text))
             elif self._is_clone(group):
@@ -148,10 +146,9 @@ class Mounting:
                 made.make_device(read_only=True, number=self._number)
                 return found, data["cut"]
             made.detach()
-        where = data["cut"]
-        fixed = CutPosition(timeline=int(where["timeline"], 16), position=where["position"])
-        clone = make_clone(self._session, made, group, volume, fixed, "mount")
-        return self._live(made, clone, volume), where
+        name = f"mount-{secrets.token_hex(4)}"
+        create_clone(self._session, made, group, volume, fixed_cut(data["cut"]), name)
+        return self._live(made, name, volume), data["cut"]
 
     def _live(self, made: Mount, group: str, volume: str) -> FileSystem:
         """A volume or a clone's volume as it is now. The device may be written to even for a read-only
@@ -179,54 +176,6 @@ class Mounting:
                 subject=f"{group}/{volume}",
                 next_step=f"farshore mount {group}/{volume}@latest DIR --writable mounts a clone",
             )
-
-
-@contextmanager
-def undone(session: Session, point: Path | None, export: str, name: str = "") -> Iterator[Mount]:
-    """A new mount whose body makes it; undone when that fails or is interrupted."""
-    where = session.site.directory or session.site.endpoint
-    made = record(point, export=export, site=where, name=name)
-    try:
-        yield made
-    except BaseException:
-        try:
-            made.undo(lambda site, clone: delete_clone(session, site, clone))
-        except FarshoreError as left:
-            # The first error is the one to know; what stays is in `mount --list`.
-            session.output.note(f"not undone yet: {left.message}; farshore umount {made.point}")
-        raise
-
-
-def make_clone(
-    session: Session, made: Mount, group: str, volume: str | None, cut: NamedCut, purpose: str
-) -> str:
-    """A temporary clone for a mount, written down before it is made; its name."""
-    clone = f"{purpose}-{secrets.token_hex(4)}"
-    made.note("clone", clone)
-    command = CloneCreate(
-        group=group,
-        volume=volume,
-        cut=cut,
-        clone=clone,
-        temporary=True,
-        purpose=f"{purpose} {made.point}"[:63],
-    )
-    session.call(command, CLONE_TIMEOUT_S)
-    return clone
-
-
-def delete_clone(session: Session, site: str, clone: str) -> None:
-    """Remove a temporary clone. One that is gone is fine, and so is a daemon that is away: it removes its
-    temporary clones when it starts."""
-    client = choose_site(site).client()
-    try:
-        client.call(CloneDelete(clone=clone, force=True, confirm=clone), CLONE_TIMEOUT_S)
-    except NotFound:
-        pass
-    except Unreachable:
-        session.output.note(f"the daemon is away; it removes clone {clone} when it starts")
-    finally:
-        client.close()
 
 
 def _mount_point(directory: Path) -> Path:

@@ -61,7 +61,7 @@ def init(
         words += [option, value] if value else []
     for address in nbd or []:
         words += ["--nbd", address]
-    made = _run_daemon([*words, *(["--insecure"] if insecure else [])])
+    made = run_daemon([*words, *(["--insecure"] if insecure else [])])
     sites_file = register_site(name, path, control)
     session.output.site = name
     data = {**made, "name": name, "directory": path, "control": endpoint, "sites_file": str(sites_file)}
@@ -86,7 +86,7 @@ def adopt(ctx: typer.Context, directory: Directory) -> None:
     """Accept a data directory that was moved or copied from another machine; its original must not run."""
     session = session_of(ctx)
     path = os.path.abspath(directory)
-    data = {**_run_daemon(["adopt", path]), "directory": path}
+    data = {**run_daemon(["adopt", path]), "directory": path}
     session.output.result(
         "site.adopt", data, lambda: session.output.line(f"{path} now belongs to this machine")
     )
@@ -124,7 +124,7 @@ def daemon_words(words: list[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "daemon", *words]
 
 
-def _run_daemon(words: list[str]) -> dict[str, Any]:
+def run_daemon(words: list[str]) -> dict[str, Any]:
     """Run a short daemon command; gives its data. Raises the operator error that it answered with."""
     done = subprocess.run(
         daemon_words([*words, "--json"]),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from console.figures import (
     UNKNOWN,
+    age_s,
     age_text,
     mode_text,
     position_text,
@@ -94,6 +95,8 @@ def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) ->
             parts.append(Text(f"{size_text(group['resync_left_bytes'])} to copy, {eta}"))
         parts.append(Text(f"applied {age_text(group.get('applied_age_s'))}"))
     parts.append(Text(f"last backup {_backup(session, data, group.get('last_backup'))}"))
+    if group.get("last_drill"):
+        parts.append(Text(f"drill {_drill(data, group['last_drill'])}"))
     if group.get("oldest_check"):
         checked = short_time_text(group["oldest_check"], data.get("time"), session.zone)
         parts.append(Text(f"all compared since {checked}"))
@@ -113,6 +116,12 @@ def _direction(data: dict[str, Any], group: dict[str, Any]) -> str:
     if not peer:
         return ""
     return f"{data['site']}→{peer}" if group.get("role") == "primary" else f"{peer}→{data['site']}"
+
+
+def _drill(data: dict[str, Any], drill: dict[str, Any]) -> str:
+    """`6 d ago 14 s`, or that it failed."""
+    ago = age_text(age_s(drill.get("started"), data.get("time")))
+    return f"{ago} {span_text(drill.get('recovery_s')) if drill['ok'] else 'failed'}"
 
 
 def _backup(session: Session, data: dict[str, Any], backup: dict[str, Any] | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ import typer
 from console.figures import size_text, span_text
 from console.local_time import monotonic
 from console.session import Session, position_argument, session_of
+from console.site_commands import run_daemon
 from protocol.command_base import check_name
 from protocol.commands import Events, JournalShow, WaitFor
 from protocol.errors import TimedOut, UsageError
@@ -141,11 +144,20 @@ def show_journal(
         str | None, typer.Option(metavar="TIMELINE:POSITION", help="From this frame on.")
     ] = None,
     limit: Annotated[int, typer.Option(help="At most this many frames.")] = 50,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="A dead site's data directory, or a copy.")
+    ] = None,
 ) -> None:
-    """Frames of a group's journal and its timelines; by default the newest."""
+    """Frames of a group's journal and its timelines; by default the newest.
+
+    With --dir no daemon is asked and nothing there is changed; the backups that can be read are shown too."""
     session = session_of(ctx)
     command = JournalShow(group=check_name(group, "group"), since=position_argument(since), limit=limit)
-    data = session.call(command)
+    if directory is None:
+        data = session.call(command)
+    else:
+        words = ["journal", os.path.abspath(directory), f"--group={group}", f"--limit={limit}"]
+        data = run_daemon([*words, *([f"--since={since}"] if since else [])])
     session.output.result("journal.show", data, lambda: _show_journal(session, data))
 
 
@@ -162,6 +174,10 @@ def _show_journal(session: Session, data: dict[str, Any]) -> None:
         [_frame_row(session, frame) for frame in data["frames"]],
         empty="no frames",
     )
+    for backup in data.get("backups") or []:
+        output.line(f"backup {backup['label'] or backup['id']} at {session.cut_line(backup['cut'])}")
+    for note in data.get("notes") or []:
+        output.note(f"note: {note}")
     output.note(f"{data.get('segments', 0)} segments, {size_text(data.get('bytes'))}")
     if data.get("next"):
         output.note(f"more: farshore journal show {data['group']} --since {data['next']}")

@@ -4,6 +4,7 @@ python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertis
 [--insecure] python -m daemon run DIR
 python -m daemon adopt DIR
 python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index]
+python -m daemon journal DIR --group G [--since TIMELINE:POSITION] [--limit N]
 
 `replay` is for `farshore journal replay`, which holds the other end of the socket with that descriptor.
 """
@@ -20,9 +21,13 @@ import sys
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
 from daemon.logs import configure_logs
-from daemon.offline import Replay, serve_replay
+from daemon.offline import Replay, serve_replay, show_journal
 from daemon.service import run_site
+from protocol.command_base import check_name
+from protocol.commands import JournalShow
+from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError
+from protocol.positions import parse_cut
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--volume", default="")
     replay.add_argument("--descriptor", type=int, required=True)
     replay.add_argument("--without-index", action="store_true")
+    journal = verbs.add_parser("journal", help="show what a dead site's journal holds")
+    journal.add_argument("directory", type=pathlib.Path)
+    journal.add_argument("--group", required=True)
+    journal.add_argument("--since", default="")
+    journal.add_argument("--limit", type=int, default=50)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true")
     return parser
@@ -73,6 +83,16 @@ def _run(directory: pathlib.Path) -> int:
         return asyncio.run(run_site(directory, config, identity, read_keys(directory)))
     finally:
         lock.close()
+
+
+def _journal(arguments: argparse.Namespace) -> dict[str, object]:
+    since = parse_cut(arguments.since) if arguments.since else None
+    command = JournalShow(
+        group=check_name(arguments.group, "group"),
+        since=CutPosition(timeline=since.timeline, position=since.position) if since else None,
+        limit=arguments.limit,
+    )
+    return show_journal(arguments.directory, command)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -104,6 +124,9 @@ def main(words: list[str] | None = None) -> int:
             text = (
                 f"site {data['site']} is in {data['directory']}\nnext: farshore site run {data['directory']}"
             )
+        elif arguments.verb == "journal":
+            data, kind = _journal(arguments), "journal.show"
+            text = json.dumps(data, indent=1)
         else:
             identity = adopt_site(arguments.directory)
             data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"

@@ -15,7 +15,7 @@ import msgspec
 
 from protocol.command_base import check_name
 from protocol.errors import UsageError
-from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S, HOOK_WORDS_MAX, SYNC_TIMEOUT_S
+from protocol.limits import HOOK_CHARS_MAX, HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S, HOOK_WORDS_MAX, SYNC_TIMEOUT_S
 from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
@@ -150,6 +150,8 @@ def _check_hook(name: str, hook: HookConfig) -> None:
             raise UsageError(
                 f"hooks.{name}.{verb} must be a command in 1 to {HOOK_WORDS_MAX} words", subject=name
             )
+    if sum(map(len, (*hook.freeze, *hook.thaw))) > HOOK_CHARS_MAX:
+        raise UsageError(f"hooks.{name}: the commands have over {HOOK_CHARS_MAX} characters", subject=name)
     if not 0 < hook.timeout_s <= HOOK_TIMEOUT_MAX_S:
         raise UsageError(
             f"hooks.{name}.timeout_s is {hook.timeout_s:g}: it must be above 0 and at most "

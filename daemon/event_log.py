@@ -30,6 +30,7 @@ WARNINGS = frozenset(
         "journal.pressure",
         "journal.holder_detached",
         "fold.failed",
+        "drill.failed",
         "index.compact_failed",
         "schedule.failed",
         "hook.failed",

@@ -1,4 +1,4 @@
-"""A dead site's volume, served to one host: what `farshore journal replay` reads from.
+"""A dead site's journal shown, and its volume served to one host: for `farshore journal show --dir | replay`.
 
 No lock, no identity check, no daemon: the directory may be a copy on any machine, and nothing in it is
 changed. The host is on the other end of a socket that was handed over, so nobody else can connect.
@@ -17,6 +17,7 @@ import structlog
 
 from daemon.data_directory import read_identity
 from daemon.exports import SiteExports
+from daemon.operations.inspect import journal_data
 from daemon.operations.shapes import cut_data, time_of
 from daemon.site import STATE_FILE
 from engine.cuts import resolve_cut
@@ -25,7 +26,7 @@ from engine.offline import DeadSite, OfflineGroup, offline_groups, open_offline
 from engine.ports.clock import SystemClock
 from engine.site_state import Role
 from protocol.command_base import check_name
-from protocol.commands import parse_volume_name
+from protocol.commands import JournalShow, parse_volume_name
 from protocol.cut_text import CutTime, parse_fixed_cut, time_text
 from protocol.errors import FarshoreError, NotFound, UsageError, WrongState
 from protocol.positions import Cut
@@ -55,7 +56,9 @@ def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Dat
 async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
     loop = asyncio.get_running_loop()
     group_name, volume_name = _names(replay)
-    opened = open_offline(_site(replay), group_name, SystemClock(loop))
+    opened = open_offline(
+        _site(replay.directory, with_index=replay.with_index), group_name, SystemClock(loop)
+    )
     try:
         data, name = _found(opened, replay.until, volume_name)
     except FarshoreError as error:
@@ -69,8 +72,30 @@ async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Dat
     opened.close()
 
 
-def _site(replay: Replay) -> DeadSite:
-    directory = replay.directory
+def show_journal(directory: pathlib.Path, command: JournalShow) -> Data:
+    """The reply of `journal.show`, with the backups and `notes`. FarshoreError if it is not there."""
+
+    async def show() -> Data:
+        opened = open_offline(_site(directory), command.group, SystemClock(asyncio.get_running_loop()))
+        group = opened.group
+        held = group.spans(group.writer.written)
+        copies = [
+            {
+                "id": f"{copy.id:016x}",
+                "label": copy.label or None,
+                "cut": cut_data(copy.cut, time_of(group, copy.cut)),
+            }
+            for copy in group.copies.at(held)
+            if group.folding.readable(copy.cut)
+        ]
+        data = journal_data(group, command, lambda site_id: site_id)
+        opened.close()
+        return data | {"backups": copies, "notes": opened.notes}
+
+    return asyncio.run(show())
+
+
+def _site(directory: pathlib.Path, *, with_index: bool = True) -> DeadSite:
     try:
         site_id = read_identity(directory).site_id
     except FarshoreError:
@@ -79,7 +104,7 @@ def _site(replay: Replay) -> DeadSite:
         directory=directory,
         state_file=directory / STATE_FILE,
         site_id=site_id,
-        with_index=replay.with_index,
+        with_index=with_index,
     )
 
 

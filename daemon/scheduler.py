@@ -30,10 +30,12 @@ class Scheduler:
         self._site = site
         self._task: asyncio.Task[None] | None = None
         self._not_before: dict[str, float] = {}  # by group, monotonic: after a failure
+        self._done: dict[str, int] = {}  # by group, the newest slot that has its backup
 
     def start(self) -> None:
         """Begin to look, now and then."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="scheduler")
+        self._task.add_done_callback(_report_defect)
 
     async def close(self) -> None:
         """Stop; a backup that is being taken is left to itself."""
@@ -66,8 +68,21 @@ class Scheduler:
             site.schedule_failures.pop(name, None)
 
     def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:
-        site = self._site
-        if not group.head or site.clock.monotonic() < self._not_before.get(group.name, 0.0):
+        site, name = self._site, group.name
+        if not group.head or site.clock.monotonic() < self._not_before.get(name, 0.0):
+            return False
+        slot_ns = due(policy, set_ns, self._done.get(name, 0), site.clock.utc_ns())
+        if slot_ns is None:
             return False
         taken = last_run(group)
-        return due(policy, set_ns, taken.utc_ns if taken else 0, site.clock.utc_ns()) is not None
+        if taken is None or taken.utc_ns < slot_ns:
+            return True
+        self._done[name] = slot_ns
+        return False
+
+
+def _report_defect(task: asyncio.Task[None]) -> None:
+    """Without this a bug would end the schedules of a site, and nobody would know."""
+    if not task.cancelled() and (defect := task.exception()) is not None:
+        context = {"message": "the scheduler ended", "exception": defect}
+        task.get_loop().call_exception_handler(context)

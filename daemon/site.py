@@ -26,6 +26,7 @@ from daemon.peers import PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
 from engine.compaction import Compaction
+from engine.drills import Drills
 from engine.durable import RealDisk
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
@@ -83,6 +84,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
         self._compactions: dict[str, Compaction] = {}

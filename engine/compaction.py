@@ -1,7 +1,7 @@
 """Giving the index's free space back to the file system: a copy without free pages takes the file's place.
 
 What folds and deleted backups give up becomes free pages, which the index uses again before it grows; the
-file never shrinks by itself. Where most of it is free:
+file never shrinks by itself. Where a third of it is free:
 
     1. the indexer, its only writer, copies the committed state into a new file, makes it durable, and closes
        the old one before it answers: nothing is written to that any more
@@ -99,13 +99,13 @@ class Compaction:
         self._timer = self._group.clock.call_later(delay_s, self.consider)
 
     def consider(self) -> None:
-        """Begin if most of the file is free, and there is room for the copy."""
+        """Begin if a third of the file is free, and there is room for the copy."""
         self._look_in(LOOK_EVERY_S)
         if self._running or self._group.failed:
             return
         used_bytes, size_bytes = self._store.space()
         free_bytes = size_bytes - used_bytes
-        if free_bytes < FREE_BYTES_MIN or free_bytes < used_bytes or used_bytes > USED_BYTES_MAX:
+        if free_bytes < FREE_BYTES_MIN or 2 * free_bytes < used_bytes or used_bytes > USED_BYTES_MAX:
             return
         if self._disk.free_bytes() - self._group.settings.reserve_bytes < used_bytes:
             return

@@ -150,7 +150,10 @@ class CopyTable:
                 )
 
     def _on(self, spans: list[Span]) -> list[Copy]:
-        found = [copy for place, copy in self._copies.items() if holds(spans, *place)]
+        ranges = {span.timeline: range(span.start, span.end) for span in spans}
+        found = [
+            copy for (timeline, at), copy in self._copies.items() if at in ranges.get(timeline, range(0))
+        ]
         return sorted(found, key=lambda copy: copy.position)
 
     def _deleted(self, spans: list[Span], copy: Copy) -> bool:

@@ -28,11 +28,12 @@ class Leases:
         self._cuts |= self._state.leases(self._group)
         self._durable = set(self._cuts)
 
-    def hold(self, name: str, cut: Cut, *, durable: bool = False) -> None:
-        """Keep `cut` readable under that name, in place of what the name held before. Trimmed."""
+    def hold(self, name: str, cut: Cut, *, durable: bool = False, end_utc_ns: int | None = None) -> None:
+        """Keep `cut` readable under that name, in place of what the name held before. Trimmed. A durable one
+        may have an end: engine.timed_leases sees to it."""
         self._require(cut)
         if durable:
-            self._state.put_lease(self._group, name, cut)
+            self._state.put_lease(self._group, name, cut, end_utc_ns)
             self._durable.add(name)
         self._cuts[name] = cut
 

@@ -11,6 +11,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    see `engine.clone_rows`
+    drills    see `engine.drills`
     heard     name    u64 generation: the newest authority that a peer came with
     jobs      see `daemon.jobs`
     damage    see `engine.damage`
@@ -43,6 +44,7 @@ SITE_TABLES = (
     "heard",
     "drops",
     "clones",
+    "drills",
     "jobs",
     "damage",
     "rounds",
@@ -239,10 +241,13 @@ class SiteState:
             key[len(prefix) :].decode(): Cut(*check_row(unpack_row(value), int, int)) for key, value in rows
         }
 
-    def put_lease(self, group: str, name: str, cut: Cut) -> None:
-        """Add or replace a durable lease."""
+    def put_lease(self, group: str, name: str, cut: Cut, end_utc_ns: int | None = None) -> None:
+        """Add or replace a durable lease, and when it ends, if it does."""
+        key = f"{group}\0{name}".encode()
         with self._store.write() as write:
-            write.put("leases", f"{group}\0{name}".encode(), pack_row((cut.timeline, cut.position)))
+            write.put("leases", key, pack_row((cut.timeline, cut.position)))
+            if end_utc_ns is not None:
+                write.put("lease_ends", key, _VOLUME.pack(end_utc_ns))
 
     def lease_ends(self, group: str) -> dict[str, int]:
         """When durable leases of a group end, by name: UTC nanoseconds."""
@@ -251,20 +256,12 @@ class SiteState:
             rows = [row for row in _all(transaction, "lease_ends") if row[0].startswith(prefix)]
         return {key[len(prefix) :].decode(): int(_VOLUME.unpack(value)[0]) for key, value in rows}
 
-    def put_lease_end(self, group: str, name: str, utc_ns: int) -> None:
-        """Set when a durable lease ends."""
-        with self._store.write() as write:
-            write.put("lease_ends", f"{group}\0{name}".encode(), _VOLUME.pack(utc_ns))
-
-    def remove_lease_end(self, group: str, name: str) -> None:
-        """Forget when a lease ends."""
-        with self._store.write() as write:
-            write.delete("lease_ends", f"{group}\0{name}".encode())
-
     def remove_lease(self, group: str, name: str) -> None:
         """Remove a durable lease; one that is not there is fine."""
+        key = f"{group}\0{name}".encode()
         with self._store.write() as write:
-            write.delete("leases", f"{group}\0{name}".encode())
+            write.delete("leases", key)
+            write.delete("lease_ends", key)
 
     def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
         """Rows of a table whose keys begin so; another module says what they mean."""

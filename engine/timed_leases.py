@@ -1,7 +1,7 @@
 """Durable leases that end by themselves: what a peer asked for, and the way back from a restore.
 
-Whoever wants a cut for a day must not keep it for ever by dying meanwhile. The end is UTC time and is written
-before the lease itself: a crash in between leaves an end without a lease, and never a lease without an end.
+Whoever wants a cut for a day must not keep it for ever by dying meanwhile. The end is UTC time, written in
+one transaction with the lease.
 """
 
 from __future__ import annotations
@@ -40,18 +40,15 @@ class TimedLeases:
             raise Busy(
                 f"{len(self._ends)} cuts of {group.name} are held for a time already", subject=group.name
             )
-        group.folding.require(cut)
         end_ns = group.clock.utc_ns() + int(for_s * 1e9)
-        group.state.put_lease_end(group.name, name, end_ns)
+        group.folding.leases.hold(name, cut, durable=True, end_utc_ns=end_ns)
         self._ends[name] = end_ns
-        group.folding.leases.hold(name, cut, durable=True)
         self._look()
 
     def release(self, name: str) -> None:
         """Let go before the time; a name not held is fine."""
         if self._ends.pop(name, None) is not None:
             self._group.folding.leases.release(name)
-            self._group.state.remove_lease_end(self._group.name, name)
 
     def get(self, name: str) -> Cut | None:
         """The cut held under a name."""

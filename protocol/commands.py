@@ -45,6 +45,7 @@ from protocol.copy_commands import (
     ScheduleSet,
 )
 from protocol.cut_text import CutPosition, NamedCut
+from protocol.drill_commands import DrillList, DrillRecord
 from protocol.errors import Unsafe, UsageError
 from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch, VerifyStart
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
@@ -76,8 +77,9 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
-      "last_backup": BACKUP|null, "damaged": int (places known), "oldest_check": str|null (all of it was
-      compared since, by `verify --deep`)}]}"""
+      "last_backup": BACKUP|null, "last_drill": DRILL of `drill_commands`, less its steps, |null,
+      "damaged": int (places known), "oldest_check": str|null (all of it was compared since, by
+      `verify --deep`)}]}"""
 
 
 class SiteToken(BaseCommand, frozen=True, tag="site.token"):
@@ -303,7 +305,7 @@ Command = (
     | BackupCreate | BackupList | BackupShow | BackupPin | BackupDelete | BackupPrune
     | ScheduleSet | ScheduleList | ScheduleRemove
     | RestoreVolume | RestoreGroup
-    | CloneCreate | CloneList | CloneDelete
+    | CloneCreate | CloneList | CloneDelete | DrillRecord | DrillList
     | WaitFor | Events | JournalShow | Verify | CutResolve
     | JobList | JobShow | JobWatch | JobCancel | VerifyStart
 )  # fmt: skip
@@ -312,7 +314,7 @@ Command = (
 READ_ONLY = (
     SiteStatus, SiteToken, PeerList, VolumeList, VolumeShow, VolumeUri, PairShow, BackupList, BackupShow,
     WaitFor, Events, JournalShow, Verify, CutResolve, BranchList, BranchDiff, CloneList,
-    JobList, JobShow, JobWatch, ScheduleList,
+    JobList, JobShow, JobWatch, ScheduleList, DrillList,
 )  # fmt: skip
 
 

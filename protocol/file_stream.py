@@ -49,7 +49,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Open(Message, frozen=True, tag=1):
-    """Find the file system. `partition` counts from 1; 0: the whole volume, or the only one that there is."""
+    """Find the file system. `partition` as Linux numbers them; 0: the whole volume, or the only one."""
 
     partition: Small
 

@@ -103,8 +103,15 @@ CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
 EVENTS_KEPT_MAX = 10_000
 
+# Drills, as a site keeps them: so many of each group, each a row of its state.
+DRILLS_KEPT_MAX = 1000
+DRILL_STEPS_MAX = 128
+DRILL_SAID_CHARS_MAX = 400
+DRILL_BYTES_MAX = 512 << 10
+
 # Hooks that hold hosts still for a backup. Whatever froze them must come to an end by itself.
 HOOK_WORDS_MAX = 64
+HOOK_CHARS_MAX = 8 << 10
 HOOK_TIMEOUT_S = 10.0
 HOOK_TIMEOUT_MAX_S = 600.0
 
@@ -145,8 +152,12 @@ def check_limits() -> None:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
         raise AssertionError("the longest delay must be shorter than the life that ends it")
+    if DRILL_STEPS_MAX * (4 * DRILL_SAID_CHARS_MAX + 512) + VOLUMES_PER_GROUP_MAX * 128 > DRILL_BYTES_MAX:
+        raise AssertionError("a drill's row must hold whatever may be recorded")
     if FILE_DATA_BYTES + FILE_XATTRS_BYTES_MAX > FILE_MESSAGE_BYTES_MAX:
         raise AssertionError("a file's data, and an entry's attributes, must fit a message")
+    if 4 * HOOK_CHARS_MAX >= 64 << 10:
+        raise AssertionError("an order to a guard must fit into a pipe")
     if MEMTABLE_VERSIONS_HARD < 2 * MEMTABLE_VERSIONS_SOFT:
         raise AssertionError("hosts must not be slowed before a checkpoint had its chance")
 

@@ -155,12 +155,17 @@ class Guard:
             )
 
     def _environment(self) -> dict[str, str]:
-        # `farshore-hook` lies beside the interpreter, which need not be on a service's path.
+        # `farshore-hook` lies beside the interpreter, which need not be on a service's path. A thaw in Python
+        # that wrote its bytecode could wait for the very file system that it is to thaw.
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
-        names = {"HOOK": self._order.hook, "GROUP": self._order.group, "DATA": self._order.directory}
-        return (
-            dict(os.environ) | {"PATH": path} | {f"FARSHORE_{name}": value for name, value in names.items()}
-        )
+        order = self._order
+        return dict(os.environ) | {
+            "PATH": path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "FARSHORE_HOOK": order.hook,
+            "FARSHORE_GROUP": order.group,
+            "FARSHORE_DATA": order.directory,
+        }
 
     async def _lock(self, deadline: float | None) -> FileLock | None:
         """The hook's lock; None without a directory, or if it was not free by `deadline`."""

@@ -7,6 +7,7 @@ then the thaw is asked for. Whatever fails in between, the guard thaws.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import subprocess
 import sys
@@ -42,18 +43,65 @@ class Hook:
     on_failure: OnFailure
 
 
+class GuardProcess:
+    """A guard and the pipes to it. Not asyncio's own process: that kills the child when it is forgotten, and
+    this one must live on to thaw."""
+
+    def __init__(self, process: subprocess.Popen[bytes], reports: asyncio.StreamReader) -> None:
+        self._process = process
+        self._reports = reports
+
+    @classmethod
+    async def start(cls, order: GuardOrder) -> GuardProcess:
+        """Raises OSError."""
+        process = _spawn()
+        reports = asyncio.StreamReader()
+        guard = cls(process, reports)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reports), process.stdout)
+            guard._write(encode_line(order))
+        except BaseException:
+            guard.release()
+            raise
+        return guard
+
+    async def next_report(self) -> GuardReport:
+        """Its next report; `GONE` if it ended without one."""
+        line = await self._reports.readline()
+        try:
+            return decode_report(line) if line else GONE
+        except RemoteProtocolError:
+            return GONE
+
+    def release(self) -> None:
+        """Ask for the thaw; twice is fine."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            try:
+                self._write(THAW_LINE)
+            finally:
+                self._process.stdin.close()
+
+    async def wait(self) -> None:
+        """Until it has ended."""
+        await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+    def _write(self, line: bytes) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it is gone: its next report says so
+                self._process.stdin.write(line)
+
+
 class Quiesced:
     """One freeze that was tried. `failure` says why it failed, or nothing; `release` must be called."""
 
-    def __init__(
-        self, hook: Hook, process: asyncio.subprocess.Process | None, first: GuardReport, deadline: float
-    ) -> None:
+    def __init__(self, hook: Hook, guard: GuardProcess | None, first: GuardReport, deadline: float) -> None:
         self.hook = hook
         self.failure = "" if first.state == "frozen" else first.failure
         self.timed_out = first.timed_out
         self.freeze_ms = first.freeze_ms
-        self._process = process
-        self._ended = None if first.state == "frozen" else first
+        self._guard = guard
+        self._ended = None if first.state == "frozen" or first is GONE else first
         self._deadline = deadline
 
     def still_frozen(self, clock: Clock) -> bool:
@@ -62,18 +110,17 @@ class Quiesced:
 
     def release(self) -> None:
         """Ask for the thaw; twice is fine."""
-        if self._process is not None and self._process.stdin is not None:
-            if not self._process.stdin.is_closing():
-                self._process.stdin.write(THAW_LINE)
-            self._process.stdin.close()
+        if self._guard is not None:
+            self._guard.release()
 
     async def ended(self) -> GuardReport | None:
         """The guard's last report, once it has thawed; None if it was killed before."""
-        if self._ended is None and self._process is not None:
-            last = await _next_report(self._process)
+        if self._guard is None:
+            return self._ended
+        if self._ended is None:
+            last = await self._guard.next_report()
             self._ended = None if last is GONE else last
-        if self._process is not None:
-            await self._process.wait()
+        await self._guard.wait()
         return self._ended
 
 
@@ -113,11 +160,15 @@ class Hooks:
             directory=str(self._directory),
         )
         try:
-            process = await _start(order)
+            guard = await GuardProcess.start(order)
         except OSError as error:
             failed = GuardReport(state="ended", failure=f"the guard could not be started: {error}")
             return Quiesced(hook, None, failed, deadline)
-        return Quiesced(hook, process, await _next_report(process), deadline)
+        try:
+            return Quiesced(hook, guard, await guard.next_report(), deadline)
+        except BaseException:
+            guard.release()  # whoever asked has gone
+            raise
 
     def thaw_leftovers(self) -> None:
         """Thaw, in the background, what an earlier run left frozen: its guard may be gone, or about to."""
@@ -138,9 +189,9 @@ class Hooks:
                 timeout_s=noted.timeout_s,
                 directory=str(self._directory),
             )
-            process = await _start(order)
-            last = await _next_report(process)
-            await process.wait()
+            guard = await GuardProcess.start(order)
+            last = await guard.next_report()
+            await guard.wait()
         except FileNotFoundError:
             return  # its own guard was still there, and is done
         except (OSError, RemoteProtocolError) as error:
@@ -155,23 +206,9 @@ class Hooks:
             self._emit("hook.thawed", group=order.group, object=name, reason="left frozen by an earlier run")
 
 
-async def _start(order: GuardOrder) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "site_primary.guard",
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+def _spawn() -> subprocess.Popen[bytes]:
+    # Without writing bytecode: that could be to the very file system that is frozen.
+    return subprocess.Popen(
+        [sys.executable, "-B", "-m", "site_primary.guard"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0,
     )  # fmt: skip
-    if process.stdin is None:
-        raise OSError("no pipe to the guard")
-    process.stdin.write(encode_line(order))
-    return process
-
-
-async def _next_report(process: asyncio.subprocess.Process) -> GuardReport:
-    """The guard's next report; `GONE` if it ended without one."""
-    if process.stdout is None:
-        return GONE
-    line = await process.stdout.readline()
-    try:
-        return decode_report(line) if line else GONE
-    except RemoteProtocolError:
-        return GONE

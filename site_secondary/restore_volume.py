@@ -11,6 +11,7 @@ site_secondary.rewrite_volume.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.group import Group
@@ -23,6 +24,8 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
 SAMPLED_BLOCKS = 1000
+# Reading a block asks at so many places at most (DESIGN §3, "Restore is an event").
+REVERT_INTERVALS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,12 @@ def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool
     if not chosen:
         raise NotFound("no volume of the group existed at that cut", subject=group.name, position=str(cut))
     return RestorePlan(volumes=tuple(chosen), cut=cut, before=group.end, untouched=tuple(untouched))
+
+
+def too_deep(group: Group, volumes: Iterable[Volume], cut: Cut) -> bool:
+    """Whether after a revert to `cut` one of the volumes would have to be looked for at too many places: its
+    blocks are then better written anew."""
+    return any(len(group.view_at(volume.name, cut).intervals) >= REVERT_INTERVALS_MAX for volume in volumes)
 
 
 def carry_out(group: Group, plan: RestorePlan) -> Cut:

@@ -110,15 +110,23 @@ async def count_changed(past: Past) -> int:
     return sum([len(blocks) async for blocks in past.changed()])
 
 
-async def rewrite(group: Group, volume: Volume, past: Past, room: Callable[[], Awaitable[None]]) -> int:
+async def rewrite(
+    group: Group,
+    volume: Volume,
+    past: Past,
+    room: Callable[[], Awaitable[None]],
+    looked_at: Callable[[int], None] = lambda blocks: None,
+) -> int:
     """Write what differs. Returns the number of blocks written. `room` is awaited before each step: it waits
-    for what must catch up, and raises if this site may no longer write."""
+    for what must catch up, and raises if this site may no longer write. `looked_at` is told how many blocks
+    each step was about."""
     written = 0
     async for blocks, contents in _ahead(past):
         for at in range(0, len(blocks), STEP_BLOCKS):
             await room()
             step = slice(at, at + STEP_BLOCKS)
             written += _write(group, volume, blocks[step], contents[step])
+            looked_at(len(blocks[step]))
     return written
 
 

@@ -6,6 +6,7 @@ back is played back on a temporary clone first.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from console.host_configs import export_of
 from console.session import Session
 from protocol.commands import VolumeUri
 from protocol.cut_text import NamedCut
-from protocol.errors import FarshoreError, Refused, UsageError
+from protocol.errors import FarshoreError, NotAllowed, Refused, UsageError
 from protocol.file_stream import Opened
 
 
@@ -58,9 +59,15 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
                 session.output.note(f"{name}: the log of NTFS is not played back")
             yield OpenedFiles(source=reader, cut=data["cut"], replayed=False)
             return
+    if os.geteuid() != 0:
+        raise NotAllowed(
+            f"{name} was taken while its file system was mounted; playing back its log needs root",
+            subject=name,
+            next_step="sudo farshore …, or --no-replay: what was written last may lack",
+        )
     with temporary_clone(session, group, volume, data["cut"]) as writable:
         with session.output.activity(f"{name}: playing back the file system's log"):
-            replay(writable, opened.first_byte)
+            replay(writable, opened.first_byte, opened.size_bytes)
         with ReaderProcess(writable, partition=ways.partition) as reader:
             if reader.opened.unfinished:
                 raise FarshoreError(

@@ -30,19 +30,23 @@ _OPEN_ATTRIBUTES = b"user."
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came. `bytes` counts data written, not holes."""
+    """What came. `data_bytes` counts data written, not holes; `digests` are of each file's data, by path."""
 
     files: int = 0
     directories: int = 0
     links: int = 0
-    bytes: int = 0
+    data_bytes: int = 0
     missed: list[Missed] = field(default_factory=list)
+    digests: dict[Path, bytes] = field(default_factory=dict)
 
 
 class DirectoryTarget:
-    """`owner`: give everything its owner, which root may. `special`: make devices and pipes too."""
+    """`owner`: give everything its owner, which root may. `special`: make devices and pipes too. `replace`:
+    what is there, unless it is a directory, makes room."""
 
-    def __init__(self, root: str, source: FileSource, *, owner: bool, special: bool) -> None:
+    def __init__(
+        self, root: str, source: FileSource, *, owner: bool, special: bool, replace: bool = False
+    ) -> None:
         """Makes the directory if it is not there. Raises UsageError."""
         try:
             os.makedirs(root, exist_ok=True)
@@ -53,6 +57,7 @@ class DirectoryTarget:
         self._source = source
         self._owner = owner
         self._special = special
+        self._replace = replace
         # The directory that is held open, and its path.
         self._here: tuple[Path, int] = ((), os.dup(self._root))
         self._directories: list[tuple[Path, Entry]] = []
@@ -100,6 +105,8 @@ class DirectoryTarget:
             self._miss(path, why)
             return
         parent = self._enter(path[:-1])
+        if self._replace and entry.what != "d":
+            self._make_room(parent, path[-1])
         match entry.what:
             case "d":
                 self._make_directory(parent, path, entry)
@@ -115,6 +122,12 @@ class DirectoryTarget:
                 self._miss(path, "a device or a pipe: add --special")
             case _:
                 self._miss(path, "a socket, or nothing that is known")
+
+    def _make_room(self, parent: int, name: bytes) -> None:
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass
 
     def _enter(self, path: Path) -> int:
         """A descriptor of a directory below the target, valid until the next call. Raises OSError."""
@@ -199,13 +212,14 @@ class DirectoryTarget:
             elif isinstance(piece, Data):
                 digest.update(piece.data)
                 _write(file, piece.data, piece.offset)
-                self.outcome.bytes += len(piece.data)
+                self.outcome.data_bytes += len(piece.data)
         back = xxhash.xxh3_128()
         for start, length in extents:
             for offset in range(start, start + length, _READ_BACK_BYTES):
                 back.update(os.pread(file, min(_READ_BACK_BYTES, start + length - offset), offset))
         if back.digest() != digest.digest():
             raise Failed("what was written reads back differently")
+        self.outcome.digests[path] = digest.digest()
 
     def _dress(self, file: int, path: Path, entry: Entry) -> None:
         """Owner, attributes, mode and times of an open file or directory. Changing the owner drops the

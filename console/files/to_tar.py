@@ -124,7 +124,7 @@ class TarTarget:
         except Failed as error:
             why = f"{error.message}; zeroes after {written} bytes of it"
             self.outcome.missed.append(Missed(path=path, why=why))
-        self.outcome.bytes += written
+        self.outcome.data_bytes += written
         return written
 
     def _write_zeroes(self, count: int) -> None:

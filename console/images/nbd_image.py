@@ -190,10 +190,13 @@ class NbdImage:
         if answer.error:
             verb = Command(answer.command).name.lower().replace("_", " ")
             why = answer.message or f"error {answer.error}"
+            group = self.name.partition("/")[0]
             raise NbdFailed(
                 f"{verb} of {answer.length} bytes at {answer.offset} of {self.name} failed: {why}",
                 subject=self.name,
-                position=str(answer.offset),
+                next_step=f"`farshore verify {group} --deep`"
+                if (group := self.name.partition("/")[0])
+                else "",
             )
 
     def _some(self) -> bytes:

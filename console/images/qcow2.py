@@ -35,13 +35,12 @@ def format_of(path: Path, given: str | None) -> str:
     return given
 
 
-def create(path: Path, size_bytes: int, base: Path | None, base_format: str) -> None:
+def create(path: Path, size_bytes: int, base: str, base_format: str) -> None:
     """A qcow2 of that size without content of its own, on top of `base` (as seen from `path`'s directory) if
     there is one; what stands at `path` is overwritten. FarshoreError with qemu-img's words."""
     words = ["create", "-q", "-f", QCOW2, "-o", f"cluster_size={CLUSTER_BYTES},compat=1.1"]
-    if base is not None:
-        words += ["-F", base_format, "-b", str(base)]
-    _run("qemu-img", [*words, "--", str(path), str(size_bytes)], path)
+    words += ["-F", base_format, "-b", base] if base else []
+    _run("qemu-img", [*words, "--", str(path.absolute()), str(size_bytes)], path)
 
 
 def backing_files(path: Path, *, deep: bool) -> list[str]:
@@ -49,7 +48,9 @@ def backing_files(path: Path, *, deep: bool) -> list[str]:
     opens them: not for an image that is not trusted."""
     found: list[str] = []
     while len(found) < CHAIN_MAX:
-        text = _run("qemu-img", ["info", "-U", "-f", QCOW2, "--output=json", "--", str(path)], path)
+        text = _run(
+            "qemu-img", ["info", "-U", "-f", QCOW2, "--output=json", "--", str(path.absolute())], path
+        )
         info = json.loads(text)
         name = info.get("full-backing-filename") or info.get("backing-filename")
         if name:

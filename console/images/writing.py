@@ -53,7 +53,7 @@ def write_qcow2(source: ReadableImage, path: Path, *, replace: bool, step: Step)
     """The volume as a qcow2 that stands for itself."""
     file = UnfinishedFile(path, replace=replace)
     try:
-        create(file.partial, source.size_bytes, None, RAW)
+        create(file.partial, source.size_bytes, "", RAW)
         with served(file.partial, read_only=False) as target:
             wanted = copy_content(source, target, step)
         file.make_durable()
@@ -117,7 +117,8 @@ def _compare(
     return ("" if ranges is not None else digest), wanted.data_bytes
 
 
-def _place(base: Path, path: Path) -> Path:
-    """How the new file names its base: files side by side may be moved together."""
+def _place(base: Path, path: Path) -> str:
+    """How the new file names its base: files side by side may be moved together. With a slash before any
+    colon, or QEMU would take what stands before that for a protocol."""
     same = base.absolute().parent.resolve() == path.absolute().parent.resolve()
-    return Path(base.name) if same else base.absolute()
+    return f"./{base.name}" if same else str(base.absolute())

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from console.local_time import monotonic, pause
 from console.mounts import launcher as launching
-from console.mounts.launcher import END_WITH_PARENT, UNMARKED
+from console.mounts.launcher import END_WITH_PARENT, SAID
 from console.mounts.programs import call, find_program
 from protocol.errors import Busy, FarshoreError, TimedOut
 
@@ -124,7 +124,9 @@ def _start(nbdfuse: str, uri: str, *, read_only: bool, directory: Path, lasting:
         os.close(waiting)
         ready.unlink()
     said_first = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return Attached(directory, next((line for line in said_first if line.startswith(UNMARKED)), ""))
+    return Attached(
+        directory, "; ".join(line.removeprefix(SAID) for line in said_first if line.startswith(SAID))
+    )
 
 
 def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri: str) -> None:
@@ -139,7 +141,7 @@ def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri:
     said = [
         line
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if not line.startswith(UNMARKED)
+        if not line.startswith(SAID)
     ]
     if not events:
         raise TimedOut(f"nbdfuse was not ready after {READY_TIMEOUT_S:g} s", subject=uri)
@@ -180,10 +182,16 @@ def _process(directory: Path) -> int | None:
     """nbdfuse's process id while it runs; a number that is another process by now is not taken for it."""
     try:
         process = int((directory / "pid").read_text(encoding="ascii"))
-        # Ours, if we started it: else it stays as a zombie.
-        with suppress(ChildProcessError):
-            os.waitpid(process, os.WNOHANG)
         words = Path(f"/proc/{process}/cmdline").read_bytes()
+        state = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2]
+        )
     except (OSError, ValueError):
         return None
-    return process if os.fsencode(directory) in words else None
+    if state.startswith("Z"):
+        # Ours, if we started it.
+        with suppress(ChildProcessError):
+            os.waitpid(process, 0)
+        return None
+    # A process that is about to end has no words any more.
+    return process if os.fsencode(directory) in words or not words else None

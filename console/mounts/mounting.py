@@ -28,7 +28,6 @@ from console.mounts.loops import drop_loops, loops_of, make_loop
 from console.mounts.programs import call
 from protocol.errors import Busy, NotAllowed, NotFound
 
-RUNTIME = Path("/run/farshore/mounts")
 NAME_CHARS = 16
 UMOUNT_TIMEOUT_S = 300.0
 # Removes a clone at a site: (site, clone).
@@ -45,6 +44,11 @@ class Mount:
     def point(self) -> Path:
         """Where the file system is."""
         return Path(self._fact("point") or self.directory / "mnt")
+
+    @property
+    def named(self) -> bool:
+        """Whether somebody chose the point."""
+        return bool(self._fact("point"))
 
     @property
     def export(self) -> str:
@@ -97,10 +101,12 @@ class Mount:
         part = partition(self.file, number)
         return make_loop(self.file, read_only=read_only, offset=part.offset, size_bytes=part.size_bytes)
 
+    def make_point(self) -> None:
+        """Make the mount point that nobody named."""
+        self.point.mkdir(exist_ok=True)
+
     def mount(self, found: FileSystem, *, writable: bool, replay: bool) -> None:
         """Mount the device's file system at the point."""
-        if self.point == self.directory / "mnt":
-            self.point.mkdir(exist_ok=True)
         options = mount_options(found.kind, writable=writable, replay=replay)
         mount(self.device, self.point, found.kind, options)
 
@@ -130,6 +136,17 @@ class Mount:
             )
 
 
+def runtime_directory() -> Path:
+    """Where mounts are noted: root's are the machine's. Raises NotAllowed for a user without a place of
+    his own."""
+    if os.geteuid() == 0:
+        return Path("/run/farshore/mounts")
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not os.path.isabs(base):
+        raise NotAllowed("without root this needs XDG_RUNTIME_DIR", next_step="log in, or use sudo")
+    return Path(base) / "farshore" / "mounts"
+
+
 def require_root() -> None:
     """Raises NotAllowed: loop devices and mounts are root's."""
     if os.geteuid() != 0:
@@ -141,9 +158,10 @@ def require_root() -> None:
 
 def record(point: Path | None, *, export: str, site: str, name: str = "") -> Mount:
     """A new, empty mount; with `point` none, its own directory `mnt`. Raises Busy if there is one."""
-    RUNTIME.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parent = runtime_directory()
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = name or _name(point or Path(export))
-    made = Mount(directory=RUNTIME / name)
+    made = Mount(directory=parent / name)
     try:
         made.directory.mkdir(mode=0o700)
     except FileExistsError:
@@ -180,7 +198,7 @@ def real(point: Path) -> Path:
 def mounts() -> list[Mount]:
     """Every mount of this machine, whoever made it."""
     try:
-        return [Mount(directory=entry) for entry in sorted(RUNTIME.iterdir())]
+        return [Mount(directory=entry) for entry in sorted(runtime_directory().iterdir())]
     except FileNotFoundError:
         return []
 

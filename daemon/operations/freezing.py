@@ -35,7 +35,7 @@ async def mark_frozen(
     if ended is not None and ended.late and not quiesced.failure:
         raise TimedOut(
             f"hook {name} was thawed by its guard before the mark was surely in the journal: "
-            f"take backup {copy.label or f'{copy.id:016x}'} for crash-consistent",
+            f"take backup {copy.name} for crash-consistent",
             subject=group.name,
             position=str(copy.cut),
             next_step="take another one; a longer timeout_s of the hook gives more time",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
+from engine.group import Group
 from protocol.commands import CutResolve, JournalShow
 from protocol.cut_text import CutBackup, CutLabel, time_text
 from protocol.events import EventKind, Row
@@ -34,7 +36,11 @@ async def cut_resolve(site: Site, command: CutResolve) -> Data:
 
 async def journal_show(site: Site, command: JournalShow) -> Data:
     """Timelines and frames."""
-    group = site.group(command.group)
+    return journal_data(site.group(command.group), command, site.name_of)
+
+
+def journal_data(group: Group, command: JournalShow, name_of: Callable[[str], str]) -> Data:
+    """The same of an open group; `name_of` gives a site's name by its id."""
     spans = group.spans(group.writer.written)
     ends = {span.timeline: span.end for span in spans}
     start = command.since.cut if command.since else None
@@ -49,9 +55,7 @@ async def journal_show(site: Site, command: JournalShow) -> Data:
                 if len(prefixes) >= command.limit:
                     break
         elif len(prefixes) < command.limit:
-            newest = _newest(
-                site, group.name, span.timeline, span.start, span.end, command.limit - len(prefixes)
-            )
+            newest = _newest(group, span.timeline, span.start, span.end, command.limit - len(prefixes))
             prefixes = newest + prefixes
     following = Cut(prefixes[-1].timeline, prefixes[-1].end) if prefixes else None
     return {
@@ -63,21 +67,20 @@ async def journal_show(site: Site, command: JournalShow) -> Data:
                 "parent": timeline_text(t.parent) if t.parent else None,
                 "fork": t.fork,
                 "generation": t.generation,
-                "writer": site.name_of(t.writer),
+                "writer": name_of(t.writer),
                 "end": ends.get(t.id, t.fork),
             }
             for t in group.timelines.all()
         ],
         "segments": sum(len(group.segments.of_timeline(t)) for t in group.segments.timelines()),
         "bytes": group.segments.total_bytes(),
-        "frames": [_frame(site, group.name, prefix) for prefix in prefixes],
+        "frames": [_frame(group, prefix) for prefix in prefixes],
         "next": str(following) if following and following != group.end else None,
     }
 
 
-def _newest(site: Site, name: str, timeline: int, start: int, end: int, limit: int) -> list[FramePrefix]:
+def _newest(group: Group, timeline: int, start: int, end: int, limit: int) -> list[FramePrefix]:
     """The last `limit` prefixes of a span: segments from the end until there are enough."""
-    group = site.group(name)
     found: list[FramePrefix] = []
     stop = end
     for segment in reversed([s for s in group.segments.of_timeline(timeline) if s.start < end]):
@@ -88,8 +91,7 @@ def _newest(site: Site, name: str, timeline: int, start: int, end: int, limit: i
     return found[-limit:]
 
 
-def _frame(site: Site, name: str, prefix: FramePrefix) -> Data:
-    group = site.group(name)
+def _frame(group: Group, prefix: FramePrefix) -> Data:
     frame = next(iter(group.reader.frames(prefix.timeline, prefix.position, prefix.end, None)))
     kinds: dict[str, int] = {}
     for row in decode_rows(prefix, frame.raw):

@@ -25,10 +25,9 @@ from engine.volumes import Volume
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
 from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed, WrongState
 from protocol.positions import Cut
+from site_secondary.restore_volume import too_deep
 from site_secondary.rewrite_volume import OwnPast, Past, PeerPast
 
-# Reading a block asks at so many places at most (DESIGN §3, "Restore is an event").
-REVERT_INTERVALS_MAX = 16
 PROBE_S = 60.0
 
 
@@ -89,7 +88,7 @@ async def choose_way(
     can. Trimmed if no site that answers can read it; Diverged if the peer's history is another one."""
     if group.folding.readable(cut):
         there = await _ask_attached(site, group, cut, lease, for_s)
-        deep = any(len(group.view_at(v.name, cut).intervals) >= REVERT_INTERVALS_MAX for v in volumes)
+        deep = too_deep(group, volumes, cut)
         way = Way.WRITE if deep or there is There.GONE else Way.REVERT
         return Chosen(way=way, cut=cut, lease=lease, there=there is There.HELD)
     if site.peer_of(group.name):

@@ -1,8 +1,8 @@
 """Commands that turn volumes back.
 
 By one event where that works, else by writes (daemon.operations.restore_ways). Hosts are gone before either
-begins and stay out until it is done. A restore by writes goes on although nobody waits for its answer any
-more; cut short by a crash, it leaves the volume offline, and the same command completes it.
+begins and stay out until it is done. A restore by writes is a job: it goes on although nobody waits for its
+answer any more; cut short by a crash, it leaves the volume offline, and the same command completes it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+from daemon.jobs import Job
 from daemon.operations import comparing
 from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
 from daemon.operations.shapes import cut_data, require_primary, time_of
@@ -21,7 +22,7 @@ from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
-from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
+from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed, WrongState
 from protocol.limits import BLOCK_BYTES, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
 from site_secondary.restore_volume import (
@@ -40,6 +41,7 @@ from site_secondary.rewrite_volume import (
 )
 
 Data = dict[str, Any]
+JOB_KIND = "restore"
 # How long the way back, and the cut that a restore is on its way to, are kept whatever the window is.
 KEEP_S = 86_400.0
 # A restore by writes waits while the peer is so far behind: hosts of other volumes share the link.
@@ -97,15 +99,33 @@ async def _restore(
             position=str(group.end),
             next_step="stop those hosts first, or add --force to disconnect them",
         )
-    # It goes on although whoever asked no longer waits.
-    done = await asyncio.shield(site.spawn(_carry_out(site, group, plan, chosen, command, name)))
-    before = done.pop("before")
-    done["head"] = cut_data(before, time_of(group, before))
-    return data | done | {"online": command.start, "undo": _undo(noun, name, before)}
+    work = partial(_carry_out, site, group, plan, chosen, command, name, noun)
+    if chosen.way is Way.REVERT:
+        task = site.spawn(work(None))
+    else:
+        job = site.jobs.start(
+            JOB_KIND,
+            work,
+            group=group.name,
+            subject=name,
+            arguments={"cut": str(plan.cut), "way": chosen.way.value},
+            resumable=False,
+        )
+        task = cast("asyncio.Task[Data]", job.task)  # it has begun
+    return data | await _end_of(task, group, name, plan)
 
 
-def _undo(noun: str, name: str, before: Cut) -> str:
-    return f"farshore restore {noun} {name} --at {before} --confirm {name}"
+async def _end_of(task: asyncio.Task[Data], group: Group, name: str, plan: RestorePlan) -> Data:
+    """Wait for it. It goes on although whoever asked no longer waits."""
+    await asyncio.wait([task])
+    if task.cancelled():
+        raise WrongState(
+            f"the restore of {name} was cancelled",
+            subject=name,
+            position=str(group.end),
+            next_step=f"the same command completes it: --at {plan.cut}",
+        )
+    return task.result()
 
 
 async def _carry_out(
@@ -115,8 +135,10 @@ async def _carry_out(
     chosen: Chosen,
     command: RestoreVolume | RestoreGroup,
     name: str,
+    noun: str,
+    job: Job | None,
 ) -> Data:
-    """What the restore came to, as fields of RESTORE; `before` is the cut that undoes it."""
+    """What the restore came to, as fields of RESTORE."""
     began = site.clock.monotonic()
     volumes = [volume.id for volume in plan.volumes]
     with _only_one(site, group, plan):
@@ -124,14 +146,15 @@ async def _carry_out(
         site.state.set_closed(group.name, volumes, f"turned back to {plan.cut}")
         for volume in plan.volumes:
             site.exports.shut(group, volume)
-        plan = replace(plan, before=_way_back(group, plan))
+        before = _way_back(group, plan)
+        plan = replace(plan, before=before)
         with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
-            group.folding.timed.hold(f"undo {name}", plan.before, KEEP_S)
+            group.folding.timed.hold(f"undo {name}", before, KEEP_S)
         try:
-            if chosen.way is Way.REVERT:
+            if job is None:
                 position, figures = await _revert(site, group, plan)
             else:
-                position, figures = await _rewrite(site, group, plan, chosen, name)
+                position, figures = await _rewrite(site, group, plan, chosen, name, job)
         except (FarshoreError, OSError) as error:
             site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
             raise
@@ -141,11 +164,19 @@ async def _carry_out(
             figures["job"] = comparing.start(site, group, names, plan.cut, group.end, name).number
     if command.start:
         site.state.set_closed(group.name, volumes, None)
-    figures["took_ms"] = round((site.clock.monotonic() - began) * 1e3, 2)
-    fields = figures | {"position": str(position), "cut": str(plan.cut), "way": chosen.way.value}
-    site.events.emit("volume.restored", group=group.name, object=name, **fields)
+    figures |= {"took_ms": round((site.clock.monotonic() - began) * 1e3, 2), "position": str(position)}
+    fields = {"cut": str(plan.cut), "way": chosen.way.value}
+    site.events.emit("volume.restored", group=group.name, object=name, **figures, **fields)
     site.spawn(_when_followed(site, group, plan, chosen, f"undo {name}", position))
-    return figures | {"position": str(position), "before": plan.before}
+    return figures | {
+        "head": cut_data(before, time_of(group, before)),
+        "online": command.start,
+        "undo": _undo(noun, name, before),
+    }
+
+
+def _undo(noun: str, name: str, before: Cut) -> str:
+    return f"farshore restore {noun} {name} --at {before} --confirm {name}"
 
 
 async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, Data]:
@@ -157,8 +188,11 @@ async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, Dat
 
 
 async def _rewrite(
-    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str, job: Job
 ) -> tuple[Cut, Data]:
+    def looked_at(blocks: int) -> None:
+        job.progress(job.done + blocks * BLOCK_BYTES, None, "bytes", "compared and written")
+
     volumes = list(plan.volumes)
     end = group.end
     if chosen.way is Way.WRITE:
@@ -168,7 +202,7 @@ async def _rewrite(
     site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
     written = checked = 0
     for volume, past in zip(volumes, pasts, strict=True):
-        written += await rewrite(group, volume, past, partial(_room, site, group))
+        written += await rewrite(group, volume, past, partial(_room, site, group), looked_at)
     for volume, past in zip(volumes, pasts, strict=True):
         sample = sample_blocks(volume, site.rng)
         await check_rewritten(group, volume, plan.cut, past, sample)
@@ -212,7 +246,8 @@ async def _when_followed(
 
     if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
         await let_go(site, group, chosen)
-        await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
+        with suppress(FarshoreError):  # the window keeps it there for a while anyway
+            await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
 
 
 def _way_back(group: Group, plan: RestorePlan) -> Cut:

@@ -15,7 +15,7 @@ from engine.pair_states import PairState, PairVerb, next_state
 from engine.site_state import Role
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
-from protocol.errors import NotAllowed, Unsafe, WrongState
+from protocol.errors import Busy, NotAllowed, Unsafe, WrongState
 from protocol.messages import Report
 from protocol.role_commands import Failback, Switchover, Takeover
 from site_primary.ship_start import Choice
@@ -29,6 +29,13 @@ async def switchover(site: Site, command: Switchover) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     check_confirm(command.confirm, group.name, dry_run=False)
+    if any(name == group.name for name, _ in site.rewriting):
+        raise Busy(
+            f"a volume of {group.name} is being turned back by writes",
+            subject=group.name,
+            position=str(group.end),
+            next_step="`farshore job list` shows how far it is",
+        )
     begun = site.clock.monotonic()
     if not group.handed_to:
         site.pairs.hand_over(group)

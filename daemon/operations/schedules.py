@@ -15,7 +15,7 @@ from engine.schedules import next_slot
 from engine.site_state import Role
 from protocol.copy_commands import ScheduleList, ScheduleRemove, ScheduleSet
 from protocol.cut_text import time_text
-from protocol.errors import Unsafe
+from protocol.errors import NotFound, Unsafe
 from protocol.events import NO_POLICY, PolicySet
 from protocol.positions import POSITION_MAX
 
@@ -27,7 +27,15 @@ async def set_schedule(site: Site, command: ScheduleSet) -> Data:
     group = site.group(command.group)
     require_primary(site, group)
     _, before = group.policies.at(group.spans())
+    if command.freeze and command.freeze not in site.config.hooks:
+        raise NotFound(
+            f"site {site.config.name} has no hook {command.freeze}",
+            subject=command.freeze,
+            next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and restart them",
+        )
     policy = _changed(before, command)
+    if command.freeze:
+        site.hooks.find(command.freeze)
     if _shortens(group, policy) and command.confirm != group.name:
         raise Unsafe(
             f"the window of {group.name} becomes shorter: moments before it cannot be read any more",

@@ -8,6 +8,7 @@ from daemon.site import Site
 from engine.copies import Copy, CopyState
 from engine.copy_marks import state_of
 from engine.cuts import resolve_cut
+from engine.drills import Drill
 from engine.group import Group
 from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from engine.site_state import Role
@@ -112,6 +113,38 @@ def backup_data(site: Site, group: Group, copy: Copy) -> Data:
     }
 
 
+def drill_data(site: Site, drill: Drill, *, steps: bool = True) -> Data:
+    """DRILL, or its summary."""
+    data: Data = {
+        "drill": f"{drill.started_utc_ns:016x}",
+        "group": drill.group,
+        "site": site.config.name,
+        "volumes": list(drill.volumes),
+        "cut": cut_data(drill.cut, drill.cut_utc_ns),
+        "started": time_text(drill.started_utc_ns),
+        "ok": drill.ok,
+        "recovery_s": drill.recovery_ms / 1e3,
+        "data_age_s": drill.data_age_ms / 1e3 if drill.data_age_ms >= 0 else None,
+    }
+    if steps:
+        data["steps"] = [
+            {
+                "volume": step.volume,
+                "step": step.step,
+                "state": step.state,
+                "took_s": step.took_ms / 1e3,
+                "said": step.said,
+            }
+            for step in drill.steps
+        ]
+    return data
+
+
+def _last_drill(site: Site, group: Group) -> Data | None:
+    drill = site.drills.last(group.name)
+    return drill_data(site, drill, steps=False) if drill else None
+
+
 def _volume_names(group: Group, copy: Copy) -> list[str]:
     """What the copy's volumes were called at its cut; they may be gone since."""
     if copy.cut.timeline not in group.timelines:
@@ -181,14 +214,10 @@ def group_data(site: Site, group: Group) -> Data:
         "journal_pressure": group.folding.space.pressure.stage.value,
         "time_to_full_s": group.folding.space.pressure.time_to_full_s,
         "volumes": len(group.volumes.at(group.spans())),
-        "reason": reason
-        or group.failed
-        or group.writer.lack
-        or gate.refusing
-        or group.held_back
-        or _handed_over(site, group),
+        "reason": reason or _why_not_written(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
         "last_backup": backup_data(site, group, copies[-1]) if copies else None,
+        "last_drill": _last_drill(site, group),
         **_checked(group),
     }
     if shipper is not None:
@@ -214,6 +243,12 @@ def group_data(site: Site, group: Group) -> Data:
             "applied_age_s": receiver.applied_age_s,
         }
     return row
+
+
+def _why_not_written(site: Site, group: Group) -> str:
+    """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
+    refusing = site.exports.gate(group).refusing
+    return group.failed or group.writer.lack or refusing or group.held_back or _handed_over(site, group)
 
 
 def _checked(group: Group) -> Data:

@@ -86,8 +86,8 @@ def file_system(image: ExportImage, first_byte: int) -> tuple[Any, str] | None:
 
 
 def partitions(image: ExportImage) -> list[Partition]:
-    """The partition table's rows that may hold a file system, counted from 1 in the order of the disk; empty
-    if there is no table. Raises OSError if the export could not be read."""
+    """The partition table's rows that may hold a file system, numbered as Linux does; empty if there is no
+    table. Raises OSError if the export could not be read."""
     image.failure = None
     try:
         table = pytsk3.Volume_Info(image)
@@ -98,9 +98,11 @@ def partitions(image: ExportImage) -> list[Partition]:
         return []
     sector_bytes = int(table.info.block_size) or SECTOR_BYTES
     found = []
-    for number, part in enumerate(rows[:FILE_PARTITIONS_MAX], 1):
+    for part in rows[:FILE_PARTITIONS_MAX]:
+        # Logical partitions lie in tables of their own, one each, and count from 5.
+        number = int(part.slot_num) + 1 if int(part.table_num) < 1 else 4 + int(part.table_num)
         first, size = int(part.start) * sector_bytes, int(part.len) * sector_bytes
-        if first >= image.reader.size_bytes:
+        if first >= image.reader.size_bytes or number < 1:
             continue
         holds = signature(image.reader, first)
         if not holds:

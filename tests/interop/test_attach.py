@@ -6,8 +6,10 @@ Real sites, real nbdfuse; needs FUSE, but neither root nor loop devices.
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,21 @@ from console.mounts.attach import Attached, attach, is_mounted, release
 from protocol.errors import Busy, FarshoreError
 from tests.conftest import missing
 from tests.support.clients import MIB
-from tests.support.sites import Site
+from tests.support.sites import Site, running_sites
 
 CONTENT = b"farshore" * 512
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One site for the whole file; at the end it must stop cleanly and have logged no unexpected error."""
+    with running_sites("a") as (one,):
+        yield one
+        assert one.stop() == 0
+        one.check_log()
+
+
+@pytest.fixture(scope="module")
 def uri(site: Site, tool: Callable[[str], str]) -> str:
     """Of a new volume of 16 MiB."""
     tool("nbdfuse"), tool("fusermount3")
@@ -50,6 +61,20 @@ def test_what_is_written_to_the_file_is_in_the_volume(site: Site, uri: str) -> N
             assert file.read(len(CONTENT)) == CONTENT
         with pytest.raises(OSError):
             attached.path.open("r+b")
+
+
+def test_nbdfuse_is_made_ready_for_lack_of_memory(uri: str) -> None:
+    """As far as this kernel allows; what it does not is said."""
+    with attach(uri, read_only=True) as attached:
+        status = Path(f"/proc/{nbdfuse_of(attached)}/status").read_text()
+        locked = re.search(r"^VmLck:\s+(\d+) kB", status, re.MULTILINE)
+        assert locked is not None
+        if os.geteuid() == 0 and platform.machine() == "x86_64" and "memory" not in attached.warning:
+            assert int(locked[1]) > 0
+        # PF_MEMALLOC_NOIO (linux/sched.h), which PR_SET_IO_FLUSHER sets.
+        fields = Path(f"/proc/{nbdfuse_of(attached)}/stat").read_text().rpartition(")")[2].split()
+        marked = bool(int(fields[6]) & 0x00080000)
+        assert marked is ("not marked" not in attached.warning)
 
 
 def test_closing_leaves_nothing_and_can_be_repeated(uri: str) -> None:

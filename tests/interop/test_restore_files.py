@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -209,3 +210,29 @@ def fill_exfat(program: str, image: Path, scratch: Path, content: bytes) -> None
         (point / "Content.bin").write_bytes(content)
     finally:
         succeed("umount", point)
+
+
+def test_versions(site: Site, scratch: Path, tool: Tool) -> None:
+    """Absent, there, the same, touched only, and changed: three versions."""
+    root = scratch / "tree"
+    root.mkdir()
+    image = scratch / "image"
+    uri = site.create_volume("g/v", "8M")
+    nbdcopy = tool("nbdcopy")
+    for label, text, mtime in (
+        ("none", None, 0), ("b1", "one", 1), ("b2", "one", 1), ("touched", "one", 9), ("b3", "two", 10),
+    ):  # fmt: skip
+        if text is not None:
+            (root / "file").write_text(text)
+            os.utime(root / "file", (mtime, mtime))
+        image.unlink(missing_ok=True)
+        succeed(nbdcopy, "--flush", make_ext(image, root, "8M"), uri)
+        site.farshore("backup", "create", "g", "--label", label)
+    data = site.run("files", "versions", "g/v:/file", "--json")
+    found = json.loads(data.stdout.strip().splitlines()[-1])["data"]
+    names = [[cut["name"] for cut in version["cuts"]] for version in found["versions"]]
+    assert names == [["none"], ["b1", "b2", "touched"], ["b3", "now"]]
+    assert [version["size_bytes"] for version in found["versions"]] == [None, 3, 3]
+    # At the oldest moment the volume was empty: said, and no reason to keep the rest back.
+    assert data.returncode == 3
+    assert [each["cut"] for each in found["failed"]] == ["oldest"]

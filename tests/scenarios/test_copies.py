@@ -7,7 +7,7 @@ from typing import Any
 from console.demo.host import Host
 from tests.support.oracle import content
 from tests.support.pairs import start_pair, wait_until
-from tests.support.sites import Site
+from tests.support.sites import Site, running_sites
 
 SIZE = 1 << 20
 BLOCK = 4096
@@ -102,6 +102,17 @@ def test_a_window_of_its_own(site: Site) -> None:
     assert history["window_s"] == 3600.0
     assert history["gaps"] == history["older"] == []
     assert history["oldest"]["time"]
+
+
+def test_a_run_that_fails_is_an_event_and_shown() -> None:
+    hook = '[hooks.stuck]\nfreeze = ["false"]\nthaw = ["true"]\non_failure = "refuse"\n'
+    with running_sites("a", settings=hook) as (site,):
+        site.create_volume("g/v", str(SIZE))
+        site.farshore("schedule", "set", "g", "--every", "1s", "--freeze", "stuck")
+        wait_until(lambda: bool(site.json("schedule", "show", "g")["failure"]), 20)
+        assert "schedule.failed" in [event["kind"] for event in site.json("events")["events"]]
+        assert names(site) == []
+        assert site.stop() == 0
 
 
 def test_figures_that_make_no_sense_are_refused(site: Site) -> None:

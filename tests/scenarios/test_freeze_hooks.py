@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from tests.support.clients import call
-from tests.support.pairs import start_pair, wait_until
+from tests.support.pairs import wait_until
 from tests.support.sites import Site, farshore_command, running_sites, short_directory
 
-MIB = 1 << 20
 TIMEOUT_S = 2.0
 
 SETTINGS = """
@@ -145,23 +144,14 @@ def start_backup(site: Site, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, env=site.environment(), stdin=subprocess.DEVNULL)
 
 
-def test_a_backup_of_frozen_hosts(pair: tuple[Site, Site], scratch: Path) -> None:
-    """Both sites show it as application-consistent."""
-    a, b = pair
-    a.stop()
-    with (a.directory / "site.toml").open("a") as config:
-        config.write(settings(scratch))
-    a.start()
-    hooked = Hooked(a, scratch)
-    start_pair(a, b, "g/v", 4 * MIB)
-    taken = a.json("backup", "create", "g", "--label", "still", "--freeze", "good")
+def test_a_backup_of_frozen_hosts(hooked: Hooked) -> None:
+    taken = hooked.site.json("backup", "create", "g", "--label", "still", "--freeze", "good")
     assert hooked.done == ["freeze", "thaw"]
     assert not hooked.frozen
     assert hooked.notes == []
     assert taken["consistency"] == "frozen"
-    assert taken["freeze"]["frozen_ms"] < 1_000
-    for site in (a, b):
-        assert site.json("backup", "show", "g", "still")["consistency"] == "frozen"
+    assert taken["freeze"]["frozen_ms"] > 0
+    assert hooked.site.json("backup", "show", "g", "still")["consistency"] == "frozen"
 
 
 def test_a_label_that_is_taken_freezes_nothing(hooked: Hooked) -> None:
@@ -216,8 +206,8 @@ def test_a_thaw_that_fails_is_an_error_and_tried_again_at_the_next_start(hooked:
     assert [event["object"] for event in hooked.events("hook.thawed")] == ["sticks"]
 
 
-@pytest.mark.parametrize("when", ["freezing", "frozen"])
-def test_a_daemon_that_is_killed_while_frozen_leaves_nothing_frozen(hooked: Hooked, when: str) -> None:
+@pytest.mark.parametrize("when", ["freezing", "frozen", "stopped"])
+def test_a_daemon_that_ends_while_frozen_leaves_nothing_frozen(hooked: Hooked, when: str) -> None:
     site, before = hooked.site, hooked.backups
     backup = start_backup(site, "--freeze", "slow")
     wait_until(lambda: hooked.frozen, 10)
@@ -225,7 +215,10 @@ def test_a_daemon_that_is_killed_while_frozen_leaves_nothing_frozen(hooked: Hook
         # Held up, so that no mark and no thaw follow; then the freeze ends as it should.
         site.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
         hooked.let_freeze_end()
-    site.kill()
+    if when == "stopped":
+        assert site.stop() == 0
+    else:
+        site.kill()
     wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
     assert hooked.done == ["slow", "thaw"]
     backup.kill()
@@ -252,6 +245,12 @@ def test_a_guard_that_is_killed_with_its_daemon_is_made_good_at_the_next_start(h
     wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
     assert hooked.done == ["slow", "thaw"]
     assert [event["object"] for event in hooked.events("hook.thawed")] == ["slow"]
+
+
+def test_a_request_that_nobody_waits_for_any_more_is_thawed(hooked: Hooked) -> None:
+    hooked.site.farshore("backup", "create", "g", "--freeze", "slow", "--timeout", "1", exit_code=22)
+    wait_until(lambda: not hooked.frozen and hooked.notes == [], 10)
+    assert hooked.done == ["slow", "thaw"]
 
 
 def test_hooks_of_the_command_line(hooked: Hooked) -> None:

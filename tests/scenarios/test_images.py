@@ -48,6 +48,9 @@ def test_raw_out_and_in_is_the_same_and_sparse(site: Site, scratch: Path) -> Non
     back = site.json("volume", "import", str(image), "other/v")
     assert back["digest"] == done["digest"]
     assert content(site, "other/v") == expected
+    site.farshore("clone", "create", "g@monday", "copy")
+    cloned = site.json("volume", "export", "copy/v", str(image), "--replace")
+    assert (cloned["digest"], cloned["cut"]) == (done["digest"], None)
     holes = [
         item
         for item in json.loads(succeed("nbdinfo", "--map", "--json", site.uri("other/v")))
@@ -82,7 +85,7 @@ def test_incremental_chain(site: Site, tool: Callable[[str], str], scratch: Path
     """Two increments over a raw and a qcow2; zeroes among them hide what lies below. Each is small."""
     tool("qemu-img")
     oracle = filled(site, 4)
-    whole, first, second = scratch / "0.img", scratch / "1.qcow2", scratch / "2.qcow2"
+    whole, first, second = scratch / "0:0.img", scratch / "1:0.qcow2", scratch / "2.qcow2"
     site.farshore("backup", "create", "g", "--label", "d0")
     site.farshore("volume", "export", "g/v", str(whole), "--at", "d0")
     more(site, oracle, 20)

@@ -7,15 +7,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from console.demo.host import Host
-from tests.support.clients import MIB
+from tests.support.clients import MIB, succeed
 from tests.support.oracle import Oracle
-from tests.support.sites import COMMAND_TIMEOUT_S, Site, farshore_command, running_sites
+from tests.support.sites import COMMAND_TIMEOUT_S, ROOT, Site, farshore_command, running_sites
 
 SIZE = 32 * MIB
 LABELS = ("one", "two", "three")
@@ -191,6 +192,40 @@ def test_an_unreadable_block_is_zeroes_and_listed(dead: Dead, tmp_path: Path) ->
     done = replay(dead.directory, image, "--until", "one", exit_code=3)
     assert done["lost"] == [{"offset": block, "bytes": 4096}]
     assert image.read_bytes() == held[:block] + bytes(4096) + held[block + 4096 :]
+
+
+@pytest.mark.skipif(os.environ.get("FARSHORE_FULL") != "1", reason="installs a wheel: FARSHORE_FULL=1")
+@pytest.mark.slow
+def test_with_only_the_installed_package(dead: Dead, tmp_path: Path) -> None:
+    """In an environment of its own that has the wheel, and no repository on its path."""
+    source = tmp_path / "source"
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "bench")
+    shutil.copytree(ROOT, source, ignore=left_out)
+    succeed(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "wheel", source)
+    shutil.rmtree(source)
+    (wheel,) = (tmp_path / "wheel").glob("farshore-*.whl")
+    succeed(sys.executable, "-m", "venv", tmp_path / "venv")
+    succeed(tmp_path / "venv" / "bin" / "pip", "install", "-q", wheel)
+    where = succeed(tmp_path / "venv" / "bin" / "python", "-P", "-c", "import engine; print(engine.__file__)")
+    assert Path(where).is_relative_to(tmp_path / "venv")
+    command = [str(tmp_path / "venv" / "bin" / "farshore")]
+    image = tmp_path / "v.img"
+    for until in LABELS:
+        replay(dead.directory, image, "--until", until, command=command)
+        assert image.read_bytes() == dead.expected[until], until
+
+
+def test_the_journal_is_shown(dead: Dead) -> None:
+    """Which cuts there are, before one is chosen."""
+    before = fingerprint(dead.directory)
+    words = [*farshore_command(), "journal", "show", "g", "--dir", str(dead.directory), "--json"]
+    data = json.loads(succeed(*words))["data"]
+    assert [each["label"] for each in data["backups"]] == list(LABELS)
+    assert data["frames"][-1]["kinds"] == {"write": data["frames"][-1]["events"]}
+    since = data["backups"][2]["cut"]["text"]
+    (first,) = json.loads(succeed(*words, "--since", since, "--limit", "1"))["data"]["frames"]
+    assert first["kinds"] == {"mark": 1}
+    assert fingerprint(dead.directory) == before
 
 
 def test_what_is_not_there(dead: Dead, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_killed_half_way() -> None:
             wait_until(lambda: len(frames_since(a, before)) > 3, 60)
             a.kill()
             command.wait(30)
-        b.farshore("peer", "set", "a", "--rate", "0")
+        b.farshore("peer", "set", "a", "--rate", "none")
         a.start()
         assert a.json("volume", "show", "g/v")["online"] is False
         assert f"half way back to {cut}" in a.farshore("volume", "online", "g/v", exit_code=13)

@@ -92,7 +92,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
     assert changing == {
         "peer.add", "peer.set", "volume.create", "volume.online", "volume.offline", "volume.delete",
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
-        "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
+        "drill.record", "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
         "restore.volume", "restore.group",
         "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
         "job.cancel", "verify.start",

@@ -9,7 +9,14 @@ import pytest
 from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
-from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
+from site_secondary.restore_volume import (
+    REVERT_INTERVALS_MAX,
+    RestorePlan,
+    carry_out,
+    check_restored,
+    plan_restore,
+    too_deep,
+)
 from tests.unit.engine.group_rig import GroupRig, follow
 
 
@@ -121,6 +128,20 @@ def test_success_is_not_claimed_for_what_did_not_happen(two: Two) -> None:
     with pytest.raises(Mismatch) as caught:
         two.check(plan)
     assert str(plan.before) in caught.value.next_step
+
+
+def test_reverts_upon_reverts_become_too_deep(two: Two) -> None:
+    """Each to a cut that an earlier one led to, never the newest."""
+    volumes = [two.rig.group.volume("root")]
+    cuts = [two.cut]
+    for _ in range(REVERT_INTERVALS_MAX - 1):
+        assert not too_deep(two.rig.group, volumes, cuts[-1])
+        two.restore("root", cut=cuts[-1])
+        two.rig.write(two.root, 2, b"e")
+        cuts.append(two.rig.end)
+        two.rig.write(two.root, 2, b"f")
+    assert too_deep(two.rig.group, volumes, cuts[-1])
+    assert not too_deep(two.rig.group, volumes, cuts[0])
 
 
 def test_a_restore_to_now_changes_nothing(two: Two) -> None:

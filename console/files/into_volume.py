@@ -1,0 +1,251 @@
+"""Files of a cut back into the volume that hosts use: the method's figure 5 whole.
+
+The hosts are stopped and the export is closed; the pair is split; the secondary's volume is opened there and
+its file system mounted, and the files of the copy are written into it; then the pair is resynchronised with
+the secondary as its source, so that only the blocks that the files changed travel; the export is opened and
+the hosts are started. What came is read back at the primary before that is called a success.
+
+Until the resync nothing of the primary has changed: whatever fails before is undone by a resync with the
+primary as its source. It runs where the secondary's exports can be reached and as root: the kernel writes
+into the file system.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import xxhash
+
+from console.files.opening import OpenedFiles, Ways, open_files
+from console.files.source import FileSource, Path
+from console.files.to_directory import DirectoryTarget, Outcome
+from console.files.walk import Finder, Item, Missed, path_text, walk
+from console.host_commands import run_host_command, stop_host
+from console.local_time import monotonic, pause
+from console.mount_commands import Mounting
+from console.mounts.clones import delete_clone
+from console.mounts.mounting import at, real, require_root
+from console.session import Session
+from console.watch_commands import wait_for
+from protocol.commands import PairShow, VolumeList, VolumeOffline, VolumeOnline
+from protocol.cut_text import CutLatest
+from protocol.errors import Busy, FarshoreError, Mismatch, WrongState
+from protocol.file_stream import Data
+from protocol.role_commands import PairResync, PairSplit
+
+PAIR_TIMEOUT_S = 120.0
+RESYNC_TIMEOUT_S = 3600.0
+# How long hosts that were stopped may take to be gone at the site.
+LEAVE_TIMEOUT_S = 10.0
+LEAVE_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Into:
+    """What is to be done. `stop` and `start` are lines of shell, empty for none."""
+
+    group: str
+    volume: str
+    at: str
+    paths: list[Path]
+    ways: Ways
+    stop: str
+    start: str
+
+    @property
+    def name(self) -> str:
+        """`G/V`."""
+        return f"{self.group}/{self.volume}"
+
+
+class IntoVolume:
+    """`here` is the site that writes the group, `there` the one that follows it."""
+
+    def __init__(self, here: Session, there: Session, into: Into) -> None:
+        self._here = here
+        self._there = there
+        self._into = into
+
+    def plan(self) -> dict[str, Any]:
+        """The steps, each with where it happens; nothing is changed. Raises WrongState."""
+        into, group = self._into, self._into.group
+        pair = self._here.call(PairShow(group=group))
+        if (pair["role"], pair["state"]) != ("primary", "paired"):
+            raise WrongState(
+                f"{group} is {pair['state']} ({pair['code']}) and {pair['role']} here",
+                subject=group,
+                next_step=f"run it for the site that writes it, once `farshore pair show {group}` is paired",
+            )
+        here, there, host = self._here.site.name, str(pair["peer"]), "this machine"
+        volumes = self._online()
+        steps = [
+            (host, into.stop or "(no --stop: the hosts of the group are stopped already)"),
+            *((here, f"farshore volume offline {group}/{volume}") for volume in volumes),
+            (here, f"farshore pair split {group}"),
+            (there, f"farshore volume online {into.name}"),
+            (
+                "this machine",
+                f"mount {into.name} of {there}; write {len(into.paths)} paths of {into.at}; unmount",
+            ),
+            (there, f"farshore volume offline {into.name}"),
+            (here, f"farshore pair resync {group} --source remote"),
+            *((here, f"farshore volume online {group}/{volume}") for volume in volumes),
+            (host, into.start or "(no --start: the hosts are started by hand)"),
+        ]
+        return {
+            "group": group,
+            "volume": into.volume,
+            "dry_run": True,
+            "head": pair["head"],
+            "peer": there,
+            "steps": [{"where": where, "do": do} for where, do in steps],
+        }
+
+    def run(self) -> dict[str, Any]:
+        """The whole flow. Raises FarshoreError; what the primary holds is then what it held before."""
+        into, began = self._into, monotonic()
+        require_root()
+        plan = self.plan()
+        volumes = self._online()
+        with open_files(self._there, into.group, into.volume, self._there.cut(into.at), into.ways) as files:
+            finder = Finder(files.source)
+            found = [finder.ancestors(path) or [finder.find(path)] for path in into.paths]
+            if into.stop:
+                stop_host(into.stop, into.name)
+            with self._undone_if_it_fails(volumes):
+                self._close(volumes)
+                self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S)
+                outcome = self._write(files, found)
+            cut = files.cut
+        with self._here.output.activity(f"{into.group}: taking in what was written at {plan['peer']}"):
+            self._here.call(PairResync(group=into.group, source="remote"), PAIR_TIMEOUT_S)
+        wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)
+        self._check(outcome)
+        for volume in volumes:
+            self._here.call(VolumeOnline(group=into.group, volume=volume))
+        code = run_host_command(into.start) if into.start else None
+        head = plan["head"]
+        return {
+            **plan,
+            "dry_run": False,
+            "cut": cut,
+            "files": outcome.files,
+            "directories": outcome.directories,
+            "links": outcome.links,
+            "bytes": outcome.data_bytes,
+            "checked_files": len(outcome.digests),
+            "missed": [{"path": path_text(each.path), "why": each.why} for each in outcome.missed],
+            "undo": f"farshore restore volume {into.name} --at {head['timeline']}:{head['position']}"
+            f" --confirm {into.name}",
+            "start_exit_code": code,
+            "took_ms": (monotonic() - began) * 1e3,
+        }
+
+    def _online(self) -> list[str]:
+        """The group's volumes whose exports are open here: all of them go the way of the pair."""
+        rows = self._here.call(VolumeList(group=self._into.group))["volumes"]
+        return [str(row["volume"]) for row in rows if row["online"] and not row["deleted"]]
+
+    def _close(self, volumes: list[str]) -> None:
+        """No host may write while the group's content is to come from elsewhere. Raises Busy."""
+        deadline = monotonic() + (LEAVE_TIMEOUT_S if self._into.stop else 0.0)
+        for volume in volumes:
+            while True:
+                try:
+                    self._here.call(VolumeOffline(group=self._into.group, volume=volume))
+                    break
+                except Busy:
+                    if monotonic() >= deadline:
+                        raise
+                    pause(LEAVE_POLL_S)
+
+    def _write(self, files: OpenedFiles, found: list[list[Item]]) -> Outcome:
+        """The files into the secondary's volume, through its file system."""
+        into, there = self._into, self._there
+        there.call(VolumeOnline(group=into.group, volume=into.volume))
+        with mounted_volume(there, into.name, files.source.opened.partition) as point:
+            target = DirectoryTarget(str(point), files.source, owner=True, special=True, replace=True)
+            with closing(target), there.output.activity(f"writing files into {into.name}"):
+                target.take(all_items(files.source, found))
+                target.finish()
+        there.call(VolumeOffline(group=into.group, volume=into.volume))
+        if target.outcome.missed:
+            missed = target.outcome.missed[0]
+            raise FarshoreError(
+                f"{path_text(missed.path)}: {missed.why}: {into.name} stays as it was",
+                subject=into.name,
+                next_step="restore files --to DIR, and copy what came by hand",
+            )
+        return target.outcome
+
+    @contextmanager
+    def _undone_if_it_fails(self, volumes: list[str]) -> Iterator[None]:
+        """Back to where the primary is what it was and the pair runs, exports open, hosts started."""
+        into = self._into
+        try:
+            yield
+        except BaseException:
+            self._here.output.note(f"undoing: {into.name} stays as it was")
+            with ExitStack() as steps:  # the last one pushed runs first, and all of them run
+                if into.start:
+                    steps.callback(run_host_command, into.start)
+                for volume in volumes:
+                    steps.callback(self._here.call, VolumeOnline(group=into.group, volume=volume))
+                steps.callback(self._resync_from_here)
+            raise
+
+    def _resync_from_here(self) -> None:
+        into = self._into
+        if self._here.call(PairShow(group=into.group))["state"] == "paired":
+            return
+        self._here.call(PairResync(group=into.group, source="local"), PAIR_TIMEOUT_S)
+        wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)
+
+    def _check(self, outcome: Outcome) -> None:
+        """Each file as the primary has it now. Raises Mismatch."""
+        into = self._into
+        with open_files(self._here, into.group, into.volume, CutLatest(), into.ways) as files:
+            finder = Finder(files.source)
+            for path, digest in sorted(outcome.digests.items()):
+                if data_digest(files.source, finder.find(path)) != digest:
+                    raise Mismatch(
+                        f"{into.name}: {path_text(path)} is not what was written",
+                        subject=into.name,
+                        next_step=f"farshore verify {into.group} --deep",
+                    )
+
+
+def all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Missed]:
+    """The way to each path, then what is there and below."""
+    for way in found:
+        yield from way[:-1]
+        yield from walk(source, way[-1])
+
+
+def data_digest(source: FileSource, item: Item) -> bytes:
+    """Of a file's data, holes left out, as `DirectoryTarget` takes it. Raises Failed."""
+    digest = xxhash.xxh3_128()
+    for piece in source.content(item.path, item.entry):
+        if isinstance(piece, Data):
+            digest.update(piece.data)
+    return digest.digest()
+
+
+@contextmanager
+def mounted_volume(session: Session, export: str, partition: int) -> Iterator[FilePath]:
+    """The live volume of a site, mounted here to be written to."""
+    point = FilePath(tempfile.mkdtemp(prefix="farshore-mount-"))
+    try:
+        Mounting(session, export, point, writable=True, number=partition or None, no_replay=False).run()
+        try:
+            yield point
+        finally:
+            at(real(point)).undo(lambda site, clone: delete_clone(session, site, clone))
+    finally:
+        os.rmdir(point)

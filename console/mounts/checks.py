@@ -1,0 +1,77 @@
+"""A user's check: a command line that looks at what was mounted and says whether it is good.
+
+It runs as the user of `farshore`, never in the daemon. Exit code 0 is good, 1 to 124 is bad; anything else
+means that the check itself could not be carried out (126 and 127 are the shell's words for that).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from protocol.errors import FarshoreError, TimedOut
+
+CHECK_TIMEOUT_S = 3600.0
+BAD_MAX = 124
+SAID_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether it was good, and the end of what the check said."""
+
+    ok: bool
+    said: str
+
+
+def run_check(command: str, environment: Mapping[str, str], timeout_s: float = CHECK_TIMEOUT_S) -> Verdict:
+    """Run it by the shell; what it leaves running in its process group is killed. Raises TimedOut, and
+    FarshoreError when it could not be carried out."""
+    with TemporaryFile() as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            cwd="/",
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimedOut(f"the check was not done after {timeout_s:g} s", subject=command) from error
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_BYTES))
+        said = output.read().decode(errors="replace").strip()
+    if not 0 <= code <= BAD_MAX:
+        raise FarshoreError(
+            f"the check could not be carried out, it ended with {code}: {said[-500:]}",
+            subject=command,
+            next_step="0 says good, 1 to 124 bad; try the command by hand",
+        )
+    return Verdict(ok=code == 0, said=said)
+
+
+def volume_variables(volumes: Mapping[str, tuple[Path | None, str]]) -> dict[str, str]:
+    """FARSHORE_MOUNT_V and FARSHORE_DEVICE_V of each volume V (upper case, `_` for other characters) from its
+    mount point, if it has one, and its device; without V those of the first volume that has them."""
+    found: dict[str, str] = {}
+    for name, (point, device) in volumes.items():
+        word = re.sub(r"[^A-Z0-9]", "_", name.upper())
+        values = {"FARSHORE_MOUNT": str(point) if point is not None else "", "FARSHORE_DEVICE": device}
+        for key, value in values.items():
+            if value:
+                found.setdefault(key, value)
+                found[f"{key}_{word}"] = value
+    return found

@@ -1,0 +1,134 @@
+"""Temporary clones for this machine's mounts: made, attached, and gone with what they were for.
+
+A clone's name is written down before it is made, in a mount's directory (`mounting.py`), so that `farshore
+umount` can remove what a killed command left.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from console.host_configs import export_of, uri
+from console.local_time import monotonic, pause
+from console.mounts.mounting import Mount, record
+from console.session import Session
+from console.sites import choose_site
+from protocol.clone_commands import CloneCreate, CloneDelete
+from protocol.commands import VolumeUri
+from protocol.cut_text import CutPosition, NamedCut
+from protocol.errors import Busy, FarshoreError, NotFound, Unreachable
+
+CLONE_TIMEOUT_S = 60.0
+CLOSE_TIMEOUT_S = 10.0
+POLL_S = 0.05
+
+
+def fixed_cut(cut: dict[str, Any]) -> CutPosition:
+    """A reply's CUT as a name of it."""
+    return CutPosition(timeline=int(cut["timeline"], 16), position=cut["position"])
+
+
+@contextmanager
+def until_told() -> Iterator[None]:
+    """The body undoes what it did when it is ended by SIGTERM or a terminal that goes, as with Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def undone_on_error(session: Session, point: Path, export: str) -> Iterator[Mount]:
+    """A new mount, which the body brings up; undone when that fails or is interrupted."""
+    made = record(point, export=export, site=_site(session))
+    try:
+        yield made
+    except BaseException:
+        undo(session, made)
+        raise
+
+
+def undo(session: Session, made: Mount) -> bool:
+    """Bring a mount down; False, and said, when something holds it: `mount --list` then has it."""
+    try:
+        made.undo(lambda site, clone: delete_clone(session, site, clone))
+    except FarshoreError as left:
+        session.output.note(f"not undone: {left.message}\nnext: farshore umount {made.point}")
+        return False
+    return True
+
+
+@contextmanager
+def cloned(
+    session: Session, group: str, volume: str | None, cut: NamedCut, purpose: str
+) -> Iterator[dict[str, Any]]:
+    """CLONE, temporary, gone at the body's end."""
+    name = f"{purpose}-{secrets.token_hex(4)}"
+    scope = group if volume is None else f"{group}/{volume}"
+    made = record(None, export=scope, site=_site(session), name=name)
+    try:
+        yield create_clone(session, made, group, volume, cut, name)
+    finally:
+        undo(session, made)
+
+
+def create_clone(
+    session: Session, made: Mount, group: str, volume: str | None, cut: NamedCut, name: str
+) -> dict[str, Any]:
+    """CLONE, temporary, noted in the mount that it is for."""
+    made.note("clone", name)
+    purpose = f"mount {made.point}"[:63] if made.named else name.partition("-")[0]
+    command = CloneCreate(group=group, volume=volume, cut=cut, clone=name, temporary=True, purpose=purpose)
+    return session.call(command, CLONE_TIMEOUT_S)
+
+
+@contextmanager
+def attached(session: Session, clone: str, volume: str) -> Iterator[Mount]:
+    """A clone's volume as a file, to make a device and a file system of."""
+    made = record(None, export=f"{clone}/{volume}", site=_site(session), name=f"{clone}.{volume}")
+    try:
+        where = session.call(VolumeUri(group=clone, volume=volume))
+        made.attach(uri(export_of(where)), read_only=False)
+        yield made
+    finally:
+        undo(session, made)
+
+
+def delete_clone(session: Session, site: str, clone: str) -> None:
+    """Remove a temporary clone. One that is gone is fine, and so is a daemon that is away: it removes its
+    temporary clones when it starts. Raises Busy when something else uses it."""
+    client = choose_site(site).client()
+    deadline = monotonic() + CLOSE_TIMEOUT_S
+    try:
+        while True:
+            try:
+                client.call(CloneDelete(clone=clone, confirm=clone), CLONE_TIMEOUT_S)
+                return
+            except Busy:
+                # The daemon may not have seen yet that nbdfuse is gone.
+                if monotonic() > deadline:
+                    raise
+                pause(POLL_S)
+    except NotFound:
+        return
+    except Unreachable:
+        session.output.note(f"the daemon is away; it removes clone {clone} when it starts")
+    finally:
+        client.close()
+
+
+def _site(session: Session) -> str:
+    """The session's site in a form that means the same wherever `umount` is called."""
+    return session.site.directory or session.site.endpoint

@@ -1,0 +1,167 @@
+"""A drill: recover a group at a cut, on a clone, as far as a check of one's own, and measure it.
+
+Steps, each timed: clone the group at the cut; for each volume attach it, check its file system (which replays
+its log), mount it; then run the check. The drill is good when none of them failed and something was mounted
+or checked. The group itself is only read, and the clone is removed in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from console.local_time import monotonic
+from console.mounts.checks import run_check, volume_variables
+from console.mounts.clones import attached, cloned
+from console.mounts.filesystems import check, file_system
+from console.mounts.mounting import Mount
+from console.session import Session
+from protocol.cut_text import CutPosition
+from protocol.drill_commands import DrillStep, StepState
+from protocol.errors import FarshoreError, NotFound
+from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillPlan:
+    """What to recover, and how it is judged. `volume` none: every volume of the group."""
+
+    group: str
+    volume: str | None
+    cut: CutPosition
+    cut_time: str
+    check: str | None
+    timeout_s: float
+    number: int | None
+
+
+@dataclass(slots=True)
+class Drilled:
+    """What came of it. `recovery_s` counts from the command until the last step."""
+
+    recovery_s: float = 0.0
+    volumes: tuple[str, ...] = ()
+    steps: list[DrillStep] = field(default_factory=list)
+
+    shown: bool = False
+    failed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every step went well, and something was mounted or checked."""
+        return self.shown and not self.failed
+
+
+class Failed(Exception):
+    """A step failed, which is recorded; what builds on it is not tried."""
+
+
+def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
+    """Carry it out; `began` is the monotonic time at which recovery began. Raises FarshoreError only for what
+    is no finding about the copy: a cut that cannot be read, a program that is missing."""
+    result = Drilled()
+    with ExitStack() as stack:
+        with session.output.activity("cloning"):
+            asked = monotonic()
+            clone = stack.enter_context(cloned(session, plan.group, plan.volume, plan.cut, "drill"))
+        result.volumes = tuple(clone["volumes"])
+        _add(result, "clone", "ok", monotonic() - asked, said=clone["clone"])
+        staged: dict[str, tuple[Path | None, str]] = {}
+        for volume in clone["volumes"]:
+            with session.output.activity(f"{volume}: attaching, checking, mounting"):
+                try:
+                    staged[volume] = _stage(stack, session, clone["clone"], volume, plan, result)
+                except Failed:
+                    continue
+        if plan.check is not None and not result.failed:
+            variables = {
+                **volume_variables(staged),
+                "FARSHORE_GROUP": plan.group,
+                "FARSHORE_CUT": str(plan.cut.cut),
+                "FARSHORE_CUT_TIME": plan.cut_time,
+                "FARSHORE_CLONE": clone["clone"],
+            }
+            with session.output.activity("checking"):
+                _check(result, plan, variables)
+        result.recovery_s = monotonic() - began
+    return result
+
+
+def _stage(
+    stack: ExitStack, session: Session, clone: str, volume: str, plan: DrillPlan, result: Drilled
+) -> tuple[Path | None, str]:
+    """One volume's mount point and device. Raises Failed."""
+    with _timed(result, "attach", volume):
+        made = stack.enter_context(attached(session, clone, volume))
+        device = made.make_device(read_only=False, number=plan.number)
+    try:
+        found = file_system(Path(device))
+    except NotFound as nothing:
+        # Swap, a database's own format, an LVM disk: for the check to judge.
+        _add(result, "mount", "skipped", 0.0, volume=volume, said=nothing.message)
+        return None, device
+    made.make_point()
+    _fsck(result, made, volume, device, found.kind)
+    with _timed(result, "mount", volume, said=found.kind):
+        made.mount(found, writable=True, replay=True)
+    return made.point, device
+
+
+def _fsck(result: Drilled, made: Mount, volume: str, device: str, kind: str) -> None:
+    began = monotonic()
+    verdict = check(device, kind, made.point)
+    state: StepState = "skipped" if verdict.ok is None else "ok" if verdict.ok else "failed"
+    _add(result, "fsck", state, monotonic() - began, volume=volume, said=verdict.said)
+    if state == "failed":
+        raise Failed
+
+
+def _check(result: Drilled, plan: DrillPlan, variables: dict[str, str]) -> None:
+    began = monotonic()
+    try:
+        verdict = run_check(plan.check or "", variables, plan.timeout_s)
+    except FarshoreError as error:
+        _add(result, "check", "failed", monotonic() - began, said=error.message)
+        return
+    _add(result, "check", "ok" if verdict.ok else "failed", monotonic() - began, said=verdict.said)
+
+
+@contextmanager
+def _timed(result: Drilled, step: str, volume: str, said: str = "") -> Iterator[None]:
+    """A step that fails with an error; raises Failed for it."""
+    began = monotonic()
+    try:
+        yield
+    except FarshoreError as error:
+        _add(result, step, "failed", monotonic() - began, volume=volume, said=error.message)
+        raise Failed from error
+    _add(result, step, "ok", monotonic() - began, volume=volume, said=said)
+
+
+def _add(
+    result: Drilled, step: str, state: StepState, took_s: float, *, volume: str = "", said: str = ""
+) -> None:
+    result.failed = result.failed or state == "failed"
+    result.shown = result.shown or (state == "ok" and step in ("mount", "check"))
+    if len(result.steps) < DRILL_STEPS_MAX:
+        kept = said[-DRILL_SAID_CHARS_MAX:]
+        result.steps.append(
+            DrillStep(step=step, state=state, took_s=round(took_s, 3), volume=volume, said=kept)
+        )
+
+
+def step_rows(steps: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """DRILL's steps for a table."""
+    return [
+        (
+            step["volume"] or "all",
+            step["step"],
+            step["state"],
+            f"{step['took_s']:.2f} s",
+            step["said"].replace("\n", " / ")[-100:],
+        )
+        for step in steps
+    ]

@@ -1,0 +1,174 @@
+"""`farshore restore files`: files out of a volume into a directory or an archive, or back into the volume.
+
+Where files land is decided here and by nobody else (`console/files`): what comes out of a volume is a
+stranger's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from console.confirming import confirmed
+from console.figures import size_text
+from console.file_commands import NoReplay, Partition, end_with, missed_data, show_missed, ways_of
+from console.files.into_volume import Into, IntoVolume, all_items
+from console.files.opening import OpenedFiles, open_files
+from console.files.source import FileSource
+from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
+from console.files.to_tar import TarTarget
+from console.files.walk import Finder, Item, Missed, parse_path
+from console.session import Session, session_of
+from protocol.commands import PairShow, parse_volume_name
+from protocol.errors import ExitCode, UsageError, WrongState
+
+
+def restore_files(
+    ctx: typer.Context,
+    volume: Annotated[str, typer.Argument(metavar="G/V", help="Group and volume.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Files and directories in it, from /.")],
+    at: Annotated[str, typer.Option("--at", metavar="CUT", help="The moment to take them from.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="DIR|-", help="Where they go, at their paths; - for tar to stdout."),
+    ] = "",
+    partition: Partition = 0,
+    no_replay: NoReplay = False,
+    special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
+    no_owner: Annotated[
+        bool, typer.Option("--no-owner", help="Although root: everything belongs to the caller.")
+    ] = False,
+    into_volume: Annotated[
+        bool,
+        typer.Option("--into-volume", help="Back into the volume itself, by way of the peer's."),
+    ] = False,
+    peer_site: Annotated[
+        str, typer.Option("--peer-site", metavar="NAME|DIR|ENDPOINT", help="The peer, if not by its name.")
+    ] = "",
+    stop: Annotated[str, typer.Option("--stop", metavar="CMD", help="Stops and unmounts the hosts.")] = "",
+    start: Annotated[str, typer.Option("--start", metavar="CMD", help="Mounts and starts them.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the steps of --into-volume.")] = False,
+    confirm: Annotated[str, typer.Option("--confirm", metavar="G/V", help="For --into-volume.")] = "",
+) -> None:
+    """Copy files out of a volume, as they were at a cut. Links are restored and never followed; nothing that
+    is there already is overwritten. Ends with 3 when something did not come, and says what.
+
+    With --into-volume they replace those in the volume itself: the hosts are stopped, the pair is split, the
+    files are written at the peer through its file system, and what changed is taken in from there."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    wanted = [parse_path(os.fsencode(path)) for path in paths]
+    ways = ways_of(partition, no_replay)
+    if bool(to) == into_volume:
+        raise UsageError("name --to DIR, --to - or --into-volume", next_step="farshore restore files --help")
+    if into_volume:
+        into = Into(group=group, volume=name, at=at, paths=wanted, ways=ways, stop=stop, start=start)
+        _restore_into(session, into, peer_site, dry_run=dry_run, confirm=confirm)
+        return
+    if to == "-" and session.output.as_json:
+        raise UsageError("the archive takes standard output: not with --json", next_step="leave --json out")
+    with open_files(session, group, name, session.cut(at), ways) as files:
+        # A path that is not there must be said before anything is made.
+        finder = Finder(files.source)
+        found = [finder.ancestors(path) or [finder.find(path)] for path in wanted]
+        items = all_items(files.source, found)
+        owner = may_give_owners() and not no_owner
+        outcome = _take(session, files.source, items, to, special=special, owner=owner)
+        data = _outcome_data(files, outcome, to)
+    if to == "-":
+        show_missed(session, outcome.missed)
+    else:
+        session.output.result("restore.files", data, lambda: _show_outcome(session, outcome, to))
+    end_with(outcome.missed)
+
+
+def _take(
+    session: Session,
+    source: FileSource,
+    items: Iterator[Item | Missed],
+    to: str,
+    *,
+    special: bool,
+    owner: bool,
+) -> Outcome:
+    if to == "-":
+        tar = TarTarget(sys.stdout.buffer, source, special=special)
+        tar.take(items)
+        tar.finish()
+        return tar.outcome
+    target = DirectoryTarget(to, source, owner=owner, special=special)
+    with closing(target), session.output.activity(f"restoring files to {to}"):
+        target.take(items)
+        target.finish()
+    return target.outcome
+
+
+def _restore_into(session: Session, into: Into, peer_site: str, *, dry_run: bool, confirm: str) -> None:
+    """`--into-volume`: the plan, or all of it."""
+    peer = peer_site or str(session.call(PairShow(group=into.group)).get("peer") or "")
+    if not peer:
+        raise WrongState(
+            f"{into.group} has no peer to write the files at",
+            subject=into.group,
+            next_step="restore files --to DIR",
+        )
+    other = Session(selector=peer, as_json=session.output.as_json)
+    with closing(other):
+        flow = IntoVolume(session, other, into)
+
+        def show() -> None:
+            for number, step in enumerate(flow.plan()["steps"], 1):
+                session.output.line(f"{number}. {step['where']}: {step['do']}")
+
+        if dry_run:
+            session.output.result("restore.files.plan", flow.plan(), show)
+            return
+        verb = "write the files into it"
+        confirmed(session, confirm, into.name, verb, look="--dry-run", show=show)
+        data = flow.run()
+    session.output.result("restore.files", data, lambda: _show_into(session, into.name, data))
+    if data["start_exit_code"]:
+        session.output.note(
+            f"error: the start command ended with {data['start_exit_code']}\nnext: {into.start}"
+        )
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _show_into(session: Session, name: str, data: dict[str, Any]) -> None:
+    session.output.line(f"{data['files']} files and {data['links']} links are in {name}")
+    session.output.fields(
+        [
+            ("from", session.cut_line(data["cut"])),
+            ("written", size_text(data["bytes"])),
+            ("checked", f"{data['checked_files']} files, read back here"),
+            ("took", f"{data['took_ms'] / 1e3:.1f} s"),
+            ("undo", str(data["undo"])),
+        ]
+    )
+
+
+def _outcome_data(files: OpenedFiles, outcome: Outcome, to: str) -> dict[str, Any]:
+    return {
+        "cut": files.cut,
+        "to": to,
+        "file_system": files.source.opened.file_system,
+        "replayed": files.replayed,
+        "files": outcome.files,
+        "directories": outcome.directories,
+        "links": outcome.links,
+        "bytes": outcome.data_bytes,
+        "missed": [missed_data(each) for each in outcome.missed],
+    }
+
+
+def _show_outcome(session: Session, outcome: Outcome, to: str) -> None:
+    session.output.line(
+        f"{outcome.files} files, {outcome.directories} directories, {outcome.links} links and "
+        f"{size_text(outcome.data_bytes)} are in {to}"
+    )
+    show_missed(session, outcome.missed)

@@ -1,0 +1,128 @@
+"""What drills showed: rows in the site's own store, the newest `DRILLS_KEPT_MAX` of each group.
+
+    drills    name\\0u64 UTC ns of its start    row, as `_pack` has it
+
+Every write is durable on return.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from struct import Struct
+
+from engine.ports.store import Store
+from protocol.limits import DRILL_BYTES_MAX, DRILLS_KEPT_MAX
+from protocol.positions import Cut
+from protocol.rows import check_row, pack_row, unpack_row
+
+TABLE = "drills"
+_NS = Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step; `state` is "ok", "failed" or "skipped"; `volume` is empty for what concerns all."""
+
+    step: str
+    volume: str
+    state: str
+    took_ms: int
+    said: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """One drill. `started_utc_ns` is its id in its group; `cut_utc_ns` 0 and `data_age_ms` -1 if unknown."""
+
+    group: str
+    started_utc_ns: int
+    volumes: tuple[str, ...]
+    cut: Cut
+    cut_utc_ns: int
+    ok: bool
+    recovery_ms: int
+    data_age_ms: int
+    steps: tuple[Step, ...]
+
+
+class Drills:
+    """Typed rows over the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, drill: Drill) -> Drill:
+        """Keep it; the oldest of its group goes when there are too many. One that began in the same
+        nanosecond as another gets a later one. Gives it as it is kept."""
+        with self._store.write() as write:
+            while write.get(TABLE, _key(drill.group, drill.started_utc_ns)) is not None:
+                drill = replace(drill, started_utc_ns=drill.started_utc_ns + 1)
+            write.put(TABLE, _key(drill.group, drill.started_utc_ns), _pack(drill))
+        for old in self.of(drill.group)[DRILLS_KEPT_MAX:]:
+            with self._store.write() as write:
+                write.delete(TABLE, _key(old.group, old.started_utc_ns))
+        return drill
+
+    def of(self, group: str, limit: int | None = None) -> list[Drill]:
+        """A group's drills, newest first."""
+        prefix = _prefix(group)
+        found: list[Drill] = []
+        with self._store.read() as transaction:
+            cursor = transaction.cursor(TABLE)
+            # The first key past the group's; where there is none, `prev` goes to the last of all.
+            cursor.set_range(prefix + b"\xff" * (_NS.size + 1))
+            while (limit is None or len(found) < limit) and cursor.prev():
+                key = bytes(cursor.key())
+                if not key.startswith(prefix):
+                    break
+                found.append(_unpack(group, int(_NS.unpack(key[len(prefix) :])[0]), cursor.value()))
+        return found
+
+    def last(self, group: str) -> Drill | None:
+        """A group's newest drill."""
+        return next(iter(self.of(group, 1)), None)
+
+
+def _prefix(group: str) -> bytes:
+    return group.encode() + b"\0"
+
+
+def _key(group: str, started_utc_ns: int) -> bytes:
+    return _prefix(group) + _NS.pack(started_utc_ns)
+
+
+def _pack(drill: Drill) -> bytes:
+    steps = [(each.step, each.volume, each.state, each.took_ms, each.said) for each in drill.steps]
+    return pack_row(
+        (
+            drill.volumes,
+            drill.cut.timeline,
+            drill.cut.position,
+            drill.cut_utc_ns,
+            drill.ok,
+            drill.recovery_ms,
+            drill.data_age_ms,
+            steps,
+        )
+    )
+
+
+def _unpack(group: str, started_utc_ns: int, value: bytes) -> Drill:
+    row = check_row(unpack_row(value, DRILL_BYTES_MAX), tuple, int, int, int, bool, int, int, tuple)
+    volumes, timeline, position, cut_utc_ns, ok, recovery_ms, data_age_ms, steps = row
+    return Drill(
+        group=group,
+        started_utc_ns=started_utc_ns,
+        volumes=tuple(map(str, volumes)),
+        cut=Cut(timeline, position),
+        cut_utc_ns=cut_utc_ns,
+        ok=ok,
+        recovery_ms=recovery_ms,
+        data_age_ms=data_age_ms,
+        steps=tuple(
+            Step(step=step, volume=volume, state=state, took_ms=took_ms, said=said)
+            for step, volume, state, took_ms, said in (
+                check_row(each, str, str, str, int, str) for each in steps
+            )
+        ),
+    )
