@@ -37,6 +37,7 @@ WARNINGS = frozenset(
         "hook.thawed",
         "job.failed",
         "job.not_saved",
+        "damage.not_saved",
         "journal.torn_tail",
         "timeline.tail_kept",
         "volume.restore_failed",

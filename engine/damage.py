@@ -73,20 +73,21 @@ class DamageTable:
         return new
 
     def read_failed(self, error: Exception) -> None:
-        """Note what a read came upon, if the error says which version it is."""
+        """Note what a read came upon, if the error says which version it is. Where that cannot be written
+        down, it is known until the daemon ends."""
         damage = error.damage if isinstance(error, DamagedVersion) else None
-        if damage is not None and damage not in self._found:
+        if damage is None or damage in self._found:
+            return
+        group = self._group
+        named = {"group": group.name, "object": f"{group.name} {damage.subject}", "position": damage.position}
+        try:
             self.found([damage])
-            self._group.emit(
-                "damage.found",
-                group=self._group.name,
-                object=f"{self._group.name} {damage.subject}",
-                position=damage.position,
-                error=damage.message,
-            )
             if len(self._found) <= MARKED_BY_READS_MAX:
                 for copy, concerned in self.copies():
-                    self._group.copies.damaged(copy.id, damage_text(concerned))
+                    group.copies.damaged(copy.id, damage_text(concerned))
+        except OSError as failure:
+            group.emit("damage.not_saved", **named, error=str(failure))
+        group.emit("damage.found", **named, error=damage.message)
 
     def mended(self, damage: Iterable[Damage]) -> None:
         """These are whole again, or gone."""
