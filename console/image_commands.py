@@ -88,7 +88,7 @@ def _where(session: Session, group: str, volume: str, at: str | None) -> dict[st
     """The reply of `volume.uri`: a cut's export, or a clone's, which has one moment only if nobody writes."""
     try:
         cut: NamedCut = CutLatest() if at is None else session.cut(at)
-        return session.call(VolumeUri(group=group, volume=volume, cut=cut))
+        return session.call(VolumeUri(group=group, volume=volume, cut=cut, sound=True))
     except NotFound as error:
         if at is not None:
             raise

@@ -36,6 +36,8 @@ WARNINGS = frozenset(
         "hook.failed",
         "hook.thawed",
         "job.failed",
+        "job.not_saved",
+        "damage.not_saved",
         "journal.torn_tail",
         "timeline.tail_kept",
         "volume.restore_failed",

@@ -211,11 +211,14 @@ class Jobs:
         job.error = error.as_dict() if error else None
         job.ended_utc_ns = self._clock.utc_ns()
         job.cancelling = False
-        self._put(job)
-        ended = [each.number for each in self.all() if each.state is not JobState.RUNNING]
-        for number in ended[ENDED_KEPT_MAX:]:
-            del self._jobs[number]
-            self._state.remove_notes(TABLE, [_NUMBER.pack(number)])
+        try:
+            self._put(job)
+            self._forget_old()
+        except OSError as failure:
+            # A full disk: the next start will take the job for one that was stopped. No reason not to start.
+            self._emit(
+                "job.not_saved", group=job.group, object=job.subject, job=job.number, error=str(failure)
+            )
         job.moved()
         self._emit(
             f"job.{state.value}",
@@ -225,6 +228,12 @@ class Jobs:
             job_kind=job.kind,
             reason=error.message if error else "",
         )
+
+    def _forget_old(self) -> None:
+        ended = [each.number for each in self.all() if each.state is not JobState.RUNNING]
+        for number in ended[ENDED_KEPT_MAX:]:
+            del self._jobs[number]
+            self._state.remove_notes(TABLE, [_NUMBER.pack(number)])
 
     def _put(self, job: Job) -> None:
         row = (

@@ -12,7 +12,7 @@ Finding it out reads the index and nothing else; mending is `engine.repair`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from engine.group import Group
 
 TABLE = "damage"
-# Past this, one more row stands for all that there was no room for, and matters to everyone.
-ROWS_MAX = 65_536
+# Past this, one more row stands for all that there was no room for, and matters to everyone. Whom damage
+# concerns is looked up row by row, on the hosts' loop.
+ROWS_MAX = 4096
+# A read marks the backups that its damage concerns as long as it is one of few: a host may read on for long.
+MARKED_BY_READS_MAX = 16
 
 
 class DamageTable:
@@ -70,17 +73,21 @@ class DamageTable:
         return new
 
     def read_failed(self, error: Exception) -> None:
-        """Note what a read came upon, if the error says which version it is."""
+        """Note what a read came upon, if the error says which version it is. Where that cannot be written
+        down, it is known until the daemon ends."""
         damage = error.damage if isinstance(error, DamagedVersion) else None
-        if damage is not None and damage not in self._found:
+        if damage is None or damage in self._found:
+            return
+        group = self._group
+        named = {"group": group.name, "object": f"{group.name} {damage.subject}", "position": damage.position}
+        try:
             self.found([damage])
-            self._group.emit(
-                "damage.found",
-                group=self._group.name,
-                object=f"{self._group.name} {damage.subject}",
-                position=damage.position,
-                error=damage.message,
-            )
+            if len(self._found) <= MARKED_BY_READS_MAX:
+                for copy, concerned in self.copies():
+                    group.copies.damaged(copy.id, damage_text(concerned))
+        except OSError as failure:
+            group.emit("damage.not_saved", **named, error=str(failure))
+        group.emit("damage.found", **named, error=damage.message)
 
     def mended(self, damage: Iterable[Damage]) -> None:
         """These are whole again, or gone."""
@@ -137,14 +144,15 @@ class DamageTable:
                     continue
         return list(found)
 
-    def copies(self) -> list[tuple[Copy, list[Damage]]]:
-        """Copies on the head's lineage that known damage concerns, with it."""
+    def copies(self) -> Iterator[tuple[Copy, list[Damage]]]:
+        """Copies on the head's lineage that known damage concerns, with it. Each takes a moment: let hosts in
+        between."""
         group = self._group
-        if not self._found:
-            return []
-        held = group.spans(group.writer.written)
-        found = [(copy, self.at(copy.volumes, copy.cut)) for copy in group.copies.at(held)]
-        return [(copy, damage) for copy, damage in found if damage]
+        held = group.spans(group.writer.written) if self._found else []
+        for copy in group.copies.at(held):
+            damage = self.at(copy.volumes, copy.cut)
+            if damage:
+                yield copy, damage
 
     def live(self) -> list[str]:
         """Names of volumes that are damaged as they are now."""
@@ -156,17 +164,22 @@ class DamageTable:
 
     def require_sound(self, volumes: list[int], cut: Cut, what: str) -> None:
         """Unsafe if `what` would read damage of these volumes at a cut."""
-        damage = self.at(volumes, cut)
+        group, damage = self._group, self.at(volumes, cut)
         if damage:
-            labels = [copy.label or f"{copy.id:016x}" for copy, _ in self.copies()]
-            copies = f"; backups affected: {', '.join(labels)}" if labels else ""
-            name = self._group.name
+            held = group.copies.at(group.spans(group.writer.written))
+            names = [copy.name for copy in held if copy.cut == cut or group.copies.mark_of(copy.id).damage]
+            copies = f"; backups affected: {', '.join(names)}" if names else ""
             raise Unsafe(
                 f"{what} at {cut} would read {len(damage)} damaged places; {damage[0].message}{copies}",
                 subject=what,
                 position=str(cut),
-                next_step=f"farshore verify {name} --deep --repair",
+                next_step=f"farshore verify {group.name} --deep --repair",
             )
+
+
+def damage_text(damage: list[Damage]) -> str:
+    """What a damaged copy's row says."""
+    return f"{len(damage)} places; {damage[0].message}"
 
 
 def sees(view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:

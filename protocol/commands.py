@@ -156,13 +156,14 @@ class VolumeDelete(BaseCommand, frozen=True, tag="volume.delete"):
 
 
 class VolumeUri(BaseCommand, frozen=True, tag="volume.uri"):
-    """Where a host finds the export. {"export": "G/V" or "G/V@CUT" (a fixed form; `latest` and times become
-    positions), "unix": path|null, "tcp": "HOST:PORT"|null, "tls": bool, "read_only": bool, "size_bytes",
-    "cut": CUT|null}"""
+    """Where a host finds the export; `sound`: refused as unsafe if known damage would be read at the cut.
+    {"export": "G/V" or "G/V@CUT" (a fixed form; `latest` and times become positions), "unix":
+    path|null, "tcp": "HOST:PORT"|null, "tls": bool, "read_only": bool, "size_bytes", "cut": CUT|null}"""
 
     group: Name
     volume: Name
     cut: NamedCut | None = None
+    sound: bool = False
 
 
 class PairCreate(BaseCommand, frozen=True, tag="pair.create"):

@@ -20,7 +20,7 @@ JobNumber = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class JobList(BaseCommand, frozen=True, tag="job.list"):
-    """Those that run and those that ended a while ago, newest first. {"jobs": [JOB]}"""
+    """Those that run and those that ended a while ago, newest first. {"jobs": [JOB, without its result]}"""
 
     group: Name | None = None
 

@@ -20,12 +20,9 @@ def resume_jobs(site: Site) -> None:
 
 
 async def list_jobs(site: Site, command: JobList) -> Data:
-    """Those that run, and the latest that ended."""
-    return {
-        "jobs": [
-            job.as_dict() for job in site.jobs.all() if command.group is None or job.group == command.group
-        ]
-    }
+    """Those that run, and the latest that ended. Without results: a hundred would not fit into a reply."""
+    jobs = [job for job in site.jobs.all() if command.group is None or job.group == command.group]
+    return {"jobs": [job.as_dict() | {"result": None} for job in jobs]}
 
 
 async def show(site: Site, command: JobShow) -> Data:

@@ -15,6 +15,7 @@ from daemon.jobs import Job
 from daemon.operations.reviving import revive
 from daemon.site import Site
 from engine.copies import Copy
+from engine.damage import damage_text
 from engine.faults import Damage, Fault
 from engine.group import Group
 from engine.index_requests import IndexRequest
@@ -34,7 +35,9 @@ KIND = "verify"
 DAMAGE_SHOWN_MAX = 1000
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
+SHOW_EVERY_PLACES = 100
 ASK_AGAIN_MAX = 3
+ROUNDS_MAX = 1000
 
 
 async def verify(site: Site, command: Verify) -> Data:
@@ -102,20 +105,26 @@ async def work(site: Site, job: Job) -> Data:
     if job.group in site.damaged and job.arguments["repair"]:
         mended = await revive(site, job, job.group)
     group = site.group(job.group)
-    found = None
-    complete = False
-    if job.arguments["deep"]:
-        found = load_round(group) or await _begin_round(group)
-        deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
-        complete = await _go_on(site, job, group, found, deadline)
-    reasons: dict[Damage, str] = {}
-    if job.arguments["repair"]:
-        places, reasons = await repair(site, job, group)
-        mended += places
-    if found is not None and complete:
-        group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
-        found.end()
-    affected = group.damage.copies()
+    deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
+    found, complete, reasons = None, False, dict[Damage, str]()
+    for _ in range(ROUNDS_MAX):
+        places = 0
+        if job.arguments["deep"]:
+            found = load_round(group) or await _begin_round(group)
+            complete = await _go_on(site, job, group, found, deadline)
+        if job.arguments["repair"]:
+            places, reasons = await repair(site, job, group)
+            mended += places
+        if found is not None and complete:
+            group.damage.mended(group.damage.not_found_since(found.began_utc_ns))
+            found.end()
+        # There was more damage than is kept at once: what is left of it, another round finds.
+        if not (complete and places and {damage.fault for damage in reasons} == {Fault.MORE}):
+            break
+    affected = []
+    for each in group.damage.copies():
+        affected.append(each)
+        await asyncio.sleep(0)
     verified = mark_copies(group, found if complete else None, affected)
     last = last_round(group)
     return {
@@ -227,22 +236,29 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
     mender = Repair(group, source, ask_indexer)
     mended, reasons = 0, dict[Damage, str]()
     waiting: deque[Damage] = deque(group.damage.all())
-    while waiting:
-        job.progress(mended, mended + len(waiting), "places", "mending")
-        damage = waiting.popleft()
-        try:
-            behind = await mender.mend(damage)
-        except Unreachable as error:
-            # Asking for each of thousands of blocks would wait for the same silence.
-            reasons[damage] = error.message
-            mender = Repair(group, None, ask_indexer)
-        except FarshoreError as error:
-            reasons[damage] = error.message
-        else:
-            group.damage.mended([damage])
-            _note(group, behind)
-            waiting.extend(behind)
-            mended += 1
+    whole: list[Damage] = []  # to be taken off the list together: each time is a sync
+    try:
+        while waiting:
+            if mended % SHOW_EVERY_PLACES == 0:
+                job.progress(mended, mended + len(waiting), "places", "mending")
+            await asyncio.sleep(0)
+            damage = waiting.popleft()
+            try:
+                behind = await mender.mend(damage)
+            except Unreachable as error:
+                # Asking for each of thousands of blocks would wait for the same silence.
+                reasons[damage] = error.message
+                mender = Repair(group, None, ask_indexer)
+            except FarshoreError as error:
+                reasons[damage] = error.message
+            else:
+                whole.append(damage)
+                waiting.extend(behind)
+                mended += 1
+                if behind:
+                    _note(group, behind)
+    finally:
+        group.damage.mended(whole)
     if mended:
         group.emit("damage.mended", group=group.name, object=group.name, places=mended, left=len(reasons))
     return mended, reasons
@@ -256,8 +272,7 @@ def mark_copies(
     verified = []
     for copy in group.copies.at(group.spans(group.writer.written)):
         if copy.id in damaged:
-            damage = damaged[copy.id]
-            group.copies.damaged(copy.id, f"{len(damage)} places; {damage[0].message}")
+            group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
         elif whole is not None and whole.covers(copy) and group.folding.readable(copy.cut):
             group.copies.verified(copy.id, whole.began_utc_ns)
             verified.append(f"{copy.id:016x}")

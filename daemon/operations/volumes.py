@@ -166,6 +166,8 @@ async def uri(site: Site, command: VolumeUri) -> Data:
     if command.cut is not None:
         cut = resolve(site, group, command.cut)
         view = group.view_at(command.volume, cut)
+        if command.sound:
+            group.damage.require_sound([view.volume], cut, name)
         return _where(site, f"{name}@{cut}", view.size_bytes) | {
             "read_only": True,
             "cut": cut_data(cut, time_of(group, cut)),

@@ -5,7 +5,11 @@ from the peer; and a deep verification that is left, cancelled, killed with its 
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from console.client import Client
 from console.demo.host import Host
 from protocol.job_commands import VerifyStart
 from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_until
-from tests.support.sites import Site, running_sites
+from tests.support.sites import Site, farshore_command, running_sites
 
 MIB = 1 << 20
 VOLUME_BYTES = 32 * MIB
@@ -133,6 +137,8 @@ def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, S
         assert label in said
         assert "verify g --deep --repair" in said
     lon.farshore("clone", "create", "g/v@old", "c", exit_code=20)
+    lon.farshore("volume", "export", "g/v", "--at", "old", str(lon.directory.parent / "o"), exit_code=20)
+    assert not (lon.directory.parent / "o").exists()
 
     mended = deep(lon, "--repair")
     assert (mended["ok"], mended["mended"], mended["damaged"]) == (True, 3, 0)
@@ -159,12 +165,12 @@ def test_a_deep_verification_is_left_cancelled_and_killed_and_goes_on(site: Site
     assert not part["complete"]
     assert 0 < part["bytes"] < VOLUME_BYTES
     site.farshore("verify", "g", "--deep", "--rate", "1M", "--for", "0.2s", exit_code=3)
-    job = start_job(site, "1M")
+    job = begin_and_leave(site)
     site.farshore("verify", "g", "--deep", "--rate", "2M", exit_code=11)
     site.farshore("job", "cancel", str(job))
     site.farshore("job", "cancel", str(job))
     assert site.json("job", "show", str(job))["state"] == "cancelled"
-    job = start_job(site, "1M")
+    job = start_job(site)
     site.kill()
     site.start()
     resumed = site.json("job", "show", str(job))
@@ -176,12 +182,24 @@ def test_a_deep_verification_is_left_cancelled_and_killed_and_goes_on(site: Site
     assert whole["versions"] == VOLUME_BYTES // 4096
 
 
-def start_job(site: Site, rate: str) -> int:
-    """Begin a slow deep verification and leave it."""
+def start_job(site: Site) -> int:
+    """Begin a slow deep verification."""
     with Client(f"ipc://{site.control_socket}") as client:
-        job = client.call(VerifyStart(group="g", rate_bytes_s=int(rate[:-1]) << 20))
-    number: int = job["job"]
-    wait_until(lambda: bool(site.json("job", "show", str(number))["serial"]), timeout_s=20)
+        number: int = client.call(VerifyStart(group="g", rate_bytes_s=MIB))["job"]
+    return number
+
+
+def begin_and_leave(site: Site) -> int:
+    """The same from a terminal, left with Ctrl-C: the job goes on."""
+    words = [*farshore_command(), "verify", "g", "--deep", "--rate", "1M", "--json"]
+    words += ["--site", str(site.directory)]
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, env=site.environment(), text=True)
+    assert command.stdout is not None
+    number: int = json.loads(command.stdout.readline())["data"]["job"]
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert site.json("job", "show", str(number))["state"] == "running"
     return number
 
 
@@ -207,3 +225,32 @@ def test_a_group_that_cannot_be_opened_is_mended_from_the_peer_and_serves(pair: 
     assert read(lon, "g/v") == content.image
     content.write(9 * MIB, MIB)
     same_at_the_cut(lon, par, "g", ("v",))
+
+
+@pytest.mark.skipif(not os.environ.get("FARSHORE_FULL"), reason="takes minutes: FARSHORE_FULL=1")
+def test_a_lost_segment_is_fetched_again(pair: tuple[Site, Site]) -> None:
+    """More damage than is kept at once, in several rounds, while a host reads and writes."""
+    lon, par = pair
+    start_pair(lon, par, "g/v", 8 * VOLUME_BYTES)
+    content = Content(lon)
+    content.image = bytearray(8 * VOLUME_BYTES)
+    content.write(0, 200 * MIB)
+    lon.farshore("backup", "create", "g", "--label", "all")
+    assert deep(lon, "--rate", "none")["ok"]
+    files = sorted((lon.directory / "groups" / "g" / "journal").glob("*/*.seg"), key=lambda path: path.name)
+    assert len(files) >= 3
+    files[1].unlink()
+    lon.expected_errors |= {"damage.found"}
+    began = time.monotonic()
+    found = deep(lon, "--rate", "none", exit_code=24)
+    assert found["damaged"] > 4000
+    assert [backup["label"] for backup in found["backups"]] == ["all"]
+    looked_s = time.monotonic() - began
+    content.write(200 * MIB, 8 * MIB)
+    began = time.monotonic()
+    mended = deep(lon, "--rate", "none", "--repair")
+    print(f"64 MiB lost: found in {looked_s:.1f} s, mended in {time.monotonic() - began:.1f} s", mended)
+    assert mended["ok"]
+    lon.farshore("wait", "g", "--timeout", "60")
+    same_at_the_cut(lon, par, "g", ("v",))
+    assert deep(lon, "--rate", "none")["ok"]
