@@ -67,6 +67,15 @@ def test_figure_5(pair: tuple[Site, Site], scratch: Path, tool: Callable[[str], 
         assert a.json("volume", "show", "g/v")["online"]
         assert (documents / "report").read_text() == "second"
 
+        # Something that cannot be written, when all is under way: undone, and the hosts run again.
+        (documents / "only-then").mkdir()
+        said = a.farshore(*words, *around, "--confirm", "g/v", exit_code=1, timeout_s=FLOW_TIMEOUT_S)
+        assert "/documents/only-then: Is a directory" in said
+        assert a.json("pair", "show", "g")["state"] == "paired"
+        assert (documents / "report").read_text() == "second"
+        assert database.sql("select count(*) from t") == "1500"
+        (documents / "only-then").rmdir()
+
         done = a.json(*words, *around, "--confirm", "g/v", timeout_s=FLOW_TIMEOUT_S)
         assert (done["files"], done["checked_files"], done["missed"]) == (2, 2, [])
         assert (documents / "report").read_text() == "first" * 1000
