@@ -32,7 +32,7 @@ def write_documents(point: Path) -> None:
 
 
 def check_a_failure_is_undone(a: Site, database: Postgres, words: list[str]) -> None:
-    """Something that cannot be written, when all is under way: nothing has changed, and the hosts run again."""
+    """Something that cannot be written, when all is under way: nothing changes, and the hosts run again."""
     documents = database.host.point / "documents"
     (documents / "only-then").mkdir()
     said = a.farshore(*words, exit_code=1, timeout_s=FLOW_TIMEOUT_S)
