@@ -114,7 +114,8 @@ class IntoVolume:
                 stop_host(into.stop, into.name)
             with self._undone_if_it_fails(volumes):
                 self._close(volumes)
-                self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S)
+                # What hosts wrote while they stopped is not to be lost by an undo.
+                head = self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S)["head"]
                 outcome = self._write(files, found)
             cut = files.cut
         with self._here.output.activity(f"{into.group}: taking in what was written at {plan['peer']}"):
@@ -124,10 +125,10 @@ class IntoVolume:
         for volume in volumes:
             self._here.call(VolumeOnline(group=into.group, volume=volume))
         code = run_host_command(into.start) if into.start else None
-        head = plan["head"]
         return {
             **plan,
             "dry_run": False,
+            "head": head,
             "cut": cut,
             "files": outcome.files,
             "directories": outcome.directories,

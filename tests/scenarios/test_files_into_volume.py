@@ -31,6 +31,18 @@ def write_documents(point: Path) -> None:
     (documents / "only-then").write_bytes(os.urandom(300 * KIB))
 
 
+def check_a_failure_is_undone(a: Site, database: Postgres, words: list[str]) -> None:
+    """Something that cannot be written, when all is under way: nothing changes, and the hosts run again."""
+    documents = database.host.point / "documents"
+    (documents / "only-then").mkdir()
+    said = a.farshore(*words, exit_code=1, timeout_s=FLOW_TIMEOUT_S)
+    assert "/documents/only-then: Is a directory" in said
+    assert a.json("pair", "show", "g")["state"] == "paired"
+    assert (documents / "report").read_text() == "second"
+    assert database.sql("select count(*) from t") == "1500"
+    (documents / "only-then").rmdir()
+
+
 def test_figure_5(pair: tuple[Site, Site], scratch: Path, tool: Callable[[str], str]) -> None:
     a, b = pair
     start_pair(a, b, "g/v", SIZE_BYTES)
@@ -66,6 +78,8 @@ def test_figure_5(pair: tuple[Site, Site], scratch: Path, tool: Callable[[str], 
         assert a.json("pair", "show", "g")["state"] == "paired"
         assert a.json("volume", "show", "g/v")["online"]
         assert (documents / "report").read_text() == "second"
+
+        check_a_failure_is_undone(a, database, [*words, *around, "--confirm", "g/v"])
 
         done = a.json(*words, *around, "--confirm", "g/v", timeout_s=FLOW_TIMEOUT_S)
         assert (done["files"], done["checked_files"], done["missed"]) == (2, 2, [])
