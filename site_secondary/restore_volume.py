@@ -113,6 +113,9 @@ def _compare_blocks(
     sample = sample_blocks(volume, rng)
     with live.batch() as batch:
         for block in sample:
+            # The same version is the same bytes: a read of each, cold, would keep hosts waiting for a second.
+            if live.find(batch, block) == past.find(batch, block):
+                continue
             if live.read_block(batch, block) != past.read_block(batch, block):
                 raise _mismatch(group, volume, plan, f"block {block} differs")
     return len(sample)
