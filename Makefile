@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make/venv
 SEEDS ?= 200
+REAL := tests/interop tests/crash tests/scenarios
 DEMO ?=
 BENCH ?=
 
@@ -39,11 +40,12 @@ unit: setup ## the tests that need no daemon, on every core
 sim: setup ## the simulator (SEEDS=n)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
-# First what runs on every core, then what runs real processes and is sensitive to load, one after the other.
-# A tool that is missing makes its interop test fail here, never skip.
+# First what runs in one process, then what runs daemons, two at a time because they wait most of it, then what
+# measures time. A tool that is missing makes its interop test fail here, never skip.
 test: lint sim ## everything: lint, 200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest tests/interop tests/crash tests/scenarios
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not alone' $(REAL)
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
 	$(BIN)/python -m bench $(BENCH)

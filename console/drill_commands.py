@@ -59,7 +59,8 @@ def run(
         raise UsageError("a volume twice", next_step="write G/V, or G and --volume V")
     require_root()
     wanted = named if volume is None else check_name(volume, "volume")
-    cut = session.call(CutResolve(group=group, cut=CutLatest() if at is None else session.cut(at)))
+    asked = CutLatest() if at is None else session.cut(at)
+    cut = session.call(CutResolve(group=group, cut=asked))
     plan = DrillPlan(
         group=group,
         volume=wanted,
@@ -78,7 +79,7 @@ def run(
         started_utc_ns=started_ns,
         ok=result.ok,
         recovery_s=round(result.recovery_s, 3),
-        data_age_s=_data_age_s(cut, started_ns, newest=at is None),
+        data_age_s=_data_age_s(cut, started_ns, newest=isinstance(asked, CutLatest)),
         steps=tuple(result.steps),
     )
     data = session.call(record)

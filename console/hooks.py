@@ -5,8 +5,9 @@
     farshore-hook qemu-agent SOCKET freeze|thaw [--timeout S]
 
 Rules. A thaw succeeds where nothing is frozen, because it is run in every case. It is a program of its own
-that imports little: hosts stand still while it starts. The file system that holds the data directory
-(FARSHORE_DATA) is never frozen: the daemon that should thaw would stand still itself.
+that imports little: hosts may stand still while it starts. With FARSHORE_WAIT set, a thaw waits for a line on
+its standard input, or for its end. The file system that holds the data directory (FARSHORE_DATA) is never
+frozen: the daemon that should thaw would stand still itself.
 """
 
 from __future__ import annotations
@@ -180,6 +181,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _carry_out(given: argparse.Namespace) -> None:
     freezing = given.verb == "freeze"
+    if not freezing and os.environ.get("FARSHORE_WAIT"):
+        sys.stdin.readline()
     if given.kind == "qemu-agent":
         agent = Agent(given.place, given.timeout)
         try:

@@ -212,7 +212,7 @@ def _list(session: Session) -> None:
                     str(row["export"]),
                     str(row["device"] or UNKNOWN),
                     str(row["clone"] or UNKNOWN),
-                    "mounted" if row["mounted"] else "left over: farshore umount",
+                    "mounted" if row["mounted"] else "not mounted: in use by a command, or left over",
                 )
                 for row in rows
             ],

@@ -46,17 +46,21 @@ def replay(
     without_index: Annotated[
         bool, typer.Option("--without-index", help="Read the journal only; as if the index were lost.")
     ] = False,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Where a lost index had the rest: what the journal still holds."),
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Although FILE exists.")] = False,
 ) -> None:
     """Write a volume as it was at one moment out of a dead site's data directory, or a copy of one.
 
     Needs no daemon, and changes nothing in DIR. Blocks that cannot be read are left as zeroes and listed, and
-    it ends with 3."""
+    it ends with 3, as it does with --partial if that was needed."""
     session = session_of(ctx)
     kind = format_of(output, image_format)
     words = ["replay", os.path.abspath(directory), f"--until={cut_text(session.cut(until))}"]
     words += [f"--volume={volume}"] if volume else []
-    words += ["--without-index"] if without_index else []
+    words += [*(["--without-index"] if without_index else []), *(["--partial"] if partial else [])]
     began = monotonic()
     with _served(words) as (found, image):
         for note in found["notes"]:
@@ -65,7 +69,7 @@ def replay(
         with steps(session, str(found["volume"]), source) as step:
             write = write_qcow2 if kind == QCOW2 else write_raw
             made = write(source, output, replace=replace, step=step)
-    data = {key: found[key] for key in ("volume", "size_bytes", "cut", "end", "notes")} | {
+    data = {key: found[key] for key in ("volume", "size_bytes", "cut", "end", "since", "notes")} | {
         "file": str(output),
         "format": kind,
         "data_bytes": made.data_bytes,
@@ -75,7 +79,7 @@ def replay(
         "took_s": round(monotonic() - began, 3),
     }
     session.output.result("journal.replay", data, lambda: _show(session, data))
-    if source.lost:
+    if source.lost or data["since"]:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
@@ -137,6 +141,7 @@ def _show(session: Session, data: dict[str, Any]) -> None:
         [
             ("volume", str(data["volume"])),
             ("cut", session.cut_line(data["cut"])),
+            ("only since", str(data["since"] or "")),
             ("end", session.cut_line(data["end"])),
             ("file", f"{data['file']} ({data['format']})"),
             ("size", size_text(data["size_bytes"])),

@@ -3,7 +3,7 @@
 python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
 [--insecure] python -m daemon run DIR
 python -m daemon adopt DIR
-python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index]
+python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index] [--partial]
 python -m daemon journal DIR --group G [--since TIMELINE:POSITION] [--limit N]
 
 `replay` is for `farshore journal replay`, which holds the other end of the socket with that descriptor.
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--volume", default="")
     replay.add_argument("--descriptor", type=int, required=True)
     replay.add_argument("--without-index", action="store_true")
+    replay.add_argument("--partial", action="store_true")
     journal = verbs.add_parser("journal", help="show what a dead site's journal holds")
     journal.add_argument("directory", type=pathlib.Path)
     journal.add_argument("--group", required=True)
@@ -101,6 +102,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         until=arguments.until,
         volume=arguments.volume,
         with_index=not arguments.without_index,
+        partial=arguments.partial,
     )
 
     def ready(data: dict[str, object]) -> None:

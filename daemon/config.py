@@ -34,6 +34,10 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     thaw: tuple[str, ...]
     """The command that lets them go on; run in every case, so it must succeed where nothing is frozen too."""
 
+    thaw_waits: bool = False
+    """The thaw is started before the freeze, with FARSHORE_WAIT=1, and thaws once its standard input gives a
+    line or ends, as `farshore-hook` does. Hosts are not frozen for as long as it takes to start."""
+
     timeout_s: float = HOOK_TIMEOUT_S
     """Thawed at the latest after this long. Hosts stand still for as long if a freeze hangs."""
 
@@ -126,6 +130,7 @@ def hooks_of(config: SiteConfig) -> dict[str, Hook]:
         name: Hook(
             freeze=each.freeze,
             thaw=each.thaw,
+            thaw_waits=each.thaw_waits,
             timeout_s=each.timeout_s,
             on_failure=OnFailure(each.on_failure),
         )

@@ -43,6 +43,7 @@ class Replay:
     until: str
     volume: str = ""
     with_index: bool = True
+    partial: bool = False
 
 
 def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
@@ -56,9 +57,8 @@ def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Dat
 async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
     loop = asyncio.get_running_loop()
     group_name, volume_name = _names(replay)
-    opened = open_offline(
-        _site(replay.directory, with_index=replay.with_index), group_name, SystemClock(loop)
-    )
+    site = _site(replay.directory, with_index=replay.with_index, partial=replay.partial)
+    opened = open_offline(site, group_name, SystemClock(loop))
     try:
         data, name = _found(opened, replay.until, volume_name)
     except FarshoreError as error:
@@ -95,7 +95,7 @@ def show_journal(directory: pathlib.Path, command: JournalShow) -> Data:
     return asyncio.run(show())
 
 
-def _site(directory: pathlib.Path, *, with_index: bool = True) -> DeadSite:
+def _site(directory: pathlib.Path, *, with_index: bool = True, partial: bool = False) -> DeadSite:
     try:
         site_id = read_identity(directory).site_id
     except FarshoreError:
@@ -105,6 +105,7 @@ def _site(directory: pathlib.Path, *, with_index: bool = True) -> DeadSite:
         state_file=directory / STATE_FILE,
         site_id=site_id,
         with_index=with_index,
+        partial=partial,
     )
 
 
@@ -151,6 +152,7 @@ def _found(opened: OfflineGroup, until: str, volume: str) -> tuple[Data, str]:
         "size_bytes": volumes[volume].size_bytes,
         "cut": cut_data(cut, time_of(group, cut)),
         "end": cut_data(group.end, group.utc_ns),
+        "since": str(opened.since) if opened.since else None,
         "notes": opened.notes,
     }
     return data, f"{group.name}/{volume}@{cut}"

@@ -20,7 +20,9 @@ from protocol.errors import FarshoreError
 from protocol.events import PolicySet
 
 LOOK_EVERY_S = 1.0
+# After a failure, and the longest it becomes after one upon another: each try may hold hosts still.
 RETRY_S = 60.0
+RETRY_MAX_S = 3600.0
 
 
 class Scheduler:
@@ -30,6 +32,7 @@ class Scheduler:
         self._site = site
         self._task: asyncio.Task[None] | None = None
         self._not_before: dict[str, float] = {}  # by group, monotonic: after a failure
+        self._pause_s: dict[str, float] = {}
         self._done: dict[str, int] = {}  # by group, the newest slot that has its backup
 
     def start(self) -> None:
@@ -61,10 +64,12 @@ class Scheduler:
             if any(policy.keep):
                 await copies.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
         except (FarshoreError, OSError) as error:
-            self._not_before[name] = site.clock.monotonic() + RETRY_S
+            self._pause_s[name] = pause_s = min(2 * self._pause_s.get(name, RETRY_S / 2), RETRY_MAX_S)
+            self._not_before[name] = site.clock.monotonic() + pause_s
             site.schedule_failures[name] = str(error)
             site.events.emit("schedule.failed", group=name, error=str(error))
         else:
+            self._pause_s.pop(name, None)
             site.schedule_failures.pop(name, None)
 
     def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:

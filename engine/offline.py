@@ -18,10 +18,11 @@ from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
 from engine.index_file import INDEX_FILE, MAP_BYTES
 from engine.index_requests import IndexerDone, IndexRequest
-from engine.journal.format import JOURNAL_DIRECTORY, timeline_directory
+from engine.journal.format import JOURNAL_DIRECTORY
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.offline_disk import OfflineDisk
+from engine.offline_salvage import began_as, salvage
 from engine.ports.clock import Clock
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.memory_store import MemoryStore
@@ -30,9 +31,8 @@ from engine.retention import load_retention
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
 from protocol.errors import Corruption, FarshoreError, NotFound, ProtocolError, WrongState
-from protocol.events import TimelineBegan, record_from_row
-from protocol.frames import FrameError, decode_rows
-from protocol.positions import POSITION_MAX, parse_cut, timeline_text
+from protocol.events import TimelineBegan
+from protocol.positions import POSITION_MAX, Cut, parse_cut, timeline_text
 
 GROUPS_DIRECTORY = "groups"
 # More places than this at which a journal does not go on are no accident of a disk.
@@ -42,12 +42,14 @@ FOR_EVER_S = 1e9
 
 @dataclass(slots=True)
 class OfflineGroup:
-    """`group` can be read and nothing else; `notes` say what is missing, for people."""
+    """`group` can be read and nothing else; `notes` say what is missing, for people. With `since`, blocks
+    that were not written from there on are among that."""
 
     group: Group
     state: SiteState
     store: Store
     notes: list[str] = field(default_factory=list)
+    since: Cut | None = None
 
     def close(self) -> None:
         """Close every file."""
@@ -70,13 +72,15 @@ def offline_groups(directory: pathlib.Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadSite:
-    """A site's `directory` and, in it, `state_file`; `site_id` tells which frames were its own, and may be
-    unknown. Without `with_index` the groups' indexes are left out."""
+    """A site's `directory` and, in it, `state_file`; `site_id` tells which frames were its own, and may
+    be unknown. Without `with_index` the groups' indexes are left out. With `partial`, what a journal still
+    holds will do, where the index that knew the rest is lost."""
 
     directory: pathlib.Path
     state_file: pathlib.Path
     site_id: str = ""
     with_index: bool = True
+    partial: bool = False
 
 
 def open_offline(site: DeadSite, name: str, clock: Clock) -> OfflineGroup:
@@ -96,13 +100,30 @@ def open_offline(site: DeadSite, name: str, clock: Clock) -> OfflineGroup:
             return _open(site, name, store, clock, notes)
         except (FarshoreError, ProtocolError) as error:
             store.close()
-            reason = error
-        notes.append(f"the index is of no use ({reason}): only the journal was read")
-        try:
-            return _open(site, name, MemoryStore(), clock, notes)
-        except FarshoreError:
-            raise reason from None
-    return _open(site, name, MemoryStore(), clock, notes)
+            notes.append(f"{INDEX_FILE} is of no use ({error}): only the journal was read")
+    try:
+        return _open(site, name, MemoryStore(), clock, list(notes))
+    except Corruption as error:
+        if site.partial:
+            return _salvaged(site, name, clock, notes)
+        why = "; ".join([*notes, error.message])
+        raise Corruption(
+            f"the journal alone does not do: {why}",
+            subject=error.subject,
+            position=error.position,
+            next_step="read the volumes at the peer; --partial gives the blocks that the journal still has",
+        ) from error
+
+
+def _salvaged(site: DeadSite, name: str, clock: Clock, notes: list[str]) -> OfflineGroup:
+    disk, store = OfflineDisk(site.directory / GROUPS_DIRECTORY / name), MemoryStore()
+    state = _state(name, disk, store, site.state_file, notes)
+    group = _group(name, site.site_id, disk, store, state, clock)
+    found = salvage(group, state.group(name).head)
+    group.folding.close()
+    if found.since is not None:
+        notes.append(f"blocks that were not written since {found.since} are missing: they read as zeroes")
+    return OfflineGroup(group, state, store, notes + found.notes, found.since)
 
 
 class _NoIndexer:
@@ -115,10 +136,13 @@ class _NoIndexer:
 
 def _index(place: pathlib.Path, notes: list[str]) -> Store | None:
     """The group's index, if every table can be walked that recovery needs."""
+    if not (place / INDEX_FILE).exists():
+        notes.append(f"{INDEX_FILE} is missing: only the journal was read")
+        return None
     try:
         store = LmdbStore(place / INDEX_FILE, MAP_BYTES, TABLES, readonly=True, alone=True)
     except (FarshoreError, OSError) as error:
-        notes.append(f"the index cannot be opened ({error}): only the journal was read")
+        notes.append(f"{INDEX_FILE} cannot be opened ({_words(error)}): only the journal was read")
         return None
     try:
         if missing := sorted(set(TABLES) - store.tables.keys()):
@@ -130,7 +154,7 @@ def _index(place: pathlib.Path, notes: list[str]) -> Store | None:
                 pass
     except (FarshoreError, ProtocolError, OSError) as error:
         store.close()
-        notes.append(f"the index is damaged ({error}): only the journal was read")
+        notes.append(f"{INDEX_FILE} is damaged ({_words(error)}): only the journal was read")
         return None
     return store
 
@@ -155,6 +179,8 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
             raise
         # Nothing is to happen by itself from here on.
         group.folding.close()
+        for spans in state.drops(name).values():
+            group.folding.dropping |= dict(spans)
         if found.torn_bytes:
             notes.append(
                 f"the journal ends at {found.torn_at}: {found.torn_bytes} bytes there are no whole frame"
@@ -201,6 +227,11 @@ def _leave_out(disk: OfflineDisk, error: Corruption) -> bool:
     return changed
 
 
+def _words(error: Exception) -> str:
+    """What went wrong, without a number that says it again."""
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+
+
 def _state(
     name: str, disk: OfflineDisk, store: Store, state_file: pathlib.Path, notes: list[str]
 ) -> SiteState:
@@ -218,7 +249,7 @@ def _state(
         head = _newest(disk, store)
         row = GroupRow(name=name, group_id="", role=Role.SECONDARY, head=head, created_utc_ns=0)
         notes.append(
-            f"{state_file.name} does not say which history was the newest ({error}): "
+            f"{state_file.name} does not say which history was the newest ({_words(error)}): "
             f"{timeline_text(head)} was taken; --until TIMELINE:POSITION chooses another"
         )
     state.put_group(replace(row, role=Role.SECONDARY))
@@ -237,29 +268,23 @@ def _newest(disk: OfflineDisk, store: Store) -> int:
                 apart.add(pending.timeline)
         segments.load()
         found = [
-            (_generation(reader, each, first[0].start, rows.get(each)), first[-1].start, each)
+            (_generation(rows.get(each), began_as(reader, each, first[0].start)), first[-1].start, each)
             for each in segments.timelines()
             if each not in apart and (first := segments.of_timeline(each))
         ]
     finally:
         segments.close()
-    generation, _, newest = max(found, default=(-1, 0, 0))
-    if generation < 0:
+    if not found:
         raise Corruption(
-            "no history here says what it is",
-            subject=timeline_directory(newest) if newest else JOURNAL_DIRECTORY,
+            "the journal is empty",
+            subject=JOURNAL_DIRECTORY,
             next_step="restore the files, or read the volumes at the peer",
         )
-    return newest
+    return max(found)[2]
 
 
-def _generation(reader: JournalReader, timeline: int, start: int, row: IndexedTimeline | None) -> int:
-    """A timeline's generation, by the index or its first frame; -1 if neither says."""
+def _generation(row: IndexedTimeline | None, began: TimelineBegan | None) -> int:
+    """A timeline's generation, by the index or its first frame; 0 if neither says."""
     if row is not None:
         return row.timeline.generation
-    try:
-        frame = next(iter(reader.frames(timeline, start, start + 1, None)))
-        record = record_from_row(decode_rows(frame.prefix, frame.raw)[0])
-    except (FrameError, ProtocolError):
-        return -1
-    return record.generation if isinstance(record, TimelineBegan) else -1
+    return began.generation if began else 0

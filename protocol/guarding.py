@@ -26,13 +26,15 @@ HookTimeout = Annotated[float, Meta(gt=0, le=HOOK_TIMEOUT_MAX_S)]
 
 class GuardOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to guard. No `freeze` words: only thaw what a guard that is gone left frozen. `timeout_s` runs
-    from the start of the freeze to the start of the thaw. `directory`: the site's data directory, where the
-    note is kept; empty: no note (hooks of a command line)."""
+    from the start of the freeze to the start of the thaw. `thaw_waits`: the thaw is started before the freeze
+    and waits for its standard input. `directory`: the site's data directory, where the note is kept; empty:
+    no note (hooks of a command line)."""
 
     hook: Name
     group: Name
     freeze: Words = ()
     thaw: Annotated[Words, Meta(min_length=1)]
+    thaw_waits: bool = False
     timeout_s: HookTimeout
     directory: str = ""
 

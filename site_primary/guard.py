@@ -44,6 +44,80 @@ def note_path(hook: str) -> str:
     return f"{FROZEN_DIRECTORY}/{hook}.json"
 
 
+class HookCommand:
+    """One run of a hook's command. With `waits` it is to begin only when `go` is called, or when this process
+    is gone: the start of a program is the longest part of a thaw, and hosts need not be frozen for it."""
+
+    def __init__(
+        self, order: GuardOrder, words: tuple[str, ...], clock: Clock, *, waits: bool = False
+    ) -> None:
+        self._order = order
+        self._words = words
+        self._clock = clock
+        self._waits = waits
+        self._process: asyncio.subprocess.Process | None = None
+        self._failure = ""
+        # In memory: a file could lie on the very file system that is being frozen, and a pipe could be held
+        # open by what the command leaves running.
+        self._said = os.fdopen(os.memfd_create("said"), "w+b")
+
+    @property
+    def started(self) -> bool:
+        """Whether it was."""
+        return self._process is not None or bool(self._failure)
+
+    async def start(self) -> None:
+        """A command that cannot be started fails; `outcome` says so."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._words, stdin=subprocess.PIPE if self._waits else subprocess.DEVNULL,
+                stdout=self._said, stderr=self._said, env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._failure = f"{self._words[0]}: {error.strerror}"
+
+    def go(self) -> None:
+        """Begin, if it waits."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(b"\n")
+            self._process.stdin.close()
+
+    async def outcome(self, deadline: float, stop: asyncio.Future[None] | None) -> str:
+        """Wait until it ends, or `deadline` or `stop`, then kill it; why it failed, or nothing."""
+        with self._said:
+            process, name = self._process, self._words[0]
+            if process is None:
+                return self._failure
+            ending = asyncio.ensure_future(process.wait())
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            stops: list[asyncio.Future[Any]] = [ending] if stop is None else [ending, stop]
+            await asyncio.wait(stops, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await asyncio.wait([ending], timeout=KILL_WAIT_S)
+                stopped = stop is not None and stop.done()
+                return f"{name} was stopped" if stopped else f"{name} did not end in time"
+            if process.returncode == 0:
+                return ""
+            self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - SAID_BYTES_MAX))
+            text = self._said.read().decode(errors="replace").strip()
+            return f"{name} ended with {process.returncode}" + (f": {text}" if text else "")
+
+    def _environment(self) -> dict[str, str]:
+        # `farshore-hook` lies beside the interpreter, which need not be on a service's path. A thaw in Python
+        # that wrote its bytecode could wait for the very file system that it is to thaw.
+        path = os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
+        variables = {
+            "PATH": path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "FARSHORE_HOOK": self._order.hook,
+            "FARSHORE_GROUP": self._order.group,
+            "FARSHORE_DATA": self._order.directory,
+        }
+        return dict(os.environ) | variables | ({"FARSHORE_WAIT": "1"} if self._waits else {})
+
+
 class Guard:
     """One order, carried out."""
 
@@ -52,6 +126,7 @@ class Guard:
         self._clock = clock
         self._orders = orders
         self._told = False
+        self._thawed_at = 0.0
         self._disk = RealDisk(pathlib.Path(order.directory), None) if order.directory else None
         # Done as soon as nothing may stay frozen any longer: an order, the input's end, or a signal.
         self._release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -73,8 +148,10 @@ class Guard:
         try:
             if self._order.freeze:
                 await self._freeze_and_thaw()
-            elif self._disk is None or self._disk.exists(note_path(self._order.hook)):
-                self._report(GuardReport(state="ended", stuck=await self._thaw(), late=True))
+                return
+            thaw = HookCommand(self._order, self._order.thaw, self._clock)
+            if self._disk is not None and self._disk.exists(note_path(self._order.hook)):
+                self._report(GuardReport(state="ended", stuck=await self._thaw(thaw), late=True))
             else:
                 self._report(GuardReport(state="ended"))
         finally:
@@ -88,21 +165,26 @@ class Guard:
         except OSError as error:
             self._report(GuardReport(state="ended", failure=f"no note could be written: {error}"))
             return
+        thaw = HookCommand(self._order, self._order.thaw, self._clock, waits=self._order.thaw_waits)
+        if self._order.thaw_waits:
+            await thaw.start()
         began = self._clock.monotonic()
         deadline = began + self._order.timeout_s
-        failure = await self._run(self._order.freeze, deadline, self._release)
+        freeze = HookCommand(self._order, self._order.freeze, self._clock)
+        await freeze.start()
+        failure = await freeze.outcome(deadline, self._release)
         frozen_at = self._clock.monotonic()
         timed_out = bool(failure) and frozen_at >= deadline
         if not failure:
             self._report(GuardReport(state="frozen", freeze_ms=_ms(began, frozen_at)))
             await asyncio.wait([self._release], timeout=max(0.0, deadline - frozen_at))
         late = not self._told
-        stuck = await self._thaw()
+        stuck = await self._thaw(thaw)
         self._report(
             GuardReport(
                 state="ended",
                 freeze_ms=_ms(began, frozen_at),
-                frozen_ms=None if failure else _ms(frozen_at, self._clock.monotonic()),
+                frozen_ms=None if failure else _ms(frozen_at, self._thawed_at),
                 failure=failure,
                 timed_out=timed_out,
                 late=late,
@@ -110,62 +192,22 @@ class Guard:
             )
         )
 
-    async def _thaw(self) -> str:
+    async def _thaw(self, thaw: HookCommand) -> str:
         """Why it failed, after several tries; nothing if it did not."""
         stuck = ""
         for pause_s in THAW_PAUSES_S:
             await asyncio.sleep(pause_s)
-            stuck = await self._run(self._order.thaw, self._clock.monotonic() + THAW_TIMEOUT_S, None)
+            if pause_s:
+                thaw = HookCommand(self._order, self._order.thaw, self._clock)
+            if not thaw.started:
+                await thaw.start()
+            thaw.go()
+            stuck = await thaw.outcome(self._clock.monotonic() + THAW_TIMEOUT_S, None)
+            self._thawed_at = self._clock.monotonic()
             if not stuck:
                 self._remove_note()
                 break
         return stuck
-
-    async def _run(self, words: tuple[str, ...], deadline: float, stop: asyncio.Future[None] | None) -> str:
-        """Run a command until it ends, `deadline` or `stop`, then killed; why it failed, or nothing."""
-        # In memory: a file could lie on the very file system that is being frozen, and a pipe could be held
-        # open by what the command leaves running.
-        with os.fdopen(os.memfd_create("said"), "w+b") as said:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *words, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-                    env=self._environment(), start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                return f"{words[0]}: {error.strerror}"
-            ending = asyncio.ensure_future(process.wait())
-            left_s = max(0.0, deadline - self._clock.monotonic())
-            stops: list[asyncio.Future[Any]] = [ending] if stop is None else [ending, stop]
-            await asyncio.wait(stops, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await asyncio.wait([ending], timeout=KILL_WAIT_S)
-                if stop is not None and stop.done():
-                    return f"{words[0]} was stopped"
-                return f"{words[0]} did not end in time"
-            if process.returncode == 0:
-                return ""
-            said.seek(max(0, said.seek(0, os.SEEK_END) - SAID_BYTES_MAX))
-            text = said.read().decode(errors="replace").strip()
-            return (
-                f"{words[0]} ended with {process.returncode}: {text}"
-                if text
-                else (f"{words[0]} ended with {process.returncode}")
-            )
-
-    def _environment(self) -> dict[str, str]:
-        # `farshore-hook` lies beside the interpreter, which need not be on a service's path. A thaw in Python
-        # that wrote its bytecode could wait for the very file system that it is to thaw.
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
-        order = self._order
-        return dict(os.environ) | {
-            "PATH": path,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "FARSHORE_HOOK": order.hook,
-            "FARSHORE_GROUP": order.group,
-            "FARSHORE_DATA": order.directory,
-        }
 
     async def _lock(self, deadline: float | None) -> FileLock | None:
         """The hook's lock; None without a directory, or if it was not free by `deadline`."""

@@ -39,6 +39,7 @@ class Hook:
 
     freeze: tuple[str, ...]
     thaw: tuple[str, ...]
+    thaw_waits: bool
     timeout_s: float
     on_failure: OnFailure
 
@@ -156,6 +157,7 @@ class Hooks:
             group=group,
             freeze=hook.freeze,
             thaw=hook.thaw,
+            thaw_waits=hook.thaw_waits,
             timeout_s=hook.timeout_s,
             directory=str(self._directory),
         )

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from console.local_time import monotonic, pause
 from protocol.errors import FarshoreError, TimedOut
 
 CHECK_TIMEOUT_S = 3600.0
 BAD_MAX = 124
+END_TIMEOUT_S = 10.0
+POLL_S = 0.02
 SAID_BYTES = 4096
 
 
@@ -49,9 +52,7 @@ def run_check(command: str, environment: Mapping[str, str], timeout_s: float = C
         except subprocess.TimeoutExpired as error:
             raise TimedOut(f"the check was not done after {timeout_s:g} s", subject=command) from error
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end_group(process)
         output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_BYTES))
         said = output.read().decode(errors="replace").strip()
     if not 0 <= code <= BAD_MAX:
@@ -61,6 +62,28 @@ def run_check(command: str, environment: Mapping[str, str], timeout_s: float = C
             next_step="0 says good, 1 to 124 bad; try the command by hand",
         )
     return Verdict(ok=code == 0, said=said)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill what runs in the check's process group, and wait for it: what it held open must be closed."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = monotonic() + END_TIMEOUT_S
+    while _runs(process.pid) and monotonic() < deadline:
+        pause(POLL_S)
+
+
+def _runs(group: int) -> bool:
+    """Whether any process of a group is more than a zombie (proc_pid_stat(5))."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, found = stat.read_text(errors="replace").rpartition(") ")[2].split()[:3]
+        except (OSError, ValueError):
+            continue  # ended meanwhile
+        if int(found) == group and state not in "ZX":
+            return True
+    return False
 
 
 def volume_variables(volumes: Mapping[str, tuple[Path | None, str]]) -> dict[str, str]:

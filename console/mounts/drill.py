@@ -147,7 +147,9 @@ def _add(
     result.failed = result.failed or state == "failed"
     result.shown = result.shown or (state == "ok" and step in ("mount", "check"))
     if len(result.steps) < DRILL_STEPS_MAX:
-        kept = said[-DRILL_SAID_CHARS_MAX:]
+        # Of what a program said at length, how it began and how it ended.
+        half = DRILL_SAID_CHARS_MAX // 2
+        kept = said if len(said) <= 2 * half else f"{said[: half - 1]}…{said[-half:]}"
         result.steps.append(
             DrillStep(step=step, state=state, took_s=round(took_s, 3), volume=volume, said=kept)
         )

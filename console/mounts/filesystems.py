@@ -123,7 +123,7 @@ def check(device: str, kind: str, point: Path) -> Checked:
     if kind in EXT:
         # -p mends what every unclean end leaves (log, orphans, counts) and fails on anything else.
         code, said = call("e2fsck", "-f", "-p", device, timeout_s=CHECK_TIMEOUT_S)
-        return Checked(ok=code < 4, said=_last(said))
+        return _checked(code < 4, said)
     words = {
         "xfs": ("xfs_repair", "-n", device),
         "btrfs": ("btrfs", "check", "--readonly", device),
@@ -138,9 +138,10 @@ def check(device: str, kind: str, point: Path) -> Checked:
             return Checked(ok=False, said=error.message)
         run("umount", point)
     code, said = call(*words, timeout_s=CHECK_TIMEOUT_S)
-    return Checked(ok=code == 0, said=_last(said))
+    return _checked(code == 0, said)
 
 
-def _last(said: str) -> str:
+def _checked(ok: bool, said: str) -> Checked:
+    """A good one's last line says enough; of a bad one, all is wanted."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""
+    return Checked(ok=ok, said=" / ".join(lines[-1:] if ok else lines))

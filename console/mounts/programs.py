@@ -75,5 +75,5 @@ def run(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> str:
     code, said = call(*words, timeout_s=timeout_s)
     if code != 0:
         shown = shlex.join(str(word) for word in words)
-        raise FarshoreError(f"{words[0]} ended with {code}: {said[-2000:]}", subject=shown)
+        raise FarshoreError(f"{words[0]} ended with {code}: {' '.join(said.split())[-2000:]}", subject=shown)
     return said

@@ -55,15 +55,8 @@ async def create(site: Site, command: BackupCreate) -> Data:
         await wait_durable(group)
         await _wait_peer(site, group, copy)
     took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
-    frozen_ms = freeze["frozen_ms"] if freeze else ""
-    site.events.emit(
-        "backup.created",
-        group=group.name,
-        object=copy.name,
-        position=str(copy.cut),
-        took_ms=took_ms,
-        frozen_ms=frozen_ms,
-    )
+    figures = {"took_ms": took_ms} | ({"frozen_ms": freeze["frozen_ms"]} if freeze else {})
+    site.events.emit("backup.created", group=group.name, object=copy.name, position=str(copy.cut), **figures)
     return backup_data(site, group, copy) | {"took_ms": took_ms, "freeze": freeze}
 
 

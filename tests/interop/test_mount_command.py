@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from console.mounts.attach import is_mounted
 from console.mounts.mounting import Mount, at, mounts
 from tests.conftest import missing
-from tests.support.clients import MIB, call, succeed
+from tests.support.clients import MIB, succeed
 from tests.support.sites import Site, running_sites
 
 
@@ -218,33 +219,42 @@ def test_what_cannot_be_mounted_leaves_nothing(site: Site, point: Path) -> None:
     assert "is not empty" in site.farshore("mount", "g/empty", "/etc", exit_code=13)
 
 
+@contextmanager
+def memory_group(limit_bytes: int) -> Iterator[Path]:
+    """A memory cgroup, of version 1 or 2; its processes go back to the root afterwards."""
+    root = Path("/sys/fs/cgroup")
+    parent, limit = (
+        (root / "memory", "memory.limit_in_bytes") if (root / "memory").is_dir() else (root, "memory.max")
+    )
+    group = parent / f"farshore-{os.getpid()}"
+    try:
+        if parent == root:
+            (root / "cgroup.subtree_control").write_text("+memory")
+        group.mkdir()
+        (group / limit).write_text(str(limit_bytes))
+    except OSError as error:
+        missing(f"no memory cgroup can be made here: {error}")
+    try:
+        yield group
+    finally:
+        for process in (group / "cgroup.procs").read_text().split():
+            (parent / "cgroup.procs").write_text(process)
+        group.rmdir()
+
+
 @pytest.mark.slow
 def test_writing_back_with_little_memory(site: Site, volume: str, point: Path) -> None:
-    """Writer, nbdfuse and daemon share a memory cgroup that is far smaller than what is written: dirty pages
+    """Writer, nbdfuse and daemon share a memory cgroup that is smaller than what is written: dirty pages
     must go through both of them before any of the three gets more."""
-    group = Path("/sys/fs/cgroup/memory") / f"farshore-{os.getpid()}"
-    try:
-        group.mkdir()
-    except OSError as error:
-        missing(f"no memory cgroup (version 1) can be made: {error}")
-    try:
-        mounted(site, volume, point, "--writable")
-        (group / "memory.limit_in_bytes").write_text(str(96 * MIB))
+    mounted(site, volume, point, "--writable")
+    with memory_group(96 * MIB) as group:
         for number in (site.pid, nbdfuse_of(at(point))):
             (group / "cgroup.procs").write_text(str(number))
         script = f"echo $$ > {group}/cgroup.procs; exec dd if=/dev/zero of={point}/big bs=1M conv=fsync"
         for _ in range(4):
-            done = subprocess.run(
-                ["timeout", "60", "sh", "-c", f"{script} count=40"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            words = ["timeout", "60", "sh", "-c", f"{script} count=40"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
         site.farshore("umount", str(point))
-        assert site.process is not None
-        assert site.process.poll() is None
-    finally:
-        for process in (group / "cgroup.procs").read_text().split():
-            (group.parent / "cgroup.procs").write_text(process)
-        call("rmdir", group)
+    assert site.process is not None
+    assert site.process.poll() is None

@@ -74,7 +74,7 @@ def database_on(pair: tuple[Site, Site], scratch: Path, tool: Callable[[str], st
     a.stop()
     with (a.directory / "site.toml").open("a") as config:
         config.write(f"[hooks.db]\nfreeze = {[*hook, 'freeze', '--conninfo', conninfo]}\n")
-        config.write(f"thaw = {[*hook, 'thaw']}\n")
+        config.write(f"thaw = {[*hook, 'thaw']}\nthaw_waits = true\n")
     a.start()
     start_pair(a, b, "g/db", SIZE_BYTES)
     database = Postgres(scratch / "host", a.uri("g/db"), tool)
@@ -144,6 +144,8 @@ def test_a_database_is_backed_up_and_turned_back(
         assert least <= kept <= most
         assert database.sql("select count(*) from seen") == str(kept)
         database.check()
+        assert a.json("job", "watch", str(done["job"]))["state"] == "done"
+        assert a.json("backup", "show", "g", "still")["state"]["a"] == "verified"
 
         # The way back is the command that was printed.
         words = shlex.split(done["undo"])

@@ -89,6 +89,7 @@ def largest(seen: list[dict[str, Any]], key: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_drill_at_the_secondary_disturbs_nobody(
     sites: tuple[Site, Site], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -279,3 +279,13 @@ def test_a_command_that_ends_while_frozen_is_thawed(hooked: Hooked, number: sign
     wait_until(lambda: not hooked.frozen, 10)
     assert backup.wait(10) in (-signal.SIGKILL, 130)
     assert hooked.done == ["slow", "thaw"]
+
+
+def test_a_schedule_freezes_by_its_hook(hooked: Hooked) -> None:
+    """The last test here: a run that has begun may go on after the schedule is gone."""
+    site = hooked.site
+    site.farshore("schedule", "set", "g", "--every", "1s", "--freeze", "unknown", exit_code=10)
+    site.farshore("schedule", "set", "g", "--every", "1s", "--freeze", "good")
+    wait_until(lambda: hooked.done[:2] == ["freeze", "thaw"], 30)
+    site.farshore("schedule", "remove", "g")
+    assert any(each["consistency"] == "frozen" for each in site.json("backup", "list", "g")["backups"])

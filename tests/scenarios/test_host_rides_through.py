@@ -12,7 +12,7 @@ import pytest
 from tests.support.pairs import same_at_the_cut, wait_for_states
 from tests.support.sites import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 # Longer than any disturbance takes: the host is told to end.
 RUN_S = 100

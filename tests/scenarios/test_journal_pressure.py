@@ -15,7 +15,7 @@ from tests.support.oracle import content
 from tests.support.pairs import same_at_the_cut, start_pair
 from tests.support.sites import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LIMIT_BYTES = 256 * MIB
 VOLUME_BYTES = 64 * MIB

@@ -16,7 +16,7 @@ from tests.support.pairs import MemoryWatch, same_at_the_cut, start_fio, states,
 from tests.support.proxy import Proxy, Way, proxied
 from tests.support.sites import Site, running_sites
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 NOTICED_WITHIN_S = HEARTBEAT_TIMEOUT_S + 2.0
 STEADY_S = 6.0

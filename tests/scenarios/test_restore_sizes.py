@@ -17,7 +17,7 @@ from tests.support.pairs import start_pair
 from tests.support.proxy import Way, proxied
 from tests.support.sites import Site, introduce, running_sites
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 FULL = os.environ.get("FARSHORE_FULL") == "1"
 PARTS = 1 if FULL else 64

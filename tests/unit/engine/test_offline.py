@@ -55,6 +55,7 @@ def test_every_cut_after_folds_is_what_a_start_would_read(
     rig = GroupRig(home / GROUPS_DIRECTORY, seed=seed, settings=KEEP_ALL)
     rig.open()
     story = Story(seed, rig)
+    ids = {name: rig.group.volume(name).id for name in story.now}
     for _ in range(120):
         story.step()
     rig.drop()
@@ -72,13 +73,40 @@ def test_every_cut_after_folds_is_what_a_start_would_read(
     finally:
         rig.drop()
     alone = replace(site_of(home), with_index=False)
-    if folded:
-        with pytest.raises(Corruption):
-            open_offline(alone, "g", SimClock(rig.world))
+    if not folded:
+        found, shadow = opened(alone, rig)
+        assert story.check(shadow) == counts
+        found.close()
         return
-    found, shadow = opened(alone, rig)
-    assert story.check(shadow) == counts
+    with pytest.raises(Corruption):
+        open_offline(alone, "g", SimClock(rig.world))
+    before = everything(home)
+    found, shadow = opened(replace(alone, partial=True), rig)
+    check_partial(found, shadow, story, ids)
     found.close()
+    assert everything(home) == before
+
+
+def check_partial(found: OfflineGroup, shadow: GroupRig, story: Story, ids: dict[str, int]) -> None:
+    """Blocks written since are what they were at every cut from there on; others are zeroes, and never
+    something older. Cuts before are refused."""
+    group, since = found.group, found.since
+    assert since is not None
+    right = 0
+    for cut, snapshot in story.past.items():
+        if not group.holds_cut(cut) or cut.position < since.position:
+            continue
+        for volume in group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).values():
+            expected = next(data for name, data in snapshot.items() if volume.id == ids[name])
+            data = shadow.read(volume.name, cut)
+            for at in range(0, len(data), BLOCK_BYTES):
+                here = data[at : at + BLOCK_BYTES]
+                assert here in (expected[at : at + BLOCK_BYTES], bytes(BLOCK_BYTES))
+                right += any(here)
+    assert right
+    refused = [cut for cut in story.past if group.holds_cut(cut) and cut.position < since.position]
+    for cut in refused:
+        assert not group.folding.readable(cut)
 
 
 @pytest.mark.parametrize("seed", range(4))

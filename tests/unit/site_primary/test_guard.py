@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
+from tests.support.pairs import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 END_TIMEOUT_S = 60.0
+WAIT_UNTIL_READY = 'while [ "$(tail -n 1 done)" != ready1 ]; do sleep 0.02; done'
 
 
 class Bench:
@@ -160,6 +162,27 @@ def test_a_note_that_was_left_is_thawed(bench: Bench) -> None:
     assert (ended.late, ended.stuck) == (True, "")
     assert bench.done == ["freeze", "thaw"]
     assert not bench.note.exists()
+
+
+def test_a_thaw_that_waits_is_started_first_and_begins_when_the_guard_is_killed(bench: Bench) -> None:
+    order = bench.order("true")
+    ready = f"cd {bench.directory}; echo ready$FARSHORE_WAIT >> done; read line; echo thaw >> done"
+    waiting = GuardOrder(
+        hook="h", group="g", freeze=("sh", "-c", f"cd {bench.directory}; {WAIT_UNTIL_READY}"),
+        thaw=("sh", "-c", ready), thaw_waits=True, timeout_s=60.0, directory=order.directory,
+    )  # fmt: skip
+    guard = bench.start(waiting)
+    assert report(guard).state == "frozen"
+    assert bench.done == ["ready1"]
+    assert guard.stdin is not None
+    guard.stdin.write(THAW_LINE)
+    guard.stdin.flush()
+    ended = report(guard)
+    assert (ended.stuck, ended.late, bench.done) == ("", False, ["ready1", "thaw"])
+    killed = bench.start(waiting)
+    assert report(killed).state == "frozen"
+    killed.kill()
+    wait_until(lambda: bench.done[2:] == ["ready1", "thaw"], END_TIMEOUT_S)
 
 
 def test_an_order_that_makes_no_sense_runs_nothing(bench: Bench) -> None:
