@@ -22,8 +22,6 @@ from protocol.commands import VolumeShow, VolumeUri, parse_volume_name
 from protocol.cut_text import CutLatest, NamedCut
 from protocol.errors import Busy, NotFound, Refused, UsageError
 
-CLONE_TIMEOUT_S = 60.0
-
 
 def mount(
     ctx: typer.Context,

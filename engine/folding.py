@@ -61,7 +61,6 @@ class Folding:
         self.timed = TimedLeases(group)
         self.space = JournalSpace(group)
         self.failures = 0
-        self.folded_segments = 0
         self._group = group
         self._indexer = indexer
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
@@ -282,7 +281,6 @@ class Folding:
             return
         self._reload()
         self._remove(old.segment)
-        self.folded_segments += 1
         self._ended()
 
     def _ended(self) -> None:

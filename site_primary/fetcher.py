@@ -30,7 +30,6 @@ class Fetcher:
         on_failed: Callable[[str], None],
     ) -> None:
         self.active = False
-        self.fetched_bytes = 0
         self._group = group
         self._peer = peer
         self._send = send
@@ -77,7 +76,6 @@ class Fetcher:
             prefix = parse_prefix(view, at)
             self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
             at += prefix.frame_bytes
-        self.fetched_bytes += len(view)
 
     def interrupt(self) -> None:
         """The session is over. What was taken in stays, and nothing is written until the rest is here."""

@@ -6,7 +6,6 @@ crash, and when nbdfuse is gone and its file cannot be looked at.
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 from console.local_time import monotonic, pause
@@ -51,8 +50,3 @@ def drop_loops(file: Path) -> None:
                 f"{left[0]} is in use", subject=left[0], next_step=f"end what uses it: fuser -v {left[0]}"
             )
         pause(POLL_S)
-
-
-def is_block_device(path: Path) -> bool:
-    """Whether it is one, and not a file."""
-    return stat.S_ISBLK(path.stat().st_mode)

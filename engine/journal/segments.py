@@ -18,7 +18,7 @@ from engine.journal.format import (
 )
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption
-from protocol.positions import Cut, timeline_text
+from protocol.positions import Cut
 
 OPEN_FILES_MAX = 512
 
@@ -193,7 +193,3 @@ class SegmentMap:
         if len(self._open) > OPEN_FILES_MAX:
             _, oldest = self._open.popitem(last=False)
             oldest.close()
-
-    def describe(self, timeline: int) -> str:
-        """For messages: a timeline and its directory."""
-        return f"{timeline_text(timeline)} in {timeline_directory(timeline)}"
