@@ -28,7 +28,7 @@ from engine.ports.transport import Link, PeerAddress, Transport
 from engine.view import ZERO_BLOCK
 from protocol.compress import Compression, decompress
 from protocol.errors import FarshoreError, RemoteProtocolError, Unreachable, error_from_dict
-from protocol.frames import Frame, FrameError, check_frame, parse_prefix
+from protocol.frames import Frame, FrameError, check_frame, frames_in
 from protocol.limits import (
     BLOCK_BYTES,
     QUESTION_BLOCKS_MAX,
@@ -298,16 +298,14 @@ def _run_blocks(payload: bytes, first: int) -> list[int]:
 
 def _checked_frames(payload: bytes, timeline: int, start: int) -> list[Frame]:
     """FrameError or RemoteProtocolError if they are not the frames that begin at `start`."""
-    view, found, at = memoryview(payload), [], 0
-    while at < len(view):
-        prefix = parse_prefix(view, at)
-        raw = view[at : at + prefix.frame_bytes]
+    found = []
+    for frame in frames_in(payload):
+        prefix = frame.prefix
         if prefix.timeline != timeline or prefix.position != start:
             raise FrameError(f"these are not the frames from {Cut(timeline, start)} on")
-        check_frame(prefix, raw, None)
-        found.append(Frame(prefix, raw))
+        check_frame(prefix, frame.raw, None)
+        found.append(frame)
         start = prefix.end
-        at += prefix.frame_bytes
     if not found:
         raise RemoteProtocolError("an answer of frames holds none")
     return found

@@ -27,7 +27,7 @@ Pure: no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -145,6 +145,16 @@ def encode_frame(
         count, body_bytes, payload_bytes, position, timeline, utc_ns, durable, body_crc, digest
     )
     return Frame(prefix, raw)
+
+
+def frames_in(payload: Buffer) -> Iterator[Frame]:
+    """Frames that stand end to end, each checked as it is asked for, as by `parse_prefix`. They share the
+    payload's memory; the last may be shorter than its prefix says."""
+    view, at = memoryview(payload), 0
+    while at < len(view):
+        prefix = parse_prefix(view, at)
+        yield Frame(prefix, view[at : at + prefix.frame_bytes])
+        at += prefix.frame_bytes
 
 
 def parse_prefix(data: Buffer, at: int = 0) -> FramePrefix:

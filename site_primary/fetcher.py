@@ -11,7 +11,7 @@ from collections.abc import Callable
 from engine.group import Group
 from engine.head_moves import NotContiguous, begin_timeline
 from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.frames import FrameError, parse_prefix
+from protocol.frames import FrameError, frames_in
 from protocol.messages import Fetch, Fetched
 from protocol.positions import Cut
 
@@ -70,12 +70,8 @@ class Fetcher:
         self._on_done()
 
     def _store(self, payload: bytes) -> None:
-        view = memoryview(payload)
-        at = 0
-        while at < len(view):
-            prefix = parse_prefix(view, at)
-            self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
-            at += prefix.frame_bytes
+        for frame in frames_in(payload):
+            self._group.follow(frame.prefix, frame.raw, leave=self._leave)
 
     def interrupt(self) -> None:
         """The session is over. What was taken in stays, and nothing is written until the rest is here."""

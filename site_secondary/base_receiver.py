@@ -26,7 +26,7 @@ from protocol.base_messages import (
 )
 from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
-from protocol.frames import parse_prefix
+from protocol.frames import frames_in
 from protocol.limits import BASE_PART_BYTES_MAX
 from protocol.positions import Cut
 
@@ -156,12 +156,8 @@ class BaseReceiver:
             raise RemoteProtocolError("frames of a base have no payload")
         if message.compression is Compression.ZSTD:
             payload = decompress(payload)
-        view = memoryview(payload)
-        at = 0
-        while at < len(view):
-            prefix = parse_prefix(view, at)
-            intake.take(prefix, view[at : at + prefix.frame_bytes])
-            at += prefix.frame_bytes
+        for frame in frames_in(payload):
+            intake.take(frame.prefix, frame.raw)
         self.received_bytes += len(payload)
         self._ack_soon()
 

@@ -24,7 +24,7 @@ from engine.ports.transport import Caller
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
 from protocol.errors import FarshoreError, RemoteProtocolError, Trimmed
-from protocol.frames import FrameError, parse_prefix
+from protocol.frames import FrameError, frames_in
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
@@ -178,18 +178,14 @@ class Receiver:
         caller.send(welcome.encode())
 
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
-        at = 0
         try:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
             self._engage()
             if message.compression is Compression.ZSTD:
                 payload = decompress(payload)
-            view = memoryview(payload)
-            while at < len(view):
-                prefix = parse_prefix(view, at)
-                self._group.follow(prefix, view[at : at + prefix.frame_bytes], leave=self._leave)
-                at += prefix.frame_bytes
+            for frame in frames_in(payload):
+                self._group.follow(frame.prefix, frame.raw, leave=self._leave)
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
             return
