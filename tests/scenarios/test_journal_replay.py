@@ -194,7 +194,6 @@ def test_an_unreadable_block_is_zeroes_and_listed(dead: Dead, tmp_path: Path) ->
     assert image.read_bytes() == held[:block] + bytes(4096) + held[block + 4096 :]
 
 
-@pytest.mark.skipif(os.environ.get("FARSHORE_FULL") != "1", reason="installs a wheel: FARSHORE_FULL=1")
 @pytest.mark.slow
 def test_with_only_the_installed_package(dead: Dead, tmp_path: Path) -> None:
     """In an environment of its own that has the wheel, and no repository on its path."""
