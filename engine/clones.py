@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING
 
 from engine.branches import Branch
 from engine.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
+from engine.head_moves import first_frame
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from engine.retention import same_name
-from engine.timelines import Span, Timeline
+from engine.timelines import Span
 from engine.view import VolumeView
 from engine.volumes import Volume
 from protocol.errors import NotFound, Refused, WrongState
-from protocol.events import Row, TimelineBegan
-from protocol.frames import Buffer, Frame, encode_frame
+from protocol.events import Row
+from protocol.frames import Buffer, Frame
 from protocol.limits import CLONES_PER_GROUP_MAX
 from protocol.positions import Cut
 
@@ -118,7 +119,14 @@ class Clone:
         self.require_serving()
         fork = self.end if self.row.timelines else self.row.cut
         digest = self.history.reader.digest_at(self.history.timelines, fork.timeline, fork.position)
-        timeline, frame = self._first_frame(fork, digest)
+        # A clone's own last timeline goes on nowhere else; the history that a clone leaves does.
+        timeline, frame = first_frame(
+            self.history,
+            fork,
+            digest,
+            generation=self.history.timelines.get(fork.timeline).generation,
+            sealed=bool(self.row.timelines),
+        )
         self.writer.start(timeline.id, timeline.lane, fork.position)
         self.writer.append(frame)
         self.writer.sync_now()
@@ -131,56 +139,14 @@ class Clone:
         for listener in self.on_view:
             listener()
 
-    def _first_frame(self, fork: Cut, digest: bytes) -> tuple[Timeline, Frame]:
-        """The timeline that leaves `fork`, and its first frame. A clone's own last timeline goes on nowhere
-        else; the history that a clone leaves does."""
-        group = self.history
-        parent = group.timelines.get(fork.timeline)
-        sealed = bool(self.row.timelines)
-        began = TimelineBegan(
-            parent=fork.timeline,
-            fork=fork.position,
-            generation=parent.generation,
-            writer=group.site,
-            group=group.name,
-            sealed=sealed,
-        )
-        timeline = Timeline(
-            id=group.new_id(),
-            parent=fork.timeline,
-            fork=fork.position,
-            generation=parent.generation,
-            writer=group.site,
-            lane=group.timelines.lane_for_child(fork.timeline, fork.position, certain=sealed),
-        )
-        frame = encode_frame(
-            timeline=timeline.id,
-            position=fork.position,
-            utc_ns=group.next_utc_ns(),
-            durable=fork.position,
-            previous_digest=digest,
-            rows=[began.to_row()],
-            payload=(),
-            payload_bytes=0,
-        )
-        return timeline, frame
-
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """See `Group.append`."""
         self.require_serving()
         if not self.began:
             self.begin()
         writer = self.writer
-        frame = encode_frame(
-            timeline=writer.timeline,
-            position=writer.written,
-            utc_ns=self.history.next_utc_ns(),
-            durable=writer.durable,
-            previous_digest=self._digest,
-            rows=rows,
-            payload=payload,
-            payload_bytes=payload_bytes,
-        )
+        utc_ns = self.history.next_utc_ns()
+        frame = writer.next_frame(utc_ns, self._digest, rows, payload, payload_bytes)
         writer.append(frame)
         self.history.memtable.apply(writer.lane, rows, frame.prefix.payload_at)
         self._took(frame)

@@ -61,7 +61,6 @@ from protocol.frames import (
     FramePrefix,
     check_frame,
     decode_rows,
-    encode_frame,
 )
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
 from protocol.positions import POSITION_MAX, Cut
@@ -263,17 +262,7 @@ class Group:
 
     def frame(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """The frame that comes next, not yet written."""
-        writer = self.writer
-        return encode_frame(
-            timeline=writer.timeline,
-            position=writer.written,
-            utc_ns=self.next_utc_ns(),
-            durable=writer.durable,
-            previous_digest=self.digest,
-            rows=rows,
-            payload=payload,
-            payload_bytes=payload_bytes,
-        )
+        return self.writer.next_frame(self.next_utc_ns(), self.digest, rows, payload, payload_bytes)
 
     def next_utc_ns(self) -> int:
         """The time of the next frame: not before that of the last one, nor before what was promised."""

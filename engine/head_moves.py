@@ -43,39 +43,49 @@ def generation_of(group: Group) -> int:
 def begin_timeline(group: Group, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
-    parent, fork = group.head, group.writer.written
-    raised = authority or not parent or group.handed_to
+    raised = authority or not group.head or group.handed_to
+    generation = _next_generation(group) if raised else generation_of(group)
     sealed = group.sealed or bool(group.handed_to)
+    timeline, frame = first_frame(group, group.end, group.digest, generation=generation, sealed=sealed)
+    _move(group, timeline, frame)
+    group.began = True
+    group.sealed = True
+    position = timeline.fork
+    group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=position)
+
+
+def first_frame(
+    group: Group, fork: Cut, digest: bytes, *, generation: int, sealed: bool
+) -> tuple[Timeline, Frame]:
+    """A new timeline of this site that leaves `fork`, where the digest is `digest`, and its first frame.
+    `sealed`: nothing else goes on from there, at any site."""
     began = TimelineBegan(
-        parent=parent,
-        fork=fork,
-        generation=_next_generation(group) if raised else group.timelines.get(parent).generation,
+        parent=fork.timeline,
+        fork=fork.position,
+        generation=generation,
         writer=group.site,
         group=group.name,
         sealed=sealed,
     )
     timeline = Timeline(
         id=group.new_id(),
-        parent=parent,
-        fork=fork,
-        generation=began.generation,
+        parent=fork.timeline,
+        fork=fork.position,
+        generation=generation,
         writer=group.site,
-        lane=group.timelines.lane_for_child(parent, fork, certain=sealed),
+        lane=group.timelines.lane_for_child(fork.timeline, fork.position, certain=sealed),
     )
     frame = encode_frame(
         timeline=timeline.id,
-        position=fork,
+        position=fork.position,
         utc_ns=group.next_utc_ns(),
-        durable=fork,
-        previous_digest=group.digest,
+        durable=fork.position,
+        previous_digest=digest,
         rows=[began.to_row()],
         payload=(),
         payload_bytes=0,
     )
-    _move(group, timeline, frame)
-    group.began = True
-    group.sealed = True
-    group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=fork)
+    return timeline, frame
 
 
 def _next_generation(group: Group) -> int:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
 from engine.journal.segments import Segment, SegmentMap
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption, NoSpace, WrongState
-from protocol.frames import Frame
+from protocol.events import Row
+from protocol.frames import Buffer, Frame, encode_frame
 from protocol.limits import SEGMENT_BYTES, SEGMENT_BYTES_MIN, SYNC_AFTER_BYTES, SYNC_AFTER_S
 from protocol.positions import Cut
 
@@ -89,6 +90,26 @@ class JournalWriter:
         self.lane = lane
         self.written = self.durable = position
         self._segment = None
+
+    def next_frame(
+        self,
+        utc_ns: int,
+        previous_digest: bytes,
+        rows: Sequence[Row],
+        payload: Sequence[Buffer],
+        payload_bytes: int,
+    ) -> Frame:
+        """The frame that comes next at the end, not yet written."""
+        return encode_frame(
+            timeline=self.timeline,
+            position=self.written,
+            utc_ns=utc_ns,
+            durable=self.durable,
+            previous_digest=previous_digest,
+            rows=rows,
+            payload=payload,
+            payload_bytes=payload_bytes,
+        )
 
     def append(self, frame: Frame) -> None:
         """Write a frame at the end. NoSpace if there is no room for it; OSError if the disk fails: then the
