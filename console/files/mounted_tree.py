@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from errno import ENXIO
 from pathlib import Path as FilePath
 
+from console.files.descent import open_below
 from console.files.source import Failed, Path
 from protocol.file_stream import Data, Entry, Extents, Opened
 from protocol.limits import FILE_DATA_BYTES, FILE_EXTENTS_MAX, FILE_NAME_BYTES_MAX, FILE_XATTR_BYTES_MAX
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "f",
@@ -71,7 +71,7 @@ class MountedTree:
         entries: list[Entry] = []
         troubles: list[tuple[bytes, str]] = []
         try:
-            here = self._enter(path)
+            here = open_below(self._root, path)
         except OSError as error:
             raise Failed(str(error.strerror)) from error
         try:
@@ -91,7 +91,7 @@ class MountedTree:
     def content(self, path: Path, entry: Entry) -> Iterator[Extents | Data]:
         """A file's extents, then its data. Raises Failed."""
         try:
-            here = self._enter(path[:-1])
+            here = open_below(self._root, path[:-1])
             try:
                 file = os.open(path[-1], _FILE, dir_fd=here)
             finally:
@@ -108,16 +108,6 @@ class MountedTree:
                 os.close(file)
         except OSError as error:
             raise Failed(str(error.strerror)) from error
-
-    def _enter(self, path: Path) -> int:
-        at = os.dup(self._root)
-        for name in path:
-            try:
-                below = os.open(name, _DIRECTORY, dir_fd=at)
-            finally:
-                os.close(at)
-            at = below
-        return at
 
     def _look(self, here: int, name: bytes) -> Entry:
         status = os.stat(name, dir_fd=here, follow_symlinks=False)

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from console.files.descent import DIRECTORY, open_below
 from console.files.digests import ContentDigest
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
 from protocol.errors import NoSpace, UsageError
 from protocol.file_stream import Data, Entry, Extents
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_BACK_BYTES = 1 << 20
 _RIGHTS = 0o7777
 _SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -135,13 +135,7 @@ class DirectoryTarget:
         """A descriptor of a directory below the target, valid until the next call. Raises OSError."""
         if self._here[0] == path:
             return self._here[1]
-        at = os.dup(self._root)
-        for name in path:
-            try:
-                below = os.open(name, _DIRECTORY, dir_fd=at)
-            finally:
-                os.close(at)
-            at = below
+        at = open_below(self._root, path)
         os.close(self._here[1])
         self._here = (path, at)
         return at
@@ -154,7 +148,7 @@ class DirectoryTarget:
             os.mkdir(path[-1], 0o700, dir_fd=parent)
         except FileExistsError:
             # One that was there before stays as it is; anything else but a directory is refused here.
-            os.close(os.open(path[-1], _DIRECTORY, dir_fd=parent))
+            os.close(os.open(path[-1], DIRECTORY, dir_fd=parent))
         else:
             self._directories.append((path, entry))
             self.outcome.directories += 1
