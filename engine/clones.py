@@ -28,7 +28,7 @@ from engine.retention import same_name
 from engine.timelines import Span
 from engine.view import VolumeView
 from engine.volumes import Volume
-from protocol.errors import NotFound, Refused, WrongState
+from protocol.errors import FarshoreError, NotFound, Refused, WrongState
 from protocol.events import Row
 from protocol.frames import Buffer, Frame
 from protocol.limits import CLONES_PER_GROUP_MAX
@@ -127,11 +127,17 @@ class Clone:
             generation=self.history.timelines.get(fork.timeline).generation,
             sealed=bool(self.row.timelines),
         )
-        self.writer.start(timeline.id, timeline.lane, fork.position)
-        self.writer.append(frame)
-        self.writer.sync_now()
+        writer = self.writer
+        before = (writer.timeline, writer.lane, writer.written)
         row = replace(self.row, timelines=(*self.row.timelines, timeline.id))
-        put_clone(self.history.state, row)
+        try:
+            writer.start(timeline.id, timeline.lane, fork.position)
+            writer.append(frame)
+            writer.sync_now()
+            put_clone(self.history.state, row)
+        except (OSError, FarshoreError):
+            writer.back_to(*before, keep=True)
+            raise
         self.history.timelines.add(timeline)
         self.row = row
         self.began = True

@@ -110,7 +110,7 @@ def hand_over(group: Group, to: str) -> None:
     try:
         writer.sync_now()
     except OSError:
-        writer.start(*before)
+        writer.back_to(*before)
         raise
     group.took(frame, rows)
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
@@ -188,13 +188,18 @@ def _move(group: Group, timeline: Timeline, frame: Frame) -> None:
     if writer.written > writer.durable:
         writer.sync_now()
     position = frame.prefix.position
-    writer.start(timeline.id, timeline.lane, position)
     try:
+        writer.start(timeline.id, timeline.lane, position)
         writer.append(frame)
         writer.sync_now()
+    except (OSError, FarshoreError):
+        writer.back_to(*before)
+        raise
+    try:
         group.state.set_head(group.name, timeline.id)
     except (OSError, FarshoreError):
-        writer.start(*before)
+        # A commit that failed may still be there after a restart, and names this timeline then.
+        writer.back_to(*before, keep=True)
         raise
     if timeline.id not in group.timelines:
         group.timelines.add(timeline)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
 from engine.journal.segments import Segment, SegmentMap
@@ -90,6 +91,23 @@ class JournalWriter:
         self.lane = lane
         self.written = self.durable = position
         self._segment = None
+
+    def back_to(self, timeline: int, lane: int, position: int, *, keep: bool = False) -> None:
+        """A move to another timeline came to nothing: the end is where it was. Never raises. The segment of
+        the try is forgotten, or it would be found in its lane once that is given out again. Its file goes
+        too, unless it is to be kept because the move may stand after a restart."""
+        segment, self._segment = self._segment, None
+        if segment is not None and segment.timeline != timeline:
+            with suppress(OSError, Corruption):
+                if keep:
+                    self._segments.file(segment).truncate(self.written - segment.start)
+                else:
+                    self._disk.remove(segment.path)
+            self._segments.forget(segment)
+            self._dirty.pop(segment.path, None)
+        self.timeline = timeline
+        self.lane = lane
+        self.written = self.durable = position
 
     def next_frame(
         self,
