@@ -116,7 +116,10 @@ class Checkpoints:
             if error is None:
                 self._group.clones.when_durable(start)
 
-        self._group.writer.when_durable(target.position, durable)
+        if target.timeline == self._group.head:
+            self._group.writer.when_durable(target.position, durable)
+        else:
+            durable(None)  # the head left it, and leaves nothing that is not durable
 
     def _done(self, plan: CheckpointPlan, failure: Exception | None) -> None:
         group, target = self._group, plan.target
