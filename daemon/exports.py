@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from engine.clones import Clone
 from engine.cuts import resolve_cut
 from engine.group import Group
+from engine.serving import refusal
 from engine.site_state import SiteState
 from engine.visibility import visibility
 from engine.volumes import Volume
@@ -147,7 +148,7 @@ class SiteExports:
             )
 
             def refresh() -> None:
-                if group.failed:
+                if self.refusal(group, name) is not None:
                     export.shut()
                 else:
                     export.view = group.live_view(volume)
@@ -256,19 +257,21 @@ class SiteExports:
             )
         return group
 
-    def _require_writable(self, group: Group, path: str) -> None:
+    def refusal(self, group: Group, path: str) -> WrongState | None:
+        """Why no host may be connected to a group's live volumes here; None if hosts may."""
         if not self._state.group(group.name).role.writes:
             peer = self._peer_of(group.name)
-            raise WrongState(
+            return WrongState(
                 f"{path} is written at {peer or 'another site'}, not here",
                 subject=path,
                 next_step=f"connect to {peer or 'the primary'}, or read a cut here: {path}@CUT",
             )
-        if group.failed:
-            raise WrongState(
-                f"{path} has stopped: {group.failed}", subject=path, next_step="restart the daemon"
-            )
-        group.require_serving()
+        return refusal(group)
+
+    def _require_writable(self, group: Group, path: str) -> None:
+        why = self.refusal(group, path)
+        if why is not None:
+            raise why
 
     def closed(self, group: Group, volume: Volume) -> str | None:
         """Why the live volume is offline, or None."""

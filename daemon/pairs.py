@@ -17,12 +17,13 @@ from functools import partial
 
 from daemon.exports import SiteExports
 from engine.group import Emit, Group
-from engine.head_moves import begin_timeline, hand_over
-from engine.pair_states import Mode, PairState
+from engine.head_moves import begin_timeline, generation_of, hand_over
+from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.transport import PeerAddress, Transport
+from engine.serving import Holder, took_over
 from engine.site_state import PairRow, Role, SiteState
 from engine.volumes import Volume
-from protocol.errors import FarshoreError, WrongState
+from protocol.errors import Busy, FarshoreError, WrongState
 from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
@@ -30,6 +31,7 @@ from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver, ReceiverChange
 
 CLOSED_BY_ROLE = "written at "
+RETRY_S = 1.0
 
 
 class SitePairs:
@@ -73,31 +75,53 @@ class SitePairs:
             self.make_receiver(group, pair.peer)
             return
         # Of another site's timeline this one cannot know where it ends there.
-        own = group.head == 0 or self._own_head(group)
+        own = group.head == 0 or group.timelines.get(group.head).writer == group.site
         group.sealed = own and self._state.shipped(group.name) != group.head
-        try:
-            if not own and not group.handed_to:
-                begin_timeline(group, authority=True)  # a takeover that a crash interrupted
-            if group.strict and (pair.mode is not Mode.SYNC_STRICT or pair.fallen_back):
-                group.append_records([StrictMode(on=False)])  # so was one before it could say this
-        except (FarshoreError, OSError) as error:
-            self._emit("group.take_over_failed", group=group.name, error=str(error))
-        if pair.state is not PairState.SPLIT and group.head:
-            group.held_back = f"asks {pair.peer} for what it may lack"
-        self._ship(group, pair)
 
-    def _own_head(self, group: Group) -> bool:
-        return group.timelines.get(group.head).writer == group.site
+        def ask() -> None:
+            if pair.state is not PairState.SPLIT and group.head:
+                group.holds.put(Holder.START, f"asks {pair.peer} for what it may lack")
+            self._ship(group, pair)
+
+        self._begin(group, pair, ask)
+
+    def _begin(self, group: Group, pair: PairRow | None, then: Callable[[], None]) -> None:
+        """What a site that is to write does before anything else, at a takeover or at a start after one that
+        was cut short. While it cannot, nobody is served, and it is tried again."""
+        group.holds.lift(Holder.TAKEOVER)
+        strict = pair is not None and pair.mode is Mode.SYNC_STRICT and not pair.fallen_back
+        try:
+            if took_over(group) and group.handed_to in ("", group.site):
+                begin_timeline(group, authority=True)
+            if group.strict and not strict:
+                group.append_records([StrictMode(on=False)])
+        except (FarshoreError, OSError) as error:
+            self._begin_later(group, pair, then, error)
+        else:
+            then()
+
+    def _begin_later(
+        self, group: Group, pair: PairRow | None, then: Callable[[], None], error: Exception
+    ) -> None:
+        group.holds.put(Holder.TAKEOVER, f"cannot begin to be written here: {error}")
+        self._emit("group.take_over_failed", group=group.name, error=str(error))
+
+        def again() -> None:
+            # A newer authority, or a pair that was deleted, may have settled it meanwhile.
+            if Holder.TAKEOVER in group.holds and self._state.pair(group.name) == pair:
+                self._begin(group, pair, then)
+
+        group.clock.call_later(RETRY_S, again)
 
     def waiting(self) -> list[Shipper]:
         """Shippers whose group may not serve before the peer was asked (invariant 5)."""
-        return [shipper for shipper in self.shippers.values() if not shipper.settled]
+        return [shipper for shipper in self.shippers.values() if not shipper.hosts.settled]
 
     def serve(self) -> None:
         """Serve every group whose peer need not be waited for any longer."""
         for shipper in self.shippers.values():
-            if not shipper.fetcher.active and shipper.gate.in_force is not Mode.SYNC_STRICT:
-                shipper.serve()
+            if shipper.gate.in_force is not Mode.SYNC_STRICT:
+                shipper.hosts.no_longer(taking_in=shipper.fetcher.active)
 
     def close(self) -> None:
         """Stop all of them."""
@@ -134,8 +158,21 @@ class SitePairs:
     def _set_mode(self, group: Group, mode: Mode, fallen_back: bool) -> None:
         """See `SyncGate.start`. The peer learns from the journal that the strict promise holds."""
         self._state.set_mode(group.name, mode, fallen_back)
-        if mode is Mode.SYNC_STRICT and not fallen_back and not group.strict:
+        self._promise_strict(group)
+
+    def _promise_strict(self, group: Group) -> None:
+        """Say in the journal that the strict mode is in force, once its row says so. Until it could be said,
+        a takeover promises less than it might; the mode itself does not hang on it."""
+        pair = self._state.pair(group.name)
+        if pair is None or pair.mode is not Mode.SYNC_STRICT or pair.fallen_back or group.strict:
+            return
+        if group.name not in self.shippers:
+            return
+        try:
             group.append_records([StrictMode(on=True)])
+        except (FarshoreError, OSError) as error:
+            self._emit("pair.strict_not_said", group=group.name, error=str(error))
+            group.clock.call_later(RETRY_S, lambda: self._promise_strict(group))
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
@@ -164,12 +201,16 @@ class SitePairs:
                 self._close_exports(group, receiver.peer)
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
-            try:
-                self._remember(group.name, state=state, mode=receiver.mode)
-            except (FarshoreError, OSError) as error:
-                # Told again with the peer's next change; what hosts may do here does not hang on it.
-                self._emit("pair.not_remembered", group=group.name, error=str(error))
+            self._follow_row(group, mode=receiver.mode, state=state)
         self._notify()
+
+    def _follow_row(self, group: Group, *, mode: Mode | None, state: PairState) -> None:
+        """Remember what the peer says of the pair. Told again with its next change; what hosts may do here
+        does not hang on it."""
+        try:
+            self._remember(group.name, state=state, mode=mode)
+        except (FarshoreError, OSError) as error:
+            self._emit("pair.not_remembered", group=group.name, error=str(error))
 
     def _remember(self, name: str, *, state: PairState, mode: Mode | None = None) -> None:
         row = self._state.pair(name)
@@ -189,7 +230,7 @@ class SitePairs:
             fallen_back=mode is not Mode.ASYNC,
         )
         self._state.put_pair(row)
-        self._ship(group, row).serve()
+        self._ship(group, row).hosts.serve()
 
     def split(self, name: str) -> None:
         """Pause at whatever the peer has."""
@@ -200,6 +241,7 @@ class SitePairs:
         """Go on, in order. With the peer's history chosen this site's hosts must go: they see what was
         there."""
         shipper = self.shipper(group.name)
+        next_state(shipper.state, PairVerb.RESYNC, group.name)
         if choice is Choice.REMOTE:
             self._close_exports(group, shipper.peer)
         shipper.resync(choice)
@@ -207,14 +249,13 @@ class SitePairs:
 
     def delete(self, group: Group) -> None:
         """End the pair at this site. A secondary keeps its copy and can then be taken over."""
-        shipper, receiver = self.shippers.pop(group.name, None), self.receivers.pop(group.name, None)
+        self._state.delete_pair(group.name)
+        shipper = self.shippers.pop(group.name, None)
         if shipper is not None:
             shipper.close()
-        if receiver is not None:
-            receiver.close()
-        self._state.delete_pair(group.name)
+        self._stop_receiving(group)
+        group.holds.lift(Holder.TAKEOVER)
         self._exports.gate(group).stop()
-        group.held_back = ""
         self._emit("pair.deleted", group=group.name)
 
     def hand_over(self, group: Group) -> None:
@@ -229,7 +270,11 @@ class SitePairs:
                 next_step=f"`farshore wait {group.name} --state paired`",
             )
         self._close_exports(group, shipper.peer)
-        hand_over(group, self._site_id_of(shipper.peer))
+        try:
+            hand_over(group, self._site_id_of(shipper.peer))
+        except (FarshoreError, OSError):
+            self._open_exports(group)  # nothing was handed over: hosts may come back to what they had
+            raise
 
     def _look_for_hand_over(self, group: Group) -> None:
         """Whether the journal that came from the peer, durable here, says that this site writes now."""
@@ -239,30 +284,51 @@ class SitePairs:
             try:
                 self.take_over(group, PairState.COPYING)
             except (FarshoreError, OSError) as error:
+                # Nothing more comes from the peer that would be a reason to look again.
                 self._emit("group.take_over_failed", group=group.name, error=str(error))
+                group.clock.call_later(RETRY_S, lambda: self._look_for_hand_over(group))
 
     def take_over(self, group: Group, state: PairState) -> None:
         """This site writes the group from now on. `state` of the pair: TAKEN_OVER, or COPYING after a
-        hand-over. FarshoreError or OSError: the role is as it was."""
-        before = self._state.group(group.name).role
-        self._state.set_role(group.name, Role.PRIMARY)
+        hand-over. FarshoreError or OSError: it does not, unless its role could not be set back; then it
+        begins as soon as it can."""
+        if Holder.INSTALL in group.holds:
+            raise Busy(
+                f"group {group.name} {group.holds.reason}",
+                subject=group.name,
+                position=str(group.end),
+                next_step="try again once that is done: it takes moments",
+            )
+        before, pair = self._state.group(group.name).role, self._state.pair(group.name)
+        row = replace(pair, state=state, fallen_back=pair.mode is not Mode.ASYNC) if pair else None
+        # With the role, before anyone may write: a mode that was in force is not any more.
+        self._state.set_role(group.name, Role.PRIMARY, row)
         try:
             begin_timeline(group, authority=True)
         except (FarshoreError, OSError):
-            self._state.set_role(group.name, before)
+            try:
+                self._state.set_role(group.name, before, pair)
+            except (FarshoreError, OSError) as error:
+                self._stop_receiving(group)
+                self._begin_later(group, row, lambda: self._serve(group, row), error)
             raise
+        self._stop_receiving(group)
+        self._begin(group, row, lambda: self._serve(group, row))
+
+    def _stop_receiving(self, group: Group) -> None:
         receiver = self.receivers.pop(group.name, None)
         if receiver is not None:
             receiver.close()
-        if group.strict:
-            group.append_records([StrictMode(on=False)])
-        self._open_exports(group)
+
+    def _serve(self, group: Group, pair: PairRow | None) -> None:
+        """A takeover is done: hosts may come, and the peer is shipped to."""
+        try:
+            self._open_exports(group)
+        except (FarshoreError, OSError) as error:
+            self._emit("group.not_online", group=group.name, error=str(error))
         self._emit("group.taken_over", group=group.name, position=str(group.end))
-        pair = self._state.pair(group.name)
         if pair is not None:
-            row = replace(pair, state=state, fallen_back=pair.mode is not Mode.ASYNC)
-            self._state.put_pair(row)
-            self._ship(group, row).serve()
+            self._ship(group, pair).hosts.serve()
         self._notify()
 
     def detach(self, group: Group) -> None:
@@ -271,20 +337,23 @@ class SitePairs:
         self._open_exports(group)
         self._emit("group.detached", group=group.name, position=str(group.end))
 
-    def superseded(self, group: Group, by: str) -> None:
-        """The peer writes the group by a newer authority: stop serving at once and follow it. FarshoreError
-        or OSError: no host gets in all the same, and it is tried again with the peer's next word."""
-        group.held_back = f"{by} writes it by a newer authority"
-        self._disconnect_hosts(group)
-        self._state.set_role(group.name, Role.SECONDARY)
+    def superseded(self, group: Group, by: str, generation: int = 0) -> None:
+        """The peer writes the group by a newer authority, of that generation if it is known: stop serving at
+        once and follow it. FarshoreError or OSError: nobody is served all the same, and it is tried again
+        with the peer's next word."""
+        # First of all, and without anything that can fail: who heard of it acknowledges no more.
+        group.holds.put(Holder.FENCED, f"is written at {by} by a newer authority")
+        if generation > max(self._state.heard(group.name), generation_of(group)):
+            self._state.set_heard(group.name, generation)
         self._close_exports(group, by)
+        self._state.set_role(group.name, Role.SECONDARY)
         shipper = self.shippers.pop(group.name, None)
         if shipper is not None:
             shipper.close()
         self._exports.gate(group).stop()
-        self._remember(group.name, state=PairState.COPYING)
+        self._follow_row(group, mode=None, state=PairState.COPYING)
         self.make_receiver(group, by)
-        group.held_back = ""
+        group.holds.lift(Holder.FENCED, Holder.TAKEOVER)
         self._emit("group.fenced", group=group.name, object=by, position=str(group.end))
         self._notify()
 

@@ -28,6 +28,7 @@ from engine.index_requests import IndexRequest
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
+from engine.serving import Holder
 from engine.timelines import Timeline, TimelineTable, holds_cut
 from protocol.base_messages import records_in, timelines_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
@@ -280,7 +281,7 @@ class BaseIntake:
         timelines = self._new_timelines(parts)
         records = [record for part in parts for record in records_in(part)]
         self._indexing = self.installing = True
-        group.held_back = "installs a copy of what the other site has"
+        group.holds.put(Holder.INSTALL, "installs a copy of what the other site has")
 
         def done(_: tuple[int, ...]) -> None:
             # Past the transaction there is no way back: what cannot be done now is tried until it can, and
@@ -292,7 +293,7 @@ class BaseIntake:
                 return
             self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
             self.writer.close()
-            group.held_back = ""
+            group.holds.lift(Holder.INSTALL)
             group.checkpoints.hold(on=False)
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)

@@ -30,12 +30,12 @@ from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.promises import Promises
+from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
-from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
@@ -140,7 +140,7 @@ class Group:
         self.began = False  # whether this run has its own timeline
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
-        self.held_back = ""  # why nothing may be written yet
+        self.holds = Holds(self.view_changed)
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
         self.clones = Clones(self)
@@ -253,7 +253,7 @@ class Group:
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
         not durable. NoSpace or OSError: nothing was."""
-        if not self.began:
+        if not self.began or self.holds or self.promises.handed is not None:
             self.begin_writing()
         frame = self.frame(rows, payload, payload_bytes)
         self.writer.append(frame)
@@ -354,28 +354,10 @@ class Group:
         self.view_changed()
 
     def require_serving(self) -> None:
-        """WrongState if the group has stopped, or was handed over to another site."""
-        if self.failed:
-            raise WrongState(
-                f"group {self.name} has stopped: {self.failed}",
-                subject=self.name,
-                position=str(Cut(self.head, self.writer.durable)),
-                next_step="check the disk, then restart the site's daemon",
-            )
-        if self.held_back:
-            raise WrongState(
-                f"group {self.name} {self.held_back}",
-                subject=self.name,
-                position=str(self.end),
-                next_step=f"`farshore pair show {self.name}` says how far that is",
-            )
-        if self.handed_to not in ("", self.site):
-            raise WrongState(
-                f"group {self.name} was handed over to the other site",
-                subject=self.name,
-                position=str(self.end),
-                next_step=f"`farshore pair show {self.name}` says where it is written",
-            )
+        """WrongState if nothing may be written, as `engine.serving` says."""
+        why = refusal(self)
+        if why is not None:
+            raise why
 
     def close(self) -> None:
         """Stop timers and close files; nothing more may be asked."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from engine.serving import took_over
 from engine.timelines import Timeline, tail_after
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, HandOver, Record, Row, TimelineBegan, record_from_row
@@ -43,7 +44,7 @@ def generation_of(group: Group) -> int:
 def begin_timeline(group: Group, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
-    raised = authority or not group.head or group.handed_to
+    raised = authority or not group.head or group.handed_to or took_over(group)
     generation = _next_generation(group) if raised else generation_of(group)
     sealed = group.sealed or bool(group.handed_to)
     timeline, frame = first_frame(group, group.end, group.digest, generation=generation, sealed=sealed)

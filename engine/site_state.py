@@ -122,17 +122,20 @@ class SiteState:
 
     def put_group(self, row: GroupRow) -> None:
         """Add or replace a group."""
-        value = pack_row((row.group_id, row.role.value, row.head, row.created_utc_ns))
         with self._store.write() as write:
-            write.put("groups", row.name.encode(), value)
+            write.put("groups", row.name.encode(), _packed_group(row))
 
     def set_head(self, name: str, head: int) -> None:
         """Set the timeline that the group appends to here."""
         self.put_group(replace(self.group(name), head=head))
 
-    def set_role(self, name: str, role: Role) -> None:
-        """Set what this site does for a group."""
-        self.put_group(replace(self.group(name), role=role))
+    def set_role(self, name: str, role: Role, pair: PairRow | None = None) -> None:
+        """Set what this site does for a group, and what is so of its pair from then on: both or neither."""
+        row = replace(self.group(name), role=role)
+        with self._store.write() as write:
+            write.put("groups", name.encode(), _packed_group(row))
+            if pair is not None:
+                write.put("pairs", name.encode(), _packed_pair(pair))
 
     def shipped(self, group: str) -> int:
         """The newest head of which a peer was sent frames; 0 if there is none."""
@@ -176,9 +179,8 @@ class SiteState:
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
-        value = pack_row((row.peer, row.mode.value, row.state.value, row.reason, row.fallen_back))
         with self._store.write() as write:
-            write.put("pairs", row.group.encode(), value)
+            write.put("pairs", row.group.encode(), _packed_pair(row))
 
     def delete_pair(self, group: str) -> None:
         """Forget a group's pair."""
@@ -308,6 +310,14 @@ def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
         rows.append((bytes(cursor.key()), bytes(cursor.value())))
         more = cursor.next()
     return rows
+
+
+def _packed_group(row: GroupRow) -> bytes:
+    return pack_row((row.group_id, row.role.value, row.head, row.created_utc_ns))
+
+
+def _packed_pair(row: PairRow) -> bytes:
+    return pack_row((row.peer, row.mode.value, row.state.value, row.reason, row.fallen_back))
 
 
 def _group_row(name: str, value: bytes) -> GroupRow:

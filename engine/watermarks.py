@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, kw_only=True)
 class PeerMarks:
-    """What a peer has, in positions of the shipped timeline. The last two never go back within a session."""
+    """What a peer has, in positions of the head's lineage. The last two never go back within a session."""
 
     shipped: int = 0
     remote_written: int = 0
@@ -36,3 +36,7 @@ class PeerMarks:
         self.remote_written = written
         self.remote_durable = durable
         return True
+
+    def session_over(self) -> None:
+        """Nothing is heard any more: what the peer had only written it may lose with its power."""
+        self.remote_written = self.remote_durable

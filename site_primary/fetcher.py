@@ -1,7 +1,7 @@
 """Taking a peer's journal in: what was lost here, or the history that an operator chose.
 
 The secondary is asked for frames from a cut on, a message at a time, and each frame is checked and stored as
-a follower would. Meanwhile nothing is written here.
+a follower would. Meanwhile nothing is written here (`site_primary.host_wait`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group import Group
-from engine.head_moves import NotContiguous, begin_timeline
+from engine.head_moves import NotContiguous
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, frames_in
 from protocol.messages import Fetch, Fetched
@@ -43,7 +43,6 @@ class Fetcher:
         self.active = True
         self._session = session
         self._leave = leave
-        self._group.held_back = f"takes in what {self._peer} holds"
         self._ask(cut)
 
     def _ask(self, cut: Cut) -> None:
@@ -55,16 +54,13 @@ class Fetcher:
             return
         try:
             self._store(payload)
-            if fetched.done:
-                self.end()
-                if self._leave:
-                    begin_timeline(self._group, authority=True)
         except (NotContiguous, FrameError, RemoteProtocolError, FarshoreError, OSError) as error:
             self._on_failed(f"what {self._peer} holds cannot be taken in: {error}")
             return
         if not fetched.done:
             self._ask(self._group.end)
             return
+        self.active = False
         group = self._group
         group.emit("pair.fetched", group=group.name, peer=self._peer, position=str(group.end))
         self._on_done()
@@ -73,11 +69,6 @@ class Fetcher:
         for frame in frames_in(payload):
             self._group.follow(frame.prefix, frame.raw, leave=self._leave)
 
-    def interrupt(self) -> None:
-        """The session is over. What was taken in stays, and nothing is written until the rest is here."""
+    def stop(self) -> None:
+        """Ask no more. What was taken in stays."""
         self.active = False
-
-    def end(self) -> None:
-        """Writing may go on."""
-        self.active = False
-        self._group.held_back = ""

@@ -27,6 +27,7 @@ from enum import Enum
 from engine.bases import base_on, gap_at
 from engine.group import Group
 from engine.head_moves import begin_timeline
+from engine.serving import took_over
 from engine.timelines import Span
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
 from protocol.messages import LineageRow, Welcome
@@ -63,6 +64,11 @@ class Start:
         """Size of that."""
         return sum(span.end - span.start for span in self.tail)
 
+    @property
+    def equal_to(self) -> int:
+        """Up to where both sites' heads are known to be the same."""
+        return self.cut.position if self.verdict is not Verdict.DIVERGED or self.tail else 0
+
     def difference(self, welcome: Welcome) -> str:
         """For an operator: where the peer is, and what it has that is not here."""
         what = f"{self.tail_bytes} bytes from {self.cut} on" if self.tail else "other bytes there"
@@ -85,10 +91,14 @@ def where_to_start(
         if not group.folding.journal_reaches(fork) and not group.folding.readable(fork):
             # The frame that said the digest there has gone. A base is taken on what both are known to have.
             return _ship_from(group, fork, confirmed)
-        same = welcome.digest == group.reader.digest_at(group.timelines, fork.timeline, fork.position)
-        return _ship_from(group, fork, confirmed) if same else Start(verdict=Verdict.DIVERGED, cut=fork)
+        if welcome.digest != group.reader.digest_at(group.timelines, fork.timeline, fork.position):
+            return Start(verdict=Verdict.DIVERGED, cut=fork)
+        if choice is Choice.REMOTE and took_over(group):
+            # All of the peer's history is here: what is written from here on outranks it.
+            begin_timeline(group, authority=True)
+        return _ship_from(group, fork, confirmed)
     writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
-    if writers == {group.site} and fork.timeline:
+    if writers == {group.site} and fork.timeline and choice is not Choice.REMOTE:
         lost = fork == group.end and not group.began
         if lost and not serving:
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 from engine.group import Group
 from engine.pair_states import TRANSITIONS, PairState, PairVerb, next_state
@@ -39,6 +40,7 @@ from site_primary.announce import heartbeat_of, hello_of, writes_here
 from site_primary.base_shipment import BaseShipment
 from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.fetcher import Fetcher
+from site_primary.host_wait import HostWait
 from site_primary.journal_hold import JournalHold
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
@@ -52,9 +54,9 @@ UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
 
 
 class Shipper:
-    """One group to one peer. `state` is the pair's; `marks` what the peer has. `settled`: the peer answered
-    once, and what it has was compared. `on_superseded` is told that the peer writes the group by a newer
-    authority; this shipper is then to be closed."""
+    """One group to one peer. `state` is the pair's; `marks` what the peer has; `hosts` whether hosts wait for
+    it. `on_superseded` is told that the peer writes the group by a newer authority; this shipper is then to
+    be closed."""
 
     def __init__(
         self,
@@ -74,8 +76,6 @@ class Shipper:
         self.reason = ""
         self.marks = PeerMarks()
         self.connected = False
-        self.settled = False
-        self.serving = False
         self.fork: Cut | None = None  # where the peer's journal left this one, if it did
         self.tail_bytes = 0
         self._group = group
@@ -96,7 +96,7 @@ class Shipper:
         unreadable = lambda error: self._fail(f"this site's journal cannot be read: {error}")  # noqa: E731
         self._outbox = Outbox(group, self._send_frames, self.carrier.ready, unreadable)
         self._goal = 0  # written when the session began: reached means caught up
-        self._choice = Choice.NONE
+        self.hosts = HostWait(group.holds, address.name)
         self.fetcher = Fetcher(
             group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
         )
@@ -122,9 +122,9 @@ class Shipper:
 
     def resync(self, choice: Choice) -> None:
         """Go on after a split, an error or a divergence; `choice` says whose history stays if both wrote."""
+        self.hosts.choose(choice)
         self._move(PairVerb.RESYNC)
         self._link.reconnect.reset()
-        self._choice = choice
         self._connect()
 
     def split(self) -> None:
@@ -133,7 +133,9 @@ class Shipper:
         self.gate.suspend("split")
         self._move(PairVerb.SPLIT)
         self._outbox.stop()
-        self.fetcher.end()
+        self.fetcher.stop()
+        self.hosts.choose(Choice.NONE)
+        self.hosts.serve()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._clock.call_later(SPLIT_LINGER_S, self._disconnect)
@@ -143,10 +145,10 @@ class Shipper:
     def close(self) -> None:
         """Stop for good."""
         self._disconnect()
-        self.fetcher.end()
         self.base.end()
         self._journal.close()
-        if self._on_frame in self._group.listeners.frame:
+        self.hosts.close()
+        with suppress(ValueError):
             self._group.listeners.frame.remove(self._on_frame)
 
     @property
@@ -189,10 +191,12 @@ class Shipper:
         self._link.hang_up()
         self._outbox.stop()
         self.carrier.close()
-        self.fetcher.interrupt()
+        self.fetcher.stop()
         self.base.interrupt()
         self.connected = False
+        self.marks.session_over()
         self.gate.on_session(connected=False)
+        self.hosts.ended()
 
     def _reconnect_later(self, delay_s: float = 0.0) -> None:
         self._disconnect()
@@ -202,7 +206,8 @@ class Shipper:
         self._timer = self._clock.call_later(max(delay_s, retry.delay_s), self._connect)
 
     def _say_hello(self) -> None:
-        hello = hello_of(self._group, self._link.session, self._group_id, adopt=self._choice is Choice.LOCAL)
+        adopt = self.hosts.choice is Choice.LOCAL
+        hello = hello_of(self._group, self._link.session, self._group_id, adopt=adopt)
         self._link.send(hello.encode())
         self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 
@@ -266,20 +271,12 @@ class Shipper:
             self._move(verb, reason)
 
     def _settle(self) -> None:
-        """The peer was heard: hosts need not wait for it any longer."""
-        self.settled = True
-        self.serve()
+        self.hosts.settle()
         self._on_change()
-
-    def serve(self) -> None:
-        """Let hosts in, once."""
-        if not self.serving:
-            self.serving = True
-            self._group.held_back = ""
 
     def _on_refused(self, code: str, text: str) -> None:
         if code == SUPERSEDED:
-            self.settled = True
+            self.hosts.settled = True
             try:
                 self._on_superseded()
             except (FarshoreError, OSError) as error:
@@ -291,45 +288,48 @@ class Shipper:
             self._fail(f"{self.peer}: {text}", diverged=code == "diverged")
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        self.connected = True
         self._link.reconnect.session_began(self._clock.monotonic())
         try:
+            hosts, confirmed = self.hosts, self._journal.last_confirmed
             start = where_to_start(
-                self._group,
-                welcome,
-                choice=self._choice,
-                serving=self.serving,
-                confirmed=self._journal.last_confirmed,
+                self._group, welcome, choice=hosts.choice, serving=hosts.serving, confirmed=confirmed
             )
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
         self.fork, self.tail_bytes = (start.cut if start.tail else None), start.tail_bytes
         start = self.base.judged(start)
+        self._compared(start, welcome)
         match start.verdict:
             case Verdict.DIVERGED:
                 self._settle()
                 self._fail(f"{self.peer} {start.difference(welcome)}", diverged=True)
             case Verdict.FETCH:
                 self._back(start.cut)
-                self.fetcher.begin(self._link.session, start.cut, leave=self._choice is Choice.REMOTE)
+                self.hosts.taking_in()
+                self.fetcher.begin(self._link.session, start.cut, leave=self.hosts.choice is Choice.REMOTE)
             case Verdict.SHIP | Verdict.BASE:
-                self._ship(start, welcome)
+                if self.hosts.choice is Choice.REMOTE:
+                    self.hosts.choose(Choice.NONE)  # all of it is here
+                self._ship(start)
+
+    def _compared(self, start: Start, welcome: Welcome) -> None:
+        """What the peer has of this head is known anew: nothing that an earlier session said counts now."""
+        held = min(welcome.written, start.equal_to)
+        durable = min(welcome.durable, held)
+        self.marks = PeerMarks(shipped=start.cut.position, remote_written=held, remote_durable=durable)
+        self.gate.on_compared(held, durable)
+        self.connected = start.verdict is not Verdict.DIVERGED
 
     def _back(self, cut: Cut) -> None:
         if self.state not in (PairState.COPYING, PairState.PAIRED):
             self._move(PairVerb.PEER_BACK)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=str(cut))
 
-    def _ship(self, start: Start, welcome: Welcome) -> None:
+    def _ship(self, start: Start) -> None:
         cut = start.cut
-        held = min(welcome.written, cut.position)
-        self.marks = PeerMarks(
-            shipped=cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
-        )
         self._goal = self._group.writer.written
         self._settle()
-        self.fetcher.end()  # a fetch that came to nothing, and another choice since, held hosts back
         self._group.sealed = self._group.sealed or writes_here(self._group)
         self._back(cut)
         if start.verdict is Verdict.BASE:
@@ -349,7 +349,6 @@ class Shipper:
 
     def _fetched(self) -> None:
         """The peer's journal is here: compare again, and go on from there."""
-        self._choice = Choice.NONE
         self._connect()
 
     # -- the journal goes to the peer
@@ -373,7 +372,7 @@ class Shipper:
 
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
-            self._choice = Choice.NONE
+            self.hosts.choose(Choice.NONE)
             self._move(PairVerb.CAUGHT_UP)
 
     def _on_frame(self, frame: Frame) -> None:

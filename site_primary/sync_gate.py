@@ -168,6 +168,10 @@ class SyncGate:
         if self.phase is GatePhase.RETURNING:
             self._open()
 
+    def on_compared(self, written: int, durable: int) -> None:
+        """What the peer has of this head, found by comparing. What it said of another head counts no more."""
+        self.remote_written, self.remote_durable = written, durable
+
     def on_marks(self, written: int, durable: int) -> None:
         """Where the peer is by now. Also to be called while nothing changes, once a second or so."""
         self.remote_written = written

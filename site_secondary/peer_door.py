@@ -42,8 +42,9 @@ class GroupHolder(Protocol):
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
 
-    def superseded(self, group: Group, by: str) -> None:
-        """The peer writes the group by a newer authority: stop serving at once and follow it."""
+    def superseded(self, group: Group, by: str, generation: int = 0) -> None:
+        """The peer writes the group by a newer authority, of that generation: stop serving at once and follow
+        it."""
 
     def has_group(self, name: str) -> bool:
         """Whether a group is here, damaged or not."""
@@ -121,10 +122,10 @@ class PeerDoor:
         if lone and row.group_id == hello.group_id:
             self._put_pair(name, caller.peer)
         newer = check_pairing(self._state, group, hello, caller.peer)
-        if hello.generation > max(self._state.heard(name), generation_of(group)):
-            self._state.set_heard(name, hello.generation)
         if newer:
-            holder.superseded(group, caller.peer)
+            holder.superseded(group, caller.peer, hello.generation)
+        elif hello.generation > max(self._state.heard(name), generation_of(group)):
+            self._state.set_heard(name, hello.generation)
         receiver = holder.receivers.get(name)
         if receiver is None:
             receiver = holder.make_receiver(group, caller.peer)

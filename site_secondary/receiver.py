@@ -205,8 +205,8 @@ class Receiver:
         self._ack_soon()
 
     def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
-        self._engage()
         try:
+            self._engage()
             self._base.on_message(message, payload)
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))

@@ -251,7 +251,7 @@ def group_data(site: Site, group: Group) -> Data:
 def _why_not_written(site: Site, group: Group) -> str:
     """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
     refusing = site.exports.gate(group).refusing
-    return group.failed or group.writer.lack or refusing or group.held_back or _handed_over(site, group)
+    return group.failed or group.writer.lack or refusing or group.holds.reason or _handed_over(site, group)
 
 
 def _checked(group: Group) -> Data:

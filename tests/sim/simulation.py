@@ -291,7 +291,7 @@ class Simulation:
         return (
             shipper.state is PairState.PAIRED
             and not here.failed
-            and not here.held_back
+            and not here.holds
             and here.writer.durable == here.writer.written
             and here.end == there.end
             and here.digest == there.digest

@@ -193,7 +193,7 @@ def test_a_peer_ahead_of_a_returning_writer_keeps_its_tail_as_a_branch(shipping:
     shipping.lose_tail(kept)
     assert shipping.one.end == kept
     shipping.start_one()
-    shipping.shipper.serve()
+    shipping.shipper.hosts.serve()
     shipping.until_paired()
     shipping.assert_same()
     assert shipping.one.end.timeline != kept.timeline

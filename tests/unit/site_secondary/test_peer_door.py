@@ -46,7 +46,7 @@ class Holder:
         receiver = self.receivers[group.name] = Receiver(group, peer)
         return receiver
 
-    def superseded(self, group: Group, by: str) -> None:
+    def superseded(self, group: Group, by: str, generation: int = 0) -> None:
         self.superseded_by.append(by)
 
     def has_group(self, name: str) -> bool:
