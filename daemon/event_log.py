@@ -17,11 +17,17 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed"})
+ERRORS = frozenset(
+    {"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed", "timeline.turned_back"}
+)
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
+        "group.not_online",
+        "group.take_over_failed",
+        "pair.not_remembered",
         "pair.session_ended",
+        "pair.strict_not_said",
         "pair.reset",
         "pair.fallback",
         "pair.refusing",

@@ -133,6 +133,7 @@ class SitePairs:
     # -- both ends
 
     def _ship(self, group: Group, pair: PairRow) -> Shipper:
+        self._stop_shipping(group)  # of a group that is taken back after a hand-over there is one
         gate = self._exports.gate(group)
         shipper = Shipper(
             group=group,
@@ -176,6 +177,7 @@ class SitePairs:
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
+        self._stop_receiving(group)
         group.sealed = False
 
         def changed(change: ReceiverChange) -> None:
@@ -250,9 +252,7 @@ class SitePairs:
     def delete(self, group: Group) -> None:
         """End the pair at this site. A secondary keeps its copy and can then be taken over."""
         self._state.delete_pair(group.name)
-        shipper = self.shippers.pop(group.name, None)
-        if shipper is not None:
-            shipper.close()
+        self._stop_shipping(group)
         self._stop_receiving(group)
         group.holds.lift(Holder.TAKEOVER)
         self._exports.gate(group).stop()
@@ -315,6 +315,11 @@ class SitePairs:
         self._stop_receiving(group)
         self._begin(group, row, lambda: self._serve(group, row))
 
+    def _stop_shipping(self, group: Group) -> None:
+        shipper = self.shippers.pop(group.name, None)
+        if shipper is not None:
+            shipper.close()
+
     def _stop_receiving(self, group: Group) -> None:
         receiver = self.receivers.pop(group.name, None)
         if receiver is not None:
@@ -347,9 +352,7 @@ class SitePairs:
             self._state.set_heard(group.name, generation)
         self._close_exports(group, by)
         self._state.set_role(group.name, Role.SECONDARY)
-        shipper = self.shippers.pop(group.name, None)
-        if shipper is not None:
-            shipper.close()
+        self._stop_shipping(group)
         self._exports.gate(group).stop()
         self._follow_row(group, mode=None, state=PairState.COPYING)
         self.make_receiver(group, by)

@@ -23,7 +23,7 @@ from engine.base_recovery import cut_back, remove_files, take_base
 from engine.base_rows import PendingBase, load_pending
 from engine.bases import Base, common_end, gap_at
 from engine.group import Group
-from engine.head_moves import NotContiguous
+from engine.head_moves import NotContiguous, require_leavable
 from engine.index_requests import IndexRequest
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
@@ -245,17 +245,14 @@ class BaseIntake:
         return tuple(found.values())
 
     def _check_tail(self, new: tuple[Timeline, ...], leave: bool) -> None:
-        """As for frames (engine.head_moves): what another site than the base's writer wrote past the place
-        where the lineages part is left only by an operator's word."""
+        """As for frames (engine.head_moves), past the place where the lineages part."""
         group, cut = self._group, self.order.cut
         table = TimelineTable([*group.timelines.all(), *new])
-        theirs = table.lineage(cut.timeline, cut.position)
         own = group.spans(group.writer.written)
-        common = common_end(own, theirs)
-        writer = table.get(cut.timeline).writer
-        others = {table.get(span.timeline).writer for span in own if span.end > common} - {writer}
-        if others and not leave:
-            raise NotContiguous("taking this base would leave what another site wrote")
+        common = common_end(own, table.lineage(cut.timeline, cut.position))
+        if not leave:
+            tail = [span for span in own if span.end > common]
+            require_leavable(group, tail, common, table.get(cut.timeline))
 
     def _install(self) -> None:
         group, order, parts = self._group, self.order, self._parts

@@ -218,6 +218,12 @@ class Group:
             return self.writer.written
         return self.left[self.timelines.get(timeline).id]
 
+    def leaves(self, timeline: int) -> int:
+        """The position up to which a timeline is part of what the head's lineage holds; 0 if none of it is."""
+        if timeline == self.head:
+            return self.writer.written
+        return next((span.end for span in self.spans() if span.timeline == timeline), 0)
+
     def holds_cut(self, cut: Cut) -> bool:
         """Whether a cut lies on the head's lineage, at or before what is written. Not whether it is a frame
         boundary."""

@@ -4,8 +4,9 @@ Every move is durable before anyone relies on it: the first frame in the new pla
 set, then the frame is taken in. What was written to the timeline that is left, past the fork, stays as a
 branch.
 
-A tail is left without being asked only if the site that now writes wrote it itself: a writer that came back
-without the end of its journal. A tail that someone else wrote is left only by an operator's word.
+A tail is left without being asked only if the site that now writes wrote it itself and had not called it
+durable: a writer that came back without the end of its journal. Any other tail is left only by an operator's
+word.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.serving import took_over
-from engine.timelines import Timeline, tail_after
-from protocol.errors import FarshoreError, RemoteProtocolError
+from engine.timelines import Span, Timeline, tail_after
+from protocol.errors import Diverged, FarshoreError, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, HandOver, Record, Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
 from protocol.positions import Cut, timeline_text
@@ -132,8 +133,8 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
         timeline = _began(group, frame, records, len(rows))
         fork = Cut(timeline.parent, timeline.fork)
     tail = tail_after(group.spans(group.writer.written), fork) if group.head else []
-    if not leave and any(group.timelines.get(span.timeline).writer != timeline.writer for span in tail):
-        raise NotContiguous(f"following {timeline_text(timeline.id)} would leave what another site wrote")
+    if not leave:
+        require_leavable(group, tail, fork.position, timeline)
     digest = NO_DIGEST
     if fork.timeline:
         group.folding.require(fork)
@@ -152,6 +153,28 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
     )
     if tail_bytes:
         group.emit("timeline.tail_kept", group=group.name, position=str(fork), bytes=tail_bytes)
+
+
+def require_leavable(group: Group, tail: Sequence[Span], fork: int, timeline: Timeline) -> None:
+    """Whether the tail of the head's lineage past `fork` may be left for another timeline, without an
+    operator's word. NotContiguous if another site than that timeline's writer wrote any of it. Diverged if no
+    power loss can have taken it from its writer: frames say how far their writer's journal was durable. A
+    writer that comes back without that is an old copy of itself, and nobody guesses whose history stays."""
+    if any(group.timelines.get(span.timeline).writer != timeline.writer for span in tail):
+        raise NotContiguous(f"following {timeline_text(timeline.id)} would leave what another site wrote")
+    for span in tail:
+        last = group.reader.frame_before(span.timeline, span.end)
+        if last is None or last.durable <= fork:
+            continue
+        durable = Cut(span.timeline, last.durable)
+        text = f"{timeline_text(timeline.id)} leaves at {fork} what its writer called durable to {durable}"
+        group.emit("timeline.turned_back", group=group.name, position=str(durable), reason=text)
+        raise Diverged(
+            f"{text}: is that site an old copy of its directory, or of its machine?",
+            subject=group.name,
+            position=str(durable),
+            next_step=f"there: `farshore pair resync {group.name} --source local|remote` says whose stays",
+        )
 
 
 def _began(group: Group, frame: Frame, records: list[tuple[int, Record]], count: int) -> Timeline:

@@ -5,7 +5,8 @@
     on this lineage, digest equal                   ship from there
     past the fork, in runs of this writer only      nothing served since the start: fetch that tail, it was
                                                     lost here; else it becomes a branch there: ship from the
-                                                    fork
+                                                    fork. If the peer knows that it was durable here, and so
+                                                    cannot be lost: diverged
     past the fork, in what another site wrote       diverged: nothing moves by itself. An operator chooses:
                                                     this history (ship from the fork), or the peer's (fetch)
     at an equal place with another digest           diverged
@@ -75,12 +76,24 @@ class Start:
         return f"is at {Cut(welcome.timeline, welcome.written)} and has {what}, written elsewhere"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What earlier sessions told of the peer: `confirmed`, the last cut that it had, readable here; `parted`,
+    a fork past which it did not leave what it has."""
+
+    confirmed: Cut | None = None
+    parted: Cut | None = None
+
+
+NOTHING_KNOWN = Known()
+
+
 def where_to_start(
-    group: Group, welcome: Welcome, *, choice: Choice, serving: bool, confirmed: Cut | None = None
+    group: Group, welcome: Welcome, known: Known = NOTHING_KNOWN, *, choice: Choice, serving: bool
 ) -> Start:
     """Compare, and say what to do. FarshoreError if this site's own journal cannot answer, or this run's
-    timeline cannot begin. `serving`: hosts have been served since this site started. `confirmed`: the last
-    cut that the peer is known to have had, readable here."""
+    timeline cannot begin. `serving`: hosts have been served since this site started."""
+    confirmed = known.confirmed
     if not welcome.lineage:
         return _ship_from(group, Cut(0, 0), None)
     spans = group.spans(group.writer.written)
@@ -102,6 +115,8 @@ def where_to_start(
         lost = fork == group.end and not group.began
         if lost and not serving:
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
+        if fork == known.parted and choice is Choice.NONE:
+            return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
         if lost:
             group.begin_writing()
         return _ship_from(group, fork, confirmed, tail)

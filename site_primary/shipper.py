@@ -22,7 +22,7 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
 from engine.watermarks import PeerMarks
 from protocol.base_messages import BaseAck
-from protocol.errors import FarshoreError, Trimmed
+from protocol.errors import Diverged, FarshoreError, Trimmed
 from protocol.frames import Frame
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
@@ -44,7 +44,7 @@ from site_primary.host_wait import HostWait
 from site_primary.journal_hold import JournalHold
 from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
-from site_primary.ship_start import Choice, Start, Verdict, where_to_start
+from site_primary.ship_start import Choice, Known, Start, Verdict, where_to_start
 from site_primary.sync_gate import SyncGate
 
 RETRY_REFUSED_S = 5.0
@@ -77,6 +77,7 @@ class Shipper:
         self.marks = PeerMarks()
         self.connected = False
         self.fork: Cut | None = None  # where the peer's journal left this one, if it did
+        self._parted: Cut | None = None  # a fork past which the peer left nothing
         self.tail_bytes = 0
         self._group = group
         self._group_id = group_id
@@ -284,16 +285,17 @@ class Shipper:
         elif code == Trimmed.code and self.base.refused():
             self._reconnect_later()
         else:
-            self._settle()
-            self._fail(f"{self.peer}: {text}", diverged=code == "diverged")
+            if not self.fetcher.active:  # what is fetched is known to be lacking: hosts go on waiting for it
+                self._settle()
+            self._parted = self.fork if code == Diverged.code else None
+            self._fail(f"{self.peer}: {text}", diverged=code == Diverged.code)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._link.reconnect.session_began(self._clock.monotonic())
         try:
-            hosts, confirmed = self.hosts, self._journal.last_confirmed
-            start = where_to_start(
-                self._group, welcome, choice=hosts.choice, serving=hosts.serving, confirmed=confirmed
-            )
+            known = Known(confirmed=self._journal.last_confirmed, parted=self._parted)
+            hosts = self.hosts
+            start = where_to_start(self._group, welcome, known, choice=hosts.choice, serving=hosts.serving)
         except (FarshoreError, OSError) as error:
             self._fail(f"this site cannot tell where {self.peer} is: {error}")
             return
@@ -356,10 +358,7 @@ class Shipper:
     def _on_ack(self, ack: Ack) -> None:
         if not self._outbox.open:
             return
-        end = self._group.writer.written
-        if ack.timeline != self._group.head:
-            # Of a tail that the peer is about to leave, only what lies before the fork counts.
-            end = next((span.end for span in self._group.spans() if span.timeline == ack.timeline), 0)
+        end = self._group.leaves(ack.timeline)  # what it is about to leave does not count
         written = min(ack.written, end)
         self.marks.shipped = self._outbox.shipped
         if not self.marks.acknowledge(written, min(ack.durable, end)):

@@ -23,7 +23,7 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
-from protocol.errors import FarshoreError, RemoteProtocolError, Trimmed
+from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import FrameError, frames_in
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
@@ -189,10 +189,10 @@ class Receiver:
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
             return
-        except Trimmed as error:
-            # A revert to what is not here. The journal cannot go on; a base can.
+        except (Trimmed, Diverged) as error:
+            # A revert to what is not here: a base can go on. Or what only an operator may leave.
             text = f"cannot follow: {error}"
-            self._end_session(Refused(session=self._session, code=Trimmed.code, message=text), text)
+            self._end_session(Refused(session=self._session, code=error.code, message=text), text)
             return
         except (FarshoreError, OSError) as error:
             text = f"cannot store the journal: {error}"
@@ -211,7 +211,7 @@ class Receiver:
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
         except (FarshoreError, OSError) as error:
-            code = Trimmed.code if isinstance(error, Trimmed) else "failed"
+            code = error.code if isinstance(error, Trimmed | Diverged) else "failed"
             text = f"cannot take a base: {error}"
             self._end_session(Refused(session=self._session, code=code, message=text), text)
 
