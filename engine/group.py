@@ -219,7 +219,7 @@ class Group:
         return self.left[self.timelines.get(timeline).id]
 
     def leaves(self, timeline: int) -> int:
-        """The position up to which a timeline is part of what the head's lineage holds; 0 if none of it is."""
+        """The position up to which a timeline is part of the head's lineage; 0 if it is none."""
         if timeline == self.head:
             return self.writer.written
         return next((span.end for span in self.spans() if span.timeline == timeline), 0)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from engine.serving import took_over
 from engine.timelines import Span, Timeline, tail_after
-from protocol.errors import Diverged, FarshoreError, RemoteProtocolError
+from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
 from protocol.events import LAST_DATA_KIND, HandOver, Record, Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
 from protocol.positions import Cut, timeline_text
@@ -120,15 +120,23 @@ def hand_over(group: Group, to: str) -> None:
 
 def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
     """Take a frame that is not of the head: the first of a timeline that left what is held here, or the next
-    of one that was left here. NotContiguous if it is neither, or if a tail would be left that may not be."""
+    of one that was left here. NotContiguous if it is neither, or if a tail would be left that may not be;
+    Diverged as `require_leavable`; Trimmed if only a base can lead there."""
     prefix = frame.prefix
     rows = decode_rows(prefix, frame.raw)
     records = records_of(rows)
     if prefix.timeline in group.timelines:
         timeline = group.timelines.get(prefix.timeline)
         fork = Cut(timeline.id, group.end_of(timeline.id))
-        if prefix.position != fork.position or not group.timelines.may_extend(timeline.id, fork.position):
+        if prefix.position != fork.position:
             raise NotContiguous(f"timeline {timeline_text(timeline.id)} is held here to {fork.position}")
+        if not group.timelines.may_extend(timeline.id, fork.position):
+            raise Trimmed(
+                f"timeline {timeline_text(timeline.id)} was known to end at {fork.position}, and goes on",
+                subject=group.name,
+                position=str(fork),
+                next_step="send a base",
+            )
     else:
         timeline = _began(group, frame, records, len(rows))
         fork = Cut(timeline.parent, timeline.fork)

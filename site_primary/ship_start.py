@@ -5,8 +5,8 @@
     on this lineage, digest equal                   ship from there
     past the fork, in runs of this writer only      nothing served since the start: fetch that tail, it was
                                                     lost here; else it becomes a branch there: ship from the
-                                                    fork. If the peer knows that it was durable here, and so
-                                                    cannot be lost: diverged
+                                                    fork. If it cannot have been lost, as this site does not
+                                                    know that run or had called it durable: diverged
     past the fork, in what another site wrote       diverged: nothing moves by itself. An operator chooses:
                                                     this history (ship from the fork), or the peer's (fetch)
     at an equal place with another digest           diverged
@@ -115,7 +115,9 @@ def where_to_start(
         lost = fork == group.end and not group.began
         if lost and not serving:
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
-        if fork == known.parted and choice is Choice.NONE:
+        # A site knows every timeline that it ever began. One that does not is an old copy of itself.
+        forgot = any(span.timeline not in group.timelines for span in tail)
+        if (forgot or fork == known.parted) and choice is Choice.NONE:
             return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
         if lost:
             group.begin_writing()
@@ -123,8 +125,9 @@ def where_to_start(
     if choice is Choice.REMOTE:
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
-        if fork == group.end:
+        if fork == group.end or not group.began:
             # There is nothing past the fork to send: only a timeline that begins there makes the peer leave.
+            # Nor may the peer have given the lane of the last one away.
             begin_timeline(group)
         return _ship_from(group, fork, confirmed, tail)
     return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)

@@ -70,6 +70,7 @@ class Receiver:
         self._remote_state = ""
         self._leave = False  # an operator chose the peer's history
         self._engaged = False  # whether this session has changed anything here
+        self._welcomed = Cut(0, 0)  # where this site said that it is, in this session
         self._reason = ""
         self._group = group
         self._session = 0
@@ -165,6 +166,7 @@ class Receiver:
         self._durable_goal = 0
         group = self._group
         self._acknowledged = group.writer.written
+        self._welcomed = group.end
         # A writer that restarted with its clock set back may write what is older than the last one promised.
         self.complete_until_ns = min(self.complete_until_ns, max(0, group.utc_ns - 1))
         welcome = Welcome(
@@ -224,6 +226,16 @@ class Receiver:
             self._engaged = True
             self._on_change(ReceiverChange.ENGAGED)
 
+    def _try_engage(self) -> bool:
+        """The same where nothing else would answer the peer; False if it could not be."""
+        try:
+            self._engage()
+        except (FarshoreError, OSError) as error:
+            text = f"hosts here cannot be sent away: {error}"
+            self._end_session(Refused(session=self._session, code="failed", message=text), text)
+            return False
+        return True
+
     def _on_fetch(self, fetch: Fetch) -> None:
         """Give frames of this site's own lineage, as many as one message takes."""
         frames: list[Buffer] = []
@@ -257,6 +269,14 @@ class Receiver:
         self._base.detach()
 
     def _on_heartbeat(self, beat: Heartbeat) -> None:
+        if not self._engaged and beat.state in (PairState.COPYING.value, PairState.PAIRED.value):
+            # The peer takes this site to be where it said: hosts of a detached one go, if it still is there.
+            if self._group.end != self._welcomed:
+                text = f"this site was written to: it is at {self._group.end}"
+                self._end_session(Reset(session=self._session, reason=text), text)
+                return
+            if not self._try_engage():
+                return
         before = (self._remote_state, self.mode)
         self._remote_state = beat.state
         self.mode = next((mode for mode in Mode if mode.value == beat.mode), self.mode)

@@ -16,9 +16,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from tests.sim.plants import PLANTS, run_planted
-from tests.sim.simulation import Result, run_seed
+from tests.sim.run import Result, run_seed
 
 CHUNK = 4
+LINES = 400  # of a failed seed's story
 
 
 def replay_command(seed: int, plant: str | None = None) -> str:
@@ -43,7 +44,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="only this one, with its last notes if it fails")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="run with a bug planted in production code")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--notes", type=int, default=60, help="notes to print of a failed --seed (60)")
+    parser.add_argument(
+        "--notes", type=int, default=0, help="of a failed --seed, its last notes in place of its story"
+    )
     return parser.parse_args()
 
 
@@ -65,8 +68,10 @@ def main() -> int:
             failed += 1
             print(f"seed {result.seed}, at {result.virtual_s:.3f} s: {result.violation}")
             print(f"  again: {replay_command(result.seed, arguments.plant)}")
-            if one and arguments.notes:
-                print("\n".join(result.notes[-arguments.notes :]))
+            if one:
+                print(
+                    "\n".join(result.notes[-arguments.notes :] if arguments.notes else result.trace[-LINES:])
+                )
             if arguments.plant:
                 break
         if one:

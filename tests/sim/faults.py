@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 SITE_FAULTS = (
     Fault.KILL, Fault.POWER, Fault.DIE_IN_CHANGE, Fault.POWER_IN_CHANGE, Fault.STOP, Fault.SYNC_ERROR,
-    Fault.WRITE_ERROR, Fault.DISK_FULL, Fault.COMMIT_ERROR, Fault.CLOCK_JUMP,
+    Fault.WRITE_ERROR, Fault.DISK_FULL, Fault.COMMIT_ERROR, Fault.CLOCK_JUMP, Fault.OLD_COPY,
+    Fault.UNREADABLE,
 )  # fmt: skip
 
 
@@ -27,8 +29,9 @@ class Faults:
         self._sim = sim
         self._rng = sim.world.random
 
-    def act(self) -> None:
-        """Once in a while."""
+    def act(self, rng: random.Random) -> None:
+        """Once in a while; every choice from `rng`."""
+        self._rng = rng
         faults = self._sim.shape.faults
         if not any(faults.values()):
             return
@@ -36,10 +39,10 @@ class Faults:
         self.count[fault] += 1
         if fault in SITE_FAULTS:
             site = self._rng.choice(self._sim.sites)
-            self._sim.world.note("fault", fault.value, site.name)
+            self._sim.say(site.name, "fault", fault.value)
             self._at(site, fault)
         else:
-            self._sim.world.note("fault", fault.value)
+            self._sim.say("", "fault", fault.value)
             self._between(fault)
 
     def _at(self, site: SimSite, fault: Fault) -> None:
@@ -64,6 +67,10 @@ class Faults:
                 )
             case Fault.CLOCK_JUMP:
                 site.jump(rng.choice((-3600.0, -1.0, 0.5, 86400.0)))
+            case Fault.UNREADABLE:
+                site.disk.unreadable_fetches += rng.choice((1, 1, 3))
+            case Fault.OLD_COPY:
+                self._copy(site)
 
     def _between(self, fault: Fault) -> None:
         rng, network = self._rng, self._sim.network
@@ -89,6 +96,23 @@ class Faults:
             case Fault.BOTH_POWER:
                 for site in self._sim.sites:
                     site.end(power=True)
+
+    def _copy(self, site: SimSite) -> None:
+        """Copy a site's directory while it is down for a moment, and put that back some time later."""
+        site.end(power=False)
+        copy, knew = site.copy(), self._sim.oracles[site.name].copy()
+
+        def put_back() -> None:
+            if not self._sim.trouble:
+                return
+            if site.process is not None:
+                site.end(power=False)
+            self._sim.say(site.name, "fault", "the copy is put back")
+            site.put_back(copy)
+            self._sim.oracles[site.name].put_back(knew)
+            self._sim.laws.turned_back.add(site.name)
+
+        self._later(self._rng.choice((0.1, 1.0, 4.0)) * self._rng.uniform(0.5, 1.5), put_back)
 
     def _later(self, delay_s: float, mend: Callable[[], None]) -> None:
         self._sim.world.schedule(delay_s, mend)

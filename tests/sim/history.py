@@ -27,11 +27,12 @@ class Violation(BaseException):
 
 @dataclass(slots=True)
 class Moment:
-    """The end of one frame."""
+    """The end of one frame. `durable`: the position up to which its writer called its journal durable."""
 
     digest: bytes
     raw_hash: bytes
     utc_ns: int
+    durable: int
     contents: Contents
 
 

@@ -203,6 +203,7 @@ class Host:
         connection = WatchedConnection(stream, export, negotiated, self.name, lambda: None)
         connection.host = self
         connection.link = self._link = link = Connected(site, connection, transport, structured)
+        self._sim.laws.look(site)
 
     def _on_closed(self, link: Connected) -> None:
         if self._link is link:
@@ -392,6 +393,8 @@ class Host:
             return
         if request.command in WRITES:
             self.acknowledged += 1
+            self._sim.trace.acknowledged(link.site.name, oracle.end)
             self._sim.laws.acknowledged(link.site, request.after if request.changed()[1] else None)
         if request.floor is not None:
             oracle.flush_done(request.floor)
+            self._sim.laws.flushed(request.floor.cut)

@@ -6,6 +6,11 @@ hand-over       durable where it was said before another site sees it
 sealed          said of a timeline only if no site holds more of it
 no tail left    of what another site wrote, without an operator's word
 belief (L3)     what a shipper believes of the peer is so, and the peer never takes it back
+hosts           after every message, task and fault: connected only where this site writes by the newest
+                authority that it heard of, gave nothing away, has not failed, and no operator chose the other
+                history, of which it lacks some
+paired          what a host was told is durable, and the peer knows to have been durable, is on the head of a
+                pair that calls itself paired, unless an operator chose otherwise
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.group import Group
-from engine.pair_states import Mode
+from engine.pair_states import Mode, PairState
 from engine.site_state import Role
 from protocol.events import EventKind
 from protocol.frames import Frame, decode_rows
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
 
 class Laws:
     """See the module's docstring. `may_leave`: sites at which an operator gave up what the other wrote, or
-    their own, until the pair is in sync."""
+    their own, until the pair is in sync. `turning`: those that are to go on with the other's history, until
+    they have it. `turned_back`: those that an old copy of their directory was put back at, ever."""
 
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.may_leave: set[str] = set()
+        self.turning: set[str] = set()
+        self.turned_back: set[str] = set()
+        self._flushed: dict[int, int] = {}  # by timeline, up to where hosts were told that it is durable
 
     # -- a site comes back
 
@@ -74,8 +83,12 @@ class Laws:
         cut = Cut(frame.prefix.timeline, frame.prefix.end)
         if not process.role.writes:
             raise Violation(f"{site.name} writes {cut} and is {process.role.value}")
+        receiver = process.receivers.get(GROUP)
+        if receiver is not None and self.in_session(there) and receiver.state is PairState.PAIRED:
+            raise Violation(f"{site.name} writes {cut} and has heard that the pair is paired")
         record = began(frame)
-        if record is not None and record.sealed and record.parent:
+        # An old copy does not know what it had shipped; it asks first, and may find nobody to ask.
+        if record is not None and record.sealed and record.parent and site.name not in self.turned_back:
             more = self._sim.oracles[there.name].taken.get(record.parent, 0)
             if more > record.fork:
                 raise Violation(f"{cut} seals its parent at {record.fork}: {there.name} holds it to {more}")
@@ -137,6 +150,60 @@ class Laws:
         if held <= after.position and held < end.position:
             raise Violation(f"{site.name} acknowledges what comes after {after}: {there} has {held} of {end}")
 
+    def look(self, site: SimSite) -> None:
+        """Whether the hosts that are connected to a site may be."""
+        names = [host.name for host in self._sim.hosts if host.connected_to(site)]
+        process, group = site.process, site.group
+        if not names or process is None or group is None:
+            return
+        why = ""
+        if not process.role.writes:
+            why = f"it is {process.role.value}"
+        elif process.role is Role.PRIMARY and process.learned > process.generation:
+            why = f"it heard of authority {process.learned} and has {process.generation}"
+        elif group.handed_to not in ("", site.name):
+            why = f"it was handed to {group.handed_to}"
+        elif group.failed:
+            why = group.failed
+        elif site.name in self.turning and not self._has_all(site):
+            why = "it is to go on with the other site's history, and has not all of it"
+        if why:
+            raise Violation(f"L2: {', '.join(names)} may not be connected to {site.name}: {why}")
+
+    def _has_all(self, site: SimSite) -> bool:
+        """Whether a site's head goes on from all that the other site's has."""
+        oracles = self._sim.oracles
+        return self._sim.history.tree.holds(oracles[site.name].end, oracles[self._sim.other(site).name].end)
+
+    def session(self, site: SimSite) -> None:
+        """A shipper compared: a choice of the other's history is carried out once all of it is here."""
+        if self._has_all(site):
+            self.turning.discard(site.name)
+
+    def flushed(self, cut: Cut) -> None:
+        """A host was told that everything up to a cut is durable."""
+        self._flushed[cut.timeline] = max(self._flushed.get(cut.timeline, 0), cut.position)
+
+    def chosen(self, site: SimSite) -> None:
+        """An operator chose what this site has: whatever else was flushed is given up."""
+        holds, end = self._sim.history.tree.holds, self._sim.oracles[site.name].end
+        for timeline in [t for t, position in self._flushed.items() if not holds(end, Cut(t, position))]:
+            del self._flushed[timeline]
+
+    def paired(self, site: SimSite) -> None:
+        """A site calls its pair paired."""
+        self.may_leave.clear()
+        self.turning.discard(site.name)
+        history, peer = self._sim.history, self._sim.oracles[self._sim.other(site).name]
+        for timeline, position in self._flushed.items():
+            cut = Cut(timeline, position)
+            newest = history.moments.get(Cut(timeline, peer.taken.get(timeline, 0)))
+            known = newest is not None and newest.durable >= position
+            if known and not history.tree.holds(self._sim.oracles[site.name].end, cut):
+                raise Violation(
+                    f"L1: paired at {self._sim.oracles[site.name].end} without {cut}, once flushed"
+                )
+
     # -- what a shipper believes
 
     def believed(self, site: SimSite) -> None:
@@ -150,6 +217,8 @@ class Laws:
         held = self._sim.history.tree.common(here.end, there.end)
         durable = Cut(here.head, shipper.marks.remote_durable)
         name, other = site.name, self._sim.other(site).name
+        if other in self.turned_back and not self.in_session(site):
+            return  # it was so, and will be found out with the next session
         if durable.position > held:
             raise Violation(f"L3: {name} believes {durable} durable, and {other} is at {there.end}")
         self._sim.oracles[other].told_durable(durable)

@@ -7,9 +7,14 @@ takes it for an error to handle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
+from engine.group import Group
+from engine.lineage import frames_after
+from protocol.frames import Frame
+from protocol.positions import Cut
 from tests.sim.sim_disk import SimDisk, SimFile
 from tests.sim.sim_inode import Inode
 from tests.sim.sim_store import StoreFile, _Table
@@ -71,10 +76,12 @@ class MortalDisk(SimDisk):
         super().__init__(world)
         self._fuse = fuse
         self.failed_syncs = 0
+        self.unreadable_fetches = 0
 
     def mend(self) -> None:
         """No more faults."""
         self.capacity_bytes = 1 << 40
+        self.unreadable_fetches = 0
         self._sync_errors.clear()
         self._write_errors.clear()
 
@@ -121,6 +128,15 @@ class MortalDisk(SimDisk):
         self._fuse.around(
             lambda: super(MortalDisk, self)._sync(inodes, directories, sequence, changes),
         )
+
+
+def readable_frames_after(group: Group, at: Cut) -> Iterator[Frame]:
+    """In place of what a peer's fetch is answered with: a read error, once for each that was asked for."""
+    disk = group.disk
+    if isinstance(disk, MortalDisk) and disk.unreadable_fetches:
+        disk.unreadable_fetches -= 1
+        raise OSError(errno.EIO, "the simulated read failed", "journal")
+    return frames_after(group, at)
 
 
 class MortalStoreFile(StoreFile):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from typing import TYPE_CHECKING
 
 from engine.cuts import checked_cut, cut_at_time
@@ -35,8 +36,9 @@ class Operator:
         self._labels = 0
         self.roles = RoleTasks(sim)
 
-    def act(self) -> None:
-        """Once in a while."""
+    def act(self, rng: random.Random) -> None:
+        """Once in a while; every choice from `rng`."""
+        self._rng = rng
         tasks = self._sim.shape.tasks
         task = self._rng.choices(list(tasks), list(tasks.values()))[0]
         if task is Task.AUDIT:
@@ -52,10 +54,10 @@ class Operator:
         except (FarshoreError, OSError) as error:
             if isinstance(error, Mismatch):
                 raise Violation(f"{task.value}: {error}") from error
-            self._sim.world.note("operator", site.name, task.value, str(error))
+            self._sim.say(site.name, "operator", task.value, str(error))
             return
         if done:
-            self._sim.world.note("operator", site.name, task.value)
+            self._sim.say(site.name, "operator", task.value)
             self.done[task] += 1
 
     def _carry_out(self, task: Task, site: SimSite, group: Group) -> bool:

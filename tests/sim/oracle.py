@@ -28,6 +28,19 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteKnew:
+    """An oracle's state, kept beside a copy of its site's directory."""
+
+    line: list[Cut]
+    live: Contents
+    flushed: Floor
+    taken: dict[int, int]
+    durable: dict[int, int]
+    pending: Contents | None
+    failed_since_frame: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """A frame that a site took: whether it is `new`, and where the head was `before` if it is elsewhere."""
 
@@ -56,6 +69,25 @@ class Oracle:
     def end(self) -> Cut:
         """The last boundary that the site has, or came back with."""
         return self.line[-1] if self.line else ROOT
+
+    # -- old copies
+
+    def copy(self) -> SiteKnew:
+        """What the site has, as it stands still."""
+        floor = Floor(self.flushed.cut, copied(self.flushed.contents))
+        pending = None if self.pending is None else copied(self.pending)
+        return SiteKnew(
+            list(self.line), copied(self.live), floor, dict(self.taken), dict(self.durable), pending,
+            self._failed_since_frame,
+        )  # fmt: skip
+
+    def put_back(self, knew: SiteKnew) -> None:
+        """The site's directory is what it was then: more it cannot have, and that much it must."""
+        self.line, self.live = list(knew.line), copied(knew.live)
+        self.flushed = Floor(knew.flushed.cut, copied(knew.flushed.contents))
+        self.taken, self.durable = dict(knew.taken), dict(knew.durable)
+        self.floors, self.pending = [], knew.pending
+        self._failed_since_frame = knew.failed_since_frame
 
     # -- changes
 
@@ -138,7 +170,9 @@ class Oracle:
         if writer != self.site:
             raise Violation(f"L3: {self.site} has a frame that ends at {cut}, which {writer} never wrote")
         self._failed_since_frame = False
-        self.history.moments[cut] = Moment(prefix.digest, hash_of(frame), prefix.utc_ns, copied(contents))
+        self.history.moments[cut] = Moment(
+            prefix.digest, hash_of(frame), prefix.utc_ns, prefix.durable, copied(contents)
+        )
         self._reach(cut)
         self._world.note(self.site, "frame", str(cut), prefix.digest, prefix.payload_bytes)
 
@@ -165,6 +199,7 @@ class Oracle:
     def installed(self, end: Cut) -> Cut:
         """A base put the head at `end`, without the frames before it. Returns where it was."""
         before = self.end
+        self.taken[end.timeline] = max(self.taken.get(end.timeline, 0), end.position)
         self.line = self.history.held(end)
         self.live = self.history.moments[end].contents
         self.floors, self.flushed = [], Floor(ROOT, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.sim import plants_of_journals, plants_of_roles, plants_of_sites
 from tests.sim.plant_registry import PLANTS
-from tests.sim.simulation import Result, run_seed
+from tests.sim.run import Result, run_seed
 
 __all__ = ["PLANTS", "plants_of_journals", "plants_of_roles", "plants_of_sites", "run_planted"]
 

@@ -53,6 +53,7 @@ class RoleTasks:
             return False
         known = group.timelines.generation()
         self._recording(site, lambda: process.pairs.take_over(group, PairState.TAKEN_OVER))
+        self._sim.laws.chosen(site)
         if process.generation <= known:
             raise Violation(f"{site.name} took over by {process.generation}, and {known} was known there")
         return True
@@ -86,6 +87,7 @@ class RoleTasks:
         if process is None or shipper is None or shipper.state is PairState.SPLIT:
             return False
         process.pairs.split(GROUP)
+        self._sim.laws.turning.discard(site.name)
         return True
 
     def detach(self, site: SimSite) -> bool:
@@ -114,11 +116,17 @@ class RoleTasks:
         process, group, shipper = site.process, site.group, self._shipper(site)
         if process is None or group is None or shipper is None or shipper.state not in STUCK:
             return False
+        laws = self._sim.laws
         if choice is Choice.LOCAL:
-            self._sim.laws.may_leave.add(self._sim.other(site).name)
+            laws.may_leave.add(self._sim.other(site).name)
+            laws.chosen(site)
         elif choice is Choice.REMOTE:
-            self._sim.laws.may_leave.add(site.name)
+            laws.may_leave.add(site.name)
+            laws.chosen(self._sim.other(site))
+        laws.turning.discard(site.name)
         process.pairs.resync(group, choice)
+        if choice is Choice.REMOTE:
+            laws.turning.add(site.name)
         return True
 
     def mend(self, choice: Choice) -> None:

@@ -17,12 +17,14 @@ import engine.journal_space
 import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
+import site_secondary.receiver
 from engine.group import GroupSettings
 from engine.pair_states import Mode
 from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
+from tests.sim.mortal import readable_frames_after
 
 Patch = tuple[ModuleType | type, str, object]
 
@@ -46,6 +48,8 @@ class Fault(Enum):
     DISK_FULL = "disk full"
     COMMIT_ERROR = "commit error"
     CLOCK_JUMP = "clock jump"
+    OLD_COPY = "old copy put back"
+    UNREADABLE = "fetched journal unreadable"
 
 
 class Task(Enum):
@@ -94,6 +98,7 @@ class Shape:
     rate_bytes_s: int
     mode: Mode
     compression: Compression
+    clocks_off_s: tuple[float, float]  # how wrong each site's wall clock is, all along
 
     def without_journal_limit(self) -> GroupSettings:
         """What an operator sets once the limit was reached."""
@@ -113,6 +118,7 @@ def shape_of(rng: random.Random) -> Shape:
         rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
         compression=apart.choice(tuple(Compression)),
         mode=apart.choice((Mode.ASYNC, Mode.ASYNC, Mode.SYNC, Mode.SYNC_STRICT)),
+        clocks_off_s=(_clock_off(apart), _clock_off(apart)),
         load=_rarely_written(_load(rng), apart),
         settings=_settings(rng),
         indexer_delay_s=rng.choice(((0.002, 0.05), (0.05, 1.0), (0.5, 3.0))),
@@ -180,8 +186,16 @@ def _settings(rng: random.Random) -> GroupSettings:
     )
 
 
+def _clock_off(rng: random.Random) -> float:
+    """Most clocks are right, some are wrong by seconds, by a day or by years."""
+    return rng.choice((0.0, 0.0, 0.0, rng.uniform(-9.0, 9.0), -86400.0, 86400.0, 1e8, -1e8))
+
+
 def _faults(rng: random.Random) -> dict[Fault, float]:
-    return {fault: rng.choice((0.0, 0.0, 0.3, 1.0, 3.0)) for fault in Fault}
+    faults = {fault: rng.choice((0.0, 0.0, 0.3, 1.0, 3.0)) for fault in Fault}
+    # An operator's mistake, so not every life has it; one is enough for most of what it leads to.
+    faults[Fault.OLD_COPY] = rng.choice((0.0, 0.0, 0.0, 0.1, 0.5))
+    return faults
 
 
 def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
@@ -203,5 +217,6 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (outbox, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
         (outbox, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
         (outbox, "SHIP_READ_BYTES", 128 << 10),
+        (site_secondary.receiver, "frames_after", readable_frames_after),
         (site_primary.nbd_connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

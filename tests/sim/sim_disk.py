@@ -31,6 +31,14 @@ class NameChange:
     target: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """What `cp -a` makes of a disk: every file as it is read."""
+
+    files: dict[str, bytes]
+    directories: tuple[str, ...]
+
+
 class SimFile:
     """See `DiskFile`."""
 
@@ -218,6 +226,19 @@ class SimDisk:
         """What a failed sync lost can no longer be read."""
         for inode in self._files.values():
             inode.drop_caches()
+
+    def image(self) -> DiskImage:
+        """Copy everything, as an operator may while nothing runs."""
+        files = {path: bytes(inode.content) for path, inode in self._files.items()}
+        return DiskImage(files, tuple(self._directories))
+
+    def put_back(self, image: DiskImage) -> None:
+        """Everything is as it was copied, durably."""
+        self.kill()
+        self._files = {path: Inode(bytearray(content)) for path, content in image.files.items()}
+        self._durable_files = dict(self._files)
+        self._directories = dict.fromkeys(image.directories)
+        self._name_changes.clear()
 
     def flip_bit(self, path: str, offset: int, bit: int = 0) -> None:
         """Rot one bit of a file."""

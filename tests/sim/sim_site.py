@@ -17,17 +17,18 @@ from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
 from engine.group import Group, GroupSettings
 from engine.group_recovery import recover_group
-from engine.ports.transport import Caller, PeerAddress
+from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
 from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.messages import Hello, decode_message
+from protocol.messages import SUPERSEDED, Hello, Refused, decode_message
 from site_primary.carrier import PeerTraffic
 from site_secondary.peer_door import PeerDoor
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
+from tests.sim.sim_disk import DiskImage
 from tests.sim.sim_indexer import SimIndexer
 from tests.sim.sim_network import SimNetwork, SimTransport
-from tests.sim.sim_store import SimStore
+from tests.sim.sim_store import SimStore, Tables
 from tests.sim.world import SimClock, SimWorld
 
 GROUP = "g"
@@ -49,6 +50,9 @@ class Witness(Protocol):
     def changed(self, site: SimSite) -> None:
         """A pair's state or marks, or what is durable."""
 
+    def settled(self, site: SimSite) -> None:
+        """The site has done with a message, whatever came of it."""
+
     def gone(self, site: SimSite) -> None:
         """The site's process ended."""
 
@@ -60,6 +64,17 @@ class SiteKnobs:
     settings: GroupSettings
     indexer_delay_s: tuple[float, float]
     traffic: PeerTraffic
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCopy:
+    """All that survives of a site, at a moment at which it did not run. `unsure`: the end of its journal may
+    be gone, as after a power loss."""
+
+    disk: DiskImage
+    state: Tables
+    index: Tables
+    unsure: bool
 
 
 class SimSite:
@@ -134,6 +149,19 @@ class SimSite:
         self.world.note(self.name, "ended", power)
         self.witness.gone(self)
 
+    def copy(self) -> SiteCopy:
+        """A copy of the data directory of a site that does not run."""
+        unsure = self.down_since_power or self.sync_failed
+        return SiteCopy(self.disk.image(), self.state_file.tables, self.index_file.tables, unsure)
+
+    def put_back(self, copy: SiteCopy) -> None:
+        """An operator puts an old copy of the data directory in place; nothing runs."""
+        self.disk.put_back(copy.disk)
+        self.state_file.put_back(copy.state)
+        self.index_file.put_back(copy.index)
+        self.down_since_power = copy.unsure
+        self.syncs_failed_before = self.disk.failed_syncs
+
     def jump(self, seconds: float) -> None:
         """Set the wall clock."""
         self.wall_offset_s += seconds
@@ -151,6 +179,37 @@ class SimSite:
 def address(site: str) -> PeerAddress:
     """Where a site listens."""
     return PeerAddress(name=site, endpoint=f"tcp://{site}:7480", public_key=f"key of {site}")
+
+
+class _Overheard:
+    """A process's transport: what the peer answers is looked at before production has it."""
+
+    def __init__(self, process: SimProcess, transport: SimTransport) -> None:
+        self._process = process
+        self._transport = transport
+
+    def allow(self, keys: dict[str, str]) -> None:
+        """See `Transport.allow`."""
+        self._transport.allow(keys)
+
+    def listen(self, on_message: OnServerMessage) -> None:
+        """See `Transport.listen`."""
+        self._transport.listen(on_message)
+
+    def dial(self, address: PeerAddress, on_message: OnLinkMessage) -> Link:
+        """See `Transport.dial`."""
+
+        def heard(header: bytes, payload: bytes | None) -> None:
+            process = self._process
+            process._told(header)
+            on_message(header, payload)
+            process.site.witness.settled(process.site)
+
+        return self._transport.dial(address, heard)
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._transport.close()
 
 
 class SimProcess:
@@ -171,7 +230,7 @@ class SimProcess:
         self.pairs = SitePairs(
             state=self.state,
             exports=self.exports,
-            transport=self.transport,
+            transport=_Overheard(self, self.transport),
             rng=self.rng,
             emit=self.emit,
             notify=self.notify,
@@ -212,6 +271,16 @@ class SimProcess:
             if isinstance(message, Hello) and GROUP in self.groups and self.role is Role.PRIMARY:
                 self.learned = max(self.learned, message.generation)
         self._door.on_message(caller, header, payload)
+        self.site.witness.settled(self.site)
+
+    def _told(self, header: bytes) -> None:
+        """An answer of the peer's; that it writes by a newer authority counts as heard."""
+        with contextlib.suppress(RemoteProtocolError):
+            message = decode_message(header)
+            if isinstance(message, Refused) and message.code == SUPERSEDED:
+                shipper = self.shippers.get(GROUP)
+                if shipper is not None and shipper._link.session == message.session:
+                    self.learned = max(self.learned, self.generation + 1)
 
     # -- start and stop
 

@@ -31,11 +31,14 @@ class _Table:
         return _Table(list(self.keys), dict(self.values))
 
 
+Tables = dict[str, _Table]
+
+
 class StoreFile:
     """The stored state, and the faults to come."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, _Table] = {}
+        self.tables: Tables = {}
         self.generation = 0
         self.writing = False
         self.commits = 0
@@ -45,6 +48,11 @@ class StoreFile:
         """All processes that have the store open die; committed states stay."""
         self.generation += 1
         self.writing = False
+
+    def put_back(self, tables: Tables) -> None:
+        """An old state is there again, and nobody has the store open."""
+        self.crash()
+        self.tables = tables
 
     def fail_next_commit(self, code: int = errno.ENOSPC) -> None:
         """The next commit raises OSError(`code`) and changes nothing."""
@@ -163,9 +171,11 @@ class SimTransaction:
     def rows(self, table: str) -> _Table:
         """The table as this transaction sees it."""
         begun = self.check()
-        self._store.check_table(table)
         changed = self._changed.get(table)
-        return changed if changed is not None else begun.get(table, _Table([], {}))
+        if changed is not None:
+            return changed
+        self._store.check_table(table)
+        return begun.get(table) or _Table([], {})
 
     def changes(self, table: str) -> int:
         """How often this transaction wrote to the table."""

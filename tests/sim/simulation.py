@@ -11,14 +11,12 @@ Everything is an event of one queue and every choice comes from one generator, s
 
 from __future__ import annotations
 
-import traceback
+import random
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import site_primary.nbd_connection
 from engine.group import Group
 from engine.pair_states import PairState
 from engine.site_state import Role
@@ -37,10 +35,10 @@ from tests.sim.looks import check_backups, check_branches, check_journal
 from tests.sim.mortal import ProcessDied
 from tests.sim.operator import Operator
 from tests.sim.oracle import Oracle
-from tests.sim.patching import patched
-from tests.sim.shape import Patch, shape_of
+from tests.sim.shape import shape_of
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimSite, SiteKnobs
+from tests.sim.trace import Trace
 from tests.sim.world import SimWorld
 
 SETUP_S = 5.0
@@ -51,17 +49,16 @@ KEPT_NOTES = 4000
 RESTART_DELAYS_S = (0.01, 0.3, 2.0)
 
 
-@dataclass(slots=True)
-class Result:
-    """How a seed went. `violation` is empty if all held."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """A smaller life of the same seed: trouble ends after `life_s`, and of what operator and chance would do
+    only the actions with these numbers happen. None: as the seed has it."""
 
-    seed: int
-    violation: str = ""
-    trace_hash: str = ""
-    virtual_s: float = 0.0
-    steps: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    life_s: float | None = None
+    keep: frozenset[int] | None = None
+
+
+WHOLE = Trim()
 
 
 class TracedWorld(SimWorld):
@@ -81,29 +78,15 @@ class TracedWorld(SimWorld):
         return tuple(f"{now_ns / 1e9:10.6f} " + " ".join(map(str, fields)) for now_ns, fields in self.notes)
 
 
-class HostLog:
-    """In place of the NBD connections' logger: what they say of a healthy disk must not be an error."""
-
-    def __init__(self, sim: Simulation) -> None:
-        self._sim = sim
-
-    def error(self, event: str, **fields: Any) -> None:
-        """Failed writes are answers to the hosts; a read never fails."""
-        self._sim.world.note(event, fields.get("error", ""))
-        if event != "nbd.write_failed":
-            raise Violation(f"L1: {event} {fields}")
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Hosts here send no garbage."""
-        raise Violation(f"{event} {fields}")
-
-
 class Simulation:
     """See the module's docstring. `Witness` of both its sites."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, trim: Trim = WHOLE) -> None:
         self.world = TracedWorld(seed)
+        self.trace = Trace(self.world)
         self.shape = shape_of(self.world.random)
+        self.actions = 0
+        self._trim = trim
         self.network = SimNetwork(self.world)
         self.history = History()
         self.tags = 0
@@ -114,7 +97,7 @@ class Simulation:
         self.laws = Laws(self)
         self.operator = Operator(self)
         self.faults = Faults(self)
-        self._trouble = False
+        self.trouble = False
         self._writing = False
         self._choice = self.world.random.choice((Choice.LOCAL, Choice.REMOTE))
 
@@ -128,6 +111,11 @@ class Simulation:
         """The peer."""
         return self.sites[0] if site is self.sites[1] else self.sites[1]
 
+    def say(self, site: str, *fields: str) -> None:
+        """Note what chance or the operator does."""
+        self.world.note(site, *fields)
+        self.trace.line(site, " ".join(fields))
+
     # -- witness
 
     def opened(self, site: SimSite, group: Group) -> None:
@@ -137,19 +125,30 @@ class Simulation:
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
         """See `Witness.emitted`."""
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
+        self.trace.event(site.name, event, fields)
         if event in ("group.damaged", "peer.bad_message"):
             raise Violation(f"{site.name}: {event} {fields}")
         if event == "base.installed":
             self.laws.installed(site)
+        if event == "pair.session":
+            self.laws.session(site)
         if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
-            self.laws.may_leave.clear()
+            self.laws.paired(site)
 
     def changed(self, site: SimSite) -> None:
         """See `Witness.changed`."""
+        self.trace.look(site)
         self.laws.believed(site)
+
+    def settled(self, site: SimSite) -> None:
+        """See `Witness.settled`."""
+        self.trace.look(site)
+        self.laws.look(site)
 
     def gone(self, site: SimSite) -> None:
         """See `Witness.gone`."""
+        self.trace.line(site.name, "ended")
+        self.laws.turning.discard(site.name)
         for host in self.hosts:
             host.lost(site)
         self.world.schedule(self._restart_delay_s(), lambda: self._start(site))
@@ -187,6 +186,19 @@ class Simulation:
 
     # -- running
 
+    def _act(self, act: Callable[[random.Random], None]) -> Callable[[], None]:
+        """An action with a number and a generator of its own: left out, it leaves all others as they are."""
+
+        def run() -> None:
+            rng = random.Random(self.world.random.getrandbits(64))
+            number, self.actions = self.actions, self.actions + 1
+            if self._trim.keep is None or number in self._trim.keep:
+                act(rng)
+                for site in self.sites:
+                    self.settled(site)
+
+        return run
+
     def _every(self, mean_s: float, act: Callable[[], None], going: Callable[[], bool]) -> None:
         def run() -> None:
             if going():
@@ -207,14 +219,14 @@ class Simulation:
     def run(self) -> None:
         """All four parts. Violation if something does not hold."""
         self._set_up()
-        self._trouble = self._writing = True
+        self.trouble = self._writing = True
         for host in self.hosts:
             self._every(self.shape.load.think_s, host.act, lambda: self._writing)
-        self._every(self.shape.fault_every_s, self.faults.act, lambda: self._trouble)
-        self._every(self.shape.task_every_s, self.operator.act, lambda: self._trouble)
+        self._every(self.shape.fault_every_s, self._act(self.faults.act), lambda: self.trouble)
+        self._every(self.shape.task_every_s, self._act(self.operator.act), lambda: self.trouble)
         self._every(0.5, self._keep, lambda: True)
         self._every(0.05, self._look, lambda: True)
-        self.run_until(lambda: False, self.shape.duration_s)
+        self.run_until(lambda: False, self._trim.life_s or self.shape.duration_s)
         self._heal()
         self._converge()
         self._last_look()
@@ -222,9 +234,11 @@ class Simulation:
     def _look(self) -> None:
         for site in self.sites:
             self.laws.believed(site)
+            self.settled(site)
 
     def _set_up(self) -> None:
-        for site in self.sites:
+        for site, off_s in zip(self.sites, self.shape.clocks_off_s, strict=True):
+            site.jump(off_s)
             site.start()
         first, second = self.sites
         process = first.process
@@ -252,8 +266,8 @@ class Simulation:
         """The end of all trouble. A site that serves may be left running: it must mend by itself, but for
         what waits for an operator."""
         rng = self.world.random
-        self._trouble = False
-        self.world.note("heal")
+        self.trouble = False
+        self.say("", "all faults end")
         self.faults.mend_everything()
         for site in self.sites:
             stays = site.serving and self.shape.settings.journal_limit_bytes == POSITION_MAX
@@ -325,35 +339,3 @@ class Simulation:
             self.operator.audit(site, cuts=12)
             check_backups(self.history, site.name, group, whole=True)
             self.world.note(site.name, "end", process.role.value, str(group.end), group.digest)
-
-
-def run_seed(seed: int, patches: tuple[Patch, ...] = ()) -> Result:
-    """Run one seed, with production patched as given (a planted bug)."""
-    result = Result(seed)
-    sim = Simulation(seed)
-    with ExitStack() as stack:
-        stack.enter_context(patched(sim.shape.patches))
-        stack.enter_context(patched(((site_primary.nbd_connection, "log", HostLog(sim)),)))
-        stack.enter_context(patched(patches))
-        try:
-            sim.run()
-        except Violation as violation:
-            result.violation = str(violation)
-        except Exception as error:
-            where = traceback.format_exc(limit=-8)
-            result.violation = f"unexpected {type(error).__name__}: {error}\n{where}"
-    result.trace_hash = sim.world.trace_hash()
-    result.virtual_s = sim.world.now_ns / 1e9
-    result.steps = sim.world.steps
-    result.notes = sim.world.lines() if result.violation else ()
-    result.counts = {
-        "frames": len(sim.history.moments),
-        "acknowledged": sum(host.acknowledged for host in sim.hosts),
-        "refused": sum(host.errors for host in sim.hosts),
-        "starts": sim.starts,
-        "checks": sim.history.checked,
-        "backups": len(sim.history.backups),
-        **{fault.value: count for fault, count in sim.faults.count.items()},
-        **{task.value: count for task, count in sim.operator.done.items()},
-    }
-    return result

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.simulation import run_seed
+from tests.sim.run import run_seed
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.plants import PLANTS, run_planted
-from tests.sim.simulation import run_seed
+from tests.sim.run import run_seed
 
 SEEDS_MAX = 100
 # These stand in the project's list of what must be shown.

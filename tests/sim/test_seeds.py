@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.sim.__main__ import replay_command
-from tests.sim.simulation import run_seed
+from tests.sim.run import run_seed
 
 SEEDS = int(os.environ.get("FARSHORE_SIM_SEEDS", "200"))
 CHUNK = 25

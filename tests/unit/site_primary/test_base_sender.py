@@ -292,7 +292,8 @@ def test_a_tail_of_its_own_stays_as_a_branch(pair: BasePair) -> None:
     pair.start_sender(start)
     pair.connect()
     pair.world.run_for(5.0)
-    assert pair.failures == ["taking this base would leave what another site wrote"]
+    [failure] = pair.failures
+    assert "would leave what another site wrote" in failure
     assert pair.other.end == tail
     pair.failures.clear()
     pair.leave = True
