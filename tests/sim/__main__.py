@@ -1,5 +1,5 @@
-"""`python -m tests.sim --seeds N [--start S] [--seed X] [--plant BUG]`: run seeds, and say how to run one
-again.
+"""`python -m tests.sim --seeds N [--start S | --of-commit] [--seed X] [--plant BUG]`: run seeds, and say how
+to run one again.
 
 Exit code 0 if every seed held (with `--plant`: if one of them found the bug), 1 otherwise.
 """
@@ -8,23 +8,54 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from tests.sim.plants import PLANTS, run_planted
 from tests.sim.run import Result, run_seed
+from tests.sim.shrink import shrunk
+from tests.sim.simulation import WHOLE, Trim
 
 CHUNK = 4
-LINES = 400  # of a failed seed's story
+LINES = 120  # of a failed seed's story
+OF_COMMIT_FIRST = 1_000_000
+OF_COMMIT_SPAN = 1_000_000_000
 
 
-def replay_command(seed: int, plant: str | None = None) -> str:
-    """What shows one seed again, with its last notes."""
-    return f"python -m tests.sim --seed {seed}" + (f" --plant {plant}" if plant else "")
+def commit() -> str:
+    """The commit that is run, with a mark if files differ from it; `unknown` where there is none."""
+    root = Path(__file__).parents[2]
+    found = [
+        subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    ]
+    if any(done.returncode for done in found):
+        return "unknown"
+    return found[0].stdout.strip() + ("+changes" if found[1].stdout.strip() else "")
+
+
+def start_of_commit() -> int:
+    """The first of the seeds that nobody chose: another one for every commit, the same one for each."""
+    name = commit().partition("+")[0]
+    return OF_COMMIT_FIRST + (int(name, 16) % OF_COMMIT_SPAN if name != "unknown" else 0)
+
+
+def replay_command(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> str:
+    """What shows one seed again, with its story."""
+    words = [f"python -m tests.sim --seed {seed}"]
+    if plant:
+        words.append(f"--plant {plant}")
+    if trim.life_s is not None:
+        words.append(f"--life {trim.life_s:g}")
+    if trim.keep is not None:
+        words.append(f"--keep {','.join(map(str, sorted(trim.keep)))}")
+    return " ".join(words)
 
 
 def results(seeds: range, plant: str | None, jobs: int) -> Iterator[Result]:
@@ -41,44 +72,62 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many (200)")
     parser.add_argument("--start", type=int, default=1, help="the first (1)")
-    parser.add_argument("--seed", type=int, help="only this one, with its last notes if it fails")
+    parser.add_argument("--of-commit", action="store_true", help="the first follows from the commit's id")
+    parser.add_argument("--seed", type=int, help="only this one, with its story if it fails")
+    parser.add_argument("--life", type=float, help="of --seed: end its trouble after so many virtual seconds")
+    parser.add_argument("--keep", help="of --seed: only these of its actions, as numbers with commas")
+    parser.add_argument("--shrink", action="store_true", help="of --seed: the smallest life that fails alike")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="run with a bug planted in production code")
+    parser.add_argument("--all", action="store_true", help="with --plant: count the seeds that find it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
-        "--notes", type=int, default=0, help="of a failed --seed, its last notes in place of its story"
+        "--notes", type=int, default=0, help="of a failed --seed: its last notes, not its story"
     )
     return parser.parse_args()
+
+
+def _one(arguments: argparse.Namespace) -> int:
+    """One seed, or a smaller life of it."""
+    keep = arguments.keep
+    numbers = None if keep is None else frozenset(int(each) for each in keep.split(",") if each)
+    trim = Trim(life_s=arguments.life, keep=numbers)
+    run = partial(run_planted, arguments.plant) if arguments.plant else run_seed
+    result = run(arguments.seed, trim=trim)
+    if result.violation and arguments.shrink:
+        trim, result = shrunk(result, lambda trim: run(arguments.seed, trim=trim))
+    if result.violation:
+        _say(result, arguments.plant, trim)
+        print("\n".join(result.notes[-arguments.notes :] if arguments.notes else result.trace[-LINES:]))
+    print(f"trace {result.trace_hash}")
+    return int(bool(result.violation) is not bool(arguments.plant))
+
+
+def _say(result: Result, plant: str | None, trim: Trim = WHOLE) -> None:
+    print(f"seed {result.seed}, at {result.virtual_s:.3f} s: {result.violation}")
+    print(f"  again: {replay_command(result.seed, plant, trim)}", flush=True)
 
 
 def main() -> int:
     """See the module's docstring."""
     arguments = _arguments()
-    one = arguments.seed is not None
-    seeds = (
-        range(arguments.seed, arguments.seed + 1)
-        if one
-        else range(arguments.start, arguments.start + arguments.seeds)
-    )
+    if arguments.seed is not None:
+        return _one(arguments)
+    start = start_of_commit() if arguments.of_commit else arguments.start
+    seeds = range(start, start + arguments.seeds)
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     failed = 0
-    for result in results(seeds, arguments.plant, 1 if one else arguments.jobs):
+    for result in results(seeds, arguments.plant, arguments.jobs):
         counts.update(result.counts)
         if result.violation:
             failed += 1
-            print(f"seed {result.seed}, at {result.virtual_s:.3f} s: {result.violation}")
-            print(f"  again: {replay_command(result.seed, arguments.plant)}")
-            if one:
-                print(
-                    "\n".join(result.notes[-arguments.notes :] if arguments.notes else result.trace[-LINES:])
-                )
-            if arguments.plant:
+            _say(result, arguments.plant)
+            if arguments.plant and not arguments.all:
                 break
-        if one:
-            print(f"trace {result.trace_hash}")
     took_s = time.monotonic() - began_s
     print(", ".join(f"{count} {name}" for name, count in counts.items() if count))
-    print(f"{len(seeds)} seeds, {failed} with a violation, {took_s:.1f} s")
+    span = f"seeds {seeds.start} to {seeds.stop - 1} of commit {commit()}"
+    print(f"{span}: {len(seeds)} seeds, {failed} with a violation, {took_s:.1f} s")
     return int(bool(failed) is not bool(arguments.plant))
 
 

@@ -84,7 +84,8 @@ class Laws:
         if not process.role.writes:
             raise Violation(f"{site.name} writes {cut} and is {process.role.value}")
         receiver = process.receivers.get(GROUP)
-        if receiver is not None and self.in_session(there) and receiver.state is PairState.PAIRED:
+        told = receiver is not None and receiver.state is PairState.PAIRED and self.in_session(there)
+        if told and process.role is Role.DETACHED:
             raise Violation(f"{site.name} writes {cut} and has heard that the pair is paired")
         record = began(frame)
         # An old copy does not know what it had shipped; it asks first, and may find nobody to ask.

@@ -10,7 +10,7 @@ import pytest
 from engine.checkpointing import RETRY_S
 from engine.group import GroupSettings
 from protocol.positions import POSITION_MAX
-from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
 SMALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0, memtable_soft=10, memtable_hard=30)
@@ -138,3 +138,26 @@ def test_a_dropped_layer_is_freed_in_slices(rig: GroupRig) -> None:
         left.append(sum(len(versions.blocks) for versions in layer.volumes.values()))
     assert left[0] == 6000
     assert max(before - after for before, after in pairwise(left)) <= 2000
+
+
+def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: MakeRig) -> None:
+    """What the head left is durable; the new head may never reach the old one's position."""
+    one = make_rig("one")
+    other = make_rig("other", site="par", world=one.world, seed=2)
+    volume = one.create("root")
+    follow(one, other)
+    fork = other.end
+    for block in range(20):
+        other.write(volume, block, b"o")  # it was opened to hosts
+    other.indexer.failures.append(OSError(28, "no room"))
+    other.checkpoint()
+    one.write(volume, 0, b"r")
+    assert one.end.position < other.end.position
+    for frame in one.group.reader.frames(fork.timeline, fork.position, one.end.position, None):
+        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    assert other.end == one.end
+    left = other.indexer.plans[-1].target
+    other.settle(RETRY_S + 1.0)
+    assert other.indexer.plans[-1].target == left
+    assert len(other.indexer.plans) == 2
+    assert other.letters("root", left).startswith("o" * 20)

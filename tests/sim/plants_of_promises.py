@@ -1,0 +1,197 @@
+"""Bugs planted in what is promised: to whom hosts talk, what is acknowledged, what the peer is taken to have.
+
+Each is how this code once was, found by a seed that nobody had chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import engine.head_moves
+import site_primary.shipper
+from daemon.pairs import SitePairs
+from engine.checkpointing import Checkpoints
+from engine.journal.writer import JournalWriter
+from engine.serving import Holder, Holds
+from engine.watermarks import PeerMarks
+from protocol.errors import FarshoreError
+from protocol.events import StrictMode
+from site_primary.host_wait import HostWait
+from site_primary.ship_start import Choice, Verdict, where_to_start
+from site_primary.shipper import Shipper
+from site_secondary.receiver import Receiver
+from tests.sim.plant_registry import plant
+from tests.sim.shape import Patch
+
+# -- who hosts talk to
+
+
+@plant
+def hosts_stay_while_the_other_history_comes() -> tuple[Patch, ...]:
+    """An operator's choice of the peer's history closes exports, and whoever opens them is served."""
+
+    def choose(self: Any, choice: Any) -> None:
+        self.choice = choice
+
+    def taking_in(self: Any) -> None:
+        pass
+
+    return ((HostWait, "choose", choose), (HostWait, "taking_in", taking_in))
+
+
+@plant
+def newer_authority_written_down_before_fencing() -> tuple[Patch, ...]:
+    """A site that hears of a newer authority goes on serving if it cannot note that."""
+
+    def superseded(
+        self: Any, group: Any, by: str, generation: int = 0, before: Any = SitePairs.superseded
+    ) -> None:
+        self._state.set_heard(group.name, max(generation, self._state.heard(group.name)))
+        before(self, group, by, generation)
+
+    return ((SitePairs, "superseded", superseded),)
+
+
+@plant
+def detached_site_writes_in_a_paired_session() -> tuple[Patch, ...]:
+    """Only frames send the hosts of a detached site away; a session with none leaves them."""
+    return ((Receiver, "_try_engage", lambda self: True),)
+
+
+# -- what is acknowledged
+
+
+@plant
+def strict_mode_half_in_force() -> tuple[Patch, ...]:
+    """The row says that strict is in force, the journal cannot be told, and the gate stays open."""
+
+    def promise(self: Any, group: Any) -> None:
+        pair = self._state.pair(group.name)
+        strict = pair is not None and pair.mode.value == "sync-strict" and not pair.fallen_back
+        if strict and not group.strict:
+            group.append_records([StrictMode(on=True)])
+
+    return ((SitePairs, "_promise_strict", promise),)
+
+
+# -- what the peer has
+
+
+@plant
+def marks_of_the_last_session_count() -> tuple[Patch, ...]:
+    """A welcome counts as being connected, before what the peer has was compared."""
+
+    def compared(self: Any, start: Any, welcome: Any, before: Any = Shipper._compared) -> None:
+        if start.verdict is Verdict.DIVERGED:
+            self.connected = True
+        else:
+            before(self, start, welcome)
+
+    return ((Shipper, "_compared", compared), (PeerMarks, "session_over", lambda self: None))
+
+
+@plant
+def turned_back_writer_is_followed() -> tuple[Patch, ...]:
+    """A writer that comes back without what it had called durable is followed, as after a power loss."""
+
+    def leavable(
+        group: Any, tail: Any, fork: int, timeline: Any, before: Any = engine.head_moves.require_leavable
+    ) -> None:
+        try:
+            before(group, tail, fork, timeline)
+        except FarshoreError:
+            return
+
+    def start_for(group: Any, welcome: Any, *args: Any, before: Any = where_to_start, **said: Any) -> Any:
+        start = before(group, welcome, *args, **said)
+        own = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in start.tail)}
+        if start.verdict is Verdict.DIVERGED and own == {group.site} and start.cut.timeline:
+            return before(group, welcome, *args, **{**said, "choice": Choice.LOCAL})
+        return start
+
+    return (
+        (engine.head_moves, "require_leavable", leavable),
+        (site_primary.shipper, "where_to_start", start_for),
+    )
+
+
+# -- moves and takeovers that do not come to their end
+
+
+@plant
+def hand_over_looked_for_once() -> tuple[Patch, ...]:
+    """A hand-over that could not be taken is not looked for again."""
+
+    def look(self: Any, group: Any, before: Any = SitePairs._look_for_hand_over) -> None:
+        clock = group.clock
+        group.clock = _NoLater(clock)
+        try:
+            before(self, group)
+        finally:
+            group.clock = clock
+
+    return ((SitePairs, "_look_for_hand_over", look),)
+
+
+class _NoLater:
+    """A clock on which nothing is put off."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def call_later(self, delay_s: float, callback: Any) -> None:
+        """Forget it, if it is a second or more away."""
+        if delay_s < 1.0:
+            self._clock.call_later(delay_s, callback)
+
+
+@plant
+def two_shippers_of_a_group() -> tuple[Patch, ...]:
+    """A group that is taken back after a hand-over is shipped twice."""
+
+    def ship(self: Any, group: Any, pair: Any, before: Any = SitePairs._ship) -> Any:
+        kept = self.shippers.pop(group.name, None)
+        found = before(self, group, pair)
+        del kept
+        return found
+
+    return ((SitePairs, "_ship", ship),)
+
+
+@plant
+def checkpoint_waits_in_another_timeline() -> tuple[Patch, ...]:
+    """A checkpoint that is tried again waits until the new head is durable to the old one's position."""
+
+    def plan(self: Any, target: Any, before: Any = Checkpoints._plan) -> None:
+        group = self._group
+        if target.timeline == group.head or target.position <= group.writer.durable:
+            before(self, target)
+        else:
+            group.writer.when_durable(target.position, lambda error: error or before(self, target))
+
+    return ((Checkpoints, "_plan", plan),)
+
+
+@plant
+def failed_move_leaves_its_segment() -> tuple[Patch, ...]:
+    """A move of the head that fails leaves its segment in a lane that is given out again."""
+
+    def back_to(self: Any, timeline: int, lane: int, position: int, *, keep: bool = False) -> None:
+        self.start(timeline, lane, position)
+
+    return ((JournalWriter, "back_to", back_to),)
+
+
+@plant
+def one_holder_opens_for_all() -> tuple[Patch, ...]:
+    """Whoever lets go of a group lets everyone in."""
+
+    def lift(self: Any, *holders: Holder) -> None:
+        if self._reasons:
+            self._reasons.clear()
+            self._on_change()
+
+    return ((Holds, "lift", lift),)

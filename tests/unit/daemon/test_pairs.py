@@ -1,0 +1,265 @@
+"""How roles move and who is served meanwhile, when something fails at the worst moment.
+
+Each of these ended with a broken promise once, in some seed of the simulator.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import engine.journal.writer
+from engine.pair_states import Mode, PairState
+from engine.serving import Holder
+from engine.site_state import PairRow, Role
+from protocol.errors import WrongState
+from site_primary.ship_start import Choice
+from site_primary.sync_gate import GatePhase
+from tests.sim.sim_site import GROUP
+from tests.unit.daemon.two_sites import TwoSites
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that a simulated disk makes in no time."""
+    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 256 << 10)
+    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 128 << 10)
+
+
+@pytest.fixture
+def sites() -> TwoSites:
+    """Paired in mode async."""
+    return TwoSites()
+
+
+# -- who hosts talk to
+
+
+def test_hosts_wait_from_the_choice_of_the_others_history_until_it_is_here(sites: TwoSites) -> None:
+    sites.diverge()
+    sites.part()
+    guest = sites.attach(sites.a)
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.REMOTE)
+    assert not guest.connected
+    sites.online(sites.a)  # whoever opens the volume meanwhile opens it for later
+    assert sites.refused(sites.a)
+    with pytest.raises(WrongState, match="is to go on with what b holds"):
+        sites.write(sites.a)
+    sites.heal()
+    sites.until_paired(sites.a)
+    assert sites.attach(sites.a).connected
+    assert sites.group(sites.a).end == sites.group(sites.b).end
+    assert sites.process(sites.a).generation > 1, (
+        "it goes on from another site's history by its own authority"
+    )
+
+
+@pytest.mark.parametrize("word", ["split", "local"])
+def test_another_word_of_the_operator_lets_hosts_in_again(sites: TwoSites, word: str) -> None:
+    sites.diverge()
+    sites.part()
+    pairs = sites.process(sites.a).pairs
+    pairs.resync(sites.group(sites.a), Choice.REMOTE)
+    pairs.split(GROUP)
+    if word == "local":
+        pairs.resync(sites.group(sites.a), Choice.LOCAL)
+    sites.online(sites.a)
+    assert sites.attach(sites.a).connected
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_who_hears_of_a_newer_authority_serves_nobody_whatever_fails(sites: TwoSites, failing: int) -> None:
+    """The first, second, … commit of what is to be written down."""
+    sites.part()
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    guest = sites.attach(sites.a)
+    state = sites.a.state_file
+    commits = state.commits
+
+    def fail_at_its_turn() -> bool:
+        if state.commits == commits + failing and sites.said("group.fenced") == []:
+            sites.commit_fails_next(sites.a)
+            return True
+        return False
+
+    sites.heal()
+    sites.until(lambda: fail_at_its_turn() or not guest.connected)
+    sites.until(lambda: not guest.connected)
+    assert sites.refused(sites.a)
+    sites.until(lambda: sites.role(sites.a) is Role.SECONDARY)
+    sites.until(lambda: not sites.group(sites.a).holds)
+    assert list(sites.process(sites.a).shippers) == []
+
+
+def test_one_holder_does_not_open_what_another_keeps_shut(sites: TwoSites) -> None:
+    group = sites.group(sites.a)
+    group.holds.put(Holder.INSTALL, "installs a copy")
+    sites.shipper(sites.a).hosts.choose(Choice.REMOTE)
+    sites.shipper(sites.a).hosts.choose(Choice.NONE)
+    assert sites.refused(sites.a)
+    group.holds.lift(Holder.INSTALL)
+    assert not sites.refused(sites.a)
+
+
+def test_a_detached_site_that_wrote_nothing_follows_although_nothing_is_shipped(sites: TwoSites) -> None:
+    sites.process(sites.a).pairs.split(GROUP)
+    sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
+    sites.process(sites.b).pairs.detach(sites.group(sites.b))
+    guest = sites.attach(sites.b)
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.NONE)
+    sites.until(lambda: not guest.connected)
+    assert sites.role(sites.b) is Role.SECONDARY
+    sites.until_paired(sites.a)
+
+
+def test_what_a_detached_site_writes_while_it_is_compared_is_not_called_paired(sites: TwoSites) -> None:
+    sites.process(sites.a).pairs.split(GROUP)
+    sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
+    sites.process(sites.b).pairs.detach(sites.group(sites.b))
+    sites.network.set_delay("b", "a", 0.2, 0.2)  # its WELCOME is on the way for a while
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.NONE)
+    receiver = sites.process(sites.b).receivers[GROUP]
+    session = receiver._session
+    sites.until(lambda: receiver._session != session)
+    sites.write(sites.b)
+    sites.until(lambda: sites.shipper(sites.a).state is PairState.DIVERGED)
+
+
+def test_a_lost_tail_is_not_waited_for_longer_than_it_comes(sites: TwoSites) -> None:
+    """The peer that gives it goes away in the middle, and the time to wait is over."""
+    sites.write(sites.a)
+    sites.until_paired(sites.a)
+    shipper = sites.shipper(sites.a)
+    sites.group(sites.a).holds.put(Holder.START, "asks b")
+    shipper.hosts.serving = False
+    shipper.fetcher.begin(shipper._link.session, sites.group(sites.a).end, leave=False)
+    shipper.hosts.no_longer(taking_in=True)
+    assert sites.refused(sites.a), "its frames are coming in"
+    sites.part()
+    sites.until(lambda: not sites.refused(sites.a), 20.0)
+
+
+# -- what is acknowledged
+
+
+def test_strict_is_in_force_as_its_row_says_although_the_journal_cannot_be_told(sites: TwoSites) -> None:
+    sites.restart(sites.a)  # so that the first record needs a segment of its own
+    sites.until_paired(sites.a)
+    sites.a.disk.fail_next_write()
+    gate = sites.shipper(sites.a).gate
+    gate.set_mode(Mode.SYNC_STRICT)
+
+    def row_and_gate_agree() -> bool:
+        pair = sites.process(sites.a).state.pair(GROUP)
+        assert pair is not None
+        in_force = pair.mode is Mode.SYNC_STRICT and not pair.fallen_back
+        assert in_force is (gate.phase is GatePhase.IN_FORCE)
+        return in_force
+
+    sites.until(row_and_gate_agree)
+    assert "a" in sites.said("pair.strict_not_said")
+    sites.until(lambda: sites.group(sites.a).strict)
+    sites.until_paired(sites.a)
+    assert sites.group(sites.b).strict
+
+
+def test_a_takeover_calls_no_mode_in_force_whatever_fails_after_it() -> None:
+    sites = TwoSites(Mode.SYNC)
+    sites.until(lambda: sites.shipper(sites.a).gate.phase is GatePhase.IN_FORCE)
+    sites.a.end(power=True)
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    sites.restart(sites.b)
+    pair = sites.process(sites.b).state.pair(GROUP)
+    assert pair is not None
+    assert pair.fallen_back
+    assert sites.shipper(sites.b).gate.phase is GatePhase.OPEN
+
+
+# -- takeovers that do not come to their end at once
+
+
+def test_a_hand_over_that_could_not_be_taken_is_taken_later(sites: TwoSites) -> None:
+    sites.commit_fails_next(sites.b)
+    sites.process(sites.a).pairs.hand_over(sites.group(sites.a))
+    sites.until(lambda: "b" in sites.said("group.take_over_failed"))
+    sites.until(lambda: sites.role(sites.b) is Role.PRIMARY)
+    sites.until_paired(sites.b)
+
+
+def test_a_takeover_whose_role_could_not_be_set_back_is_completed(
+    sites: TwoSites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites.part()
+    group = sites.group(sites.b)
+    sites.b.disk.fail_next_write()
+    state = sites.process(sites.b).state
+    set_role, calls = state.set_role, []
+
+    def second_fails(name: str, role: Role, pair: PairRow | None = None) -> None:
+        calls.append(role)
+        if len(calls) == 2:
+            sites.commit_fails_next(sites.b)
+        set_role(name, role, pair)
+
+    monkeypatch.setattr(state, "set_role", second_fails)
+    with pytest.raises(OSError, match="failed"):
+        sites.process(sites.b).pairs.take_over(group, PairState.TAKEN_OVER)
+    assert sites.refused(sites.b)
+    assert Holder.TAKEOVER in group.holds
+    sites.until(lambda: GROUP in sites.process(sites.b).shippers)
+    assert group.timelines.get(group.head).writer == "b"
+    assert sites.process(sites.b).generation > 1
+    assert not sites.refused(sites.b)
+
+
+def test_a_group_taken_back_after_a_hand_over_is_shipped_once(sites: TwoSites) -> None:
+    sites.network.blackhole("a", "b")
+    sites.process(sites.a).pairs.hand_over(sites.group(sites.a))
+    first = sites.shipper(sites.a)
+    sites.process(sites.a).pairs.take_over(sites.group(sites.a), PairState.TAKEN_OVER)
+    assert sites.shipper(sites.a) is not first
+    assert first._link.session == 0, "the first one is closed"
+    sites.heal()
+    sites.until_paired(sites.a)
+
+
+# -- old copies
+
+
+def test_a_writer_put_back_to_an_old_copy_is_diverged_and_nothing_is_left(sites: TwoSites) -> None:
+    """The old one writes before it can ask its peer."""
+    sites.a.end(power=False)
+    old = sites.a.copy()
+    sites.a.start()
+    sites.until_paired(sites.a)
+    for block in range(10):
+        sites.write(sites.a, block)
+        sites.until_paired(sites.a)
+    newest = sites.group(sites.b).end
+    for site in (sites.a, sites.b):
+        site.end(power=False)
+    sites.a.put_back(old)
+    sites.a.start()
+    sites.until(lambda: not sites.refused(sites.a))
+    sites.write(sites.a, 30)
+    sites.b.start()
+    sites.until(lambda: sites.shipper(sites.a).state is PairState.DIVERGED)
+    sites.world.run_for(30.0)
+    assert sites.shipper(sites.a).state is PairState.DIVERGED
+    assert sites.group(sites.b).end == newest
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.REMOTE)
+    sites.until_paired(sites.a)
+    assert sites.group(sites.a).holds_cut(newest)
+
+
+def test_a_writer_put_back_to_an_old_copy_takes_back_what_its_peer_has(sites: TwoSites) -> None:
+    sites.a.end(power=False)
+    old = sites.a.copy()
+    sites.a.start()
+    sites.until_paired(sites.a)
+    newest = sites.write(sites.a, 5)
+    sites.until_paired(sites.a)
+    sites.a.end(power=False)
+    sites.a.put_back(old)
+    sites.a.start()
+    sites.until_paired(sites.a)
+    assert sites.group(sites.a).holds_cut(newest)
