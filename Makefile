@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make/venv
 SEEDS ?= 200
+HOURS ?= 1
 REAL := tests/interop tests/crash tests/scenarios
 DEMO ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo test lint unit sim bench clean
+.PHONY: help setup system-packages demo test lint unit sim sim-of-commit sim-long bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -40,9 +41,15 @@ unit: setup ## the tests that need no daemon, on every core
 sim: setup ## the simulator (SEEDS=n)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
+sim-of-commit: setup ## 1,000 more of its seeds, other ones for each commit
+	$(BIN)/python -m tests.sim --seeds 1000 --of-commit
+
+sim-long: setup ## the simulator for HOURS=n, from where it last stopped; what fails is kept in .sim/
+	$(BIN)/python -m tests.sim.long --hours $(HOURS)
+
 # First what runs in one process, then what runs daemons, two at a time because they wait most of it, then what
 # measures time. A tool that is missing makes its interop test fail here, never skip.
-test: lint sim ## everything: lint, 200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
+test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not alone' $(REAL)
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
@@ -51,5 +58,5 @@ bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
 	$(BIN)/python -m bench $(BENCH)
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) .make build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .make .sim build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

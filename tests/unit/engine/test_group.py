@@ -11,8 +11,7 @@ import pytest
 
 from engine.durable import RealDisk
 from engine.head_moves import NotContiguous
-from engine.serving import Holder
-from protocol.errors import Diverged, NoSpace, NotFound, RemoteProtocolError, WrongState
+from protocol.errors import NoSpace, NotFound, RemoteProtocolError, WrongState
 from protocol.events import WRITE, ZERO, TimelineBegan, VolumeCreated
 from protocol.frames import NO_DIGEST, Frame, FrameError, encode_frame, parse_prefix
 from tests.unit.engine.group_rig import GroupRig, filled, follow
@@ -228,85 +227,6 @@ def test_a_fork_that_could_not_be_finished_is_taken_again(sites: tuple[GroupRig,
     assert other.end == one.end
     other.reopen()
     assert other.letters("root") == one.letters("root")
-
-
-def test_a_move_that_failed_leaves_nothing_in_the_lane_that_comes_next(
-    sites: tuple[GroupRig, GroupRig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A later timeline is given the lane of the one that failed, and must not be read from its file."""
-    one, other = sites
-    volume = other.group.volume("root").id
-    one.reopen()
-    one.group.sealed = False  # its next timeline gets a lane of its own everywhere
-    for block in range(8):
-        one.write(volume, block, b"o")
-    other.write(volume, 0, b"x")
-    other.reopen()
-    tail = other.end
-
-    def full(name: str, head: int) -> None:
-        raise OSError(errno.EIO, "the state cannot be written")
-
-    with monkeypatch.context() as context:
-        context.setattr(other.group.state, "set_head", full)
-        for _ in range(2):
-            with pytest.raises(OSError, match="cannot be written"):
-                other.group.begin_writing()
-    assert other.end == tail
-    assert other.letters("root") == "x......."
-    span = one.group.spans(one.group.writer.written)[-1]
-    assert span.start < tail.position < span.end
-    for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
-    assert other.letters("root") == "oooooooo"
-    other.checkpoint()
-    other.reopen()
-    assert other.letters("root") == "oooooooo"
-    assert other.letters("root", tail) == "x......."
-
-
-def test_nothing_is_written_while_anyone_holds_the_group_back(rig: GroupRig) -> None:
-    volume = rig.create("root", 4)
-    rig.group.holds.put(Holder.INSTALL, "installs a copy")
-    rig.group.holds.put(Holder.START, "asks par")
-    rig.group.holds.lift(Holder.INSTALL)
-    with pytest.raises(WrongState, match="asks par"):
-        rig.write(volume, 0, b"a")
-    rig.group.holds.lift(Holder.START)
-    rig.write(volume, 0, b"a")
-    assert rig.letters("root") == "a..."
-
-
-def test_what_a_writer_called_durable_is_left_only_by_an_operators_word(
-    sites: tuple[GroupRig, GroupRig], make_rig: MakeRig
-) -> None:
-    """A power loss takes what was not durable; an old copy of the writer lacks more."""
-    one, other = sites
-    volume = one.group.volume("root").id
-    one.drop()
-    old = one.copy_to(one.directory.parent / "old")
-    one.open()
-    for block in range(3):
-        one.write(volume, block, b"n")
-        one.sync()
-    follow(one, other)
-    newest = other.end
-    old.open()
-    old.write(volume, 0, b"o")
-    for leave in (False, True):
-        for span in old.group.spans(old.group.writer.written)[-1:]:
-            frames = list(old.group.reader.frames(span.timeline, span.start, span.end, None))
-        if not leave:
-            with pytest.raises(Diverged, match="called durable"):
-                other.group.follow(frames[0].prefix, bytes(frames[0].raw))
-            assert other.end == newest
-            assert [kind for kind, _ in other.events if kind == "timeline.turned_back"]
-            continue
-        for frame in frames:
-            other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
-    assert other.end == old.end
-    assert other.letters("root", newest).startswith("nnn")
-    old.drop()
 
 
 # Disks that fail.
