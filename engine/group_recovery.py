@@ -5,7 +5,8 @@
        records
     3. the torn tail, if any, cut and the journal made durable, before anything is read or appended
     4. orphans removed: timelines that a crash kept from becoming the head, which hold nothing but the frame
-       that says how they began
+       that says how they began. One that was the head stays, whatever it holds: others may have left it, or
+       know of it
 
 A timeline becomes the head once its first frame is durable, so the first frame of the head and of each of its
 ancestors was promised.
@@ -105,6 +106,7 @@ def recover_group(group: Group) -> Recovered:
     cut_tail(group.disk, group.segments, head, start, end.position)
     _remove_orphans(group, orphans, found)
     group.head = head
+    _forget_heads(group, indexed)
     group.clones.load()
     group.digest = end.digest
     group.utc_ns = end.utc_ns
@@ -130,7 +132,7 @@ def _load_timelines(
         for each in group.segments.timelines()
         if each not in group.timelines and each not in apart
     ]
-    needed = _lineage_of(fresh, head)
+    needed = _lineages_of(fresh, {head, *group.state.heads(group.name)})
     needed |= group.clones.known()
     orphans = []
     begun: list[tuple[int, TimelineBegan]] = []
@@ -192,13 +194,14 @@ def _look_at(group: Group, timeline: int) -> _Fresh:
     return _Fresh(timeline, first.start, began, alone)
 
 
-def _lineage_of(fresh: list[_Fresh], head: int) -> set[int]:
-    """The head and its ancestors, as far as the first frames tell."""
+def _lineages_of(fresh: list[_Fresh], heads: set[int]) -> set[int]:
+    """These and their ancestors, as far as the first frames tell."""
     parents = {each.timeline: each.began.parent for each in fresh if each.began is not None}
-    found = {head}
-    while head in parents:
-        head = parents[head]
-        found.add(head)
+    found = set(heads)
+    for head in heads:
+        while head in parents:
+            head = parents[head]
+            found.add(head)
     return found
 
 
@@ -212,6 +215,13 @@ def _remove_orphans(group: Group, orphans: list[int], found: Recovered) -> None:
         if timeline_from_name(name) is not None and not group.disk.list_directory(path):
             group.disk.remove(path)
             found.removed.append(name)
+
+
+def _forget_heads(group: Group, indexed: dict[int, IndexedTimeline]) -> None:
+    """Those that the index knows, and those that were dropped, need no note of their own."""
+    known = {each for each in group.state.heads(group.name) if each in indexed or each not in group.timelines}
+    if known:
+        group.state.forget_heads(group.name, known)
 
 
 def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline) -> tuple[int, bytes]:

@@ -6,6 +6,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     groups    name    row (group id hex, role, head timeline, UTC ns of creation)
     pairs     name    row (peer, mode, state, reason, fallen back)
     closed    name\\0u64 volume id    reason
+    heads     name\\0u64 timeline    nothing: a timeline that was the head, until the index knows it
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
     lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
@@ -39,6 +40,7 @@ SITE_TABLES = (
     "groups",
     "pairs",
     "closed",
+    "heads",
     "shipped",
     "leases",
     "heard",
@@ -126,8 +128,21 @@ class SiteState:
             write.put("groups", row.name.encode(), _packed_group(row))
 
     def set_head(self, name: str, head: int) -> None:
-        """Set the timeline that the group appends to here."""
-        self.put_group(replace(self.group(name), head=head))
+        """Set the timeline that the group appends to here; that it was the head is not forgotten when another
+        one is."""
+        row = replace(self.group(name), head=head)
+        with self._store.write() as write:
+            write.put("groups", name.encode(), _packed_group(row))
+            write.put("heads", name.encode() + b"\0" + _VOLUME.pack(head), b"\0")
+
+    def heads(self, group: str) -> set[int]:
+        """Timelines that were the head, as far as they are remembered."""
+        prefix = group.encode() + b"\0"
+        return {int(_VOLUME.unpack(key[len(prefix) :])[0]) for key in self.notes("heads", prefix)}
+
+    def forget_heads(self, group: str, heads: Iterable[int]) -> None:
+        """The index remembers them now, or they were dropped."""
+        self.remove_notes("heads", (group.encode() + b"\0" + _VOLUME.pack(head) for head in heads))
 
     def set_role(self, name: str, role: Role, pair: PairRow | None = None) -> None:
         """Set what this site does for a group, and what is so of its pair from then on: both or neither."""

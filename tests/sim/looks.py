@@ -23,14 +23,18 @@ def check_journal(history: History, site: str, group: Group) -> None:
 def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]:
     """The frames of the head's lineage that the journal still has: none before a base, none folded. Where
     they begin and end the site must know the digest."""
+    digest: bytes | None
     spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
     for span in spans:
         start = span.start
         folded = group.folding.retention.folded.get(span.timeline)
+        if folded is not None and folded[0] > span.end:
+            digest = None  # nothing of it is left, nor of what its timeline had past the fork
+            continue
         if folded is not None and folded[0] > start:
             start, (digest, _) = folded
         known = history.moments.get(Cut(span.timeline, start))
-        if known is not None and known.digest != digest:
+        if known is not None and digest is not None and known.digest != digest:
             raise Violation(f"L3: {site} says another digest at {Cut(span.timeline, start)}")
         for frame in group.reader.frames(span.timeline, start, span.end, digest):
             digest = frame.prefix.digest

@@ -88,3 +88,28 @@ def test_what_a_writer_called_durable_is_left_only_by_an_operators_word(
     assert other.end == old.end
     assert other.letters("root", newest).startswith("nnn")
     old.drop()
+
+
+def test_a_head_that_was_left_with_nothing_but_its_first_frame_is_no_orphan(
+    sites: tuple[GroupRig, GroupRig],
+) -> None:
+    """It was promised, its peer may know it, and what left it again needs it."""
+    one, other = sites
+    fork = other.end
+    one.write(one.group.volume("root").id, 0, b"o")
+    other.group.begin_writing()
+    first = other.end
+    other.reopen()
+    other.group.begin_writing()  # a child of it
+    child = other.end
+    for frame in one.group.reader.frames(fork.timeline, fork.position, one.end.position, None):
+        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    for _ in range(2):
+        other.reopen()
+        assert other.end == one.end
+        assert other.group.end_of(first.timeline) == first.position
+        assert other.group.end_of(child.timeline) == child.position
+    other.checkpoint()
+    other.reopen()
+    assert other.group.end_of(child.timeline) == child.position
+    assert other.group.state.heads("g") <= {other.group.head}
