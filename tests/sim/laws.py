@@ -193,6 +193,8 @@ class Laws:
 
     def paired(self, site: SimSite) -> None:
         """A site calls its pair paired."""
+        if self.may_leave:
+            self.chosen(site)  # hosts of the other one were told things until the choice reached it
         self.may_leave.clear()
         self.turning.discard(site.name)
         history, peer = self._sim.history, self._sim.oracles[self._sim.other(site).name]
