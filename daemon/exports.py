@@ -148,10 +148,10 @@ class SiteExports:
             )
 
             def refresh() -> None:
+                if not group.failed:
+                    export.view = group.live_view(volume)  # also of one that nobody may use just now
                 if self.refusal(group, name) is not None:
                     export.shut()
-                else:
-                    export.view = group.live_view(volume)
 
             group.listeners.view.append(refresh)
             group.listeners.relief.append(export.resume)

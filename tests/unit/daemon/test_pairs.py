@@ -111,6 +111,30 @@ def test_a_detached_site_that_wrote_nothing_follows_although_nothing_is_shipped(
     sites.until_paired(sites.a)
 
 
+def test_an_export_that_was_shut_shows_what_came_since(sites: TwoSites) -> None:
+    """Opened to hosts, closed, and opened again after the volume went on without them."""
+
+    def split_and_open() -> None:
+        sites.process(sites.a).pairs.split(GROUP)
+        sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
+        sites.process(sites.b).pairs.detach(sites.group(sites.b))
+
+    split_and_open()
+    sites.attach(sites.b)
+    sites.restart(sites.a)  # what it writes next is a timeline that `b` did not know then
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.NONE)
+    sites.write(sites.a, 3)
+    sites.until_paired(sites.a)
+    split_and_open()
+    sites.attach(sites.b)
+    group, exports = sites.group(sites.b), sites.process(sites.b).exports
+    volume = group.volume("v")
+    shown = exports.live[GROUP, volume.id].view
+    assert shown.intervals == group.live_view(volume).intervals
+    with shown.batch() as batch:
+        assert shown.read_block(batch, 3)[:1] == b"x"
+
+
 def test_what_a_detached_site_writes_while_it_is_compared_is_not_called_paired(sites: TwoSites) -> None:
     sites.process(sites.a).pairs.split(GROUP)
     sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
