@@ -73,6 +73,10 @@ class Content:
     def may_write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now, or what they held before."""
         maybe, tags = self.maybe, self.tags
+        if not maybe:
+            held_by = enumerate(tags[first : first + count], first)
+            maybe.update({sector: (held, tag) for sector, held in held_by if held != tag})
+            return
         for sector in range(first, first + count):
             held = maybe.get(sector)
             if held is None:

@@ -243,6 +243,7 @@ class SimProcess:
         self._door = PeerDoor(self, self.state, self.emit, self.notify)
         self._indexer: SimIndexer | None = None
         self.stopping = False
+        self._role: tuple[int, Role] | None = None
         self.learned = 0  # the newest authority that this process heard of while it was the primary
 
     def emit(self, event: str, **fields: Any) -> None:
@@ -255,8 +256,11 @@ class SimProcess:
 
     @property
     def role(self) -> Role:
-        """What the site's state says, durably."""
-        return self.state.group(GROUP).role
+        """What the site's state says, durably. Asked after every message: read again after a commit."""
+        commits = self.site.state_file.commits
+        if self._role is None or self._role[0] != commits:
+            self._role = (commits, self.state.group(GROUP).role)
+        return self._role[1]
 
     @property
     def generation(self) -> int:

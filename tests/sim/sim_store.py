@@ -171,8 +171,7 @@ class SimTransaction:
     def rows(self, table: str) -> _Table:
         """The table as this transaction sees it."""
         begun = self.check()
-        changed = self._changed.get(table)
-        if changed is not None:
+        if self._changed and (changed := self._changed.get(table)) is not None:
             return changed
         self._store.check_table(table)
         return begun.get(table) or _Table([], {})
@@ -184,7 +183,8 @@ class SimTransaction:
     def check(self) -> dict[str, _Table]:
         """The state that the transaction began with; RuntimeError outside its block, Crashed after a
         crash."""
-        self._store.check()
+        if not self._store.alive:
+            self._store.check()
         if self._begun is None:
             raise RuntimeError("the transaction has ended")
         return self._begun
@@ -258,6 +258,11 @@ class SimStore:
         self._open_transactions -= 1
         if write and self._generation == self.file.generation:
             self.file.writing = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether this handle may be used."""
+        return self._generation == self.file.generation and not self._closed
 
     def check(self) -> None:
         """Raise if this handle is dead or closed."""
