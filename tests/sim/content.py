@@ -42,6 +42,17 @@ def describe(data: bytes) -> str:
     return f"write {tag} to sector {sector} of volume {volume}"
 
 
+Choices = tuple[int, "Choices | None"]
+
+
+def each_of(choices: Choices | None) -> Iterator[int]:
+    """The tags of a chain, the newest first. Writes that nobody flushed make long ones, and one more costs
+    nothing."""
+    while choices is not None:
+        tag, choices = choices
+        yield tag
+
+
 class Content:
     """One volume at one moment. `maybe` maps a sector to every tag that it may hold instead of `tags`'s."""
 
@@ -50,7 +61,7 @@ class Content:
     def __init__(self, volume: int, sectors: int) -> None:
         self.volume = volume
         self.tags = array("Q", bytes(8 * sectors))
-        self.maybe: dict[int, tuple[int, ...]] = {}
+        self.maybe: dict[int, Choices] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -73,23 +84,24 @@ class Content:
     def may_write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now, or what they held before."""
         maybe, tags = self.maybe, self.tags
-        if not maybe:
-            held_by = enumerate(tags[first : first + count], first)
-            maybe.update({sector: (held, tag) for sector, held in held_by if held != tag})
-            return
         for sector in range(first, first + count):
-            held = maybe.get(sector)
-            if held is None:
-                if tags[sector] != tag:
-                    maybe[sector] = (tags[sector], tag)
-            elif tag not in held:
-                maybe[sector] = (*held, tag)
+            choices = maybe.get(sector)
+            if choices is not None:
+                if choices[0] != tag:
+                    maybe[sector] = (tag, choices)
+            elif tags[sector] != tag:
+                maybe[sector] = (tag, (tags[sector], None))
 
     def may_become(self, other: Content) -> None:
         """The volume holds what the other does now, or what it held before, each sector by itself."""
         for sector, tag in enumerate(other.tags):
-            for each in other.maybe.get(sector, (tag,)):
+            for each in self._allowed(other, sector, tag):
                 self.may_write(sector, 1, each)
+
+    @staticmethod
+    def _allowed(content: Content, sector: int, tag: int) -> tuple[int, ...]:
+        choices = content.maybe.get(sector)
+        return (tag,) if choices is None else tuple(dict.fromkeys(each_of(choices)))
 
     def mismatch(self, first: int, data: bytes, *, settle: bool) -> str:
         """What is wrong with `data` read from sector `first` on; nothing if all is as it must be. `settle`
@@ -101,7 +113,7 @@ class Content:
         for sector in range(first, first + count):
             at = (sector - first) * SECTOR_BYTES
             found = data[at : at + SECTOR_BYTES]
-            allowed = self.maybe.get(sector, (self.tags[sector],))
+            allowed = self._allowed(self, sector, self.tags[sector])
             tag = next((tag for tag in allowed if found == sector_bytes(self.volume, sector, tag)), None)
             if tag is None:
                 wanted = " or ".join(describe(sector_bytes(self.volume, sector, tag)) for tag in allowed)
@@ -118,7 +130,7 @@ class Content:
     def is_zero(self, first: int, count: int) -> bool:
         """Whether these sectors may all be zeroes."""
         return all(
-            0 in self.maybe.get(sector, (self.tags[sector],)) for sector in range(first, first + count)
+            0 in self._allowed(self, sector, self.tags[sector]) for sector in range(first, first + count)
         )
 
 
