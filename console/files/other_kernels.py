@@ -31,7 +31,7 @@ GUESTMOUNT = "guestmount"
 GUEST_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 60.0
 POLL_S = 0.05
-GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "luks", "md"})
+GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "md"})
 
 
 def guest_can(holds: str) -> bool:
@@ -101,7 +101,7 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
                     next_step="add --device /dev/GROUP/VOLUME for LVM, --partition, or --kernel-mount",
                 )
             try:
-                with closing(MountedTree(point, kind)) as tree:
+                with closing(MountedTree(point, kind, is_guest=True)) as tree:
                     yield tree
             finally:
                 call("guestunmount", point, timeout_s=GUEST_TIMEOUT_S)

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO, Self
 
+import msgspec
+
 from console.files.export_connection import connect
 from console.files.source import Failed, Path
 from console.host_configs import Export
@@ -34,6 +36,7 @@ from protocol.file_stream import (
     Request,
     Trouble,
     encode,
+    printable,
     shown,
 )
 from protocol.limits import FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
@@ -72,7 +75,7 @@ class ReaderProcess:
         """The root directory; pytsk3 does not list it, so what it is itself is a guess."""
         return Entry(
             name=b"", number=self._opened.root, what="d", mode=0o755, uid=0, gid=0, size_bytes=0, mtime_ns=0,
-            atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(),
+            atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(), lacks=(),
         )  # fmt: skip
 
     def names(self, path: Path, entry: Entry) -> tuple[list[Entry], list[tuple[bytes, str]]]:
@@ -82,9 +85,9 @@ class ReaderProcess:
         for answer in self._ask(List(number=entry.number), path):
             match answer:
                 case Entry():
-                    entries.append(answer)
+                    entries.append(_printable_entry(answer))
                 case Trouble():
-                    troubles.append((answer.name, shown(answer.text.encode("utf-8", "replace"))))
+                    troubles.append((answer.name, printable(answer.text)))
                 case Done():
                     break
                 case _:
@@ -114,7 +117,7 @@ class ReaderProcess:
                         return
                     case Trouble():
                         self._until_done(answers, path)
-                        raise Failed(shown(answer.text.encode("utf-8", "replace")))
+                        raise Failed(printable(answer.text))
                     case _:
                         raise self._nonsense(path)
         except GeneratorExit:
@@ -153,7 +156,7 @@ class ReaderProcess:
                         return Extents(size_bytes=answer.size_bytes, extents=tuple(found), more=False)
                 case Trouble():
                     self._until_done(answers, path)
-                    raise Failed(shown(answer.text.encode("utf-8", "replace")))
+                    raise Failed(printable(answer.text))
                 case _:
                     raise self._nonsense(path)
         raise self._nonsense(path)
@@ -190,11 +193,11 @@ class ReaderProcess:
         self._incoming, self._waiting = IncomingAnswers(), deque()
         for answer in self._ask(Open(partition=self._partition), ()):
             if isinstance(answer, Opened):
-                return answer
+                return _printable_opened(answer)
             why = answer.text if isinstance(answer, Trouble) else "its reader makes no sense"
             self._kill()
             raise FarshoreError(
-                f"{self._export.name} cannot be read: {shown(why.encode('utf-8', 'replace'))}",
+                f"{self._export.name} cannot be read: {printable(why)}",
                 subject=self._export.name,
                 next_step="farshore verify GROUP --deep",
             )
@@ -252,6 +255,27 @@ class ReaderProcess:
         if self._process is not None:
             self._process.kill()
         self.close()
+
+
+def _printable_entry(entry: Entry) -> Entry:
+    if not entry.lacks:
+        return entry
+    return msgspec.structs.replace(entry, lacks=tuple(map(printable, entry.lacks)))
+
+
+def _printable_opened(opened: Opened) -> Opened:
+    """Its words are shown to people, and a reader that was taken over chooses them."""
+    rows = tuple(
+        msgspec.structs.replace(row, text=printable(row.text), holds=printable(row.holds))
+        for row in opened.partitions
+    )
+    return msgspec.structs.replace(
+        opened,
+        partitions=rows,
+        file_system=printable(opened.file_system),
+        holds=printable(opened.holds),
+        unfenced=printable(opened.unfenced),
+    )
 
 
 def _text(path: Path) -> str:

@@ -28,13 +28,13 @@ from protocol.limits import FILE_MESSAGE_BYTES_MAX
 
 ENTRY = Entry(
     name=b"a\xff", number=12, what="f", mode=0o4755, uid=1, gid=2, size_bytes=3, mtime_ns=-4, atime_ns=5,
-    links=2, target=b"", major=0, minor=0, attributes=((b"user.x", b"\0"),),
+    links=2, target=b"", major=0, minor=0, attributes=((b"user.x", b"\0"),), lacks=("a stream",),
 )  # fmt: skip
 ANSWERS: list[Message] = [
     Opened(
         partitions=(Partition(number=1, first_byte=512, size_bytes=1, text="t", holds="ext4"),), partition=1,
         first_byte=512, size_bytes=1, file_system="ext4", holds="ext4", root=2, unfinished=True,
-        case_folds=False,
+        case_folds=False, has_owners=True, unfenced="",
     ),
     ENTRY, Extents(size_bytes=9, extents=((0, 4), (8, 1)), more=False), Data(offset=8, data=b"x"),
     Trouble(name=b"b", text="why"), Done(),
