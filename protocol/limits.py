@@ -129,6 +129,8 @@ FILE_PARTITIONS_MAX = 256
 FILE_EXTENTS_IN_MESSAGE_MAX = 4096
 FILE_EXTENTS_MAX = 1 << 20
 FILE_ENTRIES_IN_DIRECTORY_MAX = 2_000_000
+# Names, attributes and the like of one directory, as they are kept until it is done.
+FILE_DIRECTORY_BYTES_MAX = 256 << 20
 FILE_DEPTH_MAX = 500
 FILE_PATH_BYTES_MAX = 64 << 10
 

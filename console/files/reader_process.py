@@ -39,7 +39,7 @@ from protocol.file_stream import (
     printable,
     shown,
 )
-from protocol.limits import FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
+from protocol.limits import FILE_DIRECTORY_BYTES_MAX, FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
 
 MODULE = "site_secondary.restore_files"
 SILENCE_S_MAX = 120.0
@@ -51,8 +51,10 @@ _END_TIMEOUT_S = 5.0
 class ReaderProcess:
     """One export's file system. Raises FarshoreError if there is none, or none that can be read."""
 
-    def __init__(self, export: Export, *, partition: int = 0) -> None:
+    def __init__(self, export: Export, *, partition: int = 0, module: str = MODULE) -> None:
+        """`module` is what is started."""
         self._export = export
+        self._module = module
         self._partition = partition
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,6 +84,7 @@ class ReaderProcess:
         """A directory's entries, and what did not come. Raises Failed."""
         entries: list[Entry] = []
         troubles: list[tuple[bytes, str]] = []
+        held_bytes = 0
         for answer in self._ask(List(number=entry.number), path):
             match answer:
                 case Entry():
@@ -92,9 +95,14 @@ class ReaderProcess:
                     break
                 case _:
                     raise self._nonsense(path)
+            held_bytes += _held_bytes(answer)
             if len(entries) + len(troubles) >= FILE_ENTRIES_IN_DIRECTORY_MAX:
                 self._kill()
                 troubles.append((b"", f"it has more than {FILE_ENTRIES_IN_DIRECTORY_MAX} names"))
+                break
+            if held_bytes > FILE_DIRECTORY_BYTES_MAX:
+                self._kill()
+                troubles.append((b"", f"its names and attributes take more than {held_bytes} bytes"))
                 break
         return entries, troubles
 
@@ -154,6 +162,9 @@ class ReaderProcess:
                         raise self._nonsense(path)
                     if not answer.more:
                         return Extents(size_bytes=answer.size_bytes, extents=tuple(found), more=False)
+                    if not answer.extents:
+                        # It would be asked for more for ever.
+                        raise self._nonsense(path)
                 case Trouble():
                     self._until_done(answers, path)
                     raise Failed(printable(answer.text))
@@ -180,7 +191,7 @@ class ReaderProcess:
         with connection:
             descriptor = connection.fileno()
             # -P: a package in the directory where the command happens to run must not be taken for ours.
-            words = [sys.executable, "-P", "-m", MODULE]
+            words = [sys.executable, "-P", "-m", self._module]
             words += ["--connection", str(descriptor), "--size", str(size_bytes)]
             self._process = subprocess.Popen(
                 words,
@@ -255,6 +266,14 @@ class ReaderProcess:
         if self._process is not None:
             self._process.kill()
         self.close()
+
+
+def _held_bytes(answer: Entry | Trouble) -> int:
+    """Of what the answer's sender chose the length of."""
+    if isinstance(answer, Trouble):
+        return len(answer.name) + len(answer.text)
+    attributes = sum(len(name) + len(value) for name, value in answer.attributes)
+    return len(answer.name) + len(answer.target) + attributes + sum(map(len, answer.lacks))
 
 
 def _printable_entry(entry: Entry) -> Entry:
