@@ -32,6 +32,9 @@ _WITHOUT_OWNERS = frozenset({"fat", "exfat", "ntfs"})
 # FS_IOC_GETFLAGS of linux/fs.h, which writes an int where its number says a long.
 _GET_FLAGS = 0x80086601
 _LONG = Struct("@l")
+# FS_IOC_FSGETXATTR: flags, extent size, extents, project, extent size of copies.
+_GET_FSXATTR = 0x801C581F
+_FSXATTR = Struct("=IIIII8x")
 _ENCRYPTED = 0x800
 _STAT_BLOCK_BYTES = 512
 # What is looked through for zeroes where nobody says where holes are.
@@ -145,6 +148,8 @@ class MountedTree:
                 attributes, lacks = _attributes(file)
                 if said := flags_text(_flags(file)):
                     lacks.append(said)
+                if project := _project(file):
+                    lacks.append(f"its project ({project})")
             finally:
                 os.close(file)
         else:
@@ -211,6 +216,15 @@ def _flags(file: int) -> int:
     try:
         (flags,) = _LONG.unpack(fcntl.ioctl(file, _GET_FLAGS, bytes(_LONG.size)))
         return int(flags) & 0xFFFFFFFF
+    except OSError:
+        return 0
+
+
+def _project(file: int) -> int:
+    """0 for none, and where the file system has none."""
+    try:
+        _, _, _, project, _ = _FSXATTR.unpack(fcntl.ioctl(file, _GET_FSXATTR, bytes(_FSXATTR.size)))
+        return int(project)
     except OSError:
         return 0
 

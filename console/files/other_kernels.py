@@ -24,7 +24,6 @@ from console.mounts.mounting import at, real, require_root
 from console.mounts.programs import call, program_path
 from console.session import Session
 from protocol.errors import FarshoreError
-from protocol.file_stream import shown
 
 GUESTMOUNT = "guestmount"
 # A virtual machine is started for it, which takes minutes where the processor does not help.
@@ -96,7 +95,7 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
             code, said = call(GUESTMOUNT, *words, timeout_s=GUEST_TIMEOUT_S)
             if code != 0:
                 raise FarshoreError(
-                    f"{export.name}: libguestfs cannot mount it: {shown(said[-500:].encode())}",
+                    f"{export.name}: libguestfs cannot mount it: {said[-500:]}",
                     subject=export.name,
                     next_step="add --device /dev/GROUP/VOLUME for LVM, --partition, or --kernel-mount",
                 )

@@ -12,13 +12,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
 from console.files.descent import DIRECTORY, open_below
 from console.files.digests import ContentDigest
-from console.files.rights import Dropped, Rights, count_owner, grant
+from console.files.rights import Dropped, Granted, Rights, count_owner, grant
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
 from protocol.errors import NoSpace, UsageError
@@ -226,11 +226,7 @@ class DirectoryTarget:
     def _dress(self, file: int, path: Path, entry: Entry) -> None:
         """Owner, attributes, mode and times of an open file or directory. Changing the owner drops the
         set-id bits and capabilities, so they come after it."""
-        granted = grant(entry, self._rights, self.outcome.dropped)
-        if self._owner:
-            os.fchown(file, entry.uid, entry.gid)
-        elif self._source.opened.has_owners:
-            count_owner(entry, self.outcome.dropped)
+        granted = self._grant(file, path, entry)
         for name, value in granted.attributes:
             try:
                 os.setxattr(file, name, value)
@@ -243,11 +239,7 @@ class DirectoryTarget:
     def _dress_name(self, parent: int, path: Path, entry: Entry) -> None:
         """The same of what cannot be opened: a link, a device, a pipe."""
         name = path[-1]
-        granted = grant(entry, self._rights, self.outcome.dropped)
-        if self._owner:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        elif self._source.opened.has_owners:
-            count_owner(entry, self.outcome.dropped)
+        granted = self._grant(parent, path, entry, name)
         # The directory is named by its descriptor, so that only the last name is looked up.
         here = b"/proc/self/fd/%d/%s" % (parent, name)
         for attribute, value in granted.attributes:
@@ -257,6 +249,22 @@ class DirectoryTarget:
                 self._miss(path, f"came without attribute {shown(attribute)}: {error.strerror}")
         os.utime(name, ns=(entry.atime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
         self._check_time(path, entry, os.stat(name, dir_fd=parent, follow_symlinks=False))
+
+    def _grant(self, at: int, path: Path, entry: Entry, name: bytes | None = None) -> Granted:
+        """What it gets, after it got its owner: the open file `at`, or `name` in that directory."""
+        if self._owner:
+            try:
+                if name is None:
+                    os.fchown(at, entry.uid, entry.gid)
+                else:
+                    os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+            except OSError as error:
+                self._miss(path, f"came without its owner: {error.strerror}")
+                # What is the caller's must not have the rights of somebody else's.
+                return grant(entry, replace(self._rights, owner=False), self.outcome.dropped)
+        elif self._source.opened.has_owners:
+            count_owner(entry, self.outcome.dropped)
+        return grant(entry, self._rights, self.outcome.dropped)
 
     def _check_time(self, path: Path, entry: Entry, status: os.stat_result) -> None:
         """A kernel cuts a time to what the file system can hold, and says nothing."""

@@ -13,7 +13,7 @@ Little-endian, offsets in bytes:
        96  4  incompatible features                    118  2  block of attributes, high half
       254  2  size of a group descriptor               128  2  size of the extra fields
       260  4  first group of groups (meta_bg)          136  4  modification time, 140 4 access time: the rest
-      336  4  blocks, high half
+      336  4  blocks, high half                        156  4  project
 
     group descriptor: 8 4 inode table's block, low half; 40 4 high half
     the rest of a time: bits 0-1 are bits 32-33 of its seconds, which are signed below; bits 2-31 nanoseconds
@@ -132,6 +132,8 @@ class ExtInodes:
             found.sealed = "it is compressed by the file system in a way that is not read here"
         if kept := flags_text(flags):
             found.lacks.append(kept)
+        if len(raw) >= 160 and unpack_from("<H", raw, 128)[0] >= 32 and unpack_from("<I", raw, 156)[0]:
+            found.lacks.append(f"its project ({unpack_from('<I', raw, 156)[0]})")
         try:
             self._add_attributes(number, raw, found)
         except (OSError, error) as wrong:

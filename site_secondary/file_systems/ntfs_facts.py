@@ -32,8 +32,9 @@ from site_secondary.file_systems.facts import Facts, named
 _STANDARD, _DATA = int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_SI), int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA)
 _REPARSE, _EXTENDED = int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_REPARSE), int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_EA)
 _DIRECTORY = int(pytsk3.TSK_FS_META_TYPE_DIR)
-_ENCRYPTED_STREAM = 0x10
+_NON_RESIDENT, _ENCRYPTED_STREAM, _COMPRESSED_STREAM = 0x02, 0x10, 0x20
 _READ_ONLY, _SYSTEM, _HAS_REPARSE, _OFFLINE, _ENCRYPTED = 0x1, 0x4, 0x400, 0x1000, 0x4000
+_COMPRESSED = 0x800
 _STANDS_FOR_ANOTHER = 0x20000000
 _TAGS = {
     0x80000013: "its content is deduplicated",
@@ -75,6 +76,8 @@ class NtfsFacts:
             found.lacks.append("its extended attributes ($EA)")
         if (flags & _ENCRYPTED and not is_directory) or _any_encrypted(streams):
             found.sealed = "it is encrypted by the file system (EFS), and its key is not here"
+        elif flags & _COMPRESSED and not is_directory and _not_unpacked(streams):
+            found.sealed = "it is compressed by the file system in a way that is not read here"
         if flags & _HAS_REPARSE or any(int(each.info.type) == _REPARSE for each in attributes):
             _judge_reparse(_tag(file, attributes), found, is_directory=is_directory)
         elif flags & _OFFLINE and not is_directory:
@@ -112,6 +115,15 @@ def _time_ns(units: int) -> int:
 
 def _any_encrypted(streams: list[Any]) -> bool:
     return any(int(each.info.flags) & _ENCRYPTED_STREAM for each in streams)
+
+
+def _not_unpacked(streams: list[Any]) -> bool:
+    """Whether the content is not one that pytsk3 takes for compressed by LZNT1, the only way it knows."""
+    content = [each for each in streams if not is_named(each)]
+    return any(
+        int(each.info.flags) & _NON_RESIDENT and not int(each.info.flags) & _COMPRESSED_STREAM
+        for each in content
+    )
 
 
 def _tag(file: Any, attributes: list[Any]) -> int:

@@ -23,7 +23,7 @@ from tests.support.clients import succeed
 from tests.support.file_systems import import_image
 from tests.support.mounting import loop_device, mounted, require_mounting
 from tests.support.sites import Site
-from tests.support.special_files import mark_encrypted
+from tests.support.special_files import mark_compressed, mark_encrypted
 
 Tool = Callable[[str], str]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "file-systems.md"
@@ -54,6 +54,7 @@ def filled(kind: str, image: Path, scratch: Path, tool: Tool) -> Iterator[trees.
             finally:
                 succeed("umount", point)
             mark_encrypted(image, trees.EFS_NS)
+            mark_compressed(image, trees.ODD_NS)
         case "FAT":
             succeed(tool("mkfs.vfat"), "-F", "32", image)
             yield trees.Cases(point)
@@ -71,7 +72,7 @@ def filled(kind: str, image: Path, scratch: Path, tool: Tool) -> Iterator[trees.
                     succeed("umount", point)
 
 
-FILLERS = {"ext2": trees.posix, "ext3": trees.posix, "ext4": trees.ext4, "XFS": trees.posix,
+FILLERS = {"ext2": trees.posix, "ext3": trees.posix, "ext4": trees.ext4, "XFS": trees.xfs,
            "NTFS": trees.ntfs, "FAT": trees.fat, "exFAT": trees.exfat}  # fmt: skip
 
 

@@ -20,6 +20,7 @@ TEXT = b"what a file holds, again and again; " * 3000
 IN_1960, IN_2090, IN_2200 = -315_521_755, 3_797_744_584, 7_258_215_845
 NS = 1_000_000_000
 EFS_NS = 1_234_567_890 * NS + 123_456_700
+ODD_NS = 1_234_567_890 * NS + 765_432_100
 
 Look = Callable[[Path], object]
 
@@ -184,8 +185,15 @@ def posix(cases: Cases) -> None:
     cases.add("chattr's flags", "flags", flags)
 
 
+def xfs(cases: Cases) -> None:
+    """With projects."""
+    posix(cases)
+    special.set_project(cases.file("project"), 4711)
+    cases.add("projects", "project", special.project)
+
+
 def ext4(cases: Cases) -> None:
-    """With inline data and encryption."""
+    """With inline data and encryption; projects take quotas, which not every kernel has."""
     posix(cases)
     root = cases.root
     cases.file("inline", b"small")
@@ -199,7 +207,8 @@ def ext4(cases: Cases) -> None:
 
 
 def ntfs(cases: Cases) -> None:
-    """By ntfs-3g. `mark_encrypted` makes an EFS file of `efs` afterwards."""
+    """By ntfs-3g. `mark_encrypted` makes an EFS file of `efs` afterwards, `mark_compressed` what it says of
+    `packed/odd`."""
     plain(cases)
     root = cases.root
     for row, name, when in (("time in 1960", "t1960", IN_1960), ("time in 2200", "t2200", IN_2200)):
@@ -218,6 +227,8 @@ def ntfs(cases: Cases) -> None:
     special.set_dos_attributes(root / "packed", 0x810)
     cases.file("packed/file", TEXT)
     cases.add("compressed (LZNT1)", "packed/file", content, content=True)
+    os.utime(cases.file("packed/odd", TEXT), ns=(NS, ODD_NS))
+    cases.add("compressed otherwise", "packed/odd", content, content=True)
     os.setxattr(cases.file("streams"), "user.stream", b"beside")
     cases.add("alternate streams", "streams", attribute("user.stream"))
     os.setxattr(root / "dir", "user.stream", b"beside")
