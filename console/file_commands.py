@@ -224,6 +224,7 @@ def _entry_data(item: Item) -> dict[str, Any]:
         "number": entry.number,
         "target": shown(entry.target) if entry.what == "l" else None,
         "attributes": [shown(name) for name, _ in entry.attributes],
+        "lacks": list(entry.lacks),
     }
     return data | ({} if _is_utf8(raw) else {"path_bytes": raw.hex()})
 

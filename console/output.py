@@ -159,9 +159,18 @@ class Output:
         sys.stderr.flush()
 
     def _json(self, fields: Mapping[str, Any]) -> None:
-        sys.stdout.write(json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n")
+        sys.stdout.write(json_line(fields) + "\n")
         # A line that a script waits for must not stay in a buffer.
         sys.stdout.flush()
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """One object as JSON; what moves a terminal's cursor or turns text around stands as its \\u escape, which
+    is the same string to whoever parses it."""
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def styled(cell: str) -> Text:

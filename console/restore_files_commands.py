@@ -28,6 +28,7 @@ from console.file_commands import (
 )
 from console.files.into_volume import Into, IntoVolume, all_items
 from console.files.opening import OpenedFiles, open_files
+from console.files.rights import NOT_KEPT, Rights
 from console.files.source import FileSource
 from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
 from console.files.to_tar import TarTarget
@@ -51,6 +52,10 @@ def restore_files(
     kernel_mount: KernelMount = False,
     device: Device = "",
     special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
+    privileged: Annotated[
+        bool,
+        typer.Option("--privileged", help="Set-id bits, capabilities, security.* and trusted.* too."),
+    ] = False,
     no_owner: Annotated[
         bool, typer.Option("--no-owner", help="Although root: everything belongs to the caller.")
     ] = False,
@@ -81,6 +86,9 @@ def restore_files(
         into = Into(group=group, volume=name, at=at, paths=wanted, ways=ways, stop=stop, start=start)
         _restore_into(session, into, peer_site, dry_run=dry_run, confirm=confirm)
         return
+    rights = Rights(owner=may_give_owners() and not no_owner, special=special, privileged=privileged)
+    if privileged and to != "-" and not rights.owner:
+        raise UsageError("--privileged takes root, without --no-owner", next_step="sudo farshore …")
     if to == "-" and session.output.as_json:
         raise UsageError("the archive takes standard output: not with --json", next_step="leave --json out")
     with open_files(session, group, name, session.cut(at), ways) as files:
@@ -88,31 +96,26 @@ def restore_files(
         finder = Finder(files.source)
         found = [finder.ancestors(path) or [finder.find(path)] for path in wanted]
         items = all_items(files.source, found)
-        owner = may_give_owners() and not no_owner
-        outcome = _take(session, files.source, items, to, special=special, owner=owner)
+        outcome = _take(session, files.source, items, to, rights)
         data = _outcome_data(files, outcome, to)
     if to == "-":
+        for line in _left_out(data["not_kept"], outcome):
+            session.output.note(line)
         show_missed(session, outcome.missed)
     else:
-        session.output.result("restore.files", data, lambda: _show_outcome(session, outcome, to))
+        session.output.result("restore.files", data, lambda: _show_outcome(session, data, outcome))
     end_with(outcome.missed)
 
 
 def _take(
-    session: Session,
-    source: FileSource,
-    items: Iterator[Item | Missed],
-    to: str,
-    *,
-    special: bool,
-    owner: bool,
+    session: Session, source: FileSource, items: Iterator[Item | Missed], to: str, rights: Rights
 ) -> Outcome:
     if to == "-":
-        tar = TarTarget(sys.stdout.buffer, source, special=special)
+        tar = TarTarget(sys.stdout.buffer, source, special=rights.special, privileged=rights.privileged)
         tar.take(items)
         tar.finish()
         return tar.outcome
-    target = DirectoryTarget(to, source, owner=owner, special=special)
+    target = DirectoryTarget(to, source, rights)
     with closing(target), session.output.activity(f"restoring files to {to}"):
         target.take(items)
         target.finish()
@@ -174,12 +177,24 @@ def _outcome_data(files: OpenedFiles, outcome: Outcome, to: str) -> dict[str, An
         "links": outcome.links,
         "bytes": outcome.data_bytes,
         "missed": [missed_data(each) for each in outcome.missed],
+        "dropped": outcome.dropped.data(),
+        "not_kept": NOT_KEPT.get(files.source.opened.file_system),
     }
 
 
-def _show_outcome(session: Session, outcome: Outcome, to: str) -> None:
+def _show_outcome(session: Session, data: dict[str, Any], outcome: Outcome) -> None:
     session.output.line(
         f"{outcome.files} files, {outcome.directories} directories, {outcome.links} links and "
-        f"{size_text(outcome.data_bytes)} are in {to}"
+        f"{size_text(outcome.data_bytes)} are in {data['to']}"
     )
+    for line in _left_out(data["not_kept"], outcome):
+        session.output.line(line)
     show_missed(session, outcome.missed)
+
+
+def _left_out(not_kept: str | None, outcome: Outcome) -> Iterator[str]:
+    """What did not come by rule, and not by accident."""
+    if not_kept:
+        yield f"not kept: {not_kept}"
+    if said := outcome.dropped.text():
+        yield f"dropped: {said}; as root, --privileged restores them"

@@ -20,6 +20,7 @@ from msgspec import Meta
 from protocol.errors import RemoteProtocolError
 from protocol.limits import (
     FILE_EXTENTS_IN_MESSAGE_MAX,
+    FILE_LACKS_MAX,
     FILE_MESSAGE_BYTES_MAX,
     FILE_NAME_BYTES_MAX,
     FILE_PARTITIONS_MAX,
@@ -35,13 +36,24 @@ _SIZE_MAX = (1 << 63) - 1
 _U32_MAX = (1 << 32) - 1
 Count = Annotated[int, Meta(ge=0, le=_SIZE_MAX)]
 Small = Annotated[int, Meta(ge=0, le=_U32_MAX)]
-Time = Annotated[int, Meta(ge=-_SIZE_MAX, le=_SIZE_MAX)]
+# ext4 counts to the year 2446; msgpack ends at 2^64 - 1, in 2554.
+TIME_NS_MIN, TIME_NS_MAX = -_SIZE_MAX, (1 << 64) - 1
+Time = Annotated[int, Meta(ge=TIME_NS_MIN)]
 Text = Annotated[str, Meta(max_length=FILE_TEXT_CHARS_MAX)]
 FileName = Annotated[bytes, Meta(max_length=FILE_NAME_BYTES_MAX)]
 Target = Annotated[bytes, Meta(max_length=4096)]
 AttributeName = Annotated[bytes, Meta(min_length=1, max_length=255)]
 AttributeValue = Annotated[bytes, Meta(max_length=FILE_XATTR_BYTES_MAX)]
 Attributes = Annotated[tuple[tuple[AttributeName, AttributeValue], ...], Meta(max_length=FILE_XATTRS_MAX)]
+Lacks = Annotated[tuple[Text, ...], Meta(max_length=FILE_LACKS_MAX)]
+
+
+# FS_IOC_GETFLAGS and ext4's inodes have the same bits. Source: linux/fs.h, e2fsprogs' lib/e2p/pf.c.
+_FLAGS = {
+    0x1: "s", 0x2: "u", 0x8: "S", 0x10: "i", 0x20: "a", 0x40: "d", 0x80: "A", 0x4000: "j", 0x8000: "t",
+    0x10000: "D", 0x20000: "T", 0x100000: "V", 0x800000: "C", 0x2000000: "x", 0x20000000: "P",
+    0x40000000: "F",
+}  # fmt: skip
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -79,7 +91,8 @@ class Partition(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class Opened(Message, frozen=True, tag=16):
     """`partition` 0 is the whole volume. `file_system` is empty if none can be read here; then `holds` says
     what was found. `root` is the root directory's number. `unfinished`: its log was not played back.
-    `case_folds`: names differ by more than case."""
+    `case_folds`: names differ by more than case. `has_owners`: files have an owner and a mode, as Unix knows
+    them. `unfenced`: what the kernel did not have to keep the reader in, or empty."""
 
     partitions: Annotated[tuple[Partition, ...], Meta(max_length=FILE_PARTITIONS_MAX)]
     partition: Small
@@ -90,11 +103,14 @@ class Opened(Message, frozen=True, tag=16):
     root: Count
     unfinished: bool
     case_folds: bool
+    has_owners: bool
+    unfenced: Text
 
 
 class Entry(Message, frozen=True, tag=17):
     """A name in a directory, and what it names: `what` is f(ile), d(irectory), l(ink), b(lock device),
-    c(haracter device), p(ipe), s(ocket) or ?. `mode` are the twelve permission bits."""
+    c(haracter device), p(ipe), s(ocket) or ?. `mode` are the twelve permission bits. `lacks` says what of it
+    does not come, or, of kind ?, why nothing does."""
 
     name: FileName
     number: Count
@@ -110,6 +126,7 @@ class Entry(Message, frozen=True, tag=17):
     major: Small
     minor: Small
     attributes: Attributes
+    lacks: Lacks
 
 
 class Extents(Message, frozen=True, tag=18):
@@ -185,7 +202,7 @@ class IncomingRequests(_Incoming):
         self.feed(data)
         try:
             return [_requests.decode(body) for body in self.bodies()]
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RemoteProtocolError(f"not a request: {error}") from error
 
 
@@ -197,7 +214,7 @@ class IncomingAnswers(_Incoming):
         self.feed(data)
         try:
             answers = [_answers.decode(body) for body in self.bodies()]
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise RemoteProtocolError(f"not an answer: {error}") from error
         for answer in answers:
             if isinstance(answer, Entry) and answer.what not in KINDS:
@@ -209,6 +226,22 @@ def shown(data: bytes) -> str:
     """Stored bytes as one line of text: what is not printable as `\\xNN`, a backslash doubled, so that a name
     can neither move a terminal's cursor nor look like another."""
     return "".join(map(_shown, data.decode("utf-8", "surrogateescape")))
+
+
+def printable(text: str) -> str:
+    """Words, rather than a name, as one line of text."""
+    return "".join(each if each.isprintable() else _shown(each) for each in text)
+
+
+def printable_lines(text: str) -> str:
+    """What a program said, which may hold names of a volume: its lines stay, nothing else moves a cursor."""
+    return "\n".join(printable(line.expandtabs()) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def flags_text(flags: int) -> str:
+    """Which flags of a file are set, of those that chattr(1) sets and nothing else keeps; empty for none."""
+    letters = "".join(letter for bit, letter in _FLAGS.items() if flags & bit)
+    return f"its flags ({letters}, as chattr writes them)" if letters else ""
 
 
 def _shown(character: str) -> str:

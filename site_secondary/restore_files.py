@@ -30,6 +30,7 @@ from protocol.file_stream import (
     Trouble,
     encode,
 )
+from protocol.limits import FILE_TEXT_CHARS_MAX
 from site_secondary.file_systems.confinement import confine, renew_cpu
 from site_secondary.file_systems.export_reader import ExportReader
 from site_secondary.file_systems.tree import Tree, text_of
@@ -43,8 +44,10 @@ _WRITE_BYTES = 64 << 10
 class Answering:
     """One conversation about one export."""
 
-    def __init__(self, reader: ExportReader) -> None:
+    def __init__(self, reader: ExportReader, unfenced: str = "") -> None:
+        """`unfenced`: what is missing of this process's confinement."""
         self._image = ExportImage(reader)
+        self._unfenced = unfenced[:FILE_TEXT_CHARS_MAX]
         self._tree: Tree | None = None
 
     def answer(self, request: Request) -> Iterator[Answer]:
@@ -80,8 +83,10 @@ class Answering:
                 chosen[0].holds,
             )
             found = file_system(image, first)
-        self._tree = Tree(image, found[0], found[1], first) if found else None
-        tree = self._tree
+        tree = Tree(image, found[0], found[1], first) if found else None
+        if tree is not None and tree.strange:
+            holds, tree = tree.kind, None
+        self._tree = tree
         return Opened(
             partitions=tuple(rows),
             partition=number,
@@ -92,12 +97,14 @@ class Answering:
             root=tree.root if tree else 0,
             unfinished=tree.unfinished if tree else False,
             case_folds=tree.case_folds if tree else False,
+            has_owners=tree.has_owners if tree else False,
+            unfenced=self._unfenced,
         )
 
 
-def serve(reader: ExportReader, source: int, target: int) -> None:
+def serve(answering: Answering, source: int, target: int) -> None:
     """Answer until `source` ends. Raises RemoteProtocolError, OSError."""
-    answering, incoming = Answering(reader), IncomingRequests()
+    incoming = IncomingRequests()
     while data := os.read(source, _PIPE_BYTES):
         for request in incoming.take(data):
             renew_cpu()
@@ -139,9 +146,14 @@ def main() -> int:
     arguments = parser.parse_args()
     connection = socket.socket(fileno=arguments.connection)
     connection.setblocking(True)
-    confine()
     try:
-        serve(ExportReader(connection, arguments.size), sys.stdin.fileno(), sys.stdout.fileno())
+        unfenced = confine()
+    except OSError as error:
+        print(f"it cannot be confined here: {text_of(error)}", file=sys.stderr)
+        return 1
+    try:
+        answering = Answering(ExportReader(connection, arguments.size), unfenced)
+        serve(answering, sys.stdin.fileno(), sys.stdout.fileno())
     except BrokenPipeError:
         return 0  # the caller has had enough
     except (ConnectionError, RemoteProtocolError) as error:

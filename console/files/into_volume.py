@@ -20,6 +20,7 @@ from typing import Any
 from console.files.digests import content_digest
 from console.files.opening import OpenedFiles, Ways, open_files
 from console.files.other_kernels import kernel_mounted
+from console.files.rights import Rights
 from console.files.source import FileSource, Path
 from console.files.to_directory import DirectoryTarget, Outcome
 from console.files.walk import Finder, Item, Missed, path_text, walk
@@ -38,6 +39,8 @@ RESYNC_TIMEOUT_S = 3600.0
 # How long hosts that were stopped may take to be gone at the site.
 LEAVE_TIMEOUT_S = 10.0
 LEAVE_POLL_S = 0.1
+# What came out of the volume goes back into it.
+_ALL = Rights(owner=True, special=True, privileged=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +169,7 @@ class IntoVolume:
         there.call(VolumeOnline(group=into.group, volume=into.volume))
         partition = files.source.opened.partition or into.ways.partition
         with kernel_mounted(there, into.name, None, partition) as point:
-            target = DirectoryTarget(str(point), files.source, owner=True, special=True, replace=True)
+            target = DirectoryTarget(str(point), files.source, _ALL, replace=True)
             with closing(target), there.output.activity(f"writing files into {into.name}"):
                 target.take(all_items(files.source, found))
                 target.finish()

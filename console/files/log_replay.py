@@ -18,7 +18,6 @@ from console.mounts.programs import call
 from console.session import Session
 from protocol.commands import VolumeUri
 from protocol.errors import FarshoreError
-from protocol.file_stream import shown
 
 REPLAY_TIMEOUT_S = 600.0
 PURPOSE = "files"
@@ -42,8 +41,7 @@ def replayed(
             code, said = call(*words, timeout_s=REPLAY_TIMEOUT_S)
         if code not in _FINE:
             raise FarshoreError(
-                f"{group}/{volume}: e2fsck could not play back the file system's log:"
-                f" {shown(said[-500:].encode())}",
+                f"{group}/{volume}: e2fsck could not play back the file system's log: {said[-500:]}",
                 subject=f"{group}/{volume}",
                 next_step="add --no-replay to read what there is without it",
             )

@@ -8,17 +8,38 @@ through a link.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from errno import ENXIO
+from errno import ENOTSUP, ENXIO
 from pathlib import Path as FilePath
+from struct import Struct
 
 from console.files.descent import open_below
 from console.files.source import Failed, Path
-from protocol.file_stream import Data, Entry, Extents, Opened
-from protocol.limits import FILE_DATA_BYTES, FILE_EXTENTS_MAX, FILE_NAME_BYTES_MAX, FILE_XATTR_BYTES_MAX
+from protocol.file_stream import Data, Entry, Extents, Opened, flags_text, shown
+from protocol.limits import (
+    FILE_DATA_BYTES,
+    FILE_EXTENTS_MAX,
+    FILE_LACKS_MAX,
+    FILE_NAME_BYTES_MAX,
+    FILE_XATTR_BYTES_MAX,
+    FILE_XATTRS_MAX,
+)
 
+_WITHOUT_OWNERS = frozenset({"fat", "exfat", "ntfs"})
+# FS_IOC_GETFLAGS of linux/fs.h, which writes an int where its number says a long.
+_GET_FLAGS = 0x80086601
+_LONG = Struct("@l")
+# FS_IOC_FSGETXATTR: flags, extent size, extents, project, extent size of copies.
+_GET_FSXATTR = 0x801C581F
+_FSXATTR = Struct("=IIIII8x")
+_ENCRYPTED = 0x800
+_STAT_BLOCK_BYTES = 512
+# What is looked through for zeroes where nobody says where holes are.
+_LOOK_BYTES = 64 << 10
+_ZEROES = bytes(_LOOK_BYTES)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "f",
@@ -32,9 +53,11 @@ _KINDS = {
 
 
 class MountedTree:
-    """What is mounted at `point`; `kind` is the file system's word."""
+    """What is mounted at `point`; `kind` is the file system's word. `is_guest`: by libguestfs, which numbers
+    every name by itself and does not say where holes are."""
 
-    def __init__(self, point: FilePath, kind: str) -> None:
+    def __init__(self, point: FilePath, kind: str, *, is_guest: bool = False) -> None:
+        self._is_guest = is_guest
         self._root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # Inodes are numbered by device; btrfs has a device for each subvolume.
         self._numbers: dict[tuple[int, int], int] = {}
@@ -49,6 +72,8 @@ class MountedTree:
             root=self._number(status),
             unfinished=False,
             case_folds=False,
+            has_owners=kind not in _WITHOUT_OWNERS,
+            unfenced="",
         )
 
     @property
@@ -58,7 +83,7 @@ class MountedTree:
 
     def root(self) -> Entry:
         """The root directory."""
-        return self._entry(b"", os.fstat(self._root), b"", ())
+        return self._entry(b"", os.fstat(self._root), b"", [], [])
 
     def close(self) -> None:
         """Twice is fine."""
@@ -75,6 +100,8 @@ class MountedTree:
         except OSError as error:
             raise Failed(str(error.strerror)) from error
         try:
+            if _flags(here) & _ENCRYPTED:
+                raise Failed("it is encrypted by the file system (fscrypt): its names may be no names")
             with os.scandir(here) as found:
                 names = [os.fsencode(each.name) for each in found]
             for name in names:
@@ -98,7 +125,9 @@ class MountedTree:
                 os.close(here)
             try:
                 size = os.fstat(file).st_size
-                extents = _extents(file, size)
+                blocks_bytes = os.fstat(file).st_blocks * _STAT_BLOCK_BYTES
+                sparse = self._is_guest and blocks_bytes < size
+                extents = _filled(file, size) if sparse else _extents(file, size)
                 yield Extents(size_bytes=size, extents=tuple(extents), more=False)
                 for start, length in extents:
                     for offset in range(start, start + length, FILE_DATA_BYTES):
@@ -113,25 +142,39 @@ class MountedTree:
         status = os.stat(name, dir_fd=here, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         target = os.readlink(name, dir_fd=here) if kind == stat.S_IFLNK else b""
-        attributes: tuple[tuple[bytes, bytes], ...] = ()
         if kind in (stat.S_IFREG, stat.S_IFDIR):
             file = os.open(name, _FILE, dir_fd=here)
             try:
-                attributes = _attributes(file)
+                attributes, lacks = _attributes(file)
+                if said := flags_text(_flags(file)):
+                    lacks.append(said)
+                if project := _project(file):
+                    lacks.append(f"its project ({project})")
             finally:
                 os.close(file)
-        return self._entry(name, status, target, attributes)
+        else:
+            # Without opening it: the directory is named by its descriptor.
+            attributes, lacks = _attributes(b"/proc/self/fd/%d/%s" % (here, name))
+        if self._is_guest and kind == stat.S_IFREG and status.st_nlink > 1:
+            lacks.append(f"being one file with {status.st_nlink} names")
+        return self._entry(name, status, target, attributes, lacks)
 
     def _entry(
-        self, name: bytes, status: os.stat_result, target: bytes, attributes: tuple[tuple[bytes, bytes], ...]
+        self,
+        name: bytes,
+        status: os.stat_result,
+        target: bytes,
+        attributes: list[tuple[bytes, bytes]],
+        lacks: list[str],
     ) -> Entry:
+        owned = self._opened.has_owners
         return Entry(
             name=name,
             number=self._number(status),
             what=_KINDS.get(stat.S_IFMT(status.st_mode), "?"),
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=status.st_uid if owned else 0,
+            gid=status.st_gid if owned else 0,
             size_bytes=status.st_size,
             mtime_ns=status.st_mtime_ns,
             atime_ns=status.st_atime_ns,
@@ -139,21 +182,51 @@ class MountedTree:
             target=target,
             major=os.major(status.st_rdev),
             minor=os.minor(status.st_rdev),
-            attributes=attributes,
+            attributes=tuple(attributes[:FILE_XATTRS_MAX]),
+            lacks=tuple(lacks[:FILE_LACKS_MAX]),
         )
 
     def _number(self, status: os.stat_result) -> int:
         return self._numbers.setdefault((status.st_dev, status.st_ino), len(self._numbers))
 
 
-def _attributes(file: int) -> tuple[tuple[bytes, bytes], ...]:
-    """What a file system does not have is none."""
+def _attributes(file: int | bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """Attributes, and which did not come. What a file system does not have is none."""
+    found: list[tuple[bytes, bytes]] = []
+    lacks: list[str] = []
     try:
-        names = os.listxattr(file)
+        names = [os.fsencode(name) for name in os.listxattr(file, follow_symlinks=isinstance(file, int))]
+    except OSError as error:
+        return found, [] if error.errno == ENOTSUP else [f"its extended attributes: {error.strerror}"]
+    for name in names:
+        try:
+            value = os.getxattr(file, name, follow_symlinks=isinstance(file, int))
+        except OSError as error:
+            lacks.append(f"attribute {shown(name)}: {error.strerror}")
+            continue
+        if len(value) > FILE_XATTR_BYTES_MAX or len(found) == FILE_XATTRS_MAX:
+            lacks.append(f"attribute {shown(name)}: more than is read")
+        else:
+            found.append((name, value))
+    return found, lacks
+
+
+def _flags(file: int) -> int:
+    """0 where the file system has none."""
+    try:
+        (flags,) = _LONG.unpack(fcntl.ioctl(file, _GET_FLAGS, bytes(_LONG.size)))
+        return int(flags) & 0xFFFFFFFF
     except OSError:
-        return ()
-    found = ((os.fsencode(name), os.getxattr(file, name)) for name in names)
-    return tuple((name, value) for name, value in found if len(value) <= FILE_XATTR_BYTES_MAX)
+        return 0
+
+
+def _project(file: int) -> int:
+    """0 for none, and where the file system has none."""
+    try:
+        _, _, _, project, _ = _FSXATTR.unpack(fcntl.ioctl(file, _GET_FSXATTR, bytes(_FSXATTR.size)))
+        return int(project)
+    except OSError:
+        return 0
 
 
 def _extents(file: int, size: int) -> list[tuple[int, int]]:
@@ -170,6 +243,20 @@ def _extents(file: int, size: int) -> list[tuple[int, int]]:
         at = min(size, os.lseek(file, start, os.SEEK_HOLE))
         if at > start:
             found.append((start, at - start))
+        if len(found) > FILE_EXTENTS_MAX:
+            return [(0, size)]
+    return found
+
+
+def _filled(file: int, size: int) -> list[tuple[int, int]]:
+    """Where a file that has holes is not zero."""
+    found: list[tuple[int, int]] = []
+    for at in range(0, size, _LOOK_BYTES):
+        count = min(_LOOK_BYTES, size - at)
+        if _exactly(file, at, count) == _ZEROES[:count]:
+            continue
+        start = found.pop()[0] if found and sum(found[-1]) == at else at
+        found.append((start, at + count - start))
         if len(found) > FILE_EXTENTS_MAX:
             return [(0, size)]
     return found

@@ -56,6 +56,8 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
     reader = ReaderProcess(export, partition=ways.partition)
     with reader:
         opened = reader.opened
+        if opened.unfenced:
+            session.output.note(f"warning: what reads {name} is kept in by one fence less: {opened.unfenced}")
         if not opened.file_system or ways.kernel:
             tree = _by_another_kernel(session, f"{group}/{volume}", data, opened, ways)
             if tree is None:
@@ -120,6 +122,12 @@ def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
         known = ", ".join(str(row.number) for row in opened.partitions) or "none"
         return UsageError(f"{name} has no partition {ways.partition} (it has {known})", subject=name)
     holds = opened.holds
+    if holds == "luks":
+        return Refused(
+            f"{name} is encrypted (LUKS), and there is no way to give the key here",
+            subject=name,
+            next_step="unlock it where the key is: farshore volume uri, nbdfuse, cryptsetup",
+        )
     if holds:
         return Refused(
             f"{name} holds {holds}, which is not read in user space",

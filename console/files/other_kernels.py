@@ -24,14 +24,13 @@ from console.mounts.mounting import at, real, require_root
 from console.mounts.programs import call, program_path
 from console.session import Session
 from protocol.errors import FarshoreError
-from protocol.file_stream import shown
 
 GUESTMOUNT = "guestmount"
 # A virtual machine is started for it, which takes minutes where the processor does not help.
 GUEST_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 60.0
 POLL_S = 0.05
-GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "luks", "md"})
+GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "md"})
 
 
 def guest_can(holds: str) -> bool:
@@ -96,12 +95,12 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
             code, said = call(GUESTMOUNT, *words, timeout_s=GUEST_TIMEOUT_S)
             if code != 0:
                 raise FarshoreError(
-                    f"{export.name}: libguestfs cannot mount it: {shown(said[-500:].encode())}",
+                    f"{export.name}: libguestfs cannot mount it: {said[-500:]}",
                     subject=export.name,
                     next_step="add --device /dev/GROUP/VOLUME for LVM, --partition, or --kernel-mount",
                 )
             try:
-                with closing(MountedTree(point, kind)) as tree:
+                with closing(MountedTree(point, kind, is_guest=True)) as tree:
                     yield tree
             finally:
                 call("guestunmount", point, timeout_s=GUEST_TIMEOUT_S)

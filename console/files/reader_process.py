@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO, Self
 
+import msgspec
+
 from console.files.export_connection import connect
 from console.files.source import Failed, Path
 from console.host_configs import Export
@@ -34,9 +36,10 @@ from protocol.file_stream import (
     Request,
     Trouble,
     encode,
+    printable,
     shown,
 )
-from protocol.limits import FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
+from protocol.limits import FILE_DIRECTORY_BYTES_MAX, FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
 
 MODULE = "site_secondary.restore_files"
 SILENCE_S_MAX = 120.0
@@ -48,8 +51,10 @@ _END_TIMEOUT_S = 5.0
 class ReaderProcess:
     """One export's file system. Raises FarshoreError if there is none, or none that can be read."""
 
-    def __init__(self, export: Export, *, partition: int = 0) -> None:
+    def __init__(self, export: Export, *, partition: int = 0, module: str = MODULE) -> None:
+        """`module` is what is started."""
         self._export = export
+        self._module = module
         self._partition = partition
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,26 +77,32 @@ class ReaderProcess:
         """The root directory; pytsk3 does not list it, so what it is itself is a guess."""
         return Entry(
             name=b"", number=self._opened.root, what="d", mode=0o755, uid=0, gid=0, size_bytes=0, mtime_ns=0,
-            atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(),
+            atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(), lacks=(),
         )  # fmt: skip
 
     def names(self, path: Path, entry: Entry) -> tuple[list[Entry], list[tuple[bytes, str]]]:
         """A directory's entries, and what did not come. Raises Failed."""
         entries: list[Entry] = []
         troubles: list[tuple[bytes, str]] = []
+        held_bytes = 0
         for answer in self._ask(List(number=entry.number), path):
             match answer:
                 case Entry():
-                    entries.append(answer)
+                    entries.append(_printable_entry(answer))
                 case Trouble():
-                    troubles.append((answer.name, shown(answer.text.encode("utf-8", "replace"))))
+                    troubles.append((answer.name, printable(answer.text)))
                 case Done():
                     break
                 case _:
                     raise self._nonsense(path)
+            held_bytes += _held_bytes(answer)
             if len(entries) + len(troubles) >= FILE_ENTRIES_IN_DIRECTORY_MAX:
                 self._kill()
                 troubles.append((b"", f"it has more than {FILE_ENTRIES_IN_DIRECTORY_MAX} names"))
+                break
+            if held_bytes > FILE_DIRECTORY_BYTES_MAX:
+                self._kill()
+                troubles.append((b"", f"its names and attributes take more than {held_bytes} bytes"))
                 break
         return entries, troubles
 
@@ -114,7 +125,7 @@ class ReaderProcess:
                         return
                     case Trouble():
                         self._until_done(answers, path)
-                        raise Failed(shown(answer.text.encode("utf-8", "replace")))
+                        raise Failed(printable(answer.text))
                     case _:
                         raise self._nonsense(path)
         except GeneratorExit:
@@ -151,9 +162,12 @@ class ReaderProcess:
                         raise self._nonsense(path)
                     if not answer.more:
                         return Extents(size_bytes=answer.size_bytes, extents=tuple(found), more=False)
+                    if not answer.extents:
+                        # It would be asked for more for ever.
+                        raise self._nonsense(path)
                 case Trouble():
                     self._until_done(answers, path)
-                    raise Failed(shown(answer.text.encode("utf-8", "replace")))
+                    raise Failed(printable(answer.text))
                 case _:
                     raise self._nonsense(path)
         raise self._nonsense(path)
@@ -177,7 +191,7 @@ class ReaderProcess:
         with connection:
             descriptor = connection.fileno()
             # -P: a package in the directory where the command happens to run must not be taken for ours.
-            words = [sys.executable, "-P", "-m", MODULE]
+            words = [sys.executable, "-P", "-m", self._module]
             words += ["--connection", str(descriptor), "--size", str(size_bytes)]
             self._process = subprocess.Popen(
                 words,
@@ -190,11 +204,11 @@ class ReaderProcess:
         self._incoming, self._waiting = IncomingAnswers(), deque()
         for answer in self._ask(Open(partition=self._partition), ()):
             if isinstance(answer, Opened):
-                return answer
+                return _printable_opened(answer)
             why = answer.text if isinstance(answer, Trouble) else "its reader makes no sense"
             self._kill()
             raise FarshoreError(
-                f"{self._export.name} cannot be read: {shown(why.encode('utf-8', 'replace'))}",
+                f"{self._export.name} cannot be read: {printable(why)}",
                 subject=self._export.name,
                 next_step="farshore verify GROUP --deep",
             )
@@ -252,6 +266,35 @@ class ReaderProcess:
         if self._process is not None:
             self._process.kill()
         self.close()
+
+
+def _held_bytes(answer: Entry | Trouble) -> int:
+    """Of what the answer's sender chose the length of."""
+    if isinstance(answer, Trouble):
+        return len(answer.name) + len(answer.text)
+    attributes = sum(len(name) + len(value) for name, value in answer.attributes)
+    return len(answer.name) + len(answer.target) + attributes + sum(map(len, answer.lacks))
+
+
+def _printable_entry(entry: Entry) -> Entry:
+    if not entry.lacks:
+        return entry
+    return msgspec.structs.replace(entry, lacks=tuple(map(printable, entry.lacks)))
+
+
+def _printable_opened(opened: Opened) -> Opened:
+    """Its words are shown to people, and a reader that was taken over chooses them."""
+    rows = tuple(
+        msgspec.structs.replace(row, text=printable(row.text), holds=printable(row.holds))
+        for row in opened.partitions
+    )
+    return msgspec.structs.replace(
+        opened,
+        partitions=rows,
+        file_system=printable(opened.file_system),
+        holds=printable(opened.holds),
+        unfenced=printable(opened.unfenced),
+    )
 
 
 def _text(path: Path) -> str:

@@ -3,7 +3,8 @@
 What comes may be hostile, and another user may change the directory meanwhile. So every name is opened below
 a directory that is held open (`dir_fd`) and never through a link, a file is made only where nothing was,
 links are made and never followed, and what was written is read back and compared before it counts. Owners,
-modes and times are set last, a directory's after its content's.
+modes and times are set last, a directory's after its content's. What a file system keeps and this one does
+not, or the reader did not give, is listed with the file.
 """
 
 from __future__ import annotations
@@ -11,22 +12,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
 from console.files.descent import DIRECTORY, open_below
 from console.files.digests import ContentDigest
+from console.files.rights import Dropped, Granted, Rights, count_owner, grant
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
 from protocol.errors import NoSpace, UsageError
-from protocol.file_stream import Data, Entry, Extents
+from protocol.file_stream import Data, Entry, Extents, shown
 
 _READ_BACK_BYTES = 1 << 20
-_RIGHTS = 0o7777
-_SET_ID = stat.S_ISUID | stat.S_ISGID
-# Attributes that only root may set are part of what is restored only where root restores.
-_OPEN_ATTRIBUTES = b"user."
+_TARGET_MODE = 0o700
+# FAT counts in units of two seconds; what is further off was cut to what the target can hold.
+_TIME_OFF_NS_MAX = 2_000_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,26 +40,24 @@ class Outcome:
     links: int = 0
     data_bytes: int = 0
     missed: list[Missed] = field(default_factory=list)
+    dropped: Dropped = field(default_factory=Dropped)
     digests: dict[Path, bytes] = field(default_factory=dict)
 
 
 class DirectoryTarget:
-    """`owner`: give everything its owner, which root may. `special`: make devices and pipes too. `replace`:
-    what is there, unless it is a directory, makes room."""
+    """`replace`: what is there, unless it is a directory, makes room."""
 
-    def __init__(
-        self, root: str, source: FileSource, *, owner: bool, special: bool, replace: bool = False
-    ) -> None:
-        """Makes the directory if it is not there. Raises UsageError."""
+    def __init__(self, root: str, source: FileSource, rights: Rights, *, replace: bool = False) -> None:
+        """Makes the directory if it is not there, for its owner only. Raises UsageError."""
         try:
-            os.makedirs(root, exist_ok=True)
+            os.makedirs(root, mode=_TARGET_MODE, exist_ok=True)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(f"{root}: {error.strerror}", subject=root) from error
         self.outcome = Outcome()
         self._source = source
-        self._owner = owner
-        self._special = special
+        self._rights = rights
+        self._owner = rights.owner and source.opened.has_owners
         self._replace = replace
         # The directory that is held open, and its path.
         self._here: tuple[Path, int] = ((), os.dup(self._root))
@@ -117,13 +116,16 @@ class DirectoryTarget:
             case "l":
                 os.symlink(entry.target, path[-1], dir_fd=parent)
                 self.outcome.links += 1
-                self._dress_link(parent, path, entry)
-            case "b" | "c" | "p" if self._special:
+                self._dress_name(parent, path, entry)
+            case "b" | "c" | "p" if self._rights.special:
                 self._make_special(parent, path, entry)
-            case "b" | "c" | "p":
-                self._miss(path, "a device or a pipe: add --special")
             case _:
-                self._miss(path, "a socket, or nothing that is known")
+                self._miss(path, why_not(entry))
+                return
+        if self._linked.get(entry.number, path) != path:
+            return  # said with its first name
+        for lack in entry.lacks:
+            self._miss(path, f"came without {lack}")
 
     def _make_room(self, parent: int, name: bytes) -> None:
         try:
@@ -185,7 +187,7 @@ class DirectoryTarget:
             os.mknod(path[-1], kind | entry.mode & 0o777, device, dir_fd=parent)
         finally:
             os.umask(before)
-        self._dress_link(parent, path, entry)
+        self._dress_name(parent, path, entry)
         self.outcome.files += 1
 
     def _link(self, first: Path, path: Path) -> None:
@@ -223,26 +225,51 @@ class DirectoryTarget:
 
     def _dress(self, file: int, path: Path, entry: Entry) -> None:
         """Owner, attributes, mode and times of an open file or directory. Changing the owner drops the
-        set-id bits, so the mode comes after it; a caller who cannot give the owner gives no such bits."""
-        mode = entry.mode
-        if self._owner:
-            os.fchown(file, entry.uid, entry.gid)
-        else:
-            mode &= ~_SET_ID
-        for name, value in entry.attributes:
-            if not (self._owner or name.startswith(_OPEN_ATTRIBUTES)):
-                continue
+        set-id bits and capabilities, so they come after it."""
+        granted = self._grant(file, path, entry)
+        for name, value in granted.attributes:
             try:
                 os.setxattr(file, name, value)
             except OSError as error:
-                self._miss(path, f"attribute {name.decode('utf-8', 'backslashreplace')}: {error.strerror}")
-        os.fchmod(file, mode & _RIGHTS)
+                self._miss(path, f"came without attribute {shown(name)}: {error.strerror}")
+        os.fchmod(file, granted.mode)
         os.utime(file, ns=(entry.atime_ns, entry.mtime_ns))
+        self._check_time(path, entry, os.fstat(file))
 
-    def _dress_link(self, parent: int, path: Path, entry: Entry) -> None:
+    def _dress_name(self, parent: int, path: Path, entry: Entry) -> None:
+        """The same of what cannot be opened: a link, a device, a pipe."""
+        name = path[-1]
+        granted = self._grant(parent, path, entry, name)
+        # The directory is named by its descriptor, so that only the last name is looked up.
+        here = b"/proc/self/fd/%d/%s" % (parent, name)
+        for attribute, value in granted.attributes:
+            try:
+                os.setxattr(here, attribute, value, follow_symlinks=False)
+            except OSError as error:
+                self._miss(path, f"came without attribute {shown(attribute)}: {error.strerror}")
+        os.utime(name, ns=(entry.atime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+        self._check_time(path, entry, os.stat(name, dir_fd=parent, follow_symlinks=False))
+
+    def _grant(self, at: int, path: Path, entry: Entry, name: bytes | None = None) -> Granted:
+        """What it gets, after it got its owner: the open file `at`, or `name` in that directory."""
         if self._owner:
-            os.chown(path[-1], entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        os.utime(path[-1], ns=(entry.atime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+            try:
+                if name is None:
+                    os.fchown(at, entry.uid, entry.gid)
+                else:
+                    os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+            except OSError as error:
+                self._miss(path, f"came without its owner: {error.strerror}")
+                # What is the caller's must not have the rights of somebody else's.
+                return grant(entry, replace(self._rights, owner=False), self.outcome.dropped)
+        elif self._source.opened.has_owners:
+            count_owner(entry, self.outcome.dropped)
+        return grant(entry, self._rights, self.outcome.dropped)
+
+    def _check_time(self, path: Path, entry: Entry, status: os.stat_result) -> None:
+        """A kernel cuts a time to what the file system can hold, and says nothing."""
+        if abs(status.st_mtime_ns - entry.mtime_ns) > _TIME_OFF_NS_MAX:
+            self._miss(path, "came without its time, which the target's file system cannot hold")
 
     def _miss(self, path: Path, why: str) -> None:
         self.outcome.missed.append(Missed(path=path, why=why))
@@ -253,6 +280,13 @@ def _write(file: int, data: bytes, offset: int) -> None:
     while view:
         count = os.pwrite(file, view, offset)
         view, offset = view[count:], offset + count
+
+
+def why_not(entry: Entry) -> str:
+    """Why an entry is not restored: a person's words."""
+    if entry.what in "bcp":
+        return "a device or a pipe: add --special"
+    return entry.lacks[0] if entry.lacks else "a socket, or nothing that is known"
 
 
 def may_give_owners() -> bool:

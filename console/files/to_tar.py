@@ -2,8 +2,8 @@
 
 A file with holes is written as GNU tar's sparse format 1.0: its header names the real name and size in
 GNU.sparse.* records, and its data begins with the map, decimal numbers a line, filled up to 512 bytes.
-Attributes are SCHILY.xattr.* records. Names and values that are not UTF-8 are marked by hdrcharset=BINARY,
-which Python's tarfile adds.
+Attributes are SCHILY.xattr.* records, access lists SCHILY.acl.* ones too (tar --xattrs --acls). Names and
+values that are not UTF-8 are marked by hdrcharset=BINARY, which Python's tarfile adds.
 
 A file that breaks off while it is written keeps its size and is zeroes from there; it is reported. So is one
 whose header was not written yet, and it is not in the archive.
@@ -17,11 +17,13 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from console.files.rights import Dropped, Granted, Rights, grant
 from console.files.source import Failed, FileSource, Path
-from console.files.to_directory import Outcome
+from console.files.tar_acl import RECORDS, acl_text
+from console.files.to_directory import Outcome, why_not
 from console.files.walk import Item, Missed
 from protocol.errors import FarshoreError
-from protocol.file_stream import Data, Entry, Extents
+from protocol.file_stream import Data, Entry, Extents, shown
 
 _TYPES = {
     "d": tarfile.DIRTYPE,
@@ -37,13 +39,13 @@ _ZEROES = bytes(1 << 20)
 
 
 class TarTarget:
-    """Writes to `out`, which is not closed. `special`: devices and pipes too."""
+    """Writes to `out`, which is not closed. Owners are always in an archive: who unpacks it decides."""
 
-    def __init__(self, out: BinaryIO, source: FileSource, *, special: bool) -> None:
+    def __init__(self, out: BinaryIO, source: FileSource, *, special: bool, privileged: bool) -> None:
         self.outcome = Outcome()
         self._out = out
         self._source = source
-        self._special = special
+        self._rights = Rights(owner=True, special=special, privileged=privileged)
         self._linked: dict[int, Path] = {}
         self._made: set[Path] = {()}
 
@@ -62,12 +64,12 @@ class TarTarget:
         self._out.flush()
 
     def _add(self, path: Path, entry: Entry) -> None:
-        header = _header(path, entry)
-        if header is None or (entry.what in _SPECIAL and not self._special):
-            why = "a device or a pipe: add --special" if header else "a socket, or nothing that is known"
-            self.outcome.missed.append(Missed(path=path, why=why))
-            return
         first = self._linked.get(entry.number) if entry.what == "f" and entry.links > 1 else None
+        dropped = self.outcome.dropped if first is None else Dropped()
+        header = _header(path, entry, grant(entry, self._rights, dropped))
+        if header is None or (entry.what in _SPECIAL and not self._rights.special):
+            self._miss(path, why_not(entry))
+            return
         if first is not None:
             header.type, header.linkname = tarfile.LNKTYPE, _name(first)
             header.pax_headers = {}
@@ -84,13 +86,20 @@ class TarTarget:
                 self.outcome.links += 1
             else:
                 self.outcome.files += 1
+        if first is None:
+            lost = [f"attribute {shown(name)}" for name, _ in entry.attributes if b"=" in name]
+            for lack in (*entry.lacks, *lost):
+                self._miss(path, f"came without {lack}")
+
+    def _miss(self, path: Path, why: str) -> None:
+        self.outcome.missed.append(Missed(path=path, why=why))
 
     def _add_file(self, path: Path, entry: Entry, header: tarfile.TarInfo) -> None:
         pieces = self._source.content(path, entry)
         try:
             extents = next(pieces)
         except Failed as error:
-            self.outcome.missed.append(Missed(path=path, why=error.message))
+            self._miss(path, error.message)
             return
         if not isinstance(extents, Extents):
             raise FarshoreError("a file's content without its extents")
@@ -122,8 +131,7 @@ class TarTarget:
                     self._out.write(piece.data)
                     written += len(piece.data)
         except Failed as error:
-            why = f"{error.message}; zeroes after {written} bytes of it"
-            self.outcome.missed.append(Missed(path=path, why=why))
+            self._miss(path, f"{error.message}; zeroes after {written} bytes of it")
         self.outcome.data_bytes += written
         return written
 
@@ -137,19 +145,21 @@ class TarTarget:
         self._out.write(header.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
-def _header(path: Path, entry: Entry) -> tarfile.TarInfo | None:
+def _header(path: Path, entry: Entry, granted: Granted) -> tarfile.TarInfo | None:
     """None for what tar does not know."""
     kind = _TYPES.get(entry.what)
     if kind is None:
         return None
     header = tarfile.TarInfo(_name(path))
     header.type = kind
-    header.mode, header.uid, header.gid = entry.mode, entry.uid, entry.gid
+    header.mode, header.uid, header.gid = granted.mode, entry.uid, entry.gid
     header.mtime = entry.mtime_ns // 1_000_000_000
     header.linkname = entry.target.decode("utf-8", "surrogateescape")
     header.devmajor, header.devminor = entry.major, entry.minor
     header.pax_headers = {"mtime": _seconds(entry.mtime_ns), "atime": _seconds(entry.atime_ns)}
-    for name, value in entry.attributes:
+    for name, value in granted.attributes:
+        if name in RECORDS and (text := acl_text(value)) is not None:
+            header.pax_headers[RECORDS[name]] = text
         # A record is NAME=VALUE: an attribute with = in its name would be another one.
         if b"=" not in name:
             header.pax_headers[f"SCHILY.xattr.{_decoded(name)}"] = _decoded(value)

@@ -18,6 +18,7 @@ from tempfile import TemporaryFile
 
 from console.local_time import monotonic, pause
 from protocol.errors import FarshoreError, TimedOut
+from protocol.file_stream import printable_lines
 
 CHECK_TIMEOUT_S = 3600.0
 BAD_MAX = 124
@@ -54,7 +55,7 @@ def run_check(command: str, environment: Mapping[str, str], timeout_s: float = C
         finally:
             _end_group(process)
         output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_BYTES))
-        said = output.read().decode(errors="replace").strip()
+        said = printable_lines(output.read().decode(errors="replace").strip())
     if not 0 <= code <= BAD_MAX:
         raise FarshoreError(
             f"the check could not be carried out, it ended with {code}: {said[-500:]}",

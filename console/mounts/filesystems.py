@@ -23,7 +23,10 @@ _EXT_INCOMPAT_AT = 1024 + 0x60
 _EXT_RECOVER = 0x4
 _U32 = Struct("<I")
 # Their log cannot be seen to be empty from outside.
-ALWAYS_REPLAY = frozenset({"xfs", "btrfs", "f2fs", "jfs", "reiserfs"})
+ALWAYS_REPLAY = frozenset({"xfs", "btrfs", "f2fs"})
+# What a volume says that it holds decides which of the kernel's file systems parses it: one of those that are
+# in use and looked after, never any that the kernel happens to have.
+MOUNTABLE = EXT | {"xfs", "btrfs", "f2fs", "vfat", "exfat", "ntfs", "iso9660", "udf", "erofs", "squashfs"}
 # How each is mounted without its log.
 WITHOUT_LOG = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
 
@@ -68,7 +71,8 @@ def partition(file: Path, number: int) -> Partition:
 
 
 def file_system(device: Path) -> FileSystem:
-    """What is on a device. Raises NotFound when there is nothing that could be mounted."""
+    """What is on a device, for `mount --types`: nothing is left for the kernel to try. Raises NotFound when
+    there is nothing that could be mounted."""
     _, said = call("blkid", "--probe", "--output", "export", device)
     fields = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     kind, table = fields.get("TYPE", ""), fields.get("PTTYPE", "")
@@ -81,6 +85,8 @@ def file_system(device: Path) -> FileSystem:
         )
     if not kind or fields.get("USAGE", "filesystem") != "filesystem":
         raise NotFound(f"no file system that can be mounted: {kind or 'nothing known'}", subject=str(device))
+    if kind not in MOUNTABLE:
+        raise NotFound(f"a file system that is not mounted here: {kind}", subject=str(device))
     return FileSystem(kind=kind, replay=_needs_replay(kind, device))
 
 

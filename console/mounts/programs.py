@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from protocol.errors import FarshoreError, NotFound, TimedOut
+from protocol.file_stream import printable_lines
 
 RUN_TIMEOUT_S = 60.0
 # Program to Debian package (packaging/apt-packages.txt).
@@ -47,7 +48,8 @@ def find_program(name: str) -> str:
 
 
 def call(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str]:
-    """Exit code and all output. Raises NotFound, TimedOut."""
+    """Exit code and all output, printable: a check of a file system names its files. Raises NotFound,
+    TimedOut."""
     name, *rest = (str(word) for word in words)
     try:
         done = subprocess.run(
@@ -67,7 +69,7 @@ def call(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str
         raise TimedOut(
             f"{name} was not done after {timeout_s:g} s", subject=shlex.join([name, *rest])
         ) from error
-    return done.returncode, done.stdout.strip()
+    return done.returncode, printable_lines(done.stdout.strip())
 
 
 def run(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> str:

@@ -1,39 +1,53 @@
-"""What ext2, ext3 and ext4 keep in an inode beyond what pytsk3 gives: extended attributes, device numbers and
-the log's state.
+"""What ext2, ext3 and ext4 keep in an inode beyond what pytsk3 gives: times before 1970 and after 2038,
+extended attributes, device numbers, flags; and the log's state.
 
 Little-endian, offsets in bytes:
 
     superblock (byte 1024 of the file system)         inode
-       24  4  log2(block size) - 10                     0  2  mode
-       40  4  inodes per group                         40  4  i_block[0]: old device number
-       88  2  inode size                               32  4  flags
-                                                       44  4  i_block[1]: new device number
-       96  4  incompatible features                   104  4  block of attributes, low half
-      254  2  size of a group descriptor              118  2  block of attributes, high half
-                                                      128  2  size of the extra fields
+        4  4  blocks, low half                           0  2  mode
+       20  4  first data block                           8  4  access time, 16 4 modification time
+       24  4  log2(block size) - 10                     32  4  flags
+       32  4  blocks per group                          40  4  i_block[0]: old device number
+       40  4  inodes per group                          44  4  i_block[1]: new device number
+       88  2  inode size                               104  4  block of attributes, low half
+       96  4  incompatible features                    118  2  block of attributes, high half
+      254  2  size of a group descriptor               128  2  size of the extra fields
+      260  4  first group of groups (meta_bg)          136  4  modification time, 140 4 access time: the rest
+      336  4  blocks, high half                        156  4  project
 
     group descriptor: 8 4 inode table's block, low half; 40 4 high half
+    the rest of a time: bits 0-1 are bits 32-33 of its seconds, which are signed below; bits 2-31 nanoseconds
     attribute entry: 0 1 name's length; 1 1 prefix; 2 2 value's offset; 4 4 value's inode; 8 4 value's size;
     16 name
 
 Every number here comes from the volume: nothing is looked up outside the slice that was read.
-Source: "ext4 Data Structures and Algorithms" of the kernel's documentation; linux/fs/ext4/acl.h.
+Source: "ext4 Data Structures and Algorithms" of the kernel's documentation; linux/fs/ext4/ext4.h, acl.h.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct, error, pack, unpack_from
+from typing import Any
 
+from protocol.file_stream import flags_text, shown
 from protocol.limits import FILE_XATTR_BYTES_MAX, FILE_XATTRS_BYTES_MAX, FILE_XATTRS_MAX
+from site_secondary.file_systems.facts import Attribute, Facts
 
 SUPERBLOCK_OFFSET = 1024
 _MAGIC = 0xEF53
 _RECOVER = 0x4
 _64BIT = 0x80
+_META_BG = 0x10
+# filetype, recover, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed, largedir, inline_data, encrypt,
+# casefold; and meta_bg where it changes nothing.
+_FEATURES_KNOWN = 0x3E7C6
 _INLINE_DATA = 0x10000000
+_ENCRYPTED = 0x800
+_COMPRESSED = 0x4
+_DEVICES = (0o020000, 0o060000)
 _ATTRIBUTE_MAGIC = 0xEA020000
 _ENTRY = Struct("<BBHIII")
 _PREFIXES = {
@@ -50,8 +64,6 @@ _CONTENT = b"system.data"
 _ACL_WITH_ID = (0x02, 0x08)
 _NO_ID = 0xFFFFFFFF
 
-Attribute = tuple[bytes, bytes]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtLayout:
@@ -62,6 +74,7 @@ class ExtLayout:
     inode_bytes: int
     descriptor_bytes: int
     unfinished: bool
+    unknown_features: int
 
 
 def ext_layout(superblock: bytes) -> ExtLayout | None:
@@ -72,13 +85,27 @@ def ext_layout(superblock: bytes) -> ExtLayout | None:
     inode_bytes, descriptor_bytes = (unpack_from("<H", superblock, at)[0] for at in (88, 254))
     if shift > 6 or not per_group or not 128 <= inode_bytes <= 65536:
         return None
-    return ExtLayout(
+    layout = ExtLayout(
         block_bytes=1024 << shift,
         inodes_per_group=per_group,
         inode_bytes=inode_bytes,
         descriptor_bytes=max(64, descriptor_bytes) if features & _64BIT else 32,
         unfinished=bool(features & _RECOVER),
+        unknown_features=features & ~_FEATURES_KNOWN,
     )
+    if features & _META_BG and _descriptors_follow(layout, superblock, bool(features & _64BIT)):
+        layout = replace(layout, unknown_features=layout.unknown_features & ~_META_BG)
+    return layout
+
+
+def _descriptors_follow(layout: ExtLayout, superblock: bytes, wide: bool) -> bool:
+    """With meta_bg: whether all groups' descriptors stand behind the superblock all the same."""
+    blocks, first, per_group = (unpack_from("<I", superblock, at)[0] for at in (4, 20, 32))
+    if wide:
+        blocks |= unpack_from("<I", superblock, 336)[0] << 32
+    in_block = layout.block_bytes // layout.descriptor_bytes
+    together = max(1, unpack_from("<I", superblock, 260)[0]) * in_block
+    return bool(per_group) and blocks - first <= together * per_group
 
 
 class ExtInodes:
@@ -88,40 +115,52 @@ class ExtInodes:
         self._layout = layout
         self._read = read
 
-    def device(self, number: int) -> tuple[int, int]:
-        """Major and minor number of a device's inode. Raises OSError."""
-        raw = self._inode(number)
-        old, new = unpack_from("<II", raw, 40)
-        if old:
-            return old >> 8 & 0xFF, old & 0xFF
-        return (new & 0xFFF00) >> 8, new & 0xFF | new >> 12 & 0xFFF00
-
     def is_inline(self, number: int) -> bool:
         """Whether its content lies in the inode itself. Raises OSError."""
         return bool(unpack_from("<I", self._inode(number), 32)[0] & _INLINE_DATA)
 
-    def attributes(self, number: int) -> list[Attribute]:
-        """Extended attributes as `listxattr` and `getxattr` would give them. Raises OSError, also if what is
-        there makes no sense."""
+    def facts(self, number: int, file: Any) -> Facts:
+        """Raises OSError if the inode cannot be read. Attributes that make no sense cost only themselves."""
         raw = self._inode(number)
-        found: list[Attribute] = []
+        mode, flags = unpack_from("<H", raw, 0)[0], unpack_from("<I", raw, 32)[0]
+        found = Facts(mtime_ns=_time_ns(raw, 16, 136), atime_ns=_time_ns(raw, 8, 140))
+        if mode & 0o170000 in _DEVICES:
+            found.device = _device(raw)
+        if flags & _ENCRYPTED:
+            found.sealed = "it is encrypted by the file system (fscrypt), and its key is not here"
+        elif flags & _COMPRESSED:
+            found.sealed = "it is compressed by the file system in a way that is not read here"
+        if kept := flags_text(flags):
+            found.lacks.append(kept)
+        if len(raw) >= 160 and unpack_from("<H", raw, 128)[0] >= 32 and unpack_from("<I", raw, 156)[0]:
+            found.lacks.append(f"its project ({unpack_from('<I', raw, 156)[0]})")
         try:
-            if len(raw) > 132:
-                start = 128 + unpack_from("<H", raw, 128)[0]
-                if start + 4 <= len(raw) and unpack_from("<I", raw, start)[0] == _ATTRIBUTE_MAGIC:
-                    found += _attributes(raw[start + 4 :], 0)
-            block = unpack_from("<I", raw, 104)[0] | unpack_from("<H", raw, 118)[0] << 32
-            if block:
-                size = self._layout.block_bytes
-                data = self._read(block * size, size)
-                if unpack_from("<I", data)[0] != _ATTRIBUTE_MAGIC:
-                    raise OSError(errno.EIO, f"block {block} holds no attributes")
-                found += _attributes(data, 32)
-        except error as wrong:
-            raise OSError(errno.EIO, f"the attributes of inode {number} make no sense") from wrong
-        if len(found) > FILE_XATTRS_MAX or sum(len(value) for _, value in found) > FILE_XATTRS_BYTES_MAX:
-            raise OSError(errno.E2BIG, f"inode {number} has too many attributes")
+            self._add_attributes(number, raw, found)
+        except (OSError, error) as wrong:
+            said = wrong.strerror if isinstance(wrong, OSError) else "they make no sense"
+            found.attributes.clear()
+            found.lacks.append(f"its extended attributes: {said}")
         return found
+
+    def _add_attributes(self, number: int, raw: bytes, found: Facts) -> None:
+        """As `listxattr` and `getxattr` would give them. Raises OSError, struct.error."""
+        every: list[Attribute | str] = []
+        if len(raw) > 132:
+            start = 128 + unpack_from("<H", raw, 128)[0]
+            if start + 4 <= len(raw) and unpack_from("<I", raw, start)[0] == _ATTRIBUTE_MAGIC:
+                every += _attributes(raw[start + 4 :], 0)
+        block = unpack_from("<I", raw, 104)[0] | unpack_from("<H", raw, 118)[0] << 32
+        if block:
+            size = self._layout.block_bytes
+            data = self._read(block * size, size)
+            if unpack_from("<I", data)[0] != _ATTRIBUTE_MAGIC:
+                raise OSError(errno.EIO, f"block {block} holds none")
+            every += _attributes(data, 32)
+        found.attributes += [each for each in every if not isinstance(each, str)]
+        found.lacks += [each for each in every if isinstance(each, str)][:8]
+        size = sum(len(value) for _, value in found.attributes)
+        if len(found.attributes) > FILE_XATTRS_MAX or size > FILE_XATTRS_BYTES_MAX:
+            raise OSError(errno.E2BIG, f"inode {number} has too many")
 
     def _inode(self, number: int) -> bytes:
         layout = self._layout
@@ -137,15 +176,34 @@ class ExtInodes:
         return self._read(table * layout.block_bytes + index * layout.inode_bytes, layout.inode_bytes)
 
 
-def _attributes(data: bytes, first: int) -> Iterator[Attribute]:
-    """Entries from `first` on; their values lie at offsets into `data`."""
+def _time_ns(raw: bytes, at: int, rest_at: int) -> int:
+    """Seconds are signed; two more bits of them came later, where the inode has room for them."""
+    seconds, rest = int(unpack_from("<i", raw, at)[0]), 0
+    extra = int(unpack_from("<H", raw, 128)[0]) if len(raw) > 130 else 0
+    if rest_at + 4 <= min(128 + extra, len(raw)):
+        rest = int(unpack_from("<I", raw, rest_at)[0])
+    return (seconds + ((rest & 3) << 32)) * 1_000_000_000 + min(rest >> 2, 999_999_999)
+
+
+def _device(raw: bytes) -> tuple[int, int]:
+    """Major and minor number."""
+    old, new = unpack_from("<II", raw, 40)
+    if old:
+        return old >> 8 & 0xFF, old & 0xFF
+    return (new & 0xFFF00) >> 8, new & 0xFF | new >> 12 & 0xFFF00
+
+
+def _attributes(data: bytes, first: int) -> Iterator[Attribute | str]:
+    """Entries from `first` on, or what of them does not come; their values lie at offsets into `data`."""
     at = first
     while at + 4 <= len(data) and unpack_from("<I", data, at)[0]:
         name_bytes, prefix, offset, inode, size, _ = _ENTRY.unpack_from(data, at)
         name = data[at + _ENTRY.size : at + _ENTRY.size + name_bytes]
         at += (_ENTRY.size + name_bytes + 3) & ~3
         if inode:
-            raise OSError(errno.EOPNOTSUPP, "an attribute's value lies in an inode of its own")
+            full = _PREFIXES.get(prefix, b"") + name
+            yield f"attribute {shown(full)}: its value lies in an inode of its own"
+            continue
         if size > FILE_XATTR_BYTES_MAX or offset + size > len(data) or len(name) < name_bytes:
             raise OSError(errno.EIO, "an attribute lies outside its block")
         full = _PREFIXES.get(prefix, b"") + name

@@ -8,7 +8,7 @@ for the caller to see.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import ENOTDIR
+from errno import EACCES, ENOTDIR
 from typing import Any
 
 import pytsk3
@@ -18,17 +18,15 @@ from protocol.limits import (
     FILE_DATA_BYTES,
     FILE_EXTENTS_IN_MESSAGE_MAX,
     FILE_EXTENTS_MAX,
+    FILE_LACKS_MAX,
     FILE_NAME_BYTES_MAX,
     FILE_TEXT_CHARS_MAX,
 )
 from site_secondary.file_systems.ext_directories import names_in_block
-from site_secondary.file_systems.ext_inodes import (
-    SUPERBLOCK_OFFSET,
-    Attribute,
-    ExtInodes,
-    ExtLayout,
-    ext_layout,
-)
+from site_secondary.file_systems.ext_inodes import SUPERBLOCK_OFFSET, ExtInodes, ExtLayout, ext_layout
+from site_secondary.file_systems.facts import FactFinder
+from site_secondary.file_systems.fat_facts import BOOT_BYTES, FatFacts
+from site_secondary.file_systems.ntfs_facts import NtfsFacts, is_named
 from site_secondary.file_systems.volume_layout import CASE_FOLDS, ExportImage
 
 _KINDS = {
@@ -59,7 +57,8 @@ _LINK_BYTES_MAX = 4096
 
 def text_of(error: Exception) -> str:
     """An error's text as one bounded line."""
-    return shown(str(error).encode("utf-8", "replace"))[:FILE_TEXT_CHARS_MAX]
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return shown(said.encode("utf-8", "replace"))[:FILE_TEXT_CHARS_MAX]
 
 
 class Tree:
@@ -72,15 +71,32 @@ class Tree:
         self._handle = handle
         self._layout = self._ext_layout(first_byte)
         self._inodes: ExtInodes | None = None
+
+        def read(offset: int, length: int) -> bytes:
+            return image.reader.read(first_byte + offset, length)
+
+        self._finder: FactFinder
         if self._layout is not None:
-            self._inodes = ExtInodes(
-                self._layout, lambda offset, length: image.reader.read(first_byte + offset, length)
-            )
+            self._finder = self._inodes = ExtInodes(self._layout, read)
+        elif kind == "ntfs":
+            self._finder = NtfsFacts()
+        else:
+            self._finder = FatFacts(kind, read(0, BOOT_BYTES), read)
 
     @property
     def unfinished(self) -> bool:
         """Whether the log holds what was not played back, as far as can be told."""
         return self._layout is not None and self._layout.unfinished
+
+    @property
+    def strange(self) -> bool:
+        """Whether it has features with which it would be read wrongly."""
+        return self.kind.startswith("ext") and (self._layout is None or bool(self._layout.unknown_features))
+
+    @property
+    def has_owners(self) -> bool:
+        """Whether files have an owner and a mode."""
+        return self._layout is not None
 
     @property
     def case_folds(self) -> bool:
@@ -91,6 +107,8 @@ class Tree:
         """A directory's entries."""
         self._image.failure = None
         try:
+            if sealed := self._sealed(number):
+                raise OSError(EACCES, sealed)
             own = self._inodes is not None and not self._inodes.is_inline(number)
             yield from self._ext_names(number) if own else self._names(number)
         except OSError as error:
@@ -147,6 +165,8 @@ class Tree:
         self._image.failure = None
         try:
             file = self._handle.open_meta(inode=number)
+            if sealed := self._finder.facts(number, file).sealed:
+                raise OSError(EACCES, sealed)
             size = int(file.info.meta.size)
             extents = self._extents(file, size)
         except OSError as error:
@@ -175,7 +195,7 @@ class Tree:
     def _extents(self, file: Any, size: int) -> list[tuple[int, int]]:
         """Offsets and lengths of what is stored; all of it where the file system's map says too little."""
         whole = [(0, size)] if size else []
-        stored = next((each for each in file if int(each.info.type) in _CONTENT and not _named(each)), None)
+        stored = next((each for each in file if int(each.info.type) in _CONTENT and not is_named(each)), None)
         if stored is None or size == 0:
             return whole
         flags = int(stored.info.flags)
@@ -201,38 +221,53 @@ class Tree:
     def _entry(self, name: bytes, number: int, found: Any) -> Answer | None:
         """None for what is not a user's."""
         meta = found.info.meta
-        if name in (b"", b".", b"..") or self._is_own(name, number, meta):
-            return None
+        try:
+            if name in (b"", b".", b"..") or self._is_own(name, number, meta):
+                return None
+        except OSError as error:
+            return self._trouble(name[:FILE_NAME_BYTES_MAX], error)
         if len(name) > FILE_NAME_BYTES_MAX:
             return Trouble(name=name[:FILE_NAME_BYTES_MAX], text="its name is too long")
         if meta is None:
             return Trouble(name=name, text=f"its inode {number} cannot be read")
         kind = _KINDS.get(int(meta.type), "?")
-        target, device, attributes = b"", (0, 0), list[Attribute]()
+        target = b""
         try:
+            facts = self._finder.facts(number, found)
+            if facts.sealed and kind == "l":
+                return Trouble(name=name, text=facts.sealed[:FILE_TEXT_CHARS_MAX])
             if kind == "l":
                 target = self._target(found, meta)
-            if self._inodes is not None:
-                attributes = self._inodes.attributes(number)
-                device = self._inodes.device(number) if kind in "bc" else device
         except OSError as error:
             return self._trouble(name, error)
+        if facts.nothing:
+            kind, facts.lacks = "?", [facts.nothing]
+        mtime_ns = int(meta.mtime) * 1_000_000_000 + int(meta.mtime_nano)
+        atime_ns = int(meta.atime) * 1_000_000_000 + int(meta.atime_nano)
+        owned = self.has_owners
         return Entry(
             name=name,
             number=number,
             what=kind,
-            mode=int(meta.mode) & 0o7777,
-            uid=int(meta.uid) & _U32,
-            gid=int(meta.gid) & _U32,
+            mode=int(meta.mode) & 0o7777 if facts.mode is None else facts.mode,
+            uid=int(meta.uid) & _U32 if owned else 0,
+            gid=int(meta.gid) & _U32 if owned else 0,
             size_bytes=min(max(0, int(meta.size)), _SIZE_MAX),
-            mtime_ns=int(meta.mtime) * 1_000_000_000 + int(meta.mtime_nano),
-            atime_ns=int(meta.atime) * 1_000_000_000 + int(meta.atime_nano),
+            mtime_ns=mtime_ns if facts.mtime_ns is None else facts.mtime_ns,
+            atime_ns=atime_ns if facts.atime_ns is None else facts.atime_ns,
             links=max(0, int(meta.nlink)) & _U32,
             target=target,
-            major=device[0],
-            minor=device[1],
-            attributes=tuple(attributes),
+            major=facts.device[0],
+            minor=facts.device[1],
+            attributes=tuple(facts.attributes),
+            lacks=tuple(each[:FILE_TEXT_CHARS_MAX] for each in facts.lacks[:FILE_LACKS_MAX]),
         )
+
+    def _sealed(self, number: int) -> str:
+        """Why a directory's names cannot be read. Raises OSError."""
+        if number == self.root and self._inodes is None:
+            return ""  # it has no entry of its own in FAT
+        return self._finder.facts(number, self._handle.open_meta(inode=number)).sealed
 
     def _is_own(self, name: bytes, number: int, meta: Any) -> bool:
         """Whether it is the file system's or pytsk3's own, not a user's."""
@@ -240,7 +275,9 @@ class Tree:
             return True
         if self.kind == "ntfs":
             return number < _NTFS_OWN and number != _NTFS_ROOT
-        return self.kind in ("fat", "exfat") and (name.endswith(_VOLUME_LABEL) or name.startswith(b"$"))
+        # A user's file may have such a name too: its entry tells.
+        own = name.endswith(_VOLUME_LABEL) or name.startswith(b"$")
+        return own and isinstance(self._finder, FatFacts) and self._finder.is_own(number)
 
     def _target(self, found: Any, meta: Any) -> bytes:
         """Where a link leads. Raises OSError."""
@@ -263,8 +300,3 @@ class Tree:
         if isinstance(self._image.failure, ConnectionError):
             raise self._image.failure
         return Trouble(name=name, text=text_of(self._image.failure or error))
-
-
-def _named(attribute: Any) -> bool:
-    """NTFS: a stream beside the content."""
-    return bytes(attribute.info.name or b"") not in (b"", b"DATA", b"$Data", b"N/A")

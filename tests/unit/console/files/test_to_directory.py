@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 
 import pytest
 
+from console.files.rights import Rights
 from console.files.source import Failed, Path
 from console.files.to_directory import DirectoryTarget
 from console.files.walk import Finder, Item, Missed, bad_name, parse_path, walk
@@ -20,7 +21,7 @@ def entry(name: bytes, what: str = "f", number: int = 0, **changes: object) -> E
     fields: dict[str, object] = {
         "name": name, "number": number or 1000 + hash(name) % 10**9, "what": what, "mode": 0o644, "uid": 0,
         "gid": 0, "size_bytes": 0, "mtime_ns": 10**18, "atime_ns": 10**18, "links": 1, "target": b"",
-        "major": 0, "minor": 0, "attributes": (),
+        "major": 0, "minor": 0, "attributes": (), "lacks": (),
     }  # fmt: skip
     return Entry(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -30,7 +31,7 @@ class Lies:
 
     opened = Opened(
         partitions=(), partition=0, first_byte=0, size_bytes=0, file_system="ext4", holds="ext4", root=2,
-        unfinished=False, case_folds=False,
+        unfinished=False, case_folds=False, has_owners=True, unfenced="",
     )  # fmt: skip
 
     def __init__(self, directories: dict[int, list[Entry]], content: dict[int, bytes] | None = None) -> None:
@@ -57,8 +58,9 @@ class Lies:
 
 def restored(source: Lies, target: FilePath, **options: bool) -> dict[str, str]:
     """Everything of the source; what did not come, and why."""
-    given = {"owner": False, "special": False, **options}
-    made = DirectoryTarget(str(target), source, **given)
+    replace = options.pop("replace", False)
+    rights = Rights(**{"owner": False, "special": False, "privileged": False, **options})
+    made = DirectoryTarget(str(target), source, rights, replace=replace)
     try:
         made.take(walk(source, Item(path=(), entry=source.root())))
         made.finish()
@@ -81,7 +83,8 @@ def test_a_link_and_a_directory_of_one_name(tmp_path: FilePath) -> None:
     link = Item(path=(b"door",), entry=entry(b"door", "l", target=b".."))
     inside = Item(path=(b"door", b"secret"), entry=entry(b"secret"))
     door = Item(path=(b"door",), entry=entry(b"door", "d", 7))
-    made = DirectoryTarget(str(tmp_path / "t"), source, owner=False, special=False)
+    rights = Rights(owner=False, special=False, privileged=False)
+    made = DirectoryTarget(str(tmp_path / "t"), source, rights)
     made.take([link, door, inside])
     made.finish()
     made.close()
