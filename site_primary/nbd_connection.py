@@ -26,7 +26,7 @@ from protocol.limits import NBD_RECEIVE_BUFFER_BYTES, NBD_REQUEST_BYTES_MAX, NBD
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError, nbd_error
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.replies import block_status, error_reply, read_reply_header, simple_replies, simple_reply
-from protocol.nbd.requests import REQUEST, REQUEST_BYTES, check_request
+from protocol.nbd.requests import REQUEST, REQUEST_BYTES, request_check
 from site_primary.block_status import StatusMap
 from site_primary.exports import Export
 from site_primary.write_path import WriteBatch
@@ -37,7 +37,7 @@ _READ, _WRITE, _DISC = int(Command.READ), int(Command.WRITE), int(Command.DISC)
 _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE)
 _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STATUS)
 _CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
-_FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
+_FUA, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.REQ_ONE)
 _NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 REPLY_BYTES_BEFORE_SEND = 4 << 20
 PIPELINED_DEPTH = 3
@@ -65,6 +65,12 @@ class NbdConnection(asyncio.BufferedProtocol):
         self._size = export.volume.size_bytes
         self._read_only = export.read_only
         self._structured = negotiated.structured_replies
+        self._check = request_check(
+            size_bytes=self._size,
+            read_only=export.read_only,
+            structured_replies=negotiated.structured_replies,
+            contexts=bool(maps),
+        )
         self._maps = maps
         self._on_closed = on_closed
         self._batch = self._new_batch()
@@ -90,7 +96,7 @@ class NbdConnection(asyncio.BufferedProtocol):
 
     def _new_batch(self) -> WriteBatch:
         export = self._export
-        return WriteBatch(export.group, export.volume.id, export.current_view)
+        return WriteBatch(export.group, export.volume.id, self._size, export.current_view)
 
     # -- asyncio.BufferedProtocol
 
@@ -213,7 +219,7 @@ class NbdConnection(asyncio.BufferedProtocol):
     def _requests(self, reads: ReadBatch) -> int:
         """Walk the buffer; `_start` ends at the first incomplete request. Returns how many were handled."""
         handled = 0
-        view, at, end, size = self._view, self._start, self._end, self._size
+        view, at, end, check = self._view, self._start, self._end, self._check
         refusing = self._gate.closed and self._gate.admit() is not None
         while end - at >= REQUEST_BYTES:
             magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
@@ -223,7 +229,7 @@ class NbdConnection(asyncio.BufferedProtocol):
                 return handled
             handled += 1
             whole = REQUEST_BYTES + length if command == _WRITE else REQUEST_BYTES
-            error = check_request(flags, command, offset, length, size, self._read_only)
+            error = check(flags, command, offset, length)
             if refusing and not error and command in _CHANGING:
                 error = int(NbdError.EIO)
             if error and command == _WRITE:
@@ -239,7 +245,7 @@ class NbdConnection(asyncio.BufferedProtocol):
             elif command == _WRITE:
                 self._write(flags, cookie, offset, view[at + REQUEST_BYTES : at + whole])
             elif command == _READ:
-                self._read(reads, flags, cookie, offset, length)
+                self._read(reads, cookie, offset, length)
             elif command == _DISC:
                 self._closing = True
                 self._start = end
@@ -257,10 +263,7 @@ class NbdConnection(asyncio.BufferedProtocol):
         except (FarshoreError, OSError) as failure:
             self._failed(failure)
 
-    def _read(self, reads: ReadBatch, flags: int, cookie: int, offset: int, length: int) -> None:
-        if flags & _DF and not self._structured:
-            self._refuse(cookie, NbdError.EINVAL)
-            return
+    def _read(self, reads: ReadBatch, cookie: int, offset: int, length: int) -> None:
         try:
             data = self._export.view.read(reads, offset, length) if length else b""
         except (FarshoreError, OSError) as failure:
@@ -284,16 +287,12 @@ class NbdConnection(asyncio.BufferedProtocol):
             self._status(flags, cookie, offset, length)
         else:
             (self._forced if flags & _FUA else self._written).append(cookie)
-            if length:
-                try:
-                    self._batch.zero(offset, length, trim=command == _TRIM)
-                except (FarshoreError, OSError) as failure:
-                    self._failed(failure)
+            try:
+                self._batch.zero(offset, length, trim=command == _TRIM)
+            except (FarshoreError, OSError) as failure:
+                self._failed(failure)
 
     def _status(self, flags: int, cookie: int, offset: int, length: int) -> None:
-        if not self._maps or not self._structured:
-            self._refuse(cookie, NbdError.EINVAL)
-            return
         only_one = bool(flags & _REQ_ONE)
         try:
             found = {at: each.extents(offset, length, only_one=only_one) for at, each in self._maps.items()}
