@@ -67,7 +67,8 @@ def test_c8_another_host_is_answered_between_two_pieces(served: NbdServed) -> No
     host, other = served.connect("large"), served.connect("other")
     for _ in range(4):
         host.request(Command.READ, 0, LARGEST)
-    served.rig.clock.call_soon(lambda: other.request(Command.READ, 0, 512))
+    _, read = other.client.request(Command.READ, 0, 512)
+    served.rig.clock.call_soon(lambda: other.send(read))
     host.settle()
     at = [name for name, _ in served.order].index("other")
     before = sum(size for name, size in served.order[:at] if name == "large")

@@ -89,7 +89,7 @@ def failing_after(served: NbdServed, offset: int) -> None:
             raise Corruption("the bytes are not those indexed", subject="g")
         return read(batch, at, length)  # type: ignore[arg-type]
 
-    view.read = damaged  # type: ignore[method-assign]
+    view.read = damaged  # type: ignore[method-assign,assignment]
 
 
 @pytest.mark.parametrize(("structured", "flags"), FORMS)
