@@ -25,20 +25,16 @@ class LogBudget:
 
     def info(self, kind: str, **fields: object) -> None:
         """A line at level info."""
-        if self._may_say(kind):
+        if self.may_say(kind):
             log.info(kind, **fields)
 
     def warning(self, kind: str, **fields: object) -> None:
         """A line at level warning."""
-        if self._may_say(kind):
+        if self.may_say(kind):
             log.warning(kind, **fields)
 
-    def error(self, kind: str, **fields: object) -> None:
-        """A line at level error."""
-        if self._may_say(kind):
-            log.error(kind, **fields)
-
-    def _may_say(self, kind: str) -> bool:
+    def may_say(self, kind: str) -> bool:
+        """Count a line, and say whether it fits; for who has a logger of its own."""
         count = self._said.get(kind, 0) + 1
         self._said[kind] = count
         if count == 1:

@@ -17,6 +17,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+import structlog
+
 from engine.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
 from protocol.limits import (
@@ -39,6 +41,8 @@ from site_primary.host_budget import HostBudget
 from site_primary.host_stream import DEPTH_DECAY, Pause
 from site_primary.large_requests import LargeRead, LargeWrite
 from site_primary.write_path import WriteBatch
+
+log = structlog.get_logger()
 
 _READ, _WRITE, _DISC = int(Command.READ), int(Command.WRITE), int(Command.DISC)
 _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE)
@@ -142,7 +146,8 @@ class NbdConnection(HostAnswers):
         while end - at >= REQUEST_BYTES and room > 0:
             magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
             if magic != REQUEST_MAGIC or (command == _WRITE and length > NBD_REQUEST_BYTES_MAX):
-                self._budget.log.warning("nbd.garbage", client=self.client, export=self._export.name)
+                if self._budget.log.may_say("nbd.garbage"):
+                    log.warning("nbd.garbage", client=self.client, export=self._export.name)
                 self.shut()
                 return handled
             handled += 1
@@ -200,8 +205,9 @@ class NbdConnection(HostAnswers):
         self._out.append(data)
 
     def _read_failed(self, failure: FarshoreError | OSError, offset: int, length: int) -> None:
-        self._budget.log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
-                  length=length, error=str(failure))  # fmt: skip
+        if self._budget.log.may_say("nbd.read_failed"):
+            log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
+                      length=length, error=str(failure))  # fmt: skip
         self._export.group.history.damage.read_failed(failure)
 
     # -- large requests
@@ -300,9 +306,10 @@ class NbdConnection(HostAnswers):
         try:
             found = {at: each.extents(offset, length, only_one=only_one) for at, each in self._maps.items()}
         except (FarshoreError, OSError) as failure:
-            self._budget.log.error(
-                "nbd.status_failed", client=self.client, export=self._export.name, error=str(failure)
-            )
+            if self._budget.log.may_say("nbd.status_failed"):
+                log.error(
+                    "nbd.status_failed", client=self.client, export=self._export.name, error=str(failure)
+                )
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
         last = max(found)
@@ -334,10 +341,8 @@ class NbdConnection(HostAnswers):
             error = int(nbd_error(failure.errno))
         else:
             error = int(NbdError.EIO)
-        if error != NbdError.ENOSPC:
-            self._budget.log.error(
-                "nbd.write_failed", client=self.client, export=self._export.name, error=str(failure)
-            )
+        if error != NbdError.ENOSPC and self._budget.log.may_say("nbd.write_failed"):
+            log.error("nbd.write_failed", client=self.client, export=self._export.name, error=str(failure))
         self._batch = self._new_batch()
         for cookie in self._written + self._forced:
             self._refuse(cookie, error, str(failure))
