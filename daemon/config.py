@@ -15,7 +15,15 @@ import msgspec
 
 from protocol.command_base import check_name
 from protocol.errors import UsageError
-from protocol.limits import HOOK_CHARS_MAX, HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S, HOOK_WORDS_MAX, SYNC_TIMEOUT_S
+from protocol.limits import (
+    HOOK_CHARS_MAX,
+    HOOK_TIMEOUT_MAX_S,
+    HOOK_TIMEOUT_S,
+    HOOK_WORDS_MAX,
+    NBD_CONNECTIONS_MAX,
+    NBD_CONNECTIONS_PER_HOST,
+    SYNC_TIMEOUT_S,
+)
 from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
@@ -65,6 +73,10 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     insecure: bool = False
     """Allow NBD on TCP without TLS: whoever reaches the port reads and writes every volume."""
+
+    nbd_connections_per_host: int = NBD_CONNECTIONS_PER_HOST
+    """Most connections of one host at a time: of one user on a unix socket, of one address on TCP. More of
+    them take memory, and leave fewer of the site's 1,536 to others."""
 
     journal_limit_bytes: int = 0
     """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts wait for
@@ -184,6 +196,12 @@ def check_config(config: SiteConfig, subject: str) -> None:
     for key in ("journal_limit_bytes", "window_s", "window_bytes", "reserve_bytes"):
         if getattr(config, key) < 0:
             raise UsageError(f"{key} must not be negative", subject=subject)
+    if not 1 <= config.nbd_connections_per_host <= NBD_CONNECTIONS_MAX:
+        raise UsageError(
+            f"nbd_connections_per_host is {config.nbd_connections_per_host}: it must be from 1 to "
+            f"{NBD_CONNECTIONS_MAX}",
+            subject=subject,
+        )
     if config.control and not config.control.startswith("ipc://"):
         raise UsageError(
             f"control endpoint {config.control!r} must be ipc://PATH",

@@ -95,7 +95,7 @@ class Site:
         self.exports = SiteExports(
             self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
         )
-        self.nbd = NbdServer(loop, self.exports)
+        self.nbd = NbdServer(loop, self.exports, config.nbd_connections_per_host)
         self.pairs = SitePairs(
             state=self.state,
             exports=self.exports,

@@ -39,12 +39,51 @@ LABEL_CHARS_MAX = 63
 NBD_EXPORT_NAME_BYTES_MAX = 4096
 NBD_REQUEST_BYTES_MAX = 32 << 20
 NBD_OPTION_BYTES_MAX = 64 << 10
+
+# What hosts may cost, one and all together. Each of these has a test that measures it:
+# tests/interop/test_host_budgets.py with real sockets, tests/unit/site_primary/test_nbd_*.py in one process.
+#
+# Connections, in all and of one host: a user on a unix socket, an address (or a /64 of IPv6) on TCP. One host
+# cannot take them all, and a machine with a thousand guests of one user is served.
+NBD_CONNECTIONS_MAX = 1536
+NBD_CONNECTIONS_PER_HOST = 1024
+# Who comes while nobody is accepted waits here; net.core.somaxconn may hold it lower. Few are accepted in one
+# round of the loop, because each costs those who are served already 0.2 ms.
+NBD_BACKLOG = 2048
+NBD_ACCEPTS_A_ROUND = 16
+# Descriptors that no host may take: the journal's next segment and the peers come first. Without any left at
+# all, nobody is accepted for a moment.
+NBD_DESCRIPTORS_RESERVED = 128
+NBD_ACCEPT_PAUSE_S = 0.2
+# A handshake's time, and how much it may ask for before it reads the replies ("The client MUST NOT send any
+# option until it has received a final reply").
 NBD_HANDSHAKE_TIMEOUT_S = 10.0
-NBD_CONNECTIONS_MAX = 1024
-NBD_RECEIVE_BUFFER_BYTES = 1 << 20
-NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
-# Writes of one connection that wait for the peer, before it is no longer read.
+NBD_OPTIONS_AT_ONCE_MAX = 64
+NBD_OPTION_REPLY_BYTES_MAX = 128 << 10
+# Receive buffers: an idle connection has none. The first size holds 32 writes of 4 KiB; a host with larger
+# requests gets larger ones for as long as it sends them. With so much lent in all, everybody is handled in
+# small pieces until some is back. A few are kept, warm, for whoever comes next.
+NBD_RECEIVE_BUFFER_BYTES = 256 << 10
+NBD_RECEIVE_BUFFERS_BYTES_MAX = 64 << 20
+NBD_RECEIVE_BUFFERS_KEPT_BYTES = 4 << 20
+# What a connection keeps of a request that is not whole yet, beside those buffers.
+NBD_PARKED_BYTES = 32 << 10
+# A write up to this size gets into the journal whole or not at all; of a longer one each such piece does as
+# it comes, so that nobody holds 32 MiB for a host that may never send the rest.
+NBD_WHOLE_WRITE_BYTES = 1 << 20
+# A request that has begun must go on: without a byte of it handled for so long, its connection is closed.
+NBD_HALF_REQUEST_TIMEOUT_S = 30.0
+# One turn of a connection, in blocks read and requests handled: some 2 ms. What takes longer waits for
+# another turn, of which there is one in a round of the loop. While hosts leave more than so many bytes of
+# replies untaken, all together, a turn is the smaller one.
+NBD_TURN_BLOCKS = 512
+NBD_TURN_BLOCKS_MIN = 16
+NBD_UNSENT_BYTES_MAX = 32 << 20
+# Requests of one connection that wait for the disk or the peer, before it is no longer read.
 NBD_UNANSWERED_MAX = 16_384
+# Lines in the log about what hosts do, of a kind and in so long; the rest is counted.
+NBD_LOG_LINES_MAX = 50
+NBD_LOG_PERIOD_S = 60.0
 
 # Replication.
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
@@ -137,6 +176,12 @@ FILE_PATH_BYTES_MAX = 64 << 10
 
 def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
+    if NBD_CONNECTIONS_PER_HOST >= NBD_CONNECTIONS_MAX:
+        raise AssertionError("one host must not be able to take every connection")
+    if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:
+        raise AssertionError("what is parked, buffered and journaled whole must fit into the next")
+    if NBD_PARKED_BYTES < 2 * BLOCK_BYTES:
+        raise AssertionError("a piece of a write must hold a whole block, wherever it begins")
     if FRAME_PAYLOAD_BYTES_MAX % BLOCK_BYTES:
         raise AssertionError("a full frame's payload must be whole blocks")
     if SEGMENT_BYTES_MIN < FRAME_BYTES_MAX + 4096:

@@ -1,12 +1,12 @@
-"""One host's NBD connection in transmission: bytes in, batches to the write path, replies out.
+"""One host's NBD connection in transmission: requests to batches for the write path, and to replies.
 
 All complete requests of a wake-up are one batch: reads are answered as they come, writes go into one frame,
-and one send carries every reply. The receive buffer is used again and again; slices of it are only held
-until the batch is committed, within the same wake-up.
+and one send carries every reply. Slices of the receive buffer are only held until the batch is committed,
+within the same wake-up. `HostStream` receives, `HostAnswers` acknowledges.
 
-A write is acknowledged once its frame is in the journal, a FLUSH or FUA once the journal is durable up to
-where it was then: as one daemon orders all connections, that covers them all (multi-conn). While the group's
-gate is closed (synchronous modes), each waits until the same is so at the peer too.
+A wake-up does a bounded amount of work (`HostBudget.turn_blocks`); what is left waits for a turn, or until
+the host takes its replies. Requests too large for that go in pieces (`large_requests`): of a WRITE longer
+than `NBD_WHOLE_WRITE_BYTES` some pieces may be in the journal, and the rest not, if it is never acknowledged.
 
 Source: NBD proto.md, "Transmission phase".
 """
@@ -19,16 +19,27 @@ from types import MappingProxyType
 
 import structlog
 
-from engine.ports.disk import Buffer
 from engine.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
-from protocol.limits import NBD_RECEIVE_BUFFER_BYTES, NBD_REQUEST_BYTES_MAX, NBD_UNANSWERED_MAX
+from protocol.limits import (
+    BLOCK_BYTES,
+    NBD_PARKED_BYTES,
+    NBD_RECEIVE_BUFFER_BYTES,
+    NBD_REQUEST_BYTES_MAX,
+    NBD_TURN_BLOCKS,
+    NBD_TURN_BLOCKS_MIN,
+    NBD_WHOLE_WRITE_BYTES,
+)
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError, nbd_error
 from protocol.nbd.exports import Negotiated
-from protocol.nbd.replies import block_status, error_reply, read_reply_header, simple_replies, simple_reply
-from protocol.nbd.requests import REQUEST, REQUEST_BYTES, check_request
+from protocol.nbd.replies import block_status, read_reply_header, simple_replies, simple_reply
+from protocol.nbd.requests import REQUEST, REQUEST_BYTES, request_check
 from site_primary.block_status import StatusMap
 from site_primary.exports import Export
+from site_primary.host_answers import HostAnswers
+from site_primary.host_budget import HostBudget
+from site_primary.host_stream import DEPTH_DECAY, Pause
+from site_primary.large_requests import LargeRead, LargeWrite
 from site_primary.write_path import WriteBatch
 
 log = structlog.get_logger()
@@ -39,15 +50,11 @@ _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STAT
 _CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
 _FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
 _NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
-REPLY_BYTES_BEFORE_SEND = 4 << 20
-PIPELINED_DEPTH = 3
-DEPTH_DECAY = 0.98
-COLLECT_BYTES_MAX = 512 << 10
 
 
-class NbdConnection(asyncio.BufferedProtocol):
-    """See the module's docstring. Begins with the bytes that came behind the handshake. `maps` are the
-    metadata contexts negotiated, by their ids."""
+class NbdConnection(HostAnswers):
+    """See the module's docstring. `maps` are the metadata contexts negotiated, by their ids; a connection
+    that is served alone has a `budget` of its own."""
 
     def __init__(
         self,
@@ -57,173 +64,96 @@ class NbdConnection(asyncio.BufferedProtocol):
         client: str,
         on_closed: Callable[[], None],
         maps: Mapping[int, StatusMap] = _NO_MAPS,
+        budget: HostBudget | None = None,
     ) -> None:
-        self.client = client
-        self._transport = transport
-        self._export = export
-        self._gate = export.gate
+        clock = export.group.clock
+        budget = budget or HostBudget(clock.call_soon, clock.call_later)
+        stream = (transport, client, clock, budget, NBD_RECEIVE_BUFFER_BYTES)
+        super().__init__(*stream, export=export, structured=negotiated.structured_replies)
         self._size = export.volume.size_bytes
-        self._read_only = export.read_only
-        self._structured = negotiated.structured_replies
+        self._check = request_check(
+            size_bytes=self._size,
+            read_only=export.read_only,
+            structured_replies=negotiated.structured_replies,
+            contexts=bool(maps),
+        )
         self._maps = maps
         self._on_closed = on_closed
         self._batch = self._new_batch()
-        self._buffer = bytearray(NBD_RECEIVE_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._start = 0  # of what is not yet handled
-        self._end = 0  # of what was received
-        self._depth = 0.0  # requests that this host lately had under way at once
-        self._collecting = False
-        self._seen = 0
-        self._clock = export.group.clock
         self._skip = 0  # bytes of a refused write still to come
-        self._needed = REQUEST_BYTES
-        self._written: list[int] = []  # cookies of writes to acknowledge after the commit
-        self._forced: list[int] = []  # the same with FUA
-        self._flushes: list[int] = []
-        self._unanswered = 0  # writes that wait for the peer
-        self._out: list[Buffer] = []
-        self._out_bytes = 0
-        self._paused_for: set[str] = set()
-        self._closing = False
+        self._large_write: LargeWrite | None = None
+        self._large_read: LargeRead | None = None
         export.connections[self] = None
 
     def _new_batch(self) -> WriteBatch:
         export = self._export
-        return WriteBatch(export.group, export.volume.id, export.current_view)
-
-    # -- asyncio.BufferedProtocol
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go: after what is there, moved to the front when there is no room left."""
-        if self._start == self._end:
-            self._start = self._end = 0
-        if self._start + self._needed > len(self._buffer) or self._end == len(self._buffer):
-            self._make_room()
-        return self._view[self._end :]
-
-    def _make_room(self) -> None:
-        held = self._end - self._start
-        if self._needed > len(self._buffer):
-            # A bigger buffer for as long as this host sends requests of that size, at most 32 MiB each.
-            grown = bytearray(2 * self._needed)
-            grown[:held] = self._view[self._start : self._end]
-            self._buffer = grown
-            self._view = memoryview(grown)
-        else:
-            self._view[:held] = bytes(self._view[self._start : self._end])
-        self._start, self._end = 0, held
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Handle every complete request. From a host that pipelines, once a round of the loop brings no more:
-        its next requests are on their way, and a frame for each would cost ten times what one for all
-        does."""
-        self._end += nbytes
-        if self._depth < PIPELINED_DEPTH or self._end == len(self._buffer):
-            self._handle()
-        elif not self._collecting:
-            self._collecting = True
-            self._seen = self._end
-            self._clock.call_soon(self._collect)
-
-    def _collect(self) -> None:
-        if self._closing:
-            return
-        if self._end > self._seen and self._end - self._start < COLLECT_BYTES_MAX:
-            self._seen = self._end
-            self._clock.call_soon(self._collect)
-        else:
-            self._handle()
-
-    def take(self, data: bytes) -> None:
-        """Handle bytes that came with the handshake."""
-        while data and not self._closing:
-            room = self.get_buffer(-1)
-            part = data[: len(room)]
-            room[: len(part)] = part
-            data = data[len(part) :]
-            self.buffer_updated(len(part))
-
-    def eof_received(self) -> bool:
-        """The host is gone; close our side too."""
-        return False
+        return WriteBatch(export.group, export.volume.id, self._size, export.current_view)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection. What was acknowledged stays; what was not may or may not be there."""
-        self._closing = True
         # Who still waits for the disk or the peer holds this object, and need not hold its buffer.
-        self._buffer = bytearray()
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
+        self._forget()
         for each in self._maps.values():
             each.close()
         self._export.leave(self)
         self._on_closed()
 
-    def pause_writing(self) -> None:
-        """The host does not take its replies: take no more requests until it does."""
-        self._pause("replies")
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        self._unpause("replies")
-
-    # -- what an export asks
-
-    def shut(self) -> None:
-        """Close at once; requests in flight stay unanswered."""
-        self._closing = True
-        self._transport.abort()
-
     def resume(self) -> None:
         """The group takes writes again."""
-        self._unpause("overload")
-
-    def _pause(self, why: str) -> None:
-        if not self._paused_for and not self._closing:
-            self._transport.pause_reading()
-        self._paused_for.add(why)
-
-    def _unpause(self, why: str) -> None:
-        if why in self._paused_for:
-            self._paused_for.discard(why)
-            if not self._paused_for and not self._closing:
-                self._transport.resume_reading()
+        self._unpause(Pause.OVERLOAD)
 
     # -- requests
 
+    @property
+    def _unfinished(self) -> bool:
+        return self._start < self._end or self._large_read is not None
+
     def _handle(self) -> None:
         self._collecting = False
+        if self._paused_for and self._must_wait:
+            return
+        start = self._start
         if self._skip:
-            skipped = min(self._skip, self._end - self._start)
+            skipped = min(self._skip, self._end - start)
             self._start += skipped
             self._skip -= skipped
         reads = self._export.view.batch()
         with reads:
-            handled = self._requests(reads)
-        self._depth = max(handled, self._depth * DEPTH_DECAY)
-        if self._written or self._forced:
+            if self._large_read is not None:
+                self._read_on(reads, self._large_read)
+            else:
+                handled = self._requests(reads)
+                self._depth = max(handled, self._depth * DEPTH_DECAY)
+        if self._written or self._forced or not self._batch.empty:
             self._commit()
         if self._flushes or self._forced:
             self._await_durable()
+        moved = self._start != start
         self._send()
+        self._settle(moved=moved)
         if self._export.group.overloaded and not self._read_only:
-            self._pause("overload")
+            self._pause(Pause.OVERLOAD)
 
     def _requests(self, reads: ReadBatch) -> int:
-        """Walk the buffer; `_start` ends at the first incomplete request. Returns how many were handled."""
+        """Walk the buffer; `_start` ends at the first incomplete request, or where this turn does. Returns
+        how many were handled."""
         handled = 0
-        view, at, end, size = self._view, self._start, self._end, self._size
         refusing = self._gate.closed and self._gate.admit() is not None
-        while end - at >= REQUEST_BYTES:
+        if self._large_write is not None and not self._write_on(self._large_write, refusing):
+            return 0
+        view, at, end, check = self._view, self._start, self._end, self._check
+        room = self._budget.turn_blocks
+        while end - at >= REQUEST_BYTES and room > 0:
             magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
             if magic != REQUEST_MAGIC or (command == _WRITE and length > NBD_REQUEST_BYTES_MAX):
-                log.warning("nbd.garbage", client=self.client, export=self._export.name)
+                if self._budget.log.may_say("nbd.garbage"):
+                    log.warning("nbd.garbage", client=self.client, export=self._export.name)
                 self.shut()
                 return handled
             handled += 1
+            room -= 1
             whole = REQUEST_BYTES + length if command == _WRITE else REQUEST_BYTES
-            error = check_request(flags, command, offset, length, size, self._read_only)
+            error = check(flags, command, offset, length)
             if refusing and not error and command in _CHANGING:
                 error = int(NbdError.EIO)
             if error and command == _WRITE:
@@ -233,72 +163,153 @@ class NbdConnection(asyncio.BufferedProtocol):
                 continue
             if end - at < whole:
                 self._start, self._needed = at, whole
+                self._incomplete(flags, cookie, offset, length)
                 return handled
             if error:
                 self._refuse(cookie, error)
             elif command == _WRITE:
-                self._write(flags, cookie, offset, view[at + REQUEST_BYTES : at + whole])
+                self._write(flags & _FUA, cookie, offset, view[at + REQUEST_BYTES : at + whole])
             elif command == _READ:
-                self._read(reads, flags, cookie, offset, length)
+                room -= length // BLOCK_BYTES
+                if length > self._budget.turn_blocks * BLOCK_BYTES:
+                    self._begin_read(flags, cookie, offset, length)
+                else:
+                    self._read(reads, cookie, offset, length)
             elif command == _DISC:
                 self._closing = True
                 self._start = end
                 return handled
             else:
-                self._other(command, flags, cookie, offset, length)
+                room -= self._other(command, flags, cookie, offset, length)
             at += whole
         self._start, self._needed = at, REQUEST_BYTES
+        if room <= 0 and self._unfinished:
+            self._ask_turn()
         return handled
 
-    def _write(self, flags: int, cookie: int, offset: int, data: memoryview) -> None:
-        (self._forced if flags & _FUA else self._written).append(cookie)
+    def _write(self, forced: int, cookie: int, offset: int, data: memoryview) -> None:
+        (self._forced if forced else self._written).append(cookie)
         try:
             self._batch.write(offset, data)
         except (FarshoreError, OSError) as failure:
             self._failed(failure)
 
-    def _read(self, reads: ReadBatch, flags: int, cookie: int, offset: int, length: int) -> None:
-        if flags & _DF and not self._structured:
-            self._refuse(cookie, NbdError.EINVAL)
-            return
+    def _read(self, reads: ReadBatch, cookie: int, offset: int, length: int) -> None:
         try:
             data = self._export.view.read(reads, offset, length) if length else b""
         except (FarshoreError, OSError) as failure:
-            log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
-                      length=length, error=str(failure))  # fmt: skip
-            self._export.group.history.damage.read_failed(failure)
+            self._read_failed(failure, offset, length)
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
         self._out.append(read_reply_header(cookie, offset, length, self._structured))
         self._out.append(data)
-        self._out_bytes += length
-        if self._out_bytes > REPLY_BYTES_BEFORE_SEND:
-            self._send()
 
-    def _other(self, command: int, flags: int, cookie: int, offset: int, length: int) -> None:
+    def _read_failed(self, failure: FarshoreError | OSError, offset: int, length: int) -> None:
+        if self._budget.log.may_say("nbd.read_failed"):
+            log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
+                      length=length, error=str(failure))  # fmt: skip
+        self._export.group.history.damage.read_failed(failure)
+
+    # -- large requests
+
+    def _begin_read(self, flags: int, cookie: int, offset: int, length: int) -> None:
+        """Answer it in turns of its own, before any later request."""
+        self._large_read = LargeRead(
+            cookie, offset, length, structured=self._structured, one_chunk=bool(flags & _DF)
+        )
+
+    def _read_on(self, reads: ReadBatch, large: LargeRead) -> None:
+        length = min(large.left, self._budget.turn_blocks * BLOCK_BYTES)
+        offset = large.offset
+        try:
+            data = bytes(length) if large.failed else self._export.view.read(reads, offset, length)
+        except (FarshoreError, OSError) as failure:
+            self._read_failed(failure, offset, length)
+            said = large.fail(int(NbdError.EIO), str(failure))
+            if said is None:
+                self.shut()
+                return
+            if said:
+                self._out.append(said)
+        else:
+            self._out += large.take(data)
+        if not large.left:
+            self._large_read = None
+        if self._unfinished:
+            self._ask_turn()
+
+    def _incomplete(self, flags: int, cookie: int, offset: int, length: int) -> None:
+        """The rest of a WRITE is still to come, with `_start` at its header. What is too large to be waited
+        for is taken as it comes."""
+        held = self._end - self._start - REQUEST_BYTES
+        if length > NBD_WHOLE_WRITE_BYTES or (self._budget.tight and held > NBD_PARKED_BYTES // 2):
+            self._start += REQUEST_BYTES
+            large = LargeWrite(cookie=cookie, forced=bool(flags & _FUA), offset=offset, left=length)
+            self._large_write = large
+            self._write_on(large, refusing=False)
+
+    def _write_on(self, large: LargeWrite, refusing: bool) -> bool:
+        """Take what has come of a large WRITE, in whole blocks. True once it is all there."""
+        length = min(self._end - self._start, large.left)
+        if refusing:
+            self._give_up(large, int(NbdError.EIO))
+            self._skip -= length
+            self._start += length
+            return not self._skip
+        if length < large.left:
+            self._needed = min(large.left, NBD_WHOLE_WRITE_BYTES)
+            if length < self._needed and not self._budget.tight:
+                return False
+            length -= (large.offset + length) % BLOCK_BYTES
+            if length <= 0:
+                return False
+        data = self._view[self._start : self._start + length]
+        self._start += length
+        offset, large.offset = large.offset, large.offset + length
+        large.left -= length
+        if not large.left:
+            self._large_write = None
+            self._write(large.forced, large.cookie, offset, data)
+            return True
+        try:
+            self._batch.write(offset, data)
+        except (FarshoreError, OSError) as failure:
+            self._failed(failure)
+        return False
+
+    def _give_up(self, large: LargeWrite, error: int, message: str = "") -> None:
+        """Answer a large WRITE before its end; the rest of it is skipped."""
+        self._large_write = None
+        self._skip = large.left
+        self._needed = REQUEST_BYTES
+        self._refuse(large.cookie, error, message)
+
+    def _other(self, command: int, flags: int, cookie: int, offset: int, length: int) -> int:
+        """Every other command; returns what it costs of a turn, beyond the least."""
         if command == _FLUSH:
             self._flushes.append(cookie)
         elif command == _CACHE:
             self._out.append(simple_reply(cookie))
         elif command == _BLOCK_STATUS:
             self._status(flags, cookie, offset, length)
+            return NBD_TURN_BLOCKS_MIN if flags & _REQ_ONE else NBD_TURN_BLOCKS
         else:
             (self._forced if flags & _FUA else self._written).append(cookie)
-            if length:
-                try:
-                    self._batch.zero(offset, length, trim=command == _TRIM)
-                except (FarshoreError, OSError) as failure:
-                    self._failed(failure)
+            try:
+                self._batch.zero(offset, length, trim=command == _TRIM)
+            except (FarshoreError, OSError) as failure:
+                self._failed(failure)
+        return 0
 
     def _status(self, flags: int, cookie: int, offset: int, length: int) -> None:
-        if not self._maps or not self._structured:
-            self._refuse(cookie, NbdError.EINVAL)
-            return
         only_one = bool(flags & _REQ_ONE)
         try:
             found = {at: each.extents(offset, length, only_one=only_one) for at, each in self._maps.items()}
         except (FarshoreError, OSError) as failure:
-            log.error("nbd.status_failed", client=self.client, export=self._export.name, error=str(failure))
+            if self._budget.log.may_say("nbd.status_failed"):
+                log.error(
+                    "nbd.status_failed", client=self.client, export=self._export.name, error=str(failure)
+                )
             self._refuse(cookie, NbdError.EIO, str(failure))
             return
         last = max(found)
@@ -321,30 +332,6 @@ class NbdConnection(asyncio.BufferedProtocol):
             else:
                 self._out.append(simple_replies(cookies))
 
-    def _await_peer(self, cookies: list[int]) -> None:
-        """Answer a batch of writes once the peer has everything written by now."""
-
-        def at_peer(error: OSError | None) -> None:
-            self._unanswered -= len(cookies)
-            self._answer(cookies, error)
-            if self._unanswered <= NBD_UNANSWERED_MAX // 2:
-                self._unpause("peer")
-
-        self._unanswered += len(cookies)
-        if self._unanswered > NBD_UNANSWERED_MAX:
-            self._pause("peer")
-        self._gate.wait(self._export.group.writer.written, at_peer)
-
-    def _answer(self, cookies: list[int], error: OSError | None) -> None:
-        if self._closing:
-            return
-        if error is None:
-            self._out.append(simple_replies(cookies))
-        else:
-            for cookie in cookies:
-                self._refuse(cookie, NbdError.EIO, str(error))
-        self._send()
-
     def _failed(self, failure: Exception) -> None:
         """None of the writes since the last commit is in the journal: say so to each. Large writes that were
         committed in part fail as a whole, which the protocol allows."""
@@ -354,46 +341,12 @@ class NbdConnection(asyncio.BufferedProtocol):
             error = int(nbd_error(failure.errno))
         else:
             error = int(NbdError.EIO)
-        if error != NbdError.ENOSPC:
+        if error != NbdError.ENOSPC and self._budget.log.may_say("nbd.write_failed"):
             log.error("nbd.write_failed", client=self.client, export=self._export.name, error=str(failure))
         self._batch = self._new_batch()
         for cookie in self._written + self._forced:
             self._refuse(cookie, error, str(failure))
         self._written = []
         self._forced = []
-
-    def _await_durable(self) -> None:
-        """Answer FLUSH and FUA once everything written by now is durable, and at the peer too while writes
-        wait for it."""
-        cookies = self._flushes + self._forced
-        self._flushes = []
-        self._forced = []
-        if self._read_only:
-            self._out.append(simple_replies(cookies))
-            return
-
-        group = self._export.group
-        if not self._gate.closed:
-            group.when_durable(lambda error: self._answer(cookies, error))
-            return
-        outcomes: list[OSError | None] = []
-
-        def durable(error: OSError | None) -> None:
-            outcomes.append(error)
-            if len(outcomes) == 2:
-                self._answer(cookies, outcomes[0] or outcomes[1])
-
-        # The peer first: it works while the disk here does.
-        self._gate.wait_durable(group.writer.written, durable)
-        group.when_durable(durable)
-
-    def _refuse(self, cookie: int, error: int, message: str = "") -> None:
-        self._out.append(error_reply(cookie, int(error), message, structured=self._structured))
-
-    def _send(self) -> None:
-        if self._out and not self._transport.is_closing():
-            self._transport.writelines(self._out)
-        self._out = []
-        self._out_bytes = 0
-        if self._closing:
-            self._transport.close()
+        if self._large_write is not None:
+            self._give_up(self._large_write, error, str(failure))

@@ -1,31 +1,31 @@
 """The hosts' door: NBD on a unix socket and on TCP, handshakes with a deadline, bounded connections.
 
 A connection begins here in its handshake (`protocol.nbd.handshake` decides, this module moves the bytes) and
-is handed to `NbdConnection` for transmission. Nothing of an export is opened before the handshake ended.
+is handed to `NbdConnection` for transmission. Nothing of an export is opened before the handshake ended. One
+host, a user or an address, has a bounded part of the connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
+import ipaddress
 import os
 import socket
-import stat
+import struct
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import structlog
-
 from protocol.errors import Busy, FarshoreError, RemoteProtocolError
-from protocol.limits import NBD_CONNECTIONS_MAX, NBD_HANDSHAKE_TIMEOUT_S
+from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
 from site_primary.block_status import StatusMap
 from site_primary.exports import Export
+from site_primary.host_budget import HostBudget
 from site_primary.nbd_connection import NbdConnection
-
-log = structlog.get_logger()
+from site_primary.nbd_listener import NbdListener, tcp_sockets, unix_socket
 
 SOCKET_BUFFER_BYTES = 4 << 20
 
@@ -44,26 +44,35 @@ class ExportOpener(ExportLookup, Protocol):
 class NbdServer:
     """Listens, and keeps count. Addresses are `unix:PATH` and `tcp:HOST:PORT`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, exports: ExportOpener) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        exports: ExportOpener,
+        connections_per_host: int = NBD_CONNECTIONS_PER_HOST,
+    ) -> None:
         self._loop = loop
         self.exports = exports
-        self._servers: list[asyncio.AbstractServer] = []
-        self.connections: set[HandshakeProtocol] = set()
+        self.budget = HostBudget(loop.call_soon, loop.call_later)
+        self.log = self.budget.log
+        self.connections: dict[HandshakeProtocol, str] = {}  # each with its host
+        self._per_host = connections_per_host
+        self._of_host: Counter[str] = Counter()
+        self._listeners: list[NbdListener] = []
         self._unix_paths: list[str] = []
+        self._beginning: set[asyncio.Task[object]] = set()
 
     async def listen(self, address: str) -> None:
         """Take connections at an address. Busy if it is taken."""
         kind, _, place = address.partition(":")
         try:
             if kind == "unix":
-                self._servers.append(await self._listen_unix(place))
+                sockets = [unix_socket(place)]
+                self._unix_paths.append(place)
             else:
                 host, _, port = place.rpartition(":")
-                self._servers.append(
-                    await self._loop.create_server(
-                        lambda: HandshakeProtocol(self), host.strip("[]"), int(port)
-                    )
-                )
+                sockets = await tcp_sockets(self._loop, host.strip("[]"), int(port))
+            for each in sockets:
+                self._listeners.append(NbdListener(self._loop, each, self._begin, self._refused))
         except OSError as error:
             raise Busy(
                 f"cannot listen on {address}: {error.strerror or error}",
@@ -71,12 +80,20 @@ class NbdServer:
                 next_step="stop what listens there, or change `nbd` in site.toml",
             ) from error
 
-    async def _listen_unix(self, path: str) -> asyncio.AbstractServer:
-        remove_dead_socket(path)
-        server = await self._loop.create_unix_server(lambda: HandshakeProtocol(self), path)
-        os.chmod(path, 0o660)
-        self._unix_paths.append(path)
-        return server
+    def _begin(self, connection: socket.socket) -> None:
+        task = self._loop.create_task(self._connect(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: HandshakeProtocol(self), connection)
+        except OSError as error:
+            connection.close()
+            self._refused(error.strerror or str(error))
+
+    def _refused(self, reason: str) -> None:
+        self.log.warning("nbd.not_accepted", reason=reason)
 
     async def serve(self, connection: socket.socket) -> None:
         """Serve one connection that was made elsewhere, until it ends."""
@@ -87,10 +104,30 @@ class NbdServer:
         )
         await ended
 
+    def admit(self, connection: HandshakeProtocol, host: str) -> str:
+        """Count a connection of a host; why it may not stay, or nothing."""
+        if len(self.connections) >= NBD_CONNECTIONS_MAX:
+            return f"there are {NBD_CONNECTIONS_MAX} already"
+        if self._of_host[host] >= self._per_host:
+            return f"{host} has {self._per_host} already (nbd_connections_per_host)"
+        self.connections[connection] = host
+        self._of_host[host] += 1
+        return ""
+
+    def forget(self, connection: HandshakeProtocol) -> None:
+        """A connection has gone, counted or not."""
+        host = self.connections.pop(connection, None)
+        if host is not None:
+            self._of_host[host] -= 1
+            if not self._of_host[host]:
+                del self._of_host[host]
+
     async def close(self) -> None:
         """Stop listening and drop every connection; a host that holds its socket cannot delay it."""
-        for server in self._servers:
-            server.close()
+        for listener in self._listeners:
+            listener.close()
+        for task in list(self._beginning):
+            task.cancel()
         for connection in list(self.connections):
             connection.abort()
         for path in self._unix_paths:
@@ -116,13 +153,15 @@ class HandshakeProtocol(asyncio.Protocol):
         self._transport = transport
         sock = transport.get_extra_info("socket")
         self._client = client_name(sock)
-        if len(self._server.connections) >= NBD_CONNECTIONS_MAX:
-            log.warning("nbd.too_many_connections", client=self._client, limit=NBD_CONNECTIONS_MAX)
+        refused = self._server.admit(self, host_of(sock))
+        if refused:
+            self._server.log.warning("nbd.too_many_connections", client=self._client, reason=refused)
             transport.abort()
             return
+        # Whatever a host does not take at once is counted, and it is not read from meanwhile.
+        transport.set_write_buffer_limits(high=0)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-        self._server.connections.add(self)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, self.abort)
         transport.write(self._handshake.greeting())
@@ -135,7 +174,7 @@ class HandshakeProtocol(asyncio.Protocol):
         try:
             reply = self._handshake.receive(data)
         except RemoteProtocolError as error:
-            log.warning("nbd.handshake_failed", client=self._client, error=str(error))
+            self._server.log.warning("nbd.handshake_failed", client=self._client, error=str(error))
             self.abort()
             return
         if reply:
@@ -144,7 +183,7 @@ class HandshakeProtocol(asyncio.Protocol):
             self._begin(transport)
         elif self._handshake.state is not HandshakeState.OPTIONS and self._handshake.finished_abort:
             if self._handshake.refusal is not None:
-                log.info("nbd.refused", client=self._client, error=str(self._handshake.refusal))
+                self._server.log.info("nbd.refused", client=self._client, error=str(self._handshake.refusal))
             transport.close()
 
     def _begin(self, transport: asyncio.Transport) -> None:
@@ -155,15 +194,31 @@ class HandshakeProtocol(asyncio.Protocol):
             export = self._server.exports.open(negotiated.export)
             maps = self._server.exports.maps(export, negotiated.meta_contexts)
         except FarshoreError as error:
-            log.info("nbd.refused", client=self._client, export=negotiated.export.name, error=str(error))
+            self._server.log.info(
+                "nbd.refused", client=self._client, export=negotiated.export.name, error=str(error)
+            )
             self.abort()
             return
         self._cancel_deadline()
-        connection = NbdConnection(transport, export, negotiated, self._client, self._forget, maps)
+        connection = NbdConnection(
+            transport, export, negotiated, self._client, self._forget, maps, self._server.budget
+        )
         transport.set_protocol(connection)
-        log.info("nbd.connected", client=self._client, export=export.name)
+        if transport.get_write_buffer_size():
+            connection.pause_writing()  # it was this object that was told
+        self._server.log.info("nbd.connected", client=self._client, export=export.name)
         if self._handshake.leftover:
             connection.take(self._handshake.leftover)
+
+    def pause_writing(self) -> None:
+        """It does not take its replies: nothing more is read from it until it does."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone before transmission."""
@@ -176,7 +231,7 @@ class HandshakeProtocol(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._cancel_deadline()
-        self._server.connections.discard(self)
+        self._server.forget(self)
         self._on_end()
 
     def _cancel_deadline(self) -> None:
@@ -185,24 +240,29 @@ class HandshakeProtocol(asyncio.Protocol):
             self._deadline = None
 
 
-def remove_dead_socket(path: str) -> None:
-    """Remove a socket file left by a killed run. OSError (EADDRINUSE) if a server answers there."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-    raise OSError(errno.EADDRINUSE, "a server answers there")
+def _process_and_user(sock: socket.socket) -> tuple[int, int]:
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
 
 
 def client_name(sock: socket.socket) -> str:
     """Who a connection comes from: process and user on a unix socket, address on TCP."""
     if sock.family == socket.AF_UNIX:
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid = (int.from_bytes(credentials[at : at + 4], "little") for at in (0, 4))
+        pid, uid = _process_and_user(sock)
         return f"pid {pid} uid {uid}"
     host, port = sock.getpeername()[:2]
     return f"{host}:{port}"
+
+
+def host_of(sock: socket.socket) -> str:
+    """Whose part of the connections one takes: a user's on a unix socket, an address's on TCP. Of IPv6 the
+    first 64 bits count, because one machine has all of the rest."""
+    if sock.family == socket.AF_UNIX:
+        return f"uid {_process_and_user(sock)[1]}"
+    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -5,6 +5,10 @@ the receive buffer, copied once into the frame). A write that covers part of a b
 the block holds, earlier requests of the same batch included, because frames carry whole blocks: whoever
 reads a version then needs one place and not a chain of patches.
 
+Every row covers at least one block, and lies inside the volume, whatever is asked for: `write` and `zero` let
+nothing else through. A row of no blocks is one that the decoder refuses: once in the journal, it keeps the
+peer and the next start from reading on.
+
 Nothing is acknowledged before `commit` returned.
 """
 
@@ -14,6 +18,7 @@ from collections.abc import Callable
 
 from engine.ports.disk import Buffer
 from engine.view import VolumeView
+from protocol.errors import Refused
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX
 from site_primary.hosted import Hosted
@@ -25,15 +30,16 @@ _ZERO_BLOCK = bytes(BLOCK_BYTES)
 class WriteBatch:
     """Writes to one volume on their way into the journal. Used again after each commit.
 
-    `view` gives the volume as it is, for merging. The buffers given to `write` must stay unchanged until the
-    commit.
+    `volume` is its id, of `size_bytes`; `view` gives it as it is, for merging. The buffers given to `write`
+    must stay unchanged until the commit.
     """
 
-    __slots__ = ("_group", "_overlay", "_payload_bytes", "_pieces", "_rows", "_view", "_volume")
+    __slots__ = ("_group", "_overlay", "_payload_bytes", "_pieces", "_rows", "_size", "_view", "_volume")
 
-    def __init__(self, group: Hosted, volume: int, view: Callable[[], VolumeView]) -> None:
+    def __init__(self, group: Hosted, volume: int, size_bytes: int, view: Callable[[], VolumeView]) -> None:
         self._group = group
         self._volume = volume
+        self._size = size_bytes
         self._view = view
         self._rows: list[Row] = []
         self._pieces: list[Buffer] = []
@@ -46,9 +52,12 @@ class WriteBatch:
         return not self._rows
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write `data` at `offset`, any alignment; full frames are committed on the way. Errors as
-        `commit`."""
+        """Write `data` at `offset`, any alignment; full frames are committed on the way. No bytes are no
+        row. Errors as `commit`, and Refused outside the volume."""
         length = len(data)
+        if not length or offset < 0 or offset + length > self._size:
+            self._require_inside(offset, length)
+            return
         if not (offset | length) & _MASK:
             if self._payload_bytes + length <= FRAME_PAYLOAD_BYTES_MAX and self._overlay is None:
                 self._whole(offset // BLOCK_BYTES, data, length)
@@ -56,6 +65,14 @@ class WriteBatch:
         elif self._overlay is None:
             self._begin_overlay()
         self._write_slowly(offset, data)
+
+    def _require_inside(self, offset: int, length: int) -> None:
+        """For what is empty or not inside: the one is nothing to do, the other must not have come so far."""
+        if length < 0 or not 0 <= offset <= offset + length <= self._size:
+            raise Refused(
+                f"{length} bytes at {offset} are outside a volume of {self._size} bytes",
+                next_step="this is a defect of the daemon: the request should have been refused when it came",
+            )
 
     def _whole(self, block: int, data: Buffer, length: int) -> None:
         self._rows.append((WRITE, self._volume, block, length // BLOCK_BYTES))
@@ -118,7 +135,11 @@ class WriteBatch:
             self._remember(row[2], piece)
 
     def zero(self, offset: int, length: int, *, trim: bool) -> None:
-        """Zero a range of any size and alignment; a trim leaves partly covered blocks as they are."""
+        """Zero a range of any size and alignment; a trim leaves partly covered blocks as they are. Errors as
+        `write`."""
+        if length <= 0 or offset < 0 or offset + length > self._size:
+            self._require_inside(offset, length)
+            return
         first = -(-offset // BLOCK_BYTES)
         end = (offset + length) // BLOCK_BYTES
         if not trim:

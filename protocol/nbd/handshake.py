@@ -3,8 +3,8 @@
 Rules: bytes in, bytes out; one table says which state follows which. The client's mistakes in an option that
 has a reply are answered there; all others raise `RemoteProtocolError` and end the handshake (the caller
 closes the connection). Memory: the caller's one piece of input, one option's body (64 KiB), and
-`REPLY_BYTES_MAX` of replies plus the replies to one option. It may not know sockets, TLS, clocks (the
-deadline is the caller's) or what an export is made of.
+`NBD_OPTION_REPLY_BYTES_MAX` of replies plus the replies to one option. It may not know sockets, TLS, clocks
+(the deadline is the caller's) or what an export is made of.
 
 Source: proto.md, "Newstyle negotiation" to "Termination of the session during option haggling", "TLS
 support", "Option types".
@@ -19,7 +19,12 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from protocol.errors import FarshoreError, LocalProtocolError, NotAllowed, NotFound, RemoteProtocolError
-from protocol.limits import NBD_EXPORT_NAME_BYTES_MAX, NBD_OPTION_BYTES_MAX, NBD_RECEIVE_BUFFER_BYTES
+from protocol.limits import (
+    NBD_EXPORT_NAME_BYTES_MAX,
+    NBD_OPTION_BYTES_MAX,
+    NBD_OPTION_REPLY_BYTES_MAX,
+    NBD_OPTIONS_AT_ONCE_MAX,
+)
 from protocol.nbd.constants import (
     EXPORT_NAME_PAD_BYTES,
     NBD_MAGIC,
@@ -50,10 +55,7 @@ __all__ = ["ExportInfo", "ExportLookup", "HandshakeState", "Negotiated", "Server
 
 # A body longer than NBD_OPTION_BYTES_MAX is read and dropped up to this length, so that its client gets an
 # answer; a longer one ends the connection.
-SKIP_BYTES_MAX = NBD_RECEIVE_BUFFER_BYTES
-# A client must await each reply ("Fixed newstyle negotiation"). One that does not could turn 1 MiB of
-# NBD_OPT_LIST (65,536 of them) into gigabytes of replies; it is cut off once this much is pending.
-REPLY_BYTES_MAX = 4 << 20
+SKIP_BYTES_MAX = 1 << 20
 
 _GREETING = struct.Struct(">QQH")
 _CLIENT_FLAGS = struct.Struct(">I")
@@ -189,7 +191,8 @@ class ServerHandshake:
         reply_bytes = 0
         try:
             while self._state in _READING:
-                if reply_bytes > REPLY_BYTES_MAX:
+                # An input full of NBD_OPT_LIST would become gigabytes of replies, or seconds of work.
+                if reply_bytes > NBD_OPTION_REPLY_BYTES_MAX or len(replies) > NBD_OPTIONS_AT_ONCE_MAX:
                     raise RemoteProtocolError("the client sends options without awaiting the replies")
                 reply = self._step()
                 if reply is None:

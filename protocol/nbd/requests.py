@@ -2,8 +2,9 @@
 
     u32 magic 0x25609513   u16 flags   u16 command   u64 cookie   u64 offset   u32 length   [WRITE: data]
 
-Rule: `check_request` is the edge. A request that it passes lies inside the volume and inside the limits, and
-nothing behind checks again. Offsets and lengths need no alignment: the write path merges partial blocks.
+Rule: `request_check` is the edge. A request that it passes lies inside the volume and inside the limits, and
+was negotiated; nothing behind checks again. Offsets and lengths need no alignment: the write path merges
+partial blocks.
 
 The server's loop unpacks `REQUEST` in place; `parse_requests` is the same, written plainly, for tools and
 tests.
@@ -14,7 +15,7 @@ Source: proto.md, "Request message", "Command flags", "Request types", "Error va
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from protocol.errors import RemoteProtocolError
@@ -55,34 +56,49 @@ _WITHOUT_RANGE = frozenset({int(Command.DISC), int(Command.FLUSH)})
 _FULL_BEYOND_END = frozenset({int(Command.WRITE), int(Command.WRITE_ZEROES)})
 
 
-def check_request(
-    flags: int, command: int, offset: int, length: int, size_bytes: int, read_only: bool
-) -> int:
-    """0 if the request may be carried out on a volume of `size_bytes`, else the NBD error to answer with.
+# Flags, command, offset and length of a request; 0 or an NBD error.
+RequestCheck = Callable[[int, int, int, int], int]
 
-    In this order: unknown command or flag EINVAL; a write on a read-only export EPERM; READ over 32 MiB
-    EOVERFLOW, WRITE EINVAL; beyond the end ENOSPC for WRITE and WRITE_ZEROES, EINVAL for others. Length 0 is
-    allowed (nothing happens, no disconnect), but for BLOCK_STATUS, which could not answer it with an extent.
-    DISC is never refused: it has no reply.
+
+def request_check(
+    *, size_bytes: int, read_only: bool, structured_replies: bool, contexts: bool
+) -> RequestCheck:
+    """The check of one connection to a volume of `size_bytes`: 0 if a request may be carried out, else the
+    NBD error to answer with. `contexts`: metadata contexts were negotiated.
+
+    In this order: unknown command or flag, BLOCK_STATUS without contexts and DF without structured replies
+    EINVAL; a write on a read-only export EPERM; READ over 32 MiB EOVERFLOW, WRITE EINVAL; beyond the end
+    ENOSPC for WRITE and WRITE_ZEROES, EINVAL for others. DISC is never refused: it has no reply.
+
+    Length 0 succeeds, and nothing happens: the protocol leaves it open but for the disconnect, and qemu-nbd
+    does the same. BLOCK_STATUS of length 0 is EINVAL: it could not be answered with an extent.
 
     A refused WRITE's data still follows on the wire: the caller skips it, or disconnects where it is longer
-    than `NBD_REQUEST_BYTES_MAX`. Whether contexts were negotiated for BLOCK_STATUS, or structured replies for
-    DF, is the caller's to know.
+    than `NBD_REQUEST_BYTES_MAX`.
     """
-    if command >= _COMMANDS or flags & _FLAGS_FORBIDDEN[command]:
-        return 0 if command == _DISC else _EINVAL
-    if read_only and command in _WRITES:
-        return _EPERM
-    if command <= _WRITE:
-        if length > NBD_REQUEST_BYTES_MAX:
-            return _EOVERFLOW if command == _READ else _EINVAL
-    elif command in _WITHOUT_RANGE:
-        return _EINVAL if command == _FLUSH and (offset or length) else 0
-    elif command == _BLOCK_STATUS and not length:
-        return _EINVAL
-    if offset + length > size_bytes:
-        return _ENOSPC if command in _FULL_BEYOND_END else _EINVAL
-    return 0
+    # The last command; without contexts it is as one that does not exist.
+    commands = _COMMANDS if contexts else _BLOCK_STATUS
+    forbidden = list(_FLAGS_FORBIDDEN)
+    if not structured_replies:
+        forbidden[_READ] |= int(CommandFlag.DF)
+
+    def check(flags: int, command: int, offset: int, length: int) -> int:
+        if command >= commands or flags & forbidden[command]:
+            return 0 if command == _DISC else _EINVAL
+        if read_only and command in _WRITES:
+            return _EPERM
+        if command <= _WRITE:
+            if length > NBD_REQUEST_BYTES_MAX:
+                return _EOVERFLOW if command == _READ else _EINVAL
+        elif command in _WITHOUT_RANGE:
+            return _EINVAL if command == _FLUSH and (offset or length) else 0
+        elif command == _BLOCK_STATUS and not length:
+            return _EINVAL
+        if offset + length > size_bytes:
+            return _ENOSPC if command in _FULL_BEYOND_END else _EINVAL
+        return 0
+
+    return check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,8 @@ def test_a_hook(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("windows_s = 1.0", "window_s"),
+        ("nbd_connections_per_host = 0", "nbd_connections_per_host"),
+        ("nbd_connections_per_host = 1537", "nbd_connections_per_host"),
         (HOOK + "timeout = 3.0", "timeout_s"),
         (HOOK + "timeout_s = 0.0", "timeout_s"),
         (HOOK + "timeout_s = 1e9", "timeout_s"),

@@ -102,7 +102,7 @@ class Volumes(RuleBasedStateMachine):
             return
         oracle = self.oracle[name]
         volume = self.group.volume(name)
-        writes = WriteBatch(self.group, volume.id, lambda: self.group.live_view(volume))
+        writes = WriteBatch(self.group, volume.id, volume.size_bytes, lambda: self.group.live_view(volume))
         for kind, offset, length, *seed in batch:
             offset %= len(oracle)
             length = min(length, len(oracle) - offset)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.journal import writer as writer_module
 from engine.ports.disk import Buffer
 from engine.view import VolumeView
-from protocol.errors import NoSpace
+from protocol.errors import NoSpace, Refused
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.frames import Frame, decode_rows
 from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX
@@ -33,7 +33,7 @@ class Host:
         self.content = bytearray(blocks * BLOCK_BYTES)
         self.frames: list[Frame] = []
         rig.group.listeners.frame.append(self.frames.append)
-        self.batch = WriteBatch(rig.group, self.volume, lambda: rig.live("root"))
+        self.batch = WriteBatch(rig.group, self.volume, blocks * BLOCK_BYTES, lambda: rig.live("root"))
 
     def write(self, offset: int, data: bytes) -> None:
         self.batch.write(offset, memoryview(data))
@@ -159,10 +159,76 @@ def test_a_trim_leaves_partly_covered_blocks_as_they_are(
 
 def test_a_discarded_petabyte_is_one_row(rig: GroupRig) -> None:
     volume = rig.create("huge", 1 << 38)
-    batch = WriteBatch(rig.group, volume, lambda: rig.live("huge"))
+    batch = WriteBatch(rig.group, volume, 1 << 50, lambda: rig.live("huge"))
     batch.zero(4095, (1 << 50) - 4096, trim=True)
     batch.commit()
     assert rig.group.memtable.count == 1
+
+
+# What can never become a row (C1).
+
+
+@pytest.mark.parametrize("offset", [0, 1, 100, 4095, 4096, SIZE - 1, SIZE])
+def test_c1_nothing_is_journaled_for_length_zero(host: Host, offset: int) -> None:
+    host.fill(0, SIZE, "x")
+    host.commit()
+    host.write(offset, b"")
+    host.zero(offset, 0)
+    host.zero(offset, 0, trim=True)
+    assert host.batch.empty
+    assert host.commit() == []
+
+
+OUTSIDE = [(SIZE, 1), (SIZE, BLOCK_BYTES), (SIZE - 1, 2), (0, SIZE + 1), (1 << 63, 512), ((1 << 64) - 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"), [*OUTSIDE, (-1, 1), (-BLOCK_BYTES, BLOCK_BYTES), (SIZE + 1, 0)]
+)
+def test_c1_nothing_outside_the_volume_gets_into_a_batch(host: Host, offset: int, length: int) -> None:
+    for attempt in (
+        lambda: host.batch.write(offset, memoryview(bytes(length))),
+        lambda: host.batch.zero(offset, length, trim=False),
+        lambda: host.batch.zero(offset, length, trim=True),
+    ):
+        if length <= 2 * SIZE:
+            with pytest.raises(Refused):
+                attempt()
+    assert host.commit() == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["write", "zero", "trim"]),
+            st.integers(-2, SIZE + 2) | st.integers(0, (1 << 64) - 1),
+            st.sampled_from([0, 1, 511, 512, 4095, 4096, 4097, 9000, SIZE, SIZE + 1]),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_c1_whatever_is_asked_for_every_row_is_whole_and_inside(batch: list[tuple[str, int, int]]) -> None:
+    rig = GroupRig(memory_directory())
+    rig.open()
+    host = Host(rig)
+    for kind, offset, length in batch:
+        try:
+            if kind == "write":
+                host.batch.write(offset, memoryview(bytes(length)))
+            else:
+                host.batch.zero(offset, length, trim=kind == "trim")
+        except Refused:
+            assert not 0 <= offset <= offset + length <= SIZE
+    host.batch.commit()
+    for frame in host.frames:
+        for row in decode_rows(frame.prefix, frame.raw):
+            assert row[3] >= 1
+            assert 0 <= row[2] < row[2] + row[3] <= BLOCKS
+    rig.reopen()
+    rig.drop()
+    shutil.rmtree(rig.directory)
 
 
 # Random batches.
@@ -223,7 +289,7 @@ def recorded() -> tuple[Recorder, WriteBatch]:
     def no_view() -> VolumeView:
         raise AssertionError("whole blocks need no merging")
 
-    return recorder, WriteBatch(recorder, 7, no_view)  # type: ignore[arg-type]
+    return recorder, WriteBatch(recorder, 7, 1 << 40, no_view)  # type: ignore[arg-type]
 
 
 def test_a_large_write_becomes_frames_within_their_limit() -> None:

@@ -11,11 +11,10 @@ from protocol.errors import (
     NotFound,
     RemoteProtocolError,
 )
-from protocol.limits import NBD_EXPORT_NAME_BYTES_MAX, NBD_OPTION_BYTES_MAX
+from protocol.limits import NBD_EXPORT_NAME_BYTES_MAX, NBD_OPTION_BYTES_MAX, NBD_OPTIONS_AT_ONCE_MAX
 from protocol.nbd.client import encode_info_body, encode_option
 from protocol.nbd.constants import InfoType, Option, OptionReply, TransmissionFlag
 from protocol.nbd.handshake import (
-    REPLY_BYTES_MAX,
     SKIP_BYTES_MAX,
     ExportInfo,
     HandshakeState,
@@ -242,8 +241,25 @@ def test_a_flood_of_options_is_cut_off_before_its_replies_fill_memory() -> None:
     handshake = ServerHandshake(Volumes(*(f"group/volume-{number:04}" for number in range(1000))))
     handshake.receive(FIXED)
     with pytest.raises(RemoteProtocolError):
-        handshake.receive(encode_option(Option.LIST) * (REPLY_BYTES_MAX // 16))
+        handshake.receive(encode_option(Option.LIST) * (1 << 16))
     assert handshake.buffered_bytes == 0
+
+
+def test_a_flood_of_options_is_cut_off_before_its_answers_take_the_loop() -> None:
+    """Each costs a look-up, and is answered in a few bytes."""
+    asked = 0
+
+    class Counting(Volumes):
+        def names(self) -> list[str]:
+            nonlocal asked
+            asked += 1
+            return []
+
+    handshake = ServerHandshake(Counting())
+    handshake.receive(FIXED)
+    with pytest.raises(RemoteProtocolError):
+        handshake.receive(encode_option(Option.LIST) * (1 << 14))
+    assert asked <= NBD_OPTIONS_AT_ONCE_MAX + 1
 
 
 def test_a_truncated_option_waits() -> None:

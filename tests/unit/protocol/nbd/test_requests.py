@@ -15,9 +15,9 @@ from protocol.nbd.requests import (
     REQUEST,
     REQUEST_BYTES,
     Request,
-    check_request,
     encode_request,
     parse_requests,
+    request_check,
 )
 
 SIZE = 1 << 30
@@ -34,9 +34,20 @@ WRITES = (Command.WRITE, Command.TRIM, Command.WRITE_ZEROES)
 
 
 def check(
-    command: int, offset: int = 0, length: int = 4096, *, flags: int = 0, read_only: bool = False
+    command: int,
+    offset: int = 0,
+    length: int = 4096,
+    *,
+    flags: int = 0,
+    size_bytes: int = SIZE,
+    read_only: bool = False,
+    structured: bool = True,
+    contexts: bool = True,
 ) -> int:
-    return check_request(flags, command, offset, length, SIZE, read_only)
+    checked = request_check(
+        size_bytes=size_bytes, read_only=read_only, structured_replies=structured, contexts=contexts
+    )
+    return checked(flags, command, offset, length)
 
 
 def test_the_header_is_28_bytes_in_the_order_of_the_protocol() -> None:
@@ -66,7 +77,7 @@ def test_beyond_the_end(command: Command, offset: int, length: int) -> None:
 
 
 @pytest.mark.parametrize("command", RANGED)
-def test_length_zero_does_nothing_but_a_status_without_extents_is_invalid(command: Command) -> None:
+def test_c1_length_zero_does_nothing_but_a_status_without_extents_is_invalid(command: Command) -> None:
     expected = NbdError.EINVAL if command is Command.BLOCK_STATUS else 0
     assert check(command, 0, 0) == expected
     assert check(command, SIZE, 0) == expected
@@ -84,17 +95,27 @@ def test_read_only_is_told_before_the_end_of_the_volume() -> None:
 
 def test_data_is_limited_to_32_mib_and_ranges_without_data_are_not() -> None:
     big = 1 << 40
-    assert check_request(0, Command.READ, 0, NBD_REQUEST_BYTES_MAX, big, False) == 0
-    assert check_request(0, Command.WRITE, 0, NBD_REQUEST_BYTES_MAX, big, False) == 0
-    assert check_request(0, Command.READ, 0, NBD_REQUEST_BYTES_MAX + 1, big, False) == NbdError.EOVERFLOW
-    assert check_request(0, Command.WRITE, 0, GIB_4, big, False) == NbdError.EINVAL
+    assert check(Command.READ, 0, NBD_REQUEST_BYTES_MAX, size_bytes=big) == 0
+    assert check(Command.WRITE, 0, NBD_REQUEST_BYTES_MAX, size_bytes=big) == 0
+    assert check(Command.READ, 0, NBD_REQUEST_BYTES_MAX + 1, size_bytes=big) == NbdError.EOVERFLOW
+    assert check(Command.WRITE, 0, GIB_4, size_bytes=big) == NbdError.EINVAL
     for command in (Command.TRIM, Command.WRITE_ZEROES, Command.CACHE, Command.BLOCK_STATUS):
-        assert check_request(0, command, 4096, GIB_4, big, False) == 0
+        assert check(command, 4096, GIB_4, size_bytes=big) == 0
 
 
 @pytest.mark.parametrize("command", [8, 9, 255, 65535])
 def test_unknown_commands(command: int) -> None:
     assert check(command) == NbdError.EINVAL
+
+
+def test_what_was_not_negotiated_is_invalid() -> None:
+    df = int(CommandFlag.DF)
+    assert check(Command.READ, flags=df) == 0
+    assert check(Command.READ, flags=df, structured=False, contexts=False) == NbdError.EINVAL
+    assert check(Command.READ, structured=False, contexts=False) == 0
+    assert check(Command.BLOCK_STATUS) == 0
+    assert check(Command.BLOCK_STATUS, contexts=False) == NbdError.EINVAL
+    assert check(Command.DISC, contexts=False) == 0
 
 
 def test_each_flag_is_accepted_only_where_the_protocol_documents_it() -> None:
@@ -124,16 +145,28 @@ def test_flush_takes_no_range_and_disconnect_is_never_refused() -> None:
     st.integers(0, GIB_4),
     st.integers(0, 1 << 50),
     st.booleans(),
+    st.booleans(),
 )
 def test_whatever_passes_lies_inside(
-    flags: int, command: int, offset: int, length: int, size_bytes: int, read_only: bool
+    flags: int, command: int, offset: int, length: int, size_bytes: int, read_only: bool, structured: bool
 ) -> None:
-    error = check_request(flags, command, offset, length, size_bytes, read_only)
+    error = check(
+        command,
+        offset,
+        length,
+        flags=flags,
+        size_bytes=size_bytes,
+        read_only=read_only,
+        structured=structured,
+        contexts=False,
+    )
     if error:
         assert error in set(NbdError)
     elif command != Command.DISC:
         assert offset + length <= size_bytes
         assert not (read_only and command in WRITES)
+        assert command != Command.BLOCK_STATUS
+        assert structured or not flags & CommandFlag.DF
         assert length <= NBD_REQUEST_BYTES_MAX or command not in (Command.READ, Command.WRITE)
 
 

@@ -1,0 +1,110 @@
+"""The answering half of a host's connection: what is acknowledged when, and how much may wait.
+
+A write is acknowledged once its frame is in the journal, a FLUSH or FUA once the journal is durable up to
+where it was then: as one daemon orders all connections, that covers them all (multi-conn). While the group's
+gate is closed (synchronous modes), each waits until the same is so at the peer too.
+
+Source: NBD proto.md, "Ordering of messages and writes".
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine.ports.clock import Clock
+from engine.ports.disk import Buffer
+from protocol.limits import NBD_UNANSWERED_MAX
+from protocol.nbd.constants import NbdError
+from protocol.nbd.replies import error_reply, simple_replies
+from site_primary.exports import Export
+from site_primary.host_budget import HostBudget
+from site_primary.host_stream import HostStream, Pause
+
+
+class HostAnswers(HostStream):
+    """See the module's docstring. Who derives from it fills the lists of cookies, and `_out`."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        client: str,
+        clock: Clock,
+        budget: HostBudget,
+        buffer_bytes: int,
+        *,
+        export: Export,
+        structured: bool,
+    ) -> None:
+        super().__init__(transport, client, clock, budget, buffer_bytes)
+        self._export = export
+        self._gate = export.gate
+        self._read_only = export.read_only
+        self._structured = structured
+        self._written: list[int] = []  # cookies of writes to acknowledge after the commit
+        self._forced: list[int] = []  # the same with FUA
+        self._flushes: list[int] = []
+        self._unanswered = 0  # requests that wait for the disk or the peer
+        self._out: list[Buffer] = []
+
+    def _await_peer(self, cookies: list[int]) -> None:
+        """Answer a batch of writes once the peer has everything written by now."""
+        self._unanswer(cookies)
+        self._gate.wait(self._export.group.writer.written, lambda error: self._answer_late(cookies, error))
+
+    def _unanswer(self, cookies: list[int]) -> None:
+        """These wait; a host with too many such is not read from."""
+        self._unanswered += len(cookies)
+        if self._unanswered > NBD_UNANSWERED_MAX:
+            self._pause(Pause.PEER)
+
+    def _answer_late(self, cookies: list[int], error: OSError | None) -> None:
+        self._unanswered -= len(cookies)
+        self._answer(cookies, error)
+        if self._unanswered <= NBD_UNANSWERED_MAX // 2:
+            self._unpause(Pause.PEER)
+
+    def _answer(self, cookies: list[int], error: OSError | None) -> None:
+        if self._closing:
+            return
+        if error is None:
+            self._out.append(simple_replies(cookies))
+        else:
+            for cookie in cookies:
+                self._refuse(cookie, NbdError.EIO, str(error))
+        self._send()
+
+    def _await_durable(self) -> None:
+        """Answer FLUSH and FUA once everything written by now is durable, and at the peer too while writes
+        wait for it."""
+        cookies = self._flushes + self._forced
+        self._flushes = []
+        self._forced = []
+        if self._read_only:
+            self._out.append(simple_replies(cookies))
+            return
+
+        group = self._export.group
+        self._unanswer(cookies)
+        if not self._gate.closed:
+            group.when_durable(lambda error: self._answer_late(cookies, error))
+            return
+        outcomes: list[OSError | None] = []
+
+        def durable(error: OSError | None) -> None:
+            outcomes.append(error)
+            if len(outcomes) == 2:
+                self._answer_late(cookies, outcomes[0] or outcomes[1])
+
+        # The peer first: it works while the disk here does.
+        self._gate.wait_durable(group.writer.written, durable)
+        group.when_durable(durable)
+
+    def _refuse(self, cookie: int, error: int, message: str = "") -> None:
+        self._out.append(error_reply(cookie, int(error), message, structured=self._structured))
+
+    def _send(self) -> None:
+        if self._out and not self._transport.is_closing():
+            self._transport.writelines(self._out)
+        self._out = []
+        if self._closing:
+            self._transport.close()

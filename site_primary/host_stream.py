@@ -1,0 +1,259 @@
+"""The receiving half of a host's connection: where its bytes go, when they are handled, and for how long.
+
+A buffer is borrowed when bytes come, and given back once all of them are handled: an idle host holds none.
+What is left of a request that is not whole yet stays in it, or if it is little is parked in a few bytes of
+its own. While the site's buffers run short (`HostBudget.tight`) only little is received at once, so that it
+can always be parked.
+
+Reading stops for a reason (`Pause`) and goes on when all reasons are gone. A request that has begun must go
+on: if nothing of it could be handled for `NBD_HALF_REQUEST_TIMEOUT_S`, and not because reading had stopped,
+the connection is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+from engine.ports.clock import Clock, Timer
+from protocol.limits import NBD_HALF_REQUEST_TIMEOUT_S, NBD_PARKED_BYTES
+from protocol.nbd.requests import REQUEST_BYTES
+from site_primary.host_budget import HostBudget
+
+PIPELINED_DEPTH = 3
+DEPTH_DECAY = 0.98
+COLLECT_BYTES_MAX = 512 << 10
+# A host that fills its buffer gets one of twice the size next time, up to this one.
+GROWN_BYTES_MAX = 2 << 20
+_NOTHING = memoryview(b"")
+
+
+class Pause(Enum):
+    """Why a host is not read from."""
+
+    REPLIES = "it does not take its replies"
+    TURN = "it has had its turn"
+    PEER = "too much waits for the disk or the peer"
+    OVERLOAD = "the group takes no writes"
+
+
+_NOT_HANDLED = frozenset({Pause.REPLIES, Pause.TURN})
+
+
+class HostStream(asyncio.BufferedProtocol):
+    """See the module's docstring. Who derives from it handles requests: from `_start` on, until `_end` or the
+    first that is not whole (of `_needed` bytes), and calls `_settle`."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        client: str,
+        clock: Clock,
+        budget: HostBudget,
+        buffer_bytes: int,
+    ) -> None:
+        self.client = client
+        self._transport = transport
+        self._clock = clock
+        self._budget = budget
+        self._buffer_bytes = buffer_bytes
+        self._next_bytes = buffer_bytes  # size of the buffer to borrow next
+        self._view = _NOTHING
+        self._lent = False
+        self._start = 0  # of what is not yet handled
+        self._end = 0  # of what was received
+        self._needed = REQUEST_BYTES
+        self._depth = 0.0  # requests that this host lately had under way at once
+        self._collecting = False
+        self._seen = 0
+        self._paused_for: set[Pause] = set()
+        self._unsent = 0
+        self._closing = False
+        self._stuck_since: float | None = None
+        self._stuck_timer: Timer | None = None
+
+    def _handle(self) -> None:
+        """Handle what is there."""
+        raise NotImplementedError
+
+    # -- asyncio.BufferedProtocol
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go: after what is there, moved to the front when there is no room left."""
+        if not self._lent or self._start + self._needed > len(self._view) or self._end == len(self._view):
+            self._make_room()
+        if self._budget.tight:
+            return self._view[self._end : self._end + NBD_PARKED_BYTES]
+        return self._view[self._end :]
+
+    def _make_room(self) -> None:
+        held = self._end - self._start
+        size = self._next_bytes
+        while size < self._needed or size <= held:
+            size *= 2
+        if self._lent and size <= len(self._view):
+            self._view[:held] = bytes(self._view[self._start : self._end])
+        else:
+            buffer = self._budget.lend(size)
+            buffer[:held] = self._view[self._start : self._end]
+            self._give_back()
+            self._view, self._lent = buffer, True
+        self._start, self._end = 0, held
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handle every complete request. From a host that pipelines, once a round of the loop brings no more:
+        its next requests are on their way, and a frame for each would cost ten times what one for all
+        does."""
+        self._end += nbytes
+        if self._depth < PIPELINED_DEPTH or self._end == len(self._view) or self._budget.tight:
+            self._handle()
+        elif not self._collecting:
+            self._collecting = True
+            self._seen = self._end
+            self._clock.call_soon(self._collect)
+
+    def _collect(self) -> None:
+        if self._closing or not self._collecting:
+            return
+        if self._end > self._seen and self._end - self._start < COLLECT_BYTES_MAX:
+            self._seen = self._end
+            self._clock.call_soon(self._collect)
+        else:
+            self._handle()
+
+    def take(self, data: bytes) -> None:
+        """Handle bytes that came with the handshake: less than a request may have."""
+        needed = self._needed
+        self._needed = max(needed, self._end - self._start + len(data))
+        self._make_room()
+        self._needed = needed
+        self._view[self._end : self._end + len(data)] = data
+        self.buffer_updated(len(data))
+
+    def eof_received(self) -> bool:
+        """The host is gone; close our side too."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The host does not take its replies: take no more requests until it does."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self._budget.add_unsent(self._unsent)
+        self._pause(Pause.REPLIES)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._budget.add_unsent(-self._unsent)
+        self._unsent = 0
+        self._unpause(Pause.REPLIES)
+
+    # -- pausing, and turns
+
+    def _pause(self, why: Pause) -> None:
+        if not self._paused_for and not self._closing:
+            self._transport.pause_reading()
+        self._paused_for.add(why)
+
+    def _unpause(self, why: Pause) -> None:
+        if why not in self._paused_for:
+            return
+        self._paused_for.discard(why)
+        if self._closing:
+            return
+        if why is Pause.REPLIES and self._unfinished:
+            self._ask_turn()
+        if not self._paused_for:
+            self._stuck_since = None
+            self._watch_half_request()
+            self._transport.resume_reading()
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether there is something to go on with."""
+        return self._start < self._end
+
+    @property
+    def _must_wait(self) -> bool:
+        """Whether what is there may not be handled now."""
+        return not _NOT_HANDLED.isdisjoint(self._paused_for)
+
+    def _ask_turn(self) -> None:
+        """Go on when other hosts had their turns."""
+        if Pause.TURN not in self._paused_for:
+            self._pause(Pause.TURN)
+            self._budget.ask_turn(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._paused_for.discard(Pause.TURN)
+        if not self._closing and Pause.REPLIES not in self._paused_for:
+            self._handle()
+        if not self._paused_for and not self._closing:
+            self._transport.resume_reading()
+
+    # -- what is left when all is handled that could be
+
+    def _settle(self, *, moved: bool) -> None:
+        """Give the buffer back, or keep as little as possible. `moved`: something was handled."""
+        held = self._end - self._start
+        if not held:
+            if self._lent:
+                self._next_bytes = self._fitting()
+            self._give_back()
+            self._stuck_since = None
+            return
+        if self._lent and held <= NBD_PARKED_BYTES:
+            parked = memoryview(bytearray(self._view[self._start : self._end]))
+            self._give_back()
+            self._view, self._start, self._end = parked, 0, held
+        if moved or self._paused_for:
+            self._stuck_since = None
+        self._watch_half_request()
+
+    def _fitting(self) -> int:
+        """The size of buffer that this host's requests seem to want."""
+        size = len(self._view)
+        if self._end == size:
+            return max(self._buffer_bytes, min(2 * size, GROWN_BYTES_MAX))
+        return max(self._buffer_bytes, size // 2) if self._end < size // 4 else size
+
+    def _give_back(self) -> None:
+        """Hold no buffer, and nothing in one."""
+        if self._lent:
+            self._lent = False
+            self._budget.give_back(self._view)
+        self._view = _NOTHING
+        self._start = self._end = 0
+
+    def _watch_half_request(self) -> None:
+        """See that a request that has begun goes on, unless it is us who keep it from doing so."""
+        if self._start == self._end or self._paused_for or self._stuck_since is not None:
+            return
+        self._stuck_since = self._clock.monotonic()
+        if self._stuck_timer is None:
+            self._stuck_timer = self._clock.call_later(NBD_HALF_REQUEST_TIMEOUT_S, self._check_half_request)
+
+    def _check_half_request(self) -> None:
+        """One timer a connection, however often requests come in halves."""
+        self._stuck_timer = None
+        if self._closing or self._paused_for or self._stuck_since is None:
+            return
+        left_s = self._stuck_since + NBD_HALF_REQUEST_TIMEOUT_S - self._clock.monotonic()
+        if left_s > 0:
+            self._stuck_timer = self._clock.call_later(left_s, self._check_half_request)
+            return
+        self._budget.log.warning("nbd.half_request", client=self.client, timeout_s=NBD_HALF_REQUEST_TIMEOUT_S)
+        self.shut()
+
+    def shut(self) -> None:
+        """Close at once; requests in flight stay unanswered."""
+        self._closing = True
+        self._transport.abort()
+
+    def _forget(self) -> None:
+        """The connection is gone: hold nothing."""
+        self._closing = True
+        self._give_back()
+        self._budget.add_unsent(-self._unsent)
+        self._unsent = 0
+        if self._stuck_timer is not None:
+            self._stuck_timer.cancel()
+            self._stuck_timer = None

@@ -1,0 +1,170 @@
+"""The door itself: how many are let in at once, what is kept back, and whose connection one is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED
+from site_primary.nbd_listener import NbdListener, descriptors_for_hosts, tcp_sockets, unix_socket
+from site_primary.nbd_server import host_of
+
+
+class Door:
+    """A listener, and what it let in and refused."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
+        self.taken: list[socket.socket] = []
+        self.refused: list[str] = []
+        self.listener = NbdListener(loop, listening, self.taken.append, self.refused.append)
+
+    async def answered(self, count: int) -> None:
+        """Until so many were let in or refused."""
+        for _ in range(10_000):
+            if len(self.taken) + len(self.refused) >= count:
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError(f"{len(self.taken)} let in, {len(self.refused)} refused")
+
+    def close(self) -> None:
+        self.listener.close()
+        for each in self.taken:
+            each.close()
+
+
+def knock(path: str, count: int) -> list[socket.socket]:
+    made = []
+    for _ in range(count):
+        one = socket.socket(socket.AF_UNIX)
+        one.connect(path)
+        made.append(one)
+    return made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "nbd.sock")
+
+
+def test_few_are_let_in_a_round_and_all_in_the_end(path: str) -> None:
+    async def run() -> list[int]:
+        door = Door(asyncio.get_running_loop(), unix_socket(path))
+        made = knock(path, 3 * NBD_ACCEPTS_A_ROUND)
+        counts = []
+        while len(door.taken) < len(made):
+            await asyncio.sleep(0)
+            counts.append(len(door.taken))
+        door.close()
+        for each in made:
+            each.close()
+        return counts
+
+    counts = asyncio.run(run())
+    assert max(after - before for before, after in zip([0, *counts], counts, strict=False)) == 16
+
+
+def test_c10_the_last_descriptors_are_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        with socket.socket() as probe:
+            lowest = probe.fileno()
+        # As in a process that may open some more than are open now.
+        monkeypatch.setattr("site_primary.nbd_listener.descriptors_for_hosts", lambda: lowest + 30)
+        door = Door(asyncio.get_running_loop(), unix_socket(path))
+        made = knock(path, 20)
+        await door.answered(len(made))
+        assert door.refused
+        assert all(each.fileno() < lowest + 30 for each in door.taken)
+        served = len(door.taken)
+        refused = [one for one in made if _closed(one)]
+        assert len(refused) == len(made) - served
+        # Room again: the next is let in.
+        for each in made:
+            each.close()
+        for each in door.taken:
+            each.close()
+        door.taken.clear()
+        door.refused.clear()
+        made = knock(path, 1)
+        await door.answered(1)
+        assert len(door.taken) == 1
+        door.close()
+        made[0].close()
+
+    asyncio.run(run())
+
+
+def _closed(one: socket.socket) -> bool:
+    one.setblocking(False)
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_without_any_descriptor_it_waits_a_moment(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket stays readable: to try at once again would take the whole processor."""
+    monkeypatch.setattr("site_primary.nbd_listener.NBD_ACCEPT_PAUSE_S", 0.01)
+
+    class Exhausted(socket.socket):
+        calls = 0
+
+        def accept(self):
+            Exhausted.calls += 1
+            if Exhausted.calls <= 2:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    async def run() -> None:
+        plain = unix_socket(path)
+        listening = Exhausted(fileno=plain.detach())
+        door = Door(asyncio.get_running_loop(), listening)
+        made = knock(path, 1)
+        await door.answered(3)
+        assert door.refused == ["Too many open files"] * 2
+        door.close()
+        made[0].close()
+
+    asyncio.run(run())
+
+
+def test_the_reserve_is_part_of_what_there_is() -> None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert limit - NBD_DESCRIPTORS_RESERVED <= descriptors_for_hosts() < limit
+
+
+def test_a_path_in_use_is_refused_and_a_dead_one_taken(path: str) -> None:
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(path)
+    dead.close()
+    live = unix_socket(path)
+    live.listen(1)
+    with pytest.raises(OSError) as caught:
+        unix_socket(path)
+    assert caught.value.errno == errno.EADDRINUSE
+    live.close()
+
+
+def test_whose_connection_it_is() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert host_of(one).startswith("uid ")
+
+    async def run() -> tuple[str, str]:
+        names = []
+        for address in ("127.0.0.1", "::1"):
+            (listening,) = await tcp_sockets(asyncio.get_running_loop(), address, 0)
+            listening.listen(1)
+            with socket.create_connection(listening.getsockname()[:2]) as client:
+                accepted, _ = listening.accept()
+                with accepted:
+                    names.append(host_of(accepted))
+                assert client
+            listening.close()
+        return names[0], names[1]
+
+    assert asyncio.run(run()) == ("127.0.0.1", "::/64")
