@@ -17,7 +17,17 @@ from protocol.limits import EVENTS_KEPT_MAX
 
 log = structlog.get_logger()
 
-ERRORS = frozenset({"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed"})
+ERRORS = frozenset(
+    {
+        "journal.failed",
+        "group.damaged",
+        "group.failed",
+        "damage.found",
+        "hook.thaw_failed",
+        "peer.set_aside",
+        "row.set_aside",
+    }
+)
 WARNINGS = frozenset(
     {
         "checkpoint.failed",

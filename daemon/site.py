@@ -22,7 +22,7 @@ from daemon.exports import SiteExports
 from daemon.indexer_process import IndexerProcess
 from daemon.jobs import Jobs
 from daemon.pairs import SitePairs
-from daemon.peers import PeerBook
+from daemon.peers import Peer, PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
 from engine.compaction import Compaction
@@ -74,7 +74,6 @@ class Site:
         self.rng = random.SystemRandom()
         self.events = EventLog(self.clock)
         self.disk = RealDisk(directory, loop)
-        self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
@@ -84,6 +83,13 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.own = Peer(
+            name=config.name,
+            site_id=identity.site_id,
+            endpoint=config.advertise or config.replication,
+            public_key=keys.public,
+        )
+        self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
         self._drops: dict[str, BranchDrops] = {}
@@ -138,6 +144,8 @@ class Site:
                 self.events.emit(
                     "group.damaged", group=row.name, position=error.position, error=error.message
                 )
+        for name, aside in self.peers.set_aside:
+            self.events.emit("peer.set_aside", object=name, error=aside.message, next=aside.next_step)
         self.transport.allow(self.peers.allowed())
         if self.config.replication:
             self.transport.listen(self._door.on_message)

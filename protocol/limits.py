@@ -47,6 +47,8 @@ NBD_REPLY_BUFFER_BYTES_MAX = 64 << 20
 NBD_UNANSWERED_MAX = 16_384
 
 # Replication.
+# A site's peers: each costs a connection a group, and its share of the budgets below.
+PEERS_MAX = 64
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
