@@ -24,6 +24,7 @@ ERRORS = frozenset(
         "group.failed",
         "damage.found",
         "hook.thaw_failed",
+        "peer.session_failed",
         "peer.set_aside",
         "row.set_aside",
     }

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
+from engine.compartment import Defect
 from engine.copy_marks import GroupCopies
 from engine.damage import DamageTable
 from engine.folding import Folding
@@ -35,6 +36,7 @@ from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
+from engine.whole import all_or_stop, holds_together
 from protocol.errors import WrongState
 from protocol.events import (
     LAST_DATA_KIND,
@@ -141,6 +143,7 @@ class Group:
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.held_back = ""  # why nothing may be written yet
+        self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
         self.clones = Clones(self)
@@ -225,6 +228,7 @@ class Group:
 
     # -- writing
 
+    @holds_together
     def begin_writing(self) -> None:
         """Make this run's own timeline, once: the first write after any start must not share positions with a
         tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
@@ -256,8 +260,7 @@ class Group:
         if not self.began:
             self.begin_writing()
         frame = self.frame(rows, payload, payload_bytes)
-        self.writer.append(frame)
-        self.took(frame, rows)
+        self._write(frame, rows)
         return frame
 
     def frame(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
@@ -288,9 +291,14 @@ class Group:
             raise FrameError("the frame's time is before that of the frame before it")
         rows = decode_rows(prefix, raw)
         self.folding.require_reverts(records_of(rows))
-        writer.append(frame)
+        self._write(frame, rows)
+
+    @holds_together
+    def _write(self, frame: Frame, rows: Sequence[Row]) -> None:
+        self.writer.append(frame)
         self.took(frame, rows)
 
+    @all_or_stop
     def took(self, frame: Frame, rows: Sequence[Row]) -> None:
         """A frame is in the journal file: let everything that derives from it follow."""
         prefix = frame.prefix
@@ -340,6 +348,7 @@ class Group:
 
     # -- durability and checkpoints
 
+    @holds_together
     def when_durable(self, callback: DurableCallback) -> None:
         """Call back once everything written so far is durable here, or never will be."""
         self.writer.when_durable(self.writer.written, callback)

@@ -49,6 +49,13 @@ NBD_UNANSWERED_MAX = 16_384
 # Replication.
 # A site's peers: each costs a connection a group, and its share of the budgets below.
 PEERS_MAX = 64
+# Connections to the replication port that have not proven a key yet. Each may hold a message of up to
+# FRAME_BYTES_MAX and a descriptor; a peer is one for the few milliseconds of its handshake.
+REPLICATION_STRANGERS_MAX = 12
+# Connections that the kernel holds for the replication port until they are accepted.
+REPLICATION_BACKLOG = 128
+# Descriptors that a site should be allowed: below this a flood of strangers can take the last ones.
+DESCRIPTORS_MIN = 4096
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
@@ -150,6 +157,8 @@ def check_limits() -> None:
         raise AssertionError("the indexer takes requests of up to 64 MiB")
     if QUESTION_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * QUESTION_SILENCE_S:
         raise AssertionError("an answer at the slowest pace must not look like silence")
+    if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX > 64 << 20:
+        raise AssertionError("what strangers can have in memory must stay within 64 MiB")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

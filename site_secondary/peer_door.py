@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
@@ -106,7 +107,22 @@ class PeerDoor:
             if found is None:
                 return
             receiver = found
-        receiver.on_message(caller, message, payload)
+        defect = attempt("peer.session_failed", receiver.on_message, caller, message, payload)
+        if defect is not None:
+            self._session_failed(caller, message.session, defect)
+
+    def _session_failed(self, caller: Caller, session: int, defect: Exception) -> None:
+        """What a message did to the group, the group knows (engine.compartment); the session is over."""
+        self._sessions.pop((caller.peer, session), None)
+        text = f"the message was not taken, because of a defect: {type(defect).__name__}"
+        self._emit("peer.session_failed", object=caller.peer, error=text)
+        caller.send(Refused(session=session, code="failed", message=text).encode())
+
+    def end_sessions(self, group: str) -> None:
+        """A group has stopped: what its peers still send is for nobody."""
+        receiver = self._holder.receivers.get(group)
+        for key in [key for key, each in self._sessions.items() if each is receiver]:
+            del self._sessions[key]
 
     def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
         name = hello.group
@@ -116,6 +132,8 @@ class PeerDoor:
             self._put_pair(name, caller.peer)
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
+        if group.failed:
+            raise WrongState(f"group {name} has stopped: {group.failed}", subject=name)
         row = self._state.group(name)
         lone = self._state.pair(name) is None and row.role is Role.SECONDARY
         if lone and row.group_id == hello.group_id:
