@@ -123,7 +123,9 @@ class Site:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
-        self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
+        self._door = PeerDoor(
+            self, self.state, self.events.emit, self.notify, self._travel, self.transport.unread_bytes
+        )
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:

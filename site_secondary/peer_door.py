@@ -19,7 +19,7 @@ from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
-from engine.peer_answers import PeerAnswers, Travel, as_it_is, refuse
+from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
@@ -58,7 +58,7 @@ class GroupHolder(Protocol):
 
 class PeerDoor:
     """See the module's docstring. `on_session` is told of every new one; `travel` says how a payload goes to
-    a named peer."""
+    a named peer, `unread` how many bytes the transport holds for it."""
 
     def __init__(
         self,
@@ -67,12 +67,13 @@ class PeerDoor:
         emit: Emit,
         on_session: Callable[[], None],
         travel: Callable[[str, Buffer], Travel] = as_it_is,
+        unread: Callable[[str], int] = nothing_unread,
     ) -> None:
         self._holder = holder
         self._state = state
         self._emit = emit
         self._on_session = on_session
-        self._answers = PeerAnswers(travel)
+        self._answers = PeerAnswers(travel, unread)
         self._sessions: dict[tuple[str, int], Receiver] = {}
 
     def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:

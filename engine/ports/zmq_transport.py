@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 
+import structlog
 import zmq
 
 from engine.compartment import attempt
@@ -29,6 +30,8 @@ from protocol.limits import (
     HEARTBEAT_INTERVAL_S,
     HEARTBEAT_TIMEOUT_S,
     MESSAGE_HEADER_BYTES_MAX,
+    PEER_COUNTED_BYTES_MIN,
+    PEER_UNREAD_BYTES_END,
     REPLICATION_BACKLOG,
 )
 
@@ -40,6 +43,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 # CURVE's MESSAGE command around a part: 16 bytes authenticator, 8 nonce, 8 name, flags; rounded up.
 CURVE_OVERHEAD_BYTES = 64
 
+log = structlog.get_logger()
+
 # Plain numbers: combining flags costs more than the call that takes them.
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -48,26 +53,57 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 class _Caller:
     """One connection to our ROUTER socket."""
 
-    __slots__ = ("_pump", "key", "peer", "revoked", "routing_id")
+    __slots__ = ("_pump", "_unread", "key", "peer", "revoked", "routing_id")
 
-    def __init__(self, pump: SocketPump, peer: str, key: str, routing_id: bytes) -> None:
+    def __init__(self, pump: SocketPump, unread: Unread, peer: str, key: str, routing_id: bytes) -> None:
         self.peer = peer
         self.key = key
         self.routing_id = routing_id
         self.revoked = False
         self._pump = pump
+        self._unread = unread
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Caller.send`."""
         if self.revoked or self._pump.closed:
             return
+        size = len(header) + (0 if payload is None else len(payload))
+        if size >= PEER_COUNTED_BYTES_MIN and self._unread.total_bytes + size > PEER_UNREAD_BYTES_END:
+            log.warning("peer.reads_nothing", peer=self.peer, bytes=self._unread.total_bytes)
+            self.revoked = True
+            return
         socket = self._pump.socket
         try:
             socket.send(self.routing_id, _MORE)
-            _send_parts(socket, header, payload)
+            if size < PEER_COUNTED_BYTES_MIN:
+                _send_parts(socket, header, payload)
+            else:
+                self._unread.send(socket, header, payload)
         except zmq.ZMQError:
             pass  # Documented: dropped with the connection.
         self._pump.poke()
+
+
+class Unread:
+    """What is queued for one peer, in all its connections, until libzmq has passed it on."""
+
+    def __init__(self) -> None:
+        self._queued: list[tuple[zmq.MessageTracker, int]] = []
+
+    @property
+    def total_bytes(self) -> int:
+        """How much there is now."""
+        self._queued = [each for each in self._queued if not each[0].done]
+        return sum(size for _, size in self._queued)
+
+    def send(self, socket: zmq.Socket[bytes], header: bytes, payload: Buffer | None) -> None:
+        """Send, and count until it has gone. zmq.Again as a send."""
+        parts = [header] if payload is None else [header, payload]
+        for number, part in enumerate(parts, 1):
+            # Without a copy however small: only such a frame tells when it has gone.
+            frame = zmq.Frame(part, track=True, copy=False, copy_threshold=0)
+            socket.send(frame, _NOBLOCK if number == len(parts) else _MORE, copy=False)
+            self._queued.append((frame.tracker, len(part)))
 
 
 class ZmqTransport:
@@ -106,6 +142,7 @@ class ZmqTransport:
         self.authenticator = authenticator or Authenticator(loop)
         self._links: dict[DialledLink, None] = {}
         self._callers: dict[bytes, _Caller] = {}
+        self._unread: dict[str, Unread] = {}  # by peer
         self._server: SocketPump | None = None
         self.guard: StrangerGuard | None = None
         self._on_message: OnServerMessage | None = None
@@ -144,6 +181,11 @@ class ZmqTransport:
             if self.authenticator.name_of(ZAP_DOMAIN, caller.key) != caller.peer:
                 caller.revoked = True
                 del self._callers[routing_id]
+
+    def unread_bytes(self, peer: str) -> int:
+        """What is queued for a peer that called and not yet taken by its connections."""
+        found = self._unread.get(peer)
+        return 0 if found is None else found.total_bytes
 
     def close(self) -> None:
         """See `Transport.close`; twice is fine."""
@@ -205,7 +247,7 @@ class ZmqTransport:
         peer = self.authenticator.name_of(ZAP_DOMAIN, key)
         if peer is None or self._server is None:
             return None
-        caller = _Caller(self._server, peer, key, routing_id)
+        caller = _Caller(self._server, self._unread.setdefault(peer, Unread()), peer, key, routing_id)
         if self.guard is not None:
             self.guard.proven(message)
         self._callers[routing_id] = caller

@@ -290,6 +290,20 @@ def test_every_module_says_its_job() -> None:
     report("a file opens with its job, its rules, and what it may not know", offences())
 
 
+def test_children_do_not_run_the_current_directory() -> None:
+    def offences() -> Iterable[str]:
+        for file in production_files():
+            for node in file.nodes:
+                if isinstance(node, ast.List | ast.Call):
+                    parts = node.elts if isinstance(node, ast.List) else node.args
+                    words = [each.value for each in parts if isinstance(each, ast.Constant)]
+                    ours = any(file.dotted(each) == "sys.executable" for each in parts)
+                    if ours and "-m" in words and not {"-P", "-I"} & set(words):
+                        yield f"{file.path}:{node.lineno}"
+
+    report("python -m takes the current directory's packages first: give it -P", offences())
+
+
 def test_one_module_writes_to_the_terminal() -> None:
     def offences() -> Iterable[str]:
         for file in production_files():
