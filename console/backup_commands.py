@@ -86,7 +86,7 @@ def create(
         session.output.line(f"backup {data.get('label') or data['id']} of {scope}")
         show_backup(session, data)
         if stuck:
-            session.output.note(f"error: hosts may still be frozen: {stuck}\nnext: thaw them by hand")
+            session.output.note(f"error: hosts may still be frozen: {stuck}", "next: thaw them by hand")
 
     session.output.result("backup.create", data, show)
     return int(ExitCode.PARTIAL if stuck else ExitCode.OK)

@@ -171,7 +171,7 @@ def _run(words: list[str], session: Session) -> int:
         return int(ExitCode.INTERRUPTED)
     except _ParserError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            session.output.note(str(error))
+            session.output.note(*str(error).splitlines())
             return int(ExitCode.USAGE)
         raise _usage(error) from error
     return result if isinstance(result, int) else int(ExitCode.OK)

@@ -19,7 +19,7 @@ def confirmed(
     none. `verb` ends the question "type NAME to …"; `look` is the option that only shows what would be."""
     if not given and session.interactive:
         show()
-        given = input(f"type {name} to {verb}: ").strip()
+        given = session.ask(f"type {name} to {verb}: ")
     check_confirm(given, name, dry_run=bool(look), look=look)
     return given
 
@@ -32,5 +32,5 @@ def detaching(session: Session, group: str, what: str) -> Iterator[None]:
     except KeyboardInterrupt:
         look = f"farshore pair show {group}"
         session.output.progress({"group": group, "detached": True, "next": look})
-        session.output.note(f"detached: {what} of {group} goes on by itself\nnext: {look}")
+        session.output.note(f"detached: {what} of {group} goes on by itself", f"next: {look}")
         raise

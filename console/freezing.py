@@ -92,7 +92,7 @@ class _Guard:
     def __init__(self, order: GuardOrder) -> None:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-B", "-m", "site_primary.guard"],
+                [sys.executable, "-P", "-B", "-m", "site_primary.guard"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,

@@ -22,6 +22,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from protocol.printable import printable
+
 # linux/fs.h: _IOWR('X', 119, int), _IOWR('X', 120, int)
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
@@ -204,7 +206,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         _carry_out(given)
     except HookError as error:
-        print(f"farshore-hook: {error}", file=sys.stderr)
+        print(f"farshore-hook: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
 

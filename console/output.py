@@ -2,7 +2,8 @@
 
 JSON is one object a line, `{"api":1,"kind":…,"site":…,"data":…}`; progress lines have kind `progress`. With
 it, errors too go to standard output; for people they and hints go to standard error. Text from elsewhere is
-never read as markup.
+never read as markup, and everything that a person sees is made printable here (protocol/printable.py): no
+other module writes to a terminal.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
+from rich.text import Span, Text
 
 from protocol.errors import FarshoreError
+from protocol.printable import printable, printable_json
 
 API_VERSION = 1
 
@@ -59,7 +62,7 @@ class Activity:
     ) -> None:
         """One step: `data` for scripts, `text` and the bar (`done` of `total`) for people."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, description=text, completed=done, total=total)
+            self._progress.update(self._task, description=printable(text), completed=done, total=total)
         else:
             self._output.progress(data)
 
@@ -78,10 +81,11 @@ class Output:
         """Whether a person looks at standard output."""
         return self._out.is_terminal and not self.as_json
 
-    @property
-    def console(self) -> Console:
-        """Standard output, for live displays."""
-        return self._out
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[Text]], None]]:
+        """A display on the terminal that is drawn anew with each call of what this gives."""
+        with Live(console=self._out, auto_refresh=False) as display:
+            yield lambda lines: display.update(Text("\n").join(map(_safe, lines)), refresh=True)
 
     def result(self, kind: str, data: Any, show: Callable[[], None]) -> None:
         """The command's result: the JSON object, or whatever `show` prints."""
@@ -95,14 +99,22 @@ class Output:
         if self.as_json:
             self._json({"api": API_VERSION, "kind": "progress", "site": self.site, "data": dict(data)})
 
-    def line(self, text: str) -> None:
-        """A line of the result, never wrapped: others cut it up."""
-        self._out.print(text, soft_wrap=True)
+    def line(self, text: str | Text) -> None:
+        """A line of the result, never wrapped: others cut it up. Colours only on a terminal."""
+        if isinstance(text, Text):
+            text = _safe(text) if self.is_terminal else text.plain
+        self._out.print(printable(text) if isinstance(text, str) else text, soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """A line for a person beside the result."""
+    def lines(self, text: str) -> None:
+        """Several lines of the result, as they are."""
+        for line in text.split("\n"):
+            self.line(line)
+
+    def note(self, *lines: str) -> None:
+        """Lines for a person beside the result."""
         if not self.as_json:
-            self._err.print(text, soft_wrap=True)
+            for line in lines:
+                self._err.print(printable(line), soft_wrap=True)
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values below each other; pairs without a value are left out."""
@@ -121,11 +133,12 @@ class Output:
             for name in columns:
                 table.add_column(name, overflow="fold")
             for row in rows:
-                table.add_row(*(styled(cell) for cell in row))
+                table.add_row(*(_safe(styled(cell)) for cell in row))
             self._out.print(table)
             return
-        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-        for row in [[name.upper() for name in columns], *rows]:
+        safe = [[printable(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(columns, *safe, strict=True)]
+        for row in [[name.upper() for name in columns], *safe]:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.line("  ".join(cells).rstrip())
 
@@ -137,21 +150,21 @@ class Output:
             return
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._err, transient=True) as progress:
-            yield Activity(self, progress, progress.add_task(text, total=None))
+            yield Activity(self, progress, progress.add_task(printable(text), total=None))
 
     def error(self, error: FarshoreError) -> None:
         """Say an operator error: message, then object, position and next step where there are some."""
         if self.as_json:
             self._json({"api": API_VERSION, "kind": "error", "site": self.site, "errors": [error.as_dict()]})
             return
-        self._err.print(Text("error:", style="bold red"), error.message, soft_wrap=True)
+        self._err.print(Text("error:", style="bold red"), printable(error.message), soft_wrap=True)
         for name, value in (
             ("object", error.subject),
             ("position", error.position),
             ("next", error.next_step),
         ):
             if value:
-                self._err.print(f"{name}: {value}", soft_wrap=True)
+                self._err.print(f"{name}: {printable(value)}", soft_wrap=True)
 
     def flush(self) -> None:
         """Hand everything to the reader. Raises BrokenPipeError when there is none any more."""
@@ -159,20 +172,23 @@ class Output:
         sys.stderr.flush()
 
     def _json(self, fields: Mapping[str, Any]) -> None:
-        sys.stdout.write(json_line(fields) + "\n")
+        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        sys.stdout.write(printable_json(line) + "\n")
         # A line that a script waits for must not stay in a buffer.
         sys.stdout.flush()
-
-
-def json_line(fields: Mapping[str, Any]) -> str:
-    """One object as JSON; what moves a terminal's cursor or turns text around stands as its \\u escape, which
-    is the same string to whoever parses it."""
-    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def styled(cell: str) -> Text:
     """A cell or a state with the colour of its first word."""
     return Text(cell, style=STYLES.get(cell.split(" ", 1)[0].lower(), ""))
+
+
+def _safe(text: Text) -> Text:
+    """The same with nothing unprintable in it, and its colours where they were."""
+    if text.plain.isprintable():
+        return text
+    places = [0]
+    for character in text.plain:
+        places.append(places[-1] + len(printable(character)))
+    spans = [Span(places[span.start], places[span.end], span.style) for span in text.spans]
+    return Text(printable(text.plain), style=text.style, spans=spans)

@@ -139,7 +139,7 @@ def _restore(session: Session, name: str, at: str, build: Build, around: Around)
         cut = CutPosition(timeline=int(found["timeline"], 16), position=found["position"])
         if asks:
             _show(session, name, plan)
-            confirm = input(f"type {name} to turn it back: ").strip()
+            confirm = session.ask(f"type {name} to turn it back: ")
     check_confirm(confirm, name)
     if around.stop:
         stop_host(around.stop, name)

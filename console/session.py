@@ -19,6 +19,7 @@ from protocol.commands import Command
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
 from protocol.errors import FarshoreError
 from protocol.positions import parse_cut
+from protocol.printable import printable
 
 
 class Session:
@@ -43,6 +44,10 @@ class Session:
     def interactive(self) -> bool:
         """Whether there is a person to ask."""
         return self.output.is_terminal and sys.stdin.isatty()
+
+    def ask(self, question: str) -> str:
+        """What a person types."""
+        return input(printable(question)).strip()
 
     def call(self, command: Command, timeout_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
         """The site's reply. Raises FarshoreError."""

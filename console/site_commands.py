@@ -21,6 +21,7 @@ from protocol.command_base import check_name
 from protocol.commands import SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, error_from_dict
+from protocol.toml_text import toml_string
 
 app = typer.Typer(help="One daemon and its data directory.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -56,6 +57,7 @@ def init(
     check_name(name, "site")
     path = os.path.abspath(directory)
     endpoint = check_endpoint(control) if control else control_endpoint(path)
+    toml_string(path)  # refused before the site is made, not when its name is to be remembered
     words = ["init", path, "--name", name]
     for option, value in (("--control", control), ("--replication", replication), ("--advertise", advertise)):
         words += [option, value] if value else []

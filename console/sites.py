@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import fcntl
-import json
 import os
 import stat
 import tomllib
@@ -27,6 +26,7 @@ from console.client import Client, OperatorKeys
 from protocol.command_base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
+from protocol.toml_text import toml_lines, toml_string
 
 SITE_VARIABLE = "FARSHORE_SITE"
 
@@ -120,13 +120,12 @@ def _read(path: Path) -> dict[str, _Entry]:
 
 
 def _toml(entries: dict[str, _Entry]) -> str:
-    """TOML's basic strings take JSON's escapes, so a path with quotes or control characters is safe."""
-    lines = ["# Sites that `farshore --site NAME` knows. Written by `farshore site init`.\n"]
+    lines = ["# Sites that `farshore --site NAME` knows. Written by `farshore site init`."]
     for name, entry in sorted(entries.items()):
-        lines.append(f"\n[sites.{json.dumps(name)}]\n")
         fields: dict[str, Any] = msgspec.to_builtins(entry)
-        lines += [f"{key} = {json.dumps(value)}\n" for key, value in fields.items() if value]
-    return "".join(lines)
+        lines += ["", f"[sites.{toml_string(name)}]"]
+        lines += toml_lines({key: value for key, value in fields.items() if value})
+    return "\n".join(lines) + "\n"
 
 
 def _from_entry(name: str, entry: _Entry) -> SiteChoice:

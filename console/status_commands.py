@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.live import Live
 from rich.text import Text
 
 from console.figures import (
@@ -47,19 +46,15 @@ def _show(session: Session) -> None:
 
 
 def _watch_live(session: Session) -> NoReturn:
-    with Live(console=session.output.console, auto_refresh=False) as live:
+    with session.output.live() as draw:
         while True:
-            data = session.call(SiteStatus())
-            live.update(Text("\n").join(status_lines(session, data)), refresh=True)
+            draw(status_lines(session, session.call(SiteStatus())))
             pause(WATCH_INTERVAL_S)
 
 
 def _print(session: Session, data: dict[str, Any]) -> None:
     for line in status_lines(session, data):
-        if session.output.is_terminal:
-            session.output.console.print(line, soft_wrap=True)
-        else:
-            session.output.line(line.plain)
+        session.output.line(line)
 
 
 def status_lines(session: Session, data: dict[str, Any]) -> list[Text]:

@@ -109,7 +109,7 @@ def show_uri(
     where = export_of(data)
     text = FORMATS[style](where)
     shown = {**data, "uri": uri(where), "format": style.value, "text": text}
-    session.output.result("volume.uri", shown, lambda: session.output.line(text))
+    session.output.result("volume.uri", shown, lambda: session.output.lines(text))
 
 
 @app.command()

@@ -28,6 +28,7 @@ from protocol.commands import JournalShow
 from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError
 from protocol.positions import parse_cut
+from protocol.printable import printable
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,28 +124,27 @@ def main(words: list[str] | None = None) -> int:
             return _replay(arguments)
         if arguments.verb == "init":
             data, kind = _init(arguments), "site.init"
-            text = (
-                f"site {data['site']} is in {data['directory']}\nnext: farshore site run {data['directory']}"
-            )
+            place = printable(str(data["directory"]))
+            text = f"site {data['site']} is in {place}\nnext: farshore site run {place}"
         elif arguments.verb == "journal":
             data, kind = _journal(arguments), "journal.show"
             text = json.dumps(data, indent=1)
         else:
             identity = adopt_site(arguments.directory)
             data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"
-            text = f"{arguments.directory} belongs to this machine now"
+            text = f"{printable(str(arguments.directory))} belongs to this machine now"
     except FarshoreError as error:
         if arguments.json:
             print(json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]}))
         else:
-            print(f"error: {error.message}", file=sys.stderr)
+            print(f"error: {printable(error.message)}", file=sys.stderr)
             for label, value in (
                 ("object", error.subject),
                 ("position", error.position),
                 ("next", error.next_step),
             ):
                 if value:
-                    print(f"  {label}: {value}", file=sys.stderr)
+                    print(f"  {label}: {printable(value)}", file=sys.stderr)
         return int(error.exit_code)
     if arguments.json:
         print(json.dumps({"api": 1, "kind": kind, "site": data.get("site"), "data": data}))

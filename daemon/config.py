@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from protocol.command_base import check_name
+from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
 from protocol.errors import UsageError
 from protocol.limits import (
     HOOK_CHARS_MAX,
@@ -22,14 +23,28 @@ from protocol.limits import (
     HOOK_WORDS_MAX,
     NBD_CONNECTIONS_MAX,
     NBD_CONNECTIONS_PER_HOST,
+    SCHEDULE_SPAN_S_MAX,
     SYNC_TIMEOUT_S,
 )
+from protocol.positions import POSITION_MAX
+from protocol.toml_text import toml_lines
 from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
 MIB = 1 << 20
 SYNC_TIMEOUT_MIN_S = 0.1
 SYNC_TIMEOUT_MAX_S = 3600.0
+START_WAIT_MAX_S = 3600.0
+DOORS_MAX = 64
+HOOKS_MAX = 256
+# Most that a key may be; the least is 0.
+_MOST: dict[str, float] = {
+    "journal_limit_bytes": POSITION_MAX,
+    "window_s": SCHEDULE_SPAN_S_MAX,
+    "window_bytes": POSITION_MAX,
+    "reserve_bytes": POSITION_MAX,
+    "start_wait_s": START_WAIT_MAX_S,
+}
 
 
 class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,30 +194,29 @@ def _check_hook(name: str, hook: HookConfig) -> None:
 
 def check_config(config: SiteConfig, subject: str) -> None:
     """Rules over several keys. UsageError."""
+    check_name(config.name, "site")
+    if len(config.nbd) > DOORS_MAX or len(config.hooks) > HOOKS_MAX:
+        raise UsageError(f"at most {DOORS_MAX} doors and {HOOKS_MAX} hooks", subject=subject)
     for address in config.nbd:
-        kind, _, place = address.partition(":")
-        if kind not in ("unix", "tcp") or not place:
-            raise UsageError(
-                f"nbd address {address!r} is neither unix:PATH nor tcp:HOST:PORT", subject=subject
-            )
-        if kind == "tcp" and not config.insecure:
+        check_nbd_address(address)
+        if address.startswith("tcp:") and not config.insecure:
             raise UsageError(
                 f"NBD on {address} would be readable and writable by whoever reaches the port",
                 subject=subject,
                 next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
             )
-        if kind == "tcp" and not place.rpartition(":")[2].isdigit():
-            raise UsageError(f"nbd address {address!r} has no port", subject=subject)
-    for key in ("journal_limit_bytes", "window_s", "window_bytes", "reserve_bytes"):
-        if getattr(config, key) < 0:
-            raise UsageError(f"{key} must not be negative", subject=subject)
     if not 1 <= config.nbd_connections_per_host <= NBD_CONNECTIONS_MAX:
         raise UsageError(
             f"nbd_connections_per_host is {config.nbd_connections_per_host}: it must be from 1 to "
             f"{NBD_CONNECTIONS_MAX}",
             subject=subject,
         )
-    if config.control and not config.control.startswith("ipc://"):
+    for key, most in _MOST.items():
+        value = getattr(config, key)
+        # Written so that what is not a number (nan) is refused too.
+        if not 0 <= value <= most:
+            raise UsageError(f"{key} is {value}: it must be from 0 to {most:g}", subject=subject)
+    if config.control and not check_endpoint(config.control).startswith("ipc://"):
         raise UsageError(
             f"control endpoint {config.control!r} must be ipc://PATH",
             subject=subject,
@@ -216,20 +230,15 @@ def check_config(config: SiteConfig, subject: str) -> None:
         )
     for name, hook in config.hooks.items():
         _check_hook(name, hook)
-    for endpoint in (config.replication, config.advertise):
-        if endpoint and not endpoint.startswith("tcp://"):
-            raise UsageError(f"endpoint {endpoint!r} must be tcp://HOST:PORT", subject=subject)
+    if config.replication:
+        check_listen_endpoint(config.replication)
+    if config.advertise:
+        check_peer_endpoint(config.advertise)
 
 
 def config_text(config: SiteConfig) -> str:
-    """site.toml for a new site."""
-    lines = ["# Farshore site; docs/operations.md explains every key.", f'name = "{config.name}"']
-    for key in ("control", "replication", "advertise"):
-        value = getattr(config, key)
-        if value:
-            lines.append(f'{key} = "{value}"')
-    if config.nbd:
-        lines.append("nbd = [" + ", ".join(f'"{address}"' for address in config.nbd) + "]")
-    if config.insecure:
-        lines.append("insecure = true")
+    """site.toml for a new site: what differs from the defaults."""
+    keys = ("name", "control", "replication", "advertise", "nbd", "insecure")
+    fields = {key: value for key in keys if (value := getattr(config, key))}
+    lines = ["# Farshore site; docs/operations.md explains every key.", *toml_lines(fields)]
     return "\n".join(lines) + "\n"

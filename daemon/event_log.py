@@ -1,24 +1,44 @@
 """What happened at this site, for operators: a bounded list with numbers, and the same lines in the log.
 
 An event is a short word (`pair.state`) with fields. ERROR means that a person must look.
+
+Nobody can push out what matters: of the kinds that a peer can cause at will only a few are said one by one,
+the others counted, and once the list is full a kind that has its share displaces its own oldest events.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import structlog
 
 from engine.ports.clock import Clock
 from protocol.cut_text import time_text
-from protocol.limits import EVENTS_KEPT_MAX
+from protocol.limits import (
+    EVENTS_KEPT_MAX,
+    EVENTS_OF_A_KIND_MIN,
+    EVENTS_REPEATED_MAX,
+    EVENTS_REPEATED_OBJECTS_MAX,
+    EVENTS_REPEATED_SPAN_S,
+)
 
 log = structlog.get_logger()
 
 ERRORS = frozenset(
-    {"journal.failed", "group.damaged", "damage.found", "hook.thaw_failed", "timeline.turned_back"}
+    {
+        "journal.failed",
+        "group.damaged",
+        "group.failed",
+        "damage.found",
+        "hook.thaw_failed",
+        "peer.session_failed",
+        "peer.set_aside",
+        "row.set_aside",
+        "timeline.turned_back",
+    }
 )
 WARNINGS = frozenset(
     {
@@ -48,6 +68,10 @@ WARNINGS = frozenset(
         "timeline.tail_kept",
         "volume.restore_failed",
     }
+)
+# What a peer can cause as often as it likes.
+FROM_OUTSIDE = frozenset(
+    {"peer.bad_message", "peer.session_failed", "pair.session_ended", "pair.session", "pair.reset"}
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 
@@ -79,17 +103,57 @@ class Event:
         }
 
 
+@dataclass(slots=True)
+class _Repeated:
+    """Events of one kind about one object, in one span."""
+
+    said: int = 0
+    left_out: int = 0
+    fields: dict[str, object] = field(default_factory=dict)
+
+
 class EventLog:
     """The newest `EVENTS_KEPT_MAX` events."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT_MAX)
+        self._events: dict[int, Event] = {}  # by number, oldest first
+        self._of_kind: dict[str, deque[int]] = {}
         self._last = 0
+        self._dropped = 0  # the newest one that is gone
         self._news = asyncio.Event()
+        self._repeated: dict[tuple[str, str], _Repeated] = {}
 
     def emit(self, kind: str, **fields: object) -> None:
         """Add an event. `group`, `object` and `position` are fields of their own; the rest is its message."""
+        if kind in FROM_OUTSIDE and self._is_repeated(kind, fields):
+            return
+        self._add(kind, fields)
+
+    def _is_repeated(self, kind: str, fields: dict[str, object]) -> bool:
+        """Whether it is counted only; the first of a span begins it, and its end says the number."""
+        key = kind, str(fields.get("object", "")) + str(fields.get("peer", "")) + str(fields.get("group", ""))
+        found = self._repeated.get(key)
+        if found is None:
+            if len(self._repeated) >= EVENTS_REPEATED_OBJECTS_MAX:
+                key = kind, ""
+            found = self._repeated.get(key)
+        if found is None:
+            found = self._repeated[key] = _Repeated()
+            self._clock.call_later(EVENTS_REPEATED_SPAN_S, lambda: self._span_over(key))
+        if found.said < EVENTS_REPEATED_MAX:
+            found.said += 1
+            return False
+        found.left_out += 1
+        found.fields = fields
+        return True
+
+    def _span_over(self, key: tuple[str, str]) -> None:
+        over = self._repeated.pop(key)
+        if over.left_out:
+            self._add(key[0], over.fields | {"and_as_many_before": over.left_out - 1})
+
+    def _add(self, kind: str, fields: dict[str, object]) -> None:
         level = "info"
         if kind in ERRORS:
             level = "error"
@@ -98,31 +162,45 @@ class EventLog:
         self._last += 1
         named = {key: str(fields.get(key, "")) for key in ("group", "object", "position")}
         message = ", ".join(f"{k} {v}" for k, v in fields.items() if k not in named and v != "")
-        self._events.append(
-            Event(
-                seq=self._last,
-                utc_ns=self._clock.utc_ns(),
-                level=level,
-                kind=kind,
-                group=named["group"],
-                subject=named["object"] or named["group"],
-                position=named["position"],
-                message=message,
-            )
+        self._events[self._last] = Event(
+            seq=self._last,
+            utc_ns=self._clock.utc_ns(),
+            level=level,
+            kind=kind,
+            group=named["group"],
+            subject=named["object"] or named["group"],
+            position=named["position"],
+            message=message,
         )
+        self._of_kind.setdefault(kind, deque()).append(self._last)
+        if len(self._events) > EVENTS_KEPT_MAX:
+            self._drop_one(kind)
         getattr(log, level)(kind, **fields)
         self._news.set()
         self._news = asyncio.Event()
+
+    def _drop_one(self, kind: str) -> None:
+        """The oldest of this kind, if that has its share; else of the kind that has most."""
+        if len(self._of_kind[kind]) <= EVENTS_OF_A_KIND_MIN:
+            kind = max(self._of_kind, key=lambda each: len(self._of_kind[each]))
+        seq = self._of_kind[kind].popleft()
+        del self._events[seq]
+        self._dropped = max(self._dropped, seq)
 
     def since(self, seq: int | None, limit: int) -> tuple[list[Event], int, bool]:
         """Events after number `seq` (None: the newest), the number to ask from next, and whether some were
         dropped in between."""
         if seq is None:
-            found = list(self._events)[-limit:]
+            found = list(self._events.values())[-limit:]
             return found, self._last, False
-        missed = bool(self._events) and self._events[0].seq > seq + 1
-        found = [event for event in self._events if event.seq > seq][:limit]
-        return found, found[-1].seq if found else max(seq, 0), missed
+        found = list(self._newer(seq, limit))
+        return found, found[-1].seq if found else max(seq, 0), self._dropped > seq
+
+    def _newer(self, seq: int, limit: int) -> Iterator[Event]:
+        for event in self._events.values():
+            if event.seq > seq and limit > 0:
+                limit -= 1
+                yield event
 
     async def wait_for_news(self, timeout_s: float) -> None:
         """Until something is added, or the time is over."""

@@ -58,6 +58,7 @@ class IndexerProcess:
             # stop waits for.
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",
                 "-m",
                 "engine.indexer",
                 str(self._directory),

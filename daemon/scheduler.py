@@ -11,6 +11,7 @@ import asyncio
 from daemon.operations import backups, copies
 from daemon.operations.schedules import last_run
 from daemon.site import Site
+from engine.compartment import attempt_async
 from engine.group import Group
 from engine.keep_rules import KeepRules
 from engine.schedules import due
@@ -50,8 +51,11 @@ class Scheduler:
         while True:
             for name in sorted(self._site.groups):
                 group = self._site.groups.get(name)
-                if group is not None:
-                    await self._look_at(group)
+                if group is None or group.failed:
+                    continue
+                defect = await attempt_async("schedule.defect", self._look_at(group))
+                if defect is not None:
+                    self._failed(name, defect)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _look_at(self, group: Group) -> None:
@@ -64,13 +68,17 @@ class Scheduler:
             if any(policy.keep):
                 await copies.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
         except (FarshoreError, OSError) as error:
-            self._pause_s[name] = pause_s = min(2 * self._pause_s.get(name, RETRY_S / 2), RETRY_MAX_S)
-            self._not_before[name] = site.clock.monotonic() + pause_s
-            site.schedule_failures[name] = str(error)
-            site.events.emit("schedule.failed", group=name, error=str(error))
+            self._failed(name, error)
         else:
             self._pause_s.pop(name, None)
             site.schedule_failures.pop(name, None)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        site = self._site
+        self._pause_s[name] = pause_s = min(2 * self._pause_s.get(name, RETRY_S / 2), RETRY_MAX_S)
+        self._not_before[name] = site.clock.monotonic() + pause_s
+        site.schedule_failures[name] = str(error)
+        site.events.emit("schedule.failed", group=name, error=str(error))
 
     def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:
         site, name = self._site, group.name

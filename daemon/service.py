@@ -10,6 +10,7 @@ import pathlib
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from daemon.scheduler import Scheduler
 from daemon.site import Site
 from protocol.commands import Command
 from protocol.errors import ExitCode, FarshoreError
+from protocol.limits import DESCRIPTORS_MIN
 
 log = structlog.get_logger()
 
@@ -34,6 +36,8 @@ GC_THRESHOLDS = (50_000, 50, 1000)
 def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < DESCRIPTORS_MIN:
+        log.warning("daemon.few_descriptors", limit=hard, advised=DESCRIPTORS_MIN)
 
 
 def _prefer_batches() -> None:
@@ -54,6 +58,35 @@ def notify_service_manager(text: str) -> None:
         sock.sendto(text.encode(), address)
 
 
+def exception_handler(
+    on_defect: Callable[[str], None],
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What the loop does with an exception that came up to it. It was in no compartment but, perhaps, a
+    connection's: asyncio has closed that one. Anything else leaves the site in a state that nobody thought
+    of: stop, so that the service manager starts one that has recovered. A connection that breaks is no
+    defect."""
+
+    def handle(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) or error is None:
+            log.warning("daemon.loop", message=context.get("message"), error=str(error))
+        elif _is_of_a_connection(context):
+            log.error("connection.defect", message=context.get("message"), exc_info=error)
+        else:
+            log.error("daemon.defect", message=context.get("message"), exc_info=error)
+            on_defect(str(error))
+
+    return handle
+
+
+def _is_of_a_connection(context: dict[str, Any]) -> bool:
+    """Whether the loop was calling back one stream connection: its protocol, by name or by what is called."""
+    if isinstance(context.get("transport"), asyncio.Transport):
+        return True
+    called = getattr(context.get("handle"), "_callback", None)
+    return isinstance(getattr(called, "__self__", None), asyncio.Transport)
+
+
 async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identity, keys: Keys) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError if it cannot
     start."""
@@ -66,18 +99,11 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
         loop.add_signal_handler(number, stop.set)
     defects: list[str] = []
 
-    def on_defect(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception that nobody expected leaves the site in a state that nobody thought of: stop, so that
-        the service manager starts one that has recovered. A connection that breaks is not one."""
-        error = context.get("exception")
-        if isinstance(error, OSError) or error is None:
-            log.warning("daemon.loop", message=context.get("message"), error=str(error))
-            return
-        log.error("daemon.defect", message=context.get("message"), exc_info=error)
-        defects.append(str(error))
+    def on_defect(error: str) -> None:
+        defects.append(error)
         stop.set()
 
-    loop.set_exception_handler(on_defect)
+    loop.set_exception_handler(exception_handler(on_defect))
     site = Site(directory=directory, config=config, identity=identity, keys=keys, loop=loop)
 
     async def carry_out(command: Command) -> dict[str, object]:

@@ -12,25 +12,26 @@ import asyncio
 import contextlib
 import pathlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
+
+import structlog
 
 from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
-from daemon.indexer_process import IndexerProcess
 from daemon.jobs import Jobs
+from daemon.open_group import GroupMaker, OpenGroup
 from daemon.pairs import SitePairs
-from daemon.peers import PeerBook
+from daemon.peers import Peer, PeerBook
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
-from engine.compaction import Compaction
+from engine.compartment import attempt
 from engine.drills import Drills
 from engine.durable import RealDisk
-from engine.group import Group, GroupSettings
-from engine.group_recovery import recover_group
-from engine.index_file import open_index
+from engine.group import Group
 from engine.peer_answers import Travel
 from engine.peer_questions import PeerQuestions
 from engine.ports.clock import SystemClock
@@ -41,17 +42,16 @@ from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from protocol.compress import Compression, compress
 from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
 from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
+log = structlog.get_logger()
+
 T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
-LAST_CHECKPOINT_TIMEOUT_S = 60.0
-RESERVE_PART = 16
 
 
 class Site:
@@ -74,7 +74,6 @@ class Site:
         self.rng = random.SystemRandom()
         self.events = EventLog(self.clock)
         self.disk = RealDisk(directory, loop)
-        self.peers = PeerBook(self.disk)
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
@@ -84,11 +83,22 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self.own = _own(config, identity, keys)
+        self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
-        self._drops: dict[str, BranchDrops] = {}
-        self._compactions: dict[str, Compaction] = {}
-        self._group_parts: dict[str, tuple[RealDisk, LmdbStore, IndexerProcess]] = {}
+        self._open: dict[str, OpenGroup] = {}
+        self._maker = GroupMaker(
+            directory=directory,
+            loop=loop,
+            site_id=identity.site_id,
+            config=config,
+            state=self.state,
+            rng=self.rng,
+            emit=self.events.emit,
+            notify=self.notify,
+            on_defect=self._stop_group,
+        )
         self.transport = ZmqTransport(
             loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
         )
@@ -113,7 +123,9 @@ class Site:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
-        self._door = PeerDoor(self, self.state, self.events.emit, self.notify, self._travel)
+        self._door = PeerDoor(
+            self, self.state, self.events.emit, self.notify, self._travel, self.transport.unread_bytes
+        )
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
@@ -130,19 +142,17 @@ class Site:
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
         self.hooks.thaw_leftovers()
+        for name, error in self.state.bad_groups().items():
+            self._set_aside(name, error)
         for row in self.state.groups():
-            try:
-                self.open_group(row)
-            except FarshoreError as error:
-                self.damaged[row.name] = error
-                self.events.emit(
-                    "group.damaged", group=row.name, position=error.position, error=error.message
-                )
+            self._start_group(row.name, partial(self.open_group, row))
+        for name, aside in self.peers.set_aside:
+            self.events.emit("peer.set_aside", object=name, error=aside.message, next=aside.next_step)
         self.transport.allow(self.peers.allowed())
         if self.config.replication:
             self.transport.listen(self._door.on_message)
-        for group in self.groups.values():
-            self.pairs.resume(group)
+        for name, group in self.groups.items():
+            self._start_group(name, partial(self.pairs.resume, group))
         await self._ask_peers()
         for address in self.nbd_addresses:
             await self.nbd.listen(address)
@@ -164,98 +174,62 @@ class Site:
         await self.nbd.close()
         for task in list(self._tasks):
             task.cancel()
-        self.pairs.close()
+        for shipper in self.shippers.values():
+            attempt("pair.close_failed", shipper.close)
+        for receiver in self.receivers.values():
+            attempt("pair.close_failed", receiver.close)
         for questions in self._questions.values():
             questions.close()
         self.transport.close()
-        for name, group in self.groups.items():
-            self.exports.gate(group).close()
-            self._compactions[name].close()
-            await self._last_checkpoint(group)
-            group.close()
-            disk, store, indexer = self._group_parts[name]
-            await indexer.stop()
-            store.close()
-            disk.close()
+        for made in self._open.values():
+            attempt("group.close_failed", self.exports.gate(made.group).close)
+            await made.close()
         self._store.close()
         self.disk.close()
-
-    async def _last_checkpoint(self, group: Group) -> None:
-        """Best effort: without it the next start replays the journal instead."""
-        deadline = self.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
-        failures = group.checkpoints.failures
-        while group.checkpoints.reached < group.writer.written and not group.failed:
-            group.checkpoints.begin()
-            if group.checkpoints.failures > failures:
-                return
-            if self.clock.monotonic() > deadline:
-                self.events.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
-                return
-            await asyncio.sleep(0.01)
 
     # -- groups
 
     def open_group(self, row: GroupRow) -> Group:
         """Open, and recover, a group. Corruption if what was promised is not there."""
-        directory = self.directory / "groups" / row.name
         self.disk.make_directory(f"groups/{row.name}")
-        disk = RealDisk(directory, self._loop)
-        store = open_index(directory)
-        disk.sync([], [""])  # the index file's name
-        indexer = IndexerProcess(directory)
-        free = disk.free_bytes()
-        group = Group(
-            name=row.name,
-            site=self.identity.site_id,
-            disk=disk,
-            clock=self.clock,
-            store=store,
-            indexer=indexer,
-            state=self.state,
-            rng=self.rng,
-            settings=GroupSettings(
-                journal_limit_bytes=self.config.journal_limit_bytes or POSITION_MAX,
-                reserve_bytes=min(self.config.reserve_bytes, free // RESERVE_PART),
-                window_s=self.config.window_s,
-                window_bytes=self.config.window_bytes or POSITION_MAX,
-                throttle=self.config.throttle,
-            ),
-            emit=self.events.emit,
-        )
-        try:
-            found = recover_group(group)
-        except (FarshoreError, OSError):
-            group.close()
-            store.close()
-            disk.close()
-            raise
-        if found.torn_bytes:
-            self.events.emit(
-                "journal.torn_tail",
-                group=row.name,
-                position=found.torn_at,
-                bytes=found.torn_bytes,
-                reason=found.reason,
-            )
-        if found.frames or found.removed:
-            self.events.emit(
-                "group.recovered",
-                group=row.name,
-                position=str(group.end),
-                frames=found.frames,
-                bytes=found.replayed_bytes,
-            )
-        group.listeners.durable.append(self.notify)
-        self._drops[row.name] = drops = BranchDrops(group, lambda _: self.notify())
-        drops.resume()
-        for clone in group.clones:
+        made = self._maker.open(row)
+        self.groups[row.name] = group = made.group
+        self._open[row.name] = made
+        for clone in list(group.clones):
             if clone.row.temporary:
                 self.drop_clone(clone)
-        self.groups[row.name] = group
-        self._group_parts[row.name] = (disk, store, indexer)
-        self._compactions[row.name] = compaction = Compaction(group, store, indexer, disk)
-        compaction.start()
         return group
+
+    def _start_group(self, name: str, begin: Callable[[], object]) -> None:
+        """Take a group up; one that cannot be is set aside, and the others start."""
+        error = attempt("group.not_started", begin)
+        if error is None:
+            return
+        if name in self._open:
+            self._stop_group(name, error)
+        elif isinstance(error, FarshoreError):
+            self._set_aside(name, error)
+        else:
+            self._set_aside(name, FarshoreError(f"{name} cannot be opened: {error}", subject=name))
+
+    def _set_aside(self, name: str, error: FarshoreError) -> None:
+        self.damaged[name] = error
+        self.events.emit("group.damaged", group=name, position=error.position, error=error.message)
+
+    def _stop_group(self, name: str, defect: Exception) -> None:
+        """A defect in a group: it serves nobody until the next start, and the others go on."""
+        made = self._open.get(name)
+        if made is None:
+            return  # it is being opened: whoever does so is told
+        made.compartment.broken = True
+        reason = f"stopped by a defect: {type(defect).__name__}: {defect}"
+        made.stop(reason)
+        for end in (self.shippers.get(name), self.receivers.get(name)):
+            if end is not None:
+                attempt("group.defect", end.close)
+        self._door.end_sessions(name)
+        self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")
+        self.notify()
 
     async def reopen(self, name: str) -> None:
         """Open a group that was damaged, and serve it. FarshoreError if it still cannot be opened."""
@@ -267,7 +241,7 @@ class Site:
 
     def drops(self, group: Group) -> BranchDrops:
         """Branches of a group that are being dropped."""
-        return self._drops[group.name]
+        return self._open[group.name].drops
 
     def drop_clone(self, clone: Clone) -> None:
         """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
@@ -334,7 +308,7 @@ class Site:
                 group_id=self.state.group(group).group_id,
                 address=address,
                 transport=self.transport,
-                clock=self.clock,
+                clock=self.groups[group].clock if group in self.groups else self.clock,
                 rng=self.rng,
             )
         return found
@@ -365,10 +339,27 @@ class Site:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        task.add_done_callback(_log_defect)
         return task
 
     def notify(self) -> None:
         """Wake whoever waits for positions or states."""
         self.changed.set()
         self.changed = asyncio.Event()
+
+
+def _own(config: SiteConfig, identity: Identity, keys: Keys) -> Peer:
+    """This site as its token describes it."""
+    return Peer(
+        name=config.name,
+        site_id=identity.site_id,
+        endpoint=config.advertise or config.replication,
+        public_key=keys.public,
+    )
+
+
+def _log_defect(task: asyncio.Task[Any]) -> None:
+    """What such work says itself are refusals; nobody would hear of the rest."""
+    defect = None if task.cancelled() else task.exception()
+    if defect is not None and not isinstance(defect, FarshoreError | OSError):
+        log.error("task.defect", task=task.get_name(), exc_info=defect)

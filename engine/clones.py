@@ -28,6 +28,7 @@ from engine.retention import same_name
 from engine.timelines import Span
 from engine.view import VolumeView
 from engine.volumes import Volume
+from engine.whole import holds_together
 from protocol.errors import FarshoreError, NotFound, Refused, WrongState
 from protocol.events import Row
 from protocol.frames import Buffer, Frame
@@ -145,6 +146,7 @@ class Clone:
         for listener in self.on_view:
             listener()
 
+    @holds_together
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """See `Group.append`."""
         self.require_serving()

@@ -95,13 +95,20 @@ class RealDisk:
     """The directory tree under `root`, which must exist.
 
     With a loop, `start_…` calls run on two threads and call back on that loop; without one (offline tools)
-    they run, and call back, before they return.
+    they run, and call back, before they return. `hold` puts what calls back into a compartment
+    (engine.compartment).
     """
 
-    def __init__(self, root: pathlib.Path, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        loop: asyncio.AbstractEventLoop | None,
+        hold: Callable[[Callable[..., object]], Callable[..., object]] | None = None,
+    ) -> None:
         self.root = root
         self._root = os.fspath(root)
         self._loop = loop
+        self._hold = hold or (lambda callback: callback)
         self._executor = None if loop is None else ThreadPoolExecutor(SYNC_THREADS, "farshore-disk")
 
     def open(self, path: str) -> RealFile:
@@ -245,16 +252,11 @@ class RealDisk:
         if self._executor is None or self._loop is None:
             done(_outcome(work))
             return
-        loop = self._loop
+        loop, held = self._loop, self._hold(lambda future: done(future.result()))
 
         def finished(future: Future[OSError | None]) -> None:
-            defect = future.exception()
-            if defect is None:
-                loop.call_soon_threadsafe(done, future.result())
-            else:
-                # A defect of ours in the thread: nobody awaits the future, so it would vanish.
-                context = {"message": "disk work failed", "exception": defect}
-                loop.call_soon_threadsafe(loop.call_exception_handler, context)
+            # A defect of ours in the thread is raised on the loop: nobody awaits the future.
+            loop.call_soon_threadsafe(held, future)
 
         self._executor.submit(_outcome, work).add_done_callback(finished)
 

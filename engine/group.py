@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from engine.checkpointing import Checkpoints
 from engine.clones import Clones
+from engine.compartment import Defect
 from engine.copy_marks import GroupCopies
 from engine.damage import DamageTable
 from engine.folding import Folding
@@ -36,6 +37,7 @@ from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
+from engine.whole import all_or_stop, holds_together
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
@@ -141,6 +143,7 @@ class Group:
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.holds = Holds(self.view_changed)
+        self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
         self.clones = Clones(self)
@@ -231,6 +234,7 @@ class Group:
 
     # -- writing
 
+    @holds_together
     def begin_writing(self) -> None:
         """Make this run's own timeline, once: the first write after any start must not share positions with a
         tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
@@ -262,8 +266,7 @@ class Group:
         if not self.began or self.holds or self.promises.handed is not None:
             self.begin_writing()
         frame = self.frame(rows, payload, payload_bytes)
-        self.writer.append(frame)
-        self.took(frame, rows)
+        self._write(frame, rows)
         return frame
 
     def frame(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
@@ -294,9 +297,14 @@ class Group:
             raise FrameError("the frame's time is before that of the frame before it")
         rows = decode_rows(prefix, raw)
         self.folding.require_reverts(records_of(rows))
-        writer.append(frame)
+        self._write(frame, rows)
+
+    @holds_together
+    def _write(self, frame: Frame, rows: Sequence[Row]) -> None:
+        self.writer.append(frame)
         self.took(frame, rows)
 
+    @all_or_stop
     def took(self, frame: Frame, rows: Sequence[Row]) -> None:
         """A frame is in the journal file: let everything that derives from it follow."""
         prefix = frame.prefix
@@ -346,6 +354,7 @@ class Group:
 
     # -- durability and checkpoints
 
+    @holds_together
     def when_durable(self, callback: DurableCallback) -> None:
         """Call back once everything written so far is durable here, or never will be."""
         self.writer.when_durable(self.writer.written, callback)

@@ -1,6 +1,6 @@
 """The indexer: a child process of the daemon that works on a group's index, so that hosts never wait for it.
 
-    python -m engine.indexer GROUP_DIRECTORY
+    python -P -m engine.indexer GROUP_DIRECTORY
 
 It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
 msgpack row. A request is (kind, fields…), one of `HANDLERS`; the answer is ('done', figures…) or
@@ -8,7 +8,7 @@ msgpack row. A request is (kind, fields…), one of `HANDLERS`; the answer is ('
 the order in which they come; the daemon's end (`daemon.indexer_process`) decides which goes first.
 It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last
 run while the next one recovers. It opens the journal for reading only and is the
-one writer of the group's index.
+one writer of the group's index. It gives up the rights that this does not need (engine/rights.py).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from engine.journal.segments import SegmentMap
 from engine.mending import MendIndex, handle_mend
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
+from engine.rights import give_up_rights
 from engine.verify_slices import VerifyIndex, VerifyJournal, handle_verify_index, handle_verify_journal
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
@@ -107,6 +108,7 @@ def _die_with_parent() -> None:
 def main() -> int:
     """Serve until standard input ends."""
     directory = pathlib.Path(sys.argv[1])
+    give_up_rights(directory)
     _die_with_parent()
     os.nice(NICENESS)
     segments = SegmentMap(RealDisk(directory, None))

@@ -1,7 +1,8 @@
 """Answering what the other site asks of a group's past (protocol.question_messages).
 
-Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. Who asks
-bounds how many are under way; more than `QUESTIONS_WAITING_MAX` that wait for the peer's pace are refused.
+Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. No answer is
+made while as much as `PEER_UNREAD_BYTES_MAX` waits for the asking peer, be it for its pace or because it does
+not read: questions are small and wait instead, `QUESTIONS_WAITING_MAX` of them a peer; more are refused.
 
 A cut that is asked about is read like any other: what this site no longer keeps is refused as trimmed, and
 damaged blocks are said to be so. It writes nothing but leases.
@@ -9,8 +10,9 @@ damaged blocks are said to be so. It writes nothing but leases.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
@@ -26,6 +28,7 @@ from protocol.errors import Busy, Corruption, FarshoreError, NotFound
 from protocol.limits import (
     BLOCK_BYTES,
     FRAME_BYTES_MAX,
+    PEER_UNREAD_BYTES_MAX,
     QUESTION_CHANGES_MAX,
     QUESTIONS_WAITING_MAX,
 )
@@ -47,6 +50,9 @@ from protocol.question_messages import (
 )
 from protocol.rows import pack_row
 
+# How soon it is looked whether there is room for another answer.
+LOOK_AGAIN_S = 0.02
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Travel:
@@ -62,15 +68,56 @@ def as_it_is(peer: str, payload: Buffer) -> Travel:
     return Travel(payload=payload)
 
 
-class PeerAnswers:
-    """See the module's docstring. `travel` says how a payload goes to a named peer."""
+def nothing_unread(peer: str) -> int:
+    """Of a transport that holds nothing."""
+    return 0
 
-    def __init__(self, travel: Callable[[str, Buffer], Travel] = as_it_is) -> None:
+
+@dataclass(slots=True)
+class _Asker:
+    """One peer: bytes of its answers that wait for its pace, and questions that wait for room."""
+
+    paced_bytes: int = 0
+    questions: deque[tuple[Caller, Question, Group]] = field(default_factory=deque)
+
+
+class PeerAnswers:
+    """See the module's docstring. `travel` says how a payload goes to a named peer, `unread` how many bytes
+    the transport holds for it."""
+
+    def __init__(
+        self,
+        travel: Callable[[str, Buffer], Travel] = as_it_is,
+        unread: Callable[[str], int] = nothing_unread,
+    ) -> None:
         self._travel = travel
-        self._waiting = 0
+        self._unread = unread
+        self._askers: dict[str, _Asker] = {}
 
     def answer(self, caller: Caller, question: Question, group: Group) -> None:
-        """Answer a peer that this group is shared with."""
+        """Answer a peer that this group is shared with, now or once there is room for more."""
+        asker = self._askers.setdefault(caller.peer, _Asker())
+        if not asker.questions and self._has_room(caller.peer, asker):
+            self._answer_now(caller, question, group)
+        elif len(asker.questions) >= QUESTIONS_WAITING_MAX:
+            refuse(caller, question, Busy("too many questions wait for an answer", subject=group.name))
+        else:
+            asker.questions.append((caller, question, group))
+            if len(asker.questions) == 1:
+                group.clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(caller.peer, asker))
+
+    def _has_room(self, peer: str, asker: _Asker) -> bool:
+        return asker.paced_bytes + self._unread(peer) < PEER_UNREAD_BYTES_MAX
+
+    def _go_on(self, peer: str, asker: _Asker) -> None:
+        while asker.questions and self._has_room(peer, asker):
+            caller, question, group = asker.questions.popleft()
+            if not group.failed:
+                self._answer_now(caller, question, group)
+        if asker.questions:
+            asker.questions[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer, asker))
+
+    def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
         try:
             self._answer(caller, question, group)
         except (BadFrame, OSError) as error:
@@ -108,16 +155,15 @@ class PeerAnswers:
         if not payload:
             caller.send(header(Compression.NONE))
             return
-        if self._waiting >= QUESTIONS_WAITING_MAX:
-            raise Busy("too many answers wait for the pace of this peer", subject=group.name)
         travel = self._travel(caller.peer, payload)
         if travel.wait_s <= 0.0:
             caller.send(header(travel.compression), travel.payload)
             return
-        self._waiting += 1
+        asker, size = self._askers.setdefault(caller.peer, _Asker()), len(travel.payload)
+        asker.paced_bytes += size
 
         def go() -> None:
-            self._waiting -= 1
+            asker.paced_bytes -= size
             caller.send(header(travel.compression), travel.payload)
 
         group.clock.call_later(travel.wait_s, go)

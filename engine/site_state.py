@@ -24,15 +24,18 @@ Every write is durable on return (invariant 9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple
 
 from engine.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
-from protocol.errors import NotFound
+from protocol.command_base import check_name
+from protocol.errors import Corruption, FarshoreError, NotFound, RemoteProtocolError
 from protocol.positions import Cut
 from protocol.rows import check_row, pack_row, unpack_row
 
@@ -110,9 +113,32 @@ class SiteState:
         self._store = store
 
     def groups(self) -> list[GroupRow]:
-        """Every group, by name."""
+        """Every group whose rows can be read, by name."""
+        return self._sorted_out()[0]
+
+    def bad_groups(self) -> dict[str, FarshoreError]:
+        """The others: what is wrong with a row of each, by name as far as that can be read."""
+        return self._sorted_out()[1]
+
+    def _sorted_out(self) -> tuple[list[GroupRow], dict[str, FarshoreError]]:
+        good: list[GroupRow] = []
+        bad: dict[str, FarshoreError] = {}
         with self._store.read() as transaction:
-            return [_group_row(key.decode(), value) for key, value in _all(transaction, "groups")]
+            rows = _all(transaction, "groups")
+        for key, value in rows:
+            name = key.decode("utf-8", "backslashreplace")
+            try:
+                row = _group_row(name, value)
+                self.pair(name)
+            except FarshoreError as error:
+                bad[name] = error
+            else:
+                good.append(row)
+        return good, bad
+
+    def peers_of_pairs(self) -> set[str]:
+        """The names of peers that pairs are with."""
+        return {pair.peer for row in self.groups() if (pair := self.pair(row.name)) is not None}
 
     def group(self, name: str) -> GroupRow:
         """One group; NotFound."""
@@ -182,15 +208,16 @@ class SiteState:
             value = transaction.get("pairs", group.encode())
         if value is None:
             return None
-        peer, mode, state, reason, fallen_back = check_row(unpack_row(value), str, str, str, str, bool)
-        return PairRow(
-            group=group,
-            peer=str(peer),
-            mode=Mode(mode),
-            state=PairState(state),
-            reason=str(reason),
-            fallen_back=bool(fallen_back),
-        )
+        with readable("pairs", group):
+            peer, mode, state, reason, fallen_back = check_row(unpack_row(value), str, str, str, str, bool)
+            return PairRow(
+                group=group,
+                peer=check_name(peer, "peer"),
+                mode=Mode(mode),
+                state=PairState(state),
+                reason=reason,
+                fallen_back=fallen_back,
+            )
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
@@ -335,12 +362,28 @@ def _packed_pair(row: PairRow) -> bytes:
     return pack_row((row.peer, row.mode.value, row.state.value, row.reason, row.fallen_back))
 
 
+@contextmanager
+def readable(table: str, name: str) -> Iterator[None]:
+    """While a row is read: whatever does not decode is Corruption that names the row."""
+    try:
+        yield
+    except (RemoteProtocolError, FarshoreError, ValueError, StructError) as error:
+        raise Corruption(
+            f"the row of {name} in this site's table {table} cannot be read: {error}",
+            subject=name,
+            next_step="put state.mdb back from a backup of the data directory, or pair the group anew",
+        ) from error
+
+
 def _group_row(name: str, value: bytes) -> GroupRow:
-    group_id, role, head, created = check_row(unpack_row(value), str, str, int, int)
-    return GroupRow(
-        name=name,
-        group_id=str(group_id),
-        role=Role(role),
-        head=head,
-        created_utc_ns=created,
-    )
+    with readable("groups", name):
+        group_id, role, head, created = check_row(unpack_row(value), str, str, int, int)
+        if not 0 <= head < 1 << 64:
+            raise ValueError(f"there is no timeline {head}")
+        return GroupRow(
+            name=check_name(name, "group"),
+            group_id=group_id,
+            role=Role(role),
+            head=head,
+            created_utc_ns=created,
+        )

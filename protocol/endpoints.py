@@ -1,10 +1,30 @@
-"""Where a site's control server listens, as text: `ipc://PATH` or `tcp://HOST:PORT`. Sans-I/O."""
+"""Addresses as text, each checked here before it is kept or used. Sans-I/O.
+
+    control        ipc:///PATH or tcp://HOST:PORT
+    replication    tcp://HOST:PORT; HOST may be * (every address) or an interface where it is listened on
+    hosts' doors   unix:PATH or tcp:HOST:PORT
+
+ZeroMQ takes more in an endpoint than these (other schemes, a source address before `;`): what is not above is
+refused, so that a token or a config line cannot have the daemon open something else.
+"""
 
 from __future__ import annotations
+
+import re
 
 from protocol.errors import UsageError
 
 CONTROL_SOCKET_NAME = "control.sock"
+# RFC 1035, section 2.3.4, as text.
+HOST_CHARS_MAX = 253
+PORT_MAX = 65_535
+# A name, an IPv4 address, or an IPv6 address in brackets with its zone (RFC 4007, section 11).
+_HOST = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]", re.ASCII
+)
+_PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
+# But a tab: directories had one before this was looked at.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 # sizeof(sockaddr_un.sun_path) on Linux, less its terminating zero (unix(7)).
 IPC_PATH_BYTES_MAX = 107
 
@@ -31,26 +51,72 @@ def ipc_path(endpoint: str) -> str:
         raise UsageError(
             f"{endpoint} is not an absolute path", subject=endpoint, next_step="write ipc:///PATH"
         )
-    size = len(path.encode("utf-8", "surrogateescape"))
-    if size > IPC_PATH_BYTES_MAX:
-        raise UsageError(
-            f"the socket path {path} has {size} bytes; unix sockets allow {IPC_PATH_BYTES_MAX}",
-            subject=path,
-            next_step="use a shorter directory, or farshore site init --control ipc:///run/NAME.sock",
-        )
+    _check_path(path, "use a shorter directory, or farshore site init --control ipc:///run/NAME.sock")
     return path
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The endpoint as it is. Raises UsageError unless it is `ipc:///PATH` or `tcp://HOST:PORT`."""
+    """A control endpoint as it is. Raises UsageError unless it is `ipc:///PATH` or `tcp://HOST:PORT`."""
     if is_ipc(endpoint):
         ipc_path(endpoint)
         return endpoint
-    host, colon, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if endpoint.startswith("tcp://") and host and colon and port.isdigit() and 0 < int(port) < 65_536:
+    if endpoint.startswith("tcp://") and _is_host_and_port(endpoint.removeprefix("tcp://")):
         return endpoint
     raise UsageError(
         f"{endpoint!r} is no control endpoint",
         subject=endpoint,
         next_step="write ipc:///PATH or tcp://HOST:PORT",
     )
+
+
+def check_peer_endpoint(endpoint: str) -> str:
+    """Where a peer is dialled, as it is. Raises UsageError unless it is `tcp://HOST:PORT`."""
+    if endpoint.startswith("tcp://") and _is_host_and_port(endpoint.removeprefix("tcp://")):
+        return endpoint
+    raise UsageError(
+        f"endpoint {endpoint!r} is not tcp://HOST:PORT",
+        subject=endpoint,
+        next_step="set what peers dial with --advertise tcp://HOST:PORT (advertise in site.toml)",
+    )
+
+
+def check_listen_endpoint(endpoint: str) -> str:
+    """Where a site listens for peers, as it is; the host may be `*`. Raises UsageError."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if endpoint.startswith("tcp://") and _is_host_and_port(f"{'any' if host == '*' else host}:{port}"):
+        return endpoint
+    raise UsageError(
+        f"endpoint {endpoint!r} is not tcp://HOST:PORT", subject=endpoint, next_step="write tcp://HOST:PORT"
+    )
+
+
+def check_nbd_address(address: str) -> str:
+    """A hosts' door, as it is. Raises UsageError unless it is `unix:PATH` or `tcp:HOST:PORT`."""
+    kind, _, place = address.partition(":")
+    if kind == "unix" and place:
+        _check_path(place, "use a shorter path")
+        return address
+    # An empty host is every address, as for asyncio and QEMU.
+    if kind == "tcp" and _is_host_and_port(f"any{place}" if place.startswith(":") else place):
+        return address
+    raise UsageError(f"nbd address {address!r} is neither unix:PATH nor tcp:HOST:PORT", subject=address)
+
+
+def _is_host_and_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    if len(host) > HOST_CHARS_MAX or _HOST.fullmatch(host) is None or _PORT.fullmatch(port) is None:
+        return False
+    return int(port) <= PORT_MAX
+
+
+def _check_path(path: str, hint: str) -> None:
+    """That a socket's path fits a sockaddr_un, and has nothing in it that would break the line it is in."""
+    size = len(path.encode("utf-8", "surrogateescape"))
+    if size > IPC_PATH_BYTES_MAX:
+        raise UsageError(
+            f"the socket path {path} has {size} bytes; unix sockets allow {IPC_PATH_BYTES_MAX}",
+            subject=path,
+            next_step=hint,
+        )
+    if _CONTROLS.search(path):
+        raise UsageError(f"the socket path {path!r} has control characters in it", subject=path)

@@ -228,16 +228,6 @@ def shown(data: bytes) -> str:
     return "".join(map(_shown, data.decode("utf-8", "surrogateescape")))
 
 
-def printable(text: str) -> str:
-    """Words, rather than a name, as one line of text."""
-    return "".join(each if each.isprintable() else _shown(each) for each in text)
-
-
-def printable_lines(text: str) -> str:
-    """What a program said, which may hold names of a volume: its lines stay, nothing else moves a cursor."""
-    return "\n".join(printable(line.expandtabs()) for line in text.replace("\r\n", "\n").split("\n"))
-
-
 def flags_text(flags: int) -> str:
     """Which flags of a file are set, of those that chattr(1) sets and nothing else keeps; empty for none."""
     letters = "".join(letter for bit, letter in _FLAGS.items() if flags & bit)

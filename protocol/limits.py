@@ -86,6 +86,22 @@ NBD_LOG_LINES_MAX = 50
 NBD_LOG_PERIOD_S = 60.0
 
 # Replication.
+# A site's peers: each costs a connection a group, and its share of the budgets below.
+PEERS_MAX = 64
+# Connections to the replication port that have not proven a key yet. Each may hold a message of up to
+# FRAME_BYTES_MAX and a descriptor; a peer is one for the few milliseconds of its handshake.
+REPLICATION_STRANGERS_MAX = 12
+# Connections that the kernel holds for the replication port until they are accepted.
+REPLICATION_BACKLOG = 128
+# What is queued for a peer and not yet taken by its connections, in all of them. Up to the first figure its
+# questions are answered; then they wait. A peer that reads nothing and asks on loses its connection at the
+# second, which is above what an honest one can have under way in a few groups: a fetch and four answers each.
+PEER_UNREAD_BYTES_MAX = 24 << 20
+PEER_UNREAD_BYTES_END = 40 << 20
+# Messages below this are not counted by their bytes: acknowledgements, whose number the queue bounds.
+PEER_COUNTED_BYTES_MIN = 128
+# Descriptors that a site should be allowed: below this a flood of strangers can take the last ones.
+DESCRIPTORS_MIN = 4096
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
@@ -141,6 +157,18 @@ TIMED_LEASES_MAX = 1024
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
 EVENTS_KEPT_MAX = 10_000
+# Of one kind, once there is no more room: a kind that comes often displaces itself.
+EVENTS_OF_A_KIND_MIN = 500
+# What a peer can cause at will, of one kind and about one object: so many are said one by one in each span,
+# and the others as one event with their number.
+EVENTS_REPEATED_MAX = 20
+EVENTS_REPEATED_SPAN_S = 60.0
+# Objects (peers, groups) that are told apart so.
+EVENTS_REPEATED_OBJECTS_MAX = 1024
+# Lines of one kind in the log within each span; the next one after it says how many were left out.
+LOG_LINES_OF_A_KIND_MAX = 500
+LOG_LINES_SPAN_S = 10.0
+LOG_KINDS_MAX = 1024
 
 # Drills, as a site keeps them: so many of each group, each a row of its state.
 DRILLS_KEPT_MAX = 1000
@@ -196,6 +224,12 @@ def check_limits() -> None:
         raise AssertionError("the indexer takes requests of up to 64 MiB")
     if QUESTION_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * QUESTION_SILENCE_S:
         raise AssertionError("an answer at the slowest pace must not look like silence")
+    if not FRAME_BYTES_MAX < PEER_UNREAD_BYTES_MAX < PEER_UNREAD_BYTES_END - FRAME_BYTES_MAX < 64 << 20:
+        raise AssertionError("a peer must get one answer, wait before it is cut off, and not cost 64 MiB")
+    if 16 * EVENTS_OF_A_KIND_MIN > EVENTS_KEPT_MAX or EVENTS_REPEATED_MAX >= EVENTS_OF_A_KIND_MIN:
+        raise AssertionError("one kind of event must not be able to displace the others")
+    if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX > 64 << 20:
+        raise AssertionError("what strangers can have in memory must stay within 64 MiB")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

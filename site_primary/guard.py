@@ -1,6 +1,6 @@
 """The guard: a process of its own that freezes hosts for a backup and thaws them whatever happens.
 
-    python -m site_primary.guard        orders and reports as in protocol/guarding.py
+    python -P -m site_primary.guard        orders and reports as in protocol/guarding.py
 
 Rules. It thaws when it is told to, when the time-out is over, when its input ends (whoever started it was
 killed), and on SIGTERM: also after a freeze that failed or hung, which is killed first, because it may have
@@ -25,6 +25,7 @@ from typing import Any
 
 from engine.durable import FileLock, RealDisk, lock_file
 from engine.ports.clock import Clock, SystemClock
+from engine.rights import keep_out_others
 from protocol.errors import RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, encode_line
 
@@ -253,6 +254,8 @@ def _ms(began: float, ended: float) -> float:
 
 async def guard() -> int:
     """Read the order and carry it out."""
+    # The hooks keep the daemon's rights: freezing a file system takes them.
+    keep_out_others()
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=ORDER_BYTES_MAX, loop=loop)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders, loop=loop), sys.stdin)

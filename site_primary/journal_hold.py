@@ -49,9 +49,10 @@ class JournalHold:
         folding.space.holders[self._peer] = holder
 
     def close(self) -> None:
-        """The peer is none any more."""
+        """The peer is none any more; twice is fine."""
         self.let_go()
-        self._group.folding.space.on_stage.remove(self._on_stage)
+        if self._on_stage in self._group.folding.space.on_stage:
+            self._group.folding.space.on_stage.remove(self._on_stage)
 
     def let_go(self) -> None:
         """It needs no frames for now."""

@@ -211,6 +211,6 @@ class Hooks:
 def _spawn() -> subprocess.Popen[bytes]:
     # Without writing bytecode: that could be to the very file system that is frozen.
     return subprocess.Popen(
-        [sys.executable, "-B", "-m", "site_primary.guard"],
+        [sys.executable, "-P", "-B", "-m", "site_primary.guard"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0,
     )  # fmt: skip

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
-from engine.peer_answers import PeerAnswers, Travel, as_it_is, refuse
+from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
@@ -58,7 +59,7 @@ class GroupHolder(Protocol):
 
 class PeerDoor:
     """See the module's docstring. `on_session` is told of every new one; `travel` says how a payload goes to
-    a named peer."""
+    a named peer, `unread` how many bytes the transport holds for it."""
 
     def __init__(
         self,
@@ -67,12 +68,13 @@ class PeerDoor:
         emit: Emit,
         on_session: Callable[[], None],
         travel: Callable[[str, Buffer], Travel] = as_it_is,
+        unread: Callable[[str], int] = nothing_unread,
     ) -> None:
         self._holder = holder
         self._state = state
         self._emit = emit
         self._on_session = on_session
-        self._answers = PeerAnswers(travel)
+        self._answers = PeerAnswers(travel, unread)
         self._sessions: dict[tuple[str, int], Receiver] = {}
 
     def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
@@ -107,7 +109,22 @@ class PeerDoor:
             if found is None:
                 return
             receiver = found
-        receiver.on_message(caller, message, payload)
+        defect = attempt("peer.session_failed", receiver.on_message, caller, message, payload)
+        if defect is not None:
+            self._session_failed(caller, message.session, defect)
+
+    def _session_failed(self, caller: Caller, session: int, defect: Exception) -> None:
+        """What a message did to the group, the group knows (engine.compartment); the session is over."""
+        self._sessions.pop((caller.peer, session), None)
+        text = f"the message was not taken, because of a defect: {type(defect).__name__}"
+        self._emit("peer.session_failed", object=caller.peer, error=text)
+        caller.send(Refused(session=session, code="failed", message=text).encode())
+
+    def end_sessions(self, group: str) -> None:
+        """A group has stopped: what its peers still send is for nobody."""
+        receiver = self._holder.receivers.get(group)
+        for key in [key for key, each in self._sessions.items() if each is receiver]:
+            del self._sessions[key]
 
     def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
         name = hello.group
@@ -117,6 +134,8 @@ class PeerDoor:
             self._put_pair(name, caller.peer)
             holder.create_group(name, hello.group_id, Role.SECONDARY)
         group = holder.group(name)
+        if group.failed:
+            raise WrongState(f"group {name} has stopped: {group.failed}", subject=name)
         row = self._state.group(name)
         lone = self._state.pair(name) is None and row.role is Role.SECONDARY
         if lone and row.group_id == hello.group_id:

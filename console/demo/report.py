@@ -64,7 +64,7 @@ class Step:
         if self.output.as_json:
             self.output.progress({"step": self.number, "title": self.title, **data})
         else:
-            self.output.console.print(text, soft_wrap=True)
+            self.output.line(text)
             self.output.flush()
 
     def begin(self) -> None:

@@ -36,10 +36,10 @@ from protocol.file_stream import (
     Request,
     Trouble,
     encode,
-    printable,
     shown,
 )
 from protocol.limits import FILE_DIRECTORY_BYTES_MAX, FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
+from protocol.printable import printable
 
 MODULE = "site_secondary.restore_files"
 SILENCE_S_MAX = 120.0

@@ -18,7 +18,7 @@ from tempfile import TemporaryFile
 
 from console.local_time import monotonic, pause
 from protocol.errors import FarshoreError, TimedOut
-from protocol.file_stream import printable_lines
+from protocol.printable import printable_lines
 
 CHECK_TIMEOUT_S = 3600.0
 BAD_MAX = 124

@@ -65,7 +65,7 @@ def undo(session: Session, made: Mount) -> bool:
     try:
         made.undo(lambda site, clone: delete_clone(session, site, clone))
     except FarshoreError as left:
-        session.output.note(f"not undone: {left.message}\nnext: farshore umount {made.point}")
+        session.output.note(f"not undone: {left.message}", f"next: farshore umount {made.point}")
         return False
     return True
 

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from protocol.errors import FarshoreError, NotFound, TimedOut
-from protocol.file_stream import printable_lines
+from protocol.printable import printable_lines
 
 RUN_TIMEOUT_S = 60.0
 # Program to Debian package (packaging/apt-packages.txt).

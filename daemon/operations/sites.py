@@ -19,8 +19,7 @@ from protocol.commands import (
     SiteToken,
 )
 from protocol.cut_text import time_text
-from protocol.errors import NotAllowed, UsageError
-from protocol.limits import HEARTBEAT_TIMEOUT_S, RATE_BYTES_S_MIN
+from protocol.limits import HEARTBEAT_TIMEOUT_S
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
 
@@ -56,16 +55,10 @@ async def status(site: Site, _: SiteStatus) -> Data:
 
 async def token(site: Site, _: SiteToken) -> Data:
     """What a peer needs to trust this site."""
-    endpoint = site.config.advertise or site.config.replication
-    me = Peer(
-        name=site.config.name,
-        site_id=site.identity.site_id,
-        endpoint=endpoint,
-        public_key=site.keys.public,
-    )
+    endpoint = site.own.endpoint
     return {
         "site": site.config.name,
-        "token": make_token(me),
+        "token": make_token(site.own),
         "site_id": site.identity.site_id,
         "replication": endpoint or None,
         "public_key": site.keys.public,
@@ -76,14 +69,6 @@ async def token(site: Site, _: SiteToken) -> Data:
 async def peer_add(site: Site, command: PeerAdd) -> Data:
     """Trust a peer."""
     peer = read_token(command.token)
-    if peer.site_id == site.identity.site_id or peer.public_key == site.keys.public:
-        raise NotAllowed(
-            "that is this site's own token",
-            subject=peer.name,
-            next_step="run `farshore site token` at the peer",
-        )
-    if peer.name == site.config.name:
-        raise UsageError(f"the peer has this site's name, {peer.name}", subject=peer.name)
     added = site.peers.add(peer)
     site.transport.allow(site.peers.allowed())
     if added:
@@ -106,12 +91,6 @@ async def peer_set(site: Site, command: PeerSet) -> Data:
     peer = site.peers.get(command.peer)
     options = site.peers.options(peer.name)
     rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
-    if 0 < rate < RATE_BYTES_S_MIN:
-        raise UsageError(
-            f"a rate is {RATE_BYTES_S_MIN} bytes a second or more, not {rate}",
-            subject=peer.name,
-            next_step="--rate none lifts the limit; `farshore pair split` pauses a pair",
-        )
     options = PeerOptions(rate_bytes_s=rate, compress=command.compress or options.compress)
     site.peers.set_options(peer.name, options)
     site.traffic_to(peer.name)

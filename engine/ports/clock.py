@@ -46,7 +46,7 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
-        return time.monotonic()
+        return monotonic_s()
 
     def call_soon(self, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_soon`."""
@@ -55,3 +55,8 @@ class SystemClock:
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_later`."""
         return self._loop.call_later(delay_s, callback)
+
+
+def monotonic_s() -> float:
+    """`Clock.monotonic` of this machine, for what runs without a loop: the log."""
+    return time.monotonic()

@@ -12,215 +12,98 @@ messages say.
 from __future__ import annotations
 
 import asyncio
-import enum
 import errno
-import struct
-from collections import deque
 
+import structlog
 import zmq
 
+from engine.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import Authenticator, check_key, generate_keypair
+from engine.ports.zmq_guard import StrangerGuard
+from engine.ports.zmq_link import QUEUE_MESSAGES_MAX, DialledLink
 from engine.ports.zmq_pump import Parts, SocketPump
+from protocol.endpoints import check_peer_endpoint
 from protocol.errors import Busy, UsageError
-from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S, MESSAGE_HEADER_BYTES_MAX
+from protocol.limits import (
+    HEARTBEAT_INTERVAL_S,
+    HEARTBEAT_TIMEOUT_S,
+    MESSAGE_HEADER_BYTES_MAX,
+    PEER_COUNTED_BYTES_MIN,
+    PEER_UNREAD_BYTES_END,
+    REPLICATION_BACKLOG,
+)
 
 __all__ = ["ZmqTransport", "generate_keypair"]
 
 ZAP_DOMAIN = "replication"
-# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
-QUEUE_MESSAGES_MAX = 100_000
 CALLERS_MAX = 1024
 HANDSHAKE_TIMEOUT_S = 10.0
-# Connecting and handshake together; covers what the monitor does not tell, as a name that does not resolve.
-CONNECT_TIMEOUT_S = 15.0
-RETRY_DELAY_MIN_S = 0.1
-RETRY_DELAY_MAX_S = 2.0
 # CURVE's MESSAGE command around a part: 16 bytes authenticator, 8 nonce, 8 name, flags; rounded up.
 CURVE_OVERHEAD_BYTES = 64
 
-_GONE = (
-    zmq.EVENT_CLOSED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
-
-# A CURVE server that does not know the key it was called by, or was given another key than its own, does not
-# say so: it drops the connection.
-_DROPPED = "the handshake with {} fails: is this site a peer there, and is its token here the newest?"
-_TROUBLES = {
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "{} does not know this site: add this site's token there",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: _DROPPED,
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: _DROPPED,
-    zmq.EVENT_DISCONNECTED: _DROPPED,
-}
-
+log = structlog.get_logger()
 
 # Plain numbers: combining flags costs more than the call that takes them.
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
-class LinkState(enum.Enum):
-    """A link's life, in this order."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    ENDED = "ended"
-
-
 class _Caller:
     """One connection to our ROUTER socket."""
 
-    __slots__ = ("_pump", "key", "peer", "revoked", "routing_id")
+    __slots__ = ("_pump", "_unread", "key", "peer", "revoked", "routing_id")
 
-    def __init__(self, pump: SocketPump, peer: str, key: str, routing_id: bytes) -> None:
+    def __init__(self, pump: SocketPump, unread: Unread, peer: str, key: str, routing_id: bytes) -> None:
         self.peer = peer
         self.key = key
         self.routing_id = routing_id
         self.revoked = False
         self._pump = pump
+        self._unread = unread
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Caller.send`."""
         if self.revoked or self._pump.closed:
             return
+        size = len(header) + (0 if payload is None else len(payload))
+        if size >= PEER_COUNTED_BYTES_MIN and self._unread.total_bytes + size > PEER_UNREAD_BYTES_END:
+            log.warning("peer.reads_nothing", peer=self.peer, bytes=self._unread.total_bytes)
+            self.revoked = True
+            return
         socket = self._pump.socket
         try:
             socket.send(self.routing_id, _MORE)
-            _send_parts(socket, header, payload)
-        except zmq.Again:
+            if size < PEER_COUNTED_BYTES_MIN:
+                _send_parts(socket, header, payload)
+            else:
+                self._unread.send(socket, header, payload)
+        except zmq.ZMQError:
             pass  # Documented: dropped with the connection.
         self._pump.poke()
 
 
-class _Link:
-    """One dialled connection; a socket for each attempt."""
+class Unread:
+    """What is queued for one peer, in all its connections, until libzmq has passed it on."""
 
-    def __init__(self, transport: ZmqTransport, address: PeerAddress, on_message: OnLinkMessage) -> None:
-        self._transport = transport
-        self._address = address
-        self._on_message = on_message
-        self._state = LinkState.CONNECTING
-        self._trouble = f"nothing answers at {address.endpoint}"
-        self._queue: deque[tuple[bytes, Buffer | None]] = deque()
-        self._retry_delay_s = RETRY_DELAY_MIN_S
-        self._timer: asyncio.TimerHandle | None = None
-        self._pump: SocketPump | None = None
-        self._monitor: SocketPump | None = None
-        self._connect()
+    def __init__(self) -> None:
+        self._queued: list[tuple[zmq.MessageTracker, int]] = []
 
     @property
-    def ended(self) -> bool:
-        """See `Link.ended`."""
-        return self._state is LinkState.ENDED
+    def total_bytes(self) -> int:
+        """How much there is now."""
+        self._queued = [each for each in self._queued if not each[0].done]
+        return sum(size for _, size in self._queued)
 
-    @property
-    def trouble(self) -> str:
-        """See `Link.trouble`."""
-        return self._trouble
-
-    def send(self, header: bytes, payload: Buffer | None = None) -> None:
-        """See `Link.send`."""
-        if self._state is LinkState.ENDED:
-            return
-        self._queue.append((header, payload))
-        if len(self._queue) > QUEUE_MESSAGES_MAX:
-            self.close()
-        elif self._state is LinkState.CONNECTED and len(self._queue) == 1:
-            self._flush()
-            if self._pump is not None:
-                self._pump.poke()
-
-    def close(self) -> None:
-        """See `Link.close`."""
-        self._state = LinkState.ENDED
-        self._queue.clear()
-        self._disconnect()
-        self._transport.forget(self)
-
-    def _connect(self) -> None:
-        loop = self._transport.loop
-        self._timer = loop.call_later(CONNECT_TIMEOUT_S, self._retry)
-        socket = self._transport.client_socket(self._address)
-        monitor = socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        monitor.set(zmq.LINGER, 0)
-        self._monitor = SocketPump(loop, monitor, self._on_event)
-        self._pump = SocketPump(loop, socket, self._on_parts, self._flush)
-        try:
-            socket.connect(self._address.endpoint)
-        except zmq.ZMQError as error:
-            self._disconnect()
-            raise _bad_endpoint(self._address.endpoint, error) from error
-
-    def _disconnect(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._monitor is not None and self._pump is not None:
-            # In this order: libzmq's I/O thread would wait for ever to send an event that nobody can receive.
-            self._pump.socket.disable_monitor()
-            self._monitor.close()
-            self._pump.close()
-            self._monitor = self._pump = None
-
-    def _retry(self) -> None:
-        self._disconnect()
-        self._connect()
-
-    def _on_event(self, parts: Parts) -> None:
-        """One event of libzmq's monitor: u16 event, i32 value; then the endpoint."""
-        (event, _) = struct.unpack_from("=Hi", parts[0].bytes)
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._state = LinkState.CONNECTED
-            self._trouble = ""
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._pump is not None:
-                self._pump.poke()
-        elif self._state is LinkState.CONNECTED:
-            self._end()
-        else:
-            self._trouble = _TROUBLES.get(event, "nothing answers at {}").format(self._address.endpoint)
-            self._disconnect()
-            self._timer = self._transport.loop.call_later(self._retry_delay_s, self._connect)
-            self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)
-
-    def _end(self) -> None:
-        """The connection is lost; what came through it is still delivered."""
-        if self._pump is not None:
-            self._pump.turn()
-        self.close()
-
-    def _on_parts(self, parts: Parts) -> None:
-        if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
-            self._on_message(parts[0].bytes, parts[1].bytes if len(parts) == 2 else None)
-
-    def _flush(self) -> None:
-        if self._state is not LinkState.CONNECTED or self._pump is None:
-            return
-        socket = self._pump.socket
-        queue = self._queue
-        while queue:
-            header, payload = queue[0]
-            try:
-                if payload is None:
-                    socket.send(header, _NOBLOCK)
-                    queue.popleft()
-                    continue
-                socket.send(header, _MORE)
-            except zmq.Again:
-                return
-            queue.popleft()
-            try:
-                socket.send(payload, _NOBLOCK, copy=False)
-            except zmq.Again:
-                # Only a connection that died between the two parts refuses the second.
-                self.close()
-                return
+    def send(self, socket: zmq.Socket[bytes], header: bytes, payload: Buffer | None) -> None:
+        """Send, and count until it has gone. zmq.Again as a send."""
+        parts = [header] if payload is None else [header, payload]
+        for number, part in enumerate(parts, 1):
+            # Without a copy however small: only such a frame tells when it has gone.
+            frame = zmq.Frame(part, track=True, copy=False, copy_threshold=0)
+            socket.send(frame, _NOBLOCK if number == len(parts) else _MORE, copy=False)
+            self._queued.append((frame.tracker, len(part)))
 
 
 class ZmqTransport:
@@ -257,15 +140,18 @@ class ZmqTransport:
         self._max_message_bytes = max_message_bytes
         self._own_authenticator = authenticator is None
         self.authenticator = authenticator or Authenticator(loop)
-        self._links: dict[_Link, None] = {}
+        self._links: dict[DialledLink, None] = {}
         self._callers: dict[bytes, _Caller] = {}
+        self._unread: dict[str, Unread] = {}  # by peer
         self._server: SocketPump | None = None
+        self.guard: StrangerGuard | None = None
         self._on_message: OnServerMessage | None = None
 
     def dial(self, address: PeerAddress, on_message: OnLinkMessage) -> Link:
         """See `Transport.dial`. UsageError for a malformed endpoint or key."""
+        check_peer_endpoint(address.endpoint)
         check_key(address.public_key, address.name)
-        link = _Link(self, address, on_message)
+        link = DialledLink(self, address, on_message)
         self._links[link] = None
         return link
 
@@ -275,10 +161,13 @@ class ZmqTransport:
             raise RuntimeError("listens already")
         self._on_message = on_message
         socket = self._socket(zmq.ROUTER, self.endpoint)
+        socket.set(zmq.BACKLOG, REPLICATION_BACKLOG)
         self.authenticator.protect(socket, ZAP_DOMAIN)
+        self.guard = StrangerGuard(self.loop, socket)
         try:
             socket.bind(self.endpoint)
         except zmq.ZMQError as error:
+            self.guard.close()
             socket.close(0)
             raise _bad_endpoint(self.endpoint, error) from error
         self.bound_endpoint = bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
@@ -293,17 +182,24 @@ class ZmqTransport:
                 caller.revoked = True
                 del self._callers[routing_id]
 
+    def unread_bytes(self, peer: str) -> int:
+        """What is queued for a peer that called and not yet taken by its connections."""
+        found = self._unread.get(peer)
+        return 0 if found is None else found.total_bytes
+
     def close(self) -> None:
         """See `Transport.close`; twice is fine."""
         for link in list(self._links):
             link.close()
+        if self.guard is not None:
+            self.guard.close()
         if self._server is not None:
             self._server.close()
         self._callers.clear()
         if self._own_authenticator:
             self.authenticator.close()
 
-    def forget(self, link: _Link) -> None:
+    def forget(self, link: DialledLink) -> None:
         """A link has ended."""
         self._links.pop(link, None)
 
@@ -334,20 +230,26 @@ class ZmqTransport:
     def _on_parts(self, parts: Parts) -> None:
         if not 2 <= len(parts) <= 3 or len(parts[1]) > MESSAGE_HEADER_BYTES_MAX or self._on_message is None:
             return
-        caller = self._caller_of(parts[0].bytes, str(parts[1].get("User-Id")))
-        if caller is not None:
-            self._on_message(caller, parts[1].bytes, parts[2].bytes if len(parts) == 3 else None)
+        caller = self._caller_of(parts[0].bytes, parts[1])
+        if caller is None or caller.revoked:
+            return
+        payload = parts[2].bytes if len(parts) == 3 else None
+        if attempt("peer.message_failed", self._on_message, caller, parts[1].bytes, payload) is not None:
+            caller.revoked = True  # nothing more comes through this connection; the peer may make another
 
-    def _caller_of(self, routing_id: bytes, key: str) -> _Caller | None:
+    def _caller_of(self, routing_id: bytes, message: zmq.Frame) -> _Caller | None:
         """The connection's caller. The key is looked at for every message: a peer may choose its routing id,
         and take that of another's earlier connection."""
+        key = str(message.get("User-Id"))
         caller = self._callers.get(routing_id)
         if caller is not None and caller.key == key:
             return caller
         peer = self.authenticator.name_of(ZAP_DOMAIN, key)
         if peer is None or self._server is None:
             return None
-        caller = _Caller(self._server, peer, key, routing_id)
+        caller = _Caller(self._server, self._unread.setdefault(peer, Unread()), peer, key, routing_id)
+        if self.guard is not None:
+            self.guard.proven(message)
         self._callers[routing_id] = caller
         if len(self._callers) > CALLERS_MAX:
             del self._callers[next(iter(self._callers))]

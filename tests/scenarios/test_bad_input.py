@@ -255,3 +255,51 @@ def test_peers_that_know_each_other_are_introduced_again(pair: tuple[Site, Site]
     a, b = pair
     introduce(a, b)
     assert [peer["peer"] for peer in a.json("peer", "list")["peers"]] == ["b"]
+
+
+def test_c16_a_peer_that_is_refused_leaves_nothing(pair: tuple[Site, Site]) -> None:
+    """Its key under another name, this site's own, an endpoint that is none: and a restart works."""
+    a, b = pair
+    before = (a.directory / "peers.json").read_bytes()
+    body = json.loads(base64.urlsafe_b64decode(b.token().removeprefix(TOKEN_PREFIX) + "=="))
+    own = json.loads(base64.urlsafe_b64decode(a.token().removeprefix(TOKEN_PREFIX) + "=="))
+    for fields, code in (
+        (body | {"name": "c"}, ExitCode.NOT_ALLOWED),
+        (own | {"name": "c", "site_id": "1"}, ExitCode.NOT_ALLOWED),
+        (body | {"name": "c", "public_key": OTHER_KEY}, ExitCode.NOT_ALLOWED),
+        (body | {"endpoint": "ipc:///tmp/x"}, ExitCode.USAGE),
+        (body | {"name": "../c"}, ExitCode.USAGE),
+    ):
+        token = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+        refused(a, "peer", "add", TOKEN_PREFIX + token, code=code)
+    assert (a.directory / "peers.json").read_bytes() == before
+    a.stop()
+    a.start()
+    assert [peer["peer"] for peer in a.json("peer", "list")["peers"]] == ["b"]
+
+
+def test_c16_a_peers_file_of_which_a_row_is_bad_stops_no_start(pair: tuple[Site, Site]) -> None:
+    a, _ = pair
+    a.create_volume("g/v", "16M")
+    a.farshore("pair", "create", "g", "--with", "b")
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+    a.stop()
+    path = a.directory / "peers.json"
+    (row,) = json.loads(path.read_text())
+    path.write_text(json.dumps([row | {"name": "a-twin"}, row, "nonsense"]))
+    a.expected_errors |= {"peer.set_aside"}
+    a.start()
+    said = [event for event in a.json("events")["events"] if event["kind"] == "peer.set_aside"]
+    assert [event["level"] for event in said] == ["error", "error"]
+    assert "a-twin" in {event["object"] for event in said}
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+
+
+@pytest.mark.parametrize("option", ["--advertise", "--replication", "--control", "--nbd"])
+def test_c16_an_option_of_init_stays_its_value(scratch: Path, option: str) -> None:
+    site = Site(scratch / "a", "a")
+    words = ("site", "init", str(site.directory), "--name", "a", option)
+    for value in ('x"\n[hooks.x]', 'tcp://h:1"\n[hooks.x]', 'unix:/x"\n[hooks.x]', 'ipc:///x"\n[hooks.x]'):
+        result = site.run(*words, value, site=False)
+        assert result.returncode == ExitCode.USAGE, result.stderr
+        assert not site.directory.exists()

@@ -72,8 +72,12 @@ DURABLE_CALLS = {
 
 # `except Exception` outside the data path, each with its reason.
 CATCH_ALL_ALLOWED = {
+    "engine/compartment.py": "a defect stops the group, connection or session that it is in, not the others",
     "daemon/control.py": "one failing command must answer its caller and leave the daemon serving hosts",
 }
+
+# `farshore --version`, and the program that hooks run.
+TERMINAL_HOMES = ("console/output.py", "console/cli.py", "console/hooks.py")
 
 VAGUE_NAMES = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
 
@@ -284,6 +288,33 @@ def test_every_module_says_its_job() -> None:
                     yield f"{file.path}: the docstring does not open with a sentence: {first!r}"
 
     report("a file opens with its job, its rules, and what it may not know", offences())
+
+
+def test_children_do_not_run_the_current_directory() -> None:
+    def offences() -> Iterable[str]:
+        for file in production_files():
+            for node in file.nodes:
+                if isinstance(node, ast.List | ast.Call):
+                    parts = node.elts if isinstance(node, ast.List) else node.args
+                    words = [each.value for each in parts if isinstance(each, ast.Constant)]
+                    ours = any(file.dotted(each) == "sys.executable" for each in parts)
+                    if ours and "-m" in words and not {"-P", "-I"} & set(words):
+                        yield f"{file.path}:{node.lineno}"
+
+    report("python -m takes the current directory's packages first: give it -P", offences())
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    def offences() -> Iterable[str]:
+        for file in production_files():
+            if file.package != "console" or file.path in TERMINAL_HOMES:
+                continue
+            yield from banned_references([file], {"rich.console.Console", "typer.echo", "typer.secho"})
+            for node in file.nodes:
+                if isinstance(node, ast.Name) and node.id == "print":
+                    yield f"{file.path}:{node.lineno}: print"
+
+    report("what a person sees is made printable in console/output.py", offences())
 
 
 def test_no_vague_file_names() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from daemon.config import CONFIG_FILE, load_config
+from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text, load_config
 from protocol.errors import UsageError
 
 HOOK = '[hooks.db]\nfreeze = ["quiet"]\nthaw = ["go-on", "now"]\n'
@@ -39,9 +41,51 @@ def test_a_hook(tmp_path: Path) -> None:
         ('[hooks.db]\nfreeze = ["quiet"]\n', "thaw"),
         (HOOK.replace("db", '"../db"'), "../db"),
         ("hooks = 3", "hooks"),
+        ("window_s = nan", "window_s"),
+        ("window_s = inf", "window_s"),
+        ("start_wait_s = nan", "start_wait_s"),
+        ("start_wait_s = -1.0", "start_wait_s"),
+        ("sync_timeout_s = nan", "sync_timeout_s"),
+        ("journal_limit_bytes = 4611686018427387904", "journal_limit_bytes"),
+        ("reserve_bytes = -1", "reserve_bytes"),
+        ('replication = "ipc:///tmp/x"', "ipc:///tmp/x"),
+        ('replication = "tcp://h:99999"', "99999"),
+        ('advertise = "tcp://*:7401"', "advertise"),
+        ('advertise = "tcp://a b:1"', "a b"),
+        ('control = "ipc://relative"', "relative"),
+        ('nbd = ["tcp:host"]\ninsecure = true', "tcp:host"),
+        ('nbd = ["unix:/x\\n"]', "control characters"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError) as refused:
         load(tmp_path, text)
     assert said in f"{refused.value.message} {refused.value.next_step}"
+
+
+INJECTED = 'x"\n[hooks.x]\nfreeze = ["id"]\nthaw = ["id"]\n#'
+
+
+@pytest.mark.parametrize("key", ["control", "replication", "advertise", "nbd", "name"])
+@pytest.mark.parametrize("before", ["", "tcp://h:1", "ipc:///", "unix:/"])
+def test_c16_no_option_of_init_writes_another_section(key: str, before: str) -> None:
+    text = before + INJECTED
+    config = msgspec.convert({"name": "a"} | {key: [text] if key == "nbd" else text}, SiteConfig)
+    with pytest.raises(UsageError):
+        check_config(config, "a")
+    # And were it not refused, it would still be the value of its key.
+    assert set(tomllib.loads(config_text(config))) == {"name", key}
+
+
+def test_a_config_that_was_written_reads_back(tmp_path: Path) -> None:
+    config = SiteConfig(
+        name="a",
+        control='ipc:///run/\U0001f600 "q" \\.sock',
+        replication="tcp://*:7401",
+        advertise="tcp://[fe80::1%eth0]:7401",
+        nbd=("unix:/run/a'b.sock", "tcp::10809", "tcp:[::1]:1"),
+        insecure=True,
+    )
+    check_config(config, "a")
+    (tmp_path / CONFIG_FILE).write_text(config_text(config), encoding="utf-8")
+    assert load_config(tmp_path) == config

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from daemon.peers import PEERS_FILE, TOKEN_PREFIX, Peer, PeerBook, PeerOptions, make_token, read_token
+from daemon.peers import (
+    BAD_PEERS_FILE,
+    PEERS_FILE,
+    TOKEN_PREFIX,
+    Peer,
+    PeerBook,
+    PeerOptions,
+    make_token,
+    read_token,
+)
 from engine.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.errors import NotAllowed, NotFound, UsageError
@@ -81,3 +90,108 @@ def test_another_key_under_a_known_name_is_refused(disk: RealDisk) -> None:
         book.add(replace(PEER, public_key=generate_keypair()[0]))
     with pytest.raises(NotFound):
         book.get("rom")
+
+
+OWN = Peer(name="lon", site_id="1" * 32, endpoint="tcp://lon:7480", public_key=generate_keypair()[0])
+
+
+def token_of(**fields: object) -> str:
+    values = {name: getattr(PEER, name) for name in Peer.__slots__} | fields
+    return TOKEN_PREFIX + base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "../par"},
+        {"name": "par\n"},
+        {"name": 7},
+        {"site_id": "x"},
+        {"site_id": ""},
+        {"endpoint": "ipc:///etc/passwd"},
+        {"endpoint": "tcp://par"},
+        {"endpoint": "tcp://par:0"},
+        {"endpoint": "tcp://*:7480"},
+        {"endpoint": "tcp://par:7480;10.0.0.1:1"},
+        {"endpoint": "tcp://par:7480\n"},
+        {"endpoint": "tcp://" + "p" * 300 + ":1"},
+        {"public_key": "short"},
+        {"rate_bytes_s": 1},
+    ],
+)
+def test_c16_a_token_with_a_bad_field_is_none(fields: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="not a site's token"):
+        read_token(token_of(**fields))
+
+
+@pytest.mark.parametrize(
+    "text", ["farshore1.", "farshore1." + "!" * 9, TOKEN_PREFIX + "W" * 4000, "[" * 4000]
+)
+def test_c16_what_is_no_token(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_token(text)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (replace(PEER, name="rom"), "known here as par"),
+        (replace(PEER, name="rom", public_key=generate_keypair()[0]), "known here as par"),
+        (replace(PEER, public_key=generate_keypair()[0]), "another key"),
+        (replace(OWN, name="rom"), "own token"),
+        (replace(PEER, name="rom", site_id="2", public_key=OWN.public_key), "own token"),
+        (replace(PEER, name="lon", site_id="2", public_key=generate_keypair()[0]), "this site's name"),
+        (replace(PEER, endpoint="udp://par:1"), "endpoint"),
+    ],
+)
+def test_c16_what_is_refused_is_not_saved(disk: RealDisk, other: Peer, said: str) -> None:
+    book = PeerBook(disk, OWN)
+    book.add(PEER)
+    before = disk.read_file(PEERS_FILE)
+    with pytest.raises((NotAllowed, UsageError), match=said):
+        book.add(other)
+    assert disk.read_file(PEERS_FILE) == before
+    assert PeerBook(disk, OWN).all() == book.all() == [PEER]
+
+
+def test_c16_options_out_of_bounds_are_not_saved(disk: RealDisk) -> None:
+    book = PeerBook(disk, OWN)
+    book.add(PEER)
+    for options in (PeerOptions(rate_bytes_s=1), PeerOptions(rate_bytes_s=-1), PeerOptions(compress="rar")):
+        with pytest.raises(UsageError):
+            book.set_options("par", options)
+    assert PeerBook(disk, OWN).options("par") == PeerOptions()
+
+
+def test_c16_what_cannot_be_saved_is_not_so(disk: RealDisk) -> None:
+    book = PeerBook(disk, OWN)
+    (disk.root / PEERS_FILE).mkdir()
+    with pytest.raises(OSError):
+        book.add(PEER)
+    assert book.all() == []
+
+
+def test_c16_a_stored_row_that_is_bad_is_set_aside(disk: RealDisk) -> None:
+    def row(**fields: object) -> dict[str, object]:
+        return {name: getattr(PEER, name) for name in Peer.__slots__} | fields
+
+    same_key = row(name="aaa", site_id="3")
+    bad = [row(name="../x", site_id="4"), row(name="own", public_key=OWN.public_key), {"name": 1}, 7]
+    disk.replace_file(PEERS_FILE, json.dumps([same_key, *bad, row()]).encode())
+    book = PeerBook(disk, OWN, in_use={"par"})
+    assert book.all() == [PEER]
+    assert len(book.set_aside) == 5
+    assert {name for name, _ in book.set_aside} == {"aaa", "../x", "own", PEERS_FILE}
+    # They stay where they are, for whoever mends the file.
+    book.set_options("par", OPTIONS)
+    again = PeerBook(disk, OWN, in_use={"par"})
+    assert (again.all(), len(again.set_aside)) == ([PEER], 5)
+
+
+def test_c16_a_file_that_is_no_list_is_kept_beside(disk: RealDisk) -> None:
+    disk.replace_file(PEERS_FILE, b'{"half": ')
+    book = PeerBook(disk, OWN)
+    assert (book.all(), len(book.set_aside)) == ([], 1)
+    book.add(PEER)
+    assert disk.read_file(BAD_PEERS_FILE) == b'{"half": '
+    assert PeerBook(disk, OWN).all() == [PEER]

@@ -9,7 +9,8 @@ import pytest
 from engine.pair_states import Mode, PairState
 from engine.ports.lmdb_store import LmdbStore
 from engine.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
-from protocol.errors import NotFound
+from protocol.errors import Corruption, NotFound
+from protocol.rows import pack_row
 
 GROUP = GroupRow(name="vm1", group_id="0" * 16, role=Role.PRIMARY, head=0, created_utc_ns=5)
 PAIR = PairRow(group="vm1", peer="par", mode=Mode.ASYNC, state=PairState.COPYING, reason="")
@@ -51,6 +52,36 @@ def test_groups_are_listed_by_name(disk: Disk) -> None:
     for name in ("b", "a", "c"):
         disk.state.put_group(GroupRow(name=name, group_id="1", role=Role.SECONDARY, head=1, created_utc_ns=1))
     assert [row.name for row in disk.state.groups()] == ["a", "b", "c"]
+
+
+def test_c4_a_row_that_is_bad_names_itself_and_hides_no_other(disk: Disk) -> None:
+    def pack(*row: object) -> bytes:
+        return pack_row(row)
+
+    state = disk.state
+    state.put_group(GROUP)
+    state.put_pair(PAIR)
+    rows = {
+        b"../../x": pack("0" * 16, "primary", 0, 5),
+        b"/srv/any": pack("0" * 16, "secondary", 0, 5),
+        b"vm1/.": pack("0" * 16, "secondary", 0, 5),
+        b"\xff": pack("0" * 16, "secondary", 0, 5),
+        b"role": pack("0" * 16, "king", 0, 5),
+        b"head": pack("0" * 16, "primary", 1 << 64 - 1, -5)[:-1],
+        b"minus": pack("0" * 16, "primary", -1, 5),
+        b"short": pack("0" * 16),
+        b"bytes": b"\xc1",
+        b"paired": pack("0" * 16, "primary", 0, 5),
+    }
+    state.put_notes("groups", rows)
+    state.put_notes("pairs", {b"paired": pack("par", "psychic", "paired", "", False)})
+    assert [row.name for row in disk.state.groups()] == ["vm1"]
+    bad = disk.state.bad_groups()
+    assert set(bad) == {key.decode("utf-8", "backslashreplace") for key in rows}
+    assert all(name in error.message and error.subject == name for name, error in bad.items())
+    assert disk.state.peers_of_pairs() == {"par"}
+    with pytest.raises(Corruption, match="pairs"):
+        disk.state.pair("paired")
 
 
 def test_a_group_that_is_not_there_is_not_found(disk: Disk) -> None:

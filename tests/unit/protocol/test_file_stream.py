@@ -26,10 +26,10 @@ from protocol.file_stream import (
     Read,
     Trouble,
     encode,
-    printable,
     shown,
 )
 from protocol.limits import FILE_MESSAGE_BYTES_MAX, FILE_NAME_BYTES_MAX
+from protocol.printable import printable
 
 ENTRY = Entry(
     name=b"a\xff", number=12, what="f", mode=0o4755, uid=1, gid=2, size_bytes=3, mtime_ns=-4, atime_ns=5,

@@ -1,0 +1,102 @@
+"""Strangers at the replication port: how many connections without a proven key there may be at once.
+
+libzmq accepts whoever connects, in a thread of its own, and holds a descriptor and up to one message of
+memory for each until its handshake is done or has timed out; it has no option to bound that. So every
+accepted connection is counted here, by the socket's monitor, until its first message: only a known key gets
+one through. Above the bound the oldest one is shut down, of the address that has the most, so that a flooding
+address does not shut out the others (docs/decisions/0014).
+
+A flood cannot outrun this by much: libzmq's thread waits while the monitor's queue (1,000 events) is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections import Counter
+
+import structlog
+import zmq
+
+from engine.ports.zmq_pump import Parts, SocketPump
+from protocol.limits import REPLICATION_STRANGERS_MAX
+
+log = structlog.get_logger()
+
+# One line in the log for so many.
+LOGGED_EVERY = 1000
+
+
+class StrangerGuard:
+    """Watches one listening socket; made before it binds. `close` comes before the socket's."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        server: zmq.Socket[bytes],
+        most: int = REPLICATION_STRANGERS_MAX,
+    ) -> None:
+        self._server = server
+        self._most = most
+        self._strangers: dict[int, tuple[str, int]] = {}  # descriptor: peer's host and port; oldest first
+        self._shut = 0
+        monitor = server.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        monitor.set(zmq.LINGER, 0)
+        self._pump = SocketPump(loop, monitor, self._on_event)
+
+    @property
+    def count(self) -> int:
+        """Strangers now."""
+        return len(self._strangers)
+
+    def proven(self, message: zmq.Frame) -> None:
+        """A message came through: whoever sent it has a key that is known here."""
+        self._strangers.pop(int(message.get(zmq.SRCFD)), None)
+
+    def close(self) -> None:
+        """Watch no more; twice is fine."""
+        if not self._pump.closed:
+            # In this order: libzmq's thread would wait for ever to send an event that nobody can receive.
+            self._server.disable_monitor()
+            self._pump.close()
+
+    def _on_event(self, parts: Parts) -> None:
+        """One event of libzmq's monitor: u16 event, i32 descriptor; then the endpoint."""
+        event, descriptor = struct.unpack_from("=Hi", parts[0].bytes)
+        self._strangers.pop(descriptor, None)
+        if event != zmq.EVENT_ACCEPTED:
+            return
+        peer = _peer_of(descriptor)
+        if peer is not None:
+            self._strangers[descriptor] = peer
+            if len(self._strangers) > self._most:
+                self._shut_one()
+
+    def _shut_one(self) -> None:
+        host, _ = Counter(name for name, _ in self._strangers.values()).most_common(1)[0]
+        descriptor = next(each for each, peer in self._strangers.items() if peer[0] == host)
+        peer = self._strangers.pop(descriptor)
+        _peer_of(descriptor, shut_if=peer)
+        if self._shut % LOGGED_EVERY == 0:
+            log.warning("peer.too_many_strangers", address=host, limit=self._most, shut=self._shut + 1)
+        self._shut += 1
+
+
+def _peer_of(descriptor: int, shut_if: tuple[str, int] | None = None) -> tuple[str, int] | None:
+    """Whom a descriptor of libzmq's is connected to, None if to nobody any more; shut down if that is
+    `shut_if`.
+
+    libzmq may close it at any time, and the number may then be another file's: a duplicate stays what it was
+    when it was looked at.
+    """
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            name = connection.getpeername()
+            peer = (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+            if peer is not None and peer == shut_if:
+                connection.shutdown(socket.SHUT_RDWR)
+            return peer
+    except OSError:
+        return None

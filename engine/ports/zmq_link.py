@@ -1,0 +1,213 @@
+"""One dialled connection of the ZeroMQ transport: a socket an attempt, silent once it was made and is lost.
+
+See engine/ports/zmq_transport.py for the rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import struct
+from collections import deque
+from typing import Protocol
+
+import zmq
+
+from engine.compartment import attempt
+from engine.ports.disk import Buffer
+from engine.ports.transport import OnLinkMessage, PeerAddress
+from engine.ports.zmq_pump import Parts, SocketPump
+from protocol.limits import MESSAGE_HEADER_BYTES_MAX
+
+# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
+QUEUE_MESSAGES_MAX = 100_000
+# Connecting and handshake together; covers what the monitor does not tell, as a name that does not resolve.
+CONNECT_TIMEOUT_S = 15.0
+RETRY_DELAY_MIN_S = 0.1
+RETRY_DELAY_MAX_S = 2.0
+
+_GONE = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+# A CURVE server that does not know the key it was called by, or was given another key than its own, does not
+# say so: it drops the connection.
+_DROPPED = "the handshake with {} fails: is this site a peer there, and is its token here the newest?"
+_TROUBLES = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "{} does not know this site: add this site's token there",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: _DROPPED,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: _DROPPED,
+    zmq.EVENT_DISCONNECTED: _DROPPED,
+}
+
+
+# Plain numbers: combining flags costs more than the call that takes them.
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+class LinkState(enum.Enum):
+    """A link's life, in this order."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    ENDED = "ended"
+
+
+class Dialler(Protocol):
+    """The transport, as far as its links need it."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def client_socket(self, address: PeerAddress) -> zmq.Socket[bytes]:
+        """A DEALER socket that will speak only to the holder of the address's key."""
+
+    def forget(self, link: DialledLink) -> None:
+        """A link has ended."""
+
+
+class DialledLink:
+    """One dialled connection; a socket for each attempt."""
+
+    def __init__(self, transport: Dialler, address: PeerAddress, on_message: OnLinkMessage) -> None:
+        self._transport = transport
+        self._address = address
+        self._on_message = on_message
+        self._state = LinkState.CONNECTING
+        self._trouble = f"nothing answers at {address.endpoint}"
+        self._queue: deque[tuple[bytes, Buffer | None]] = deque()
+        self._retry_delay_s = RETRY_DELAY_MIN_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump: SocketPump | None = None
+        self._monitor: SocketPump | None = None
+        self._connect()
+
+    @property
+    def ended(self) -> bool:
+        """See `Link.ended`."""
+        return self._state is LinkState.ENDED
+
+    @property
+    def trouble(self) -> str:
+        """See `Link.trouble`."""
+        return self._trouble
+
+    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+        """See `Link.send`."""
+        if self._state is LinkState.ENDED:
+            return
+        self._queue.append((header, payload))
+        if len(self._queue) > QUEUE_MESSAGES_MAX:
+            self.close()
+        elif self._state is LinkState.CONNECTED and len(self._queue) == 1:
+            self._flush()
+            if self._pump is not None:
+                self._pump.poke()
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self._state = LinkState.ENDED
+        self._queue.clear()
+        self._disconnect()
+        self._transport.forget(self)
+
+    def _connect(self) -> None:
+        loop = self._transport.loop
+        self._timer = loop.call_later(CONNECT_TIMEOUT_S, self._retry)
+        try:
+            self._open(loop)
+        except (zmq.ZMQError, OSError) as error:
+            # No descriptor left, say: nothing that an operator's word or another try could not change.
+            self._trouble = f"{self._address.endpoint} cannot be dialled: {error}"
+            self._disconnect()
+            self._try_later()
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        socket = self._transport.client_socket(self._address)
+        try:
+            monitor = socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            monitor.set(zmq.LINGER, 0)
+            self._monitor = SocketPump(loop, monitor, self._on_event)
+            self._pump = SocketPump(loop, socket, self._on_parts, self._flush)
+        except (zmq.ZMQError, OSError):
+            if self._monitor is not None:
+                self._monitor.close()
+                self._monitor = None
+            socket.close(0)
+            raise
+        socket.connect(self._address.endpoint)
+
+    def _try_later(self) -> None:
+        self._timer = self._transport.loop.call_later(self._retry_delay_s, self._connect)
+        self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)
+
+    def _disconnect(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._monitor is not None and self._pump is not None:
+            # In this order: libzmq's I/O thread would wait for ever to send an event that nobody can receive.
+            self._pump.socket.disable_monitor()
+            self._monitor.close()
+            self._pump.close()
+            self._monitor = self._pump = None
+
+    def _retry(self) -> None:
+        self._disconnect()
+        self._connect()
+
+    def _on_event(self, parts: Parts) -> None:
+        """One event of libzmq's monitor: u16 event, i32 value; then the endpoint."""
+        (event, _) = struct.unpack_from("=Hi", parts[0].bytes)
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._state = LinkState.CONNECTED
+            self._trouble = ""
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._pump is not None:
+                self._pump.poke()
+        elif self._state is LinkState.CONNECTED:
+            self._end()
+        else:
+            self._trouble = _TROUBLES.get(event, "nothing answers at {}").format(self._address.endpoint)
+            self._disconnect()
+            self._try_later()
+
+    def _end(self) -> None:
+        """The connection is lost; what came through it is still delivered."""
+        if self._pump is not None:
+            self._pump.turn()
+        self.close()
+
+    def _on_parts(self, parts: Parts) -> None:
+        if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
+            payload = parts[1].bytes if len(parts) == 2 else None
+            if attempt("peer.message_failed", self._on_message, parts[0].bytes, payload) is not None:
+                self.close()  # whoever dialled finds it lost, and begins a new session
+
+    def _flush(self) -> None:
+        if self._state is not LinkState.CONNECTED or self._pump is None:
+            return
+        socket = self._pump.socket
+        queue = self._queue
+        while queue:
+            header, payload = queue[0]
+            try:
+                if payload is None:
+                    socket.send(header, _NOBLOCK)
+                    queue.popleft()
+                    continue
+                socket.send(header, _MORE)
+            except zmq.Again:
+                return
+            queue.popleft()
+            try:
+                socket.send(payload, _NOBLOCK, copy=False)
+            except zmq.Again:
+                # Only a connection that died between the two parts refuses the second.
+                self.close()
+                return

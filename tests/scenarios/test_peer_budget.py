@@ -1,0 +1,120 @@
+"""C11: what a peer with a key can cost: memory for answers that it never reads, and the events of others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import pytest
+import zmq
+
+from console.demo.host import Host
+from protocol.positions import parse_cut
+from protocol.question_messages import Journal
+from protocol.rows import unpack_row
+from tests.support.sites import Site
+
+MIB = 1 << 20
+MEMORY_MAX = 64 * MIB
+QUESTIONS = 200
+BAD_MESSAGES = 20_000
+
+
+def memory(site: Site) -> int:
+    lines = Path(f"/proc/{site.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
+
+def group_id(site: Site, name: str) -> str:
+    with lmdb.open(
+        str(site.directory / "state.mdb"), subdir=False, readonly=True, lock=False, max_dbs=20
+    ) as state:
+        groups = state.open_db(b"groups", create=False)
+        with state.begin(groups) as transaction:
+            row = transaction.get(name.encode())
+            assert row is not None
+            return str(unpack_row(row)[0])
+
+
+@contextlib.contextmanager
+def connection(own: Site, target: Site) -> Iterator[zmq.Socket[bytes]]:
+    """By the key of `own`, to `target`."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.sndhwm = 2 * BAD_MESSAGES
+        dealer.rcvhwm = 1
+        dealer.curve_publickey = (own.directory / "keys" / "public").read_bytes()
+        dealer.curve_secretkey = (own.directory / "keys" / "secret").read_bytes()
+        dealer.curve_serverkey = (target.directory / "keys" / "public").read_bytes()
+        dealer.connect(f"tcp://127.0.0.1:{target.replication_port}")
+        yield dealer
+
+
+@pytest.fixture
+def shipped(pair: tuple[Site, Site]) -> tuple[Site, Site]:
+    a, b = pair
+    a.create_volume("g/v", "64M")
+    with Host(a.nbd_socket, "g/v") as host:
+        for number in range(48):
+            host.write(number * MIB, bytes([number + 1]) * MIB)
+        host.flush()
+    a.farshore("pair", "create", "g", "--with", "b")
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "120")
+    return a, b
+
+
+def check_served(site: Site) -> None:
+    with Host(site.nbd_socket, "g/v") as host:
+        host.write(0, b"w" * 4096)
+        host.flush()
+
+
+@pytest.mark.slow
+def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    head = parse_cut(a.json("journal", "show", "g")["head"]["text"])
+    before = memory(a)
+    with connection(b, a) as dealer:
+        for session in range(1, QUESTIONS + 1):
+            question = Journal(
+                session=session,
+                group="g",
+                group_id=group_id(a, "g"),
+                timeline=head.timeline,
+                start=0,
+                end=head.position,
+            )
+            dealer.send(question.encode())
+        most = 0
+        for _ in range(20):
+            check_served(a)
+            most = max(most, memory(a) - before)
+        # It was answered while it read: what is measured are answers, not refusals of bad questions.
+        header, payload = dealer.recv_multipart()
+        assert len(payload) > MIB
+    print(f"{most / MIB:.0f} MiB more, of {QUESTIONS} questions for 4 MiB each")
+    assert header
+    assert most <= MEMORY_MAX
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+
+
+@pytest.mark.slow
+def test_bad_messages_displace_no_events(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    old = {event["seq"] for event in a.json("events", "--limit", "10000")["events"]}
+    lines = len(a.log())
+    with connection(b, a) as dealer:
+        for number in range(BAD_MESSAGES):
+            dealer.send(b"\xc1%d" % number)
+        poller = zmq.Poller()
+        poller.register(dealer, zmq.POLLOUT)
+        assert poller.poll(30_000)
+        check_served(a)
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        found = a.json("events", "--limit", "10000")["events"]
+    bad = [event for event in found if event["kind"] == "peer.bad_message"]
+    assert 1 <= len(bad) <= 25
+    assert old <= {event["seq"] for event in found}
+    assert len(a.log()) - lines < 600
