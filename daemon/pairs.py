@@ -91,10 +91,11 @@ class SitePairs:
         group.holds.lift(Holder.TAKEOVER)
         strict = pair is not None and pair.mode is Mode.SYNC_STRICT and not pair.fallen_back
         try:
-            if took_over(group) and group.handed_to in ("", group.site):
-                begin_timeline(group, authority=True)
-            if group.strict and not strict:
-                group.append_records([StrictMode(on=False)])
+            if group.handed_to in ("", group.site):  # else it was given away, and nothing may follow that
+                if took_over(group):
+                    begin_timeline(group, authority=True)
+                if group.strict and not strict:
+                    group.append_records([StrictMode(on=False)])
         except (FarshoreError, OSError) as error:
             self._begin_later(group, pair, then, error)
         else:

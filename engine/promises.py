@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from engine.timelines import Span, holds
 from protocol.events import HandOver, StrictMode
+from protocol.frames import NO_DIGEST, encode_frame
 from protocol.positions import Cut
 
 
@@ -20,13 +21,13 @@ class Promises:
     """Every such event that this site holds of one group."""
 
     def __init__(self) -> None:
-        self.handed: tuple[Cut, str] | None = None  # the newest hand-over: its frame, and to whom
+        self.handed: tuple[Cut, str] | None = None  # the newest hand-over: where its frame ends, and to whom
         self._strict: dict[tuple[int, int], bool] = {}
 
     def took(self, timeline: int, frame_position: int, event: HandOver | StrictMode) -> None:
         """Take one in; seeing the same one again is fine."""
         if isinstance(event, HandOver):
-            self.handed = (Cut(timeline, frame_position), event.to)
+            self.handed = (_end_of(timeline, frame_position, event), event.to)
         else:
             self._strict[timeline, frame_position] = event.on
 
@@ -39,3 +40,19 @@ class Promises:
         """Whether the strict promise holds at the end of a lineage."""
         here = [place for place in self._strict if holds(spans, *place)]
         return self._strict[max(here, key=lambda place: place[1])] if here else False
+
+
+def _end_of(timeline: int, frame_position: int, event: HandOver) -> Cut:
+    """Where the frame ends, in which a hand-over always stands alone. The frame itself may not be here: a
+    base brings the record only, and a fold leaves no more of it."""
+    frame = encode_frame(
+        timeline=timeline,
+        position=frame_position,
+        utc_ns=0,
+        durable=0,
+        previous_digest=NO_DIGEST,
+        rows=[event.to_row()],
+        payload=(),
+        payload_bytes=0,
+    )
+    return Cut(timeline, frame.prefix.end)

@@ -246,6 +246,25 @@ def test_a_group_taken_back_after_a_hand_over_is_shipped_once(sites: TwoSites) -
     sites.until_paired(sites.a)
 
 
+def test_a_site_that_gave_the_group_away_says_nothing_after_that(sites: TwoSites) -> None:
+    """It starts again before the other one took it, and has to end a strict promise that no row holds to."""
+    gate = sites.shipper(sites.a).gate
+    gate.set_mode(Mode.SYNC_STRICT)
+    sites.until(lambda: sites.group(sites.a).strict)
+    sites.until_paired(sites.a)
+    gate.suspend("split")
+    sites.network.blackhole("a", "b")
+    sites.process(sites.a).pairs.hand_over(sites.group(sites.a))
+    end = sites.group(sites.a).end
+    sites.restart(sites.a)
+    sites.world.run_for(3.0)
+    assert sites.group(sites.a).end == end
+    assert not sites.said("group.take_over_failed")
+    sites.heal()
+    sites.until(lambda: sites.role(sites.b) is Role.PRIMARY)
+    sites.until_paired(sites.b)
+
+
 # -- old copies
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from protocol.errors import Diverged
+from engine.head_moves import hand_over
+from protocol.errors import Diverged, WrongState
 from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
@@ -88,6 +89,21 @@ def test_what_a_writer_called_durable_is_left_only_by_an_operators_word(
     assert other.end == old.end
     assert other.letters("root", newest).startswith("nnn")
     old.drop()
+
+
+def test_a_hand_over_is_known_without_its_frame(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base brings no frames, and a fold takes them."""
+    volume = rig.create("root", 4)
+    rig.write(volume, 0, b"a")
+    assert rig.group.handed_to == ""
+    hand_over(rig.group, "par")
+    monkeypatch.setattr(rig.group.reader, "frame_before", lambda *_: None)
+    assert rig.group.handed_to == "par"
+    with pytest.raises(WrongState, match="handed over"):
+        rig.write(volume, 1, b"b")
+    assert rig.group.handed_to == "par"
+    rig.reopen()
+    assert rig.group.handed_to == "par"
 
 
 def test_a_head_that_was_left_with_nothing_but_its_first_frame_is_no_orphan(
