@@ -18,6 +18,7 @@ from engine.clones import Clones
 from engine.copy_marks import GroupCopies
 from engine.damage import DamageTable
 from engine.folding import Folding
+from engine.frame_checks import FrameChecks
 from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
@@ -35,7 +36,7 @@ from engine.timelines import Span, TimelineTable, holds_cut
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
-from protocol.errors import WrongState
+from protocol.errors import NotFound, WrongState
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
@@ -60,10 +61,9 @@ from protocol.frames import (
     FrameError,
     FramePrefix,
     check_frame,
-    decode_rows,
 )
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
-from protocol.positions import POSITION_MAX, Cut
+from protocol.positions import POSITION_MAX, Cut, timeline_text
 
 Emit = Callable[..., None]
 
@@ -115,6 +115,7 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
+        self.checks = FrameChecks(self.timelines, self.volumes)
         self.copies = GroupCopies(name, state)
         self.policies = Policies()
         self.memtable = Memtable()
@@ -216,7 +217,10 @@ class Group:
         """The position up to which this site holds a timeline's frames; NotFound."""
         if timeline == self.head:
             return self.writer.written
-        return self.left[self.timelines.get(timeline).id]
+        end = self.left.get(self.timelines.get(timeline).id)
+        if end is None:  # it lies in the gap below a base
+            raise NotFound(f"nothing of timeline {timeline_text(timeline)} came here", subject=self.name)
+        return end
 
     def holds_cut(self, cut: Cut) -> bool:
         """Whether a cut lies on the head's lineage, at or before what is written. Not whether it is a frame
@@ -252,9 +256,10 @@ class Group:
 
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
-        not durable. NoSpace or OSError: nothing was."""
+        not durable. NoSpace, Unwritable or OSError: nothing was."""
         if not self.began:
             self.begin_writing()
+        self.checks.own(self.head, rows, payload_bytes)
         frame = self.frame(rows, payload, payload_bytes)
         self.writer.append(frame)
         self.took(frame, rows)
@@ -274,11 +279,13 @@ class Group:
 
     def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False) -> None:
         """Append a frame of the writing site, exactly as it is. NotContiguous if it does not follow what is
-        here; FrameError if its bytes are damaged; NoSpace or OSError if it cannot be stored. Then nothing
-        was. With `leave`, a tail that others wrote may be left for it and becomes a branch."""
+        here; FrameError if its bytes are damaged, RemoteProtocolError if it says what it may not; NoSpace or
+        OSError if it cannot be stored. Then nothing was. With `leave`, a tail that others wrote may be left
+        for it and becomes a branch."""
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
+            self.checks.followed(self.head, frame)
             follow_elsewhere(self, frame, leave=leave)
             return
         if prefix.position != writer.written:
@@ -286,8 +293,8 @@ class Group:
         check_frame(prefix, raw, self.digest)
         if prefix.utc_ns < self.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
-        rows = decode_rows(prefix, raw)
-        self.folding.require_reverts(records_of(rows))
+        rows, records = self.checks.followed(self.head, frame)
+        self.folding.require_reverts(records)
         writer.append(frame)
         self.took(frame, rows)
 
@@ -335,6 +342,7 @@ class Group:
             table.forget(timeline, position)
 
     def view_changed(self) -> None:
+        self.checks.changed()
         for listener in self.listeners.view:
             listener()
 

@@ -12,9 +12,11 @@ It opens no files and no sockets: who holds the groups is asked through `GroupHo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from engine.frame_checks import check_generation
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
@@ -23,7 +25,7 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import Diverged, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, WrongState
-from protocol.messages import SUPERSEDED, Ask, Hello, Refused, Report, decode_message
+from protocol.messages import BAD_MESSAGE, SUPERSEDED, Ask, Hello, Refused, Report, decode_message, refusal_of
 from protocol.question_messages import Question
 from site_secondary.receiver import Receiver
 
@@ -80,6 +82,9 @@ class PeerDoor:
             message = decode_message(header)
         except RemoteProtocolError as error:
             self._emit("peer.bad_message", object=caller.peer, error=str(error))
+            refusal = refusal_of(header, error)
+            if refusal is not None:
+                caller.send(refusal)
             return
         if isinstance(message, Ask):
             caller.send(self._report(caller.peer, message).encode())
@@ -93,6 +98,10 @@ class PeerDoor:
             except FarshoreError as error:
                 code = SUPERSEDED if isinstance(error, Superseded) else error.code
                 refused = Refused(session=message.session, code=code, message=error.message)
+                caller.send(refused.encode())
+                return
+            except RemoteProtocolError as error:
+                refused = Refused(session=message.session, code=BAD_MESSAGE, message=str(error))
                 caller.send(refused.encode())
                 return
             except OSError as error:
@@ -121,6 +130,7 @@ class PeerDoor:
         if lone and row.group_id == hello.group_id:
             self._put_pair(name, caller.peer)
         newer = check_pairing(self._state, group, hello, caller.peer)
+        check_generation(hello.generation, max(self._state.heard(name), generation_of(group)))
         if hello.generation > max(self._state.heard(name), generation_of(group)):
             self._state.set_heard(name, hello.generation)
         if newer:
