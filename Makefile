@@ -1,4 +1,4 @@
-# What a person types: demo, test, bench, sim, lint. Each sets up what it needs and says what it installed.
+# What a person types: demo, test, bench, sim, lint, fuzz. Each sets up what it needs and says what it installed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := .make/venv
 SEEDS ?= 200
 REAL := tests/interop tests/crash tests/scenarios
+MINUTES ?= 10
 DEMO ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo test lint unit sim bench clean
+.PHONY: help setup system-packages demo test lint unit sim fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -39,6 +40,10 @@ unit: setup ## the tests that need no daemon, on every core
 
 sim: setup ## the simulator (SEEDS=n)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it finds is kept in tests/fuzz/findings
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,fuzz]' </dev/null
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # First what runs in one process, then what runs daemons, two at a time because they wait most of it, then what
 # measures time. A tool that is missing makes its interop test fail here, never skip.

@@ -15,9 +15,10 @@ from tests.golden.encoded import load
 from tests.golden.engine_samples import REQUESTS
 
 KEPT = load()["index requests"]
+NAMES = [f"{request.kind()} {number}" for number, request in enumerate(REQUESTS)]
 
 
-@pytest.mark.parametrize(("request_", "data"), list(zip(REQUESTS, KEPT, strict=True)), ids=repr)
+@pytest.mark.parametrize(("request_", "data"), list(zip(REQUESTS, KEPT, strict=True)), ids=NAMES)
 def test_a_request_is_read_as_before(request_: IndexRequest, data: bytes) -> None:
     kind, *fields = unpack_row(data, REQUEST_BYTES_MAX)
     assert kind == request_.kind()
@@ -36,7 +37,7 @@ def each_number_replaced(row: tuple[Any, ...], by: object) -> list[tuple[Any, ..
     return [(*row[:at], by, *row[at + 1 :]) for at in places]
 
 
-@pytest.mark.parametrize("request_", REQUESTS, ids=repr)
+@pytest.mark.parametrize("request_", REQUESTS, ids=NAMES)
 def test_what_is_out_of_range_or_of_another_type_is_refused(request_: IndexRequest) -> None:
     row = request_.to_row()
     bad = [*each_number_replaced(row, -1), *each_number_replaced(row, "1"), *each_number_replaced(row, True)]
