@@ -240,6 +240,8 @@ def refusal_of(header: bytes, error: RemoteProtocolError) -> bytes | None:
         kind, session = row[0], _session.convert(row[1])
     except (RemoteProtocolError, IndexError):
         return None
+    if type(kind) is not int:
+        return None
     if kind in (MessageKind.HELLO, MessageKind.ASK) and row[2:3] != (WIRE_VERSION,):
         text = f"this site speaks version {WIRE_VERSION} of the protocol"
     else:
