@@ -1,4 +1,4 @@
-# What a person types: demo, test, bench, sim, lint. Each sets up what it needs and says what it installed.
+# What a person types: demo, test, bench, sim, lint, fuzz. Each sets up what it needs and says what it installed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,11 +7,12 @@ STAMP := .make/venv
 SEEDS ?= 200
 HOURS ?= 1
 REAL := tests/interop tests/crash tests/scenarios
+MINUTES ?= 10
 DEMO ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo test lint unit sim sim-of-commit sim-long bench clean
+.PHONY: help setup system-packages demo test lint unit sim sim-of-commit sim-long fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -46,6 +47,10 @@ sim-of-commit: setup ## 1,000 more of its seeds, other ones for each commit
 
 sim-long: setup ## the simulator for HOURS=n, from where it last stopped; what fails is kept in .sim/
 	$(BIN)/python -m tests.sim.long --hours $(HOURS)
+
+fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it finds is kept in tests/fuzz/findings
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,fuzz]' </dev/null
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # First what runs in one process, then what runs daemons, two at a time because they wait most of it, then what
 # measures time. A tool that is missing makes its interop test fail here, never skip.

@@ -26,10 +26,12 @@ import structlog
 
 from engine.ports.clock import Clock
 from engine.site_state import SiteState
+from protocol.bounds import NameOrNone, Text, UtcNs, Word
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError, NotFound
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 Data = dict[str, Any]
 
@@ -49,6 +51,9 @@ class JobState(Enum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+_ROW = RowType(tuple[Word, NameOrNone, Text, JobState, bool, UtcNs, UtcNs, str, str, str])
 
 
 class Job:
@@ -292,15 +297,13 @@ class Jobs:
 
 def _rows(state: SiteState) -> list[tuple[int, tuple[Any, ...]]]:
     return [
-        (_NUMBER.unpack(key)[0], unpack_row(value, ROW_BYTES_MAX))
+        (_NUMBER.unpack(key)[0], _ROW.decode(value, ROW_BYTES_MAX))
         for key, value in state.notes(TABLE).items()
     ]
 
 
 def _job(number: int, row: tuple[Any, ...]) -> Job:
-    kind, group, subject, state, resumable, began, ended, arguments, result, error = check_row(
-        row, str, str, str, str, bool, int, int, str, str, str
-    )
+    kind, group, subject, state, resumable, began, ended, arguments, result, error = row
     job = Job(
         number=number,
         kind=kind,
@@ -310,6 +313,6 @@ def _job(number: int, row: tuple[Any, ...]) -> Job:
         resumable=resumable,
         began_utc_ns=began,
     )
-    job.state, job.ended_utc_ns = JobState(state), ended
+    job.state, job.ended_utc_ns = state, ended
     job.result, job.error = json.loads(result), json.loads(error)
     return job

@@ -205,6 +205,8 @@ class SitePairs:
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
             self._follow_row(group, mode=receiver.mode, state=state)
+            if group.handed_to == group.site:  # with a base there is nothing more to become durable
+                group.clock.call_soon(lambda: self._look_for_hand_over(group))
         self._notify()
 
     def _follow_row(self, group: Group, *, mode: Mode | None, state: PairState) -> None:

@@ -12,8 +12,9 @@ blocks that have an older version in the index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from engine.base_rows import PENDING_KEY, PendingBase, load_bases, load_pending, put_base, put_pending
 from engine.bases import FIRST_BASE_LANE, Base
@@ -25,102 +26,71 @@ from engine.checkpoint import (
     take_frame,
     timeline_row,
 )
-from engine.index_requests import timelines_from_rows, timelines_to_rows
+from engine.index_requests import IndexRequest
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from engine.timelines import Timeline
 from engine.versions import BLOCK_PREFIX, RECORD_KEY, REGION_KEY, TIMELINE_KEY, VERSION_KEY
 from protocol.base_messages import records_in
+from protocol.bounds import Digest, Position, TimelineId, UtcNs
 from protocol.errors import WrongState
 from protocol.frames import NO_DIGEST
-from protocol.positions import NO_TIMELINE, Cut
-from protocol.rows import check_row, pack_row
+from protocol.limits import BASE_PARTS_MAX
+from protocol.positions import Cut
+from protocol.rows import pack_row
+from protocol.wire import AnyCut
 
 DROP_ROWS_MAX = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseOpen:
+class BaseOpen(IndexRequest, frozen=True, kw_only=True, tag="base-open"):
     """Begin a pending base with X = `timeline`, unless one is pending, this or another."""
 
-    KIND: ClassVar[str] = "base-open"
-    URGENT: ClassVar[bool] = False
-
-    timeline: int
+    timeline: TimelineId
     cut: Cut
     start: Cut | None
 
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        start = self.start or Cut(NO_TIMELINE, 0)
-        return (self.timeline, self.cut.timeline, self.cut.position, start.timeline, start.position)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BasePart:
+class BasePart(IndexRequest, frozen=True, kw_only=True, tag="base-part"):
     """Index X up to `end`, a frame boundary that is durable."""
 
-    KIND: ClassVar[str] = "base-part"
-    URGENT: ClassVar[bool] = False
-
-    timeline: int
-    end: int
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return (self.timeline, self.end)
+    timeline: TimelineId
+    end: Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseInstall:
-    """Install a base whose X is indexed to its end. `timelines`: those of B's lineage that are new here;
-    `parts`: the records up to B, as they were sent."""
+class BaseInstall(IndexRequest, frozen=True, kw_only=True, tag="base-install"):
+    """Install a base X = `timeline` that is indexed to its `end`, as `engine.bases.Base` has it. `timelines`:
+    those of B's lineage that are new here; `parts`: the records up to B, as they were sent."""
 
-    KIND: ClassVar[str] = "base-install"
-    URGENT: ClassVar[bool] = False
-
-    base: Base
+    timeline: TimelineId
+    end: Position
+    utc_ns: UtcNs
+    digest: Digest
+    left: AnyCut
     timelines: tuple[Timeline, ...]
-    parts: tuple[bytes, ...]
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        base = self.base
-        left = (base.left.timeline, base.left.position)
-        numbers = (base.timeline, base.end, base.utc_ns, base.digest, *left)
-        return (*numbers, timelines_to_rows(self.timelines), self.parts)
+    parts: Annotated[tuple[bytes, ...], Meta(max_length=BASE_PARTS_MAX)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseDrop:
+class BaseDrop(IndexRequest, frozen=True, kw_only=True, tag="base-drop"):
     """Delete rows of the pending base, whose files are gone."""
 
-    KIND: ClassVar[str] = "base-drop"
-    URGENT: ClassVar[bool] = False
-
-    timeline: int
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return (self.timeline,)
+    timeline: TimelineId
 
 
 def handle_open(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """See `BaseOpen`."""
-    timeline, cut_timeline, cut_position, start_timeline, start_position = check_row(
-        row, int, int, int, int, int
-    )
+    request = BaseOpen.from_row(row)
     with store.read() as transaction:
         before = load_pending(transaction)
         lane = before.lane if before else _free_lane(transaction)
     if before is not None:
         return (lane,)
     pending = PendingBase(
-        timeline=timeline,
+        timeline=request.timeline,
         lane=lane,
-        cut=Cut(cut_timeline, cut_position),
-        start=Cut(start_timeline, start_position) if start_timeline else None,
+        cut=request.cut,
+        start=request.start,
         indexed=0,
         digest=NO_DIGEST,
     )
@@ -147,7 +117,8 @@ def _pending(transaction: ReadTransaction, timeline: int) -> PendingBase:
 
 def handle_part(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """See `BasePart`."""
-    timeline, end = check_row(row, int, int)
+    request = BasePart.from_row(row)
+    timeline, end = request.timeline, request.end
     # The daemon may have cut X back since, and made the same file again.
     for segment in segments.of_timeline(timeline):
         segments.forget(segment)
@@ -179,37 +150,35 @@ def handle_part(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tup
 
 def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """See `BaseInstall`."""
-    timeline, end, utc_ns, digest, *left, rows, parts = check_row(
-        row, int, int, int, bytes, int, int, tuple, tuple
-    )
-    timelines = timelines_from_rows(rows)
+    request = BaseInstall.from_row(row)
+    timeline = request.timeline
     with store.read() as transaction:
         if any(base.timeline == timeline for base in load_bases(transaction)):
             return ()  # asked again by one who did not hear the answer
         pending = _pending(transaction, timeline)
         known = load_timelines(transaction)
-    if pending.indexed != end:
+    if pending.indexed != request.end:
         raise WrongState("the base is not indexed to its end", position=str(pending.indexed))
     base = Base(
         cut=pending.cut,
         start=pending.start,
         timeline=timeline,
         lane=pending.lane,
-        end=end,
-        utc_ns=utc_ns,
-        digest=digest,
-        left=Cut(*left),
+        end=request.end,
+        utc_ns=request.utc_ns,
+        digest=request.digest,
+        left=request.left,
     )
-    by_id = {each.id: each for each in (*timelines, *(row.timeline for row in known.values()))}
+    by_id = {each.id: each for each in (*request.timelines, *(row.timeline for row in known.values()))}
     head = by_id.get(base.cut.timeline)
     if head is None:
         raise WrongState("the base's own timeline is not known", position=str(base.cut))
     with store.write() as write:
-        for each in timelines:
+        for each in request.timelines:
             write.put("timelines", TIMELINE_KEY.pack(each.id), timeline_row(each, each.fork, b""))
         # From B on, and only from there, its frames come here.
-        write.put("timelines", TIMELINE_KEY.pack(head.id), timeline_row(head, base.cut.position, digest))
-        for part in parts:
+        write.put("timelines", TIMELINE_KEY.pack(head.id), timeline_row(head, base.cut.position, base.digest))
+        for part in request.parts:
             for record in records_in(part):
                 value = pack_row((record.utc_ns, record.frame_position, record.row))
                 write.put("records", RECORD_KEY.pack(record.timeline, record.position), value)
@@ -221,7 +190,7 @@ def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> 
 
 def handle_drop(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """See `BaseDrop`."""
-    (timeline,) = check_row(row, int)
+    timeline = BaseDrop.from_row(row).timeline
     with store.read() as transaction:
         pending = load_pending(transaction)
         if pending is None or pending.timeline != timeline:

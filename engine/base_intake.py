@@ -22,6 +22,7 @@ from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.base_recovery import cut_back, remove_files, take_base
 from engine.base_rows import PendingBase, load_pending
 from engine.bases import Base, common_end, gap_at
+from engine.frame_checks import check_generation
 from engine.group import Group
 from engine.head_moves import NotContiguous, require_leavable
 from engine.index_requests import IndexRequest
@@ -30,7 +31,7 @@ from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
 from engine.serving import Holder
 from engine.timelines import Timeline, TimelineTable, holds_cut
-from protocol.base_messages import records_in, timelines_in
+from protocol.base_messages import RecordRow, records_in, timelines_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
 from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows
@@ -84,6 +85,7 @@ class BaseIntake:
         self._indexing = False
         self._closed = False
         self._parts: tuple[bytes, ...] | None = None  # once X is complete
+        self._records: list[RecordRow] = []  # those of the parts
         self._timer: Timer | None = None
         self.writer = JournalWriter(
             group.disk,
@@ -184,12 +186,14 @@ class BaseIntake:
 
     def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
         """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
-        do not say what lineage B is on; NotContiguous if a tail would be left that may not be."""
+        do not say what lineage B is on or hold what is no record; NotContiguous if a tail would be left that
+        may not be."""
         if self._parts is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
         self._check_tail(self._new_timelines(parts), leave)
+        self._records = [record for part in parts for record in records_in(part)]
         self._parts = parts
         self._index()
 
@@ -231,6 +235,7 @@ class BaseIntake:
             for row in timelines_in(part):
                 if row.parent != NO_TIMELINE and row.parent not in known and row.parent not in found:
                     raise RemoteProtocolError("a timeline of the base has a parent that was not named")
+                check_generation(row.generation, known.generation())
                 if row.timeline not in known:
                     found[row.timeline] = Timeline(
                         id=row.timeline,
@@ -276,7 +281,6 @@ class BaseIntake:
             left=group.end,
         )
         timelines = self._new_timelines(parts)
-        records = [record for part in parts for record in records_in(part)]
         self._indexing = self.installing = True
         group.holds.put(Holder.INSTALL, "installs a copy of what the other site has")
 
@@ -284,7 +288,7 @@ class BaseIntake:
             # Past the transaction there is no way back: what cannot be done now is tried until it can, and
             # done by the next start at the latest.
             try:
-                take_base(group, base, timelines, records)
+                take_base(group, base, timelines, self._records)
             except OSError as error:
                 self._later(error, lambda: done(()))
                 return
@@ -299,7 +303,16 @@ class BaseIntake:
             self.installing = False
             self._on_installed()
 
-        self._ask(BaseInstall(base=base, timelines=timelines, parts=parts), done)
+        request = BaseInstall(
+            timeline=base.timeline,
+            end=base.end,
+            utc_ns=base.utc_ns,
+            digest=base.digest,
+            left=base.left,
+            timelines=timelines,
+            parts=parts,
+        )
+        self._ask(request, done)
 
     # -- helpers
 

@@ -15,11 +15,17 @@ from dataclasses import dataclass
 from engine.bases import Base
 from engine.ports.store import ReadTransaction, WriteTransaction
 from engine.versions import TIMELINE_KEY
+from protocol.bounds import AnyTimeline, Digest, Lane, Position, TimelineId, UtcNs
 from protocol.positions import NO_TIMELINE, Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 BASE_KEY = b"base"
 PENDING_KEY = b"pending-base"
+_BASE = RowType(
+    tuple[TimelineId, Position, AnyTimeline, Position, Lane, Position, UtcNs, Digest, AnyTimeline, Position]
+)
+_PENDING = RowType(tuple[TimelineId, Lane, TimelineId, Position, AnyTimeline, Position, Position, Digest])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ def load_bases(transaction: ReadTransaction) -> list[Base]:
     more = cursor.set_range(BASE_KEY)
     while more and cursor.key().startswith(BASE_KEY):
         (timeline,) = TIMELINE_KEY.unpack(cursor.key()[len(BASE_KEY) :])
-        row = check_row(unpack_row(cursor.value()), int, int, int, int, int, int, int, bytes, int, int)
+        row = _BASE.decode(cursor.value())
         found.append(
             Base(
                 cut=Cut(row[0], row[1]),
@@ -70,7 +76,7 @@ def load_pending(transaction: ReadTransaction) -> PendingBase | None:
     value = transaction.get("meta", PENDING_KEY)
     if value is None:
         return None
-    row = check_row(unpack_row(value), int, int, int, int, int, int, int, bytes)
+    row = _PENDING.decode(value)
     return PendingBase(
         timeline=row[0],
         lane=row[1],

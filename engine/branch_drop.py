@@ -12,49 +12,31 @@ The versions must go before the timelines do: a lane that no timeline names is u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from engine.branches import Branch, own_part
 from engine.checkpoint import load_timelines, timeline_row
 from engine.group import Group
+from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from engine.retention import BoundsOfCuts
 from engine.timelines import Span
 from engine.versions import RECORD_KEY, TIMELINE_KEY
+from protocol.bounds import DigestOrNone, Position, TimelineId
 from protocol.errors import Busy, Refused
-from protocol.frames import DIGEST_BYTES, NO_DIGEST
+from protocol.frames import NO_DIGEST
+from protocol.limits import DIGEST_BYTES
 from protocol.positions import Cut
-from protocol.rows import check_row
 
 RETRY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetPlan:
+class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
     there, where the digest is `digest`. Figures: records removed."""
 
-    KIND: ClassVar[str] = "forget"
-    URGENT: ClassVar[bool] = False
-
-    parts: tuple[tuple[int, int, bytes], ...]  # timeline, position, digest
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return (self.parts,)
-
-    @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> ForgetPlan:
-        """The plan in such a row. RemoteProtocolError if it is anything else."""
-        (parts,) = check_row(row, tuple)
-        return cls(parts=tuple(_part(part) for part in parts))
-
-
-def _part(row: tuple[Any, ...]) -> tuple[int, int, bytes]:
-    timeline, position, digest = check_row(row, int, int, bytes)
-    return timeline, position, digest
+    parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
 
 
 def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from engine.base_rows import load_bases
 from engine.bases import spans_from_base
-from engine.index_requests import timelines_from_rows, timelines_to_rows
+from engine.index_requests import IndexRequest
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Buffer
@@ -40,46 +40,31 @@ from engine.versions import (
     version_value,
 )
 from engine.view import indexed_blocks
+from protocol.bounds import AnyTimeline, DigestOrNone, Generation, Lane, Position, SiteId, UtcNs
 from protocol.errors import WrongState
 from protocol.events import LAST_DATA_KIND, WRITE, Row
 from protocol.frames import Frame, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 CHECKPOINT_KEY = b"checkpoint"
+_CUT = RowType(Cut)
+_RECORD = RowType(tuple[UtcNs, Position, tuple[Any, ...]])  # of the event, its kind says more
+_TIMELINE = RowType(tuple[AnyTimeline, Position, Generation, SiteId, Lane, Position, DigestOrNone])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointPlan:
+class CheckpointPlan(IndexRequest, frozen=True, kw_only=True, tag="checkpoint"):
     """Index the lineage of `target`, which lies at or below position `durable`, and every timeline of
     `branches` to the end given. `timelines` names all of them."""
 
-    KIND: ClassVar[str] = "checkpoint"
     URGENT: ClassVar[bool] = True
 
     target: Cut
-    durable: int
+    durable: Position
     timelines: tuple[Timeline, ...]
     branches: tuple[Cut, ...] = ()
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        target = self.target
-        branches = tuple((branch.timeline, branch.position) for branch in self.branches)
-        rows = timelines_to_rows(self.timelines)
-        return (target.timeline, target.position, self.durable, rows, branches)
-
-    @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> CheckpointPlan:
-        """The plan in such a row. RemoteProtocolError if it is anything else."""
-        timeline, position, durable, rows, branches = check_row(row, int, int, int, tuple, tuple)
-        return cls(
-            target=Cut(timeline, position),
-            durable=durable,
-            timelines=timelines_from_rows(rows),
-            branches=tuple(Cut(*check_row(branch, int, int)) for branch in branches),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +93,7 @@ def load_timelines(transaction: ReadTransaction) -> dict[int, IndexedTimeline]:
     more = cursor.set_range(b"\0")
     while more:
         (timeline_id,) = TIMELINE_KEY.unpack(cursor.key())
-        row = check_row(unpack_row(cursor.value()), int, int, int, str, int, int, bytes)
+        row = _TIMELINE.decode(cursor.value())
         parent, fork, generation, writer, lane, indexed, digest = row
         timeline = Timeline(
             id=timeline_id,
@@ -128,8 +113,7 @@ def load_checkpoint(transaction: ReadTransaction) -> Cut | None:
     value = transaction.get("meta", CHECKPOINT_KEY)
     if value is None:
         return None
-    timeline, position = check_row(unpack_row(value), int, int)
-    return Cut(timeline, position)
+    return _CUT.decode(value)
 
 
 def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, int, Row]]:
@@ -139,7 +123,7 @@ def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, 
     more = cursor.set_range(b"\0")
     while more:
         timeline, position = RECORD_KEY.unpack(cursor.key())
-        utc_ns, frame_position, row = check_row(unpack_row(cursor.value()), int, int, tuple)
+        utc_ns, frame_position, row = _RECORD.decode(cursor.value())
         yield timeline, position, frame_position, utc_ns, row
         more = cursor.next()
 

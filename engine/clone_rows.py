@@ -8,10 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.site_state import SiteState
+from protocol.bounds import Name, Position, Text, TimelineId, UtcNs, VolumeId
 from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 TABLE = "clones"
+_ROW = RowType(
+    tuple[Name, TimelineId, Position, tuple[TimelineId, ...], tuple[VolumeId, ...], UtcNs, bool, Text]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +53,13 @@ def remove_clone(state: SiteState, name: str) -> None:
 
 
 def _from_value(name: str, value: bytes) -> CloneRow:
-    row = check_row(unpack_row(value), str, int, int, tuple, tuple, int, bool, str)
-    group, timeline, position, timelines, volumes, created, temporary, purpose = row
+    group, timeline, position, timelines, volumes, created, temporary, purpose = _ROW.decode(value)
     return CloneRow(
         name=name,
         group=group,
         cut=Cut(timeline, position),
-        timelines=tuple(map(int, timelines)),
-        volumes=tuple(map(int, volumes)),
+        timelines=timelines,
+        volumes=volumes,
         created_utc_ns=created,
         temporary=temporary,
         purpose=purpose,

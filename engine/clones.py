@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from engine.branches import Branch
 from engine.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
+from engine.frame_checks import check_own
 from engine.head_moves import first_frame
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
@@ -52,6 +53,7 @@ class Clone:
         self.failed = ""
         self.on_view: list[Callable[[], None]] = []
         self._digest = b""
+        self._blocks: dict[int, int] | None = None  # of its volumes, whose number and sizes never change
         self.writer = JournalWriter(
             group.disk,
             group.clock,
@@ -152,6 +154,11 @@ class Clone:
         self.require_serving()
         if not self.began:
             self.begin()
+        if self._blocks is None:
+            end = self.end
+            spans = self.history.timelines.lineage(end.timeline, end.position)
+            self._blocks = self.history.volumes.blocks_of(spans)
+        check_own(rows, payload_bytes, self._blocks)
         writer = self.writer
         utc_ns = self.history.next_utc_ns()
         frame = writer.next_frame(utc_ns, self._digest, rows, payload, payload_bytes)

@@ -16,17 +16,16 @@ Hosts do not wait for the copy; checkpoints do, so an index in which much is in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from engine.durable import RealDisk
 from engine.index_file import COMPACT_FILE, INDEX_FILE, LOCK_FILE
-from engine.index_requests import Indexer
+from engine.index_requests import Indexer, IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.clock import Timer
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
 from protocol.errors import Busy, WrongState
-from protocol.rows import check_row
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -37,20 +36,13 @@ FREE_BYTES_MIN = 64 << 20
 USED_BYTES_MAX = 4 << 30
 
 
-class CompactPlan:
+class CompactPlan(IndexRequest, frozen=True, kw_only=True, tag="compact"):
     """Copy the index without its free pages to `COMPACT_FILE`. The figure of the answer: the copy's bytes."""
-
-    KIND: ClassVar[str] = "compact"
-    URGENT: ClassVar[bool] = False
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return ()
 
 
 def handle_compact(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A request to the indexer. OSError (ENOSPC): there is no copy."""
-    check_row(row)
+    CompactPlan.from_row(row)
     if not isinstance(store, LmdbStore):
         raise WrongState("only an index in a file can be compacted")
     disk = RealDisk(store.path.parent, None)

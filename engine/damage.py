@@ -20,16 +20,19 @@ from engine.memtable import NOT_FOUND
 from engine.versions import NUMBER_MASK, VERSION_KEY
 from engine.view import ReadBatch, VolumeView
 from engine.visibility import Interval
+from protocol.bounds import UtcNs
 from protocol.errors import Trimmed, Unsafe
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 if TYPE_CHECKING:
     from engine.copies import Copy
     from engine.group import Group
 
 TABLE = "damage"
+_ROW = RowType(tuple[UtcNs])
 # Past this, one more row stands for all that there was no room for, and matters to everyone. Whom damage
 # concerns is looked up row by row, on the hosts' loop.
 ROWS_MAX = 4096
@@ -46,7 +49,7 @@ class DamageTable:
         self._found: dict[Damage, int] = {}
         for key, value in group.state.notes(TABLE, self._prefix).items():
             fault, *place = KEY.unpack(key[len(self._prefix) :])
-            (utc_ns,) = check_row(unpack_row(value), int)
+            (utc_ns,) = _ROW.decode(value)
             self._found[Damage(Fault(fault), (place[0], place[1], place[2], place[3]))] = utc_ns
 
     def __len__(self) -> int:

@@ -11,12 +11,21 @@ from dataclasses import dataclass, replace
 from struct import Struct
 
 from engine.ports.store import Store
+from protocol.bounds import AnyTimeline, Count, MsOrUnknown, NameOrNone, Position, Text, UtcNs, Word
 from protocol.limits import DRILL_BYTES_MAX, DRILLS_KEPT_MAX
 from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 TABLE = "drills"
 _NS = Struct(">Q")
+_STEP = tuple[Text, Text, Word, Count, Text]
+_ROW = RowType(
+    tuple[
+        tuple[NameOrNone, ...], AnyTimeline, Position, UtcNs, bool, MsOrUnknown, MsOrUnknown,
+        tuple[_STEP, ...],
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +117,12 @@ def _pack(drill: Drill) -> bytes:
 
 
 def _unpack(group: str, started_utc_ns: int, value: bytes) -> Drill:
-    row = check_row(unpack_row(value, DRILL_BYTES_MAX), tuple, int, int, int, bool, int, int, tuple)
+    row = _ROW.decode(value, DRILL_BYTES_MAX)
     volumes, timeline, position, cut_utc_ns, ok, recovery_ms, data_age_ms, steps = row
     return Drill(
         group=group,
         started_utc_ns=started_utc_ns,
-        volumes=tuple(map(str, volumes)),
+        volumes=volumes,
         cut=Cut(timeline, position),
         cut_utc_ns=cut_utc_ns,
         ok=ok,
@@ -121,8 +130,6 @@ def _unpack(group: str, started_utc_ns: int, value: bytes) -> Drill:
         data_age_ms=data_age_ms,
         steps=tuple(
             Step(step=step, volume=volume, state=state, took_ms=took_ms, said=said)
-            for step, volume, state, took_ms, said in (
-                check_row(each, str, str, str, int, str) for each in steps
-            )
+            for step, volume, state, took_ms, said in steps
         ),
     )

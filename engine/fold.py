@@ -19,13 +19,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, Self
 
 from engine.checkpoint import load_timelines
+from engine.index_requests import IndexRequest
 from engine.journal.reader import JournalReader
 from engine.journal.segments import Segment, SegmentMap
 from engine.ports.store import Cursor, Store, WriteTransaction
-from engine.retention import NO_ANCHOR, RETENTION_KEY, Anchor, Keep, Retention, load_retention, needed
+from engine.retention import (
+    NO_ANCHOR,
+    RETENTION_KEY,
+    Anchor,
+    Keep,
+    KeepRow,
+    Retention,
+    load_retention,
+    needed,
+)
 from engine.versions import (
     BLOCK_PREFIX,
     LANE_PREFIX,
@@ -38,12 +48,13 @@ from engine.versions import (
     stored_value,
 )
 from engine.view import indexed_blocks
+from protocol.bounds import Lane, Position, TimelineId
 from protocol.errors import Corruption, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.frames import decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
-from protocol.rows import check_row
+from protocol.wire import RowType
 
 SWEEP_KEY = b"sweep"
 SWEEP_SLICE = 10_000  # blocks
@@ -51,14 +62,14 @@ SWEEP_SLICE = 10_000  # blocks
 Block = tuple[int, int, int]  # lane, volume, block
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoldPlan:
+_FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
+_SWEEP = RowType(tuple[bool, tuple[tuple[Lane, Position], ...], KeepRow])
+
+
+class FoldPlan(IndexRequest, frozen=True, kw_only=True, tag="fold"):
     """Fold the segment of `timeline`, kept in `lane`, whose frames in [start, end) count; all of it lies
     below a floor of `keep`, and every earlier segment of the timeline is folded. The figures of the answer:
     versions moved, versions removed."""
-
-    KIND: ClassVar[str] = "fold"
-    URGENT: ClassVar[bool] = False
 
     timeline: int
     lane: int
@@ -66,40 +77,35 @@ class FoldPlan:
     end: int
     keep: Keep
 
-    def to_row(self) -> tuple[object, ...]:
+    def to_row(self) -> tuple[Any, ...]:
         """See `IndexRequest.to_row`."""
         return (self.timeline, self.lane, self.start, self.end, self.keep.to_row())
 
     @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> FoldPlan:
-        """The plan in such a row. RemoteProtocolError if it is anything else."""
-        timeline, lane, start, end, keep = check_row(row, int, int, int, int, tuple)
-        return cls(timeline=timeline, lane=lane, start=start, end=end, keep=Keep.from_row(keep))
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """See `IndexRequest.from_row`."""
+        timeline, lane, start, end, keep = _FOLD.convert(row)
+        return cls(timeline=timeline, lane=lane, start=start, end=end, keep=Keep.of(keep))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPlan:
+class SweepPlan(IndexRequest, frozen=True, kw_only=True, tag="sweep"):
     """Go on with a sweep, or `begin` one. `dropped` are (lane, number) from which on nothing in the lane is
     needed: branches that were dropped. The figures of the answer: blocks looked at, versions removed, and 1
     if the sweep has come to its end."""
-
-    KIND: ClassVar[str] = "sweep"
-    URGENT: ClassVar[bool] = False
 
     begin: bool
     dropped: tuple[tuple[int, int], ...]
     keep: Keep
 
-    def to_row(self) -> tuple[object, ...]:
+    def to_row(self) -> tuple[Any, ...]:
         """See `IndexRequest.to_row`."""
         return (self.begin, self.dropped, self.keep.to_row())
 
     @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> SweepPlan:
-        """The plan in such a row. RemoteProtocolError if it is anything else."""
-        begin, rows, keep = check_row(row, bool, tuple, tuple)
-        dropped = tuple((lane, number) for lane, number in (check_row(each, int, int) for each in rows))
-        return cls(begin=begin, dropped=dropped, keep=Keep.from_row(keep))
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """See `IndexRequest.from_row`."""
+        begin, dropped, keep = _SWEEP.convert(row)
+        return cls(begin=begin, dropped=dropped, keep=Keep.of(keep))
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from engine.compartment import Defect
 from engine.copy_marks import GroupCopies
 from engine.damage import DamageTable
 from engine.folding import Folding
+from engine.frame_checks import FrameChecks
 from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
 from engine.index_requests import Indexer
@@ -38,6 +39,7 @@ from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
 from engine.whole import all_or_stop, holds_together
+from protocol.errors import NotFound
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
@@ -62,10 +64,9 @@ from protocol.frames import (
     FrameError,
     FramePrefix,
     check_frame,
-    decode_rows,
 )
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
-from protocol.positions import POSITION_MAX, Cut
+from protocol.positions import POSITION_MAX, Cut, timeline_text
 
 Emit = Callable[..., None]
 
@@ -117,6 +118,7 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
+        self.checks = FrameChecks(self.timelines, self.volumes)
         self.copies = GroupCopies(name, state)
         self.policies = Policies()
         self.memtable = Memtable()
@@ -216,7 +218,10 @@ class Group:
         """The position up to which this site holds a timeline's frames; NotFound."""
         if timeline == self.head:
             return self.writer.written
-        return self.left[self.timelines.get(timeline).id]
+        end = self.left.get(self.timelines.get(timeline).id)
+        if end is None:  # it lies in the gap below a base
+            raise NotFound(f"nothing of timeline {timeline_text(timeline)} came here", subject=self.name)
+        return end
 
     def leaves(self, timeline: int) -> int:
         """The position up to which a timeline is part of the head's lineage; 0 if it is none."""
@@ -259,9 +264,10 @@ class Group:
 
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
-        not durable. NoSpace or OSError: nothing was."""
+        not durable. NoSpace, Unwritable or OSError: nothing was."""
         if not self.began or self.holds or self.promises.handed is not None:
             self.begin_writing()
+        self.checks.own(self.head, rows, payload_bytes)
         frame = self.frame(rows, payload, payload_bytes)
         self._write(frame, rows)
         return frame
@@ -280,11 +286,13 @@ class Group:
 
     def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False) -> None:
         """Append a frame of the writing site, exactly as it is. NotContiguous if it does not follow what is
-        here; FrameError if its bytes are damaged; NoSpace or OSError if it cannot be stored. Then nothing
-        was. With `leave`, a tail that others wrote may be left for it and becomes a branch."""
+        here; FrameError if its bytes are damaged, RemoteProtocolError if it says what it may not; NoSpace or
+        OSError if it cannot be stored. Then nothing was. With `leave`, a tail that others wrote may be left
+        for it and becomes a branch."""
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
+            self.checks.followed(self.head, frame)
             follow_elsewhere(self, frame, leave=leave)
             return
         if prefix.position != writer.written:
@@ -292,8 +300,8 @@ class Group:
         check_frame(prefix, raw, self.digest)
         if prefix.utc_ns < self.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
-        rows = decode_rows(prefix, raw)
-        self.folding.require_reverts(records_of(rows))
+        rows, records = self.checks.followed(self.head, frame)
+        self.folding.require_reverts(records)
         self._write(frame, rows)
 
     @holds_together
@@ -346,6 +354,7 @@ class Group:
             table.forget(timeline, position)
 
     def view_changed(self) -> None:
+        self.checks.changed()
         for listener in self.listeners.view:
             listener()
 

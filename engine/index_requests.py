@@ -1,26 +1,44 @@
 """What may be asked of whoever writes a group's index: the shape of a request, and of the one who answers.
 
-A request is a row whose first element is its kind. Each kind is a frozen dataclass beside the work that it
-asks for (`engine.checkpoint`, …); `engine.indexer` lists them all. One runs at a time. Those that are
-`urgent` go before the others: hosts wait for a checkpoint, nobody waits for a fold.
+A request is a row whose first element is its kind, the Struct's tag; its fields' types are its codec
+(protocol.wire). Each kind stands beside the work that it asks for (`engine.checkpoint`, …); `engine.indexer`
+lists them all. One runs at a time. Those that are `URGENT` go before the others: hosts wait for a checkpoint,
+nobody waits for a fold.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from functools import cache
+from typing import Any, ClassVar, Protocol, Self
 
-from engine.timelines import Timeline
-from protocol.rows import check_row, pack_row
+from protocol.rows import pack_row
+from protocol.wire import WireDecoder, WireRow
 
 
-class IndexRequest(Protocol):
+class IndexRequest(WireRow, frozen=True, kw_only=True):
     """One piece of work on the index."""
 
-    KIND: ClassVar[str]
-    URGENT: ClassVar[bool]
+    URGENT: ClassVar[bool] = False
 
-    def to_row(self) -> tuple[object, ...]:
-        """Its fields, scalars and nested arrays only."""
+    @classmethod
+    def kind(cls) -> str:
+        """First element of its row."""
+        return str(cls.__struct_config__.tag)
+
+    def to_row(self) -> tuple[Any, ...]:
+        """Its fields, without the kind."""
+        return super().to_row()[1:]
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """The request with these fields. RemoteProtocolError if they are anything else."""
+        found: Self = _decoder(cls).convert((cls.kind(), *row))
+        return found
+
+
+@cache
+def _decoder(kind: type[Any]) -> WireDecoder[Any]:
+    return WireDecoder(kind)
 
 
 class IndexerDone(Protocol):
@@ -39,20 +57,4 @@ class Indexer(Protocol):
 
 def encode_request(request: IndexRequest) -> bytes:
     """A request as a row, kind first."""
-    return pack_row((request.KIND, *request.to_row()))
-
-
-def timelines_to_rows(timelines: tuple[Timeline, ...]) -> tuple[tuple[object, ...], ...]:
-    """Timelines as rows within a request."""
-    return tuple((t.id, t.parent, t.fork, t.generation, t.writer, t.lane) for t in timelines)
-
-
-def timelines_from_rows(rows: tuple[Any, ...]) -> tuple[Timeline, ...]:
-    """The timelines in such rows. RemoteProtocolError if they are anything else."""
-    found = []
-    for row in rows:
-        timeline, parent, fork, generation, writer, lane = check_row(row, int, int, int, int, str, int)
-        found.append(
-            Timeline(id=timeline, parent=parent, fork=fork, generation=generation, writer=writer, lane=lane)
-        )
-    return tuple(found)
+    return pack_row((request.kind(), *request.to_row()))

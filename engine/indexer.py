@@ -60,18 +60,18 @@ Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
 
 # By kind of request: what carries it out, given its fields. A handler loads the segments that it needs.
 HANDLERS: dict[str, Handler] = {
-    CheckpointPlan.KIND: handle_checkpoint,
-    BaseOpen.KIND: handle_open,
-    BasePart.KIND: handle_part,
-    BaseInstall.KIND: handle_install,
-    BaseDrop.KIND: handle_drop,
-    FoldPlan.KIND: handle_fold,
-    SweepPlan.KIND: handle_sweep,
-    ForgetPlan.KIND: handle_forget,
-    CompactPlan.KIND: handle_compact,
-    VerifyJournal.KIND: handle_verify_journal,
-    VerifyIndex.KIND: handle_verify_index,
-    MendIndex.KIND: handle_mend,
+    CheckpointPlan.kind(): handle_checkpoint,
+    BaseOpen.kind(): handle_open,
+    BasePart.kind(): handle_part,
+    BaseInstall.kind(): handle_install,
+    BaseDrop.kind(): handle_drop,
+    FoldPlan.kind(): handle_fold,
+    SweepPlan.kind(): handle_sweep,
+    ForgetPlan.kind(): handle_forget,
+    CompactPlan.kind(): handle_compact,
+    VerifyJournal.kind(): handle_verify_journal,
+    VerifyIndex.kind(): handle_verify_index,
+    MendIndex.kind(): handle_mend,
 }
 
 

@@ -7,43 +7,32 @@ Called by the indexer process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
+
+from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from engine.verify import all_lanes, load_segments
 from engine.versions import VERSION_KEY, check_bytes, read_version
-from protocol.errors import Corruption
-from protocol.limits import BLOCK_BYTES
-from protocol.rows import check_row
-
-TABLES = ("versions", "records")
+from protocol.limits import BLOCK_BYTES, KEY_BYTES_MAX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MendIndex:
+class MendIndex(IndexRequest, frozen=True, kw_only=True, tag="mend-index"):
     """Set `key` of a table to `value`; `head` are the stored bytes that go with a stored version's row, else
     empty. No figures."""
 
-    KIND: ClassVar[str] = "mend-index"
-    URGENT: ClassVar[bool] = False
-
-    table: str
-    key: bytes
+    table: Literal["versions", "records"]
+    key: Annotated[bytes, Meta(min_length=1, max_length=KEY_BYTES_MAX)]
     value: bytes
     head: bytes = b""
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return (self.table, self.key, self.value, self.head)
 
 
 def handle_mend(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A `MendIndex` request. Corruption if it would put what cannot be read."""
-    table, key, value, head = check_row(row, str, bytes, bytes, bytes)
-    if table not in TABLES:
-        raise Corruption(f"nothing is mended in table {table}")
+    request = MendIndex.from_row(row)
+    table, key, value, head = request.table, request.key, request.value, request.head
     if table == "versions":
         version = read_version(key, value)
         if version.tail:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from engine.ports.clock import Clock, Timer
 from engine.ports.transport import Link, PeerAddress, Transport
 from engine.view import ZERO_BLOCK
+from protocol.bounds import BlockEnd
 from protocol.compress import Compression, decompress
 from protocol.errors import FarshoreError, RemoteProtocolError, Unreachable, error_from_dict
 from protocol.frames import Frame, FrameError, check_frame, frames_in
@@ -55,9 +56,10 @@ from protocol.question_messages import (
     Question,
     Release,
 )
-from protocol.rows import unpack_row
+from protocol.wire import RowType
 
 CONNECT_S = 3.0
+_RUNS = RowType(tuple[BlockEnd, ...])
 IDLE_S = 30.0
 
 
@@ -284,9 +286,9 @@ def _unpacked(answer: Answer | Report, payload: bytes) -> bytes:
 
 def _run_blocks(payload: bytes, first: int) -> list[int]:
     """Block numbers of an answer's runs. RemoteProtocolError unless they ascend from `first` on."""
-    runs = unpack_row(payload, QUESTION_CHANGES_BYTES_MAX)
+    runs = _RUNS.decode(payload, QUESTION_CHANGES_BYTES_MAX)
     blocks: list[int] = []
-    if len(runs) % 2 or any(type(number) is not int or number < 0 for number in runs):
+    if len(runs) % 2:
         raise RemoteProtocolError("changed blocks come as pairs of numbers")
     for start, count in zip(runs[::2], runs[1::2], strict=True):
         if start < first or len(blocks) + count > QUESTION_CHANGES_MAX:

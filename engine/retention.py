@@ -22,21 +22,32 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from engine.bases import base_on
 from engine.ports.store import ReadTransaction
 from engine.timelines import TimelineTable
 from engine.visibility import visibility
 from engine.volumes import VolumeHistory
+from protocol.bounds import DigestOrNone, Lane, Position, TimelineId, UtcNs
 from protocol.errors import Refused, Trimmed
 from protocol.positions import NO_TIMELINE, Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 RETENTION_KEY = b"retention"
 RETENTION_BYTES_MAX = 16 << 20
 
 Bounds = dict[int, tuple[int, ...]]
+_Anchored = tuple[TimelineId, Position, DigestOrNone, UtcNs]
+_RETENTION = RowType(tuple[tuple[Cut, ...], tuple[_Anchored, ...], tuple[_Anchored, ...]])
+KeepRow = tuple[
+    tuple[Cut, ...],
+    tuple[Cut, ...],
+    tuple[tuple[Lane, Position], ...],
+    tuple[tuple[Lane, tuple[Position, ...]], ...],
+]
+_KEEP = RowType(cast("type[KeepRow]", KeepRow))
 
 
 class Anchor(NamedTuple):
@@ -88,11 +99,11 @@ class Retention:
     @classmethod
     def from_value(cls, value: bytes) -> Retention:
         """What such a row says. RemoteProtocolError if it is anything else."""
-        floors, kept, folded = check_row(unpack_row(value, RETENTION_BYTES_MAX), tuple, tuple, tuple)
+        floors, kept, folded = _RETENTION.decode(value, RETENTION_BYTES_MAX)
         return cls(
-            floors=frozenset(Cut(*check_row(row, int, int)) for row in floors),
-            kept={Cut(*_anchored(row)[:2]): Anchor(row[2], row[3]) for row in kept},
-            folded={row[0]: (row[1], Anchor(row[2], row[3])) for row in map(_anchored, folded)},
+            floors=frozenset(floors),
+            kept={Cut(row[0], row[1]): Anchor(row[2], row[3]) for row in kept},
+            folded={row[0]: (row[1], Anchor(row[2], row[3])) for row in folded},
         )
 
 
@@ -100,10 +111,6 @@ def load_retention(transaction: ReadTransaction) -> Retention:
     """What the last fold left."""
     value = transaction.get("meta", RETENTION_KEY)
     return Retention() if value is None else Retention.from_value(value)
-
-
-def _anchored(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return check_row(row, int, int, bytes, int)
 
 
 def needed(p: int, newer: int, bounds: tuple[int, ...]) -> bool:
@@ -240,12 +247,14 @@ class Keep:
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Keep:
         """What such a row says. RemoteProtocolError if it is anything else."""
-        floors, cuts, lanes, bounds = check_row(row, tuple, tuple, tuple, tuple)
+        return cls.of(_KEEP.convert(row))
+
+    @classmethod
+    def of(cls, row: KeepRow) -> Keep:
+        """What a decoded row says."""
+        floors, cuts, lanes, bounds = row
         return cls(
-            floors=frozenset(Cut(*check_row(each, int, int)) for each in floors),
-            cuts=frozenset(Cut(*check_row(each, int, int)) for each in cuts),
-            lane_floors=dict(check_row(each, int, int) for each in lanes),
-            bounds=dict(check_row(each, int, tuple) for each in bounds),
+            floors=frozenset(floors), cuts=frozenset(cuts), lane_floors=dict(lanes), bounds=dict(bounds)
         )
 
 

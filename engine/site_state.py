@@ -34,10 +34,13 @@ from typing import NamedTuple
 
 from engine.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
+from protocol.bounds import AnyTimeline, GroupIdOrNone, Name, Text, UtcNs
 from protocol.command_base import check_name
 from protocol.errors import Corruption, FarshoreError, NotFound, RemoteProtocolError
+from protocol.limits import GENERATION_MAX
 from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 SITE_TABLES = (
     "groups",
@@ -104,6 +107,13 @@ class CopyMark(NamedTuple):
 
     verified_utc_ns: int = 0
     damage: str = ""
+
+
+_GROUP = RowType(tuple[GroupIdOrNone, Role, AnyTimeline, UtcNs])
+_PAIR = RowType(tuple[Name, Mode, PairState, Text, bool])
+_CUT = RowType(Cut)
+_CUTS = RowType(tuple[Cut, ...])
+_COPY_MARK = RowType(tuple[UtcNs, Text])
 
 
 class SiteState:
@@ -194,7 +204,9 @@ class SiteState:
         """The newest generation that a peer came with; 0 if there is none."""
         with self._store.read() as transaction:
             value = transaction.get("heard", group.encode())
-        return 0 if value is None else int(_VOLUME.unpack(value)[0])
+        generation = 0 if value is None else int(_VOLUME.unpack(value)[0])
+        # One that nobody could outrank is no authority's: an earlier version kept any number (C5).
+        return generation if generation <= GENERATION_MAX else 0
 
     def set_heard(self, group: str, generation: int) -> None:
         """Remember it: this site may take over before it holds any frame of that authority, and must then
@@ -209,15 +221,15 @@ class SiteState:
         if value is None:
             return None
         with readable("pairs", group):
-            peer, mode, state, reason, fallen_back = check_row(unpack_row(value), str, str, str, str, bool)
-            return PairRow(
-                group=group,
-                peer=check_name(peer, "peer"),
-                mode=Mode(mode),
-                state=PairState(state),
-                reason=reason,
-                fallen_back=fallen_back,
-            )
+            peer, mode, state, reason, fallen_back = _PAIR.decode(value)
+        return PairRow(
+            group=group,
+            peer=peer,
+            mode=mode,
+            state=state,
+            reason=reason,
+            fallen_back=fallen_back,
+        )
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
@@ -243,8 +255,7 @@ class SiteState:
         prefix = group.encode() + b"\0"
         return {
             int(_VOLUME.unpack(key[len(prefix) :])[0]): [
-                (int(timeline), int(position))
-                for timeline, position in (check_row(part, int, int) for part in unpack_row(value))
+                (cut.timeline, cut.position) for cut in _CUTS.decode(value)
             ]
             for key, value in rows
             if key.startswith(prefix)
@@ -281,9 +292,7 @@ class SiteState:
         prefix = group.encode() + b"\0"
         with self._store.read() as transaction:
             rows = [row for row in _all(transaction, "leases") if row[0].startswith(prefix)]
-        return {
-            key[len(prefix) :].decode(): Cut(*check_row(unpack_row(value), int, int)) for key, value in rows
-        }
+        return {key[len(prefix) :].decode(): _CUT.decode(value) for key, value in rows}
 
     def put_lease(self, group: str, name: str, cut: Cut, end_utc_ns: int | None = None) -> None:
         """Add or replace a durable lease, and when it ends, if it does."""
@@ -330,7 +339,7 @@ class SiteState:
         with self._store.read() as transaction:
             rows = [row for row in _all(transaction, "copy_marks") if row[0].startswith(prefix)]
         return {
-            int(_VOLUME.unpack(key[len(prefix) :])[0]): CopyMark(*check_row(unpack_row(value), int, str))
+            int(_VOLUME.unpack(key[len(prefix) :])[0]): CopyMark(*_COPY_MARK.decode(value))
             for key, value in rows
         }
 
@@ -377,13 +386,11 @@ def readable(table: str, name: str) -> Iterator[None]:
 
 def _group_row(name: str, value: bytes) -> GroupRow:
     with readable("groups", name):
-        group_id, role, head, created = check_row(unpack_row(value), str, str, int, int)
-        if not 0 <= head < 1 << 64:
-            raise ValueError(f"there is no timeline {head}")
+        group_id, role, head, created = _GROUP.decode(value)
         return GroupRow(
             name=check_name(name, "group"),
             group_id=group_id,
-            role=Role(role),
+            role=role,
             head=head,
             created_utc_ns=created,
         )

@@ -17,6 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from protocol.bounds import AnyTimeline, Generation, Lane, Position, SiteId, TimelineId
 from protocol.errors import Corruption, NotFound, WrongState
 from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
@@ -25,17 +28,16 @@ if TYPE_CHECKING:
     from engine.bases import Base
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeline:
+class Timeline(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """One run of one writing site. `fork` is a position in `parent` (0: none) and this timeline's start. The
     generation counts changes of authority (takeover, switchover), not restarts."""
 
-    id: int
-    parent: int
-    fork: int
-    generation: int
-    writer: str
-    lane: int
+    id: TimelineId
+    parent: AnyTimeline
+    fork: Position
+    generation: Generation
+    writer: SiteId
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ It says what to check next and takes in what came of it; asking the indexer and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 from engine.bases import spans_after
 from engine.copies import Copy
@@ -21,9 +23,12 @@ from engine.faults import Damage, Fault
 from engine.timelines import Span, holds_cut
 from engine.verify import Stretch, stretches
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
+from protocol.bounds import AnyTimeline, Count, DigestOrNone, Position, TimelineId, UtcNs
 from protocol.frames import NO_DIGEST
+from protocol.limits import KEY_BYTES_MAX
 from protocol.positions import Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.rows import pack_row
+from protocol.wire import RowType
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -31,6 +36,13 @@ if TYPE_CHECKING:
 TABLE = "rounds"
 SLICE_BYTES = 4 << 20
 _FIRST_KEY = b"\0"
+_LAST = RowType(tuple[UtcNs, UtcNs])
+_CURRENT = RowType(
+    tuple[
+        UtcNs, TimelineId, Position, Position, tuple[tuple[TimelineId, Position], ...], AnyTimeline, Position,
+        DigestOrNone, Annotated[bytes, Meta(max_length=KEY_BYTES_MAX)], Count, Count, Count, Count,
+    ]
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -178,9 +190,7 @@ def load_round(group: Group) -> VerifyRound | None:
     value = group.state.notes(TABLE, _current(group)).get(_current(group))
     if value is None:
         return None
-    (began, timeline, position, indexed, finished, at, where, digest, key, *counts) = check_row(
-        unpack_row(value), int, int, int, int, tuple, int, int, bytes, bytes, int, int, int, int
-    )
+    (began, timeline, position, indexed, finished, at, where, digest, key, *counts) = _CURRENT.decode(value)
     if timeline not in group.timelines:
         return None
     return VerifyRound(
@@ -188,7 +198,7 @@ def load_round(group: Group) -> VerifyRound | None:
         began_utc_ns=began,
         target=Cut(timeline, position),
         indexed=indexed,
-        finished={(each[0], each[1]) for each in finished},
+        finished=set(finished),
         timeline=at,
         position=where,
         digest=digest or None,
@@ -205,5 +215,4 @@ def last_round(group: Group) -> tuple[int, int] | None:
     value = group.state.notes(TABLE, _last(group)).get(_last(group))
     if value is None:
         return None
-    began, ended = check_row(unpack_row(value), int, int)
-    return began, ended
+    return _LAST.decode(value)

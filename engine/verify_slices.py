@@ -11,60 +11,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any, ClassVar
+from typing import Annotated, Any, Self
+
+from msgspec import Meta
 
 from engine.faults import Damage, damage_from_numbers, damage_to_numbers
+from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from engine.verify import Stretch, Verified, all_lanes, load_segments, verify_rows, verify_stretch
 from engine.versions import VERSION_KEY
-from protocol.rows import check_row
+from protocol.bounds import Count, DigestOrNone, Lane, Position, TimelineId
+from protocol.limits import KEY_BYTES_MAX
+from protocol.wire import RowType
 
 # An answer is a row of at most 64 KiB; a number takes at most 9 bytes.
 SLICE_DAMAGE_MAX = 1000
 _DIGEST = Struct(">QQ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyJournal:
-    """Check a stretch of the journal, up to about `bytes_max` of it."""
+_STRETCH = RowType(tuple[TimelineId, Lane, Position, Position, DigestOrNone, Position, Count])
 
-    KIND: ClassVar[str] = "verify-journal"
-    URGENT: ClassVar[bool] = False
+
+class VerifyJournal(IndexRequest, frozen=True, kw_only=True, tag="verify-journal"):
+    """Check a stretch of the journal, up to about `bytes_max` of it."""
 
     stretch: Stretch
     bytes_max: int
 
-    def to_row(self) -> tuple[object, ...]:
+    def to_row(self) -> tuple[Any, ...]:
         """See `IndexRequest.to_row`."""
         at = self.stretch
         return (at.timeline, at.lane, at.start, at.end, at.digest or b"", at.indexed, self.bytes_max)
 
     @classmethod
-    def from_row(cls, row: tuple[Any, ...]) -> VerifyJournal:
-        """The request in such a row. RemoteProtocolError if it is anything else."""
-        timeline, lane, start, end, digest, indexed, bytes_max = check_row(
-            row, int, int, int, int, bytes, int, int
-        )
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """See `IndexRequest.from_row`."""
+        timeline, lane, start, end, digest, indexed, bytes_max = _STRETCH.convert(row)
         stretch = Stretch(
             timeline=timeline, lane=lane, start=start, end=end, digest=digest or None, indexed=indexed
         )
         return cls(stretch=stretch, bytes_max=bytes_max)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyIndex:
+class VerifyIndex(IndexRequest, frozen=True, kw_only=True, tag="verify-index"):
     """Check a slice of the index from key `start` on; `deep`, also the bytes that it names."""
 
-    KIND: ClassVar[str] = "verify-index"
-    URGENT: ClassVar[bool] = False
-
-    start: bytes
+    start: Annotated[bytes, Meta(max_length=KEY_BYTES_MAX)]
     deep: bool
-
-    def to_row(self) -> tuple[object, ...]:
-        """See `IndexRequest.to_row`."""
-        return (self.start, self.deep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +122,8 @@ def handle_verify_journal(store: Store, segments: SegmentMap, row: tuple[Any, ..
 
 def handle_verify_index(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A `VerifyIndex` request."""
-    start, deep = check_row(row, bytes, bool)
+    request = VerifyIndex.from_row(row)
+    start, deep = request.start, request.deep
     found = Verified(damage_max=SLICE_DAMAGE_MAX)
     with store.read() as transaction:
         lanes = all_lanes(transaction)

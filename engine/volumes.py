@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.timelines import Span, holds
 from protocol.errors import NotFound, WrongState
 from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
+from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
 VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
@@ -103,6 +104,14 @@ class VolumeHistory:
             if any(holds(spans, *place) for place in self._deletions.get(volume.id, ())):
                 del found[name]
         return found
+
+    def blocks_of(self, spans: list[Span]) -> dict[int, int]:
+        """The size in blocks of every volume that was created on a lineage, by id; of deleted ones too."""
+        return {
+            volume.id: -(-volume.size_bytes // BLOCK_BYTES)
+            for place, volume in self._volumes.items()
+            if holds(spans, *place)
+        }
 
     def find(self, spans: list[Span], name: str, subject: str) -> Volume:
         """The volume of that name on a lineage; NotFound names `subject`."""

@@ -16,18 +16,21 @@ Pure: no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
 from xxhash import xxh3_128
 
+from protocol.bounds import AnyTimeline, Digest, Generation, Position, Session, SiteId, TimelineId, UtcNs
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row, record_from_row
-from protocol.frames import DIGEST_BYTES
 from protocol.limits import BASE_PART_BYTES_MAX, BASE_PARTS_MAX
-from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.positions import Cut
+from protocol.rows import pack_row, unpack_row
+from protocol.wire import RowType, WireRow
 
 
 class BaseKind(IntEnum):
@@ -40,129 +43,86 @@ class BaseKind(IntEnum):
     ACK = 24
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseBegin:
+class _BaseMessage(WireRow, frozen=True, kw_only=True):
+    session: Session
+    base: TimelineId
+
+
+class BaseBegin(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.BEGIN)):
     """A base at `cut` on top of `start` (None: on nothing) begins, or goes on. `digest` is what the next
     frame at the cut continues, `utc_ns` the time of the one before. `parts` messages follow; their
     payloads end to end have `parts_digest` (xxh3-128)."""
 
-    session: int
-    base: int
     cut: Cut
     start: Cut | None
-    digest: bytes
-    utc_ns: int
-    parts: int
-    parts_digest: bytes
-
-    def encode(self) -> bytes:
-        """As a header."""
-        start = self.start or Cut(NO_TIMELINE, 0)
-        cuts = (self.cut.timeline, self.cut.position, start.timeline, start.position)
-        return pack_row(
-            (
-                int(BaseKind.BEGIN),
-                self.session,
-                self.base,
-                *cuts,
-                self.digest,
-                self.utc_ns,
-                self.parts,
-                self.parts_digest,
-            )
-        )
+    digest: Digest
+    utc_ns: UtcNs
+    parts: Annotated[int, Meta(ge=1, le=BASE_PARTS_MAX)]
+    parts_digest: Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BasePart:
+class BasePart(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.PART)):
     """Part `number`, from 0 on, of the state at B; its payload is `encode_part`'s."""
 
-    session: int
-    base: int
-    number: int
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(BaseKind.PART), self.session, self.base, self.number))
+    number: Annotated[int, Meta(ge=0, lt=BASE_PARTS_MAX)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseFrames:
+class BaseFrames(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.FRAMES)):
     """One or more frames of X as payload, end to end; at most `FRAME_BYTES_MAX` in all before
     `compression`."""
 
-    session: int
-    base: int
     compression: Compression = Compression.NONE
 
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(BaseKind.FRAMES), self.session, self.base, int(self.compression)))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseEnd:
+class BaseEnd(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.END)):
     """X is complete: it ends at `end` with `digest`."""
 
-    session: int
-    base: int
-    end: int
-    digest: bytes
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(BaseKind.END), self.session, self.base, self.end, self.digest))
+    end: Position
+    digest: Digest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseAck:
+class BaseAck(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.ACK)):
     """X is here up to `written`, and survives power loss up to `indexed`."""
 
-    session: int
-    base: int
-    written: int
-    indexed: int
+    written: Position
+    indexed: Position
     installed: bool
-
-    def encode(self) -> bytes:
-        """As a header."""
-        fields = (self.base, self.written, self.indexed, self.installed)
-        return pack_row((int(BaseKind.ACK), self.session, *fields))
 
 
 BaseMessage = BaseBegin | BasePart | BaseFrames | BaseEnd | BaseAck
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimelineRow:
+class TimelineRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """A timeline of B's lineage."""
 
-    timeline: int
-    parent: int
-    fork: int
-    generation: int
-    writer: str
+    timeline: TimelineId
+    parent: AnyTimeline
+    fork: Position
+    generation: Generation
+    writer: SiteId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordRow:
+class RecordRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """A record at or below B: the event `row` at (timeline, position), in the frame at `frame_position`."""
 
-    timeline: int
-    position: int
-    frame_position: int
-    utc_ns: int
+    timeline: TimelineId
+    position: Position
+    frame_position: Position
+    utc_ns: UtcNs
     row: Row
+
+
+_timeline: RowType[TimelineRow] = RowType(TimelineRow)
+_record: RowType[RecordRow] = RowType(RecordRow)
 
 
 def encode_parts(timelines: Iterable[TimelineRow], records: Iterable[RecordRow]) -> list[bytes]:
     """The state at B in parts within their limit, timelines first, parents before children."""
     parts: list[bytes] = []
-    rows: list[tuple[object, ...]] = []
+    rows: list[TimelineRow | RecordRow] = []
     size = 0
-    whole = [(t.timeline, t.parent, t.fork, t.generation, t.writer) for t in timelines]
-    other = [(r.timeline, r.position, r.frame_position, r.utc_ns, tuple(r.row)) for r in records]
-    for row in (*whole, *other):
+    whole: list[TimelineRow | RecordRow] = [*timelines, *records]
+    for row in whole:
         packed_bytes = len(pack_row(row))
         if size + packed_bytes > BASE_PART_BYTES_MAX - 16:
             parts.append(pack_row(rows))
@@ -183,36 +143,19 @@ def parts_digest(parts: Iterable[bytes]) -> bytes:
 
 def timelines_in(part: bytes) -> list[TimelineRow]:
     """The timelines of one part; RemoteProtocolError if it is damaged."""
-    found = []
-    for row in _part_rows(part):
-        if type(row[-1]) is str:
-            timeline, parent, fork, generation, writer = check_row(row, int, int, int, int, str)
-            if not (timeline > 0 and parent >= 0 and 0 <= fork <= POSITION_MAX and generation > 0):
-                raise RemoteProtocolError("a timeline of a base is none")
-            found.append(
-                TimelineRow(timeline=timeline, parent=parent, fork=fork, generation=generation, writer=writer)
-            )
-    return found
+    return [_timeline.convert(row) for row in _part_rows(part) if type(row[-1]) is str]
 
 
 def records_in(part: bytes) -> list[RecordRow]:
     """The records of one part; RemoteProtocolError if it is damaged, or one is not known to this version."""
     found = []
     for row in _part_rows(part):
-        if type(row[-1]) is not str:
-            timeline, position, frame_position, utc_ns, event = check_row(row, int, int, int, int, tuple)
-            if not event or not 0 <= frame_position <= position <= POSITION_MAX or timeline <= 0:
-                raise RemoteProtocolError("a record of a base is none")
-            record_from_row(event)
-            found.append(
-                RecordRow(
-                    timeline=timeline,
-                    position=position,
-                    frame_position=frame_position,
-                    utc_ns=utc_ns,
-                    row=event,
-                )
-            )
+        if type(row[-1]) is str:
+            continue
+        record = _record.convert(row)
+        if record.frame_position > record.position:
+            raise RemoteProtocolError("a record of a base stands before its frame")
+        found.append(msgspec.structs.replace(record, row=record_from_row(record.row).to_row()))
     return found
 
 
@@ -221,62 +164,3 @@ def _part_rows(part: bytes) -> tuple[tuple[object, ...], ...]:
     if any(type(row) is not tuple or len(row) != 5 for row in rows):
         raise RemoteProtocolError("a part of a base holds something else than its rows")
     return rows
-
-
-def decode_base_message(row: tuple[object, ...], session: int) -> BaseMessage:
-    """The message in a header that was unpacked; RemoteProtocolError if it is none."""
-    match row[0]:
-        case BaseKind.BEGIN:
-            return _begin(row, session)
-        case BaseKind.PART:
-            _, _, base, number = check_row(row, int, int, int, int)
-            return BasePart(session=session, base=base, number=number)
-        case BaseKind.FRAMES:
-            _, _, base, compression = check_row(row, int, int, int, int)
-            return BaseFrames(session=session, base=base, compression=_compression(compression))
-        case BaseKind.END:
-            _, _, base, end, digest = check_row(row, int, int, int, int, bytes)
-            return BaseEnd(session=session, base=base, end=_position(end), digest=_digest(digest))
-        case BaseKind.ACK:
-            _, _, base, written, indexed, installed = check_row(row, int, int, int, int, int, bool)
-            written, indexed = _position(written), _position(indexed)
-            return BaseAck(session=session, base=base, written=written, indexed=indexed, installed=installed)
-        case kind:
-            raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
-
-
-def _begin(row: tuple[object, ...], session: int) -> BaseBegin:
-    _, _, base, cut_timeline, cut, start_timeline, start, digest, utc_ns, parts, parts_digest = check_row(
-        row, int, int, int, int, int, int, int, bytes, int, int, bytes
-    )
-    if not 0 < parts <= BASE_PARTS_MAX or base <= 0 or cut_timeline <= 0 or start_timeline < 0:
-        raise RemoteProtocolError("a base begins outside its limits")
-    return BaseBegin(
-        session=session,
-        base=base,
-        cut=Cut(cut_timeline, _position(cut)),
-        start=Cut(start_timeline, _position(start)) if start_timeline else None,
-        digest=_digest(digest),
-        utc_ns=utc_ns,
-        parts=parts,
-        parts_digest=_digest(parts_digest),
-    )
-
-
-def _position(position: int) -> int:
-    if not 0 <= position <= POSITION_MAX:
-        raise RemoteProtocolError("a position is outside every timeline")
-    return position
-
-
-def _compression(number: int) -> Compression:
-    try:
-        return Compression(number)
-    except ValueError as error:
-        raise RemoteProtocolError(f"compression {number} is not known to this version") from error
-
-
-def _digest(digest: bytes) -> bytes:
-    if len(digest) != DIGEST_BYTES:
-        raise RemoteProtocolError("a digest has the wrong length")
-    return digest

@@ -202,7 +202,7 @@ class IncomingRequests(_Incoming):
         self.feed(data)
         try:
             return [_requests.decode(body) for body in self.bodies()]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RemoteProtocolError(f"not a request: {error}") from error
 
 
@@ -214,7 +214,7 @@ class IncomingAnswers(_Incoming):
         self.feed(data)
         try:
             answers = [_answers.decode(body) for body in self.bodies()]
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RemoteProtocolError(f"not an answer: {error}") from error
         for answer in answers:
             if isinstance(answer, Entry) and answer.what not in KINDS:

@@ -29,26 +29,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgpack
+import msgspec
 from crc32c import crc32c
+from msgspec import Meta
 from xxhash import xxh3_128_digest
 
-from protocol.events import LAST_DATA_KIND, WRITE, Row
+from protocol.bounds import Block, BlockCount, VolumeId
+from protocol.events import LAST_DATA_KIND, TRIM, WRITE, Row
 from protocol.limits import (
     BLOCK_BYTES,
+    BLOCKS_MAX,
+    DIGEST_BYTES,
     FRAME_BYTES_MAX,
     FRAME_EVENTS_MAX,
     FRAME_TABLE_BYTES_MAX,
-    VOLUME_BYTES_MAX,
 )
+from protocol.positions import POSITION_MAX
+from protocol.wire import encode_plain
 
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = b"FSHF"
 FORMAT_VERSION = 1
-DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)
 
 _PREFIX = Struct(">4sHHIIQQQQII16s")
@@ -56,13 +61,17 @@ _DIGESTED = Struct(">4sHHIIQQQQII")
 _BIN32 = Struct(">BI")
 PREFIX_BYTES = _PREFIX.size
 DIGESTED_BYTES = _DIGESTED.size
-BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
 _TABLE_AT = PREFIX_BYTES + 1
 _BODY_OVERHEAD = 1 + _BIN32.size
-_ARRAY_OF_TWO, _BIN = 0x92, 0xC6  # msgpack's fixarray of two, and bin 32
+_ARRAY_OF_TWO, _ARRAY_16, _BIN = 0x92, 0xDC, 0xC6  # msgpack's fixarray of two, array 16 and bin 32
 _OPENING = bytes(PREFIX_BYTES) + bytes((_ARRAY_OF_TWO,))
 
-_pack_rows = msgpack.Packer(autoreset=True, use_bin_type=True).pack
+UTC_NS_MAX = (1 << 63) - 1
+_DataRow = tuple[Annotated[int, Meta(ge=WRITE, le=TRIM)], VolumeId, Block, BlockCount]
+_DataRows = Annotated[tuple[_DataRow, ...], Meta(max_length=FRAME_EVENTS_MAX)]
+_decode_data = msgspec.msgpack.Decoder(_DataRows).decode
+# How a table of data begins: a row of four (msgpack's fixarray), and one of their kinds.
+_DATA_ROW = tuple(bytes((0x94, kind)) for kind in range(WRITE, LAST_DATA_KIND + 1))
 
 
 class FrameError(Exception):
@@ -116,11 +125,16 @@ def encode_frame(
     payload: Sequence[Buffer],
     payload_bytes: int,
 ) -> Frame:
-    """Build a frame; the payload pieces are copied once. The caller keeps the limits."""
-    table = _pack_rows(rows)
+    """Build a frame; the payload pieces are copied once. ValueError past the limits that a reader has."""
+    table = encode_plain(rows)
     body_bytes = len(table) + _BODY_OVERHEAD + payload_bytes
     raw = bytearray().join((_OPENING, table, _BIN32.pack(_BIN, payload_bytes), *payload))
-    if len(raw) != PREFIX_BYTES + body_bytes or len(raw) > FRAME_BYTES_MAX:
+    if (
+        len(raw) != PREFIX_BYTES + body_bytes
+        or len(raw) > FRAME_BYTES_MAX
+        or not 0 < len(rows) <= FRAME_EVENTS_MAX
+        or len(table) > FRAME_TABLE_BYTES_MAX
+    ):
         raise ValueError(f"frame of {len(raw)} bytes with {payload_bytes} bytes of payload breaks its limits")
     with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
         body_crc = crc32c(body)
@@ -178,6 +192,8 @@ def parse_prefix(data: Buffer, at: int = 0) -> FramePrefix:
         raise FrameError("frame lengths outside their limits")
     if durable > position:
         raise FrameError("the writer's durable position lies past the frame")
+    if not timeline or position + PREFIX_BYTES + body_bytes > POSITION_MAX or utc_ns > UTC_NS_MAX:
+        raise FrameError("a frame outside every timeline, or every time")
     return FramePrefix(events, body_bytes, payload_bytes, position, timeline, utc_ns, durable, crc, digest)
 
 
@@ -207,9 +223,41 @@ def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
         prefix.payload_bytes,
     ):
         raise FrameError("the body is not a table and its payload")
+    table = memoryview(raw)[_TABLE_AT:table_end]
+    rows = _data_rows(table) if _begins_with_data(table) else _other_rows(table)
+    if len(rows) != prefix.events:
+        raise FrameError("event table and prefix disagree on the number of events")
+    blocks = 0
+    if rows[0][0] <= LAST_DATA_KIND:
+        for kind, _, first, count in rows:
+            if kind == WRITE:
+                blocks += count
+            if first + count > BLOCKS_MAX:
+                raise FrameError("a data row's range is outside every volume")
+    if blocks * BLOCK_BYTES != prefix.payload_bytes:
+        raise FrameError("event table and payload disagree on the number of blocks")
+    return rows
+
+
+def _begins_with_data(table: memoryview) -> bool:
+    """Whether the first row is one of data, as msgpack writes it shortest."""
+    head = 3 if table[0] == _ARRAY_16 else 1
+    return bytes(table[head : head + 2]) in _DATA_ROW
+
+
+def _data_rows(table: memoryview) -> tuple[Row, ...]:
+    try:
+        return _decode_data(table)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameError(f"data rows do not decode: {str(error)[:200]}") from error
+
+
+def _other_rows(table: memoryview) -> tuple[Row, ...]:
+    """Rows of records: their fields are `record_from_row`'s. Rows of data that are not in the shortest form
+    come here too."""
     try:
         rows = msgpack.unpackb(
-            memoryview(raw)[_TABLE_AT:table_end],
+            table,
             use_list=False,
             raw=False,
             max_array_len=FRAME_EVENTS_MAX,
@@ -220,23 +268,11 @@ def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
         )
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"event table does not decode: {error}") from error
-    blocks = 0
-    if type(rows) is not tuple or len(rows) != prefix.events:
-        raise FrameError("event table and prefix disagree on the number of events")
+    if type(rows) is not tuple or not rows:
+        raise FrameError("an event table is an array of events")
+    data = False
     for row in rows:
         if type(row) is not tuple or not row or type(row[0]) is not int:
             raise FrameError("an event is not a row with a kind")
-        kind = row[0]
-        if kind <= LAST_DATA_KIND:
-            if len(row) != 4:
-                raise FrameError("a data row is not (kind, volume, first block, blocks)")
-            _, volume, first, count = row
-            if not (type(volume) is type(first) is type(count) is int and 1 <= kind <= 3):
-                raise FrameError("a data row holds something else than numbers")
-            if volume < 0 or not 0 < count <= BLOCKS_MAX or not 0 <= first <= BLOCKS_MAX:
-                raise FrameError("a data row's range is outside every volume")
-            if kind == WRITE:
-                blocks += count
-    if blocks * BLOCK_BYTES != prefix.payload_bytes:
-        raise FrameError("event table and payload disagree on the number of blocks")
-    return rows
+        data = data or row[0] <= LAST_DATA_KIND
+    return _data_rows(memoryview(encode_plain(rows))) if data else rows

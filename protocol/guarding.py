@@ -63,7 +63,7 @@ def decode_order(line: bytes) -> GuardOrder:
     """Raises RemoteProtocolError."""
     try:
         return msgspec.json.decode(line, type=GuardOrder)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"not an order to a guard: {error}") from error
 
 
@@ -71,5 +71,5 @@ def decode_report(line: bytes) -> GuardReport:
     """Raises RemoteProtocolError."""
     try:
         return msgspec.json.decode(line, type=GuardReport)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"not a guard's report: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 BLOCK_BYTES = 4096
 SECTOR_BYTES = 512
+DIGEST_BYTES = 16
 
 # Journal frames. A frame is held whole in memory at both sites, so its size bounds memory and latency.
 FRAME_BYTES_MAX = 4 << 20
@@ -32,8 +33,15 @@ VISIBILITY_INTERVALS_MAX = 64
 VOLUMES_PER_GROUP_MAX = 256
 CLONES_PER_GROUP_MAX = 64
 VOLUME_BYTES_MAX = 1 << 50
+BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
 NAME_CHARS_MAX = 63
 LABEL_CHARS_MAX = 63
+# What is said in words to another site: reasons of refusals.
+TEXT_CHARS_MAX = 16 << 10
+# Generations count changes of authority. Far below what is stored of them (64 bits), so that whoever must
+# outrank the highest one always can. A peer that is further ahead of what is known here lies.
+GENERATION_MAX = (1 << 62) - 1
+GENERATIONS_AHEAD_MAX = 1 << 32
 
 # NBD (proto.md, "Block size constraints" and "Export names").
 NBD_EXPORT_NAME_BYTES_MAX = 4096
@@ -149,9 +157,12 @@ QUESTIONS_IN_FLIGHT_MAX = 4
 QUESTIONS_WAITING_MAX = 64
 # At the slowest rate limit a full answer takes 16 s.
 QUESTION_SILENCE_S = 20.0
-LEASE_NAME_CHARS_MAX = 200
+LEASE_NAME_BYTES_MAX = 300
 LEASE_S_MAX = 7 * 86_400
 TIMED_LEASES_MAX = 1024
+
+# Keys in LMDB as it is built everywhere (lmdb.Environment.max_key_size).
+KEY_BYTES_MAX = 511
 
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
@@ -230,6 +241,8 @@ def check_limits() -> None:
         raise AssertionError("one kind of event must not be able to displace the others")
     if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX > 64 << 20:
         raise AssertionError("what strangers can have in memory must stay within 64 MiB")
+    if len(b"\0asked by : ") + 2 * NAME_CHARS_MAX + LEASE_NAME_BYTES_MAX > KEY_BYTES_MAX:
+        raise AssertionError("a lease that a peer names must have a key")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

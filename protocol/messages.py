@@ -16,25 +16,58 @@ Every message carries the session that its HELLO opened; anything of another ses
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
 acknowledgement would have said, the next one says too.
 
+A peer is believed no further than these types go (protocol.bounds): what is decoded here is in range. A HELLO
+or a question that is not gets its refusal all the same, if it says which session it is of (`refusal_of`).
+
 Pure: no I/O.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import cast
+from typing import Annotated, Literal
 
-from protocol.base_messages import BaseKind, BaseMessage, decode_base_message
+from msgspec import Meta
+
+from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.bounds import (
+    AnyGeneration,
+    AnyTimeline,
+    Digest,
+    Generation,
+    GroupId,
+    Name,
+    Position,
+    Session,
+    SiteId,
+    Text,
+    TimelineId,
+    UtcNs,
+    Word,
+)
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
-from protocol.events import Row
-from protocol.frames import DIGEST_BYTES
-from protocol.limits import LINEAGE_TIMELINES_MAX
-from protocol.question_messages import QuestionKind, QuestionMessage, decode_question_message
-from protocol.rows import check_row, pack_row, unpack_row
+from protocol.limits import LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
+from protocol.question_messages import (
+    BlockContents,
+    Blocks,
+    Changed,
+    Changes,
+    Find,
+    Frames,
+    Held,
+    Hold,
+    Journal,
+    NoAnswer,
+    QuestionKind,
+    QuestionMessage,
+    Release,
+)
+from protocol.rows import unpack_row
+from protocol.wire import RowType, WireDecoder, WireRow, encode_plain
 
 WIRE_VERSION = 1
+BAD_MESSAGE = "bad-message"  # code of a refusal of what cannot be decoded
 SUPERSEDED = "superseded"  # code of a REFUSED to a site that ships by an older authority
 
 
@@ -55,21 +88,26 @@ class MessageKind(IntEnum):
     MAKE_DURABLE = 12
 
 
-LineageRow = tuple[int, int, int, int, str]  # timeline, parent, fork, generation, writer (a site id)
+# timeline, parent, fork, generation, writer (a site id)
+LineageRow = tuple[TimelineId, AnyTimeline, Position, Generation, SiteId]
+Lineage = Annotated[tuple[LineageRow, ...], Meta(max_length=LINEAGE_TIMELINES_MAX)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class _Message(WireRow, frozen=True, kw_only=True):
+    session: Session
+
+
+class Hello(_Message, frozen=True, kw_only=True, tag=int(MessageKind.HELLO)):
     """Opens a session for a group, by the site `site` (an id) that writes it. `lineage`: the newest timelines
     up to the head. `adopt`: an operator chose this history; what the other wrote past the fork becomes a
     branch there."""
 
-    session: int
-    group: str
-    group_id: str
-    site: str
-    lineage: tuple[LineageRow, ...]
-    written: int
+    version: Literal[1] = 1
+    group: Name
+    group_id: GroupId
+    site: SiteId
+    lineage: Lineage
+    written: Position
     adopt: bool = False
 
     @property
@@ -77,175 +115,105 @@ class Hello:
         """That of the head; 0 without one."""
         return self.lineage[-1][3] if self.lineage else 0
 
-    def encode(self) -> bytes:
-        """As a header."""
-        kind, lineage = int(MessageKind.HELLO), list(self.lineage)
-        fields = (WIRE_VERSION, self.group, self.group_id, self.site, lineage, self.written, self.adopt)
-        return pack_row((kind, self.session, *fields))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Welcome:
+class Welcome(_Message, frozen=True, kw_only=True, tag=int(MessageKind.WELCOME)):
     """What the secondary has: the newest timelines up to its head (none: it has nothing), its end there, and
     the digest at that end."""
 
-    session: int
-    lineage: tuple[LineageRow, ...]
-    written: int
-    durable: int
-    digest: bytes
+    lineage: Lineage
+    written: Position
+    durable: Position
+    digest: Digest
 
     @property
     def timeline(self) -> int:
         """The head; 0 if there is none."""
         return self.lineage[-1][0] if self.lineage else 0
 
-    def encode(self) -> bytes:
-        """As a header."""
-        kind, lineage = int(MessageKind.WELCOME), list(self.lineage)
-        return pack_row((kind, self.session, lineage, self.written, self.durable, self.digest))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameMessage:
+class FrameMessage(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=int(MessageKind.FRAME)):
     """One or more frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all, as they are or
-    compressed (protocol.compress)."""
+    compressed (protocol.compress): only then the row says how."""
 
-    session: int
     compression: Compression = Compression.NONE
 
     def encode(self) -> bytes:
         """As a header."""
-        row = (int(MessageKind.FRAME), self.session, int(self.compression))
-        return pack_row(row if self.compression else row[:2])
+        row = (int(MessageKind.FRAME), self.session, self.compression)
+        return encode_plain(row if self.compression else row[:2])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ack:
+class Ack(_Message, frozen=True, kw_only=True, tag=int(MessageKind.ACK)):
     """Everything before `written` of `timeline` is in the journal here, before `durable` survives power
     loss."""
 
-    session: int
-    timeline: int
-    written: int
-    durable: int
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.ACK), self.session, self.timeline, self.written, self.durable))
+    timeline: AnyTimeline
+    written: Position
+    durable: Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
+class Heartbeat(_Message, frozen=True, kw_only=True, tag=int(MessageKind.HEARTBEAT)):
     """Sent every second: whoever holds everything before `written` is complete up to `utc_ns`. `state` and
     `mode` are the pair's. Every cut from `floor` on can be read at the writer, and may be gone back to."""
 
-    session: int
-    timeline: int
-    written: int
-    utc_ns: int
-    state: str
-    mode: str
-    floor: int = 0
-
-    def encode(self) -> bytes:
-        """As a header."""
-        kind = int(MessageKind.HEARTBEAT)
-        fields = (self.timeline, self.written, self.utc_ns, self.state, self.mode, self.floor)
-        return pack_row((kind, self.session, *fields))
+    timeline: AnyTimeline
+    written: Position
+    utc_ns: UtcNs
+    state: Word
+    mode: Word
+    floor: Position = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(_Message, frozen=True, kw_only=True, tag=int(MessageKind.REFUSED)):
     """The secondary will not take this group, or cannot go on; `code` as in protocol.errors."""
 
-    session: int
-    code: str
-    message: str
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.REFUSED), self.session, self.code, self.message))
+    code: Word
+    message: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reset:
+class Reset(_Message, frozen=True, kw_only=True, tag=int(MessageKind.RESET)):
     """The secondary lost the thread: say HELLO again."""
 
-    session: int
-    reason: str
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.RESET), self.session, self.reason))
+    reason: Text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch:
-    """Ask for the frames of the secondary's head's lineage from a cut on; answered by one `Fetched`."""
+class Fetch(_Message, frozen=True, kw_only=True, tag=int(MessageKind.FETCH)):
+    """Ask for the frames of the secondary's head's lineage from a cut on (timeline 0: from the first one);
+    answered by one `Fetched`."""
 
-    session: int
-    timeline: int
-    position: int
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.FETCH), self.session, self.timeline, self.position))
+    timeline: AnyTimeline
+    position: Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(_Message, frozen=True, kw_only=True, tag=int(MessageKind.FETCHED)):
     """Frames follow as payload, end to end; at most `FRAME_BYTES_MAX` in all. `done`: these were the last."""
 
-    session: int
     done: bool
 
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.FETCHED), self.session, self.done))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(_Message, frozen=True, kw_only=True, tag=int(MessageKind.ASK)):
     """What is the other site to this group? `session` is only for the answer to be known by."""
 
-    session: int
-    group: str
-    group_id: str
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.ASK), self.session, WIRE_VERSION, self.group, self.group_id))
+    version: Literal[1] = 1
+    group: Name
+    group_id: GroupId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(_Message, frozen=True, kw_only=True, tag=int(MessageKind.REPORT)):
     """The answer: the role (empty: the group is not there), and the head with its end."""
 
-    session: int
-    role: str
-    generation: int
-    timeline: int
-    written: int
-    durable: int
-
-    def encode(self) -> bytes:
-        """As a header."""
-        fields = (self.role, self.generation, self.timeline, self.written, self.durable)
-        return pack_row((int(MessageKind.REPORT), self.session, *fields))
+    role: Word
+    generation: AnyGeneration
+    timeline: AnyTimeline
+    written: Position
+    durable: Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MakeDurable:
+class MakeDurable(_Message, frozen=True, kw_only=True, tag=int(MessageKind.MAKE_DURABLE)):
     """A host waits until everything before `position` survives power loss there: begin as soon as it is
     written. The next acknowledgement that says so answers."""
 
-    session: int
-    position: int
-
-    def encode(self) -> bytes:
-        """As a header."""
-        return pack_row((int(MessageKind.MAKE_DURABLE), self.session, self.position))
+    position: Position
 
 
 Message = (
@@ -253,122 +221,36 @@ Message = (
     | MakeDurable | BaseMessage | QuestionMessage
 )  # fmt: skip
 
+_messages: WireDecoder[Message] = WireDecoder(
+    Hello, Welcome, FrameMessage, Ack, Heartbeat, Refused, Reset, Fetch, Fetched, Ask, Report, MakeDurable,
+    BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck,
+    Hold, Release, Find, Blocks, Changes, Journal, Held, BlockContents, Changed, Frames, NoAnswer,
+)  # fmt: skip
+_session: RowType[int] = RowType(Session)
 
-def decode_message(header: bytes | memoryview) -> Message:
-    """The message in a header; RemoteProtocolError if it is none."""
-    row = unpack_row(header)
-    if len(row) < 2 or type(row[0]) is not int or type(row[1]) is not int:
-        raise RemoteProtocolError("a message begins with its kind and session")
-    session = row[1]
-    match row[0]:
-        case MessageKind.FRAME:
-            return FrameMessage(session=session, compression=compression_in(row, 2))
-        case MessageKind.ACK:
-            _, _, timeline, written, durable = check_row(row, int, int, int, int, int)
-            return Ack(session=session, timeline=timeline, written=written, durable=durable)
-        case MessageKind.HEARTBEAT:
-            types = (int, int, int, int, int, str, str, int)
-            _, _, timeline, written, utc_ns, state, mode, floor = check_row(row, *types)
-            return Heartbeat(
-                session=session,
-                timeline=timeline,
-                written=written,
-                utc_ns=utc_ns,
-                state=state,
-                mode=mode,
-                floor=floor,
-            )
-        case MessageKind.HELLO:
-            return _hello(row, session)
-        case MessageKind.WELCOME:
-            return _welcome(row, session)
-        case MessageKind.REFUSED:
-            _, _, code, message = check_row(row, int, int, str, str)
-            return Refused(session=session, code=code, message=message)
-        case MessageKind.MAKE_DURABLE:
-            _, _, position = check_row(row, int, int, int)
-            return MakeDurable(session=session, position=position)
-        case MessageKind.RESET:
-            _, _, reason = check_row(row, int, int, str)
-            return Reset(session=session, reason=reason)
-        case MessageKind.FETCH:
-            _, _, timeline, position = check_row(row, int, int, int, int)
-            return Fetch(session=session, timeline=timeline, position=position)
-        case MessageKind.FETCHED:
-            _, _, done = check_row(row, int, int, bool)
-            return Fetched(session=session, done=done)
-        case MessageKind.ASK:
-            _check_version(row)
-            _, _, _, group, group_id = check_row(row, int, int, int, str, str)
-            return Ask(session=session, group=group, group_id=group_id)
-        case MessageKind.REPORT:
-            return _report(row, session)
-        case kind if kind >= QuestionKind.HOLD:
-            return decode_question_message(row, session)
-        case kind if kind >= BaseKind.BEGIN:
-            return decode_base_message(row, session)
-        case kind:
-            raise RemoteProtocolError(f"message kind {kind!r} is not known to this version")
+decode_message = _messages.decode
+"""The message in a header; RemoteProtocolError if it is none."""
 
 
-def compression_in(row: tuple[object, ...], at: int) -> Compression:
-    """How a message's payload travels: the row's last element, at index `at`, or NONE without one."""
-    if len(row) <= at:
-        return Compression.NONE
-    check_row(row, *[int] * (at + 1))
+def refusal_of(header: bytes, error: RemoteProtocolError) -> bytes | None:
+    """What to answer to a header that `decode_message` refused, if it may have been a HELLO or a question,
+    and says its session; None otherwise."""
     try:
-        return Compression(cast(int, row[at]))
-    except ValueError as error:
-        raise RemoteProtocolError(f"compression {row[at]!r} is not known to this version") from error
+        row = unpack_row(header[: MESSAGE_HEADER_BYTES_MAX + 1])
+        kind, session = row[0], _session.convert(row[1])
+    except (RemoteProtocolError, IndexError):
+        return None
+    if type(kind) is not int:
+        return None
+    if kind in (MessageKind.HELLO, MessageKind.ASK) and row[2:3] != (WIRE_VERSION,):
+        text = f"this site speaks version {WIRE_VERSION} of the protocol"
+    else:
+        text = str(error)
+    if kind == MessageKind.HELLO:
+        return Refused(session=session, code=BAD_MESSAGE, message=text).encode()
+    if kind == MessageKind.ASK or kind in _QUESTIONS:
+        return NoAnswer(session=session, code=BAD_MESSAGE, message=text, position="").encode()
+    return None
 
 
-def _hello(row: tuple[object, ...], session: int) -> Hello:
-    _check_version(row)
-    *_, group, group_id, site, lineage, written, adopt = check_row(
-        row, int, int, int, str, str, str, tuple, int, bool
-    )
-    return Hello(
-        session=session,
-        group=group,
-        group_id=group_id,
-        site=site,
-        lineage=_lineage(lineage),
-        written=written,
-        adopt=adopt,
-    )
-
-
-def _check_version(row: tuple[object, ...]) -> None:
-    if len(row) < 3 or row[2] != WIRE_VERSION:
-        raise RemoteProtocolError(f"the peer speaks another version of this protocol, not {WIRE_VERSION}")
-
-
-def _lineage(rows: tuple[Row, ...]) -> tuple[LineageRow, ...]:
-    if len(rows) > LINEAGE_TIMELINES_MAX:
-        raise RemoteProtocolError("the lineage is longer than any can be")
-    found = []
-    for entry in rows:
-        timeline, parent, fork, generation, writer = check_row(entry, int, int, int, int, str)
-        found.append((timeline, parent, fork, generation, writer))
-    return tuple(found)
-
-
-def _report(row: tuple[object, ...], session: int) -> Report:
-    _, _, role, generation, timeline, written, durable = check_row(row, int, int, str, int, int, int, int)
-    return Report(
-        session=session,
-        role=role,
-        generation=generation,
-        timeline=timeline,
-        written=written,
-        durable=durable,
-    )
-
-
-def _welcome(row: tuple[object, ...], session: int) -> Welcome:
-    _, _, lineage, written, durable, digest = check_row(row, int, int, tuple, int, int, bytes)
-    if len(digest) != DIGEST_BYTES:
-        raise RemoteProtocolError(f"a digest has {DIGEST_BYTES} bytes")
-    return Welcome(
-        session=session, lineage=_lineage(lineage), written=written, durable=durable, digest=digest
-    )
+_QUESTIONS = frozenset(kind for kind in QuestionKind if kind < QuestionKind.HELD)

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgpack
+import msgspec
 
 from protocol.errors import RemoteProtocolError
 from protocol.limits import LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
+from protocol.wire import encode_plain
 
-_pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
-
-def pack_row(row: Sequence[object]) -> bytes:
-    """One array as bytes."""
-    return bytes(_pack(row))
+def pack_row(row: Sequence[object] | msgspec.Struct) -> bytes:
+    """One array, or what is declared as one, as bytes."""
+    return encode_plain(row)
 
 
 def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES_MAX) -> tuple[Any, ...]:

@@ -12,10 +12,12 @@ It opens no files and no sockets: who holds the groups is asked through `GroupHo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from engine.compartment import attempt
+from engine.frame_checks import check_generation
 from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
@@ -24,7 +26,7 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import Diverged, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, WrongState
-from protocol.messages import SUPERSEDED, Ask, Hello, Refused, Report, decode_message
+from protocol.messages import BAD_MESSAGE, SUPERSEDED, Ask, Hello, Refused, Report, decode_message, refusal_of
 from protocol.question_messages import Question
 from site_secondary.receiver import Receiver
 
@@ -83,6 +85,9 @@ class PeerDoor:
             message = decode_message(header)
         except RemoteProtocolError as error:
             self._emit("peer.bad_message", object=caller.peer, error=str(error))
+            refusal = refusal_of(header, error)
+            if refusal is not None:
+                caller.send(refusal)
             return
         if isinstance(message, Ask):
             caller.send(self._report(caller.peer, message).encode())
@@ -96,6 +101,10 @@ class PeerDoor:
             except FarshoreError as error:
                 code = SUPERSEDED if isinstance(error, Superseded) else error.code
                 refused = Refused(session=message.session, code=code, message=error.message)
+                caller.send(refused.encode())
+                return
+            except RemoteProtocolError as error:
+                refused = Refused(session=message.session, code=BAD_MESSAGE, message=str(error))
                 caller.send(refused.encode())
                 return
             except OSError as error:
@@ -129,7 +138,9 @@ class PeerDoor:
     def _receiver_for(self, caller: Caller, hello: Hello) -> Receiver:
         name = hello.group
         holder = self._holder
-        if not holder.has_group(name):
+        held = holder.group(name) if holder.has_group(name) else None
+        check_generation(hello.generation, max(self._state.heard(name), generation_of(held)) if held else 0)
+        if held is None:
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
             self._put_pair(name, caller.peer)
             holder.create_group(name, hello.group_id, Role.SECONDARY)

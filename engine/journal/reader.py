@@ -13,7 +13,6 @@ from engine.retention import Anchor
 from engine.timelines import TimelineTable
 from protocol.errors import Corruption, NotFound
 from protocol.frames import (
-    DIGEST_BYTES,
     NO_DIGEST,
     PREFIX_BYTES,
     Frame,
@@ -22,6 +21,7 @@ from protocol.frames import (
     check_frame,
     parse_prefix,
 )
+from protocol.limits import DIGEST_BYTES
 from protocol.positions import NO_TIMELINE, Cut
 
 WINDOW_BYTES = 1 << 20

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.sim.shape import Patch
+from tests.sim.shape import Fault, Focus, Patch, Task
 
 Plant = Callable[[], tuple[Patch, ...]]
 PLANTS: dict[str, Plant] = {}
+FOCUS: dict[str, Focus] = {}
 
 
 def plant(make: Plant) -> Plant:
     """Register a plant under its function's name."""
     PLANTS[make.__name__.replace("_", "-")] = make
     return make
+
+
+def rare(*focus: Fault | Task) -> Callable[[Plant], Plant]:
+    """The same of one that needs these faults and tasks, and seldom meets them: they happen more often."""
+
+    def register(make: Plant) -> Plant:
+        FOCUS[make.__name__.replace("_", "-")] = focus
+        return plant(make)
+
+    return register

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from tests.sim import plants_of_journals, plants_of_promises, plants_of_roles, plants_of_sites
-from tests.sim.plant_registry import PLANTS
+from tests.sim.plant_registry import FOCUS, PLANTS
 from tests.sim.run import Result, run_seed
 from tests.sim.simulation import WHOLE, Trim
 
 __all__ = [
-    "PLANTS", "plants_of_journals", "plants_of_promises", "plants_of_roles", "plants_of_sites", "run_planted",
+    "FOCUS", "PLANTS", "plants_of_journals", "plants_of_promises", "plants_of_roles", "plants_of_sites",
+    "run_planted",
 ]  # fmt: skip
 
 
 def run_planted(name: str, seed: int, trim: Trim = WHOLE) -> Result:
     """Run one seed, or a smaller life of it, with a bug planted."""
-    return run_seed(seed, PLANTS[name](), trim)
+    return run_seed(seed, PLANTS[name](), trim, FOCUS.get(name, ()))

@@ -11,8 +11,10 @@ import engine.head_moves
 import site_primary.shipper
 from daemon.pairs import SitePairs
 from engine.checkpointing import Checkpoints
+from engine.group import Group
 from engine.journal.writer import JournalWriter
 from engine.serving import Holder, Holds
+from engine.site_state import SiteState
 from engine.watermarks import PeerMarks
 from protocol.errors import FarshoreError
 from protocol.events import StrictMode
@@ -20,13 +22,13 @@ from site_primary.host_wait import HostWait
 from site_primary.ship_start import Choice, Verdict, where_to_start
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
-from tests.sim.plant_registry import plant
-from tests.sim.shape import Patch
+from tests.sim.plant_registry import plant, rare
+from tests.sim.shape import Fault, Patch, Task
 
 # -- who hosts talk to
 
 
-@plant
+@rare(Task.DETACH, Task.RESYNC_REMOTE, Task.ONLINE)
 def hosts_stay_while_the_other_history_comes() -> tuple[Patch, ...]:
     """An operator's choice of the peer's history closes exports, and whoever opens them is served."""
 
@@ -39,7 +41,7 @@ def hosts_stay_while_the_other_history_comes() -> tuple[Patch, ...]:
     return ((HostWait, "choose", choose), (HostWait, "taking_in", taking_in))
 
 
-@plant
+@rare(Fault.COMMIT_ERROR, Fault.PART, Task.TAKEOVER, Task.RESYNC)
 def newer_authority_written_down_before_fencing() -> tuple[Patch, ...]:
     """A site that hears of a newer authority goes on serving if it cannot note that."""
 
@@ -61,7 +63,7 @@ def detached_site_writes_in_a_paired_session() -> tuple[Patch, ...]:
 # -- what is acknowledged
 
 
-@plant
+@rare(Fault.WRITE_ERROR, Fault.DISK_FULL)
 def strict_mode_half_in_force() -> tuple[Patch, ...]:
     """The row says that strict is in force, the journal cannot be told, and the gate stays open."""
 
@@ -90,7 +92,7 @@ def marks_of_the_last_session_count() -> tuple[Patch, ...]:
     return ((Shipper, "_compared", compared), (PeerMarks, "session_over", lambda self: None))
 
 
-@plant
+@rare(Fault.OLD_COPY, Fault.BOTH_POWER)
 def turned_back_writer_is_followed() -> tuple[Patch, ...]:
     """A writer that comes back without what it had called durable is followed, as after a power loss."""
 
@@ -118,7 +120,7 @@ def turned_back_writer_is_followed() -> tuple[Patch, ...]:
 # -- moves and takeovers that do not come to their end
 
 
-@plant
+@rare(Fault.COMMIT_ERROR, Task.SWITCHOVER)
 def hand_over_looked_for_once() -> tuple[Patch, ...]:
     """A hand-over that could not be taken is not looked for again."""
 
@@ -148,7 +150,7 @@ class _NoLater:
             self._clock.call_later(delay_s, callback)
 
 
-@plant
+@rare(Fault.PART, Task.SWITCHOVER, Task.TAKEOVER, Task.RESYNC)
 def two_shippers_of_a_group() -> tuple[Patch, ...]:
     """A group that is taken back after a hand-over is shipped twice."""
 
@@ -161,7 +163,7 @@ def two_shippers_of_a_group() -> tuple[Patch, ...]:
     return ((SitePairs, "_ship", ship),)
 
 
-@plant
+@rare(Fault.COMMIT_ERROR, Task.DETACH, Task.RESYNC_LOCAL)
 def checkpoint_waits_in_another_timeline() -> tuple[Patch, ...]:
     """A checkpoint that is tried again waits until the new head is durable to the old one's position."""
 
@@ -175,7 +177,7 @@ def checkpoint_waits_in_another_timeline() -> tuple[Patch, ...]:
     return ((Checkpoints, "_plan", plan),)
 
 
-@plant
+@rare(Fault.COMMIT_ERROR, Fault.WRITE_ERROR, Task.DETACH, Task.TAKEOVER, Task.RESYNC_LOCAL)
 def failed_move_leaves_its_segment() -> tuple[Patch, ...]:
     """A move of the head that fails leaves its segment in a lane that is given out again."""
 
@@ -185,7 +187,7 @@ def failed_move_leaves_its_segment() -> tuple[Patch, ...]:
     return ((JournalWriter, "back_to", back_to),)
 
 
-@plant
+@rare(Fault.PART, Task.DETACH, Task.RESYNC_REMOTE, Task.ONLINE)
 def one_holder_opens_for_all() -> tuple[Patch, ...]:
     """Whoever lets go of a group lets everyone in."""
 
@@ -195,3 +197,48 @@ def one_holder_opens_for_all() -> tuple[Patch, ...]:
             self._on_change()
 
     return ((Holds, "lift", lift),)
+
+
+@rare(Fault.KILL, Fault.BOTH_POWER, Task.DETACH, Task.RESYNC_REMOTE, Task.RESYNC_LOCAL)
+def heads_that_were_left_are_forgotten() -> tuple[Patch, ...]:
+    """A timeline that was the head, and has nothing but its first frame, is removed as an orphan."""
+    return ((SiteState, "heads", lambda self, group: set()),)
+
+
+@rare(Fault.SLOW, Task.SWITCHOVER, Task.DETACH)
+def hand_over_is_looked_up_in_the_journal() -> tuple[Patch, ...]:
+    """A hand-over that came with a base, or was folded, is not seen."""
+
+    def handed_to(self: Any) -> str:
+        handed = self.promises.handed
+        if handed is None or handed[0] != self.end:
+            return ""
+        before = self.reader.frame_before(self.head, self.writer.written)
+        return handed[1] if before else ""
+
+    return ((Group, "handed_to", property(handed_to)),)
+
+
+@rare(Fault.KILL, Fault.STOP, Task.SWITCHOVER)
+def strict_promise_ended_behind_a_hand_over() -> tuple[Patch, ...]:
+    """A site that gave the group away says one thing more when it starts."""
+
+    def begin(self: Any, group: Any, pair: Any, then: Any, before: Any = SitePairs._begin) -> None:
+        strict = pair is not None and pair.mode.value == "sync-strict" and not pair.fallen_back
+        if group.strict and not strict and group.handed_to not in ("", group.site):
+            handed, group.promises.handed = group.promises.handed, None
+            group.append_records([StrictMode(on=False)])
+            group.promises.handed = handed
+        before(self, group, pair, then)
+
+    return ((SitePairs, "_begin", begin),)
+
+
+@rare(Fault.COMMIT_ERROR, Fault.WRITE_ERROR, Task.DETACH, Task.TAKEOVER, Task.SPLIT)
+def takeover_forgets_the_fallback() -> tuple[Patch, ...]:
+    """A takeover's role and what is so of its pair are written one after the other."""
+
+    def set_role(self: Any, name: str, role: Any, pair: Any = None, before: Any = SiteState.set_role) -> None:
+        before(self, name, role)
+
+    return ((SiteState, "set_role", set_role),)

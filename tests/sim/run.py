@@ -10,7 +10,7 @@ from typing import Any
 import site_primary.nbd_connection
 from tests.sim.history import Violation
 from tests.sim.patching import patched
-from tests.sim.shape import Patch
+from tests.sim.shape import Focus, Patch
 from tests.sim.simulation import WHOLE, Simulation, Trim
 
 
@@ -46,10 +46,10 @@ class HostLog:
         raise Violation(f"{event} {fields}")
 
 
-def run_seed(seed: int, patches: tuple[Patch, ...] = (), trim: Trim = WHOLE) -> Result:
+def run_seed(seed: int, patches: tuple[Patch, ...] = (), trim: Trim = WHOLE, focus: Focus = ()) -> Result:
     """Run one seed, or a smaller life of it, with production patched as given (a planted bug)."""
     result = Result(seed)
-    sim = Simulation(seed, trim)
+    sim = Simulation(seed, trim, focus)
     with ExitStack() as stack:
         stack.enter_context(patched(sim.shape.patches))
         stack.enter_context(patched(((site_primary.nbd_connection, "log", HostLog(sim)),)))

@@ -35,7 +35,7 @@ from tests.sim.looks import check_backups, check_branches, check_journal
 from tests.sim.mortal import ProcessDied
 from tests.sim.operator import Operator
 from tests.sim.oracle import Oracle
-from tests.sim.shape import shape_of
+from tests.sim.shape import Focus, focused, shape_of
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimSite, SiteKnobs
 from tests.sim.trace import Trace
@@ -81,10 +81,10 @@ class TracedWorld(SimWorld):
 class Simulation:
     """See the module's docstring. `Witness` of both its sites."""
 
-    def __init__(self, seed: int, trim: Trim = WHOLE) -> None:
+    def __init__(self, seed: int, trim: Trim = WHOLE, focus: Focus = ()) -> None:
         self.world = TracedWorld(seed)
         self.trace = Trace(self.world)
-        self.shape = shape_of(self.world.random)
+        self.shape = focused(shape_of(self.world.random), focus)
         self.actions = 0
         self._trim = trim
         self.network = SimNetwork(self.world)
@@ -126,7 +126,7 @@ class Simulation:
         """See `Witness.emitted`."""
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
         self.trace.event(site.name, event, fields)
-        if event in ("group.damaged", "peer.bad_message"):
+        if event in ("group.damaged", "peer.bad_message", "peer.session_failed"):
             raise Violation(f"{site.name}: {event} {fields}")
         if event == "base.installed":
             self.laws.installed(site)

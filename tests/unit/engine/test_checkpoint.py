@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.checkpoint import CheckpointPlan, load_checkpoint, load_records, load_timelines, run_checkpoint
 from engine.durable import RealDisk

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from engine.cuts import checked_cut, cut_at_time
 from engine.folding import POLL_S, RETRY_S
@@ -70,11 +71,11 @@ def test_the_window_of_a_groups_policy_counts_and_not_the_sites(rig: GroupRig) -
     fill(rig, volume, 3)
     rig.settle(2 * POLL_S)
     assert len(rig.segment_files()) == 4
-    rig.group.append_records([replace(NO_POLICY, window_s=3600)])
+    rig.group.append_records([structs.replace(NO_POLICY, window_s=3600)])
     rig.settle(2 * POLL_S)
     assert len(rig.segment_files()) == 4
     rig.reopen()
-    rig.group.append_records([replace(NO_POLICY, window_s=0)])
+    rig.group.append_records([structs.replace(NO_POLICY, window_s=0)])
     rig.sync()
     rig.write(volume, 9, b"z")
     rig.settle(2 * POLL_S)

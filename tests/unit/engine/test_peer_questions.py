@@ -176,7 +176,7 @@ def test_what_is_not_there_is_refused(asked: Asked) -> None:
 
 
 def test_only_the_group_that_is_shared_is_spoken_of(asked: Asked) -> None:
-    for other in (asked.asking(group="h"), asked.asking(group_id="ff")):
+    for other in (asked.asking(group="h"), asked.asking(group_id="f" * 16)):
         with pytest.raises(NotFound, match="not shared"):
             asked.run(other.hold("a", asked.rig.end, 60))
         other.close()

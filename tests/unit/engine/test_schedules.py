@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.schedules import DAY_S, NS_PER_S, due, last_slot, next_slot
 from protocol.events import NO_POLICY, PolicySet

@@ -50,7 +50,9 @@ def test_a_group_is_kept_with_its_role_and_head(disk: Disk) -> None:
 def test_groups_are_listed_by_name(disk: Disk) -> None:
     assert disk.state.groups() == []
     for name in ("b", "a", "c"):
-        disk.state.put_group(GroupRow(name=name, group_id="1", role=Role.SECONDARY, head=1, created_utc_ns=1))
+        disk.state.put_group(
+            GroupRow(name=name, group_id="1" * 16, role=Role.SECONDARY, head=1, created_utc_ns=1)
+        )
     assert [row.name for row in disk.state.groups()] == ["a", "b", "c"]
 
 

@@ -28,28 +28,36 @@ from protocol.events import (
     VolumeDeleted,
     record_from_row,
 )
+from protocol.limits import BLOCK_BYTES, GENERATION_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 positions = st.integers(0, POSITION_MAX)
 timelines = st.integers(1, (1 << 64) - 1)
 cuts = st.builds(Cut, timelines, positions)
-names = st.text(max_size=63)
+names = st.from_regex(r"[a-z][a-z0-9._-]{0,62}", fullmatch=True)
+sites = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
+no_names = st.just("") | names
 
 records = st.one_of(
     st.builds(
         TimelineBegan,
         parent=st.integers(0, (1 << 64) - 1),
         fork=positions,
-        generation=positions,
-        writer=names,
+        generation=st.integers(1, GENERATION_MAX),
+        writer=sites,
         group=names,
+        sealed=st.booleans(),
     ),
-    st.builds(VolumeCreated, name=names, size_bytes=positions),
+    st.builds(
+        VolumeCreated,
+        name=names,
+        size_bytes=st.integers(1, VOLUME_BYTES_MAX // BLOCK_BYTES).map(lambda blocks: blocks * BLOCK_BYTES),
+    ),
     st.builds(VolumeDeleted, volume=positions),
     st.builds(
         Mark,
         copy_id=timelines,
-        label=names,
+        label=no_names,
         cut=st.none() | cuts,
         volumes=st.lists(positions, max_size=5).map(tuple),
         consistency=st.sampled_from(Consistency),
@@ -62,12 +70,12 @@ records = st.one_of(
     st.builds(CopyDeleted, copy_id=timelines),
     st.builds(
         PolicySet,
-        every_s=positions,
+        every_s=st.integers(0, SCHEDULE_SPAN_S_MAX),
         at_minute=st.integers(-1, 1439),
         keep=st.tuples(*[st.integers(0, 10_000)] * 6),
-        window_s=st.integers(-1, 1 << 40),
+        window_s=st.integers(-1, SCHEDULE_SPAN_S_MAX),
         window_bytes=positions,
-        freeze=names,
+        freeze=no_names,
     ),
 )
 
@@ -113,6 +121,8 @@ def test_records_and_data_do_not_share_numbers() -> None:
     [
         (19,),
         (22, 1),
+        (22, "../x"),
+        (22, "s" * 64),
         (1 << 40,),
         (WRITE, 1, 2, 3),
         (-17, "v", 1),
@@ -141,9 +151,46 @@ def test_records_and_data_do_not_share_numbers() -> None:
         (26, 0, -1, (0, 0, 0, 0, 0, True), -1, 0, ""),
         (26, 0, -2, (0, 0, 0, 0, 0, 0), -1, 0, ""),
         (26, -1, -1, (0, 0, 0, 0, 0, 0), -1, 0, ""),
+        (26, 0, 1440, (0, 0, 0, 0, 0, 0), -1, 0, ""),
+        (26, 0, -1, (0, 0, 0, 0, 0, 10_001), -1, 0, ""),
+        (26, 0, -1, (0, 0, 0, 0, 0, 0), SCHEDULE_SPAN_S_MAX + 1, 0, ""),
+        (26, 0, -1, (0, 0, 0, 0, 0, 0), -1, 0, "x\n"),
+        (20, 1, "no\x1b[2J", 0, 0, (), 0, False),
+        (20, 1, "", 0, 5, (), 0, False),
+        (20, 1, "", 0, 0, tuple(range(257)), 0, False),
+        (20, -1, "", 0, 0, (), 0, False),
+        (21, 1, 0, 5),
+        (21, -1, 1, 5),
+        (21, 1, 1, -5),
+        (21, 1, 1, POSITION_MAX + 1),
+        (16, 0, 0, 0, "site", "vm1", True),
+        (16, 0, 0, GENERATION_MAX + 1, "site", "vm1", True),
+        (16, 0, 0, (1 << 64) - 1, "site", "vm1", True),
+        (16, 0, 0, 1, "site", "../../../x", True),
+        (16, 0, 0, 1, "site", "/any/dir", True),
+        (16, 0, 0, 1, "site", "vm1/.", True),
+        (16, 0, 0, 1, "a/b", "vm1", True),
+        (16, -1, 0, 1, "site", "vm1", True),
+        (21, 1 << 70, 1, 5),
     ],
 )
 def test_a_row_that_nobody_of_ours_wrote_is_refused(row: tuple[object, ...]) -> None:
     """Never skipped: who does not know an event cannot know what the volume holds."""
     with pytest.raises(RemoteProtocolError):
         record_from_row(row)
+
+
+@pytest.mark.parametrize(
+    "size_bytes", [-4096, 0, 1, 511, 512, 4095, 4097, VOLUME_BYTES_MAX + 4096, 1 << 63, (1 << 64) - 4096]
+)
+def test_a_volume_of_no_possible_size_is_refused_c7(size_bytes: int) -> None:
+    """C7: accepted, it stopped the daemon once its export was opened."""
+    with pytest.raises(RemoteProtocolError):
+        record_from_row((17, "v", size_bytes))
+    with pytest.raises(RemoteProtocolError):
+        record_from_row(VolumeCreated(name="v", size_bytes=size_bytes).to_row())
+
+
+def test_the_generation_can_always_be_outranked_c5() -> None:
+    """C5: what is stored has 64 bits; a takeover adds at most two to the highest generation known."""
+    assert GENERATION_MAX + 2 < 1 << 63

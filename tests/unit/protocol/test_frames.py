@@ -14,7 +14,6 @@ from xxhash import xxh3_128_digest
 
 from protocol.events import TRIM, WRITE, ZERO, Row, VolumeCreated
 from protocol.frames import (
-    BLOCKS_MAX,
     NO_DIGEST,
     PREFIX_BYTES,
     Frame,
@@ -25,7 +24,13 @@ from protocol.frames import (
     encode_frame,
     parse_prefix,
 )
-from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, FRAME_EVENTS_MAX, FRAME_TABLE_BYTES_MAX
+from protocol.limits import (
+    BLOCK_BYTES,
+    BLOCKS_MAX,
+    FRAME_BYTES_MAX,
+    FRAME_EVENTS_MAX,
+    FRAME_TABLE_BYTES_MAX,
+)
 from protocol.positions import POSITION_MAX
 
 TIMELINE = 0x1122334455667788
@@ -70,9 +75,9 @@ WHOLE = frame_of([(WRITE, 96, 7, 1), (ZERO, 96, 0, 5)], BLOCK)
 
 numbers = st.integers(0, POSITION_MAX)
 zero_rows = st.tuples(
-    st.sampled_from([ZERO, TRIM]), numbers, st.integers(0, BLOCKS_MAX), st.integers(1, BLOCKS_MAX)
+    st.sampled_from([ZERO, TRIM]), numbers, st.integers(0, BLOCKS_MAX // 2), st.integers(1, BLOCKS_MAX // 2)
 )
-write_rows = st.tuples(st.just(WRITE), numbers, st.integers(0, BLOCKS_MAX), st.integers(1, 3))
+write_rows = st.tuples(st.just(WRITE), numbers, st.integers(0, BLOCKS_MAX - 3), st.integers(1, 3))
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def samples(draw: st.DrawFn) -> Sample:
     blocks = sum(row[3] for row in rows if row[0] == WRITE)
     seed = draw(st.binary(min_size=1, max_size=32))
     payload = (seed * (blocks * BLOCK_BYTES // len(seed) + 1))[: blocks * BLOCK_BYTES]
-    fields = draw(st.tuples(st.integers(0, (1 << 64) - 1), numbers, numbers, numbers))
+    places = st.integers(0, POSITION_MAX - FRAME_BYTES_MAX)
+    fields = draw(st.tuples(st.integers(1, (1 << 64) - 1), places, numbers, numbers))
     return Sample(rows, payload, fields, draw(st.binary(min_size=16, max_size=16)))
 
 
@@ -285,8 +291,12 @@ HOSTILE_TABLES = {
     "a negative block": packed((2, 1, -1, 1)),
     "no blocks": packed((2, 1, 0, 0)),
     "more blocks than any volume": packed((2, 1, 0, BLOCKS_MAX + 1)),
-    "a block past any volume": packed((2, 1, BLOCKS_MAX + 1, 1)),
+    "a block past any volume": packed((2, 1, BLOCKS_MAX, 1)),
+    "a range that ends past any volume": packed((2, 1, BLOCKS_MAX - 1, 2)),
     "a write without its payload": packed((1, 1, 0, 1)),
+    "a write of no blocks (C1)": packed((1, 1, 0, 0)),
+    "data and a record": packed((2, 1, 0, 1), (18, 1)),
+    "a record and data": packed((18, 1), (2, 1, 0, 1)),
 }
 
 
@@ -296,6 +306,28 @@ def test_a_hostile_table_with_right_checksums_is_refused(name: str) -> None:
     check_frame(frame.prefix, frame.raw, PREVIOUS)
     with pytest.raises(FrameError):
         decode_rows(frame.prefix, frame.raw)
+
+
+def test_data_rows_in_longer_forms_are_read() -> None:
+    """Other writers' msgpack need not choose the shortest form."""
+    frame = forged(
+        b"\xdc\x00\x02" + b"\xdc\x00\x04\xcc\x02\xcd\x00\x01\x00\x01" + b"\x94\x03\x01\x00\x01", events=2
+    )
+    assert decode_rows(frame.prefix, frame.raw) == ((ZERO, 1, 0, 1), (TRIM, 1, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"timeline": 0}, {"position": POSITION_MAX}, {"position": (1 << 64) - 4096}, {"utc_ns": 1 << 63}],
+    ids=repr,
+)
+def test_a_frame_outside_every_timeline_or_time_is_none(fields: dict[str, int]) -> None:
+    usual = {"timeline": TIMELINE, "position": 8192, "utc_ns": 1, "durable": 0}
+    frame = encode_frame(
+        **(usual | fields), previous_digest=PREVIOUS, rows=[(ZERO, 1, 0, 1)], payload=(), payload_bytes=0
+    )
+    with pytest.raises(FrameError):
+        parse_prefix(frame.raw)
 
 
 def test_payload_without_a_write_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from protocol import limits
 from protocol.events import WRITE
-from protocol.frames import BLOCKS_MAX, NO_DIGEST, encode_frame, parse_prefix
+from protocol.frames import NO_DIGEST, encode_frame, parse_prefix
 
 
 def test_they_hold_now() -> None:
@@ -34,14 +34,14 @@ def test_a_frame_full_in_every_way_is_within_its_limits() -> None:
     blocks = limits.FRAME_PAYLOAD_BYTES_MAX // limits.BLOCK_BYTES
     volume = (1 << 62) - 1
     counts = [1] * (limits.FRAME_EVENTS_MAX - 1)
-    wide = [(2, volume, BLOCKS_MAX - 1, BLOCKS_MAX) for _ in counts]
+    wide = [(2, volume, limits.BLOCKS_MAX - 1, 1) for _ in counts]
     frame = encode_frame(
         timeline=(1 << 64) - 1,
-        position=volume,
+        position=volume - limits.FRAME_BYTES_MAX,
         utc_ns=volume,
-        durable=volume,
+        durable=volume - limits.FRAME_BYTES_MAX,
         previous_digest=NO_DIGEST,
-        rows=[(WRITE, volume, BLOCKS_MAX - 1, blocks), *wide],
+        rows=[(WRITE, volume, limits.BLOCKS_MAX - blocks, blocks), *wide],
         payload=[bytes(limits.FRAME_PAYLOAD_BYTES_MAX)],
         payload_bytes=limits.FRAME_PAYLOAD_BYTES_MAX,
     )

@@ -68,6 +68,7 @@ class Door:
     """The door of a site that has no group yet."""
 
     def __init__(self, rig: GroupRig) -> None:
+        self.rig = rig
         self.holder = Holder(rig)
         self.state = rig.group.state
         self.events: list[str] = []

@@ -1,0 +1,67 @@
+"""Bounds of single values, as types: whoever declares a field with one of these refuses everything else.
+
+They hold where something is decoded: from a peer, from the journal, from a row of a store. Inside, nobody
+asks again. Numbers of 64 bits without an upper bound here are bounded by msgpack, which has no larger ones.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol.command_base import NAME
+from protocol.limits import (
+    BLOCK_BYTES,
+    BLOCKS_MAX,
+    DIGEST_BYTES,
+    GENERATION_MAX,
+    LEASE_NAME_BYTES_MAX,
+    NAME_CHARS_MAX,
+    TEXT_CHARS_MAX,
+    VOLUME_BYTES_MAX,
+)
+from protocol.positions import POSITION_MAX
+
+# -- places
+
+Position = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
+TimelineId = Annotated[int, Meta(ge=1)]
+AnyTimeline = Annotated[int, Meta(ge=0)]  # 0: none
+VolumeId = Position  # that of its `VolumeCreated`
+CopyId = Annotated[int, Meta(ge=0)]
+Lane = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+Generation = Annotated[int, Meta(ge=1, le=GENERATION_MAX)]
+AnyGeneration = Annotated[int, Meta(ge=0, le=GENERATION_MAX)]  # 0: there is no timeline
+Block = Annotated[int, Meta(ge=0, lt=BLOCKS_MAX)]
+BlockEnd = Annotated[int, Meta(ge=0, le=BLOCKS_MAX)]
+BlockCount = Annotated[int, Meta(ge=1, le=BLOCKS_MAX)]
+SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of=BLOCK_BYTES)]
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+MsOrUnknown = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: unknown
+UtcNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # to the year 2262
+Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+DigestOrNone = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]  # empty: not known
+Session = Annotated[int, Meta(ge=1, le=POSITION_MAX)]
+
+# -- words
+
+Name = Annotated[str, Meta(pattern=rf"^{NAME.pattern}\Z")]  # of a group, a volume, a site, a hook
+GroupId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
+GroupIdOrNone = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{16})?\Z")]  # empty: a journal without its site
+# A site's id is 16 hex digits; tests and older tools use words.
+SiteId = Annotated[str, Meta(pattern=rf"^[a-z0-9][a-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}\Z")]
+Word = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
+Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
+NameOrNone = Annotated[str, Meta(pattern=rf"^(?:{NAME.pattern})?\Z")]
+LabelOrNone = NameOrNone  # the same letters, the same length
+# Bounded in characters here, and in bytes by `check_lease_name`.
+LeaseName = Annotated[str, Meta(min_length=1, max_length=LEASE_NAME_BYTES_MAX)]
+
+
+def check_lease_name(name: str) -> None:
+    """ValueError unless a lease's name fits the key under which it is kept, whatever its letters."""
+    if len(name.encode()) > LEASE_NAME_BYTES_MAX:
+        raise ValueError(f"a lease's name has at most {LEASE_NAME_BYTES_MAX} bytes")
