@@ -239,7 +239,8 @@ class Shipper:
             self._timer = self._clock.call_later(HEARTBEAT_INTERVAL_S, self._tick)
 
     def _on_message(self, message: Message, payload: bytes | None) -> None:
-        if self.state is PairState.SPLIT:
+        superseded = isinstance(message, Refused) and message.code == SUPERSEDED
+        if self.state is PairState.SPLIT and not superseded:
             return
         match message:
             case Welcome():

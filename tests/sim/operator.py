@@ -236,6 +236,10 @@ class Operator:
             # Below what was folded, and at the edge of a base's gap, a kept cut may be the answer, or a frame
             # that is not here: nobody can tell.
             edges = {edge for base in group.timelines.bases for edge in (base.start, base.left)}
+            # Below a base that stands on nothing all is gap, though a branch may still hold some of it.
+            bare = [base.cut.position for base in group.timelines.bases if base.start is None]
+            if wanted is not None and bare and wanted.position < max(bare):
+                return
             known = wanted is not None and wanted.position > retention.folded_to(wanted.timeline)
             if wanted is not None and known and wanted not in edges and group.folding.readable(wanted):
                 raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None

@@ -90,6 +90,23 @@ def test_who_hears_of_a_newer_authority_serves_nobody_whatever_fails(sites: TwoS
     assert list(sites.process(sites.a).shippers) == []
 
 
+def test_a_newer_authority_is_heard_while_the_pair_is_split(sites: TwoSites) -> None:
+    """The peer's refusal is on the way when an operator splits the pair."""
+    sites.part()
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    sites.process(sites.b).pairs.split(GROUP)  # so that it does not come by itself
+    sites.world.run_for(8.0)
+    guest = sites.attach(sites.a)
+    sites.network.set_delay("b", "a", 0.3, 0.3)
+    sites.heal()
+    heard = sites.heard["b"]
+    sites.until(lambda: sites.heard["b"] > heard)  # its refusal is on the way
+    sites.process(sites.a).pairs.split(GROUP)
+    assert guest.connected
+    sites.until(lambda: not guest.connected, 1.0)
+    assert sites.role(sites.a) is Role.SECONDARY
+
+
 def test_one_holder_does_not_open_what_another_keeps_shut(sites: TwoSites) -> None:
     group = sites.group(sites.a)
     group.holds.put(Holder.INSTALL, "installs a copy")

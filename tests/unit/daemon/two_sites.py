@@ -49,6 +49,7 @@ class TwoSites:
         self.world = SimWorld(1)
         self.network = SimNetwork(self.world)
         self.events: list[tuple[str, str, dict[str, Any]]] = []
+        self.heard = {"a": 0, "b": 0}  # messages that each has done with
         knobs = SiteKnobs(SETTINGS, (0.001, 0.002), PeerTraffic())
         self.a = SimSite(self.world, self.network, "a", "b", knobs, self)
         self.b = SimSite(self.world, self.network, "b", "a", knobs, self)
@@ -75,6 +76,7 @@ class TwoSites:
 
     def settled(self, site: SimSite) -> None:
         """See `Witness.settled`."""
+        self.heard[site.name] += 1
 
     def gone(self, site: SimSite) -> None:
         """See `Witness.gone`."""
