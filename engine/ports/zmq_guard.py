@@ -4,7 +4,7 @@ libzmq accepts whoever connects, in a thread of its own, and holds a descriptor 
 memory for each until its handshake is done or has timed out; it has no option to bound that. So every
 accepted connection is counted here, by the socket's monitor, until its first message: only a known key gets
 one through. Above the bound the oldest one is shut down, of the address that has the most, so that a flooding
-address does not shut out the others (docs/decisions/0014).
+address does not shut out the others (docs/decisions/0016).
 
 A flood cannot outrun this by much: libzmq's thread waits while the monitor's queue (1,000 events) is full.
 """

@@ -131,6 +131,12 @@ class RoleTasks:
 
     def mend(self, choice: Choice) -> None:
         """After all trouble: whatever still waits for an operator's word gets it."""
+        if self._sim.laws.turned_back and self._nobody_writes():
+            # The writer is an old copy from when the other site wrote.
+            newest = max(self._sim.sites, key=self._authority)
+            self._sim.laws.may_leave.add(self._sim.other(newest).name)
+            with contextlib.suppress(FarshoreError, OSError):
+                self.takeover(newest)
         for site in self._sim.sites:
             shipper = self._shipper(site)
             if shipper is None:
@@ -139,6 +145,23 @@ class RoleTasks:
                 self.resync(site, Choice.NONE)
             elif shipper.state is PairState.DIVERGED:
                 self.resync(site, choice)
+
+    def _nobody_writes(self) -> bool:
+        """Whether both sites follow, and neither was handed the group."""
+        return all(
+            site.serving
+            and site.process is not None
+            and site.group is not None
+            and site.process.role is Role.SECONDARY
+            and site.group.handed_to != site.name
+            for site in self._sim.sites
+        )
+
+    def _authority(self, site: SimSite) -> tuple[int, int]:
+        process, group = site.process, site.group
+        return (
+            (process.generation, group.end.position) if process is not None and group is not None else (0, 0)
+        )
 
     def insist(self, site: SimSite) -> None:
         """Choose this site's history where the peer's could not be fetched."""
