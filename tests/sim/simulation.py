@@ -45,6 +45,7 @@ SETUP_S = 5.0
 LAST_WRITES_S = 0.5
 CONVERGE_S = 60.0
 CHANGE_MIND_S = 25.0
+CHECKPOINTED_S = 30.0  # of one that failed and is tried again, with a slow indexer
 KEPT_NOTES = 4000
 RESTART_DELAYS_S = (0.01, 0.3, 2.0)
 
@@ -319,6 +320,12 @@ class Simulation:
         )
         if not self.run_until(self._converged, CONVERGE_S + sent_s):
             raise Violation("L3: no convergence: " + "; ".join(self._standing(site) for site in self.sites))
+        if not self.run_until(self._checkpointed, CHECKPOINTED_S):
+            raise Violation("a checkpoint waits for what does not come")
+
+    def _checkpointed(self) -> bool:
+        """Whether no checkpoint is under way, at either site."""
+        return not any(site.group is not None and site.group.checkpoints.running for site in self.sites)
 
     def _standing(self, site: SimSite) -> str:
         process, group = site.process, site.group
