@@ -202,7 +202,15 @@ class Site:
 
     def _start_group(self, name: str, begin: Callable[[], object]) -> None:
         """Take a group up; one that cannot be is set aside, and the others start."""
-        error = attempt("group.not_started", begin)
+        damage: list[FarshoreError] = []
+
+        def begin_or_say() -> None:
+            try:
+                begin()
+            except FarshoreError as found:  # damage that was looked for, and no defect
+                damage.append(found)
+
+        error = attempt("group.not_started", begin_or_say) or next(iter(damage), None)
         if error is None:
             return
         if name in self._open:

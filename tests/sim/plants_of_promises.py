@@ -11,9 +11,7 @@ import engine.head_moves
 import site_primary.shipper
 from daemon.pairs import SitePairs
 from engine.checkpointing import Checkpoints
-from engine.group import Group
 from engine.journal.writer import JournalWriter
-from engine.serving import Holder, Holds
 from engine.site_state import SiteState
 from engine.watermarks import PeerMarks
 from protocol.errors import FarshoreError
@@ -187,36 +185,10 @@ def failed_move_leaves_its_segment() -> tuple[Patch, ...]:
     return ((JournalWriter, "back_to", back_to),)
 
 
-@rare(Fault.PART, Task.DETACH, Task.RESYNC_REMOTE, Task.ONLINE)
-def one_holder_opens_for_all() -> tuple[Patch, ...]:
-    """Whoever lets go of a group lets everyone in."""
-
-    def lift(self: Any, *holders: Holder) -> None:
-        if self._reasons:
-            self._reasons.clear()
-            self._on_change()
-
-    return ((Holds, "lift", lift),)
-
-
 @rare(Fault.KILL, Fault.BOTH_POWER, Task.DETACH, Task.RESYNC_REMOTE, Task.RESYNC_LOCAL)
 def heads_that_were_left_are_forgotten() -> tuple[Patch, ...]:
     """A timeline that was the head, and has nothing but its first frame, is removed as an orphan."""
     return ((SiteState, "heads", lambda self, group: set()),)
-
-
-@rare(Fault.SLOW, Task.SWITCHOVER, Task.DETACH)
-def hand_over_is_looked_up_in_the_journal() -> tuple[Patch, ...]:
-    """A hand-over that came with a base, or was folded, is not seen."""
-
-    def handed_to(self: Any) -> str:
-        handed = self.promises.handed
-        if handed is None or handed[0] != self.end:
-            return ""
-        before = self.reader.frame_before(self.head, self.writer.written)
-        return handed[1] if before else ""
-
-    return ((Group, "handed_to", property(handed_to)),)
 
 
 @rare(Fault.KILL, Fault.STOP, Task.SWITCHOVER)
