@@ -185,27 +185,6 @@ def failed_move_leaves_its_segment() -> tuple[Patch, ...]:
     return ((JournalWriter, "back_to", back_to),)
 
 
-@rare(Fault.KILL, Fault.BOTH_POWER, Task.DETACH, Task.RESYNC_REMOTE, Task.RESYNC_LOCAL)
-def heads_that_were_left_are_forgotten() -> tuple[Patch, ...]:
-    """A timeline that was the head, and has nothing but its first frame, is removed as an orphan."""
-    return ((SiteState, "heads", lambda self, group: set()),)
-
-
-@rare(Fault.KILL, Fault.STOP, Task.SWITCHOVER)
-def strict_promise_ended_behind_a_hand_over() -> tuple[Patch, ...]:
-    """A site that gave the group away says one thing more when it starts."""
-
-    def begin(self: Any, group: Any, pair: Any, then: Any, before: Any = SitePairs._begin) -> None:
-        strict = pair is not None and pair.mode.value == "sync-strict" and not pair.fallen_back
-        if group.strict and not strict and group.handed_to not in ("", group.site):
-            handed, group.promises.handed = group.promises.handed, None
-            group.append_records([StrictMode(on=False)])
-            group.promises.handed = handed
-        before(self, group, pair, then)
-
-    return ((SitePairs, "_begin", begin),)
-
-
 @rare(Fault.COMMIT_ERROR, Fault.WRITE_ERROR, Task.DETACH, Task.TAKEOVER, Task.SPLIT)
 def takeover_forgets_the_fallback() -> tuple[Patch, ...]:
     """A takeover's role and what is so of its pair are written one after the other."""

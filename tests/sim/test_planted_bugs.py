@@ -16,7 +16,6 @@ FIRST = {
     "failed-move-leaves-its-segment": 90,
     "follower-trusts-the-writers-durable": 25,
     "hand-over-before-it-is-durable": 20,
-    "heads-that-were-left-are-forgotten": 125,
     "strict-mode-half-in-force": 170,
 }
 
