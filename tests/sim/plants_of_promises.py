@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import engine.head_moves
-import site_primary.shipper
 from daemon.pairs import SitePairs
 from engine.checkpointing import Checkpoints
 from engine.journal.writer import JournalWriter
 from engine.site_state import SiteState
 from engine.watermarks import PeerMarks
-from protocol.errors import FarshoreError
 from protocol.events import StrictMode
 from site_primary.host_wait import HostWait
-from site_primary.ship_start import Choice, Verdict, where_to_start
+from site_primary.ship_start import Verdict
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
 from tests.sim.plant_registry import plant, rare
@@ -90,31 +87,6 @@ def marks_of_the_last_session_count() -> tuple[Patch, ...]:
     return ((Shipper, "_compared", compared), (PeerMarks, "session_over", lambda self: None))
 
 
-@rare(Fault.OLD_COPY, Fault.BOTH_POWER)
-def turned_back_writer_is_followed() -> tuple[Patch, ...]:
-    """A writer that comes back without what it had called durable is followed, as after a power loss."""
-
-    def leavable(
-        group: Any, tail: Any, fork: int, timeline: Any, before: Any = engine.head_moves.require_leavable
-    ) -> None:
-        try:
-            before(group, tail, fork, timeline)
-        except FarshoreError:
-            return
-
-    def start_for(group: Any, welcome: Any, *args: Any, before: Any = where_to_start, **said: Any) -> Any:
-        start = before(group, welcome, *args, **said)
-        own = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in start.tail)}
-        if start.verdict is Verdict.DIVERGED and own == {group.site} and start.cut.timeline:
-            return before(group, welcome, *args, **{**said, "choice": Choice.LOCAL})
-        return start
-
-    return (
-        (engine.head_moves, "require_leavable", leavable),
-        (site_primary.shipper, "where_to_start", start_for),
-    )
-
-
 # -- moves and takeovers that do not come to their end
 
 
@@ -146,19 +118,6 @@ class _NoLater:
         """Forget it, if it is a second or more away."""
         if delay_s < 1.0:
             self._clock.call_later(delay_s, callback)
-
-
-@rare(Fault.PART, Task.SWITCHOVER, Task.TAKEOVER, Task.RESYNC)
-def two_shippers_of_a_group() -> tuple[Patch, ...]:
-    """A group that is taken back after a hand-over is shipped twice."""
-
-    def ship(self: Any, group: Any, pair: Any, before: Any = SitePairs._ship) -> Any:
-        kept = self.shippers.pop(group.name, None)
-        found = before(self, group, pair)
-        del kept
-        return found
-
-    return ((SitePairs, "_ship", ship),)
 
 
 @rare(Fault.COMMIT_ERROR, Task.DETACH, Task.RESYNC_LOCAL)
