@@ -21,7 +21,7 @@ from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.frame_checks import FrameChecks
 from engine.group_listeners import GroupListeners
-from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, records_of
+from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, note_followed, records_of
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
@@ -142,6 +142,7 @@ class Group:
         self.utc_ns = 0
         self._utc_floor_ns = 0
         self.began = False  # whether this run has its own timeline
+        self.followed = 0  # the timeline of which another site's frames were stored last, in this run
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.holds = Holds(self.view_changed)
@@ -292,8 +293,7 @@ class Group:
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
-            self.checks.followed(self.head, frame)
-            follow_elsewhere(self, frame, leave=leave)
+            follow_elsewhere(self, frame, *self.checks.followed(self.head, frame), leave=leave)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
@@ -302,6 +302,8 @@ class Group:
             raise FrameError("the frame's time is before that of the frame before it")
         rows, records = self.checks.followed(self.head, frame)
         self.folding.require_reverts(records)
+        if self.followed != prefix.timeline:
+            note_followed(self, self.timelines.get(prefix.timeline))
         self._write(frame, rows)
 
     @holds_together

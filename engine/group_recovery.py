@@ -266,7 +266,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
                 start=start,
                 digest=digest,
                 promised=max(start, timeline.fork + 1, group.checkpoints.reached),
-                own=timeline.writer == group.site,
+                own=timeline.writer == group.site and not group.state.followed(group.name, head),
                 on_frame=take,
             )
         else:

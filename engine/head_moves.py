@@ -49,7 +49,7 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     generation = _next_generation(group) if raised else generation_of(group)
     sealed = group.sealed or bool(group.handed_to)
     timeline, frame = first_frame(group, group.end, group.digest, generation=generation, sealed=sealed)
-    _move(group, timeline, frame)
+    _move(group, timeline, frame, decode_rows(frame.prefix, frame.raw))
     group.began = True
     group.sealed = True
     position = timeline.fork
@@ -118,13 +118,13 @@ def hand_over(group: Group, to: str) -> None:
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
 
 
-def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
-    """Take a frame that is not of the head: the first of a timeline that left what is held here, or the next
-    of one that was left here. NotContiguous if it is neither, or if a tail would be left that may not be;
-    Diverged as `require_leavable`; Trimmed if only a base can lead there."""
+def follow_elsewhere(
+    group: Group, frame: Frame, rows: Sequence[Row], records: list[tuple[int, Record]], *, leave: bool
+) -> None:
+    """Take a frame, with its rows and records, not of the head: the first of a timeline that left what
+    is held here, or the next of one that was left here. NotContiguous if it is neither, or if a tail would be
+    left that may not be; Diverged as `require_leavable`; Trimmed if only a base can lead there."""
     prefix = frame.prefix
-    rows = decode_rows(prefix, frame.raw)
-    records = records_of(rows)
     if prefix.timeline in group.timelines:
         timeline = group.timelines.get(prefix.timeline)
         fork = Cut(timeline.id, group.end_of(timeline.id))
@@ -148,7 +148,8 @@ def follow_elsewhere(group: Group, frame: Frame, *, leave: bool) -> None:
         group.folding.require(fork)
         digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
     check_frame(prefix, frame.raw, digest)
-    _move(group, timeline, frame)
+    note_followed(group, timeline)
+    _move(group, timeline, frame, rows)
     group.began = False
     group.sealed = False
     tail_bytes = sum(span.end - span.start for span in tail)
@@ -212,7 +213,16 @@ def _began(group: Group, frame: Frame, records: list[tuple[int, Record]], count:
     )
 
 
-def _move(group: Group, timeline: Timeline, frame: Frame) -> None:
+def note_followed(group: Group, timeline: Timeline) -> None:
+    """Frames of a timeline come from another site from now on. If this one wrote them once (it lost them, or
+    is an old copy of itself), what they call durable was so in another life, and recovery must not hold this
+    journal to it. Durable before the first of them is stored."""
+    if timeline.writer == group.site:
+        group.state.note_followed(group.name, timeline.id)
+    group.followed = timeline.id
+
+
+def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -> None:
     """Put the head on a timeline at the place of `frame`: all durable before anyone relies on it."""
     writer = group.writer
     before = (writer.timeline, writer.lane, writer.written)
@@ -236,5 +246,5 @@ def _move(group: Group, timeline: Timeline, frame: Frame) -> None:
     if timeline.id not in group.timelines:
         group.timelines.add(timeline)
     group.head_moved(left, timeline.id, position)
-    group.took(frame, decode_rows(frame.prefix, frame.raw))
+    group.took(frame, rows)
     group.view_changed()

@@ -6,7 +6,8 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     groups    name    row (group id hex, role, head timeline, UTC ns of creation)
     pairs     name    row (peer, mode, state, reason, fallen back)
     closed    name\\0u64 volume id    reason
-    heads     name\\0u64 timeline    nothing: a timeline that was the head, until the index knows it
+    heads     name\\0u64 timeline    \\0: it was the head, and the index need not know it yet; \\1: also, its
+              frames came back from another site though this one wrote them
     shipped   name    u64 timeline: the newest head of which a peer was sent frames
     leases    name\\0lease    row (timeline, position): see `engine.leases`
     lease_ends    name\\0lease    u64 UTC ns: see `engine.timed_leases`
@@ -60,6 +61,7 @@ SITE_TABLES = (
     "copy_marks",
 )
 _VOLUME = Struct(">Q")
+FOLLOWED = b"\1"
 
 
 class Role(Enum):
@@ -166,10 +168,19 @@ class SiteState:
     def set_head(self, name: str, head: int) -> None:
         """Set the timeline that the group appends to here; that it was the head is not forgotten when another
         one is."""
-        row = replace(self.group(name), head=head)
+        row, key = replace(self.group(name), head=head), _head_key(name, head)
         with self._store.write() as write:
             write.put("groups", name.encode(), _packed_group(row))
-            write.put("heads", name.encode() + b"\0" + _VOLUME.pack(head), b"\0")
+            if write.get("heads", key) is None:
+                write.put("heads", key, b"\0")
+
+    def note_followed(self, name: str, timeline: int) -> None:
+        """Frames that this site wrote come from another one from now on."""
+        self.put_notes("heads", {_head_key(name, timeline): FOLLOWED})
+
+    def followed(self, name: str, timeline: int) -> bool:
+        """Whether they did."""
+        return FOLLOWED in self.notes("heads", _head_key(name, timeline)).values()
 
     def heads(self, group: str) -> set[int]:
         """Timelines that were the head, as far as they are remembered."""
@@ -178,7 +189,7 @@ class SiteState:
 
     def forget_heads(self, group: str, heads: Iterable[int]) -> None:
         """The index remembers them now, or they were dropped."""
-        self.remove_notes("heads", (group.encode() + b"\0" + _VOLUME.pack(head) for head in heads))
+        self.remove_notes("heads", (_head_key(group, head) for head in heads))
 
     def set_role(self, name: str, role: Role, pair: PairRow | None = None) -> None:
         """Set what this site does for a group, and what is so of its pair from then on: both or neither."""
@@ -222,14 +233,7 @@ class SiteState:
             return None
         with readable("pairs", group):
             peer, mode, state, reason, fallen_back = _PAIR.decode(value)
-        return PairRow(
-            group=group,
-            peer=peer,
-            mode=mode,
-            state=state,
-            reason=reason,
-            fallen_back=fallen_back,
-        )
+        return PairRow(group=group, peer=peer, mode=mode, state=state, reason=reason, fallen_back=fallen_back)
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
@@ -363,6 +367,10 @@ def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
     return rows
 
 
+def _head_key(group: str, timeline: int) -> bytes:
+    return group.encode() + b"\0" + _VOLUME.pack(timeline)
+
+
 def _packed_group(row: GroupRow) -> bytes:
     return pack_row((row.group_id, row.role.value, row.head, row.created_utc_ns))
 
@@ -387,10 +395,5 @@ def readable(table: str, name: str) -> Iterator[None]:
 def _group_row(name: str, value: bytes) -> GroupRow:
     with readable("groups", name):
         group_id, role, head, created = _GROUP.decode(value)
-        return GroupRow(
-            name=check_name(name, "group"),
-            group_id=group_id,
-            role=role,
-            head=head,
-            created_utc_ns=created,
-        )
+        check_name(name, "group")
+    return GroupRow(name=name, group_id=group_id, role=role, head=head, created_utc_ns=created)

@@ -120,8 +120,8 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
 def anyones_tail_is_left() -> tuple[Patch, ...]:
     """What another site wrote is left for whatever comes next."""
 
-    def follow(group: Any, frame: Any, *, leave: bool) -> None:
-        follow_elsewhere(group, frame, leave=True)
+    def follow(group: Any, frame: Any, *decoded: Any, leave: bool) -> None:
+        follow_elsewhere(group, frame, *decoded, leave=True)
 
     def start_for(*args: Any, choice: Any, before: Any = where_to_start, **named: Any) -> Any:
         return before(*args, choice=site_primary.ship_start.Choice.LOCAL, **named)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.head_moves import hand_over
 from protocol.errors import Diverged, WrongState
+from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
@@ -88,6 +89,42 @@ def test_what_a_writer_called_durable_is_left_only_by_an_operators_word(
             other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
     assert other.end == old.end
     assert other.letters("root", newest).startswith("nnn")
+    old.drop()
+
+
+def test_a_torn_tail_that_came_back_from_the_peer_is_no_corruption(
+    sites: tuple[GroupRig, GroupRig],
+) -> None:
+    """An old copy of a writer takes its own frames back, which call durable what is only written here."""
+    one, other = sites
+    volume = one.group.volume("root").id
+    one.write(volume, 0, b"a")
+    follow(one, other)
+    one.drop()
+    old = one.copy_to(one.directory.parent / "old")
+    one.open()
+    for block in range(1, 6):
+        one.write(volume, block, b"n")
+        one.sync()
+    follow(one, other)
+    old.open()
+    follow(other, old)
+    assert old.end == other.end
+    frames = list(
+        old.group.reader.frames(old.end.timeline, old.group.spans()[-1].start, old.end.position, None)
+    )
+    torn = frames[2].prefix
+    segment = old.group.segments.segment_at(torn.timeline, torn.position)
+    assert segment is not None
+    path = old.directory / "g" / segment.path
+    old.drop()
+    with path.open("r+b") as file:  # a power loss: one in the middle is gone, those after it are there
+        file.seek(torn.position - segment.start)
+        file.write(bytes(torn.frame_bytes))
+    old.open()
+    assert old.end == Cut(torn.timeline, torn.position)
+    follow(other, old)
+    assert old.letters("root") == other.letters("root")
     old.drop()
 
 
