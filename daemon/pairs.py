@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from daemon.exports import SiteExports
+from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import begin_timeline, generation_of, hand_over
 from engine.pair_states import Mode, PairState, PairVerb, next_state
@@ -89,7 +90,7 @@ class SitePairs:
         """What a site that is to write does before anything else, at a takeover or at a start after one that
         was cut short. While it cannot, nobody is served, and it is tried again."""
         group.holds.lift(Holder.TAKEOVER)
-        strict = pair is not None and pair.mode is Mode.SYNC_STRICT and not pair.fallen_back
+        strict = pair is not None and pair.strict
         try:
             if group.handed_to in ("", group.site):  # else it was given away, and nothing may follow that
                 if took_over(group):
@@ -127,9 +128,9 @@ class SitePairs:
     def close(self) -> None:
         """Stop all of them."""
         for shipper in self.shippers.values():
-            shipper.close()
+            attempt("pair.close_failed", shipper.close)
         for receiver in self.receivers.values():
-            receiver.close()
+            attempt("pair.close_failed", receiver.close)
 
     # -- both ends
 
@@ -166,9 +167,7 @@ class SitePairs:
         """Say in the journal that the strict mode is in force, once its row says so. Until it could be said,
         a takeover promises less than it might; the mode itself does not hang on it."""
         pair = self._state.pair(group.name)
-        if pair is None or pair.mode is not Mode.SYNC_STRICT or pair.fallen_back or group.strict:
-            return
-        if group.name not in self.shippers:
+        if pair is None or not pair.strict or group.strict or group.name not in self.shippers:
             return
         try:
             group.append_records([StrictMode(on=True)])

@@ -174,10 +174,7 @@ class Site:
         await self.nbd.close()
         for task in list(self._tasks):
             task.cancel()
-        for shipper in self.shippers.values():
-            attempt("pair.close_failed", shipper.close)
-        for receiver in self.receivers.values():
-            attempt("pair.close_failed", receiver.close)
+        self.pairs.close()
         for questions in self._questions.values():
             questions.close()
         self.transport.close()

@@ -102,6 +102,11 @@ class PairRow:
     reason: str
     fallen_back: bool = False
 
+    @property
+    def strict(self) -> bool:
+        """Whether it is promised that the peer has every write."""
+        return self.mode is Mode.SYNC_STRICT and not self.fallen_back
+
 
 class CopyMark(NamedTuple):
     """What this site found out about a copy: when all of it was last read and compared (0: never), and what
@@ -162,8 +167,7 @@ class SiteState:
 
     def put_group(self, row: GroupRow) -> None:
         """Add or replace a group."""
-        with self._store.write() as write:
-            write.put("groups", row.name.encode(), _packed_group(row))
+        self.put_notes("groups", {row.name.encode(): _packed_group(row)})
 
     def set_head(self, name: str, head: int) -> None:
         """Set the timeline that the group appends to here; that it was the head is not forgotten when another
@@ -208,8 +212,7 @@ class SiteState:
     def set_shipped(self, group: str, timeline: int) -> None:
         """Remember it before the first frame goes: after a power loss the peer may hold more of that timeline
         than this site."""
-        with self._store.write() as write:
-            write.put("shipped", group.encode(), _VOLUME.pack(timeline))
+        self.put_notes("shipped", {group.encode(): _VOLUME.pack(timeline)})
 
     def heard(self, group: str) -> int:
         """The newest generation that a peer came with; 0 if there is none."""
@@ -222,8 +225,7 @@ class SiteState:
     def set_heard(self, group: str, generation: int) -> None:
         """Remember it: this site may take over before it holds any frame of that authority, and must then
         outrank it."""
-        with self._store.write() as write:
-            write.put("heard", group.encode(), _VOLUME.pack(generation))
+        self.put_notes("heard", {group.encode(): _VOLUME.pack(generation)})
 
     def pair(self, group: str) -> PairRow | None:
         """The group's pair, if it has one."""
@@ -237,13 +239,11 @@ class SiteState:
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
-        with self._store.write() as write:
-            write.put("pairs", row.group.encode(), _packed_pair(row))
+        self.put_notes("pairs", {row.group.encode(): _packed_pair(row)})
 
     def delete_pair(self, group: str) -> None:
         """Forget a group's pair."""
-        with self._store.write() as write:
-            write.delete("pairs", group.encode())
+        self.remove_notes("pairs", [group.encode()])
 
     def set_mode(self, group: str, mode: Mode, fallen_back: bool) -> None:
         """Set a pair's mode, and whether it has fallen back; NotFound without a pair."""
@@ -267,13 +267,11 @@ class SiteState:
 
     def put_drop(self, group: str, branch: int, spans: list[tuple[int, int]]) -> None:
         """Remember that a branch is being dropped."""
-        with self._store.write() as write:
-            write.put("drops", group.encode() + b"\0" + _VOLUME.pack(branch), pack_row(spans))
+        self.put_notes("drops", {group.encode() + b"\0" + _VOLUME.pack(branch): pack_row(spans)})
 
     def remove_drop(self, group: str, branch: int) -> None:
         """It is gone."""
-        with self._store.write() as write:
-            write.delete("drops", group.encode() + b"\0" + _VOLUME.pack(branch))
+        self.remove_notes("drops", [group.encode() + b"\0" + _VOLUME.pack(branch)])
 
     def closed(self, group: str, volume: int) -> str | None:
         """Why a volume's export is closed until an operator opens it, or None."""

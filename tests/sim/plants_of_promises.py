@@ -64,8 +64,7 @@ def strict_mode_half_in_force() -> tuple[Patch, ...]:
 
     def promise(self: Any, group: Any) -> None:
         pair = self._state.pair(group.name)
-        strict = pair is not None and pair.mode.value == "sync-strict" and not pair.fallen_back
-        if strict and not group.strict:
+        if pair is not None and pair.strict and not group.strict:
             group.append_records([StrictMode(on=True)])
 
     return ((SitePairs, "_promise_strict", promise),)

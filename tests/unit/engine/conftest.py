@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.journal import writer
-from tests.unit.engine.group_rig import GroupRig, memory_directory
+from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 SMALL_SEGMENT_BYTES = 1 << 18
 
@@ -49,3 +49,13 @@ def make_rig(directory: Path) -> Iterator[Callable[..., GroupRig]]:
 def rig(make_rig: Callable[..., GroupRig]) -> GroupRig:
     """A new group, open and empty."""
     return make_rig()
+
+
+@pytest.fixture
+def sites(make_rig: Callable[..., GroupRig]) -> tuple[GroupRig, GroupRig]:
+    """A writer with a volume, and a follower with all of it."""
+    one = make_rig("one")
+    other = make_rig("other", site="par", world=one.world, seed=2)
+    one.create("root", 8)
+    follow(one, other)
+    return one, other

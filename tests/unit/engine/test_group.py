@@ -19,16 +19,6 @@ from tests.unit.engine.group_rig import GroupRig, filled, follow
 MakeRig = Callable[..., GroupRig]
 
 
-@pytest.fixture
-def sites(make_rig: MakeRig) -> tuple[GroupRig, GroupRig]:
-    """A writer with a volume, and a follower with all of it."""
-    one = make_rig("one")
-    other = make_rig("other", site="par", world=one.world, seed=2)
-    one.create("root", 8)
-    follow(one, other)
-    return one, other
-
-
 def last_frame(rig: GroupRig) -> Frame:
     return rig.write(rig.group.volume("root").id, 0, b"a")
 

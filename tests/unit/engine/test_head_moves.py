@@ -15,16 +15,6 @@ from tests.unit.engine.group_rig import GroupRig, follow
 MakeRig = Callable[..., GroupRig]
 
 
-@pytest.fixture
-def sites(make_rig: MakeRig) -> tuple[GroupRig, GroupRig]:
-    """A writer with a volume, and a follower with all of it."""
-    one = make_rig("one")
-    other = make_rig("other", site="par", world=one.world, seed=2)
-    one.create("root", 8)
-    follow(one, other)
-    return one, other
-
-
 def test_a_move_that_failed_leaves_nothing_in_the_lane_that_comes_next(
     sites: tuple[GroupRig, GroupRig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
