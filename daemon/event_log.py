@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from engine.ports.clock import Clock
+from engine.repeats import Repeats
 from protocol.cut_text import time_text
 from protocol.limits import (
     EVENTS_KEPT_MAX,
@@ -103,15 +104,6 @@ class Event:
         }
 
 
-@dataclass(slots=True)
-class _Repeated:
-    """Events of one kind about one object, in one span."""
-
-    said: int = 0
-    left_out: int = 0
-    fields: dict[str, object] = field(default_factory=dict)
-
-
 class EventLog:
     """The newest `EVENTS_KEPT_MAX` events."""
 
@@ -122,7 +114,13 @@ class EventLog:
         self._last = 0
         self._dropped = 0  # the newest one that is gone
         self._news = asyncio.Event()
-        self._repeated: dict[tuple[str, str], _Repeated] = {}
+        self._repeats: Repeats[tuple[str, str]] = Repeats(
+            clock.call_later,
+            most=EVENTS_REPEATED_MAX,
+            span_s=EVENTS_REPEATED_SPAN_S,
+            on_left_out=self._say_left_out,
+        )
+        self._left_out: dict[tuple[str, str], dict[str, object]] = {}  # the last one's fields
 
     def emit(self, kind: str, **fields: object) -> None:
         """Add an event. `group`, `object` and `position` are fields of their own; the rest is its message."""
@@ -133,25 +131,15 @@ class EventLog:
     def _is_repeated(self, kind: str, fields: dict[str, object]) -> bool:
         """Whether it is counted only; the first of a span begins it, and its end says the number."""
         key = kind, str(fields.get("object", "")) + str(fields.get("peer", "")) + str(fields.get("group", ""))
-        found = self._repeated.get(key)
-        if found is None:
-            if len(self._repeated) >= EVENTS_REPEATED_OBJECTS_MAX:
-                key = kind, ""
-            found = self._repeated.get(key)
-        if found is None:
-            found = self._repeated[key] = _Repeated()
-            self._clock.call_later(EVENTS_REPEATED_SPAN_S, lambda: self._span_over(key))
-        if found.said < EVENTS_REPEATED_MAX:
-            found.said += 1
+        if key not in self._repeats and len(self._repeats) >= EVENTS_REPEATED_OBJECTS_MAX:
+            key = kind, ""
+        if self._repeats.fits(key):
             return False
-        found.left_out += 1
-        found.fields = fields
+        self._left_out[key] = fields
         return True
 
-    def _span_over(self, key: tuple[str, str]) -> None:
-        over = self._repeated.pop(key)
-        if over.left_out:
-            self._add(key[0], over.fields | {"and_as_many_before": over.left_out - 1})
+    def _say_left_out(self, key: tuple[str, str], count: int) -> None:
+        self._add(key[0], self._left_out.pop(key) | {"and_as_many_before": count - 1})
 
     def _add(self, kind: str, fields: dict[str, object]) -> None:
         level = "info"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
+from engine.repeats import Repeats
 from protocol.limits import NBD_LOG_LINES_MAX, NBD_LOG_PERIOD_S
 
 log = structlog.get_logger()
@@ -20,8 +21,9 @@ class LogBudget:
     many were left out."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._call_later = call_later
-        self._said: dict[str, int] = {}
+        self._kinds: Repeats[str] = Repeats(
+            call_later, most=NBD_LOG_LINES_MAX, span_s=NBD_LOG_PERIOD_S, on_left_out=_not_logged
+        )
 
     def info(self, kind: str, **fields: object) -> None:
         """A line at level info."""
@@ -35,13 +37,8 @@ class LogBudget:
 
     def may_say(self, kind: str) -> bool:
         """Count a line, and say whether it fits; for who has a logger of its own."""
-        count = self._said.get(kind, 0) + 1
-        self._said[kind] = count
-        if count == 1:
-            self._call_later(NBD_LOG_PERIOD_S, lambda: self._period_over(kind))
-        return count <= NBD_LOG_LINES_MAX
+        return self._kinds.fits(kind)
 
-    def _period_over(self, kind: str) -> None:
-        count = self._said.pop(kind)
-        if count > NBD_LOG_LINES_MAX:
-            log.warning("nbd.not_logged", of=kind, times=count - NBD_LOG_LINES_MAX, in_s=NBD_LOG_PERIOD_S)
+
+def _not_logged(kind: str, times: int) -> None:
+    log.warning("nbd.not_logged", of=kind, times=times, in_s=NBD_LOG_PERIOD_S)

@@ -99,9 +99,9 @@ def test_many_objects_are_counted_together_in_the_end() -> None:
     log = EventLog(clock)
     for number in range(50_000):
         log.emit("peer.bad_message", object=f"par{number}")
-    assert len(log._repeated) <= 1025
+    assert len(log._repeats) <= 1025
     clock.pass_s(EVENTS_REPEATED_SPAN_S)
-    assert log._repeated == {}
+    assert len(log._repeats) == 0
 
 
 def test_who_follows_is_told_what_is_missing() -> None:
