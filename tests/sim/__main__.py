@@ -7,6 +7,7 @@ Exit code 0 if every seed held (with `--plant`: if one of them found the bug), 1
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def results(seeds: range, plant: str | None, jobs: int) -> Iterator[Result]:
     if jobs == 1:
         yield from map(run, seeds)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    # A life's objects stay until it ends: looking for rubbish more often only costs time.
+    with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(200_000,)) as pool:
         yield from pool.map(run, seeds, chunksize=CHUNK)
 
 
@@ -79,6 +81,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shrink", action="store_true", help="of --seed: the smallest life that fails alike")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="run with a bug planted in production code")
     parser.add_argument("--all", action="store_true", help="with --plant: count the seeds that find it")
+    parser.add_argument("--traces", action="store_true", help="say what each seed's trace comes to")
+    parser.add_argument("--twice", action="store_true", help="and the same with another hash of strings")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--notes", type=int, default=0, help="of a failed --seed: its last notes, not its story"
@@ -107,6 +111,30 @@ def _say(result: Result, plant: str | None, trim: Trim = WHOLE) -> None:
     print(f"  again: {replay_command(result.seed, plant, trim)}", flush=True)
 
 
+def traces_elsewhere(seeds: range) -> dict[int, str]:
+    """Each seed's trace from processes that hash strings otherwise."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sim", "--traces"]
+        + ["--seeds", str(len(seeds)), "--start", str(seeds.start)],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [line.split() for line in done.stdout.splitlines() if line.startswith("trace ")]
+    return {int(seed): trace for _, seed, trace in found}
+
+
+def _twice(seeds: range) -> int:
+    """Whether each seed is one life, wherever it runs."""
+    elsewhere = traces_elsewhere(seeds)
+    others = [each.seed for each in results(seeds, None, 1) if elsewhere.get(each.seed) != each.trace_hash]
+    for seed in others:
+        print(f"seed {seed} is not the same life twice")
+    print(f"seeds {seeds.start} to {seeds.stop - 1} of commit {commit()}: {len(others)} differ")
+    return int(bool(others))
+
+
 def main() -> int:
     """See the module's docstring."""
     arguments = _arguments()
@@ -114,11 +142,15 @@ def main() -> int:
         return _one(arguments)
     start = start_of_commit() if arguments.of_commit else arguments.start
     seeds = range(start, start + arguments.seeds)
+    if arguments.twice:
+        return _twice(seeds)
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     failed = 0
     for result in results(seeds, arguments.plant, arguments.jobs):
         counts.update(result.counts)
+        if arguments.traces:
+            print(f"trace {result.seed} {result.trace_hash}")
         if result.violation:
             failed += 1
             _say(result, arguments.plant)

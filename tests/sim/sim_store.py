@@ -32,6 +32,7 @@ class _Table:
 
 
 Tables = dict[str, _Table]
+_NOTHING = _Table([], {})
 
 
 class StoreFile:
@@ -81,13 +82,13 @@ class SimCursor:
 
     def set_range(self, key: bytes) -> bool:
         """See `Cursor.set_range`."""
-        rows = self._rows()
+        keys = self._rows().keys
         self._changes = self._transaction.changes(self._table)
-        index = bisect.bisect_left(rows.keys, key)
-        if index == len(rows.keys):
+        index = bisect.bisect_left(keys, key)
+        if index == len(keys):
             self._key, self._next, self._previous = b"", None, index - 1
             return False
-        return self._place(index)
+        return self._place(keys, index)
 
     def next(self) -> bool:
         """See `Cursor.next`."""
@@ -110,16 +111,16 @@ class SimCursor:
         return self._transaction.rows(self._table)
 
     def _move(self, index: int | None) -> bool:
-        rows = self._rows()
+        keys = self._rows().keys
         if index is None or self._changes != self._transaction.changes(self._table):
             raise RuntimeError("the cursor lost its place; set_range first")
-        if 0 <= index < len(rows.keys):
-            return self._place(index)
+        if 0 <= index < len(keys):
+            return self._place(keys, index)
         self._key, self._next, self._previous = b"", None, None
         return False
 
-    def _place(self, index: int) -> bool:
-        self._key, self._next, self._previous = self._rows().keys[index], index + 1, index - 1
+    def _place(self, keys: list[bytes], index: int) -> bool:
+        self._key, self._next, self._previous = keys[index], index + 1, index - 1
         return True
 
 
@@ -173,8 +174,11 @@ class SimTransaction:
         begun = self.check()
         if self._changed and (changed := self._changed.get(table)) is not None:
             return changed
-        self._store.check_table(table)
-        return begun.get(table) or _Table([], {})
+        rows = begun.get(table)
+        if rows is None:
+            self._store.check_table(table)
+            return _NOTHING
+        return rows
 
     def changes(self, table: str) -> int:
         """How often this transaction wrote to the table."""
@@ -183,11 +187,12 @@ class SimTransaction:
     def check(self) -> dict[str, _Table]:
         """The state that the transaction began with; RuntimeError outside its block, Crashed after a
         crash."""
-        if not self._store.alive:
-            self._store.check()
-        if self._begun is None:
+        store, begun = self._store, self._begun
+        if store.closed or store.generation != store.file.generation:
+            store.check()
+        if begun is None:
             raise RuntimeError("the transaction has ended")
-        return self._begun
+        return begun
 
     def _own(self, table: str) -> _Table:
         if not self._write:
@@ -221,9 +226,9 @@ class SimStore:
         self.file = file
         self._tables = tables
         self._readonly = readonly
-        self._generation = file.generation
+        self.generation = file.generation
         self._open_transactions = 0
-        self._closed = False
+        self.closed = False
 
     def read(self) -> SimTransaction:
         """See `Store.read`."""
@@ -241,7 +246,7 @@ class SimStore:
         """See `Store.close`."""
         if self._open_transactions:
             raise RuntimeError("closed with a transaction open")
-        self._closed = True
+        self.closed = True
 
     def begin(self, write: bool) -> dict[str, _Table]:
         """A transaction's block begins."""
@@ -256,19 +261,14 @@ class SimStore:
     def end(self, write: bool) -> None:
         """A transaction's block ends."""
         self._open_transactions -= 1
-        if write and self._generation == self.file.generation:
+        if write and self.generation == self.file.generation:
             self.file.writing = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether this handle may be used."""
-        return self._generation == self.file.generation and not self._closed
 
     def check(self) -> None:
         """Raise if this handle is dead or closed."""
-        if self._generation != self.file.generation:
+        if self.generation != self.file.generation:
             raise Crashed("this store was opened before the crash")
-        if self._closed:
+        if self.closed:
             raise RuntimeError("the store is closed")
 
     def check_table(self, table: str) -> None:
