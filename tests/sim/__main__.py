@@ -113,9 +113,9 @@ def _say(result: Result, plant: str | None, trim: Trim = WHOLE) -> None:
 
 def traces_elsewhere(seeds: range) -> dict[int, str]:
     """Each seed's trace from processes that hash strings otherwise."""
+    span = ("--seeds", str(len(seeds)), "--start", str(seeds.start))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--traces"]
-        + ["--seeds", str(len(seeds)), "--start", str(seeds.start)],
+        [sys.executable, "-m", "tests.sim", "--traces", *span],
         env={**os.environ, "PYTHONHASHSEED": "4711"},
         capture_output=True,
         text=True,
