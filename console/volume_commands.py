@@ -170,7 +170,10 @@ def _show(session: Session, data: dict[str, Any]) -> None:
             ("volume", f"{data['group']}/{data['volume']}"),
             ("size", size_text(data["size_bytes"])),
             ("role", str(data.get("role") or "")),
-            ("export", "online" if data["online"] else "offline"),
+            (
+                "export",
+                "online" if data["online"] else ": ".join(filter(None, ("offline", data["offline_reason"]))),
+            ),
             ("id", str(data["id"])),
             ("created", session.local(data.get("created"))),
             ("head", session.cut_line(data.get("head"))),

@@ -121,6 +121,10 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How long a host's write waits for a silent peer in the modes sync and sync-strict. Hosts stand still
     for that long; a short one falls back (or refuses writes) at every hiccup of the link."""
 
+    yields_to_takeover: bool = True
+    """Whether a peer that was silent, and then says that it took over, is believed: hosts here are cut off.
+    If not, both sites may be written until an operator here chooses (`pair resync G --source remote`)."""
+
     hooks: dict[str, HookConfig] = {}
     """How hosts are held still for a backup, by name: [hooks.NAME]."""
 

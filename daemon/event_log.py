@@ -35,6 +35,8 @@ ERRORS = frozenset(
         "group.failed",
         "damage.found",
         "hook.thaw_failed",
+        "hosts.cut_off",
+        "peer.claim_refused",
         "peer.session_failed",
         "peer.set_aside",
         "row.set_aside",
@@ -44,6 +46,7 @@ ERRORS = frozenset(
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
+        "group.fenced",
         "group.not_online",
         "group.take_over_failed",
         "pair.not_remembered",
@@ -72,7 +75,14 @@ WARNINGS = frozenset(
 )
 # What a peer can cause as often as it likes.
 FROM_OUTSIDE = frozenset(
-    {"peer.bad_message", "peer.session_failed", "pair.session_ended", "pair.session", "pair.reset"}
+    {
+        "pair.reset",
+        "pair.session",
+        "pair.session_ended",
+        "peer.bad_message",
+        "peer.claim_refused",
+        "peer.session_failed",
+    }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 

@@ -4,7 +4,7 @@ Every change of role is durable before the first message or write that depends o
 exports that it closed stay closed until an operator opens them, or a role move brings the writing back here.
 
     takeover, or a hand-over that arrived      secondary → primary, by a timeline that outranks all others
-    the peer writes by a newer authority       primary → secondary: hosts go at once
+    the peer writes by a newer authority       primary → secondary: hosts go at once (site_primary.yielding)
     opened while the pair is split             secondary → detached, until the peer's next session
 """
 
@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from daemon.exports import SiteExports
+from daemon.role_exports import RoleExports
 from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import begin_timeline, generation_of, hand_over
@@ -23,15 +24,14 @@ from engine.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.transport import PeerAddress, Transport
 from engine.serving import Holder, took_over
 from engine.site_state import PairRow, Role, SiteState
-from engine.volumes import Volume
-from protocol.errors import Busy, FarshoreError, WrongState
+from protocol.errors import Busy, FarshoreError, NotAllowed, WrongState
 from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
+from site_primary.yielding import check_yield
 from site_secondary.receiver import Receiver, ReceiverChange
 
-CLOSED_BY_ROLE = "written at "
 RETRY_S = 1.0
 
 
@@ -51,12 +51,14 @@ class SitePairs:
         address_of: Callable[[str], PeerAddress],
         site_id_of: Callable[[str], str],
         traffic_of: Callable[[str], PeerTraffic],
+        yields_to_takeover: bool = True,
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
         self._watched: set[str] = set()
         self._state = state
         self._exports = exports
+        self._doors = RoleExports(state, exports, emit)
         self._transport = transport
         self._rng = rng
         self._emit = emit
@@ -64,6 +66,7 @@ class SitePairs:
         self._address_of = address_of
         self._site_id_of = site_id_of
         self._traffic_of = traffic_of
+        self._yields_to_takeover = yields_to_takeover
 
     # -- start and stop
 
@@ -199,8 +202,10 @@ class SitePairs:
         receiver = self.receivers[group.name]
         if change is ReceiverChange.ENGAGED:
             if self._state.group(group.name).role is Role.DETACHED:
+                hosts = self._doors.connected(group)
                 self._state.set_role(group.name, Role.SECONDARY)
-                self._close_exports(group, receiver.peer)
+                self._doors.say_cut_off(group, receiver.peer, hosts, "the pair goes on from there")
+                self._doors.close(group, receiver.peer)
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
             self._follow_row(group, mode=receiver.mode, state=state)
@@ -247,7 +252,7 @@ class SitePairs:
         shipper = self.shipper(group.name)
         next_state(shipper.state, PairVerb.RESYNC, group.name)
         if choice is Choice.REMOTE:
-            self._close_exports(group, shipper.peer)
+            self._doors.close(group, shipper.peer)
         shipper.resync(choice)
         self._remember(group.name, state=PairState.COPYING)
 
@@ -271,11 +276,11 @@ class SitePairs:
                 position=str(group.end),
                 next_step=f"`farshore wait {group.name} --state paired`",
             )
-        self._close_exports(group, shipper.peer)
+        self._doors.close(group, shipper.peer)
         try:
             hand_over(group, self._site_id_of(shipper.peer))
         except (FarshoreError, OSError):
-            self._open_exports(group)  # nothing was handed over: hosts may come back to what they had
+            self._doors.open(group)  # nothing was handed over: hosts may come back to what they had
             raise
 
     def _look_for_hand_over(self, group: Group) -> None:
@@ -330,7 +335,7 @@ class SitePairs:
     def _serve(self, group: Group, pair: PairRow | None) -> None:
         """A takeover is done: hosts may come, and the peer is shipped to."""
         try:
-            self._open_exports(group)
+            self._doors.open(group)
         except (FarshoreError, OSError) as error:
             self._emit("group.not_online", group=group.name, error=str(error))
         self._emit("group.taken_over", group=group.name, position=str(group.end))
@@ -341,18 +346,27 @@ class SitePairs:
     def detach(self, group: Group) -> None:
         """Open a split pair's secondary to hosts."""
         self._state.set_role(group.name, Role.DETACHED)
-        self._open_exports(group)
+        self._doors.open(group)
         self._emit("group.detached", group=group.name, position=str(group.end))
 
     def superseded(self, group: Group, by: str, generation: int = 0) -> None:
         """The peer writes the group by a newer authority, of that generation if it is known: stop serving at
-        once and follow it. FarshoreError or OSError: nobody is served all the same, and it is tried again
-        with the peer's next word."""
+        once and follow it. NotAllowed: this site does not yield to it (site_primary.yielding). Another
+        FarshoreError or OSError: nobody is served all the same, and it is tried again with the peer's next
+        word."""
+        try:
+            check_yield(group, self.shippers.get(group.name), by, to_takeover=self._yields_to_takeover)
+        except NotAllowed as error:
+            fields = {"group": group.name, "object": by, "position": str(group.end)}
+            self._emit("peer.claim_refused", **fields, generation=generation, reason=str(error))
+            raise
+        hosts = self._doors.connected(group)
         # First of all, and without anything that can fail: who heard of it acknowledges no more.
         group.holds.put(Holder.FENCED, f"is written at {by} by a newer authority")
+        self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
         if generation > max(self._state.heard(group.name), generation_of(group)):
             self._state.set_heard(group.name, generation)
-        self._close_exports(group, by)
+        self._doors.close(group, by, fenced=True)
         self._state.set_role(group.name, Role.SECONDARY)
         self._stop_shipping(group)
         self._exports.gate(group).stop()
@@ -372,25 +386,3 @@ class SitePairs:
                 next_step=f"`farshore pair create {name} --with PEER`",
             )
         return found
-
-    # -- exports
-
-    def _close_exports(self, group: Group, peer: str) -> None:
-        """Hosts hold caches of what was (invariant 10)."""
-        volumes = self._disconnect_hosts(group)
-        open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
-        self._state.set_closed(group.name, open_, f"{CLOSED_BY_ROLE}{peer}")
-
-    def _disconnect_hosts(self, group: Group) -> list[Volume]:
-        """Close every connection to the live volumes; those volumes. They get in again if they may."""
-        volumes = list(group.volumes.at(group.spans()).values())
-        for volume in volumes:
-            self._exports.shut(group, volume)
-        return volumes
-
-    def _open_exports(self, group: Group) -> None:
-        """Those that only a role move had closed."""
-        for volume in group.volumes.at(group.spans()).values():
-            reason = self._state.closed(group.name, volume.id)
-            if reason is not None and reason.startswith(CLOSED_BY_ROLE):
-                self._state.set_closed(group.name, [volume.id], None)

@@ -116,6 +116,7 @@ class Site:
             address_of=lambda peer: self.peers.get(peer).address,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
             traffic_of=self.traffic_to,
+            yields_to_takeover=config.yields_to_takeover,
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded

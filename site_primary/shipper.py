@@ -79,6 +79,7 @@ class Shipper:
         self.fork: Cut | None = None  # where the peer's journal left this one, if it did
         self._parted: Cut | None = None  # a fork past which the peer left nothing
         self.tail_bytes = 0
+        self.followed_at: float | None = None  # when the peer last spoke as one that follows, monotonic
         self._group = group
         self._group_id = group_id
         self.gate = gate
@@ -242,6 +243,8 @@ class Shipper:
         superseded = isinstance(message, Refused) and message.code == SUPERSEDED
         if self.state is PairState.SPLIT and not superseded:
             return
+        if not isinstance(message, Refused):
+            self.followed_at = self._clock.monotonic()
         match message:
             case Welcome():
                 if not (self._outbox.open or self.fetcher.active or self.base.active):

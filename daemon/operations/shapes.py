@@ -64,11 +64,13 @@ def volume_data(site: Site, group: Group, volume: Volume) -> Data:
     """VOLUME."""
     created = group.reader.prefix_at(volume.timeline, volume.id)
     writes = site.state.group(group.name).role.writes
+    closed = site.exports.closed(group, volume)
     return {
         "group": group.name,
         "volume": volume.name,
         "size_bytes": volume.size_bytes,
-        "online": writes and not group.failed and site.exports.closed(group, volume) is None,
+        "online": writes and not group.failed and closed is None,
+        "offline_reason": closed or "",
         "hosts": len(site.exports.clients(group, volume)),
         "id": str(Cut(volume.timeline, volume.id)),
         "created": time_text(created.utc_ns) if created else None,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import lmdb
 import pytest
 import zmq
 
 from console.demo.host import Host
 from protocol.positions import parse_cut
 from protocol.question_messages import Journal
-from protocol.rows import unpack_row
+from tests.support.foreign_peer import connection, group_id
 from tests.support.sites import Site
 
 MIB = 1 << 20
@@ -25,31 +22,6 @@ BAD_MESSAGES = 20_000
 def memory(site: Site) -> int:
     lines = Path(f"/proc/{site.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
-
-
-def group_id(site: Site, name: str) -> str:
-    with lmdb.open(
-        str(site.directory / "state.mdb"), subdir=False, readonly=True, lock=False, max_dbs=20
-    ) as state:
-        groups = state.open_db(b"groups", create=False)
-        with state.begin(groups) as transaction:
-            row = transaction.get(name.encode())
-            assert row is not None
-            return str(unpack_row(row)[0])
-
-
-@contextlib.contextmanager
-def connection(own: Site, target: Site) -> Iterator[zmq.Socket[bytes]]:
-    """By the key of `own`, to `target`."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.linger = 0
-        dealer.sndhwm = 2 * BAD_MESSAGES
-        dealer.rcvhwm = 1
-        dealer.curve_publickey = (own.directory / "keys" / "public").read_bytes()
-        dealer.curve_secretkey = (own.directory / "keys" / "secret").read_bytes()
-        dealer.curve_serverkey = (target.directory / "keys" / "public").read_bytes()
-        dealer.connect(f"tcp://127.0.0.1:{target.replication_port}")
-        yield dealer
 
 
 @pytest.fixture
@@ -76,7 +48,7 @@ def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
     a, b = shipped
     head = parse_cut(a.json("journal", "show", "g")["head"]["text"])
     before = memory(a)
-    with connection(b, a) as dealer:
+    with connection(b, a, queued=2 * BAD_MESSAGES, unread=1) as dealer:
         for session in range(1, QUESTIONS + 1):
             question = Journal(
                 session=session,
@@ -105,7 +77,7 @@ def test_bad_messages_displace_no_events(shipped: tuple[Site, Site]) -> None:
     a, b = shipped
     old = {event["seq"] for event in a.json("events", "--limit", "10000")["events"]}
     lines = len(a.log())
-    with connection(b, a) as dealer:
+    with connection(b, a, queued=2 * BAD_MESSAGES, unread=1) as dealer:
         for number in range(BAD_MESSAGES):
             dealer.send(b"\xc1%d" % number)
         poller = zmq.Poller()

@@ -97,6 +97,9 @@ def test_takeover_and_the_way_back(pair: tuple[Site, Site]) -> None:
     assert a.json("branch", "list", "g")["branches"] == []
 
     switch(b, a)
+    # Hosts at a hold what they knew before b took over: only an operator lets them in (C43).
+    assert "fenced" in a.json("volume", "show", "g/v")["offline_reason"]
+    a.farshore("volume", "online", "g/v")
     with Host(a.nbd_socket, "g/v") as host:
         oracle.write(host, oracle.some_blocks(10))
     check_stop(a, b, oracle)

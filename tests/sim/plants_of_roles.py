@@ -8,7 +8,9 @@ import daemon.pairs
 import engine.group
 import site_primary.ship_start
 import site_primary.shipper
+from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
+from daemon.role_exports import RoleExports
 from engine.group import Group
 from engine.head_moves import begin_timeline, follow_elsewhere, hand_over
 from engine.journal.writer import JournalWriter
@@ -57,20 +59,22 @@ class _Late:
 @plant
 def superseded_site_goes_on() -> tuple[Patch, ...]:
     """A site that hears of a newer authority serves its hosts as before."""
-    return ((SitePairs, "superseded", lambda self, group, by: None),)
+    return ((SitePairs, "superseded", lambda self, group, by, generation=0: None),)
 
 
 @plant
 def hosts_stay_when_superseded() -> tuple[Patch, ...]:
     """A superseded site changes its role and leaves its exports open."""
 
-    def superseded(self: Any, group: Any, by: str, before: Any = SitePairs.superseded) -> None:
+    def superseded(
+        self: Any, group: Any, by: str, generation: int = 0, before: Any = SitePairs.superseded
+    ) -> None:
         kept = (
-            (SitePairs, "_close_exports", lambda self, group, peer: None),
-            (SitePairs, "_disconnect_hosts", lambda self, group: None),
+            (RoleExports, "close", lambda self, group, peer, fenced: None),
+            (SiteExports, "shut", lambda self, group, volume: None),
         )
         with patched(kept):
-            before(self, group, by)
+            before(self, group, by, generation)
 
     return ((SitePairs, "superseded", superseded),)
 
@@ -110,7 +114,7 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
     def close(self: Any, group: Any, peer: str) -> None:
         pass
 
-    return ((daemon.pairs, "hand_over", over), (SitePairs, "_close_exports", close))
+    return ((daemon.pairs, "hand_over", over), (RoleExports, "close", close))
 
 
 # -- what is left

@@ -21,6 +21,7 @@ from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage,
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.versions import TABLES
 from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import SUPERSEDED, Hello, Refused, decode_message
 from site_primary.carrier import PeerTraffic
 from site_secondary.peer_door import PeerDoor
@@ -244,7 +245,8 @@ class SimProcess:
         self._indexer: SimIndexer | None = None
         self.stopping = False
         self._role: tuple[int, Role] | None = None
-        self.learned = 0  # the newest authority that this process heard of while it was the primary
+        self.learned = 0  # the newest authority that this process was to yield to while it was the primary
+        self._followed_at: float | None = None  # when the peer last answered as one that follows
 
     def emit(self, event: str, **fields: Any) -> None:
         """See `engine.group.Emit`."""
@@ -272,19 +274,31 @@ class SimProcess:
         """A message for the peer door; what it says of authority is learned before it is acted on."""
         with contextlib.suppress(RemoteProtocolError):
             message = decode_message(header)
-            if isinstance(message, Hello) and GROUP in self.groups and self.role is Role.PRIMARY:
+            if isinstance(message, Hello) and GROUP in self.groups and self._yields():
                 self.learned = max(self.learned, message.generation)
         self._door.on_message(caller, header, payload)
         self.site.witness.settled(self.site)
 
     def _told(self, header: bytes) -> None:
-        """An answer of the peer's; that it writes by a newer authority counts as heard."""
+        """An answer of the peer's; that it writes by a newer authority may count as heard."""
         with contextlib.suppress(RemoteProtocolError):
             message = decode_message(header)
-            if isinstance(message, Refused) and message.code == SUPERSEDED:
-                shipper = self.shippers.get(GROUP)
-                if shipper is not None and shipper._link.session == message.session:
-                    self.learned = max(self.learned, self.generation + 1)
+            shipper = self.shippers.get(GROUP)
+            if shipper is None or shipper._link.session != message.session:
+                return
+            if not isinstance(message, Refused):
+                self._followed_at = self.clock.monotonic()
+            elif message.code == SUPERSEDED and self._yields():
+                self.learned = max(self.learned, self.generation + 1)
+
+    def _yields(self) -> bool:
+        """Whether a primary here gives way to a newer authority: not to a peer that has just followed."""
+        group = self.groups[GROUP]
+        if self.role is not Role.PRIMARY:
+            return False
+        if self._followed_at is None or group.handed_to not in ("", group.site):
+            return True
+        return self.clock.monotonic() - self._followed_at > HEARTBEAT_TIMEOUT_S
 
     # -- start and stop
 

@@ -24,6 +24,7 @@ VOLUME = {
     "volume": "root",
     "size_bytes": 10 << 30,
     "online": True,
+    "offline_reason": "",
     "hosts": 1,
     "id": "8f3a000000000001:0",
     "created": "2026-07-01T00:00:00Z",
