@@ -99,8 +99,9 @@ class Shipper:
         self._outbox = Outbox(group, self._send_frames, self.carrier.ready, unreadable)
         self._goal = 0  # written when the session began: reached means caught up
         self.hosts = HostWait(group.holds, address.name)
+        # Once the peer's journal is here the two compare again.
         self.fetcher = Fetcher(
-            group, address.name, self._link.send, on_done=self._fetched, on_failed=self._fail
+            group, address.name, self._link.send, on_done=self._connect, on_failed=self._fail
         )
         self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
@@ -352,10 +353,6 @@ class Shipper:
             self._timer.cancel()
             self._timer = None
         self._heartbeat()
-
-    def _fetched(self) -> None:
-        """The peer's journal is here: compare again, and go on from there."""
-        self._connect()
 
     # -- the journal goes to the peer
 

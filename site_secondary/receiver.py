@@ -167,6 +167,9 @@ class Receiver:
         group = self._group
         self._acknowledged = group.writer.written
         self._welcomed = group.end
+        was_split = self._remote_state == PairState.SPLIT.value
+        if was_split:
+            self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
         self.complete_until_ns = min(self.complete_until_ns, max(0, group.utc_ns - 1))
         welcome = Welcome(
@@ -178,6 +181,8 @@ class Receiver:
         )
         self._base.attach(hello.session, caller.send, leave=hello.adopt)
         caller.send(welcome.encode())
+        if was_split:
+            self._on_change(ReceiverChange.STATE)
 
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         try:

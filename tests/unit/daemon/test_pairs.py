@@ -107,6 +107,21 @@ def test_a_newer_authority_is_heard_while_the_pair_is_split(sites: TwoSites) -> 
     assert sites.role(sites.a) is Role.SECONDARY
 
 
+def test_a_split_ends_with_the_first_word_of_the_next_session(sites: TwoSites) -> None:
+    """An operator who opened the secondary after that would have hosts write beside what comes in."""
+    sites.process(sites.a).pairs.split(GROUP)
+    receiver = sites.process(sites.b).receivers[GROUP]
+    sites.until(lambda: receiver.state is PairState.SPLIT)
+    heard = sites.heard["b"]
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.NONE)
+    sites.until(lambda: sites.heard["b"] > heard)
+    assert sites.shipper(sites.a).connected is False, "its answer is still on the way"
+    assert receiver.state is PairState.COPYING
+    pair = sites.process(sites.b).state.pair(GROUP)
+    assert pair is not None
+    assert pair.state is PairState.COPYING
+
+
 def test_one_holder_does_not_open_what_another_keeps_shut(sites: TwoSites) -> None:
     group = sites.group(sites.a)
     group.holds.put(Holder.INSTALL, "installs a copy")

@@ -151,6 +151,7 @@ def test_what_a_peer_closed_an_operator_opens_c43(sites: TwoSites) -> None:
     assert said["error"] == "fenced, offline until `farshore volume online`: g/v"
     sites.online(sites.a)
     assert sites.attach(sites.a).connected
+    sites.until_paired(sites.a)
     sites.process(sites.a).pairs.hand_over(sites.group(sites.a))
     sites.until(lambda: sites.role(sites.b) is Role.PRIMARY)
     assert not sites.refused(sites.b), "where the operator took over and handed over, nobody else closed it"
