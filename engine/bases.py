@@ -107,16 +107,25 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
     return None
 
 
+def held_below(table: TimelineTable, base: Base) -> Cut | None:
+    """Up to where this site holds the frames below a base: to the cut that it stands on, or further, if the
+    journal that was here already went on from there; None if nothing on the base's lineage is here."""
+    lineage = table.lineage(base.cut.timeline, base.cut.position)
+    held = [cut for cut in (base.start, base.left) if cut is not None and holds_cut(lineage, cut)]
+    return max(held, key=lambda cut: cut.position, default=None)
+
+
 def require_held(table: TimelineTable, cut: Cut, subject: str = "") -> None:
     """Trimmed if a cut lies in the gap below a base."""
     base = gap_at(table, cut)
     if base is not None:
-        raise not_held(base, str(cut), subject)
+        raise not_held(table, base, str(cut), subject)
 
 
-def not_held(base: Base, what: str, subject: str) -> Trimmed:
+def not_held(table: TimelineTable, base: Base, what: str, subject: str) -> Trimmed:
     """That `what` lies in the gap below a base."""
-    since = f" after {base.start}" if base.start else ""
+    held = held_below(table, base)
+    since = f" after {held}" if held else ""
     return Trimmed(
         f"{what} is not held here: of what lies{since} before {base.cut}, only the outcome came to this site",
         subject=subject,

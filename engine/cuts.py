@@ -7,11 +7,10 @@ change later.
 
 from __future__ import annotations
 
-from engine.bases import base_on, not_held, require_held, spans_from_base
+from engine.bases import base_on, held_below, not_held, require_held, spans_from_base
 from engine.group import Group
 from engine.retention import NO_ANCHOR
 from engine.site_state import Role
-from engine.timelines import holds_cut
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
@@ -79,7 +78,7 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
                 boundary = folded_to
             if boundary is not None:
                 if above is not None and boundary == end.position:
-                    raise not_held(above, "that time", group.name)
+                    raise not_held(group.timelines, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
                 if group.folding.readable(cut):
                     return cut
@@ -90,9 +89,9 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
             break
         if utc_ns >= base.utc_ns:
             return base.cut
-        below = base.start or base.left
-        if not holds_cut(group.timelines.lineage(base.cut.timeline, base.cut.position), below):
-            raise not_held(base, "that time", group.name)
+        below = held_below(group.timelines, base)
+        if below is None:
+            raise not_held(group.timelines, base, "that time", group.name)
         end, above = below, base
     raise NotFound(
         "nothing was written that early",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from engine.bases import gap_at, require_held
+from engine.bases import gap_at, held_below, require_held
 from engine.fold import SWEEP_KEY, FoldPlan, SweepPlan
 from engine.index_requests import Indexer
 from engine.journal.format import timeline_directory
@@ -218,7 +218,8 @@ class Folding:
         all that comes after. Now, if there is no frame yet."""
         group = self._group
         for base in group.timelines.bases:
-            start = base.start.position if base.start else 0
+            held = held_below(group.timelines, base)
+            start = held.position if held else 0
             if start <= position < base.cut.position and group.holds_cut(base.cut):
                 return base.utc_ns
         for span in group.spans(group.writer.written):

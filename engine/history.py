@@ -6,9 +6,8 @@ it only kept ones, and between the two ends of a base's gap none.
 
 from __future__ import annotations
 
-from engine.bases import base_on
+from engine.bases import base_on, held_below
 from engine.group import Group
-from engine.timelines import Span
 from engine.volumes import Volume
 from protocol.positions import Cut
 
@@ -28,12 +27,9 @@ def gaps(group: Group) -> list[tuple[Cut | None, Cut]]:
     found: list[tuple[Cut | None, Cut]] = []
     spans = group.spans(group.writer.written)
     while (base := base_on(group.timelines, spans)) is not None:
-        found.append((base.start, base.cut))
-        if base.start is None:
+        held = held_below(group.timelines, base)
+        found.append((held, base.cut))
+        if held is None:
             break
-        spans = _below(group, base.start)
+        spans = group.timelines.lineage(held.timeline, held.position)
     return found[::-1]
-
-
-def _below(group: Group, cut: Cut) -> list[Span]:
-    return group.timelines.lineage(cut.timeline, cut.position)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.cuts import checked_cut, cut_at_time
+from engine.history import gaps
 from engine.journal import writer
 from protocol.compress import Compression
 from protocol.errors import Trimmed
@@ -134,6 +135,32 @@ def test_times_in_the_gap_are_refused(pair: BasePair) -> None:
             cut_at_time(group, at)
 
 
+def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BasePair) -> None:
+    """The other site could no longer read where this one was, and sent a base on an earlier cut of both."""
+    volume = pair.one.create("root", 8)
+    start = pair.one.end
+    cuts, times = [], []
+    for number in range(6):
+        pair.one.settle(10.0)
+        pair.one.write(volume, number, b"x")
+        cuts.append(pair.one.end)
+        times.append(pair.one.group.utc_ns)
+        if number == 2:
+            follow(pair.one, pair.other)
+            pair.other.sync()
+    base = pair.copy(start)
+    group = pair.other.group
+    for cut, utc_ns in zip(cuts[:2], times[:2], strict=True):
+        assert cut_at_time(group, utc_ns) == cut
+        assert pair.other.letters("root", cut) == pair.one.letters("root", cut)
+    # Of what came at that time only the outcome is here: the frame at the edge may not have been the last.
+    for at in times[2:5]:
+        with pytest.raises(Trimmed, match=f"after {cuts[2]}"):
+            cut_at_time(group, at)
+    assert cut_at_time(group, times[5]) == base
+    assert gaps(group) == [(cuts[2], base)]
+
+
 def test_a_revert_into_the_gap_is_not_taken(pair: BasePair) -> None:
     volume = pair.one.create("root", 8)
     pair.one.write(volume, 0, b"a")
@@ -198,7 +225,7 @@ def test_it_goes_on_after_every_message_lost(pair: BasePair, monkeypatch: pytest
     for messages in range(1, 100):
         pair.connect()
         pair.cut_after = pair.carried + messages
-        pair.world.run_for(1.0)
+        pair.one.settle(10.0)
         assert not pair.failures
         if sender.done:
             break
@@ -224,7 +251,7 @@ def test_a_restart_of_the_receiver_anywhere(
     sender = pair.start_sender(start)
     pair.connect()
     pair.cut_after = messages
-    pair.world.run_for(1.0)
+    pair.one.settle(10.0)
     pair.restart_other()
     if pair.other.end == start:
         assert pair.other.letters("root") == before
@@ -250,7 +277,7 @@ def test_another_base_replaces_a_half_received_one(pair: BasePair, monkeypatch: 
     first = pair.start_sender(None)
     pair.connect()
     pair.cut_after = 12
-    pair.world.run_for(1.0)
+    pair.one.settle(10.0)
     first.close()
     pair.restart_other()
     pair.one.append([(ZERO, volume, 0, 30)])
@@ -272,9 +299,9 @@ def test_a_crash_between_the_install_and_the_head(pair: BasePair) -> None:
     sender = pair.start_sender(None)
     pair.connect()
     for _ in range(2):
-        pair.world.run_for(1.0)
+        pair.one.settle(10.0)
         pair.other.indexer.answer()
-    pair.world.run_for(1.0)
+    pair.one.settle(10.0)
     assert pair.other.group.head == 0
     pair.restart_other()
     assert pair.other.end == sender.cut
@@ -315,10 +342,10 @@ def test_what_the_site_wrote_meanwhile_is_not_lost(pair: BasePair, monkeypatch: 
     pair.start_sender(start)
     pair.connect()
     pair.cut_after = 3
-    pair.world.run_for(1.0)
+    pair.one.settle(10.0)
     pair.other.write(volume, 2, b"w")
     pair.connect()
-    pair.world.run_for(1.0)
+    pair.one.settle(10.0)
     assert pair.failures
     assert pair.other.letters("root") == "a.w....."
 
