@@ -55,18 +55,6 @@ def detached_site_writes_in_a_paired_session() -> tuple[Patch, ...]:
     return ((Receiver, "_try_engage", lambda self: True),)
 
 
-@rare(Task.DETACH, Task.RESYNC, Task.RESYNC_LOCAL)
-def split_outlives_its_end() -> tuple[Patch, ...]:
-    """A secondary takes the pair to be split until it hears another word than HELLO, and may be opened."""
-
-    def on_hello(self: Any, caller: Any, hello: Any, before: Any = Receiver._on_hello) -> None:
-        state = self._remote_state
-        before(self, caller, hello)
-        self._remote_state = state
-
-    return ((Receiver, "_on_hello", on_hello),)
-
-
 # -- what is acknowledged
 
 

@@ -8,13 +8,13 @@ import daemon.pairs
 import engine.group
 import site_primary.ship_start
 import site_primary.shipper
-from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
 from daemon.role_exports import RoleExports
 from engine.group import Group
 from engine.head_moves import begin_timeline, follow_elsewhere, hand_over
 from engine.journal.writer import JournalWriter
 from engine.timelines import TimelineTable
+from site_primary.exports import Export
 from site_primary.ship_start import where_to_start
 from tests.sim.patching import patched
 from tests.sim.plant_registry import plant
@@ -71,7 +71,7 @@ def hosts_stay_when_superseded() -> tuple[Patch, ...]:
     ) -> None:
         kept = (
             (RoleExports, "close", lambda self, group, peer, fenced: None),
-            (SiteExports, "shut", lambda self, group, volume: None),
+            (Export, "shut", lambda self: None),
         )
         with patched(kept):
             before(self, group, by, generation)
