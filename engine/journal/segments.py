@@ -84,18 +84,22 @@ class SegmentMap:
         )
 
     def load(self) -> None:
-        """Look at the directory again; files already known stay open."""
+        """Look at the directory again."""
         for name in self._disk.list_directory(JOURNAL_DIRECTORY):
             timeline = timeline_from_name(name)
             if timeline is not None:
                 self.load_timeline(timeline)
 
     def load_timeline(self, timeline: int) -> None:
-        """The same for one timeline: files that have gone are forgotten, new ones taken in."""
+        """The same for one timeline: files that have gone are forgotten, new ones taken in. Known ones
+        are opened again when they are read: another process may have made them anew."""
         known = self._timelines.setdefault(timeline, _Sorted())
         starts = set(map(start_from_name, self._disk.list_directory(timeline_directory(timeline))))
-        for start in [start for start in known.starts if start not in starts]:
-            self.forget(known.by_start[start])
+        for start in list(known.starts):
+            if start not in starts:
+                self.forget(known.by_start[start])
+            elif (file := self._open.pop((timeline, start), None)) is not None:
+                file.close()
         for start in sorted(start for start in starts if start is not None and start not in known.by_start):
             segment = Segment(timeline, start, 0)
             segment.size = self.file(segment).size()

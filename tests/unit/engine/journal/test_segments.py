@@ -76,6 +76,15 @@ def test_files_made_since_are_found_by_loading_again(segments: SegmentMap, direc
     assert segments.total_bytes() == 500
 
 
+def test_a_file_that_was_made_anew_is_opened_anew(segments: SegmentMap, directory: Path) -> None:
+    """The indexer keeps its map while the daemon comes back to the end of a timeline that it had left."""
+    assert segments.read_bytes(0, 300, 1) == b"\x09"
+    (directory / Segment(TWO, 300, 0).path).unlink()
+    store(directory, TWO, 300, b"\x0b" * 100)
+    segments.load_timeline(TWO)
+    assert segments.read_bytes(0, 300, 1) == b"\x0b"
+
+
 def test_a_forgotten_segment_is_out_of_everything(segments: SegmentMap) -> None:
     segment = segments.segment_at(ONE, 200)
     assert segment is not None
