@@ -1,0 +1,96 @@
+"""A site of this version and one of commit 0fa55f3, whose source is kept: they pair, either way round."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from console.demo.host import Host
+from tests.support.oracle import Oracle, content
+from tests.support.pairs import newest_frame, same_at_the_cut, start_pair
+from tests.support.sites import Site, introduce, short_directory
+
+SOURCE = Path(__file__).parents[1] / "golden" / "source.tar.xz"
+SIZE_BYTES = 4 << 20
+
+
+class OldSite(Site):
+    """Commands and daemon are those of that commit."""
+
+    def __init__(self, directory: Path, name: str, source: Path) -> None:
+        super().__init__(directory, name)
+        self._source = source
+
+    def environment(self) -> dict[str, str]:
+        """See `Site.environment`."""
+        return super().environment() | {"PYTHONPATH": str(self._source)}
+
+
+@pytest.fixture
+def sites(request: pytest.FixtureRequest) -> Iterator[tuple[Site, Site]]:
+    """The primary and the secondary; the parameter says which of them is old."""
+    parent = short_directory()
+    source = parent / "source"
+    with tarfile.open(SOURCE) as archive:
+        archive.extractall(source, filter="data")
+    old = OldSite(parent / "old", "old", source)
+    new = Site(parent / "new", "new")
+    for site in (old, new):
+        site.init()
+        site.start()
+    introduce(old, new)
+    try:
+        yield (old, new) if request.param == "old writes" else (new, old)
+        for site in (old, new):
+            assert site.stop() == 0
+            site.check_log()
+    finally:
+        for site in (old, new):
+            site.kill()
+
+
+def write(site: Site, oracle: Oracle, blocks: int) -> None:
+    with Host(site.nbd_socket, "g/v") as host:
+        oracle.write(host, oracle.some_blocks(blocks))
+        host.flush()
+
+
+def check_equal(primary: Site, secondary: Site, oracle: Oracle) -> None:
+    primary.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+    same_at_the_cut(primary, secondary, "g", ("v",))
+    assert content(primary, "g/v") == oracle.image
+    assert newest_frame(primary, "g")["digest"] == newest_frame(secondary, "g")["digest"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sites", ["old writes", "new writes"], indirect=True)
+def test_an_upgraded_site_and_one_that_is_not(sites: tuple[Site, Site]) -> None:
+    """In step, with a backup, after a restart of each, after a split, and with the roles changed, twice."""
+    a, b = sites
+    start_pair(a, b, "g/v", SIZE_BYTES)
+    oracle = Oracle(SIZE_BYTES, seed=51)
+    write(a, oracle, 200)
+    a.farshore("pair", "set", "g", "--mode", "sync")
+    write(a, oracle, 50)
+    check_equal(a, b, oracle)
+    a.farshore("backup", "create", "g", "--label", "kept")
+    image = bytes(oracle.image)
+    for site in (b, a):
+        site.kill()
+        site.start()
+        write(a, oracle, 20)
+        check_equal(a, b, oracle)
+    a.farshore("pair", "split", "g")
+    write(a, oracle, 100)
+    a.farshore("pair", "resync", "g")
+    check_equal(a, b, oracle)
+    for writer, follower in ((a, b), (b, a)):
+        assert writer.json("switchover", "g", "--confirm", "g")["done"]
+        write(follower, oracle, 20)
+        check_equal(follower, writer, oracle)
+    for site in (a, b):
+        assert content(site, "g/v@kept") == image
+        assert site.json("verify", "g", "--deep")["ok"]
