@@ -31,6 +31,7 @@ log = structlog.get_logger()
 ERRORS = frozenset(
     {
         "journal.failed",
+        "journal.unread",
         "group.damaged",
         "group.failed",
         "damage.found",
@@ -72,7 +73,14 @@ WARNINGS = frozenset(
 )
 # What a peer can cause as often as it likes.
 FROM_OUTSIDE = frozenset(
-    {"peer.bad_message", "peer.session_failed", "pair.session_ended", "pair.session", "pair.reset"}
+    {
+        "journal.unread",
+        "peer.bad_message",
+        "peer.session_failed",
+        "pair.session_ended",
+        "pair.session",
+        "pair.reset",
+    }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 
