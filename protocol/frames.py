@@ -216,15 +216,7 @@ def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes | None)
 
 def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
     """The event table of a frame. FrameError if it is not what the format says."""
-    if len(raw) != prefix.frame_bytes:
-        raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
-    table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
-    if raw[PREFIX_BYTES] != _ARRAY_OF_TWO or _BIN32.unpack_from(raw, table_end) != (
-        _BIN,
-        prefix.payload_bytes,
-    ):
-        raise FrameError("the body is not a table and its payload")
-    table = memoryview(raw)[_TABLE_AT:table_end]
+    table = _table_of(prefix, raw)
     rows = _data_rows(table) if _begins_with_data(table) else _other_rows(table)
     if len(rows) != prefix.events:
         raise FrameError("event table and prefix disagree on the number of events")
@@ -235,11 +227,22 @@ def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
 def rows_as_they_stand(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
     """The rows of a frame that `decode_rows` refuses, each with a kind and whatever else it has. FrameError
     if there are none."""
-    table = memoryview(raw)[_TABLE_AT : prefix.frame_bytes - prefix.payload_bytes - _BIN32.size]
-    rows = _unpacked(table)
+    rows = _unpacked(_table_of(prefix, raw))
     if len(rows) != prefix.events:
         raise FrameError("event table and prefix disagree on the number of events")
     return rows
+
+
+def _table_of(prefix: FramePrefix, raw: Buffer) -> memoryview:
+    if len(raw) != prefix.frame_bytes:
+        raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
+    table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
+    if raw[PREFIX_BYTES] != _ARRAY_OF_TWO or _BIN32.unpack_from(raw, table_end) != (
+        _BIN,
+        prefix.payload_bytes,
+    ):
+        raise FrameError("the body is not a table and its payload")
+    return memoryview(raw)[_TABLE_AT:table_end]
 
 
 def without_empty(prefix: FramePrefix, rows: Sequence[Row]) -> tuple[Row, ...]:

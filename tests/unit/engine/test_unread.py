@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.clone_rows import CloneRow
 from engine.faults import Damage, Fault
 from engine.group import GroupSettings
 from engine.offline import DeadSite, open_offline
 from engine.repair import Repair
-from engine.unread import UNREAD, UnreadFrame, read_frame
+from engine.unread import UNREAD, UnreadFrame, read_frame, unread_from_row
 from engine.verify_rounds import VerifyRound
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyJournal
 from engine.versions import RECORD_KEY
@@ -23,7 +25,7 @@ from protocol.events import WRITE, Consistency, Mark, Revert
 from protocol.frames import Frame, FrameError
 from protocol.limits import BLOCK_BYTES, UNREAD_TOUCHING_MAX
 from protocol.positions import POSITION_MAX, Cut
-from protocol.rows import pack_row
+from protocol.rows import pack_row, unpack_row
 from tests.sim.world import SimClock
 from tests.unit.engine.group_rig import GroupRig, filled, follow
 from tests.unit.engine.unread_frames import (
@@ -34,6 +36,7 @@ from tests.unit.engine.unread_frames import (
     unread_frame,
     unread_kinds,
 )
+from tests.unit.protocol.test_frames import forged
 
 MakeRig = Callable[..., GroupRig]
 BLOCKS = 8
@@ -356,6 +359,24 @@ def test_half_of_it_is_never_taken(make_rig: MakeRig, name: str) -> None:
     assert len(said.rows) == len(unread.taken)
     assert said.unread is not None
     assert said.unread.to_row()[0] == UNREAD
+
+
+_VALUES = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.text(max_size=3), st.none(), st.booleans())
+_ROWS = st.lists(st.tuples(st.integers(-1, 30) | _VALUES, *[_VALUES] * 3), max_size=4)
+
+
+@given(st.one_of(st.binary(min_size=1, max_size=200), _ROWS.map(pack_row)), st.integers(0, 2))
+def test_whatever_a_table_holds_it_is_read_past(table: bytes, blocks: int) -> None:
+    """Nothing but an answer comes of it, and the index can keep that answer."""
+    for events in (1, 2, 4):
+        frame = forged(table, bytes(blocks * BLOCK_BYTES), events=events)
+        said = read_frame(Frame(frame.prefix, frame.raw))
+        if said.unread is None:
+            continue
+        assert said.records == []
+        assert sum(row[3] for row in said.rows if row[0] == WRITE) in (0, blocks)
+        row = unpack_row(pack_row(said.unread.to_row()))
+        assert unread_from_row(said.unread.timeline, said.unread.position, row) == said.unread
 
 
 def test_reverts_of_a_frame_are_taken_together_or_not(make_rig: MakeRig) -> None:
