@@ -185,6 +185,8 @@ def _show_journal(session: Session, data: dict[str, Any]) -> None:
 
 def _frame_row(session: Session, frame: dict[str, Any]) -> tuple[str, ...]:
     kinds = " ".join(f"{name}:{count}" for name, count in sorted((frame.get("kinds") or {}).items()))
+    if frame.get("unread"):
+        kinds = f"{kinds} not understood: {frame['unread']}".strip()
     return (
         str(frame["position"]),
         str(frame["bytes"]),

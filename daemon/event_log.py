@@ -31,6 +31,7 @@ log = structlog.get_logger()
 ERRORS = frozenset(
     {
         "journal.failed",
+        "journal.unread",
         "group.damaged",
         "group.failed",
         "damage.found",
@@ -76,6 +77,7 @@ WARNINGS = frozenset(
 # What a peer can cause as often as it likes.
 FROM_OUTSIDE = frozenset(
     {
+        "journal.unread",
         "pair.reset",
         "pair.session",
         "pair.session_ended",

@@ -278,13 +278,24 @@ class SiteExports:
         half_way = group.volumes.half_way(group.spans(), volume.id)
         if half_way is not None:
             return f"it is half way back to {half_way.cut}"
-        return self._state.closed(group.name, volume.id)
+        return self._state.closed(group.name, volume.id) or self._unread(group, volume)
+
+    def _unread(self, group: Group, volume: Volume) -> str | None:
+        """What no operator accepted yet of what is not understood in its history, or None."""
+        unread = group.unread.seen(volume.id, group.live_view(volume).intervals) if len(group.unread) else []
+        if not unread:
+            return None
+        size = unread[0].end - unread[0].position
+        return (
+            f"the journal frame at {unread[0].cut}, {size} bytes, may have changed it and cannot be "
+            f"understood ({unread[0].reason})"
+        )
 
     def require_open(self, group: Group, volume: Volume) -> None:
         """WrongState if the export is closed."""
         path = f"{group.name}/{volume.name}"
         group.volumes.require_whole(group.spans(), volume.id, path)
-        reason = self._state.closed(group.name, volume.id)
+        reason = self.closed(group, volume)
         if reason is not None:
             raise WrongState(
                 f"{path} is offline: {reason}", subject=path, next_step=f"`farshore volume online {path}`"

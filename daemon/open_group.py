@@ -121,6 +121,15 @@ class GroupMaker:
                 bytes=found.torn_bytes,
                 reason=found.reason,
             )
+        if found.unread:
+            first = found.unread[0]
+            self.emit(
+                "journal.unread",
+                group=group.name,
+                position=str(first.cut),
+                places=len(found.unread),
+                error=first.reason,
+            )
         if found.frames or found.removed:
             self.emit(
                 "group.recovered",

@@ -29,6 +29,7 @@ from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
 from engine.retention import load_retention
 from engine.timelines import Timeline, TimelineTable
+from engine.unread import read_frame
 from engine.versions import (
     NUMBER_MASK,
     RECORD_KEY,
@@ -43,7 +44,7 @@ from engine.view import indexed_blocks
 from protocol.bounds import AnyTimeline, DigestOrNone, Generation, Lane, Position, SiteId, UtcNs
 from protocol.errors import WrongState
 from protocol.events import LAST_DATA_KIND, WRITE, Row
-from protocol.frames import Frame, decode_rows
+from protocol.frames import Frame
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from protocol.rows import pack_row
@@ -213,7 +214,11 @@ def take_frame(batch: IndexBatch, cursor: Cursor, lanes: list[int], lane: int, f
     version may lie under a zeroed block."""
     prefix = frame.prefix
     number = prefix.payload_at
-    for index, row in enumerate(decode_rows(prefix, frame.raw)):
+    said = read_frame(frame)
+    if said.unread is not None:
+        key = RECORD_KEY.pack(prefix.timeline, prefix.position)
+        batch.records[key] = pack_row((prefix.utc_ns, prefix.position, said.unread.to_row()))
+    for index, row in enumerate(said.rows):
         kind = row[0]
         if kind == WRITE:
             _, volume, first, count = row

@@ -3,7 +3,8 @@
 Found by verification and by reads that failed; kept in the site's state, so that a restart does not forget
 it. A version's damage matters to whoever sees the version: copies, live volumes, any cut whose visibility
 contains it and nothing newer. A stretch of the journal matters to readers only as far as the index does not
-hold its versions with checksums of their own: past the last checkpoint.
+hold its versions with checksums of their own: past the last checkpoint. Frames that are whole and
+not understood are among it, and kept by the group (engine.unread).
 
     state table damage    group\\0 fault u8, four u64 (engine.faults)    row (found UTC ns)
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from engine.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
 from engine.memtable import NOT_FOUND
+from engine.unread import UnreadFrame
 from engine.versions import NUMBER_MASK, VERSION_KEY
 from engine.view import ReadBatch, VolumeView
 from engine.visibility import Interval
@@ -38,6 +40,11 @@ _ROW = RowType(tuple[UtcNs])
 ROWS_MAX = 4096
 # A read marks the backups that its damage concerns as long as it is one of few: a host may read on for long.
 MARKED_BY_READS_MAX = 16
+# What to do where a frame is not understood: its group, its place.
+ACCEPT = (
+    "a cut up to {1} is sound; `farshore volume online {0}/VOLUME` accepts the volume as it is read here, "
+    "and `farshore journal show {0} --since {1}` says why that is not certain"
+)
 
 
 class DamageTable:
@@ -53,11 +60,12 @@ class DamageTable:
             self._found[Damage(Fault(fault), (place[0], place[1], place[2], place[3]))] = utc_ns
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._found) + len(self._group.unread)
 
     def all(self) -> list[Damage]:
-        """Everything known, stretches of the journal first."""
-        return sorted(self._found, key=lambda damage: damage.key)
+        """Everything known, stretches of the journal first, frames that are not understood last."""
+        unread = [unread_damage(each) for each in self._group.unread.all()]
+        return sorted(self._found, key=lambda damage: damage.key) + unread
 
     def found(self, damage: Iterable[Damage]) -> list[Damage]:
         """Note what was found now, durably; returns what was not known before."""
@@ -65,6 +73,8 @@ class DamageTable:
         new = []
         rows = {}
         for each in damage:
+            if each.fault is Fault.UNREAD and each.place[:2] in self._group.unread:
+                continue  # the journal and the index keep it
             if each not in self._found:
                 new.append(each)
                 if len(self._found) >= ROWS_MAX:
@@ -106,17 +116,23 @@ class DamageTable:
 
     def through(self, view: VolumeView) -> list[Damage]:
         """The damage that a reader of the whole view would come upon."""
+        unread = self._group.unread.seen(view.volume, view.intervals)
+        found = [unread_damage(each) for each in unread]
         if not self._found:
-            return []
+            return found
         with view.batch() as batch:
-            return [damage for damage in self.all() if self._concerns(view, batch, damage)]
+            return [
+                each
+                for each in sorted(self._found, key=lambda damage: damage.key)
+                if self._concerns(view, batch, each)
+            ] + found
 
     def _concerns(self, view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:
         if damage.fault in VERSION_FAULTS:
             _, volume, block, _ = damage.version
             inside = volume == view.volume and block * BLOCK_BYTES < view.size_bytes
             return inside and sees(view, batch, damage)
-        if damage.fault is Fault.FRAME:
+        if damage.fault in (Fault.FRAME, Fault.UNREAD):
             return self._unindexed(view, damage)
         return damage.fault is Fault.MORE
 
@@ -135,7 +151,7 @@ class DamageTable:
     def at(self, volumes: Iterable[int], cut: Cut) -> list[Damage]:
         """The same for volumes (ids) at a cut; empty for what cannot be read there anyway."""
         group = self._group
-        if not self._found:
+        if not len(self):
             return []
         spans = group.timelines.lineage(cut.timeline, cut.position)
         found: dict[Damage, None] = {}
@@ -151,7 +167,7 @@ class DamageTable:
         """Copies on the head's lineage that known damage concerns, with it. Each takes a moment: let hosts in
         between."""
         group = self._group
-        held = group.spans(group.writer.written) if self._found else []
+        held = group.spans(group.writer.written) if len(self) else []
         for copy in group.copies.at(held):
             damage = self.at(copy.volumes, copy.cut)
             if damage:
@@ -160,7 +176,7 @@ class DamageTable:
     def live(self) -> list[str]:
         """Names of volumes that are damaged as they are now."""
         group = self._group
-        if not self._found or not group.head:
+        if not len(self) or not group.head:
             return []
         volumes = group.volumes.at(group.spans())
         return sorted(name for name, volume in volumes.items() if self.through(group.live_view(volume)))
@@ -172,12 +188,19 @@ class DamageTable:
             held = group.copies.at(group.spans(group.writer.written))
             names = [copy.name for copy in held if copy.cut == cut or group.copies.mark_of(copy.id).damage]
             copies = f"; backups affected: {', '.join(names)}" if names else ""
+            unread = all(each.fault is Fault.UNREAD for each in damage)
+            step = f"farshore verify {group.name} --deep --repair"
             raise Unsafe(
                 f"{what} at {cut} would read {len(damage)} damaged places; {damage[0].message}{copies}",
                 subject=what,
                 position=str(cut),
-                next_step=f"farshore verify {group.name} --deep --repair",
+                next_step=ACCEPT.format(group.name, damage[0].position) if unread else step,
             )
+
+
+def unread_damage(unread: UnreadFrame) -> Damage:
+    """A frame that is not understood, as damage."""
+    return Damage(Fault.UNREAD, (unread.timeline, unread.position, unread.end, 0))
 
 
 def damage_text(damage: list[Damage]) -> str:

@@ -25,6 +25,7 @@ class Fault(IntEnum):
     ROW = 4  # the same: its index row cannot be read
     STORED = 5  # the same: its bytes in the index are missing or others
     JOURNAL = 6  # the same: its bytes in the journal are missing or others
+    UNREAD = 8  # timeline, position, end, 0: the frame in [position, end) is whole and not understood
     MORE = 7  # 0, 0, 0, 0: there was more than is kept here
 
 
@@ -69,7 +70,9 @@ class Damage:
         lane, volume, block, _ = self.place
         if self.fault in VERSION_FAULTS:
             return f"lane {lane} volume {volume:x} block {block}"
-        return {Fault.FRAME: "journal", Fault.RECORD: "index.mdb"}.get(self.fault, "")
+        return {Fault.FRAME: "journal", Fault.UNREAD: "journal", Fault.RECORD: "index.mdb"}.get(
+            self.fault, ""
+        )
 
     @property
     def message(self) -> str:
@@ -80,6 +83,9 @@ class Damage:
             return f"version of block {block} of volume {volume:x}, written at {number}: {words}"
         if self.fault is Fault.FRAME:
             return f"journal frame at {self.position} is damaged, {self.place[2] - self.place[1]} bytes"
+        if self.fault is Fault.UNREAD:
+            size = self.place[2] - self.place[1]
+            return f"journal frame at {self.position}, {size} bytes, is whole but cannot be understood"
         if self.fault is Fault.RECORD:
             return "a record is not in the index as the journal has it"
         return "there is more damage than is listed"

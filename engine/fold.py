@@ -36,6 +36,7 @@ from engine.retention import (
     load_retention,
     needed,
 )
+from engine.unread import read_frame
 from engine.versions import (
     BLOCK_PREFIX,
     LANE_PREFIX,
@@ -51,7 +52,6 @@ from engine.view import indexed_blocks
 from protocol.bounds import Lane, Position, TimelineId
 from protocol.errors import Corruption, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from protocol.wire import RowType
@@ -189,7 +189,7 @@ def _read_segment(
     for frame in JournalReader(segments).frames(plan.timeline, plan.start, plan.end, digest):
         prefix = frame.prefix
         anchors[prefix.end] = Anchor(prefix.digest, prefix.utc_ns)
-        for row in decode_rows(prefix, frame.raw):
+        for row in read_frame(frame).rows:
             if row[0] > LAST_DATA_KIND:
                 continue
             kind, volume, first, count = row

@@ -4,6 +4,11 @@ writer of its own rows, by a follower of its peer's.
 What cannot be read back is never written: a row of no blocks, once journaled, is refused by every later
 start and by every peer (C1). And what names no volume, or lies past its end, has no reader.
 
+What a site had in its journal before it said HELLO is its history and cannot be refused without losing what
+hosts were told since: of that, a frame that is not understood is carried and named (engine.unread). A frame
+that is new is not: no writer of this version makes one. A peer that lies about which is which spoils the
+group that it ships, which it could fill with anything, and nothing else.
+
 A volume that was deleted may still be named: a write that was under way then changes nothing that anyone
 sees. Pure: no I/O.
 """
@@ -12,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engine.head_moves import records_of
 from engine.timelines import TimelineTable
+from engine.unread import Said, UnreadFrames, read_frame
 from engine.volumes import VolumeHistory
 from protocol.errors import FarshoreError, LocalProtocolError, RemoteProtocolError
-from protocol.events import LAST_DATA_KIND, WRITE, Record, Row, TimelineBegan, record_from_row
+from protocol.events import LAST_DATA_KIND, WRITE, Row, TimelineBegan, record_from_row, records_of
 from protocol.frames import Frame, decode_rows
-from protocol.limits import BLOCK_BYTES, GENERATIONS_AHEAD_MAX
+from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, GENERATIONS_AHEAD_MAX
 
 
 class Unwritable(FarshoreError, LocalProtocolError):
@@ -28,9 +33,10 @@ class Unwritable(FarshoreError, LocalProtocolError):
 class FrameChecks:
     """Those of one group."""
 
-    def __init__(self, timelines: TimelineTable, volumes: VolumeHistory) -> None:
+    def __init__(self, timelines: TimelineTable, volumes: VolumeHistory, unread: UnreadFrames) -> None:
         self._timelines = timelines
         self._volumes = volumes
+        self._unread = unread
         self._head = 0
         self._blocks: dict[int, int] | None = None  # of volumes on the head's lineage; None: look again
 
@@ -42,23 +48,30 @@ class FrameChecks:
         """See `check_own`, for the timeline that is the head."""
         check_own(rows, payload_bytes, self._at_head(head))
 
-    def followed(self, head: int, frame: Frame) -> tuple[Sequence[Row], list[tuple[int, Record]]]:
-        """Rows of a peer's frame, and its records by their index. FrameError or RemoteProtocolError if it
-        says what it may not."""
+    def followed(self, head: int, frame: Frame, *, history: bool) -> Said:
+        """What a peer's frame says. FrameError or RemoteProtocolError if that is what it may not, or is not
+        understood and no `history`."""
         prefix = frame.prefix
-        rows = decode_rows(prefix, frame.raw)
-        if rows[0][0] > LAST_DATA_KIND:
-            records = records_of(rows)
-            for _, record in records:
-                if isinstance(record, TimelineBegan):
-                    check_generation(record.generation, self._timelines.generation())
-            return rows, records
+        if history:
+            said = read_frame(frame)
+            if said.unread is not None:
+                self._unread.require_room(said.unread)
+        else:
+            rows = decode_rows(prefix, frame.raw)
+            said = Said(rows, records_of(rows), None)
+        for _, record in said.records:
+            if isinstance(record, TimelineBegan):
+                check_generation(record.generation, self._timelines.generation())
+        if said.records or not said.rows:
+            return said
+        # Nobody can read a volume that no record made; one of them may be what is not understood.
+        unknown_below = prefix.position if history else 0
         if prefix.timeline == head:
-            check_data(rows, self._at_head(head))
+            check_data(said.rows, self._at_head(head), unknown_below)
         elif prefix.timeline in self._timelines:
             spans = self._timelines.lineage(prefix.timeline, prefix.position)
-            check_data(rows, self._volumes.blocks_of(spans))
-        return rows, []
+            check_data(said.rows, self._volumes.blocks_of(spans), unknown_below)
+        return said
 
     def _at_head(self, head: int) -> dict[int, int]:
         if self._blocks is None or head != self._head:
@@ -83,13 +96,13 @@ def check_own(rows: Sequence[Row], payload_bytes: int, blocks_of: Mapping[int, i
         raise Unwritable(f"not written: {error}", next_step="report this: it is a defect") from error
 
 
-def check_data(rows: Sequence[Row], blocks_of: Mapping[int, int]) -> int:
+def check_data(rows: Sequence[Row], blocks_of: Mapping[int, int], unknown_below: int = 0) -> int:
     """The number of blocks in the payload of data rows. RemoteProtocolError unless each lies within a
-    volume of `blocks_of`."""
+    volume of `blocks_of`, or is of another one whose id is less than `unknown_below`."""
     written = 0
     for kind, volume, first, count in rows:
         end = first + count
-        if not 0 <= first < end <= blocks_of.get(volume, 0):
+        if not 0 <= first < end <= blocks_of.get(volume, BLOCKS_MAX if volume < unknown_below else 0):
             if volume not in blocks_of:
                 raise RemoteProtocolError(f"a data row is of volume {volume}, which is not on this lineage")
             raise RemoteProtocolError(

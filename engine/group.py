@@ -21,7 +21,7 @@ from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.frame_checks import FrameChecks
 from engine.group_listeners import GroupListeners
-from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, note_followed, records_of
+from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, note_followed
 from engine.index_requests import Indexer
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
@@ -35,6 +35,7 @@ from engine.promises import Promises
 from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
+from engine.unread import UnreadFrame, UnreadFrames
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
@@ -56,15 +57,9 @@ from protocol.events import (
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
+    records_of,
 )
-from protocol.frames import (
-    NO_DIGEST,
-    Buffer,
-    Frame,
-    FrameError,
-    FramePrefix,
-    check_frame,
-)
+from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
 from protocol.positions import POSITION_MAX, Cut, timeline_text
 
@@ -118,7 +113,6 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
-        self.checks = FrameChecks(self.timelines, self.volumes)
         self.copies = GroupCopies(name, state)
         self.policies = Policies()
         self.memtable = Memtable()
@@ -136,6 +130,8 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
+        self.unread = UnreadFrames(name, state, self.timelines)
+        self.checks = FrameChecks(self.timelines, self.volumes, self.unread)
         self.damage = DamageTable(self)
         self.head = 0
         self.digest = NO_DIGEST
@@ -285,26 +281,37 @@ class Group:
         """Append one frame of records; they never share a frame with data."""
         return self.append([record.to_row() for record in records], (), 0)
 
-    def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False) -> None:
+    def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False, history: bool = False) -> None:
         """Append a frame of the writing site, exactly as it is. NotContiguous if it does not follow what is
         here; FrameError if its bytes are damaged, RemoteProtocolError if it says what it may not; NoSpace or
         OSError if it cannot be stored. Then nothing was. With `leave`, a tail that others wrote may be left
-        for it and becomes a branch."""
+        for it and becomes a branch. One of `history`, which the other site had already, is also taken if it
+        is not understood (engine.unread)."""
         writer = self.writer
         frame = Frame(prefix, raw)
         if prefix.timeline != self.head:
-            follow_elsewhere(self, frame, *self.checks.followed(self.head, frame), leave=leave)
+            said = self.checks.followed(self.head, frame, history=history)
+            follow_elsewhere(self, frame, said.rows, said.records, leave=leave)
+            self._took_unread(said.unread)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
         check_frame(prefix, raw, self.digest)
         if prefix.utc_ns < self.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
-        rows, records = self.checks.followed(self.head, frame)
-        self.folding.require_reverts(records)
+        said = self.checks.followed(self.head, frame, history=history)
+        self.folding.require_reverts(said.records)
         if self.followed != prefix.timeline:
             note_followed(self, self.timelines.get(prefix.timeline))
-        self._write(frame, rows)
+        self._write(frame, said.rows)
+        self._took_unread(said.unread)
+
+    def _took_unread(self, unread: UnreadFrame | None) -> None:
+        if unread is not None:
+            self.unread.took(unread)
+            where = {"group": self.name, "position": str(unread.cut)}
+            self.emit("journal.unread", **where, places=1, error=unread.reason)
+            self.view_changed()
 
     @holds_together
     def _write(self, frame: Frame, rows: Sequence[Row]) -> None:
@@ -326,8 +333,10 @@ class Group:
             self.checkpoints.begin()
 
     def take(self, prefix: FramePrefix, lane: int, rows: Sequence[Row]) -> None:
-        """Memtable and records of one frame that is in the journal."""
-        if prefix.payload_bytes or rows[0][0] <= LAST_DATA_KIND:
+        """Memtable and records of one frame that is in the journal; `rows` are what is taken of it."""
+        if not rows:
+            return
+        if rows[0][0] <= LAST_DATA_KIND:
             self.memtable.apply(lane, rows, prefix.payload_at)
             return
         for index, record in records_of(rows):
@@ -352,7 +361,7 @@ class Group:
 
     def forget_records(self, timeline: int, position: int) -> None:
         """Leave out what a timeline that is being dropped says from a position on."""
-        for table in (self.copies, self.policies, self.volumes, self.promises):
+        for table in (self.copies, self.policies, self.volumes, self.promises, self.unread):
             table.forget(timeline, position)
 
     def view_changed(self) -> None:

@@ -11,7 +11,9 @@
 A timeline becomes the head once its first frame is durable, so the first frame of the head and of each of its
 ancestors was promised.
 
-Damage is `Corruption` with its position: the group is then not opened, and nothing was changed.
+Damage is `Corruption` with its position: the group is then not opened, and nothing was changed. A frame that
+is whole and not understood is read past (engine.unread); but not the first of a timeline that the index does
+not know: nobody can say what it continues.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from engine.base_rows import load_bases, load_pending
 from engine.bases import base_at, gap_at, spans_from_base
 from engine.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
 from engine.group import Group
-from engine.head_moves import records_of
 from engine.journal.format import (
     BASE_SPARE_PATH,
     JOURNAL_DIRECTORY,
@@ -35,6 +36,7 @@ from engine.journal.format import (
 from engine.journal.reader import BadFrame, require_digest, time_at
 from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
 from engine.timelines import Timeline
+from engine.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
 from protocol.events import Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
@@ -46,7 +48,8 @@ FIRST_FRAME_BYTES_MAX = 1024
 
 @dataclass(slots=True)
 class Recovered:
-    """What opening a group found: frames and bytes replayed since the checkpoint, and the torn tail."""
+    """What opening a group found: frames and bytes replayed since the checkpoint, which of them are not
+    understood, and the torn tail."""
 
     frames: int = 0
     replayed_bytes: int = 0
@@ -54,6 +57,7 @@ class Recovered:
     torn_at: str = ""
     reason: str = ""
     removed: list[str] = field(default_factory=list)
+    unread: list[UnreadFrame] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ def recover_group(group: Group) -> Recovered:
             pending = load_pending(transaction)
             group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
-                group.take_record(timeline, frame_position, position, utc_ns, record_from_row(row))
+                _take_indexed(group, (timeline, position, frame_position, utc_ns, row))
     except RemoteProtocolError as error:
         raise Corruption(
             f"the index of group {group.name} is damaged: {error}",
@@ -96,6 +100,7 @@ def recover_group(group: Group) -> Recovered:
     group.folding.remove_folded()
     orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
     group.folding.start()
+    group.unread.drop_folded({each: end for each, (end, _) in group.folding.retention.folded.items()})
     if head == 0:
         _remove_orphans(group, orphans, found)
         return found
@@ -118,6 +123,22 @@ def recover_group(group: Group) -> Recovered:
             end.reason,
         )
     return found
+
+
+def _take_indexed(group: Group, indexed: tuple[int, int, int, int, Row]) -> None:
+    """A row of the index's records. One that is no record any more was journaled by an older version."""
+    timeline, position, frame_position, utc_ns, row = indexed
+    if is_unread(row):
+        group.unread.took(unread_from_row(timeline, position, row))
+        return
+    try:
+        record = record_from_row(row)
+    except RemoteProtocolError as error:
+        prefix = group.reader.prefix_at(timeline, frame_position)
+        end = prefix.end if prefix is not None else position + 1
+        group.unread.took(unread_record(timeline, frame_position, end, row, error))
+        return
+    group.take_record(timeline, frame_position, position, utc_ns, record)
 
 
 def _load_timelines(
@@ -246,7 +267,11 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
     for timeline in group.timelines.all():
 
         def take(frame: Frame, lane: int = timeline.lane) -> None:
-            group.take(frame.prefix, lane, _rows(frame))
+            said = read_frame(frame)
+            if said.unread is not None:
+                group.unread.took(said.unread)
+                found.unread.append(said.unread)
+            group.take(frame.prefix, lane, said.rows)
             group.utc_ns = frame.prefix.utc_ns
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
@@ -313,22 +338,6 @@ def _replay_left(
     group.left[timeline.id] = end
     if end > start:
         group.checkpoints.head_moved(Cut(timeline.id, end), group.checkpoints.reached)
-
-
-def _rows(frame: Frame) -> tuple[Row, ...]:
-    """The rows of a checked frame; Corruption if this version does not know what they mean."""
-    try:
-        rows = decode_rows(frame.prefix, frame.raw)
-        records_of(rows)
-    except (FrameError, RemoteProtocolError) as error:
-        cut = Cut(frame.prefix.timeline, frame.prefix.position)
-        raise Corruption(
-            f"the frame at {cut} is whole but cannot be understood: {error}",
-            subject=timeline_directory(cut.timeline),
-            position=str(cut),
-            next_step="was it written by a newer version? then run that one",
-        ) from error
-    return rows
 
 
 def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) -> None:

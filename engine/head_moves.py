@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from engine.serving import took_over
 from engine.timelines import Span, Timeline, tail_after
-from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
-from protocol.events import LAST_DATA_KIND, HandOver, Record, Row, TimelineBegan, record_from_row
+from protocol.errors import Diverged, FarshoreError, Trimmed
+from protocol.events import HandOver, Record, Row, TimelineBegan
 from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
 from protocol.positions import Cut, timeline_text
 
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
 
 class NotContiguous(Exception):
     """A frame does not follow what is here; the sender must find out where to go on."""
-
-
-def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
-    """(index, record) of every row that is not data. RemoteProtocolError for one that is not known."""
-    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]
-    if found and len(found) != len(rows):
-        raise RemoteProtocolError("records and data share a frame")
-    return found
 
 
 def generation_of(group: Group) -> int:

@@ -29,6 +29,7 @@ from engine.ports.memory_store import MemoryStore
 from engine.ports.store import Store
 from engine.retention import load_retention
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.unread import unread_notes
 from engine.versions import TABLES
 from protocol.errors import Corruption, FarshoreError, NotFound, ProtocolError, WrongState
 from protocol.events import TimelineBegan
@@ -123,7 +124,7 @@ def _salvaged(site: DeadSite, name: str, clock: Clock, notes: list[str]) -> Offl
     group.folding.close()
     if found.since is not None:
         notes.append(f"blocks that were not written since {found.since} are missing: they read as zeroes")
-    return OfflineGroup(group, state, store, notes + found.notes, found.since)
+    return OfflineGroup(group, state, store, notes + found.notes + unread_notes(group.unread), found.since)
 
 
 class _NoIndexer:
@@ -185,7 +186,7 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
             notes.append(
                 f"the journal ends at {found.torn_at}: {found.torn_bytes} bytes there are no whole frame"
             )
-        return OfflineGroup(group, state, store, notes)
+        return OfflineGroup(group, state, store, notes + unread_notes(group.unread))
     raise first or Corruption(f"group {name} cannot be opened", subject=name)
 
 

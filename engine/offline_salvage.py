@@ -16,6 +16,7 @@ from engine.group import Group
 from engine.journal.reader import BadFrame, JournalReader
 from engine.retention import NO_ANCHOR
 from engine.timelines import Timeline
+from engine.unread import read_frame
 from protocol.errors import Corruption, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, TimelineBegan, VolumeCreated, record_from_row
 from protocol.frames import Frame, FrameError, decode_rows
@@ -129,18 +130,18 @@ def _take_frames(
     except BadFrame as error:
         if any(each.start > end for each in group.segments.of_timeline(timeline.id)):
             return end, f"the journal is damaged at {error}; what follows there was left out"
-    except (FrameError, RemoteProtocolError) as error:
-        return end, f"the frame at {Cut(timeline.id, end)} cannot be understood: {error}"
     return end, ""
 
 
 def _take(group: Group, timeline: Timeline, frame: Frame, blocks: dict[tuple[int, int], int]) -> None:
-    rows = decode_rows(frame.prefix, frame.raw)
-    for row in rows:
+    said = read_frame(frame)
+    if said.unread is not None:
+        group.unread.took(said.unread)
+    for row in said.rows:
         if row[0] <= LAST_DATA_KIND:
             _, volume, first, count = row
             blocks[timeline.id, volume] = max(first + count, blocks.get((timeline.id, volume), 0))
-    group.take(frame.prefix, timeline.lane, rows)
+    group.take(frame.prefix, timeline.lane, said.rows)
 
 
 def _take_unknown(group: Group) -> dict[int, int]:

@@ -24,6 +24,7 @@ from engine.journal.reader import BadFrame
 from engine.journal.segments import Segment
 from engine.mending import MendIndex
 from engine.ports.disk import DiskFile
+from engine.unread import read_frame
 from engine.verify import Stretch
 from engine.verify_slices import JournalSlice, VerifyJournal
 from engine.versions import (
@@ -40,7 +41,7 @@ from engine.versions import (
 from engine.view import ZERO_BLOCK
 from protocol.errors import Corruption, FarshoreError, Mismatch, NotFound, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import Frame, FrameError, check_frame, decode_rows
+from protocol.frames import Frame, FrameError, check_frame
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from protocol.rows import pack_row
@@ -83,6 +84,13 @@ class Repair:
             await self._mend_version(damage)
             if not self._whole(damage):
                 raise Mismatch("it was mended, and is still not what was written", position=damage.position)
+        elif damage.fault is Fault.UNREAD:
+            raise WrongState(
+                "it is as it was written, and the same at every site",
+                subject=self._group.name,
+                position=damage.position,
+                next_step="the version that wrote it reads it; docs/durability.md says what else there is",
+            )
         else:
             raise WrongState("only a whole round of verification can say", next_step="add --deep")
         return []
@@ -201,7 +209,7 @@ class Repair:
         frame = self._frame_at(timeline, frame_position)
         if frame is None:
             raise Corruption("its frame cannot be read, too", position=damage.position)
-        row = list(decode_rows(frame.prefix, frame.raw))[position - frame_position]
+        row = read_frame(frame).rows[position - frame_position]
         value = pack_row((frame.prefix.utc_ns, frame_position, row))
         key = RECORD_KEY.pack(timeline, position)
         await self._ask(self._group, MendIndex(table="records", key=key, value=value))
@@ -353,7 +361,7 @@ def _content(frame: Frame, volume: int, block: int, number: int) -> bytes | None
     it says nothing of it."""
     at = frame.prefix.payload_at
     with memoryview(frame.raw) as raw:
-        for row in decode_rows(frame.prefix, frame.raw):
+        for row in read_frame(frame).rows:
             if row[0] == WRITE:
                 _, row_volume, first, count = row
                 if row_volume == volume and number == at + (block - first) * BLOCK_BYTES:

@@ -1,9 +1,9 @@
 """Verification: is everything that the journal and the index promise still there and unchanged?
 
-Plain: every frame, its CRC and the digest chain; every index row decodes and names bytes that exist, and no
-stored bytes are without a row. Deep: also the bytes of every version against the row's CRC, and a row for
-every block and record of the indexed part of the journal. Damage is collected, not raised: one bad frame must
-not hide the next.
+Plain: every frame, its CRC, the digest chain, and whether it is understood; every index row decodes and
+names bytes that exist, and no stored bytes are without a row. Deep: also the bytes of every version against
+the row's CRC, and a row for every block and record of the indexed part of the journal. Damage is collected,
+not raised: one bad frame must not hide the next.
 
 It goes slice by slice, so that it can be paced, stopped and gone on with (engine.verify_rounds); a slice only
 reads.
@@ -11,7 +11,7 @@ reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.base_rows import load_bases, load_pending
@@ -22,6 +22,7 @@ from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from engine.retention import NO_ANCHOR, load_retention
 from engine.timelines import Span
+from engine.unread import read_frame
 from engine.versions import (
     NUMBER_MASK,
     RECORD_KEY,
@@ -31,8 +32,8 @@ from engine.versions import (
     stored_bytes,
 )
 from protocol.errors import Corruption, FarshoreError
-from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import Frame, FrameError, decode_rows
+from protocol.events import LAST_DATA_KIND, WRITE, Row
+from protocol.frames import FrameError, FramePrefix
 from protocol.limits import BLOCK_BYTES
 from protocol.rows import pack_row
 
@@ -133,8 +134,11 @@ def verify_stretch(
                 found.frames += 1
                 found.journal_bytes += frame.prefix.frame_bytes
                 position, digest = frame.prefix.end, frame.prefix.digest
+                said = read_frame(frame)
+                if said.unread is not None:
+                    found.add(Fault.UNREAD, timeline, frame.prefix.position, position)
                 if floor < position <= stretch.indexed:
-                    _require_rows(found, store, stretch.lane, frame)
+                    _require_rows(found, store, stretch.lane, frame.prefix, said.rows)
                 if found.journal_bytes >= stop:
                     break
         except (BadFrame, FarshoreError) as error:
@@ -155,12 +159,11 @@ def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, b
     return min([*later, stretch.end])
 
 
-def _require_rows(found: Verified, store: Store, lane: int, frame: Frame) -> None:
+def _require_rows(found: Verified, store: Store, lane: int, prefix: FramePrefix, rows: Sequence[Row]) -> None:
     """Every block of an indexed frame has its row, and every record is in the index as it is here."""
-    prefix = frame.prefix
     number = prefix.payload_at
     with store.read() as transaction:
-        for index, row in enumerate(decode_rows(prefix, frame.raw)):
+        for index, row in enumerate(rows):
             if row[0] > LAST_DATA_KIND:
                 place = (prefix.timeline, prefix.position + index)
                 expected = pack_row((prefix.utc_ns, prefix.position, row))

@@ -126,7 +126,7 @@ class VerifyRound:
         """Whether a stretch of the journal found damaged is not one that has gone on purpose meanwhile."""
         group = self.group
         timeline, position, end, _ = damage.place
-        if damage.fault is not Fault.FRAME:
+        if damage.fault not in (Fault.FRAME, Fault.UNREAD):
             return True
         if end <= group.folding.retention.folded_to(timeline):
             return False

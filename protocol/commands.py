@@ -274,8 +274,8 @@ class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
     """The newest `limit` frames, oldest first; with `since`, the first `limit` from there.
     {"group", "head": CUT, "timelines": [{"timeline", "parent": hex|null, "fork": int, "generation": int,
     "writer": str, "end": int}], "segments": int, "bytes": int, "frames": [{"position": "TIMELINE:POSITION",
-    "bytes": int, "time", "events": int, "kinds": {word: int}, "durable": int, "digest": hex}],
-    "next": "TIMELINE:POSITION"|null}"""
+    "bytes": int, "time", "events": int, "kinds": {word: int}, "durable": int, "digest": hex,
+    "unread": str, only if it is not understood: why}], "next": "TIMELINE:POSITION"|null}"""
 
     group: Name
     since: CutPosition | None = None

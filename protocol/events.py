@@ -8,12 +8,14 @@ Data rows, by the million, stay plain tuples:
 
 Everything else is a small frozen class with `to_row`, read back by `record_from_row`; its fields' types say
 what they may hold (protocol.bounds). A volume is named by
-its id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused, never skipped: a
-reader that does not know an event cannot know what the volume holds.
+its id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused where they
+come new, never skipped: a reader that does not know an event cannot know what the volume holds. What history
+holds of them is named (engine.unread).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -204,3 +206,11 @@ def record_from_row(row: Row) -> Record:
         return _records.convert(row)
     except RemoteProtocolError as error:
         raise RemoteProtocolError(f"event of kind {str(row[:1])[:32]}: {error}") from error
+
+
+def records_of(rows: Sequence[Row]) -> list[tuple[int, Record]]:
+    """(index, record) of every row that is not data. RemoteProtocolError for one that is not known."""
+    found = [(index, record_from_row(row)) for index, row in enumerate(rows) if row[0] > LAST_DATA_KIND]
+    if found and len(found) != len(rows):
+        raise RemoteProtocolError("records and data share a frame")
+    return found

@@ -70,6 +70,7 @@ UTC_NS_MAX = (1 << 63) - 1
 _DataRow = tuple[Annotated[int, Meta(ge=WRITE, le=TRIM)], VolumeId, Block, BlockCount]
 _DataRows = Annotated[tuple[_DataRow, ...], Meta(max_length=FRAME_EVENTS_MAX)]
 _decode_data = msgspec.msgpack.Decoder(_DataRows).decode
+_DATA_KINDS = range(WRITE, TRIM + 1)
 # How a table of data begins: a row of four (msgpack's fixarray), and one of their kinds.
 _DATA_ROW = tuple(bytes((0x94, kind)) for kind in range(WRITE, LAST_DATA_KIND + 1))
 
@@ -215,6 +216,24 @@ def check_frame(prefix: FramePrefix, raw: Buffer, previous_digest: bytes | None)
 
 def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
     """The event table of a frame. FrameError if it is not what the format says."""
+    table = _table_of(prefix, raw)
+    rows = _data_rows(table) if _begins_with_data(table) else _other_rows(table)
+    if len(rows) != prefix.events:
+        raise FrameError("event table and prefix disagree on the number of events")
+    _check_blocks(prefix, rows)
+    return rows
+
+
+def rows_as_they_stand(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
+    """The rows of a frame that `decode_rows` refuses, each with a kind and whatever else it has. FrameError
+    if there are none."""
+    rows = _unpacked(_table_of(prefix, raw))
+    if len(rows) != prefix.events:
+        raise FrameError("event table and prefix disagree on the number of events")
+    return rows
+
+
+def _table_of(prefix: FramePrefix, raw: Buffer) -> memoryview:
     if len(raw) != prefix.frame_bytes:
         raise FrameError(f"frame of {len(raw)} bytes says it has {prefix.frame_bytes}")
     table_end = prefix.frame_bytes - prefix.payload_bytes - _BIN32.size
@@ -223,12 +242,27 @@ def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
         prefix.payload_bytes,
     ):
         raise FrameError("the body is not a table and its payload")
-    table = memoryview(raw)[_TABLE_AT:table_end]
-    rows = _data_rows(table) if _begins_with_data(table) else _other_rows(table)
-    if len(rows) != prefix.events:
-        raise FrameError("event table and prefix disagree on the number of events")
+    return memoryview(raw)[_TABLE_AT:table_end]
+
+
+def without_empty(prefix: FramePrefix, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows of data as they stand but those of no blocks, which change nothing. FrameError unless the others
+    are what the format says, and all of the payload is theirs."""
+    kept = tuple(row for row in rows if not _is_empty(row))
+    if kept:
+        kept = _data_rows(memoryview(encode_plain(kept)))
+    _check_blocks(prefix, kept)
+    return kept
+
+
+def _is_empty(row: Row) -> bool:
+    """Whether it is one of data, of no blocks."""
+    return len(row) == 4 and all(type(each) is int for each in row) and row[0] in _DATA_KINDS and row[3] == 0
+
+
+def _check_blocks(prefix: FramePrefix, rows: Sequence[Row]) -> None:
     blocks = 0
-    if rows[0][0] <= LAST_DATA_KIND:
+    if rows and rows[0][0] <= LAST_DATA_KIND:
         for kind, _, first, count in rows:
             if kind == WRITE:
                 blocks += count
@@ -236,7 +270,6 @@ def decode_rows(prefix: FramePrefix, raw: Buffer) -> tuple[Row, ...]:
                 raise FrameError("a data row's range is outside every volume")
     if blocks * BLOCK_BYTES != prefix.payload_bytes:
         raise FrameError("event table and payload disagree on the number of blocks")
-    return rows
 
 
 def _begins_with_data(table: memoryview) -> bool:
@@ -255,6 +288,14 @@ def _data_rows(table: memoryview) -> tuple[Row, ...]:
 def _other_rows(table: memoryview) -> tuple[Row, ...]:
     """Rows of records: their fields are `record_from_row`'s. Rows of data that are not in the shortest form
     come here too."""
+    rows = _unpacked(table)
+    if any(row[0] <= LAST_DATA_KIND for row in rows):
+        return _data_rows(memoryview(encode_plain(rows)))
+    return rows
+
+
+def _unpacked(table: memoryview) -> tuple[Row, ...]:
+    """Rows that have a kind."""
     try:
         rows = msgpack.unpackb(
             table,
@@ -270,9 +311,6 @@ def _other_rows(table: memoryview) -> tuple[Row, ...]:
         raise FrameError(f"event table does not decode: {error}") from error
     if type(rows) is not tuple or not rows:
         raise FrameError("an event table is an array of events")
-    data = False
-    for row in rows:
-        if type(row) is not tuple or not row or type(row[0]) is not int:
-            raise FrameError("an event is not a row with a kind")
-        data = data or row[0] <= LAST_DATA_KIND
-    return _data_rows(memoryview(encode_plain(rows))) if data else rows
+    if any(type(row) is not tuple or not row or type(row[0]) is not int for row in rows):
+        raise FrameError("an event is not a row with a kind")
+    return tuple(rows)

@@ -15,6 +15,11 @@ FRAME_BYTES_MAX = 4 << 20
 FRAME_EVENTS_MAX = 2000
 FRAME_TABLE_BYTES_MAX = 64 << 10
 FRAME_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_TABLE_BYTES_MAX - 4096
+# Frames of history that are not understood: of a group, all in all; of those, how many may have changed
+# volumes (each is compared with what is read); how many volumes of a frame are told apart.
+UNREAD_FRAMES_MAX = 65_536
+UNREAD_TOUCHING_MAX = 4096
+UNREAD_VOLUMES_MAX = 16
 
 # Segments. The largest is tried first; a nearly full disk gets smaller ones.
 SEGMENT_BYTES = 64 << 20

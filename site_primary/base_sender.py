@@ -24,6 +24,7 @@ from engine.journal.reader import time_at
 from engine.journal_space import JournalHolder, lease_of
 from engine.ports.disk import Buffer
 from engine.timelines import holds
+from engine.unread import is_record
 from engine.view import ReadBatch
 from protocol.base_messages import (
     BaseAck,
@@ -195,7 +196,7 @@ class BaseSender:
             records = [
                 RecordRow(timeline=on, position=at, frame_position=frame, utc_ns=utc_ns, row=row)
                 for on, at, frame, utc_ns, row in load_records(transaction)
-                if holds(spans, on, at)
+                if holds(spans, on, at) and is_record(row)
             ]
         parts = encode_parts(reversed(timelines), records)
         if len(parts) > BASE_PARTS_MAX:

@@ -67,7 +67,7 @@ class Fetcher:
 
     def _store(self, payload: bytes) -> None:
         for frame in frames_in(payload):
-            self._group.follow(frame.prefix, frame.raw, leave=self._leave)
+            self._group.follow(frame.prefix, frame.raw, leave=self._leave, history=True)
 
     def stop(self) -> None:
         """Ask no more. What was taken in stays."""

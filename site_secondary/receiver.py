@@ -69,6 +69,7 @@ class Receiver:
         self._on_change = on_change
         self._remote_state = ""
         self._leave = False  # an operator chose the peer's history
+        self._history = 0  # where the peer's journal ended as this session began
         self._engaged = False  # whether this session has changed anything here
         self._welcomed = Cut(0, 0)  # where this site said that it is, in this session
         self._reason = ""
@@ -162,6 +163,7 @@ class Receiver:
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
         self._leave = hello.adopt
+        self._history = hello.written
         self._engaged = False
         self._durable_goal = 0
         group = self._group
@@ -192,7 +194,8 @@ class Receiver:
             if message.compression is Compression.ZSTD:
                 payload = decompress(payload)
             for frame in frames_in(payload):
-                self._group.follow(frame.prefix, frame.raw, leave=self._leave)
+                history = frame.prefix.end <= self._history
+                self._group.follow(frame.prefix, frame.raw, leave=self._leave, history=history)
         except (NotContiguous, FrameError, RemoteProtocolError) as error:
             self._end_session(Reset(session=self._session, reason=str(error)), str(error))
             return

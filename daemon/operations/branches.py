@@ -14,7 +14,6 @@ from engine.group import Group
 from engine.view import VolumeView
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
-from protocol.frames import decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from protocol.role_commands import BranchDiff, BranchDrop, BranchList
@@ -62,13 +61,13 @@ async def diff(site: Site, command: BranchDiff) -> Data:
         for prefix in group.reader.prefixes(span.timeline, span.start, span.end):
             if len(frames) == command.limit:
                 break
-            frame = next(iter(group.reader.frames(span.timeline, prefix.position, prefix.position + 1, None)))
+            next(iter(group.reader.frames(span.timeline, prefix.position, prefix.position + 1, None)))
             frames.append(
                 {
                     "position": str(Cut(span.timeline, prefix.position)),
                     "time": time_text(prefix.utc_ns),
                     "bytes": prefix.frame_bytes,
-                    "events": len(decode_rows(prefix, frame.raw)),
+                    "events": prefix.events,
                 }
             )
     spans = group.timelines.lineage(branch.end.timeline, branch.end.position)

@@ -8,10 +8,11 @@ from typing import Any
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
 from engine.group import Group
+from engine.unread import read_frame
 from protocol.commands import CutResolve, JournalShow
 from protocol.cut_text import CutBackup, CutLabel, time_text
 from protocol.events import EventKind, Row
-from protocol.frames import FramePrefix, decode_rows
+from protocol.frames import FramePrefix
 from protocol.positions import Cut, timeline_text
 
 Data = dict[str, Any]
@@ -94,7 +95,8 @@ def _newest(group: Group, timeline: int, start: int, end: int, limit: int) -> li
 def _frame(group: Group, prefix: FramePrefix) -> Data:
     frame = next(iter(group.reader.frames(prefix.timeline, prefix.position, prefix.end, None)))
     kinds: dict[str, int] = {}
-    for row in decode_rows(prefix, frame.raw):
+    said = read_frame(frame)
+    for row in said.rows:
         kinds[_word(row)] = kinds.get(_word(row), 0) + 1
     return {
         "position": str(Cut(prefix.timeline, prefix.position)),
@@ -104,7 +106,7 @@ def _frame(group: Group, prefix: FramePrefix) -> Data:
         "kinds": kinds,
         "durable": prefix.durable,
         "digest": prefix.digest.hex(),
-    }
+    } | ({"unread": said.unread.reason} if said.unread else {})
 
 
 def _word(row: Row) -> str:

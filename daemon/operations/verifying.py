@@ -306,7 +306,10 @@ async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:
 def damage_data(group: Group, damage: Damage, reason: str = "") -> Data:
     """DAMAGE; `reason` is why it could not be mended."""
     subject = f"{group.name} {damage.subject}".strip()
-    if damage.fault is Fault.FRAME:
+    step = f"farshore verify {group.name} --repair"
+    if damage.fault is Fault.UNREAD:
+        step = f"farshore journal show {group.name} --since {damage.position}"
+    if damage.fault in (Fault.FRAME, Fault.UNREAD):
         segment = group.segments.segment_at(damage.place[0], damage.place[1])
         subject = f"{group.name} {segment.path}" if segment else subject
     elif damage.place[1] and damage.subject.startswith("lane"):
@@ -317,5 +320,5 @@ def damage_data(group: Group, damage: Damage, reason: str = "") -> Data:
         "object": subject,
         "position": damage.position,
         "message": f"{damage.message}; not mended: {reason}" if reason else damage.message,
-        "next": f"farshore verify {group.name} --repair",
+        "next": step,
     }

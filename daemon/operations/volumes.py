@@ -105,7 +105,8 @@ def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> D
 
 
 async def online(site: Site, command: VolumeOnline) -> Data:
-    """Open a closed export. At a split pair's secondary: let hosts write there until the resync."""
+    """Open a closed export; what is not understood in its history is accepted with that. At a split pair's
+    secondary: let hosts write there until the resync."""
     group = site.group(command.group)
     receiver = site.receivers.get(group.name)
     if receiver is not None and receiver.state is PairState.SPLIT:
@@ -115,6 +116,8 @@ async def online(site: Site, command: VolumeOnline) -> Data:
         require_primary(site, group)
     volume = group.volume(command.volume)
     group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
+    if group.unread.seen(volume.id, group.live_view(volume).intervals):
+        group.unread.accept(volume.id, group.writer.written)
     site.state.set_closed(group.name, [volume.id], None)
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
     return volume_data(site, group, volume)

@@ -25,7 +25,6 @@ from engine.base_rows import load_bases, load_pending
 from engine.checkpoint import load_checkpoint, load_records, load_timelines
 from engine.clone_rows import clone_rows
 from engine.drills import Drills
-from engine.head_moves import records_of
 from engine.indexer import REQUEST_BYTES_MAX
 from engine.ports.store import Store
 from engine.retention import Retention
@@ -36,7 +35,7 @@ from protocol.compress import compress, decompress
 from protocol.cut_text import cut_text, parse_export_cut, parse_fixed_cut, parse_user_cut
 from protocol.envelopes import decode_reply, decode_request, decode_request_head, encode_request
 from protocol.errors import Corruption, FarshoreError, RemoteProtocolError, UsageError
-from protocol.events import LAST_DATA_KIND, record_from_row
+from protocol.events import LAST_DATA_KIND, record_from_row, records_of
 from protocol.file_stream import (
     Data,
     Done,

@@ -240,8 +240,9 @@ class GroupRig:
         return sorted((self.directory / "g" / "journal").glob("*/*.seg"), key=lambda path: (path.name, path))
 
 
-def follow(source: GroupRig, target: GroupRig, frames: int = 1 << 30) -> int:
-    """Give `target` what it lacks of `source`'s journal, byte for byte; the number of frames given."""
+def follow(source: GroupRig, target: GroupRig, frames: int = 1 << 30, *, history: bool = False) -> int:
+    """Give `target` what it lacks of `source`'s journal, byte for byte; the number of frames given. As
+    `history`, or as what was just written."""
     given = 0
     group, other = source.group, target.group
     for span in group.spans(group.writer.written):
@@ -251,7 +252,7 @@ def follow(source: GroupRig, target: GroupRig, frames: int = 1 << 30) -> int:
         for frame in group.reader.frames(span.timeline, start, span.end, None):
             if given == frames:
                 return given
-            other.follow(frame.prefix, bytes(frame.raw))
+            other.follow(frame.prefix, bytes(frame.raw), history=history)
             given += 1
     return given
 
