@@ -23,6 +23,8 @@ from tests.support.oracle import content
 from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair
 from tests.support.sites import Site, running_sites
 
+pytestmark = pytest.mark.timeout(900)
+
 BLOCK = 4096
 VOLUME_BYTES = 64 * BLOCK
 
