@@ -69,7 +69,8 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
 
 def check_droppable(group: Group, branch: Branch) -> None:
     """Busy while someone reads a cut of the branch; Refused if what is kept looks through it, because a
-    restore went back to it."""
+    restore went back to it; Locked as the site's retention lock says."""
+    group.lock.require_droppable(branch)
     held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
     backups = [copy for copy in group.copies.at(group.spans()) if _inside(branch, copy.cut)]
     if backups:

@@ -2,8 +2,8 @@
 
 A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
 frames: it is durable here and at the writer, every user of journal frames (`engine.journal_space`) is past
-it, and it is not the last of the head's. It must be in the index too: that is worked on, by beginning a
-checkpoint. One segment after the other, oldest first.
+it, the site's lock lets go of it (`engine.retention_lock`), and it is not the last of the head's. It must be
+in the index too: that is worked on, by beginning a checkpoint. One segment after the other, oldest first.
 
 Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
 now on may still be whole for a moment, but never the other way round.
@@ -86,6 +86,7 @@ class Folding:
         self._group.reader.anchor = self._anchor
         self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
         self.leases.load()
+        self._group.lock.load()
 
     def remove_folded(self) -> None:
         """Remove files that a crash kept from going after their fold."""
@@ -171,6 +172,7 @@ class Folding:
         group = self._group
         if self._closed or group.failed or not group.head:
             return
+        group.lock.look()
         self._look_for_deletions()
         old = list(self._old_segments())
         self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
@@ -200,7 +202,7 @@ class Folding:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self.promised, self.space.limit())
+        limit = min(self.promised, self.space.limit(), group.lock.limit())
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self.space.capacity(total) // 2)

@@ -32,6 +32,7 @@ from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.promises import Promises
+from engine.retention_lock import RetentionLock
 from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
@@ -43,6 +44,7 @@ from protocol.errors import NotFound
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
+    CopyLocked,
     CopyPinned,
     HandOver,
     Mark,
@@ -75,7 +77,7 @@ Emit = Callable[..., None]
 class GroupSettings:
     """`journal_limit_bytes` bounds the journal; `reserve_bytes` of the file system stay free for
     checkpoints. Any cut within `window_s` and `window_bytes` of the end can be read; `throttle`: see
-    `engine.pressure`."""
+    `engine.pressure`, `lock_window_s`: `engine.retention_lock`."""
 
     journal_limit_bytes: int
     reserve_bytes: int
@@ -85,6 +87,7 @@ class GroupSettings:
     window_s: float = 86_400.0
     window_bytes: int = POSITION_MAX
     throttle: bool = False
+    lock_window_s: float = 0.0
 
 
 class Group:
@@ -119,7 +122,8 @@ class Group:
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
         self.checks = FrameChecks(self.timelines, self.volumes)
-        self.copies = GroupCopies(name, state)
+        self.lock = RetentionLock(self)
+        self.copies = GroupCopies(name, state, self.lock)
         self.policies = Policies()
         self.memtable = Memtable()
         self.listeners = GroupListeners()
@@ -132,7 +136,7 @@ class Group:
             on_durable=self._on_durable,
             on_failed=self._on_failed,
             on_space=lambda lack: emit(
-                "journal.no_space" if lack else "journal.has_space", group=name, reason=lack
+                "journal.no_space" if lack else "journal.has_space", group=name, reason=self.lock.why(lack)
             ),
         )
         self.folding = Folding(self, indexer)
@@ -341,7 +345,7 @@ class Group:
         match record:
             case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
                 self.volumes.took(timeline, position, record)
-            case Mark() | CopyPinned() | CopyDeleted():
+            case Mark() | CopyPinned() | CopyDeleted() | CopyLocked():
                 self.copies.took(timeline, frame_position, position, utc_ns, record)
             case PolicySet():
                 self.policies.took(timeline, position, utc_ns, record)

@@ -59,6 +59,7 @@ SITE_TABLES = (
     "rounds",
     "lease_ends",
     "copy_marks",
+    "locks",
 )
 _VOLUME = Struct(">Q")
 FOLLOWED = b"\1"
