@@ -31,6 +31,7 @@ from engine.retention import (
     BoundsOfCuts,
     Keep,
     Retention,
+    cut_back,
     load_retention,
     raised,
     readable,
@@ -267,6 +268,17 @@ class Folding:
         kept = {cut: self.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
         self.retention = replace(self.retention, floors=keep.floors, kept=kept)
         return keep
+
+    @property
+    def running(self) -> bool:
+        """Whether a fold or a slice of a sweep is under way."""
+        return self._running
+
+    def cut_back_floors(self, dropped: Iterable[tuple[int, int]]) -> None:
+        """Timelines are about to go, each from a position on; the index is told with them."""
+        table = self._group.timelines
+        floors = cut_back(self.retention.floors, dropped, lambda each: table.get(each).fork_cut)
+        self.retention = replace(self.retention, floors=floors)
 
     def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""

@@ -27,7 +27,7 @@ from engine.lock_notes import BranchNote, LockMark, LockNotes, notes_in
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError, Locked
 from protocol.limits import LOCK_MARK_S_MIN, LOCK_MARKS_A_WINDOW
-from protocol.positions import POSITION_MAX, Cut, timeline_text
+from protocol.positions import POSITION_MAX, timeline_text
 
 if TYPE_CHECKING:
     from engine.branches import Branch
@@ -199,13 +199,28 @@ class RetentionLock:
             )
 
     def require_droppable(self, branch: Branch) -> None:
-        """Locked while a branch holds a locked backup or its cut, or was left within the lock's window. A
-        clone may go: nothing of the group's history is in it alone."""
+        """Locked while a branch holds a locked backup, its cut or its lock, or the cut of a backup that was
+        deleted elsewhere and keeps it; and if it was left within the lock's window. A clone may go: nothing
+        of the group's history is in it alone. Backups that only the branch knows go with it."""
         group = self._group
-        for copy in group.copies.every() if group.copies.has_locks else ():
-            for cut in (Cut(copy.timeline, copy.position + 1), copy.cut):
-                if any(span.timeline == cut.timeline and cut.position > span.start for span in branch.spans):
-                    self.require_unlocked(copy, "dropped with its branch")
+
+        def inside(place: Place) -> bool:
+            return any(span.timeline == place[0] and place[1] >= span.start for span in branch.spans)
+
+        kept = group.copies.retained(group.spans(), group.writer.durable) if self.window_ns else set()
+        for copy in group.copies.every() if self.window_ns or group.copies.has_locks else ():
+            own = inside((copy.timeline, copy.position))
+            shown = inside((copy.cut.timeline, copy.cut.position - 1))
+            if own or shown or any(map(inside, group.copies.locks_of(copy.id))):
+                self.require_unlocked(copy, "dropped with its branch")
+            if shown and not own and copy.cut in kept:
+                raise Locked(
+                    f"backup {copy.name} shows a cut of the branch, which this site keeps until "
+                    f"{group.settings.lock_window_s:g} s after the backup was deleted (lock_window_s)",
+                    subject=group.name,
+                    position=str(copy.cut),
+                    next_step="wait: nobody can shorten that",
+                )
         if not self.window_ns or branch.timeline in group.clones.timelines():
             return
         note, now_ns = self._notes.branches.get(branch.timeline), self._clock.now_ns()
