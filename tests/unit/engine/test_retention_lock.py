@@ -58,8 +58,8 @@ def pass_time(rig: GroupRig, seconds: float) -> None:
     rig.settle(4 * POLL_S)
 
 
-def back_up(rig: GroupRig, label: str, **options: object) -> Copy:
-    take_backup(rig.group, volume=None, label=label, cut=None, pinned=False, rng=rig.rng, **options)  # type: ignore[arg-type]
+def back_up(rig: GroupRig, label: str, lock_s: int = 0) -> Copy:
+    take_backup(rig.group, volume=None, label=label, cut=None, pinned=False, rng=rig.rng, lock_s=lock_s)
     rig.sync()
     rig.settle(2 * POLL_S)
     return rig.group.copies.find(rig.group.spans(), label, "g")
