@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from console.client import CALL_TIMEOUT_S
-from console.figures import UNKNOWN, size_text
+from console.figures import UNKNOWN, parse_lock, size_text
 from console.freezing import command_line_order, frozen_backup
 from console.session import Session, session_of
 from protocol.command_base import check_name
@@ -40,6 +40,10 @@ def create(
         str | None, typer.Option(metavar="CUT", help="A moment of the past instead of now.")
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it until it is unpinned.")] = False,
+    lock: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Nobody can delete it for so long, as 30d."),
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the sites.")] = CREATE_TIMEOUT_S,
     freeze: Annotated[
         str | None, typer.Option(metavar="HOOK", help="Hold hosts still by a hook of the site's site.toml.")
@@ -73,6 +77,7 @@ def create(
         pin=pin,
         freeze=None if freeze is None else check_name(freeze, "hook"),
         frozen=by_command,
+        lock_s=None if lock is None else parse_lock(lock),
     )
     with session.output.activity(f"backing up {scope}"):
         if by_command:
@@ -105,7 +110,7 @@ def list_backups(
         "backup.list",
         data,
         lambda: session.output.table(
-            ("backup", "group", "volumes", "time", "state", "pinned", "consistency", "id", "cut"),
+            ("backup", "group", "volumes", "time", "state", "kept", "consistency", "id", "cut"),
             [_row(session, backup) for backup in data["backups"]],
             empty="no backups: farshore backup create G --label NAME",
         ),
@@ -143,11 +148,18 @@ def _row(session: Session, backup: dict[str, Any]) -> tuple[str, ...]:
         " ".join(backup.get("volumes") or []) or UNKNOWN,
         session.local(backup.get("time")),
         states_text(backup.get("state") or {}),
-        "pinned" if backup.get("pinned") else UNKNOWN,
+        _kept(session, backup),
         str(backup.get("consistency") or UNKNOWN),
         str(backup["id"]),
         str(backup["cut"]["text"]),
     )
+
+
+def _kept(session: Session, backup: dict[str, Any]) -> str:
+    words = ["pinned"] if backup.get("pinned") else []
+    if backup.get("locked_until"):
+        words.append(f"locked until {session.local(backup['locked_until'])}")
+    return ", ".join(words) or UNKNOWN
 
 
 def show_backup(session: Session, backup: dict[str, Any]) -> None:
@@ -170,6 +182,7 @@ def show_backup(session: Session, backup: dict[str, Any]) -> None:
             ("not frozen", str(freeze.get("failure") or "")),
             ("frozen for", "" if frozen_ms is None else f"{frozen_ms:.1f} ms"),
             ("pinned", "yes" if backup.get("pinned") else "no"),
+            ("locked until", session.local(backup["locked_until"]) if backup.get("locked_until") else ""),
             ("verified", session.local(backup["verified_at"]) if backup.get("verified_at") else ""),
             ("damage", str(backup.get("damage") or "")),
             ("remote mirror", f"{mirror['from']} to {mirror['to']}" if mirror else ""),

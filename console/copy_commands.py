@@ -1,4 +1,4 @@
-"""`farshore backup pin | unpin | delete | prune`: which backups are kept."""
+"""`farshore backup pin | unpin | lock | delete | prune`: which backups are kept."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 
 from console.backup_commands import SPACE_TIMEOUT_S, show_backup
 from console.confirming import confirmed
-from console.figures import size_text
+from console.figures import parse_lock, size_text
 from console.session import Session, session_of
 from protocol.command_base import check_name
-from protocol.copy_commands import BackupDelete, BackupPin, BackupPrune
+from protocol.copy_commands import BackupDelete, BackupLock, BackupPin, BackupPrune
 from protocol.cut_text import parse_fixed_cut
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="Its group.")]
@@ -31,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to `farshore backup`."""
     app.command("pin")(pin)
     app.command("unpin")(unpin)
+    app.command("lock")(lock)
     app.command("delete")(delete)
     app.command("prune")(prune)
 
@@ -51,6 +52,24 @@ def _pin(session: Session, group: str, backup: str, *, pinned: bool) -> None:
     done = "pinned" if pinned else "unpinned"
     kind = "backup.pin" if pinned else "backup.unpin"
     session.output.result(kind, data, lambda: session.output.line(f"backup {backup} of {group} {done}"))
+
+
+def lock(
+    ctx: typer.Context,
+    group: GroupArgument,
+    backup: BackupArgument,
+    span: Annotated[str, typer.Option("--for", metavar="SPAN", help="How long from now on: 30d, 12h.")],
+) -> None:
+    """Keep a backup from everybody for a time: nobody can delete it at either site, or shorten its lock."""
+    session = session_of(ctx)
+    command = BackupLock(
+        group=check_name(group, "group"), cut=parse_fixed_cut(backup), lock_s=parse_lock(span)
+    )
+    data = session.call(command)
+    until = session.local(data.get("locked_until"))
+    session.output.result(
+        "backup.lock", data, lambda: session.output.line(f"backup {backup} of {group} locked until {until}")
+    )
 
 
 def delete(

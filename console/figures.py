@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from protocol.errors import UsageError
-from protocol.limits import BLOCK_BYTES, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
+from protocol.limits import BLOCK_BYTES, LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
 
 UNKNOWN = "-"
 _UNITS = ("", "K", "M", "G", "T", "P")
@@ -43,6 +43,18 @@ def parse_span(text: str) -> float:
         )
     days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return days * 86_400 + hours * 3_600 + minutes * 60 + seconds
+
+
+def parse_lock(text: str) -> int:
+    """Whole seconds of `30d`, as a lock takes them. Raises UsageError."""
+    seconds = int(parse_span(text))
+    if not 1 <= seconds <= LOCK_S_MAX:
+        raise UsageError(
+            f"a lock holds from 1s to {LOCK_S_MAX // 86_400}d, not {text}",
+            subject=text,
+            next_step="write it as 12h or 30d",
+        )
+    return seconds
 
 
 def parse_rate(text: str) -> int:

@@ -99,6 +99,8 @@ def group_line(session: Session, data: dict[str, Any], group: dict[str, Any]) ->
         parts.append(
             Text(f"{group['damaged']} places damaged: farshore verify {group['group']} --repair", "red")
         )
+    if group.get("lock"):
+        parts.append(Text(_lock(session, data, group["lock"])))
     if group.get("time_to_full_s") is not None:
         parts.append(Text(f"journal full in {span_text(group['time_to_full_s'])}"))
     if group.get("reason"):
@@ -111,6 +113,16 @@ def _direction(data: dict[str, Any], group: dict[str, Any]) -> str:
     if not peer:
         return ""
     return f"{data['site']}→{peer}" if group.get("role") == "primary" else f"{peer}→{data['site']}"
+
+
+def _lock(session: Session, data: dict[str, Any], lock: dict[str, Any]) -> str:
+    """`locked: last 14.0 d, 3 backups until 2027-01-03 12:00`."""
+    words = [f"last {span_text(lock['window_s'])}"] if lock["window_s"] else []
+    if lock["backups"]:
+        until = short_time_text(lock["until"], data.get("time"), session.zone)
+        noun = "backup" if lock["backups"] == 1 else "backups"
+        words.append(f"{lock['backups']} {noun} until {until}")
+    return f"locked: {', '.join(words)}"
 
 
 def _drill(data: dict[str, Any], drill: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from protocol.limits import (
     HOOK_TIMEOUT_MAX_S,
     HOOK_TIMEOUT_S,
     HOOK_WORDS_MAX,
+    LOCK_S_MAX,
     NBD_CONNECTIONS_MAX,
     NBD_CONNECTIONS_PER_HOST,
     SCHEDULE_SPAN_S_MAX,
@@ -42,6 +43,7 @@ _MOST: dict[str, float] = {
     "journal_limit_bytes": POSITION_MAX,
     "window_s": SCHEDULE_SPAN_S_MAX,
     "window_bytes": POSITION_MAX,
+    "lock_window_s": LOCK_S_MAX,
     "reserve_bytes": POSITION_MAX,
     "start_wait_s": START_WAIT_MAX_S,
 }
@@ -104,6 +106,12 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     window_bytes: int = 0
     """Most that the journal takes for that, beside what peers still need; 0: half of `journal_limit_bytes`,
     or of the room that there is. Smaller than the writes of `window_s` makes the window shorter."""
+
+    lock_window_s: float = 0.0
+    """Every moment of so many last seconds stays readable at this site, and backups that are deleted keep
+    theirs for as long, whatever a peer, an operator's command or the clock says; 0: no such lock. Costs disk
+    like `window_s`, without a way to get it back sooner: once `journal_limit_bytes` are full of it, hosts get
+    ENOSPC here, and a peer that ships here is refused."""
 
     throttle: bool = False
     """Slow hosts down when three quarters of the journal are used: they write at the pace of the slowest peer

@@ -60,6 +60,8 @@ WARNINGS = frozenset(
         "journal.no_space",
         "journal.pressure",
         "journal.holder_detached",
+        "lock.defied",
+        "lock.not_noted",
         "fold.failed",
         "drill.failed",
         "index.compact_failed",

@@ -108,6 +108,7 @@ class GroupMaker:
                 window_s=config.window_s,
                 window_bytes=config.window_bytes or POSITION_MAX,
                 throttle=config.throttle,
+                lock_window_s=config.lock_window_s,
             ),
             emit=self.emit,
         )

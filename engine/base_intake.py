@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
-from engine.base_recovery import cut_back, remove_files, take_base
+from engine.base_recovery import cut_back, remove_files, require_same_past, take_base
 from engine.base_rows import PendingBase, load_pending
 from engine.bases import Base, common_end, gap_at
 from engine.frame_checks import check_generation
@@ -187,13 +187,15 @@ class BaseIntake:
     def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
         """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
         do not say what lineage B is on or hold what is no record; NotContiguous if a tail would be left that
-        may not be."""
+        may not be; Diverged as `require_same_past`."""
         if self._parts is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
         self._check_tail(self._new_timelines(parts), leave)
         self._records = [record for part in parts for record in records_in(part)]
+        if self._group.end == self._own_end:  # else it is not installed, and not all is indexed
+            require_same_past(self._group, self._records)
         self._parts = parts
         self._index()
 

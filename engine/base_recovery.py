@@ -13,9 +13,12 @@ from engine.bases import Base
 from engine.journal.format import timeline_directory
 from engine.journal.recovery import cut_tail
 from engine.timelines import Timeline
+from engine.versions import RECORD_KEY
 from protocol.base_messages import RecordRow
+from protocol.errors import Diverged
 from protocol.events import record_from_row
 from protocol.positions import Cut
+from protocol.rows import pack_row
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -46,6 +49,25 @@ def take_base(group: Group, base: Base, timelines: tuple[Timeline, ...], records
         bytes=base.end,
     )
     group.view_changed()
+
+
+def require_same_past(group: Group, records: list[RecordRow]) -> None:
+    """Diverged if a base says of events that are held here something else than this site's own journal did:
+    installed, it would change what backups and volumes of the past are. All that is held must be indexed."""
+    with group.store.read() as transaction:
+        for record in records:
+            place = Cut(record.timeline, record.position)
+            held = place.timeline == group.head or place.timeline in group.left
+            if not held or place.position >= group.end_of(place.timeline):
+                continue
+            value = pack_row((record.utc_ns, record.frame_position, record.row))
+            if transaction.get("records", RECORD_KEY.pack(place.timeline, place.position)) != value:
+                raise Diverged(
+                    f"the peer has another event at {place} than this site",
+                    subject=group.name,
+                    position=str(place),
+                    next_step=f"is the peer what it says it is? `farshore journal show {group.name}` at both",
+                )
 
 
 def head_after_bases(group: Group, bases: list[Base], head: int, checkpoint: Cut | None) -> int:

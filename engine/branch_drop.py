@@ -4,7 +4,8 @@
     2. a checkpoint, so that nothing of the branch is only in memory
     3. a sweep takes its versions out of the index
     4. its segment files are removed; a timeline of the head's lineage is cut back to where it was left
-    5. its timelines and records are taken out of the index, in one transaction, and the note of step 1 goes
+    5. its timelines and records are taken out of the index, in one transaction, floors on it are put back to
+       where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """
@@ -12,6 +13,7 @@ The versions must go before the timelines do: a lane that no timeline names is u
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from engine.branches import Branch, own_part
@@ -20,7 +22,7 @@ from engine.group import Group
 from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
-from engine.retention import BoundsOfCuts
+from engine.retention import RETENTION_KEY, BoundsOfCuts, cut_back, load_retention
 from engine.timelines import Span
 from engine.versions import RECORD_KEY, TIMELINE_KEY
 from protocol.bounds import DigestOrNone, Position, TimelineId
@@ -30,6 +32,7 @@ from protocol.limits import DIGEST_BYTES
 from protocol.positions import Cut
 
 RETRY_S = 5.0
+FOLD_WAIT_S = 0.05
 
 
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
@@ -51,7 +54,12 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
             while more and RECORD_KEY.unpack(cursor.key())[0] == timeline:
                 records.append(bytes(cursor.key()))
                 more = cursor.next()
+        retention = load_retention(transaction)
+    starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
+    floors = cut_back(retention.floors, starts, lambda each: known[each].timeline.fork_cut)
     with store.write() as write:
+        if floors != retention.floors:
+            write.put("meta", RETENTION_KEY, replace(retention, floors=floors).to_value())
         for key in records:
             write.delete("records", key)
         for timeline, position, digest in plan.parts:
@@ -69,7 +77,8 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
 
 def check_droppable(group: Group, branch: Branch) -> None:
     """Busy while someone reads a cut of the branch; Refused if what is kept looks through it, because a
-    restore went back to it."""
+    restore went back to it; Locked as the site's retention lock says."""
+    group.lock.require_droppable(branch)
     held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
     backups = [copy for copy in group.copies.at(group.spans()) if _inside(branch, copy.cut)]
     if backups:
@@ -145,10 +154,11 @@ class BranchDrops:
         group.checkpoints.when_indexed(indexed)
 
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
-        """Files, then rows. Not beside a checkpoint, whose plan still names the timelines."""
+        """Files, then rows. Not beside a checkpoint or a fold, whose plans still name the timelines."""
         group = self._group
-        if group.checkpoints.running:
-            group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
+        if group.checkpoints.running or group.folding.running:
+            delay_s = RETRY_S if group.checkpoints.running else FOLD_WAIT_S
+            group.clock.call_later(delay_s, lambda: self._remove(name, spans))
             return
         parts = []
         try:
@@ -161,6 +171,7 @@ class BranchDrops:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
+        group.folding.cut_back_floors(spans)
         for timeline, start in spans:
             group.forget_records(timeline, start)
             if group.timelines.get(timeline).fork == start:

@@ -2,7 +2,8 @@
 
 A copy names a cut; its bytes are the journal's, and later the index's, and cost nothing more until they
 change. `Mark` makes it, `CopyPinned` and `CopyDeleted` change what is to be done with it. As all records they
-count on the lineages that they lie on: a branch still has a backup that was deleted elsewhere.
+count on the lineages that they lie on: a branch still has a backup that was deleted elsewhere. `CopyLocked`
+counts everywhere: while a lock holds, and each site says by its own clock how long that is, no deletion does.
 
 A deleted copy keeps its label: labels never change what they mean, at a site that lags behind neither.
 
@@ -11,15 +12,17 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 
 from engine.timelines import Span, holds
 from protocol.errors import NotFound, Refused
-from protocol.events import Consistency, CopyDeleted, CopyPinned, Mark
+from protocol.events import Consistency, CopyDeleted, CopyLocked, CopyPinned, Mark
 from protocol.positions import Cut
 
-CopyRecord = Mark | CopyPinned | CopyDeleted
+CopyRecord = Mark | CopyPinned | CopyDeleted | CopyLocked
 Place = tuple[int, int]  # timeline, position of an event
 
 
@@ -57,10 +60,37 @@ class Copy:
         return self.label or f"{self.id:016x}"
 
 
+class CopyLock(Protocol):
+    """What a site's retention lock says of its copies (engine.retention_lock)."""
+
+    def locked(self, copy_id: int) -> bool:
+        """Whether a copy may not be given up now, whatever was said of it."""
+
+    def gave_up(self, deletion: Place) -> bool:
+        """Whether the deletion at that place has counted for long enough to give up its copy's cut."""
+
+
+class NoLock:
+    """Everything may be given up at once."""
+
+    def locked(self, copy_id: int) -> bool:
+        """See `CopyLock.locked`."""
+        return False
+
+    def gave_up(self, deletion: Place) -> bool:
+        """See `CopyLock.gave_up`."""
+        return True
+
+
+NO_LOCK = NoLock()
+
+
 class CopyTable:
     """Every copy that this site knows of in one group."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: CopyLock = NO_LOCK) -> None:
+        self._lock = lock
+        self._locks: dict[int, dict[Place, int]] = {}  # by copy: seconds, by the event that says so
         self._copies: dict[Place, Copy] = {}
         self._pins: dict[int, dict[Place, bool]] = {}
         self._deletions: dict[int, set[Place]] = {}
@@ -76,6 +106,8 @@ class CopyTable:
                 self._pins.setdefault(record.copy_id, {})[timeline, position] = record.pinned
             case CopyDeleted():
                 self._deletions.setdefault(record.copy_id, set()).add((timeline, position))
+            case CopyLocked():
+                self._locks.setdefault(record.copy_id, {})[timeline, position] = record.lock_s
 
     def _marked(self, timeline: int, frame_position: int, position: int, utc_ns: int, event: Mark) -> None:
         self._copies[timeline, position] = Copy(
@@ -100,6 +132,8 @@ class CopyTable:
         self._copies = {place: each for place, each in self._copies.items() if not gone(place)}
         for copy_id, pins in self._pins.items():
             self._pins[copy_id] = {place: each for place, each in pins.items() if not gone(place)}
+        for copy_id, locks in self._locks.items():
+            self._locks[copy_id] = {place: each for place, each in locks.items() if not gone(place)}
         for copy_id, places in self._deletions.items():
             self._deletions[copy_id] = {place for place in places if not gone(place)}
 
@@ -115,17 +149,52 @@ class CopyTable:
     def retained(self, spans: list[Span], durable: int, *, without: int = 0) -> set[Cut]:
         """The cuts that must stay readable, `without` the copy of that id. `spans` are the head's lineage,
         `durable` how far it is: a deletion that a power loss may take gives up nothing. A copy of a branch
-        stays until it is deleted there."""
+        stays until it is deleted there. Neither before the site's retention lock lets go of it."""
 
         def kept(place: Place, copy: Copy) -> bool:
-            deletions = self._deletions.get(copy.id)
-            if not deletions:
-                return copy.id != without
-            if not holds(spans, *place):
+            if copy.id == without:
                 return False
-            return not any(holds(spans, *each) and each[1] < durable for each in deletions)
+            if self._lock.locked(copy.id):
+                return True
+            deletion = self._gives_up(spans, durable, place, copy)
+            return deletion is None or not self._lock.gave_up(deletion)
 
         return {copy.cut for place, copy in self._copies.items() if kept(place, copy)}
+
+    def given_up(self, spans: list[Span], durable: int) -> Iterator[tuple[Copy, Place]]:
+        """Copies that a deletion counts against, with the place of that which does so first; as
+        `retained`."""
+        for place, copy in self._copies.items():
+            deletion = self._gives_up(spans, durable, place, copy)
+            if deletion is not None:
+                yield copy, deletion
+
+    def _gives_up(self, spans: list[Span], durable: int, place: Place, copy: Copy) -> Place | None:
+        deletions = self._deletions.get(copy.id)
+        if not deletions:
+            return None
+        if not holds(spans, *place):
+            return min(deletions)
+        counting = (each for each in deletions if holds(spans, *each) and each[1] < durable)
+        return min(counting, key=lambda each: each[1], default=None)
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether any copy was ever locked."""
+        return bool(self._locks)
+
+    def locks_of(self, copy_id: int) -> Mapping[Place, int]:
+        """For how many seconds a copy was locked, by the place of the event that says so."""
+        return self._locks.get(copy_id, {})
+
+    def lock_places(self) -> Iterator[Place]:
+        """Where copies were locked."""
+        for locks in self._locks.values():
+            yield from locks
+
+    def every(self) -> Iterator[Copy]:
+        """Copies on any lineage, deleted ones too."""
+        yield from self._copies.values()
 
     def was_deleted(self, copy_id: int) -> bool:
         """Whether a copy was deleted on any lineage."""
@@ -161,7 +230,8 @@ class CopyTable:
         return sorted(found, key=lambda copy: copy.position)
 
     def _deleted(self, spans: list[Span], copy: Copy) -> bool:
-        return any(holds(spans, *place) for place in self._deletions.get(copy.id, ()))
+        deletions = self._deletions.get(copy.id, ())
+        return any(holds(spans, *place) for place in deletions) and not self._lock.locked(copy.id)
 
     def _as_pinned(self, spans: list[Span], copy: Copy) -> Copy:
         """With the newest word on whether it is pinned; positions grow along a lineage."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.copies import Copy, CopyState, CopyTable
+from engine.copies import Copy, CopyLock, CopyState, CopyTable
 from engine.site_state import CopyMark, SiteState
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class GroupCopies(CopyTable):
     """A group's copies, with what this site knows of each. Every note is durable on return."""
 
-    def __init__(self, group: str, state: SiteState) -> None:
-        super().__init__()
+    def __init__(self, group: str, state: SiteState, lock: CopyLock) -> None:
+        super().__init__(lock)
         self._group = group
         self._state = state
         self._marks: dict[int, CopyMark] | None = None

@@ -2,8 +2,8 @@
 
 A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
 frames: it is durable here and at the writer, every user of journal frames (`engine.journal_space`) is past
-it, and it is not the last of the head's. It must be in the index too: that is worked on, by beginning a
-checkpoint. One segment after the other, oldest first.
+it, the site's lock lets go of it (`engine.retention_lock`), and it is not the last of the head's. It must be
+in the index too: that is worked on, by beginning a checkpoint. One segment after the other, oldest first.
 
 Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
 now on may still be whole for a moment, but never the other way round.
@@ -31,6 +31,7 @@ from engine.retention import (
     BoundsOfCuts,
     Keep,
     Retention,
+    cut_back,
     load_retention,
     raised,
     readable,
@@ -86,6 +87,7 @@ class Folding:
         self._group.reader.anchor = self._anchor
         self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
         self.leases.load()
+        self._group.lock.load()
 
     def remove_folded(self) -> None:
         """Remove files that a crash kept from going after their fold."""
@@ -171,6 +173,7 @@ class Folding:
         group = self._group
         if self._closed or group.failed or not group.head:
             return
+        group.lock.look()
         self._look_for_deletions()
         old = list(self._old_segments())
         self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
@@ -200,7 +203,7 @@ class Folding:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self.promised, self.space.limit())
+        limit = min(self.promised, self.space.limit(), group.lock.limit())
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self.space.capacity(total) // 2)
@@ -266,6 +269,17 @@ class Folding:
         kept = {cut: self.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
         self.retention = replace(self.retention, floors=keep.floors, kept=kept)
         return keep
+
+    @property
+    def running(self) -> bool:
+        """Whether a fold or a slice of a sweep is under way."""
+        return self._running
+
+    def cut_back_floors(self, dropped: Iterable[tuple[int, int]]) -> None:
+        """Timelines are about to go, each from a position on; the index is told with them."""
+        table = self._group.timelines
+        floors = cut_back(self.retention.floors, dropped, lambda each: table.get(each).fork_cut)
+        self.retention = replace(self.retention, floors=floors)
 
     def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""

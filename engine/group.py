@@ -32,10 +32,11 @@ from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.promises import Promises
+from engine.retention_lock import RetentionLock
 from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
-from engine.unread import UnreadFrame, UnreadFrames
+from engine.unread import UnreadFrames, took_unread
 from engine.view import VolumeView
 from engine.visibility import visibility
 from engine.volumes import Volume, VolumeHistory
@@ -44,6 +45,7 @@ from protocol.errors import NotFound
 from protocol.events import (
     LAST_DATA_KIND,
     CopyDeleted,
+    CopyLocked,
     CopyPinned,
     HandOver,
     Mark,
@@ -70,7 +72,7 @@ Emit = Callable[..., None]
 class GroupSettings:
     """`journal_limit_bytes` bounds the journal; `reserve_bytes` of the file system stay free for
     checkpoints. Any cut within `window_s` and `window_bytes` of the end can be read; `throttle`: see
-    `engine.pressure`."""
+    `engine.pressure`, `lock_window_s`: `engine.retention_lock`."""
 
     journal_limit_bytes: int
     reserve_bytes: int
@@ -80,6 +82,7 @@ class GroupSettings:
     window_s: float = 86_400.0
     window_bytes: int = POSITION_MAX
     throttle: bool = False
+    lock_window_s: float = 0.0
 
 
 class Group:
@@ -113,7 +116,8 @@ class Group:
         self.segments = SegmentMap(disk)
         self.reader = JournalReader(self.segments)
         self.volumes = VolumeHistory()
-        self.copies = GroupCopies(name, state)
+        self.lock = RetentionLock(self)
+        self.copies = GroupCopies(name, state, self.lock)
         self.policies = Policies()
         self.memtable = Memtable()
         self.listeners = GroupListeners()
@@ -126,7 +130,7 @@ class Group:
             on_durable=self._on_durable,
             on_failed=self._on_failed,
             on_space=lambda lack: emit(
-                "journal.no_space" if lack else "journal.has_space", group=name, reason=lack
+                "journal.no_space" if lack else "journal.has_space", group=name, reason=self.lock.why(lack)
             ),
         )
         self.folding = Folding(self, indexer)
@@ -292,7 +296,7 @@ class Group:
         if prefix.timeline != self.head:
             said = self.checks.followed(self.head, frame, history=history)
             follow_elsewhere(self, frame, said.rows, said.records, leave=leave)
-            self._took_unread(said.unread)
+            took_unread(self, said.unread)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
@@ -304,14 +308,7 @@ class Group:
         if self.followed != prefix.timeline:
             note_followed(self, self.timelines.get(prefix.timeline))
         self._write(frame, said.rows)
-        self._took_unread(said.unread)
-
-    def _took_unread(self, unread: UnreadFrame | None) -> None:
-        if unread is not None:
-            self.unread.took(unread)
-            where = {"group": self.name, "position": str(unread.cut)}
-            self.emit("journal.unread", **where, places=1, error=unread.reason)
-            self.view_changed()
+        took_unread(self, said.unread)
 
     @holds_together
     def _write(self, frame: Frame, rows: Sequence[Row]) -> None:
@@ -350,7 +347,7 @@ class Group:
         match record:
             case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
                 self.volumes.took(timeline, position, record)
-            case Mark() | CopyPinned() | CopyDeleted():
+            case Mark() | CopyPinned() | CopyDeleted() | CopyLocked():
                 self.copies.took(timeline, frame_position, position, utc_ns, record)
             case PolicySet():
                 self.policies.took(timeline, position, utc_ns, record)

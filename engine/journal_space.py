@@ -149,8 +149,8 @@ class JournalSpace:
     def _detach_slowest(self) -> None:
         group = self._group
         name = min(self.holders, key=self._needs)
-        if self._needs(name) >= group.writer.durable:
-            return
+        if self._needs(name) >= min(group.writer.durable, group.lock.limit()):
+            return  # it would make no room: nothing more could be folded
         try:
             self.note_confirmed()
         except (FarshoreError, OSError) as error:

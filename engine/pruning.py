@@ -1,6 +1,7 @@
 """Which backups of a group a prune deletes: those that no keep rule keeps.
 
-It looks only at what it may delete. A pinned backup stays until it is unpinned; a labelled one was taken by
+It looks only at what it may delete. A locked backup stays until its lock ends, a pinned one until it is
+unpinned; a labelled one was taken by
 somebody for a reason, and stays unless it is said otherwise; one that is not whole here, or not yet, must not
 push out another. None of these takes a place in the counts of the rules.
 """
@@ -46,6 +47,8 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
 
 
 def _left(group: Group, copy: Copy, *, labelled: bool) -> str:
+    if group.lock.locked(copy.id):
+        return "locked"
     if copy.pinned:
         return "pinned"
     if copy.label and not labelled:

@@ -167,6 +167,29 @@ def raised(table: TimelineTable, floors: Iterable[Cut], floor: Cut) -> frozenset
     return frozenset({old for old in others if not way.below(old)} | {new})
 
 
+def cut_back(
+    floors: Iterable[Cut], parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
+) -> frozenset[Cut]:
+    """The floors without timelines that are dropped, each from a position on: what lies below such a place
+    was thinned all the same. `fork_of` gives where a timeline left its parent.
+
+    Example: a branch was the head, and history was folded up to a floor on it. With the branch its floor
+    would go, and cuts that both lines share look as if all of them were there."""
+    starts = dict(parts)
+    found = set()
+    for floor in floors:
+        timeline, position = floor.timeline, floor.position
+        while timeline in starts:
+            position = min(position, starts[timeline])
+            fork = fork_of(timeline)
+            if position != fork.position:
+                break  # it goes on to the place where it was left
+            timeline = fork.timeline
+        if timeline != NO_TIMELINE:
+            found.add(Cut(timeline, position))
+    return frozenset(found)
+
+
 def departures(table: TimelineTable, floors: Iterable[Cut], tails: Iterable[int]) -> set[Cut]:
     """Where timelines held here leave the way to a floor: each reads the past through that place. `tails`
     are timelines that go on past a fork of theirs."""

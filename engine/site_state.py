@@ -61,6 +61,7 @@ SITE_TABLES = (
     "lease_ends",
     "copy_marks",
     "accepted",
+    "locks",
 )
 _VOLUME = Struct(">Q")
 FOLLOWED = b"\1"

@@ -39,6 +39,11 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbi
     writer: SiteId
     lane: Lane
 
+    @property
+    def fork_cut(self) -> Cut:
+        """Where it left its parent."""
+        return Cut(self.parent, self.fork)
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

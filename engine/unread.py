@@ -23,7 +23,7 @@ New frames are never written so, nor taken (engine.frame_checks); this is what t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -38,6 +38,9 @@ from protocol.limits import UNREAD_FRAMES_MAX, UNREAD_TOUCHING_MAX, UNREAD_VOLUM
 from protocol.positions import POSITION_MAX, Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
+
+if TYPE_CHECKING:
+    from engine.group import Group
 
 TABLE = "accepted"
 UNREAD = 0  # the kind of its index row; no event has it
@@ -205,6 +208,15 @@ class UnreadFrames:
         key = self._group.encode() + b"\0" + volume.to_bytes(8)
         self._state.put_notes(TABLE, {key: pack_row((position,))})
         self._accepted[volume] = position
+
+
+def took_unread(group: Group, unread: UnreadFrame | None) -> None:
+    """A frame was just journaled; if it is not understood, say so, and whoever serves looks again."""
+    if unread is not None:
+        group.unread.took(unread)
+        where = {"group": group.name, "position": str(unread.cut)}
+        group.emit("journal.unread", **where, places=1, error=unread.reason)
+        group.view_changed()
 
 
 def unread_record(

@@ -19,6 +19,7 @@ from protocol.limits import (
     DIGEST_BYTES,
     GENERATION_MAX,
     LEASE_NAME_BYTES_MAX,
+    LOCK_S_MAX,
     NAME_CHARS_MAX,
     TEXT_CHARS_MAX,
     VOLUME_BYTES_MAX,
@@ -42,6 +43,8 @@ SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 MsOrUnknown = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: unknown
 UtcNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # to the year 2262
+LockNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # of engine.lock_clock
+LockSeconds = Annotated[int, Meta(ge=1, le=LOCK_S_MAX)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 DigestOrNone = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]  # empty: not known
 Session = Annotated[int, Meta(ge=1, le=POSITION_MAX)]

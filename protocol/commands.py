@@ -7,7 +7,8 @@ command's docstring gives its shape. In replies ids and timelines are hex string
 
 CUT in a shape is {"timeline": hex16, "position": int, "text": "TIMELINE:POSITION", "time": str|null}.
 BACKUP is {"id": hex16, "label": str|null, "group", "volumes": [str], "cut": CUT, "time", "pinned": bool,
-"kind": "mark"|"retroactive", "consistency": "crash"|"frozen", "state": {SITE: "pending"|"available"|
+"locked_until": str|null (at this site, at the earliest), "kind": "mark"|"retroactive",
+"consistency": "crash"|"frozen", "state": {SITE: "pending"|"available"|
 "verified"|"damaged"|"expired"; of the peer what this site knows}, "verified_at": str|null, "damage":
 str|null (both of this site), "remote_mirror": {"from": SITE, "to": SITE}|null, "local_mirrors":
 [{"from": "G/V", "to": "G/V@BACKUP"}], "held_by": [str] (who else needs its cut: leases and restores)}.
@@ -22,6 +23,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.bounds import LockSeconds
 from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.command_base import (
     TOKEN_CHARS_MAX,
@@ -38,6 +40,7 @@ from protocol.command_base import (
 )
 from protocol.copy_commands import (
     BackupDelete,
+    BackupLock,
     BackupPin,
     BackupPrune,
     ScheduleList,
@@ -76,6 +79,8 @@ class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
       "resync_left_bytes": int|null, "resync_eta_s": float|null (while copying),
       "journal_bytes": int, "journal_pressure": "normal"|"warning"|"throttle"|"detach"|"full",
       "time_to_full_s": float|null (of the journal, from "warning" on),
+      "lock": null|{"window_s": float, "from": CUT|null (from there on every moment is locked; null: from the
+      beginning), "backups": int (locked), "until": str|null (of the last of these)},
       "volumes": int, "reason": str, "fetching": bool (takes the peer's history in),
       "last_backup": BACKUP|null, "last_drill": DRILL of `drill_commands`, less its steps, |null,
       "damaged": int (places known), "oldest_check": str|null (all of it was compared since, by
@@ -186,7 +191,8 @@ class PairShow(BaseCommand, frozen=True, tag="pair.show"):
 class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     """Fix a cut of the group (`volume` null) or of one volume; without `cut`, by a mark in the journal.
     Answers when it is available at each attached site. `freeze`: a hook of the site that holds the hosts
-    still meanwhile. `frozen`: the caller holds them still; answers at once, so that they can go on.
+    still meanwhile. `frozen`: the caller holds them still; answers at once, so that they can go on. `lock_s`:
+    nobody can delete it for so many seconds.
     BACKUP and {"took_ms": float, "freeze": {"hook": str, "freeze_ms": float|null, "frozen_ms": float|null,
     "failure": str (why it is only crash-consistent), "stuck": str (why the thaw failed)}|null}"""
 
@@ -197,6 +203,7 @@ class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     pin: bool = False
     freeze: Name | None = None
     frozen: bool = False
+    lock_s: LockSeconds | None = None
 
 
 class BackupList(BaseCommand, frozen=True, tag="backup.list"):
@@ -303,7 +310,7 @@ Command = (
     | VolumeCreate | VolumeList | VolumeShow | VolumeOnline | VolumeOffline | VolumeDelete | VolumeUri
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop
-    | BackupCreate | BackupList | BackupShow | BackupPin | BackupDelete | BackupPrune
+    | BackupCreate | BackupList | BackupShow | BackupPin | BackupLock | BackupDelete | BackupPrune
     | ScheduleSet | ScheduleList | ScheduleRemove
     | RestoreVolume | RestoreGroup
     | CloneCreate | CloneList | CloneDelete | DrillRecord | DrillList

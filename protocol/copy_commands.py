@@ -13,6 +13,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from protocol.bounds import LockSeconds
 from protocol.command_base import BaseCommand, Confirm, Name
 from protocol.cut_text import NamedCut
 from protocol.limits import KEEP_MAX, NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
@@ -29,9 +30,18 @@ class BackupPin(BaseCommand, frozen=True, tag="backup.pin"):
     pinned: bool = True
 
 
+class BackupLock(BaseCommand, frozen=True, tag="backup.lock"):
+    """Lock a backup for `lock_s` seconds from now on, or extend its lock: until then nobody can delete it, at
+    either site. Refused if it is locked for longer already. BACKUP"""
+
+    group: Name
+    cut: NamedCut
+    lock_s: LockSeconds
+
+
 class BackupDelete(BaseCommand, frozen=True, tag="backup.delete"):
-    """Delete a backup, at every site. Refused while it is pinned. `confirm` is its label, or else its id; not
-    needed with `dry_run`. BACKUP and {"deleted": bool,
+    """Delete a backup, at every site. Refused while it is pinned or locked. `confirm` is its label, or else
+    its id; not needed with `dry_run`. BACKUP and {"deleted": bool,
     "unique_bytes": int|null (in a dry run: what comes free)}"""
 
     group: Name
@@ -77,7 +87,8 @@ class BackupPrune(KeepCounts, frozen=True, tag="backup.prune"):
 
 
 class ScheduleSet(KeepCounts, frozen=True, tag="schedule.set"):
-    """Change a group's policy; null leaves a part as it is. `every_s` and `at_minute` replace each other.
+    """Change a group's policy; null leaves a part as it is. `every_s` and `at_minute` replace each other. A
+    `window_s` below this site's `lock_window_s` is refused as locked.
     `window_s` -1 and `window_bytes` 0: as each site is set. `confirm` is `G`, needed to make the window
     shorter. SCHEDULE"""
 

@@ -88,6 +88,12 @@ class NotAllowed(FarshoreError):
     code = "not-allowed"
 
 
+class Locked(NotAllowed):
+    """A retention lock holds it: nobody may give it up before the lock's time."""
+
+    code = "locked"
+
+
 class WrongState(FarshoreError):
     """The object is in a state in which this cannot be done."""
 
@@ -159,8 +165,8 @@ class Corruption(FarshoreError):
 
 
 ERROR_CLASSES: tuple[type[FarshoreError], ...] = (
-    UsageError, NotFound, Busy, NotAllowed, WrongState, Unreachable, Unsafe, Refused, Diverged, TimedOut,
-    Trimmed, Mismatch, NoSpace, Corruption,
+    UsageError, NotFound, Busy, NotAllowed, Locked, WrongState, Unreachable, Unsafe, Refused, Diverged,
+    TimedOut, Trimmed, Mismatch, NoSpace, Corruption,
 )  # fmt: skip
 
 

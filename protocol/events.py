@@ -26,6 +26,7 @@ from protocol.bounds import (
     CopyId,
     Generation,
     LabelOrNone,
+    LockSeconds,
     Name,
     NameOrNone,
     Position,
@@ -60,6 +61,7 @@ class EventKind(IntEnum):
     POLICY_SET = 26
     REWRITE_BEGAN = 27
     REWRITE_ENDED = 28
+    COPY_LOCKED = 29
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -156,6 +158,15 @@ class CopyDeleted(WireRow, frozen=True, kw_only=True, tag=int(EventKind.COPY_DEL
     copy_id: CopyId
 
 
+class CopyLocked(WireRow, frozen=True, kw_only=True, tag=int(EventKind.COPY_LOCKED)):
+    """The backup with this id cannot be given up for `lock_s` seconds, at each site from when this event
+    came there, whatever any later event says. Of several the one that ends last counts. A span and not a
+    time, because the sites' wall clocks may be wrong, or set (engine.lock_clock)."""
+
+    copy_id: CopyId
+    lock_s: LockSeconds
+
+
 _Keep = Annotated[int, Meta(ge=0, le=KEEP_MAX)]
 
 
@@ -188,6 +199,7 @@ Record = (
     | StrictMode
     | CopyPinned
     | CopyDeleted
+    | CopyLocked
     | PolicySet
     | RewriteBegan
     | RewriteEnded
@@ -196,7 +208,7 @@ Record = (
 
 _records: WireDecoder[Record] = WireDecoder(
     TimelineBegan, VolumeCreated, VolumeDeleted, Mark, Revert, HandOver, StrictMode, CopyPinned, CopyDeleted,
-    PolicySet, RewriteBegan, RewriteEnded,
+    CopyLocked, PolicySet, RewriteBegan, RewriteEnded,
 )  # fmt: skip
 
 

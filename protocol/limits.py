@@ -154,6 +154,11 @@ BASE_UNINDEXED_BYTES_MAX = 256 << 20
 # Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
 SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
 KEEP_MAX = 10_000
+# The longest lock of a backup, and window of a site's lock. How often the end of a group's journal is noted
+# within that window, and how close together at most.
+LOCK_S_MAX = SCHEDULE_SPAN_S_MAX
+LOCK_MARKS_A_WINDOW = 128
+LOCK_MARK_S_MIN = 1.0
 # Questions between sites. A message of blocks is read at one stroke, beside hosts.
 QUESTION_BLOCKS_MAX = 256
 QUESTION_CHANGES_MAX = 16_384

@@ -11,8 +11,9 @@ import random
 
 from engine.copies import Copy
 from engine.group import Group
+from protocol.cut_text import time_text
 from protocol.errors import NotFound, Refused
-from protocol.events import Consistency, CopyDeleted, CopyPinned, Mark
+from protocol.events import Consistency, CopyDeleted, CopyLocked, CopyPinned, Mark, Record
 from protocol.limits import FRAME_EVENTS_MAX
 from protocol.positions import Cut
 
@@ -26,8 +27,10 @@ def take_backup(
     pinned: bool,
     rng: random.Random,
     consistency: Consistency = Consistency.CRASH,
+    lock_s: int = 0,
 ) -> Copy:
-    """Append the mark and return the new row, PENDING until durable. `volume` None means the whole group;
+    """Append the mark and return the new row, PENDING until durable, locked for `lock_s` seconds from the
+    start, or not at all. `volume` None means the whole group;
     Refused if the label is taken, NotFound if there is nothing to back up at the cut, Trimmed if that is no
     longer kept, WrongState if a volume is half way back to another cut there."""
     if cut is not None:
@@ -55,20 +58,42 @@ def take_backup(
         consistency=consistency,
         pinned=pinned,
     )
+    records: list[Record] = [mark]
+    if lock_s:
+        records.append(CopyLocked(copy_id=mark.copy_id, lock_s=lock_s))
     group.begin_writing()
-    group.append_records([mark])
+    group.append_records(records)
     return group.copies.find(group.spans(), f"{mark.copy_id:016x}", group.name)
 
 
 def pin_backup(group: Group, copy: Copy, *, pinned: bool) -> None:
-    """Say whether a copy is pinned, if that is not so already."""
+    """Say whether a copy is pinned, if that is not so already. A locked one stays pinned: Locked."""
+    if copy.pinned and not pinned:
+        group.lock.require_unlocked(copy, "unpinned")
     if copy.pinned != pinned:
         group.begin_writing()
         group.append_records([CopyPinned(copy_id=copy.id, pinned=pinned)])
 
 
+def lock_backup(group: Group, copy: Copy, lock_s: int) -> None:
+    """Lock a copy for so many seconds from now on. Refused if it is locked for longer already, Trimmed if
+    its cut cannot be read here any more."""
+    group.folding.require(copy.cut)
+    if group.lock.left_ns(copy.id) > lock_s * 1_000_000_000:
+        until = time_text(group.lock.until_utc_ns(copy.id))
+        raise Refused(
+            f"backup {copy.name} of {group.name} is locked until {until} already: a lock is never shortened",
+            subject=f"{group.name}@{copy.name}",
+            position=str(copy.cut),
+            next_step="name a longer time to extend it",
+        )
+    group.begin_writing()
+    group.append_records([CopyLocked(copy_id=copy.id, lock_s=lock_s)])
+
+
 def check_deletable(group: Group, copy: Copy) -> None:
-    """Refused while a copy is pinned."""
+    """Locked while a copy is, Refused while it is pinned."""
+    group.lock.require_unlocked(copy, "deleted")
     if copy.pinned:
         raise Refused(
             f"backup {copy.name} of {group.name} is pinned",
@@ -79,7 +104,8 @@ def check_deletable(group: Group, copy: Copy) -> None:
 
 
 def delete_backups(group: Group, copies: list[Copy]) -> None:
-    """Delete them all, in as few frames as may be. Refused, with nothing deleted, if one is pinned."""
+    """Delete them all, in as few frames as may be. Refused or Locked, with nothing deleted, if one is pinned
+    or locked."""
     for copy in copies:
         check_deletable(group, copy)
     group.begin_writing()

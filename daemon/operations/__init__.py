@@ -68,6 +68,7 @@ _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.BackupList: backups.list_backups,
     commands.BackupShow: backups.show,
     copy_commands.BackupPin: copies.pin,
+    copy_commands.BackupLock: copies.lock,
     copy_commands.BackupDelete: copies.delete,
     copy_commands.BackupPrune: copies.prune,
     copy_commands.ScheduleSet: schedules.set_schedule,

@@ -39,6 +39,7 @@ async def create(site: Site, command: BackupCreate) -> Data:
             cut=resolve(site, group, command.cut) if command.cut else None,
             consistency=consistency,
             pinned=command.pin,
+            lock_s=command.lock_s or 0,
             rng=site.rng,
         )
 

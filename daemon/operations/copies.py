@@ -14,10 +14,10 @@ from engine.group import Group
 from engine.keep_rules import KeepRules
 from engine.pruning import PrunePlan, plan_prune
 from protocol.commands import check_confirm
-from protocol.copy_commands import BackupDelete, BackupPin, BackupPrune
+from protocol.copy_commands import BackupDelete, BackupLock, BackupPin, BackupPrune
 from protocol.cut_text import time_text
 from protocol.errors import UsageError
-from site_primary.backup import check_deletable, delete_backups, pin_backup
+from site_primary.backup import check_deletable, delete_backups, lock_backup, pin_backup
 
 Data = dict[str, Any]
 
@@ -32,6 +32,19 @@ async def pin(site: Site, command: BackupPin) -> Data:
     kind = "backup.pinned" if command.pinned else "backup.unpinned"
     site.events.emit(kind, group=group.name, object=copy.name, position=str(copy.cut))
     return backup_data(site, group, find_backup(group, command.cut))
+
+
+async def lock(site: Site, command: BackupLock) -> Data:
+    """Lock a backup, or extend its lock."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    copy = find_backup(group, command.cut)
+    lock_backup(group, copy, command.lock_s)
+    await wait_durable(group)
+    data = backup_data(site, group, copy)
+    until = data["locked_until"]
+    site.events.emit("backup.locked", group=group.name, object=copy.name, position=str(copy.cut), until=until)
+    return data
 
 
 async def delete(site: Site, command: BackupDelete) -> Data:

@@ -16,7 +16,7 @@ from engine.schedules import next_slot
 from engine.site_state import Role
 from protocol.copy_commands import ScheduleList, ScheduleRemove, ScheduleSet
 from protocol.cut_text import time_text
-from protocol.errors import NotFound, Unsafe
+from protocol.errors import Locked, NotFound, Unsafe
 from protocol.events import NO_POLICY, PolicySet
 from protocol.positions import POSITION_MAX
 
@@ -35,6 +35,7 @@ async def set_schedule(site: Site, command: ScheduleSet) -> Data:
             next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and restart them",
         )
     policy = _changed(before, command)
+    _require_unlocked(group, command)
     if command.freeze:
         site.hooks.find(command.freeze)
     if _shortens(group, policy) and command.confirm != group.name:
@@ -62,6 +63,18 @@ def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
         window_bytes=before.window_bytes if command.window_bytes is None else command.window_bytes,
         freeze=before.freeze if command.freeze is None else command.freeze,
     )
+
+
+def _require_unlocked(group: Group, command: ScheduleSet) -> None:
+    """Locked if the window that is asked for is shorter than what this site's lock keeps anyway."""
+    lock_s = group.settings.lock_window_s
+    if command.window_s is not None and 0 <= command.window_s < lock_s:
+        raise Locked(
+            f"this site keeps every moment of {group.name} for {lock_s:g} s (lock_window_s): a window cannot "
+            "be shorter",
+            subject=group.name,
+            next_step=f"choose a window of at least {lock_s:g}s",
+        )
 
 
 def _shortens(group: Group, policy: PolicySet) -> bool:

@@ -103,6 +103,7 @@ def backup_data(site: Site, group: Group, copy: Copy) -> Data:
         "cut": cut_data(copy.cut, time_of(group, copy.cut) if copy.retroactive else copy.utc_ns),
         "time": time_text(copy.utc_ns),
         "pinned": copy.pinned,
+        "locked_until": _time(group.lock.until_utc_ns(copy.id)),
         "kind": "retroactive" if copy.retroactive else "mark",
         "consistency": "crash" if copy.consistency is Consistency.CRASH else "frozen",
         "state": states,
@@ -218,6 +219,7 @@ def group_data(site: Site, group: Group) -> Data:
         "journal_bytes": group.segments.total_bytes(),
         "journal_pressure": group.folding.space.pressure.stage.value,
         "time_to_full_s": group.folding.space.pressure.time_to_full_s,
+        "lock": _lock_data(group),
         "volumes": len(group.volumes.at(group.spans())),
         "reason": reason or _why_not_written(site, group),
         "fetching": bool(shipper and shipper.fetcher.active),
@@ -253,7 +255,27 @@ def group_data(site: Site, group: Group) -> Data:
 def _why_not_written(site: Site, group: Group) -> str:
     """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
     refusing = site.exports.gate(group).refusing
-    return group.failed or group.writer.lack or refusing or group.holds.reason or _handed_over(site, group)
+    lack = group.lock.why(group.writer.lack)
+    return group.failed or lack or refusing or group.holds.reason or _handed_over(site, group)
+
+
+def _lock_data(group: Group) -> Data | None:
+    """What this site's retention lock holds; None if it holds nothing."""
+    lock, window_s = group.lock, group.settings.lock_window_s
+    ends = lock.ends_utc_ns() if group.copies.has_locks else []
+    if not window_s and not ends:
+        return None
+    cut = group.folding.space.cut_at(lock.limit()) if window_s else None
+    return {
+        "window_s": window_s,
+        "from": cut_data(cut, time_of(group, cut)) if cut else None,
+        "backups": len(ends),
+        "until": _time(max(ends, default=0)),
+    }
+
+
+def _time(utc_ns: int) -> str | None:
+    return time_text(utc_ns) if utc_ns else None
 
 
 def _checked(group: Group) -> Data:

@@ -92,3 +92,21 @@ def test_a_stopped_clock_calls_nothing_and_raises() -> None:
         clock.call_soon(lambda: None)
     with pytest.raises(Crashed):
         clock.monotonic()
+
+
+def test_uptime_goes_on_within_one_boot(driver: Driver) -> None:
+    before, ended = driver.clock.uptime(), []
+    driver.clock.call_later(0.02, driver.watch(lambda: ended.append(driver.clock.uptime())))
+    driver.run_until(lambda: bool(ended))
+    assert ended[0].boot == before.boot != ""
+    assert 0.015 * 10**9 < ended[0].ns - before.ns < 60 * 10**9
+
+
+def test_a_reboot_is_seen() -> None:
+    world = SimWorld(1)
+    clock = SimClock(world)
+    world.run_for(5.0)
+    before = clock.uptime()
+    world.reboot()
+    assert clock.uptime().boot != before.boot
+    assert clock.uptime().ns == 0

@@ -12,6 +12,8 @@ import heapq
 import random
 from collections.abc import Callable
 
+from engine.ports.clock import Uptime
+
 NS = 1_000_000_000
 # 2024-01-01T00:00:00Z: any fixed date does, and an early one shows code that confuses it with monotonic time.
 UTC_START_NS = 1_704_067_200 * NS
@@ -41,6 +43,8 @@ class SimWorld:
         self.seed = seed
         self.random = random.Random(seed)
         self.now_ns = 0
+        self.boots = 1
+        self.booted_ns = 0
         self.steps = 0
         self._queue: list[tuple[int, int, SimTimer]] = []
         self._scheduled = 0
@@ -83,6 +87,11 @@ class SimWorld:
         """Run the events of the next `duration_s` virtual seconds."""
         self.run_until(lambda: False, duration_s)
 
+    def reboot(self) -> None:
+        """The machines lose count of how long they have been up."""
+        self.boots += 1
+        self.booted_ns = self.now_ns
+
     def note(self, *fields: object) -> None:
         """Take what happened into the trace. Fields must print the same in every run: numbers, text,
         bytes."""
@@ -123,6 +132,11 @@ class SimClock:
         """See `Clock.monotonic`."""
         self._check()
         return self._world.now_ns / NS
+
+    def uptime(self) -> Uptime:
+        """See `Clock.uptime`."""
+        self._check()
+        return Uptime(f"boot {self._world.boots}", self._world.now_ns - self._world.booted_ns)
 
     def call_soon(self, callback: Callable[[], None]) -> SimTimer:
         """See `Clock.call_soon`."""

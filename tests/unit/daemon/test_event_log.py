@@ -9,6 +9,7 @@ import structlog
 
 from daemon.event_log import EventLog
 from daemon.logs import LineLimit
+from engine.ports.clock import Uptime
 from protocol.limits import (
     EVENTS_KEPT_MAX,
     EVENTS_OF_A_KIND_MIN,
@@ -32,6 +33,9 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now_s
+
+    def uptime(self) -> Uptime:
+        return Uptime("boot", int(self.now_s * 1e9))
 
     def call_soon(self, callback: Callable[[], None]) -> Timer:
         return self.call_later(0.0, callback)

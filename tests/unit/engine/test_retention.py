@@ -13,6 +13,7 @@ from engine.retention import (
     BoundsOfCuts,
     Keep,
     Retention,
+    cut_back,
     departures,
     lane_floors,
     needed,
@@ -134,3 +135,14 @@ def test_rows_survive() -> None:
     assert Keep.from_row(unpack_row(pack_row(keep.to_row()))) == keep
     with pytest.raises(RemoteProtocolError):
         Retention.from_value(pack_row((1, 2, 3)))
+
+
+def test_floors_of_what_is_dropped_go_back_to_where_it_left() -> None:
+    forks = {3: Cut(2, 50), 2: Cut(1, 20)}
+    floors = [Cut(1, 10), Cut(3, 90)]
+    assert cut_back(floors, [], forks.__getitem__) == frozenset(floors)
+    assert cut_back(floors, [(3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(2, 50)}
+    assert cut_back(floors, [(2, 20), (3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(1, 20)}
+    assert cut_back(floors, [(3, 70)], forks.__getitem__) == {Cut(1, 10), Cut(3, 70)}
+    assert cut_back(floors, [(3, 95)], forks.__getitem__) == set(floors)
+    assert cut_back([Cut(5, 9)], [(5, 0)], lambda _: Cut(0, 0)) == frozenset()

@@ -15,6 +15,7 @@ from protocol.events import (
     ZERO,
     Consistency,
     CopyDeleted,
+    CopyLocked,
     CopyPinned,
     EventKind,
     Mark,
@@ -28,7 +29,7 @@ from protocol.events import (
     VolumeDeleted,
     record_from_row,
 )
-from protocol.limits import BLOCK_BYTES, GENERATION_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
+from protocol.limits import BLOCK_BYTES, GENERATION_MAX, LOCK_S_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 positions = st.integers(0, POSITION_MAX)
@@ -68,6 +69,7 @@ records = st.one_of(
     st.builds(RewriteEnded, volume=positions),
     st.builds(CopyPinned, copy_id=timelines, pinned=st.booleans()),
     st.builds(CopyDeleted, copy_id=timelines),
+    st.builds(CopyLocked, copy_id=timelines, lock_s=st.integers(1, LOCK_S_MAX)),
     st.builds(
         PolicySet,
         every_s=st.integers(0, SCHEDULE_SPAN_S_MAX),
@@ -104,6 +106,7 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "POLICY_SET": 26,
         "REWRITE_BEGAN": 27,
         "REWRITE_ENDED": 28,
+        "COPY_LOCKED": 29,
     }
     assert (EventKind.WRITE, EventKind.ZERO, EventKind.TRIM) == (WRITE, ZERO, TRIM)
     assert max(kind for kind in EventKind if kind <= LAST_DATA_KIND) == TRIM
@@ -146,6 +149,10 @@ def test_records_and_data_do_not_share_numbers() -> None:
         (21, 1, 2),
         (24, 1, 1),
         (25, "1"),
+        (29, 1, 0),
+        (29, 1, LOCK_S_MAX + 1),
+        (29, 1, 1.0),
+        (29, 1),
         (26, 0, -1, (0, 0, 0, 0, 0), -1, 0, ""),
         (26, 0, -1, (0, 0, 0, 0, 0, -1), -1, 0, ""),
         (26, 0, -1, (0, 0, 0, 0, 0, True), -1, 0, ""),
