@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import random
 from collections.abc import Callable, Coroutine
@@ -26,6 +27,7 @@ from daemon.jobs import Jobs
 from daemon.open_group import GroupMaker, OpenGroup
 from daemon.pairs import SitePairs
 from daemon.peers import Peer, PeerBook
+from daemon.witness import Witness
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
 from engine.compartment import attempt
@@ -87,6 +89,15 @@ class Site:
         self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
+        self.witness = Witness(
+            chosen=config.witness,
+            environment=os.environ,
+            data_directory=directory,
+            site_id=identity.site_id,
+            clock=self.clock,
+            disk_at=lambda root: RealDisk(root, loop),
+            emit=self.events.emit,
+        )
         self._open: dict[str, OpenGroup] = {}
         self._maker = GroupMaker(
             directory=directory,
@@ -147,6 +158,8 @@ class Site:
             self._set_aside(name, error)
         for row in self.state.groups():
             self._start_group(row.name, partial(self.open_group, row))
+        known = [(row.name, row.group_id) for row in self.state.groups()]
+        self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
             self.events.emit("peer.set_aside", object=name, error=aside.message, next=aside.next_step)
         self.transport.allow(self.peers.allowed())
@@ -154,6 +167,7 @@ class Site:
             self.transport.listen(self._door.on_message)
         for name, group in self.groups.items():
             self._start_group(name, partial(self.pairs.resume, group))
+        self.witness.begin(self.groups)
         await self._ask_peers()
         for address in self.nbd_addresses:
             await self.nbd.listen(address)
@@ -182,6 +196,7 @@ class Site:
         for made in self._open.values():
             attempt("group.close_failed", self.exports.gate(made.group).close)
             await made.close()
+        self.witness.close()
         self._store.close()
         self.disk.close()
 
@@ -193,6 +208,7 @@ class Site:
         made = self._maker.open(row)
         self.groups[row.name] = group = made.group
         self._open[row.name] = made
+        self.witness.compare(group, row.group_id)
         for clone in list(group.clones):
             if clone.row.temporary:
                 self.drop_clone(clone)

@@ -35,6 +35,7 @@ from engine.promises import Promises
 from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
+from engine.turned_back import TurnedBack
 from engine.unread import UnreadFrame, UnreadFrames
 from engine.view import VolumeView
 from engine.visibility import visibility
@@ -142,6 +143,7 @@ class Group:
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.holds = Holds(self.view_changed)
+        self.turned_back = TurnedBack(self)
         self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
