@@ -89,15 +89,7 @@ class Site:
         self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
-        self.witness = Witness(
-            chosen=config.witness,
-            environment=os.environ,
-            data_directory=directory,
-            site_id=identity.site_id,
-            clock=self.clock,
-            disk_at=lambda root: RealDisk(root, loop),
-            emit=self.events.emit,
-        )
+        self.witness = self._read_witness()
         self._open: dict[str, OpenGroup] = {}
         self._maker = GroupMaker(
             directory=directory,
@@ -137,6 +129,17 @@ class Site:
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(
             self, self.state, self.events.emit, self.notify, self._travel, self.transport.unread_bytes
+        )
+
+    def _read_witness(self) -> Witness:
+        return Witness(
+            chosen=self.config.witness,
+            environment=os.environ,
+            data_directory=self.directory,
+            site_id=self.identity.site_id,
+            clock=self.clock,
+            disk_at=lambda root: RealDisk(root, self._loop),
+            emit=self.events.emit,
         )
 
     @property
