@@ -84,6 +84,7 @@ WARNINGS = frozenset(
 FROM_OUTSIDE = frozenset(
     {
         "journal.unread",
+        "peer.two_daemons",
         "pair.reset",
         "pair.session",
         "pair.session_ended",
