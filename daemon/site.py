@@ -54,6 +54,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
+PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
 
 
 class Site:
@@ -102,9 +103,7 @@ class Site:
             notify=self.notify,
             on_defect=self._stop_group,
         )
-        self.transport = ZmqTransport(
-            loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
-        )
+        self.transport = ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX)
         self.exports = SiteExports(
             self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
         )

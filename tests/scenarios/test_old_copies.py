@@ -27,6 +27,7 @@ import pytest
 from msgspec import convert
 
 from console.demo.host import Host
+from daemon.data_directory import adopt_site
 from protocol.commands import BackupCreate, BackupList, PairCreate, PairShow, VolumeCreate, WaitFor
 from protocol.errors import FarshoreError, Unsafe
 from protocol.role_commands import BranchList, Takeover
@@ -243,6 +244,49 @@ def check(case: Case, seen: tuple[str, ...], a: ForkedSite, b: ForkedSite, oracl
         assert NOTICED & {entry["event"] for site in (a, b) for entry in site.log()}, "nobody was told"
     keeper = b if case.site == "a" else a
     assert backups(keeper) == [LATER], "the newest history is on no head"
+
+
+@pytest.mark.slow
+def test_a_machines_image_started_twice_c38() -> None:
+    """Two daemons with one identity, both written: it is said, and who calls itself paired has what b has."""
+    with forked_sites("a", "b", settings=SETTINGS) as (a, b):
+        a.call(VolumeCreate(group="g", volume="v", size_bytes=SIZE_BYTES))
+        a.call(PairCreate(group="g", peer="b"))
+        both_have_all(a)
+        assert a.stop() == 0
+        twin = ForkedSite(a.directory.parent / "twin", "twin")
+        run("cp", "-a", a.directory, twin.directory)
+        adopt_site(twin.directory)  # here the inode differs; in a copied machine it would not
+        config = twin.directory / "site.toml"
+        config.write_text(config.read_text().replace(str(a.replication_port), str(twin.replication_port)))
+        try:
+            a.start()
+            both_have_all(a)
+            twin.start()
+            oracles = {site: Oracle(SIZE_BYTES, seed) for seed, site in enumerate((a, twin))}
+            for site in (a, b, twin):
+                site.expected_errors |= NOTICED | {"peer.two_daemons"}
+            deadline = time.monotonic() + SETTLED_WITHIN_S
+            while not (NOTICED | {"peer.two_daemons"}) & {e["event"] for s in (a, b, twin) for e in s.log()}:
+                assert time.monotonic() < deadline, "nobody was told"
+                for site, oracle in oracles.items():
+                    tried(site, oracle)
+            time.sleep(SETTLED_FOR_S)
+            seen = {site.name: site.call(PairShow(group="g")) for site in oracles}
+            print({name: (pair["state"], pair["reason"]) for name, pair in seen.items()})
+            paired = [name for name, pair in seen.items() if pair["state"] == "paired"]
+            assert len(paired) < 2
+            heads = {
+                name: (pair["head"]["timeline"], pair["head"]["position"]) for name, pair in seen.items()
+            }
+            at_b = b.call(PairShow(group="g"))["head"]
+            for name in paired:
+                assert heads[name] == (at_b["timeline"], at_b["position"])
+            for site in (a, twin, b):
+                assert site.stop() == 0
+                site.check_log()
+        finally:
+            twin.kill()
 
 
 def test_the_default_holds_every_pair_of_values() -> None:
