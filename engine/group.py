@@ -167,8 +167,7 @@ class Group:
 
     @property
     def handed_to(self) -> str:
-        """The id of the site that the group was handed over to, as the last thing its head says; or
-        nothing."""
+        """The id of the site to which the head's last event hands the group over; or nothing."""
         handed = self.promises.handed
         return handed[1] if handed is not None and handed[0] == self.end else ""
 
@@ -179,8 +178,7 @@ class Group:
 
     @property
     def overloaded(self) -> bool:
-        """Whether hosts and senders must wait: for a checkpoint, the memtable is at its limit, or for a fold,
-        the journal is."""
+        """Whether hosts and senders must wait: for a checkpoint (memtable full) or a fold (journal full)."""
         return self.memtable.count >= self.settings.memtable_hard or self.folding.space.must_wait
 
     def volume(self, name: str) -> Volume:
