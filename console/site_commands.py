@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 import typer
 
+from console.confirming import confirmed
 from console.session import session_of
 from console.sites import register_site
 from protocol.command_base import check_name
-from protocol.commands import SiteToken
+from protocol.commands import SiteAccept, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, error_from_dict
 from protocol.toml_text import toml_string
@@ -92,6 +93,28 @@ def adopt(ctx: typer.Context, directory: Directory) -> None:
     session.output.result(
         "site.adopt", data, lambda: session.output.line(f"{path} now belongs to this machine")
     )
+
+
+@app.command()
+def accept(
+    ctx: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="G", help="The group that is less here than it was.")],
+    confirm: Annotated[str, typer.Option(metavar="G", help="The group's name once more.")] = "",
+) -> None:
+    """Go on with a group as an old copy of the site has it; what was durable here since then is given up."""
+    session = session_of(ctx)
+
+    def show() -> None:
+        session.output.line(f"{group}: what this site held since the copy was made is given up")
+
+    given = confirmed(session, confirm, group, "go on with what is here", show=show)
+    data = session.call(SiteAccept(group=group, confirm=given))
+
+    def show_done() -> None:
+        what = "goes on with what is here" if data["head"] else "is forgotten"
+        session.output.line(f"{group} {what}; given up: {data['lost']['text']}")
+
+    session.output.result("site.accept", data, show_done)
 
 
 @app.command()

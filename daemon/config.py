@@ -133,6 +133,11 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Whether a peer that was silent, and then says that it took over, is believed: hosts here are cut off.
     If not, both sites may be written until an operator here chooses (`pair resync G --source remote`)."""
 
+    witness: str = ""
+    """Directory, outside the data directory, of the small file by which a site notices that an old copy of it
+    was put back; empty: the service manager's state directory, /var/lib/farshore/witness for root, or
+    ~/.local/state/farshore/witness. `none`: without it only the peer can notice."""
+
     hooks: dict[str, HookConfig] = {}
     """How hosts are held still for a backup, by name: [hooks.NAME]."""
 
@@ -228,6 +233,10 @@ def check_config(config: SiteConfig, subject: str) -> None:
         # Written so that what is not a number (nan) is refused too.
         if not 0 <= value <= most:
             raise UsageError(f"{key} is {value}: it must be from 0 to {most:g}", subject=subject)
+    if config.witness not in ("", "none") and not config.witness.startswith("/"):
+        raise UsageError(
+            f"witness is {config.witness!r}: it must be an absolute path, or none", subject=subject
+        )
     if config.control and not check_endpoint(config.control).startswith("ipc://"):
         raise UsageError(
             f"control endpoint {config.control!r} must be ipc://PATH",
@@ -250,7 +259,7 @@ def check_config(config: SiteConfig, subject: str) -> None:
 
 def config_text(config: SiteConfig) -> str:
     """site.toml for a new site: what differs from the defaults."""
-    keys = ("name", "control", "replication", "advertise", "nbd", "insecure")
+    keys = ("name", "control", "replication", "advertise", "nbd", "insecure", "witness")
     fields = {key: value for key in keys if (value := getattr(config, key))}
     lines = ["# Farshore site; docs/operations.md explains every key.", *toml_lines(fields)]
     return "\n".join(lines) + "\n"

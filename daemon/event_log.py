@@ -41,6 +41,9 @@ ERRORS = frozenset(
         "peer.session_failed",
         "peer.set_aside",
         "row.set_aside",
+        "group.missing",
+        "group.turned_back",
+        "peer.two_daemons",
         "timeline.turned_back",
     }
 )
@@ -74,12 +77,16 @@ WARNINGS = frozenset(
         "journal.torn_tail",
         "timeline.tail_kept",
         "volume.restore_failed",
+        "witness.damaged",
+        "witness.foreign",
+        "witness.not_written",
     }
 )
 # What a peer can cause as often as it likes.
 FROM_OUTSIDE = frozenset(
     {
         "journal.unread",
+        "peer.two_daemons",
         "pair.reset",
         "pair.session",
         "pair.session_ended",

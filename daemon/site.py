@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import random
 from collections.abc import Callable, Coroutine
@@ -26,6 +27,7 @@ from daemon.jobs import Jobs
 from daemon.open_group import GroupMaker, OpenGroup
 from daemon.pairs import SitePairs
 from daemon.peers import Peer, PeerBook
+from daemon.witness import Witness
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
 from engine.compartment import attempt
@@ -52,6 +54,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
+PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
 
 
 class Site:
@@ -87,6 +90,7 @@ class Site:
         self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
         self.jobs = Jobs(self.state, self.clock, self.events.emit)
+        self.witness = self._read_witness()
         self._open: dict[str, OpenGroup] = {}
         self._maker = GroupMaker(
             directory=directory,
@@ -99,9 +103,7 @@ class Site:
             notify=self.notify,
             on_defect=self._stop_group,
         )
-        self.transport = ZmqTransport(
-            loop, config.replication, keys.public, keys.secret, FRAME_BYTES_MAX + (64 << 10)
-        )
+        self.transport = ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX)
         self.exports = SiteExports(
             self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
         )
@@ -128,6 +130,17 @@ class Site:
             self, self.state, self.events.emit, self.notify, self._travel, self.transport.unread_bytes
         )
 
+    def _read_witness(self) -> Witness:
+        return Witness(
+            chosen=self.config.witness,
+            environment=os.environ,
+            data_directory=self.directory,
+            site_id=self.identity.site_id,
+            clock=self.clock,
+            disk_at=lambda root: RealDisk(root, self._loop),
+            emit=self.events.emit,
+        )
+
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
         """Where hosts connect."""
@@ -147,6 +160,8 @@ class Site:
             self._set_aside(name, error)
         for row in self.state.groups():
             self._start_group(row.name, partial(self.open_group, row))
+        known = [(row.name, row.group_id) for row in self.state.groups()]
+        self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
             self.events.emit("peer.set_aside", object=name, error=aside.message, next=aside.next_step)
         self.transport.allow(self.peers.allowed())
@@ -154,6 +169,7 @@ class Site:
             self.transport.listen(self._door.on_message)
         for name, group in self.groups.items():
             self._start_group(name, partial(self.pairs.resume, group))
+        self.witness.begin(self.groups)
         await self._ask_peers()
         for address in self.nbd_addresses:
             await self.nbd.listen(address)
@@ -182,6 +198,7 @@ class Site:
         for made in self._open.values():
             attempt("group.close_failed", self.exports.gate(made.group).close)
             await made.close()
+        self.witness.close()
         self._store.close()
         self.disk.close()
 
@@ -193,6 +210,7 @@ class Site:
         made = self._maker.open(row)
         self.groups[row.name] = group = made.group
         self._open[row.name] = made
+        self.witness.compare(group, row.group_id)
         for clone in list(group.clones):
             if clone.row.temporary:
                 self.drop_clone(clone)

@@ -221,6 +221,10 @@ class RealDisk:
             file.close()
         _sync_directory(os.path.dirname(target))
 
+    def start_replace_file(self, path: str, data: bytes, done: SyncDone) -> None:
+        """`replace_file` away from the loop; one at a time for a path."""
+        self._start(lambda: self.replace_file(path, data), done)
+
     def read_file(self, path: str) -> bytes:
         """See `Disk.read_file`."""
         parts = []

@@ -36,6 +36,7 @@ from engine.retention_lock import RetentionLock
 from engine.serving import Holds, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
+from engine.turned_back import TurnedBack
 from engine.unread import UnreadFrames, took_unread
 from engine.view import VolumeView
 from engine.visibility import visibility
@@ -146,6 +147,7 @@ class Group:
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.holds = Holds(self.view_changed)
+        self.turned_back = TurnedBack(self)
         self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
         self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
@@ -169,8 +171,7 @@ class Group:
 
     @property
     def handed_to(self) -> str:
-        """The id of the site that the group was handed over to, as the last thing its head says; or
-        nothing."""
+        """The id of the site to which the head's last event hands the group over; or nothing."""
         handed = self.promises.handed
         return handed[1] if handed is not None and handed[0] == self.end else ""
 
@@ -181,8 +182,7 @@ class Group:
 
     @property
     def overloaded(self) -> bool:
-        """Whether hosts and senders must wait: for a checkpoint, the memtable is at its limit, or for a fold,
-        the journal is."""
+        """Whether hosts and senders must wait: for a checkpoint (memtable full) or a fold (journal full)."""
         return self.memtable.count >= self.settings.memtable_hard or self.folding.space.must_wait
 
     def volume(self, name: str) -> Volume:

@@ -26,6 +26,7 @@ class Holder(Enum):
     TAKEOVER = "takeover"  # this site's role is to write, and its timeline is not begun yet
     INSTALL = "install"  # a base is being put in place
     CHOICE = "choice"  # an operator chose the peer's history, and not all of it is here
+    OLDER = "older"  # this site once held more than it does (engine.turned_back)
     START = "start"  # the peer was not asked yet for what may be lacking
 
 

@@ -92,6 +92,15 @@ class SiteToken(BaseCommand, frozen=True, tag="site.token"):
     "fingerprint": str}"""
 
 
+class SiteAccept(BaseCommand, frozen=True, tag="site.accept"):
+    """A group is less here than it once was, or missing: go on with what is here, and give the rest up.
+    `confirm` is `G`. {"group", "lost": CUT (what was durable here once), "head": CUT|null (null: the group
+    is missing)}"""
+
+    group: Name
+    confirm: Confirm = ""
+
+
 class PeerAdd(BaseCommand, frozen=True, tag="peer.add"):
     """Trust a peer by its token. {"peer", "endpoint": str|null, "fingerprint": str, "added": bool}"""
 
@@ -306,7 +315,7 @@ class CutResolve(BaseCommand, frozen=True, tag="cut.resolve"):
 
 
 Command = (
-    SiteStatus | SiteToken | PeerAdd | PeerList | PeerSet
+    SiteStatus | SiteToken | SiteAccept | PeerAdd | PeerList | PeerSet
     | VolumeCreate | VolumeList | VolumeShow | VolumeOnline | VolumeOffline | VolumeDelete | VolumeUri
     | PairCreate | PairShow | PairSplit | PairResync | PairSet | PairDelete
     | Switchover | Takeover | Failback | BranchList | BranchDiff | BranchDrop

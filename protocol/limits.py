@@ -223,6 +223,12 @@ FILE_DEPTH_MAX = 500
 FILE_PATH_BYTES_MAX = 64 << 10
 
 
+# A site's witness (daemon.witness): what an old copy lacks of so long before it was made may go unnoticed.
+# Each time something was written costs a small file, synced.
+WITNESS_EVERY_S = 5.0
+WITNESS_BYTES_MAX = 4 << 20
+
+
 def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
     if NBD_CONNECTIONS_PER_HOST >= NBD_CONNECTIONS_MAX:

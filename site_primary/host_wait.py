@@ -46,10 +46,10 @@ class HostWait:
         self.serve()
 
     def serve(self) -> None:
-        """Let hosts in, once, as far as START is concerned."""
-        if not self.serving:
-            self.serving = True
-            self._holds.lift(Holder.START)
+        """Let hosts in, as far as START is concerned. Not once only: who is held back as an old copy of
+        itself takes in what the peer holds also after the wait of the start is over."""
+        self.serving = True
+        self._holds.lift(Holder.START)
 
     def no_longer(self, *, taking_in: bool) -> None:
         """The peer was waited for long enough: hosts get in, or, while its frames come in, once that ends."""

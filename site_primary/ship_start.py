@@ -6,7 +6,9 @@
     past the fork, in runs of this writer only      nothing served since the start: fetch that tail, it was
                                                     lost here; else it becomes a branch there: ship from the
                                                     fork. If it cannot have been lost, as this site does not
-                                                    know that run or had called it durable: diverged
+                                                    know that run, writes it now or had called it durable:
+                                                    diverged
+    nowhere past this, but this site once held more diverged: neither has it, an operator must know
     past the fork, in what another site wrote       diverged: nothing moves by itself. An operator chooses:
                                                     this history (ship from the fork), or the peer's (fetch)
     at an equal place with another digest           diverged
@@ -22,13 +24,13 @@ both hold; that the journals are equal up to it, the first frame proves: its dig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from engine.bases import base_on, gap_at
 from engine.group import Group
 from engine.head_moves import begin_timeline
-from engine.serving import took_over
+from engine.serving import Holder, took_over
 from engine.timelines import Span
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
 from protocol.messages import LineageRow, Welcome
@@ -54,11 +56,13 @@ class Choice(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """`cut` is where frames go on from, either way. `tail`: what the peer holds past it."""
+    """`cut` is where frames go on from, either way. `tail`: what the peer holds past it. `lost`: what this
+    site once called durable, and neither of the two holds."""
 
     verdict: Verdict
     cut: Cut
     tail: tuple[Span, ...] = ()
+    lost: Cut | None = None
 
     @property
     def tail_bytes(self) -> int:
@@ -72,6 +76,8 @@ class Start:
 
     def difference(self, welcome: Welcome) -> str:
         """For an operator: where the peer is, and what it has that is not here."""
+        if self.lost is not None:
+            return f"does not hold {self.lost} either, which was durable at this site and is not here"
         what = f"{self.tail_bytes} bytes from {self.cut} on" if self.tail else "other bytes there"
         return f"is at {Cut(welcome.timeline, welcome.written)} and has {what}, written elsewhere"
 
@@ -93,6 +99,17 @@ def where_to_start(
 ) -> Start:
     """Compare, and say what to do. FarshoreError if this site's own journal cannot answer, or this run's
     timeline cannot begin. `serving`: hosts have been served since this site started."""
+    # Who waits for what this site once held is served by nobody, however long the wait has been.
+    serving = serving and Holder.OLDER not in group.holds
+    start = _compare(group, welcome, known, choice=choice, serving=serving)
+    if start.verdict in (Verdict.SHIP, Verdict.BASE) and group.turned_back.lost is not None:
+        if choice is Choice.NONE:
+            return replace(start, verdict=Verdict.DIVERGED, lost=group.turned_back.lost)
+        group.turned_back.accept()
+    return start
+
+
+def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, serving: bool) -> Start:
     confirmed = known.confirmed
     if not welcome.lineage:
         return _ship_from(group, Cut(0, 0), None)
@@ -117,9 +134,16 @@ def where_to_start(
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
         # A site knows every timeline that it ever began. One that does not is an old copy of itself.
         forgot = any(span.timeline not in group.timelines for span in tail)
-        if (forgot or fork == known.parted) and choice is Choice.NONE:
+        # Nor can it have lost the end of what it writes now, unless the whole machine was turned back.
+        running = group.began and any(span.timeline == group.head for span in tail)
+        if forgot or running:
+            what = "more of the timeline that is written here now" if running else "timelines of this site"
+            group.turned_back.suspected(Cut(tail[-1].timeline, tail[-1].end), what)
+        if (forgot or running or fork == known.parted) and choice is Choice.NONE:
             return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
-        if lost:
+        if running:
+            begin_timeline(group)  # no position is used twice
+        elif lost:
             group.begin_writing()
         return _ship_from(group, fork, confirmed, tail)
     if choice is Choice.REMOTE:

@@ -26,9 +26,20 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import Diverged, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, WrongState
-from protocol.messages import BAD_MESSAGE, SUPERSEDED, Ask, Hello, Refused, Report, decode_message, refusal_of
+from protocol.messages import (
+    BAD_MESSAGE,
+    SUPERSEDED,
+    Ask,
+    Heartbeat,
+    Hello,
+    Refused,
+    Report,
+    decode_message,
+    refusal_of,
+)
 from protocol.question_messages import Question
 from site_secondary.receiver import Receiver
+from site_secondary.twins import Twins
 
 
 class Superseded(WrongState):
@@ -78,6 +89,7 @@ class PeerDoor:
         self._on_session = on_session
         self._answers = PeerAnswers(travel, unread)
         self._sessions: dict[tuple[str, int], Receiver] = {}
+        self._twins = Twins(emit)
 
     def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
         """A peer's message: to the group's receiver, made with the first HELLO for it."""
@@ -116,11 +128,19 @@ class PeerDoor:
         else:
             found = self._sessions.get((caller.peer, message.session))
             if found is None:
+                if isinstance(message, Heartbeat):
+                    self._late_beat(caller, message.session)
                 return
             receiver = found
         defect = attempt("peer.session_failed", receiver.on_message, caller, message, payload)
         if defect is not None:
             self._session_failed(caller, message.session, defect)
+
+    def _late_beat(self, caller: Caller, session: int) -> None:
+        """Of a session that is over: another daemon's, perhaps."""
+        error = self._twins.late(caller.peer, session)
+        if error is not None:
+            caller.send(Refused(session=session, code=error.code, message=error.message).encode())
 
     def _session_failed(self, caller: Caller, session: int, defect: Exception) -> None:
         """What a message did to the group, the group knows (engine.compartment); the session is over."""
@@ -147,6 +167,8 @@ class PeerDoor:
         group = holder.group(name)
         if group.failed:
             raise WrongState(f"group {name} has stopped: {group.failed}", subject=name)
+        receiver = holder.receivers.get(name)
+        self._twins.check(caller.peer, group, hello.session, receiver.heard_at if receiver else None)
         row = self._state.group(name)
         lone = self._state.pair(name) is None and row.role is Role.SECONDARY
         if lone and row.group_id == hello.group_id:
@@ -162,6 +184,7 @@ class PeerDoor:
         # Sessions of this group's receiver that came before are over.
         for key in [key for key, each in self._sessions.items() if each is receiver]:
             del self._sessions[key]
+        self._twins.began(caller.peer, group, hello.session)
         return receiver
 
     def _put_pair(self, name: str, peer: str) -> None:

@@ -68,8 +68,10 @@ class DemoSite:
         return self.process.pid if self.process is not None else 0
 
     def environment(self) -> dict[str, str]:
-        """The user's, but the demo's sites are not remembered in his sites.toml."""
-        return os.environ | {"XDG_CONFIG_HOME": str(self.directory.parent / "config")}
+        """The user's, but nothing of the demo's sites stays outside its directory."""
+        parent = self.directory.parent
+        places = {"XDG_CONFIG_HOME": str(parent / "config"), "STATE_DIRECTORY": str(parent / "state")}
+        return os.environ | places
 
     def init(self) -> None:
         """`farshore site init`, peers connecting to a free port of the loopback."""

@@ -37,6 +37,7 @@ Data = dict[str, Any]
 _OPERATIONS: dict[type, Callable[..., Awaitable[Data]]] = {
     commands.SiteStatus: sites.status,
     commands.SiteToken: sites.token,
+    commands.SiteAccept: sites.accept,
     commands.PeerAdd: sites.peer_add,
     commands.PeerList: sites.peer_list,
     commands.PeerSet: sites.peer_set,

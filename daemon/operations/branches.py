@@ -97,6 +97,7 @@ async def drop(site: Site, command: BranchDrop) -> Data:
     check_droppable(group, branch)
     data = branch_data(site, group, branch)
     before = group.segments.total_bytes()
+    site.witness.write()  # it may still name the branch as what this site has
     site.drops(group).begin(branch)
     done = await wait_until(site, lambda: branch.timeline not in group.folding.dropping, DROP_WAIT_S)
     return {"branch": data, "done": done, "freed_bytes": before - group.segments.total_bytes()}

@@ -70,6 +70,7 @@ async def takeover(site: Site, command: Takeover) -> Data:
     plan = _plan(site, group) | {"peer": peer}
     if not command.plan:
         _require_gone(group, peer, report)
+        group.turned_back.require_whole()
         check_confirm(command.confirm, group.name, look="--plan")
         limit_s, age_s = command.max_loss_s, plan["age_s"]
         if limit_s is not None and not plan["nothing_lost"] and (age_s is None or age_s > limit_s):
@@ -105,7 +106,8 @@ def _plan(site: Site, group: Group) -> Data:
     handed = group.handed_to == group.site
     # Who heard of a newer authority than its journal has may lack what was written by that one.
     newest = site.state.heard(group.name) <= generation_of(group)
-    safe = known_lost == 0 and newest and (handed or group.strict)
+    lost = group.turned_back.lost
+    safe = known_lost == 0 and newest and lost is None and (handed or group.strict)
     age_s = max(0.0, (site.clock.utc_ns() - until) / 1e9) if until else None
     if safe:
         statement = "nothing that was acknowledged is lost"
@@ -113,6 +115,11 @@ def _plan(site: Site, group: Group) -> Data:
         statement = f"nothing acknowledged up to {time_text(until)} is lost; later writes may be"
     else:
         statement = "it is not known up to when this site held everything: what the other wrote may be lost"
+    if lost is not None:
+        until, age_s = 0, None
+        statement = (
+            f"this site is older than it was: it lacks {lost}, and nobody knows what was written by then"
+        )
     if known_lost:
         statement += f"; at least {known_lost} bytes of journal are known to be missing"
     return {

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from daemon.operations.shapes import group_data
+from daemon.operations.shapes import cut_data, group_data
 from daemon.peers import Peer, PeerOptions, fingerprint, make_token, read_token
 from daemon.site import Site
 from protocol.commands import (
@@ -15,10 +15,13 @@ from protocol.commands import (
     PeerAdd,
     PeerList,
     PeerSet,
+    SiteAccept,
     SiteStatus,
     SiteToken,
+    check_confirm,
 )
 from protocol.cut_text import time_text
+from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
@@ -64,6 +67,31 @@ async def token(site: Site, _: SiteToken) -> Data:
         "public_key": site.keys.public,
         "fingerprint": fingerprint(site.keys.public),
     }
+
+
+async def accept(site: Site, command: SiteAccept) -> Data:
+    """Go on with what is here of a group that was more, or without one that was here."""
+    name = command.group
+    check_confirm(command.confirm, name, dry_run=False)
+    head = None
+    if site.has_group(name):
+        group = site.group(name)
+        lost = group.turned_back.lost
+        if lost is None:
+            raise WrongState(
+                f"group {name} is not known to have been more than it is here",
+                subject=name,
+                position=str(group.end),
+                next_step="`farshore status`",
+            )
+        group.turned_back.accept()
+        head = cut_data(group.end)
+    else:
+        lost = site.witness.give_up(name)
+        site.events.emit("group.accepted", group=name, position=str(lost))
+    site.witness.write()
+    site.notify()
+    return {"group": name, "lost": cut_data(lost), "head": head}
 
 
 async def peer_add(site: Site, command: PeerAdd) -> Data:

@@ -89,6 +89,11 @@ class Site:
         return self.directory / "control.sock"
 
     @property
+    def state_directory(self) -> Path:
+        """Where the daemon keeps what is not the data directory's: its witness."""
+        return self.directory.parent / "state"
+
+    @property
     def pid(self) -> int:
         """The daemon's process id."""
         if self.process is None:
@@ -99,7 +104,8 @@ class Site:
         """The caller's, less what would lead a command to another site."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("FARSHORE_")}
         home = str(self.directory.parent)
-        return kept | {"PYTHONPATH": str(ROOT), "HOME": home, "XDG_CONFIG_HOME": home, "NO_COLOR": "1"}
+        places = {"HOME": home, "XDG_CONFIG_HOME": home, "STATE_DIRECTORY": str(self.state_directory)}
+        return kept | places | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
     def run(
         self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S, site: bool = True

@@ -97,7 +97,8 @@ class Stage:
 
 async def _site(parent: Path, name: str) -> Site:
     directory = parent / name
-    make_site(directory, SiteConfig(name=name, replication=f"tcp://127.0.0.1:{free_port()}"))
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    make_site(directory, SiteConfig(name=name, replication=endpoint, witness=str(parent / "state")))
     site = Site(
         directory=directory,
         config=load_config(directory),

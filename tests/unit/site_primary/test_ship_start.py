@@ -96,6 +96,19 @@ def test_past_the_head_a_returning_writer_begins_its_own_timeline_first(writer: 
     assert writer.rig.group.timelines.get(writer.rig.end.timeline).fork == head.position
 
 
+def test_more_of_the_timeline_that_is_written_now_is_a_machine_turned_back(writer: Writer) -> None:
+    """A snapshot of a running machine: its memory went back too, and the daemon goes on from there."""
+    group, head = writer.rig.group, writer.rig.end
+    message = welcome(group, Cut(head.timeline, head.position + 500), bytes(16))
+    for _ in range(2):
+        start = where_to_start(group, message, choice=Choice.NONE, serving=True)
+        assert (start.verdict, start.cut, start.tail_bytes) == (Verdict.DIVERGED, head, 500)
+    assert [kind for kind, _ in writer.rig.events].count("timeline.turned_back") == 1
+    start = where_to_start(group, message, choice=Choice.LOCAL, serving=True)
+    assert (start.verdict, start.cut) == (Verdict.SHIP, head)
+    assert writer.rig.end.timeline != head.timeline, "no position is used twice"
+
+
 OTHERS = 0x1234
 
 

@@ -10,7 +10,7 @@ import pytest
 from engine.group import Group
 from engine.site_state import GroupRow, Role
 from protocol.frames import Frame
-from protocol.messages import FrameMessage, Hello, Message, Refused, Welcome, decode_message
+from protocol.messages import FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
 from tests.unit.engine.group_rig import GROUP_ID, GroupRig
@@ -106,6 +106,54 @@ def test_a_second_hello_of_the_same_peer_finds_it(door: Door) -> None:
     assert isinstance(door.knock(peer, 2), Welcome)
     assert len(door.holder.created) == 1
     assert len(door.holder.receivers) == 1
+
+
+def beat(door: Door, peer: Connection, session: int) -> Message | None:
+    """Half a second passes and a session says that it lives; what the door says to that."""
+    door.rig.world.run_for(0.5)
+    before = len(peer.told)
+    message = Heartbeat(
+        session=session, timeline=0, written=0, utc_ns=1, state="paired", mode="async", floor=0
+    )
+    door.door.on_message(peer, message.encode(), None)
+    refused = [each for each in peer.told[before:] if isinstance(each, Refused)]
+    return refused[0] if refused else None
+
+
+def test_of_two_daemons_with_one_key_one_is_refused_c38(door: Door) -> None:
+    one, other = Connection("lon"), Connection("lon")
+    door.knock(one, 1)
+    assert beat(door, one, 1) is None
+    door.knock(other, 2)  # so far it may be the same one, by a new connection
+    for _ in range(2):
+        assert beat(door, other, 2) is None
+        assert beat(door, one, 1) is None
+    assert beat(door, other, 2) is None
+    refused = beat(door, one, 1)
+    assert isinstance(refused, Refused)
+    assert refused.code == "not-allowed"
+    assert door.events.count("peer.two_daemons") == 1
+    # They do not take the session from each other, for as long as both call.
+    for session in range(3, 20):
+        assert beat(door, other, 2) is None
+        assert isinstance(door.knock(one, session), Refused)
+    # Once the one in session is silent, the other one may come.
+    door.rig.world.run_for(4.0)
+    assert isinstance(door.knock(one, 20), Welcome)
+
+
+def test_what_was_under_way_of_a_closed_connection_is_no_second_daemon(door: Door) -> None:
+    peer = Connection("lon")
+    door.knock(peer, 1)
+    door.knock(peer, 2)
+    message = Heartbeat(session=1, timeline=0, written=0, utc_ns=1, state="paired", mode="async", floor=0)
+    door.rig.world.run_for(2.0)
+    for _ in range(8):  # of a link that was dead for as long: all at once
+        door.door.on_message(peer, message.encode(), None)
+    door.rig.world.run_for(2.0)
+    door.door.on_message(peer, message.encode(), None)
+    assert "peer.two_daemons" not in door.events
+    assert isinstance(door.knock(peer, 3), Welcome)
 
 
 def test_another_peer_may_not_ship_a_group_of_this_pair(door: Door) -> None:
