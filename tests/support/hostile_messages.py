@@ -90,7 +90,7 @@ class Mint:
             return rng.choice(list(hint))
         if hint is bool:
             return rng.random() < 0.5
-        if hint is int:
+        if hint in (int, float):
             return self._number(metas)
         if hint is bytes:
             return self._bytes(metas)
