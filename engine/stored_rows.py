@@ -230,11 +230,10 @@ def _last(transaction: ReadTransaction) -> int:
 
 def name_of(table: str, key: bytes) -> str:
     """A row's name, for a person: its table, and its key with what is no text as hex."""
-    name, separator, rest = key.partition(b"\0")
+    name, _, rest = key.partition(b"\0")
     text = name.decode("utf-8", "backslashreplace")
-    if separator or not text.isprintable():
-        text = f"{text if text.isprintable() else name.hex()} {rest.hex()}".strip()
-    return f"state.mdb {table} {text[:KEY_SHOWN_CHARS_MAX]}"
+    shown = f"{text} {rest.hex()}".strip() if name and text.isprintable() else key.hex()
+    return f"state.mdb {table} {shown[:KEY_SHOWN_CHARS_MAX]}"
 
 
 def _corruption(table: str, key: bytes, group: str, error: str) -> Corruption:
