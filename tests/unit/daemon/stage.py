@@ -107,8 +107,8 @@ async def make_one_site(parent: Path, name: str) -> Site:
 
 
 @contextlib.asynccontextmanager
-async def staged(names: tuple[str, ...] = GROUPS) -> AsyncIterator[Stage]:
-    """The stage with these groups, all paired."""
+async def staged(names: tuple[str, ...] = GROUPS, alone: tuple[str, ...] = ()) -> AsyncIterator[Stage]:
+    """The stage with these groups, all paired, and some at `a` alone."""
     parent = short_directory()
     sites = [await make_one_site(parent, name) for name in ("a", "b")]
     stage = Stage(a=sites[0], b=sites[1])
@@ -120,6 +120,8 @@ async def staged(names: tuple[str, ...] = GROUPS) -> AsyncIterator[Stage]:
         for name in names:
             await dispatch(stage.a, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))
             await dispatch(stage.a, PairCreate(group=name, peer="b", mode="async"))
+        for name in alone:
+            await dispatch(stage.a, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))
         await stage.paired(*names)
         yield stage
     finally:
