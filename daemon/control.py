@@ -26,6 +26,7 @@ import zmq
 import zmq.asyncio
 import zmq.auth.asyncio
 
+from engine.compartment import attempt_async
 from protocol.commands import READ_ONLY, Command, command_name
 from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
@@ -98,7 +99,7 @@ class ControlServer:
         self._socket: zmq.asyncio.Socket | None = None
         self._authenticator: zmq.auth.asyncio.AsyncioAuthenticator | None = None
         self._receiver: asyncio.Task[None] | None = None
-        self._answers: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[Exception | None]] = set()
         self._executions: set[asyncio.Task[dict[str, Any]]] = set()
         self._running: dict[str, _Execution] = {}
         self._finished: OrderedDict[str, tuple[Command, dict[str, Any]]] = OrderedDict()
@@ -127,6 +128,7 @@ class ControlServer:
             self._close_sockets()
             raise
         self._receiver = self._loop.create_task(self._receive(server), name="control receiver")
+        self._receiver.add_done_callback(_report_defect)
         log.info("control listening", endpoint=self._endpoint)
 
     async def close(self) -> None:
@@ -189,7 +191,8 @@ class ControlServer:
             if max(len(self._answers), len(self._executions)) >= self._in_flight_max:
                 await self._refuse_busy(server, caller, raw)
                 continue
-            task = self._loop.create_task(self._answer(server, caller, raw))
+            answer = attempt_async("control.message_failed", self._answer(server, caller, raw))
+            task = self._loop.create_task(answer)
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
 
@@ -297,6 +300,13 @@ class _AllowList:
     def callback(self, _domain: str, key: bytes) -> bool:
         """True for a listed operator."""
         return key in self._allowed
+
+
+def _report_defect(task: asyncio.Task[None]) -> None:
+    """Without its receiver the daemon would serve on, and nobody could command it."""
+    if not task.cancelled() and (defect := task.exception()) is not None:
+        context = {"message": "the control server ended", "exception": defect}
+        task.get_loop().call_exception_handler(context)
 
 
 def _check_same(known: Command, command: Command, key: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.clones import Clone
+from engine.compartment import attempt
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.serving import refusal
@@ -54,23 +55,27 @@ class SiteExports:
 
     def names(self) -> list[str]:
         """Live volumes that are open, where this site writes; backups' names at a secondary."""
-        found = []
+        found: list[str] = []
         for group in self._groups.values():
-            spans = group.spans()
-            volumes = group.volumes.at(spans)
-            if self._state.group(group.name).role.writes:
-                found += [
-                    f"{group.name}/{volume.name}"
-                    for volume in volumes.values()
-                    if self.closed(group, volume) is None
-                ]
-            found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
-            if not self._state.group(group.name).role.writes:
-                by_id = {volume.id: volume.name for volume in volumes.values()}
-                for copy in group.copies.at(spans):
-                    at = copy.label or f"{copy.id:016x}"
-                    found += [f"{group.name}/{by_id[v]}@{at}" for v in copy.volumes if v in by_id]
+            attempt("exports.defect", self._add_names, group, found)
         return sorted(found)
+
+    def _add_names(self, group: Group, found: list[str]) -> None:
+        spans = group.spans()
+        volumes = group.volumes.at(spans)
+        writes = self._state.group(group.name).role.writes
+        if writes:
+            found += [
+                f"{group.name}/{volume.name}"
+                for volume in volumes.values()
+                if self.closed(group, volume) is None
+            ]
+        found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
+        if not writes:
+            by_id = {volume.id: volume.name for volume in volumes.values()}
+            for copy in group.copies.at(spans):
+                at = copy.label or f"{copy.id:016x}"
+                found += [f"{group.name}/{by_id[v]}@{at}" for v in copy.volumes if v in by_id]
 
     def find(self, name: str) -> ExportInfo:
         """See `ExportLookup.find`."""

@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections import deque
 
+from engine.compartment import Defect
 from engine.index_requests import IndexerDone, IndexRequest, encode_request
 from engine.indexer import LENGTH
 from protocol.errors import FarshoreError, RemoteProtocolError
@@ -18,10 +19,11 @@ STOP_TIMEOUT_S = 10.0
 
 class IndexerProcess:
     """See `engine.indexer` for what the child does and how the two talk. One request at a time, urgent ones
-    first."""
+    first. `on_defect` is told of what may not happen here: a request may then never be answered."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, on_defect: Defect = lambda _: None) -> None:
         self._directory = directory
+        self._on_defect = on_defect
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._urgent: deque[tuple[IndexRequest, IndexerDone]] = deque()
@@ -32,6 +34,12 @@ class IndexerProcess:
         (self._urgent if request.URGENT else self._others).append((request, done))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work(), name="indexer")
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        defect = None if task.cancelled() else task.exception()
+        if isinstance(defect, Exception):
+            self._on_defect(defect)
 
     async def _work(self) -> None:
         while self._urgent or self._others:

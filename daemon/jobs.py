@@ -19,11 +19,13 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from itertools import starmap
 from struct import Struct
 from typing import Any
 
 import structlog
 
+from engine.compartment import attempt
 from engine.ports.clock import Clock
 from engine.site_state import SiteState
 from protocol.bounds import NameOrNone, Text, UtcNs, Word
@@ -39,6 +41,7 @@ TABLE = "jobs"
 ENDED_KEPT_MAX = 100
 CANCEL_WAIT_S = 5.0
 ROW_BYTES_MAX = CONTROL_MESSAGE_BYTES_MAX
+NUMBER_MAX = 1 << 53  # exact in every JSON reader
 _NUMBER = Struct(">Q")
 
 log = structlog.get_logger()
@@ -53,7 +56,7 @@ class JobState(Enum):
     CANCELLED = "cancelled"
 
 
-_ROW = RowType(tuple[Word, NameOrNone, Text, JobState, bool, UtcNs, UtcNs, str, str, str])
+ROW = RowType(tuple[Word, NameOrNone, Text, JobState, bool, UtcNs, UtcNs, str, str, str])
 
 
 class Job:
@@ -140,7 +143,7 @@ class Jobs:
         self._clock = clock
         self._emit = emit
         self._closing = False
-        self._jobs = {number: _job(number, row) for number, row in _rows(state)}
+        self._jobs = {job.number: job for job in starmap(_read, state.notes(TABLE).items())}
 
     def start(
         self, kind: str, work: Work, *, group: str, subject: str, arguments: Data, resumable: bool
@@ -181,7 +184,7 @@ class Jobs:
             return await work(job)
 
         job.task = asyncio.get_running_loop().create_task(run(), name=f"job {job.number} {job.kind}")
-        job.task.add_done_callback(lambda task: self._task_ended(job, task))
+        job.task.add_done_callback(lambda task: attempt("job.defect", self._task_ended, job, task))
 
     def _task_ended(self, job: Job, task: asyncio.Task[Data]) -> None:
         if task.cancelled():
@@ -219,7 +222,7 @@ class Jobs:
         try:
             self._put(job)
             self._forget_old()
-        except OSError as failure:
+        except (FarshoreError, OSError) as failure:
             # A full disk: the next start will take the job for one that was stopped. No reason not to start.
             self._emit(
                 "job.not_saved", group=job.group, object=job.subject, job=job.number, error=str(failure)
@@ -295,24 +298,40 @@ class Jobs:
             await asyncio.wait(tasks)
 
 
-def _rows(state: SiteState) -> list[tuple[int, tuple[Any, ...]]]:
-    return [
-        (_NUMBER.unpack(key)[0], _ROW.decode(value, ROW_BYTES_MAX))
-        for key, value in state.notes(TABLE).items()
-    ]
+def check_row(key: bytes, value: bytes) -> None:
+    """Whether it is a job's. RemoteProtocolError, ValueError or StructError."""
+    _read(key, value)
 
 
-def _job(number: int, row: tuple[Any, ...]) -> Job:
-    kind, group, subject, state, resumable, began, ended, arguments, result, error = row
+def _read(key: bytes, value: bytes) -> Job:
+    (number,) = _NUMBER.unpack(key)
+    if not 1 <= number <= NUMBER_MAX:
+        raise ValueError("jobs are numbered from 1 on, and not so high")
+    kind, group, subject, state, resumable, began, ended, *texts = ROW.decode(value, ROW_BYTES_MAX)
+    arguments, result, error = (_plain(text) for text in texts)
+    if arguments is None:
+        raise ValueError("a job has arguments")
     job = Job(
         number=number,
         kind=kind,
         group=group,
         subject=subject,
-        arguments=json.loads(arguments),
+        arguments=arguments,
         resumable=resumable,
         began_utc_ns=began,
     )
     job.state, job.ended_utc_ns = state, ended
-    job.result, job.error = json.loads(result), json.loads(error)
+    job.result, job.error = result, error
     return job
+
+
+def _plain(text: str) -> Data | None:
+    """A JSON object, or nothing, that a reply can carry. ValueError."""
+    found = json.loads(text)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError("not an object")
+    try:
+        pack_row((found,))
+    except OverflowError as error:
+        raise ValueError(f"no reply can carry it: {error}") from error
+    return found

@@ -16,7 +16,7 @@ from daemon.config import SiteConfig
 from daemon.indexer_process import IndexerProcess
 from engine.branch_drop import BranchDrops
 from engine.compaction import Compaction
-from engine.compartment import Compartment, HeldClock, HeldIndexer, attempt
+from engine.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
 from engine.durable import RealDisk
 from engine.group import Emit, Group, GroupSettings
 from engine.group_recovery import Recovered, recover_group
@@ -54,7 +54,7 @@ class GroupMaker:
         except BaseException:
             disk.close()
             raise
-        indexer = IndexerProcess(directory)
+        indexer = IndexerProcess(directory, compartment.broke)
         try:
             disk.sync([], [""])  # the index file's name
             group = self._group(row, disk, store, indexer, compartment)
@@ -169,9 +169,9 @@ class OpenGroup:
         """Leave nothing that the next start must replay, and give everything back."""
         group = self.group
         self.compaction.close()
-        await self._last_checkpoint()
+        await attempt_async("group.close_failed", self._last_checkpoint())
         attempt("group.close_failed", group.close)
-        await self.indexer.stop()
+        await attempt_async("group.close_failed", self.indexer.stop())
         attempt("group.close_failed", self.store.close)
         self.disk.close()
 

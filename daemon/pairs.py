@@ -124,9 +124,11 @@ class SitePairs:
 
     def serve(self) -> None:
         """Serve every group whose peer need not be waited for any longer."""
-        for shipper in self.shippers.values():
-            if shipper.gate.in_force is not Mode.SYNC_STRICT:
-                shipper.hosts.no_longer(taking_in=shipper.fetcher.active)
+        for shipper in list(self.shippers.values()):
+            if shipper.gate.in_force is Mode.SYNC_STRICT:
+                continue
+            # A listener of one group must not keep the others from being served.
+            attempt("pair.not_served", shipper.hosts.no_longer, taking_in=shipper.fetcher.active)
 
     def close(self) -> None:
         """Stop all of them."""

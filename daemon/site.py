@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from daemon import jobs
 from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
@@ -30,7 +31,7 @@ from daemon.peers import Peer, PeerBook
 from daemon.witness import Witness
 from engine.branch_drop import BranchDrops, check_droppable
 from engine.clones import Clone
-from engine.compartment import attempt
+from engine.compartment import attempt, attempt_async
 from engine.drills import Drills
 from engine.durable import RealDisk
 from engine.group import Group
@@ -41,6 +42,7 @@ from engine.ports.disk import Buffer
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.stored_rows import ENGINE_TABLES, StoredTable, sort_out
 from protocol.compress import Compression, compress
 from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
@@ -55,6 +57,7 @@ T = TypeVar("T")
 STATE_FILE = "state.mdb"
 STATE_MAP_BYTES = 1 << 30
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
+STORED_TABLES = {**ENGINE_TABLES, jobs.TABLE: StoredTable(check=jobs.check_row, of_group=False)}
 
 
 class Site:
@@ -86,6 +89,7 @@ class Site:
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
         self.disk.sync([], [""])  # the state file's name
         self.state = SiteState(self._store)
+        self._rows = sort_out(self._store, STORED_TABLES, self.clock.utc_ns())
         self.own = _own(config, identity, keys)
         self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
         self.drills = Drills(self._store)
@@ -156,10 +160,14 @@ class Site:
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
         self.hooks.thaw_leftovers()
-        for name, error in self.state.bad_groups().items():
+        for bad in self._rows.set_aside:
+            said = {"error": bad.error, "instead": bad.instead}
+            self.events.emit("row.set_aside", group=bad.group, object=bad.subject, **said)
+        for name, error in (self.state.bad_groups() | self._rows.closed).items():
             self._set_aside(name, error)
         for row in self.state.groups():
-            self._start_group(row.name, partial(self.open_group, row))
+            if row.name not in self._rows.closed:
+                self._start_group(row.name, partial(self.open_group, row))
         known = [(row.name, row.group_id) for row in self.state.groups()]
         self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
@@ -197,7 +205,7 @@ class Site:
         self.transport.close()
         for made in self._open.values():
             attempt("group.close_failed", self.exports.gate(made.group).close)
-            await made.close()
+            await attempt_async("group.close_failed", made.close())
         self.witness.close()
         self._store.close()
         self.disk.close()
@@ -248,10 +256,11 @@ class Site:
         made.compartment.broken = True
         reason = f"stopped by a defect: {type(defect).__name__}: {defect}"
         made.stop(reason)
-        for end in (self.shippers.get(name), self.receivers.get(name)):
+        asked = [questions for (group, _), questions in self._questions.items() if group == name]
+        for end in (self.shippers.get(name), self.receivers.get(name), *asked):
             if end is not None:
                 attempt("group.defect", end.close)
-        self._door.end_sessions(name)
+        self._door.group_stopped(name)
         self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")
         self.notify()
 

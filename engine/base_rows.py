@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from engine.bases import Base
 from engine.ports.store import ReadTransaction, WriteTransaction
-from engine.versions import TIMELINE_KEY
+from engine.versions import TIMELINE_KEY, index_row
 from protocol.bounds import AnyTimeline, Digest, Lane, Position, TimelineId, UtcNs
 from protocol.positions import NO_TIMELINE, Cut
 from protocol.rows import pack_row
@@ -46,8 +46,9 @@ def load_bases(transaction: ReadTransaction) -> list[Base]:
     cursor = transaction.cursor("meta")
     more = cursor.set_range(BASE_KEY)
     while more and cursor.key().startswith(BASE_KEY):
-        (timeline,) = TIMELINE_KEY.unpack(cursor.key()[len(BASE_KEY) :])
-        row = _BASE.decode(cursor.value())
+        with index_row("meta", cursor.key()):
+            (timeline,) = TIMELINE_KEY.unpack(cursor.key()[len(BASE_KEY) :])
+            row = _BASE.decode(cursor.value())
         found.append(
             Base(
                 cut=Cut(row[0], row[1]),
@@ -76,7 +77,8 @@ def load_pending(transaction: ReadTransaction) -> PendingBase | None:
     value = transaction.get("meta", PENDING_KEY)
     if value is None:
         return None
-    row = _PENDING.decode(value)
+    with index_row("meta", PENDING_KEY):
+        row = _PENDING.decode(value)
     return PendingBase(
         timeline=row[0],
         lane=row[1],

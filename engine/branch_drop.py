@@ -26,7 +26,7 @@ from engine.retention import RETENTION_KEY, BoundsOfCuts, cut_back, load_retenti
 from engine.timelines import Span
 from engine.versions import RECORD_KEY, TIMELINE_KEY
 from protocol.bounds import DigestOrNone, Position, TimelineId
-from protocol.errors import Busy, Refused
+from protocol.errors import Busy, Corruption, Refused
 from protocol.frames import NO_DIGEST
 from protocol.limits import DIGEST_BYTES
 from protocol.positions import Cut
@@ -128,9 +128,20 @@ class BranchDrops:
         self._on_done = on_done
 
     def resume(self) -> None:
-        """Go on with what a restart interrupted."""
-        for name, spans in self._group.state.drops(self._group.name).items():
-            self._carry_on(name, [span for span in spans if span[0] in self._group.timelines])
+        """Go on with what a restart interrupted. Corruption, with nothing begun, if that would drop a part of
+        the head's own lineage: no such drop was ever written down."""
+        group = self._group
+        drops = group.state.drops(group.name)
+        ends = {span.timeline: span.end for span in group.spans(group.writer.written)}
+        for name, spans in drops.items():
+            if any(start < ends.get(timeline, 0) for timeline, start in spans):
+                raise Corruption(
+                    f"the row state.mdb drops {group.name} {name:016x} would drop what the head stands on",
+                    subject=group.name,
+                    next_step="put state.mdb back from a backup of the data directory",
+                )
+        for name, spans in drops.items():
+            self._carry_on(name, [span for span in spans if span[0] in group.timelines])
 
     def begin(self, branch: Branch) -> None:
         """Drop a branch, or a clone as one; `check_droppable` first. OSError: nothing was begun."""

@@ -17,7 +17,15 @@ from __future__ import annotations
 
 from engine.memtable import NOT_FOUND, Memtable
 from engine.ports.store import Cursor, ReadTransaction, Store
-from engine.versions import BLOCK_PREFIX, NUMBER_MASK, REGION_BLOCKS, REGION_KEY, REGION_VALUE, VERSION_KEY
+from engine.versions import (
+    BLOCK_PREFIX,
+    NUMBER_MASK,
+    REGION_BLOCKS,
+    REGION_KEY,
+    VERSION_KEY,
+    region_number,
+    unpack_version_key,
+)
 from engine.visibility import Interval
 
 Ranges = list[tuple[int, int]]  # of version numbers, half-open, ascending, apart
@@ -127,7 +135,7 @@ class ChangeScan:
         rows, region = 0, -1
         found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, first))
         while found:
-            key_lane, key_volume, block, inverted = VERSION_KEY.unpack(cursor.key())
+            key_lane, key_volume, block, inverted = unpack_version_key(cursor.key())
             if key_lane != lane or key_volume != volume or block >= end:
                 break
             if rows >= rows_max:
@@ -136,9 +144,9 @@ class ChangeScan:
             rows += 1
             if block // REGION_BLOCKS != region:
                 region = block // REGION_BLOCKS
-                newest = transaction.get("regions", REGION_KEY.pack(lane, volume, region))
                 # No row says nothing: an index made before there were regions.
-                if newest is not None and REGION_VALUE.unpack(newest)[0] < ranges[0][0]:
+                newest = region_number(transaction.get("regions", REGION_KEY.pack(lane, volume, region)))
+                if newest < ranges[0][0]:
                     found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, (region + 1) * REGION_BLOCKS))
                     continue
             if _within(cursor, lane, volume, block, inverted ^ NUMBER_MASK, ranges):
@@ -155,7 +163,7 @@ def _within(cursor: Cursor, lane: int, volume: int, block: int, number: int, ran
             # Further down there may be one: the newest below the range's end.
             if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
                 return False
-            key_lane, key_volume, key_block, inverted = VERSION_KEY.unpack(cursor.key())
+            key_lane, key_volume, key_block, inverted = unpack_version_key(cursor.key())
             if (key_lane, key_volume, key_block) != (lane, volume, block):
                 return False
             number = inverted ^ NUMBER_MASK

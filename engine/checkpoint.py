@@ -38,6 +38,7 @@ from engine.versions import (
     REGION_VALUE,
     TIMELINE_KEY,
     VERSION_KEY,
+    index_row,
     version_value,
 )
 from engine.view import indexed_blocks
@@ -93,8 +94,9 @@ def load_timelines(transaction: ReadTransaction) -> dict[int, IndexedTimeline]:
     cursor = transaction.cursor("timelines")
     more = cursor.set_range(b"\0")
     while more:
-        (timeline_id,) = TIMELINE_KEY.unpack(cursor.key())
-        row = _TIMELINE.decode(cursor.value())
+        with index_row("timelines", cursor.key()):
+            (timeline_id,) = TIMELINE_KEY.unpack(cursor.key())
+            row = _TIMELINE.decode(cursor.value())
         parent, fork, generation, writer, lane, indexed, digest = row
         timeline = Timeline(
             id=timeline_id,
@@ -114,7 +116,8 @@ def load_checkpoint(transaction: ReadTransaction) -> Cut | None:
     value = transaction.get("meta", CHECKPOINT_KEY)
     if value is None:
         return None
-    return _CUT.decode(value)
+    with index_row("meta", CHECKPOINT_KEY):
+        return _CUT.decode(value)
 
 
 def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, int, Row]]:
@@ -123,8 +126,9 @@ def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, 
     cursor = transaction.cursor("records")
     more = cursor.set_range(b"\0")
     while more:
-        timeline, position = RECORD_KEY.unpack(cursor.key())
-        utc_ns, frame_position, row = _RECORD.decode(cursor.value())
+        with index_row("records", cursor.key()):
+            timeline, position = RECORD_KEY.unpack(cursor.key())
+            utc_ns, frame_position, row = _RECORD.decode(cursor.value())
         yield timeline, position, frame_position, utc_ns, row
         more = cursor.next()
 
@@ -189,7 +193,7 @@ def put_batch(write: WriteTransaction, batch: IndexBatch) -> None:
     for place, number in sorted(batch.regions.items()):
         key = REGION_KEY.pack(*place)
         before = write.get("regions", key)
-        if before is None or REGION_VALUE.unpack(before)[0] < number:
+        if before is None or len(before) != REGION_VALUE.size or REGION_VALUE.unpack(before)[0] < number:
             write.put("regions", key, REGION_VALUE.pack(number))
 
 

@@ -14,7 +14,7 @@ from protocol.rows import pack_row
 from protocol.wire import RowType
 
 TABLE = "clones"
-_ROW = RowType(
+ROW = RowType(
     tuple[Name, TimelineId, Position, tuple[TimelineId, ...], tuple[VolumeId, ...], UtcNs, bool, Text]
 )
 
@@ -53,7 +53,7 @@ def remove_clone(state: SiteState, name: str) -> None:
 
 
 def _from_value(name: str, value: bytes) -> CloneRow:
-    group, timeline, position, timelines, volumes, created, temporary, purpose = _ROW.decode(value)
+    group, timeline, position, timelines, volumes, created, temporary, purpose = ROW.decode(value)
     return CloneRow(
         name=name,
         group=group,

@@ -212,12 +212,20 @@ class Clones:
 
     def load(self) -> None:
         """Take up those that the site has, once the group's timelines are."""
-        dropped = self._group.state.drops(self._group.name)
+        group = self._group
+        dropped = group.state.drops(group.name)
+        lineage = {span.timeline for span in group.spans()}
         for row in self._rows():
             if row.timelines[-1] in dropped:
                 remove_clone(self._group.state, row.name)
+            elif {*row.timelines, row.cut.timeline} <= {*group.left, *lineage} and lineage.isdisjoint(
+                row.timelines
+            ):
+                self._open[row.name] = Clone(group, row)
             else:
-                self._open[row.name] = Clone(self._group, row)
+                error = "its timelines are not here, or are those of the group itself"
+                subject = f"state.mdb clones {row.name}"
+                group.emit("row.set_aside", group=group.name, object=subject, error=error)
 
     def __iter__(self) -> Iterator[Clone]:
         return iter(list(self._open.values()))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from engine.copies import Copy
 from engine.group import Group
 from engine.retention import BoundsOfCuts, Keep, needed, same_name, what_to_keep
-from engine.versions import BLOCK_PREFIX, VERSION_KEY, read_version
+from engine.versions import BLOCK_PREFIX, read_version, unpack_version_key
 from protocol.limits import BLOCK_BYTES
 
 SLICE_ROWS = 2_000
@@ -80,7 +80,7 @@ def _slice(group: Group, keep: Keep, without: Keep, start: bytes) -> tuple[int, 
                     return freed, key
                 block, newer = key[: BLOCK_PREFIX.size], None
             rows += 1
-            lane = VERSION_KEY.unpack(key)[0]
+            lane = unpack_version_key(key)[0]
             version = read_version(key, cursor.value())
             if version.number < keep.lane_floors.get(lane, 0):
                 if newer is not None and not version.zero:

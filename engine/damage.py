@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from engine.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
 from engine.memtable import NOT_FOUND
 from engine.unread import UnreadFrame
-from engine.versions import NUMBER_MASK, VERSION_KEY
+from engine.versions import NUMBER_MASK, VERSION_KEY, unpack_version_key
 from engine.view import ReadBatch, VolumeView
 from engine.visibility import Interval
 from protocol.bounds import UtcNs
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from engine.group import Group
 
 TABLE = "damage"
-_ROW = RowType(tuple[UtcNs])
+ROW = RowType(tuple[UtcNs])
 # Past this, one more row stands for all that there was no room for, and matters to everyone. Whom damage
 # concerns is looked up row by row, on the hosts' loop.
 ROWS_MAX = 4096
@@ -56,7 +56,7 @@ class DamageTable:
         self._found: dict[Damage, int] = {}
         for key, value in group.state.notes(TABLE, self._prefix).items():
             fault, *place = KEY.unpack(key[len(self._prefix) :])
-            (utc_ns,) = _ROW.decode(value)
+            (utc_ns,) = ROW.decode(value)
             self._found[Damage(Fault(fault), (place[0], place[1], place[2], place[3]))] = utc_ns
 
     def __len__(self) -> int:
@@ -231,7 +231,7 @@ def _newest(view: VolumeView, batch: ReadBatch, volume: int, block: int, interva
         VERSION_KEY.pack(lane, volume, block, (min(high, POSITION_MAX) - 1) ^ NUMBER_MASK)
     ):
         return None
-    found_lane, found_volume, found_block, inverted = VERSION_KEY.unpack(cursor.key())
+    found_lane, found_volume, found_block, inverted = unpack_version_key(cursor.key())
     number = int(inverted ^ NUMBER_MASK)
     same = (found_lane, found_volume, found_block) == (lane, volume, block)
     return number if same and number >= low else None

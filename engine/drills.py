@@ -20,7 +20,7 @@ from protocol.wire import RowType
 TABLE = "drills"
 _NS = Struct(">Q")
 _STEP = tuple[Text, Text, Word, Count, Text]
-_ROW = RowType(
+ROW = RowType(
     tuple[
         tuple[NameOrNone, ...], AnyTimeline, Position, UtcNs, bool, MsOrUnknown, MsOrUnknown,
         tuple[_STEP, ...],
@@ -117,7 +117,7 @@ def _pack(drill: Drill) -> bytes:
 
 
 def _unpack(group: str, started_utc_ns: int, value: bytes) -> Drill:
-    row = _ROW.decode(value, DRILL_BYTES_MAX)
+    row = ROW.decode(value, DRILL_BYTES_MAX)
     volumes, timeline, position, cut_utc_ns, ok, recovery_ms, data_age_ms, steps = row
     return Drill(
         group=group,

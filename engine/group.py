@@ -361,6 +361,7 @@ class Group:
         for table in (self.copies, self.policies, self.volumes, self.promises, self.unread):
             table.forget(timeline, position)
 
+    @all_or_stop
     def view_changed(self) -> None:
         self.checks.changed()
         for listener in self.listeners.view:

@@ -37,6 +37,7 @@ from engine.journal.reader import BadFrame, require_digest, time_at
 from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
 from engine.timelines import Timeline
 from engine.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
+from engine.versions import RECORD_KEY, index_row
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
 from protocol.events import Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
@@ -89,7 +90,8 @@ def recover_group(group: Group) -> Recovered:
             pending = load_pending(transaction)
             group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
-                _take_indexed(group, (timeline, position, frame_position, utc_ns, row))
+                with index_row("records", RECORD_KEY.pack(timeline, position)):
+                    _take_indexed(group, (timeline, position, frame_position, utc_ns, row))
     except RemoteProtocolError as error:
         raise Corruption(
             f"the index of group {group.name} is damaged: {error}",

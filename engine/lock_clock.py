@@ -33,7 +33,7 @@ CLOCK_KEY = b"\0clock"
 SAVE_EVERY_NS = 60_000_000_000
 
 _Boot = Annotated[str, Meta(max_length=64)]
-_CLOCK = RowType(tuple[_Boot, LockNs, LockNs])
+CLOCK = RowType(tuple[_Boot, LockNs, LockNs])
 
 
 class LockClock:
@@ -51,7 +51,7 @@ class LockClock:
         uptime = self._clock.uptime()
         value = self._state.notes(LOCK_TABLE, CLOCK_KEY).get(CLOCK_KEY)
         try:
-            boot, up_ns, then_ns = ("", 0, 0) if value is None else _CLOCK.decode(value)
+            boot, up_ns, then_ns = ("", 0, 0) if value is None else CLOCK.decode(value)
         except RemoteProtocolError:
             boot, up_ns, then_ns = "", 0, 0
         passed_ns = max(0, uptime.ns - up_ns) if boot == uptime.boot else 0

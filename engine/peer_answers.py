@@ -10,13 +10,14 @@ damaged blocks are said to be so. It writes nothing but leases.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
 from engine.changes import ChangeScan
+from engine.compartment import attempt
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from engine.journal.reader import BadFrame
@@ -75,9 +76,10 @@ def nothing_unread(peer: str) -> int:
 
 @dataclass(slots=True)
 class _Asker:
-    """One peer: bytes of its answers that wait for its pace, and questions that wait for room."""
+    """One peer: bytes of its answers that wait for its pace, by group, and questions that wait for room. Both
+    wait by their group's clock, which ends with the group."""
 
-    paced_bytes: int = 0
+    paced_bytes: Counter[str] = field(default_factory=Counter)
     questions: deque[tuple[Caller, Question, Group]] = field(default_factory=deque)
 
 
@@ -104,20 +106,40 @@ class PeerAnswers:
         else:
             asker.questions.append((caller, question, group))
             if len(asker.questions) == 1:
-                group.clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(caller.peer, asker))
+                self._look_again(caller.peer, asker)
+
+    def _look_again(self, peer: str, asker: _Asker) -> None:
+        if asker.questions:
+            clock = asker.questions[0][2].clock
+            clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer, asker))
+
+    def group_stopped(self, name: str) -> None:
+        """A group was stopped by a defect: nothing of it waits any more, and what waited behind it goes on by
+        another's clock."""
+        for peer, asker in self._askers.items():
+            del asker.paced_bytes[name]
+            waiting = len(asker.questions)
+            asker.questions = deque(each for each in asker.questions if each[2].name != name)
+            if len(asker.questions) != waiting:
+                self._look_again(peer, asker)
 
     def _has_room(self, peer: str, asker: _Asker) -> bool:
-        return asker.paced_bytes + self._unread(peer) < PEER_UNREAD_BYTES_MAX
+        return asker.paced_bytes.total() + self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
     def _go_on(self, peer: str, asker: _Asker) -> None:
         while asker.questions and self._has_room(peer, asker):
             caller, question, group = asker.questions.popleft()
             if not group.failed:
                 self._answer_now(caller, question, group)
-        if asker.questions:
-            asker.questions[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer, asker))
+        self._look_again(peer, asker)
 
     def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
+        """A defect is that of this question: others may wait behind it, about other groups."""
+        defect = attempt("peer.question_failed", self._answer_or_refuse, caller, question, group)
+        if defect is not None:
+            refuse(caller, question, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
+
+    def _answer_or_refuse(self, caller: Caller, question: Question, group: Group) -> None:
         try:
             self._answer(caller, question, group)
         except (BadFrame, OSError) as error:
@@ -160,10 +182,10 @@ class PeerAnswers:
             caller.send(header(travel.compression), travel.payload)
             return
         asker, size = self._askers.setdefault(caller.peer, _Asker()), len(travel.payload)
-        asker.paced_bytes += size
+        asker.paced_bytes[group.name] += size
 
         def go() -> None:
-            asker.paced_bytes -= size
+            asker.paced_bytes[group.name] -= size
             caller.send(header(travel.compression), travel.payload)
 
         group.clock.call_later(travel.wait_s, go)

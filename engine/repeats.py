@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from engine.compartment import attempt
+
 K = TypeVar("K")
 
 
@@ -41,8 +43,12 @@ class Repeats(Generic[K]):
         count = self._counts.get(key, 0) + 1
         self._counts[key] = count
         if count == 1:
-            self._call_later(self._span_s, lambda: self._span_over(key))
+            self._call_later(self._span_s, lambda: self._end_span(key))
         return count <= self._most
+
+    def _end_span(self, key: K) -> None:
+        """What is only counted must not stop what it counts."""
+        attempt("repeats.defect", self._span_over, key)
 
     def _span_over(self, key: K) -> None:
         left_out = self._counts.pop(key) - self._most

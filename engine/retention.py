@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, cast
 from engine.bases import base_on
 from engine.ports.store import ReadTransaction
 from engine.timelines import TimelineTable
+from engine.versions import index_row
 from engine.visibility import visibility
 from engine.volumes import VolumeHistory
 from protocol.bounds import DigestOrNone, Lane, Position, TimelineId, UtcNs
@@ -110,7 +111,10 @@ class Retention:
 def load_retention(transaction: ReadTransaction) -> Retention:
     """What the last fold left."""
     value = transaction.get("meta", RETENTION_KEY)
-    return Retention() if value is None else Retention.from_value(value)
+    if value is None:
+        return Retention()
+    with index_row("meta", RETENTION_KEY):
+        return Retention.from_value(value)
 
 
 def needed(p: int, newer: int, bounds: tuple[int, ...]) -> bool:

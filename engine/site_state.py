@@ -45,25 +45,10 @@ from protocol.rows import pack_row
 from protocol.wire import RowType
 
 SITE_TABLES = (
-    "groups",
-    "pairs",
-    "closed",
-    "heads",
-    "shipped",
-    "leases",
-    "heard",
-    "drops",
-    "clones",
-    "drills",
-    "jobs",
-    "damage",
-    "rounds",
-    "lease_ends",
-    "copy_marks",
-    "accepted",
-    "locks",
-)
-_VOLUME = Struct(">Q")
+    "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills",
+    "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside",
+)  # fmt: skip
+U64 = Struct(">Q")
 FOLLOWED = b"\1"
 
 
@@ -121,9 +106,9 @@ class CopyMark(NamedTuple):
 
 _GROUP = RowType(tuple[GroupIdOrNone, Role, AnyTimeline, UtcNs])
 _PAIR = RowType(tuple[Name, Mode, PairState, Text, bool])
-_CUT = RowType(Cut)
-_CUTS = RowType(tuple[Cut, ...])
-_COPY_MARK = RowType(tuple[UtcNs, Text])
+CUT = RowType(Cut)
+CUTS = RowType(tuple[Cut, ...])
+COPY_MARK = RowType(tuple[UtcNs, Text])
 
 
 class SiteState:
@@ -144,7 +129,7 @@ class SiteState:
         good: list[GroupRow] = []
         bad: dict[str, FarshoreError] = {}
         with self._store.read() as transaction:
-            rows = _all(transaction, "groups")
+            rows = rows_of(transaction, "groups")
         for key, value in rows:
             name = key.decode("utf-8", "backslashreplace")
             try:
@@ -192,7 +177,7 @@ class SiteState:
     def heads(self, group: str) -> set[int]:
         """Timelines that were the head, as far as they are remembered."""
         prefix = group.encode() + b"\0"
-        return {int(_VOLUME.unpack(key[len(prefix) :])[0]) for key in self.notes("heads", prefix)}
+        return {int(U64.unpack(key[len(prefix) :])[0]) for key in self.notes("heads", prefix)}
 
     def forget_heads(self, group: str, heads: Iterable[int]) -> None:
         """The index remembers them now, or they were dropped."""
@@ -210,25 +195,25 @@ class SiteState:
         """The newest head of which a peer was sent frames; 0 if there is none."""
         with self._store.read() as transaction:
             value = transaction.get("shipped", group.encode())
-        return 0 if value is None else int(_VOLUME.unpack(value)[0])
+        return 0 if value is None else int(U64.unpack(value)[0])
 
     def set_shipped(self, group: str, timeline: int) -> None:
         """Remember it before the first frame goes: after a power loss the peer may hold more of that timeline
         than this site."""
-        self.put_notes("shipped", {group.encode(): _VOLUME.pack(timeline)})
+        self.put_notes("shipped", {group.encode(): U64.pack(timeline)})
 
     def heard(self, group: str) -> int:
         """The newest generation that a peer came with; 0 if there is none."""
         with self._store.read() as transaction:
             value = transaction.get("heard", group.encode())
-        generation = 0 if value is None else int(_VOLUME.unpack(value)[0])
+        generation = 0 if value is None else int(U64.unpack(value)[0])
         # One that nobody could outrank is no authority's: an earlier version kept any number (C5).
         return generation if generation <= GENERATION_MAX else 0
 
     def set_heard(self, group: str, generation: int) -> None:
         """Remember it: this site may take over before it holds any frame of that authority, and must then
         outrank it."""
-        self.put_notes("heard", {group.encode(): _VOLUME.pack(generation)})
+        self.put_notes("heard", {group.encode(): U64.pack(generation)})
 
     def pair(self, group: str) -> PairRow | None:
         """The group's pair, if it has one."""
@@ -258,11 +243,11 @@ class SiteState:
     def drops(self, group: str) -> dict[int, list[tuple[int, int]]]:
         """Branches that are being dropped, by name: each timeline and the position from which on."""
         with self._store.read() as transaction:
-            rows = _all(transaction, "drops")
+            rows = rows_of(transaction, "drops")
         prefix = group.encode() + b"\0"
         return {
-            int(_VOLUME.unpack(key[len(prefix) :])[0]): [
-                (cut.timeline, cut.position) for cut in _CUTS.decode(value)
+            int(U64.unpack(key[len(prefix) :])[0]): [
+                (cut.timeline, cut.position) for cut in CUTS.decode(value)
             ]
             for key, value in rows
             if key.startswith(prefix)
@@ -270,23 +255,23 @@ class SiteState:
 
     def put_drop(self, group: str, branch: int, spans: list[tuple[int, int]]) -> None:
         """Remember that a branch is being dropped."""
-        self.put_notes("drops", {group.encode() + b"\0" + _VOLUME.pack(branch): pack_row(spans)})
+        self.put_notes("drops", {group.encode() + b"\0" + U64.pack(branch): pack_row(spans)})
 
     def remove_drop(self, group: str, branch: int) -> None:
         """It is gone."""
-        self.remove_notes("drops", [group.encode() + b"\0" + _VOLUME.pack(branch)])
+        self.remove_notes("drops", [group.encode() + b"\0" + U64.pack(branch)])
 
     def closed(self, group: str, volume: int) -> str | None:
         """Why a volume's export is closed until an operator opens it, or None."""
         with self._store.read() as transaction:
-            value = transaction.get("closed", group.encode() + b"\0" + _VOLUME.pack(volume))
+            value = transaction.get("closed", group.encode() + b"\0" + U64.pack(volume))
         return None if value is None else value.decode()
 
     def set_closed(self, group: str, volumes: list[int], reason: str | None) -> None:
         """Close exports with a reason, or open them (None)."""
         with self._store.write() as write:
             for volume in volumes:
-                key = group.encode() + b"\0" + _VOLUME.pack(volume)
+                key = group.encode() + b"\0" + U64.pack(volume)
                 if reason is None:
                     write.delete("closed", key)
                 else:
@@ -296,8 +281,8 @@ class SiteState:
         """A group's durable leases, by name."""
         prefix = group.encode() + b"\0"
         with self._store.read() as transaction:
-            rows = [row for row in _all(transaction, "leases") if row[0].startswith(prefix)]
-        return {key[len(prefix) :].decode(): _CUT.decode(value) for key, value in rows}
+            rows = [row for row in rows_of(transaction, "leases") if row[0].startswith(prefix)]
+        return {key[len(prefix) :].decode(): CUT.decode(value) for key, value in rows}
 
     def put_lease(self, group: str, name: str, cut: Cut, end_utc_ns: int | None = None) -> None:
         """Add or replace a durable lease, and when it ends, if it does."""
@@ -305,14 +290,14 @@ class SiteState:
         with self._store.write() as write:
             write.put("leases", key, pack_row((cut.timeline, cut.position)))
             if end_utc_ns is not None:
-                write.put("lease_ends", key, _VOLUME.pack(end_utc_ns))
+                write.put("lease_ends", key, U64.pack(end_utc_ns))
 
     def lease_ends(self, group: str) -> dict[str, int]:
         """When durable leases of a group end, by name: UTC nanoseconds."""
         prefix = group.encode() + b"\0"
         with self._store.read() as transaction:
-            rows = [row for row in _all(transaction, "lease_ends") if row[0].startswith(prefix)]
-        return {key[len(prefix) :].decode(): int(_VOLUME.unpack(value)[0]) for key, value in rows}
+            rows = [row for row in rows_of(transaction, "lease_ends") if row[0].startswith(prefix)]
+        return {key[len(prefix) :].decode(): int(U64.unpack(value)[0]) for key, value in rows}
 
     def remove_lease(self, group: str, name: str) -> None:
         """Remove a durable lease; one that is not there is fine."""
@@ -324,7 +309,7 @@ class SiteState:
     def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
         """Rows of a table whose keys begin so; another module says what they mean."""
         with self._store.read() as transaction:
-            return {key: value for key, value in _all(transaction, table) if key.startswith(prefix)}
+            return {key: value for key, value in rows_of(transaction, table) if key.startswith(prefix)}
 
     def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         """Add or replace such rows."""
@@ -342,15 +327,14 @@ class SiteState:
         """What this site found out about copies of a group, by copy id."""
         prefix = group.encode() + b"\0"
         with self._store.read() as transaction:
-            rows = [row for row in _all(transaction, "copy_marks") if row[0].startswith(prefix)]
+            rows = [row for row in rows_of(transaction, "copy_marks") if row[0].startswith(prefix)]
         return {
-            int(_VOLUME.unpack(key[len(prefix) :])[0]): CopyMark(*_COPY_MARK.decode(value))
-            for key, value in rows
+            int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*COPY_MARK.decode(value)) for key, value in rows
         }
 
     def put_copy_mark(self, group: str, copy_id: int, mark: CopyMark | None) -> None:
         """Add or replace what is known of a copy, or forget it."""
-        key = group.encode() + b"\0" + _VOLUME.pack(copy_id)
+        key = group.encode() + b"\0" + U64.pack(copy_id)
         with self._store.write() as write:
             if mark is None:
                 write.delete("copy_marks", key)
@@ -358,7 +342,8 @@ class SiteState:
                 write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
 
 
-def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
+def rows_of(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
+    """Every row of a table, by key."""
     cursor = transaction.cursor(table)
     rows = []
     more = cursor.set_range(b"\0")
@@ -369,7 +354,7 @@ def _all(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
 
 
 def _head_key(group: str, timeline: int) -> bytes:
-    return group.encode() + b"\0" + _VOLUME.pack(timeline)
+    return group.encode() + b"\0" + U64.pack(timeline)
 
 
 def _packed_group(row: GroupRow) -> bytes:

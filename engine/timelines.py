@@ -100,14 +100,15 @@ class TimelineTable:
     def lineage(self, head: int, end: int = POSITION_MAX) -> list[Span]:
         """Spans from the root to `head`, whose own ends at `end`. Each ends where the next begins."""
         spans: list[Span] = []
-        timeline_id = head
+        timeline_id, steps = head, 0
         while timeline_id != NO_TIMELINE:
             timeline = self.get(timeline_id)
             if timeline.fork < end:
                 spans.append(Span(timeline.id, timeline.lane, timeline.fork, end))
             end = min(end, timeline.fork)
             timeline_id = timeline.parent
-            if len(spans) > LINEAGE_TIMELINES_MAX:
+            steps += 1
+            if len(spans) > LINEAGE_TIMELINES_MAX or steps > len(self._by_id):
                 raise Corruption("the lineage is longer than any can be", subject=timeline_text(head))
         spans.reverse()
         return spans

@@ -49,7 +49,7 @@ NOTES_MAX = 16
 _Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 _Volumes = Annotated[tuple[VolumeId, ...], Meta(max_length=UNREAD_VOLUMES_MAX)]
 _ROW = RowType(tuple[Literal[0], Position, _Reason, _Volumes | None])
-_ACCEPTED = RowType(tuple[Position])
+ACCEPTED = RowType(tuple[Position])
 
 _CONTENT = frozenset({EventKind.REVERT, EventKind.REWRITE_BEGAN, EventKind.REWRITE_ENDED})
 _DATA = frozenset({EventKind.WRITE, EventKind.ZERO, EventKind.TRIM})
@@ -143,7 +143,7 @@ class UnreadFrames:
         self._frames: dict[tuple[int, int], UnreadFrame] = {}
         self._touching: list[UnreadFrame] = []
         self._accepted = {
-            int.from_bytes(key[-8:]): _ACCEPTED.decode(value)[0]
+            int.from_bytes(key[-8:]): ACCEPTED.decode(value)[0]
             for key, value in state.notes(TABLE, group.encode() + b"\0").items()
         }
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 TABLE = "rounds"
 SLICE_BYTES = 4 << 20
 _FIRST_KEY = b"\0"
-_LAST = RowType(tuple[UtcNs, UtcNs])
-_CURRENT = RowType(
+LAST = RowType(tuple[UtcNs, UtcNs])
+CURRENT = RowType(
     tuple[
         UtcNs, TimelineId, Position, Position, tuple[tuple[TimelineId, Position], ...], AnyTimeline, Position,
         DigestOrNone, Annotated[bytes, Meta(max_length=KEY_BYTES_MAX)], Count, Count, Count, Count,
@@ -190,7 +190,7 @@ def load_round(group: Group) -> VerifyRound | None:
     value = group.state.notes(TABLE, _current(group)).get(_current(group))
     if value is None:
         return None
-    (began, timeline, position, indexed, finished, at, where, digest, key, *counts) = _CURRENT.decode(value)
+    (began, timeline, position, indexed, finished, at, where, digest, key, *counts) = CURRENT.decode(value)
     if timeline not in group.timelines:
         return None
     return VerifyRound(
@@ -215,4 +215,4 @@ def last_round(group: Group) -> tuple[int, int] | None:
     value = group.state.notes(TABLE, _last(group)).get(_last(group))
     if value is None:
         return None
-    return _LAST.decode(value)
+    return LAST.decode(value)

@@ -18,8 +18,11 @@ A page of LMDB offers 4,080 bytes to a value: a whole block would take two, so i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from struct import Struct
+from struct import error as StructError
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -28,11 +31,13 @@ from engine.faults import Damage, DamagedVersion, Fault
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction
 from engine.visibility import Interval
+from protocol.errors import Corruption, RemoteProtocolError
 from protocol.limits import BLOCK_BYTES
 
 TABLES = ("versions", "blocks", "regions", "timelines", "records", "meta")
 
 VERSION_KEY = Struct(">IQQQ")
+VERSION_KEY_BYTES = VERSION_KEY.size
 VERSION_VALUE = Struct(">BI")
 STORED_TAIL_BYTES = 16
 STORED_HEAD_BYTES = BLOCK_BYTES - STORED_TAIL_BYTES
@@ -91,12 +96,25 @@ def stored_bytes(transaction: ReadTransaction, version: IndexedVersion) -> bytes
     return head + version.tail
 
 
+@contextmanager
+def index_row(table: str, key: bytes) -> Iterator[None]:
+    """While a row of `timelines`, `records` or `meta` is read: RemoteProtocolError, which names the row,
+    whatever its bytes raise."""
+    try:
+        yield
+    except (RemoteProtocolError, ValueError, StructError) as error:
+        shown = key.decode() if table == "meta" and key.isascii() else bytes(key).hex()
+        raise RemoteProtocolError(f"the row {table} {shown} cannot be read: {error}") from error
+
+
 def newest_indexed(cursor: Cursor, volume: int, block: int, interval: Interval) -> IndexedVersion | None:
     """The newest version of a block within an interval, or None. Corruption if its row cannot be read."""
     lane, low, high = interval
     if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
         return None
     key = bytes(cursor.key())
+    if len(key) != VERSION_KEY_BYTES:
+        raise _bad_key(key)
     found_lane, found_volume, found_block, inverted = VERSION_KEY.unpack(key)
     number = inverted ^ NUMBER_MASK
     if found_block != block or found_volume != volume or found_lane != lane or number < low:
@@ -104,9 +122,31 @@ def newest_indexed(cursor: Cursor, volume: int, block: int, interval: Interval) 
     return read_version(key, cursor.value())
 
 
+def unpack_version_key(key: bytes) -> tuple[int, int, int, int]:
+    """Lane, volume, block and ~number. Corruption for a key of another length, which is no version's."""
+    if len(key) != VERSION_KEY_BYTES:
+        raise _bad_key(key)
+    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    return lane, volume, block, inverted
+
+
+def _bad_key(key: bytes) -> Corruption:
+    return Corruption(
+        f"the row versions {bytes(key).hex()} has a key that no version has",
+        subject="index.mdb",
+        next_step="`farshore verify GROUP --deep` lists what is affected",
+    )
+
+
+def region_number(value: bytes | None) -> int:
+    """The newest number that a row of `regions` says; one past all if there is none, or none that can be
+    read: then nothing may be skipped."""
+    return REGION_VALUE.unpack(value)[0] if value is not None and len(value) == REGION_VALUE.size else 1 << 64
+
+
 def read_version(key: bytes, value: bytes) -> IndexedVersion:
     """Decode one row of `versions`."""
-    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    lane, volume, block, inverted = unpack_version_key(key)
     number = inverted ^ NUMBER_MASK
     if len(value) == VERSION_VALUE.size:
         kind, crc = VERSION_VALUE.unpack(value)

@@ -13,7 +13,14 @@ from typing import NamedTuple, Self
 from engine.journal.segments import SegmentMap
 from engine.memtable import NOT_FOUND, Memtable
 from engine.ports.store import Cursor, ReadTransaction, Store
-from engine.versions import BLOCK_PREFIX, IndexedVersion, check_bytes, newest_indexed, stored_bytes
+from engine.versions import (
+    BLOCK_PREFIX,
+    IndexedVersion,
+    check_bytes,
+    newest_indexed,
+    stored_bytes,
+    unpack_version_key,
+)
 from engine.visibility import Interval
 from protocol.limits import BLOCK_BYTES
 
@@ -225,7 +232,7 @@ def indexed_blocks(cursor: Cursor, lane: int, volume: int, first: int, end: int)
     blocks = []
     found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, first))
     while found:
-        key_lane, key_volume, block = BLOCK_PREFIX.unpack_from(cursor.key())
+        key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
         if key_lane != lane or key_volume != volume or block >= end:
             break
         blocks.append(block)

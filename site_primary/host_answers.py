@@ -58,6 +58,9 @@ class HostAnswers(HostStream):
             self._pause(Pause.PEER)
 
     def _answer_late(self, cookies: list[int], error: OSError | None) -> None:
+        self._guarded(self._answer_waiting, cookies, error)
+
+    def _answer_waiting(self, cookies: list[int], error: OSError | None) -> None:
         self._unanswered -= len(cookies)
         self._answer(cookies, error)
         if self._unanswered <= NBD_UNANSWERED_MAX // 2:

@@ -13,13 +13,17 @@ the connection is closed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum
+from typing import ParamSpec
 
+from engine.compartment import attempt
 from engine.ports.clock import Clock, Timer
 from protocol.limits import NBD_HALF_REQUEST_TIMEOUT_S, NBD_PARKED_BYTES
 from protocol.nbd.requests import REQUEST_BYTES
 from site_primary.host_budget import HostBudget
 
+P = ParamSpec("P")
 PIPELINED_DEPTH = 3
 DEPTH_DECAY = 0.98
 COLLECT_BYTES_MAX = 512 << 10
@@ -110,14 +114,22 @@ class HostStream(asyncio.BufferedProtocol):
         elif not self._collecting:
             self._collecting = True
             self._seen = self._end
-            self._clock.call_soon(self._collect)
+            self._clock.call_soon(self._collect_soon)
+
+    def _guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """What others call back: a defect in it is this connection's, and not theirs (engine.compartment)."""
+        if attempt("connection.defect", work, *args, **kwargs) is not None:
+            self.shut()
+
+    def _collect_soon(self) -> None:
+        self._guarded(self._collect)
 
     def _collect(self) -> None:
         if self._closing or not self._collecting:
             return
         if self._end > self._seen and self._end - self._start < COLLECT_BYTES_MAX:
             self._seen = self._end
-            self._clock.call_soon(self._collect)
+            self._clock.call_soon(self._collect_soon)
         else:
             self._handle()
 
@@ -180,7 +192,7 @@ class HostStream(asyncio.BufferedProtocol):
         """Go on when other hosts had their turns."""
         if Pause.TURN not in self._paused_for:
             self._pause(Pause.TURN)
-            self._budget.ask_turn(self._take_turn)
+            self._budget.ask_turn(lambda: self._guarded(self._take_turn))
 
     def _take_turn(self) -> None:
         self._paused_for.discard(Pause.TURN)
@@ -229,7 +241,10 @@ class HostStream(asyncio.BufferedProtocol):
             return
         self._stuck_since = self._clock.monotonic()
         if self._stuck_timer is None:
-            self._stuck_timer = self._clock.call_later(NBD_HALF_REQUEST_TIMEOUT_S, self._check_half_request)
+            self._stuck_timer = self._watch_for(NBD_HALF_REQUEST_TIMEOUT_S)
+
+    def _watch_for(self, delay_s: float) -> Timer:
+        return self._clock.call_later(delay_s, lambda: self._guarded(self._check_half_request))
 
     def _check_half_request(self) -> None:
         """One timer a connection, however often requests come in halves."""
@@ -238,7 +253,7 @@ class HostStream(asyncio.BufferedProtocol):
             return
         left_s = self._stuck_since + NBD_HALF_REQUEST_TIMEOUT_S - self._clock.monotonic()
         if left_s > 0:
-            self._stuck_timer = self._clock.call_later(left_s, self._check_half_request)
+            self._stuck_timer = self._watch_for(left_s)
             return
         self._budget.log.warning("nbd.half_request", client=self.client, timeout_s=NBD_HALF_REQUEST_TIMEOUT_S)
         self.shut()

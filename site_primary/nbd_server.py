@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from engine.compartment import attempt, attempt_async
 from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
@@ -81,7 +82,7 @@ class NbdServer:
             ) from error
 
     def _begin(self, connection: socket.socket) -> None:
-        task = self._loop.create_task(self._connect(connection))
+        task = self._loop.create_task(attempt_async("connection.defect", self._connect(connection)))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
@@ -148,6 +149,11 @@ class HandshakeProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or close if there are too many."""
+        # Not asyncio's to catch: it would leave the connection open.
+        if attempt("connection.defect", self._greet, transport) is not None:
+            transport.abort() if isinstance(transport, asyncio.Transport) else transport.close()
+
+    def _greet(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("an NBD connection needs a stream")
         self._transport = transport
@@ -163,7 +169,7 @@ class HandshakeProtocol(asyncio.Protocol):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, self.abort)
+        self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, attempt, "connection.defect", self.abort)
         transport.write(self._handshake.greeting())
 
     def data_received(self, data: bytes) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from engine.compartment import attempt_async
 from engine.durable import RealDisk
 from engine.ports.clock import Clock
 from protocol.errors import NotFound, RemoteProtocolError
@@ -177,9 +178,14 @@ class Hooks:
         for file in self._disk.list_directory(FROZEN_DIRECTORY):
             name, _, ending = file.rpartition(".")
             if ending == "json":
-                task = asyncio.get_running_loop().create_task(self._thaw(name), name=f"thaw {name}")
+                task = asyncio.get_running_loop().create_task(self._thaw_or_say(name), name=f"thaw {name}")
                 self._thawing.add(task)
                 task.add_done_callback(self._thawing.discard)
+
+    async def _thaw_or_say(self, name: str) -> None:
+        defect = await attempt_async("hook.defect", self._thaw(name))
+        if defect is not None:
+            self._emit("hook.thaw_failed", object=name, error=str(defect), next=BY_HAND)
 
     async def _thaw(self, name: str) -> None:
         try:

@@ -25,13 +25,22 @@ from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, r
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
-from protocol.errors import Diverged, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, WrongState
+from protocol.errors import (
+    Corruption,
+    Diverged,
+    FarshoreError,
+    NotAllowed,
+    NotFound,
+    RemoteProtocolError,
+    WrongState,
+)
 from protocol.messages import (
     BAD_MESSAGE,
     SUPERSEDED,
     Ask,
     Heartbeat,
     Hello,
+    Message,
     Refused,
     Report,
     decode_message,
@@ -102,11 +111,18 @@ class PeerDoor:
                 caller.send(refusal)
             return
         if isinstance(message, Ask):
-            caller.send(self._report(caller.peer, message).encode())
+            if attempt("peer.question_failed", self._report, caller, message) is not None:
+                caller.send(_nothing(message).encode())
             return
         if isinstance(message, Question):
-            self._answer(caller, message)
+            if (defect := attempt("peer.question_failed", self._answer, caller, message)) is not None:
+                refuse(caller, message, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
             return
+        defect = attempt("peer.session_failed", self._in_session, caller, message, payload)
+        if defect is not None:
+            self._session_failed(caller, message.session, defect)
+
+    def _in_session(self, caller: Caller, message: Message, payload: bytes | None) -> None:
         if isinstance(message, Hello):
             try:
                 receiver = self._receiver_for(caller, message)
@@ -132,9 +148,7 @@ class PeerDoor:
                     self._late_beat(caller, message.session)
                 return
             receiver = found
-        defect = attempt("peer.session_failed", receiver.on_message, caller, message, payload)
-        if defect is not None:
-            self._session_failed(caller, message.session, defect)
+        receiver.on_message(caller, message, payload)
 
     def _late_beat(self, caller: Caller, session: int) -> None:
         """Of a session that is over: another daemon's, perhaps."""
@@ -149,8 +163,10 @@ class PeerDoor:
         self._emit("peer.session_failed", object=caller.peer, error=text)
         caller.send(Refused(session=session, code="failed", message=text).encode())
 
-    def end_sessions(self, group: str) -> None:
-        """A group has stopped: what its peers still send is for nobody."""
+    def group_stopped(self, group: str) -> None:
+        """A group has stopped: what its peers still send is for nobody, and what they asked is not
+        answered."""
+        self._answers.group_stopped(group)
         receiver = self._holder.receivers.get(group)
         for key in [key for key, each in self._sessions.items() if each is receiver]:
             del self._sessions[key]
@@ -193,12 +209,11 @@ class PeerDoor:
         )
 
     def _answer(self, caller: Caller, question: Question) -> None:
-        if not self._shares(caller.peer, question.group, question.group_id):
-            name = question.group
-            refuse(caller, question, NotFound(f"group {name} is not shared with {caller.peer}", subject=name))
-            return
+        name = question.group
         try:
-            group = self._holder.group(question.group)
+            if not self._shares(caller.peer, name, question.group_id):
+                raise NotFound(f"group {name} is not shared with {caller.peer}", subject=name)
+            group = self._holder.group(name)
         except FarshoreError as error:
             refuse(caller, question, error)
             return
@@ -211,12 +226,18 @@ class PeerDoor:
             return False
         return self._state.group(name).group_id == group_id
 
-    def _report(self, peer: str, ask: Ask) -> Report:
+    def _report(self, caller: Caller, ask: Ask) -> None:
+        caller.send(self._report_of(caller.peer, ask).encode())
+
+    def _report_of(self, peer: str, ask: Ask) -> Report:
         """What this site is to a group that it shares with the peer."""
-        nothing = Report(session=ask.session, role="", generation=0, timeline=0, written=0, durable=0)
-        if not self._shares(peer, ask.group, ask.group_id):
-            return nothing
-        row = self._state.group(ask.group)
+        nothing = _nothing(ask)
+        try:
+            if not self._shares(peer, ask.group, ask.group_id):
+                return nothing
+            row = self._state.group(ask.group)
+        except Corruption:
+            return nothing  # whose group it is cannot be read any more
         try:
             group = self._holder.group(ask.group)
         except FarshoreError:
@@ -229,6 +250,11 @@ class PeerDoor:
             written=group.writer.written,
             durable=group.writer.durable,
         )
+
+
+def _nothing(ask: Ask) -> Report:
+    """What is said of a group that is not here."""
+    return Report(session=ask.session, role="", generation=0, timeline=0, written=0, durable=0)
 
 
 def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from daemon.operations.shapes import cut_data, group_data
 from daemon.peers import Peer, PeerOptions, fingerprint, make_token, read_token
 from daemon.site import Site
+from engine.compartment import attempt
+from engine.group import Group
 from protocol.commands import (
     Events,
     PeerAdd,
@@ -31,17 +33,13 @@ Data = dict[str, Any]
 
 async def status(site: Site, _: SiteStatus) -> Data:
     """Everything about this site now."""
-    groups = [group_data(site, group) for _, group in sorted(site.groups.items())]
-    groups += [
-        {
-            "group": name,
-            "state": "damaged",
-            "code": "PSUE",
-            "reason": error.message,
-            "position": error.position,
-        }
-        for name, error in sorted(site.damaged.items())
-    ]
+    groups: list[Data] = []
+    for name, group in sorted(site.groups.items()):
+        # What is wrong with one group must not hide the others.
+        defect = attempt("status.defect", _add_group, site, group, groups)
+        if defect is not None:
+            groups.append(_damaged(name, group.failed or str(defect), ""))
+    groups += [_damaged(name, error.message, error.position) for name, error in sorted(site.damaged.items())]
     return {
         "site": site.config.name,
         "site_id": site.identity.site_id,
@@ -54,6 +52,15 @@ async def status(site: Site, _: SiteStatus) -> Data:
         "peers": [_peer_data(site, peer) for peer in site.peers.all()],
         "groups": groups,
     }
+
+
+def _add_group(site: Site, group: Group, groups: list[Data]) -> None:
+    groups.append(group_data(site, group))
+
+
+def _damaged(name: str, reason: str, position: str) -> Data:
+    """The row of a group of which nothing more can be said."""
+    return {"group": name, "state": "damaged", "code": "PSUE", "reason": reason, "position": position}
 
 
 async def token(site: Site, _: SiteToken) -> Data:

@@ -9,7 +9,8 @@ import asyncio
 import enum
 import struct
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import ParamSpec, Protocol
 
 import zmq
 
@@ -18,6 +19,8 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, PeerAddress
 from engine.ports.zmq_pump import Parts, SocketPump
 from protocol.limits import MESSAGE_HEADER_BYTES_MAX
+
+P = ParamSpec("P")
 
 # Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
 QUEUE_MESSAGES_MAX = 100_000
@@ -115,9 +118,15 @@ class DialledLink:
         self._disconnect()
         self._transport.forget(self)
 
+    def _guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """What the loop calls back: a defect in it is this link's, which ends; whoever dialled finds it lost,
+        and begins a new session."""
+        if attempt("peer.link_failed", work, *args, **kwargs) is not None:
+            self.close()
+
     def _connect(self) -> None:
         loop = self._transport.loop
-        self._timer = loop.call_later(CONNECT_TIMEOUT_S, self._retry)
+        self._timer = loop.call_later(CONNECT_TIMEOUT_S, self._guarded, self._retry)
         try:
             self._open(loop)
         except (zmq.ZMQError, OSError) as error:
@@ -131,8 +140,9 @@ class DialledLink:
         try:
             monitor = socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
             monitor.set(zmq.LINGER, 0)
-            self._monitor = SocketPump(loop, monitor, self._on_event)
-            self._pump = SocketPump(loop, socket, self._on_parts, self._flush)
+            self._monitor = SocketPump(loop, monitor, lambda parts: self._guarded(self._on_event, parts))
+            taken = lambda parts: self._guarded(self._on_parts, parts)  # noqa: E731
+            self._pump = SocketPump(loop, socket, taken, lambda: self._guarded(self._flush))
         except (zmq.ZMQError, OSError):
             if self._monitor is not None:
                 self._monitor.close()
@@ -142,7 +152,7 @@ class DialledLink:
         socket.connect(self._address.endpoint)
 
     def _try_later(self) -> None:
-        self._timer = self._transport.loop.call_later(self._retry_delay_s, self._connect)
+        self._timer = self._transport.loop.call_later(self._retry_delay_s, self._guarded, self._connect)
         self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)
 
     def _disconnect(self) -> None:

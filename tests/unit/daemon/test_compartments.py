@@ -6,130 +6,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from console.demo.host import Host
-from daemon.config import SiteConfig, load_config
-from daemon.data_directory import check_identity, make_site, read_keys
+from daemon.config import load_config
+from daemon.data_directory import check_identity, read_keys
 from daemon.operations import dispatch
 from daemon.service import exception_handler
 from daemon.site import Site
 from engine.group import Group
 from engine.pair_states import PairState
-from protocol.commands import PairCreate, VolumeCreate
+from engine.serving import Holder
+from protocol.commands import VolumeCreate
 from protocol.errors import WrongState
-from tests.support.sites import free_port, short_directory
-
-GROUPS = ("bad", "good", "other")
-BLOCK = 4096
-PATIENCE_S = 30.0
-
-
-class Bang(Exception):
-    """What nobody expects."""
-
-
-def bang(*_: object, **__: object) -> None:
-    raise Bang("thrown by the test")
-
-
-@dataclass
-class Stage:
-    """Sites `a` and `b` in this process, three groups written at `a` and paired with `b`."""
-
-    a: Site
-    b: Site
-    stopped: list[str] = field(default_factory=list)
-
-    def group(self, name: str, at: str = "a") -> Group:
-        site: Site = getattr(self, at)
-        return site.groups[name]
-
-    async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not true():  # noqa: ASYNC110 - several sites, no one event
-                await asyncio.sleep(0.01)
-
-    def said(self, site: Site, kind: str) -> list[str]:
-        return [
-            event.group or event.subject for event in site.events.since(0, 10_000)[0] if event.kind == kind
-        ]
-
-    async def host(self, name: str, talk: Callable[[Host], Any]) -> Any:
-        def work() -> Any:
-            with Host(Path(self.a.nbd_addresses[0].removeprefix("unix:")), f"{name}/v") as host:
-                return talk(host)
-
-        return await asyncio.wait_for(asyncio.to_thread(work), PATIENCE_S)
-
-    async def write(self, name: str, letter: bytes = b"w") -> None:
-        def talk(host: Host) -> None:
-            host.write(0, letter * BLOCK)
-            host.flush()
-            assert host.read(0, BLOCK) == letter * BLOCK
-
-        await self.host(name, talk)
-
-    async def paired(self, *names: str) -> None:
-        def all_paired() -> bool:
-            if not set(names) <= set(self.b.groups):
-                return False
-            ends = [(self.a.shippers[name], self.group(name), self.group(name, "b")) for name in names]
-            return all(s.state is PairState.PAIRED and g.end == o.end for s, g, o in ends)
-
-        await self.until(all_paired)
-
-    async def check_others(self) -> None:
-        """Hosts of the other groups write, and the peer gets it."""
-        for name in ("good", "other"):
-            await self.write(name, b"x")
-        await self.paired("good", "other")
-        for site in (self.a, self.b):
-            assert not [name for name in ("good", "other") if site.groups[name].failed]
-            assert not set(self.said(site, "group.failed")) - {"bad"}
-        assert self.stopped == []
-
-
-async def _site(parent: Path, name: str) -> Site:
-    directory = parent / name
-    endpoint = f"tcp://127.0.0.1:{free_port()}"
-    make_site(directory, SiteConfig(name=name, replication=endpoint, witness=str(parent / "state")))
-    site = Site(
-        directory=directory,
-        config=load_config(directory),
-        identity=check_identity(directory),
-        keys=read_keys(directory),
-        loop=asyncio.get_running_loop(),
-    )
-    await site.start()
-    return site
-
-
-@contextlib.asynccontextmanager
-async def staged() -> AsyncIterator[Stage]:
-    parent = short_directory()
-    sites = [await _site(parent, name) for name in ("a", "b")]
-    stage = Stage(a=sites[0], b=sites[1])
-    asyncio.get_running_loop().set_exception_handler(exception_handler(stage.stopped.append))
-    try:
-        for one, other in (sites, sites[::-1]):
-            one.peers.add(other.own)
-            one.transport.allow(one.peers.allowed())
-        for name in GROUPS:
-            await dispatch(stage.a, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))
-            await dispatch(stage.a, PairCreate(group=name, peer="b", mode="async"))
-        await stage.paired(*GROUPS)
-        yield stage
-    finally:
-        for site in sites:
-            await site.stop()
-        shutil.rmtree(parent)
-
+from tests.support.sites import short_directory
+from tests.unit.daemon.stage import GROUPS, Bang, Stage, bang, make_one_site, staged
 
 Throw = Callable[[Stage], Coroutine[Any, Any, None]]
 
@@ -187,6 +81,33 @@ async def soon(stage: Stage) -> None:
     stage.group("bad").clock.call_soon(bang)
 
 
+async def indexer_answer(stage: Stage) -> None:
+    group = stage.group("bad")
+    group.checkpoints._done = bang  # type: ignore[method-assign]
+    group.checkpoints.begin()
+
+
+async def indexer_task(stage: Stage) -> None:
+    """What talks to the child process fails, so that nobody would ever be answered."""
+    indexer: Any = stage.a._open["bad"].indexer
+    indexer._ask = bang
+    stage.group("bad").checkpoints.begin()
+
+
+async def store_in_recovery_of_a_view(stage: Stage) -> None:
+    """A record that cannot be derived from: half of the group knows of it."""
+    stage.group("bad").volumes.took = bang  # type: ignore[method-assign]
+    with pytest.raises(Bang):
+        await dispatch(stage.a, VolumeCreate(group="bad", volume="w", size_bytes=1 << 20))
+
+
+async def hold_listener(stage: Stage) -> None:
+    group = stage.group("bad")
+    group.listeners.view.append(bang)
+    with pytest.raises(Bang):
+        group.holds.put(Holder.FENCED, "by the test")
+
+
 async def shipper_timer(stage: Stage) -> None:
     shipper: Any = stage.a.shippers["bad"]
     shipper._tick = bang
@@ -204,6 +125,10 @@ STOPS_THE_GROUP = [
     memtable,
     timer,
     soon,
+    indexer_answer,
+    indexer_task,
+    store_in_recovery_of_a_view,
+    hold_listener,
     shipper_timer,
 ]
 
@@ -250,79 +175,12 @@ def test_a_defect_in_the_copy_stops_it_there(break_it: Callable[[Group], None]) 
     asyncio.run(play())
 
 
-# -- what ends a session or a connection only
-
-
-async def receiver_message(stage: Stage) -> Callable[[], None]:
-    receiver: Any = stage.b.receivers["bad"]
-    was, receiver.on_message = receiver.on_message, bang
-    await stage.write("bad")
-    await stage.until(lambda: stage.said(stage.b, "peer.session_failed"))
-    return lambda: setattr(receiver, "on_message", was)
-
-
-async def shipper_message(stage: Stage) -> Callable[[], None]:
-    link: Any = stage.a.shippers["bad"]._link
-    was, link._on_message = link._on_message, bang
-    before = link.session
-    await stage.write("bad")
-    await stage.until(lambda: link.session != before)
-    return lambda: setattr(link, "_on_message", was)
-
-
-async def door(stage: Stage) -> Callable[[], None]:
-    """A question, and the report that every asker begins with."""
-    peer_door: Any = stage.b._door
-    was, peer_door._report = peer_door._report, bang
-    asking = asyncio.ensure_future(stage.a.ask_peer("bad").report())
-    await asyncio.sleep(0)
-    await stage.write("good")
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    return lambda: setattr(peer_door, "_report", was)
-
-
-async def host_read(stage: Stage) -> Callable[[], None]:
-    await stage.write("bad")
-    export: Any = next(export for (name, _), export in stage.a.exports.live.items() if name == "bad")
-    view, export.view = export.view, _Broken()
-    with pytest.raises(OSError):
-        await stage.host("bad", lambda host: host.read(0, BLOCK))
-    return lambda: setattr(export, "view", view)
-
-
-class _Broken:
-    """A view of which everything throws."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise Bang(name)
-
-
-ENDS_LESS = [receiver_message, shipper_message, door, host_read]
-
-
-@pytest.mark.parametrize("throw", ENDS_LESS, ids=lambda each: each.__name__)
-def test_a_defect_in_a_session_or_connection_ends_that_one(throw: Any) -> None:
-    async def play() -> None:
-        async with staged() as stage:
-            mend = await throw(stage)
-            await stage.check_others()
-            mend()
-            # The group itself never stopped, and goes on once the defect is gone.
-            await stage.write("bad", b"y")
-            await stage.paired("bad")
-            assert not stage.group("bad").failed
-            assert not stage.group("bad", "b").failed
-
-    asyncio.run(play())
-
-
 def test_a_group_that_does_not_open_keeps_no_other_closed(tmp_path: Path) -> None:
     """C4: whatever opening one of them throws, and whatever its rows hold."""
 
     async def play() -> None:
         parent = short_directory()
-        site = await _site(parent, "a")
+        site = await make_one_site(parent, "a")
         try:
             for name in GROUPS:
                 await dispatch(site, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))

@@ -1,0 +1,104 @@
+"""Whatever the loop calls back is in a compartment, or is one of those that stop the daemon.
+
+Read from the code: a new callback or task makes this red until it is said here which it is. Those named with
+DAEMON are what docs/durability.md, "A defect", lists as stopping it. tests/unit/daemon/test_compartments.py
+throws from the others.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from tests.tidy.source_tree import ROOT
+
+LOOP_CALLS = {
+    "call_soon", "call_later", "call_at", "call_soon_threadsafe", "add_reader", "add_writer", "create_task",
+    "ensure_future", "add_done_callback", "run_in_executor", "to_thread",
+}  # fmt: skip
+PACKAGES = ("engine", "daemon", "site_primary", "site_secondary")
+
+GROUP = "a group's clock or threads, held by its compartment (engine/compartment.py)"
+CONNECTION = "guarded by the connection"
+SESSION = "guarded by the link, which ends"
+AWAITED = "awaited or reported by whoever began it"
+COUNTING = "guarded where it is called back (engine/repeats.py)"
+APART = "another process"
+DAEMON = "stops the daemon"
+
+WHERE = {
+    "daemon/control.py:_begin": AWAITED,
+    "daemon/control.py:_receive": AWAITED,
+    "daemon/control.py:start": DAEMON,
+    "daemon/indexer_process.py:start": GROUP,
+    "daemon/jobs.py:_begin": AWAITED,
+    "daemon/pairs.py:": GROUP,
+    "daemon/scheduler.py:start": DAEMON,
+    "daemon/site.py:spawn": AWAITED,
+    "engine/base_intake.py:": GROUP,
+    "engine/branch_drop.py:": GROUP,
+    "engine/checkpointing.py:": GROUP,
+    "engine/compaction.py:": GROUP,
+    "engine/compartment.py:": GROUP,
+    "engine/durable.py:": GROUP,
+    "engine/folding.py:": GROUP,
+    "engine/journal/writer.py:": GROUP,
+    "engine/journal_space.py:": GROUP,
+    "engine/peer_answers.py:": GROUP,
+    "engine/peer_questions.py:": GROUP,
+    "engine/ports/clock.py:": GROUP,
+    "engine/ports/zmq_link.py:": SESSION,
+    "engine/ports/zmq_pump.py:": DAEMON,
+    "engine/repeats.py:": COUNTING,
+    "engine/timed_leases.py:": GROUP,
+    "site_primary/base_sender.py:": GROUP,
+    "site_primary/carrier.py:": GROUP,
+    "site_primary/guard.py:": APART,
+    "site_primary/host_budget.py:": CONNECTION,
+    "site_primary/host_stream.py:": CONNECTION,
+    "site_primary/nbd_listener.py:": DAEMON,
+    "site_primary/nbd_server.py:": CONNECTION,
+    "site_primary/outbox.py:": GROUP,
+    "site_primary/quiesce.py:": AWAITED,
+    "site_primary/shipper.py:": GROUP,
+    "site_primary/sync_gate.py:": GROUP,
+    "site_secondary/base_receiver.py:": GROUP,
+    "site_secondary/receiver.py:": GROUP,
+    "site_secondary/rewrite_volume.py:": AWAITED,
+}
+
+
+def calls() -> set[str]:
+    """`file:function` of every place that gives the loop something to call back."""
+    found = set()
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = str(path.relative_to(ROOT))
+            for function in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                for node in ast.walk(function):
+                    called = node.func if isinstance(node, ast.Call) else None
+                    word = called.attr if isinstance(called, ast.Attribute) else ""
+                    if word.lstrip("_") in LOOP_CALLS:
+                        found.add(f"{name}:{function.name}")
+    return found
+
+
+def place_of(call: str) -> str:
+    """The row of WHERE that says what becomes of it."""
+    return call if call in WHERE else call.partition(":")[0] + ":"
+
+
+def test_every_callback_of_the_loop_has_its_compartment() -> None:
+    unknown = {call for call in calls() if place_of(call) not in WHERE}
+    assert not unknown, f"say in {__file__} where a defect in these ends: {sorted(unknown)}"
+
+
+def test_nothing_is_listed_that_is_not_there() -> None:
+    assert set(WHERE) <= {place_of(call) for call in calls()}
+
+
+def test_what_stops_the_daemon_is_what_the_docs_say() -> None:
+    text = (ROOT / "docs" / "durability.md").read_text().partition("## A defect")[2]
+    for each in {call.partition(":")[0] for call, where in WHERE.items() if where == DAEMON}:
+        assert f"`{each}`" in text, f"docs/durability.md does not name {each}"
