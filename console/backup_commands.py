@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from msgspec import UNSET
 
 from console.client import CALL_TIMEOUT_S
 from console.figures import UNKNOWN, parse_lock, size_text
@@ -77,7 +78,7 @@ def create(
         pin=pin,
         freeze=None if freeze is None else check_name(freeze, "hook"),
         frozen=by_command,
-        lock_s=None if lock is None else parse_lock(lock),
+        lock_s=UNSET if lock is None else parse_lock(lock),
     )
     with session.output.activity(f"backing up {scope}"):
         if by_command:

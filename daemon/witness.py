@@ -25,6 +25,7 @@ import crc32c
 import msgspec
 
 from daemon.data_directory import machine_id
+from engine.compartment import attempt
 from engine.durable import RealDisk
 from engine.group import Emit, Group
 from engine.ports.clock import Clock, Timer
@@ -181,6 +182,9 @@ class Witness:
 
     def _tick(self) -> None:
         self._timer = self._clock.call_later(WITNESS_EVERY_S, self._tick)
+        attempt("witness.failed", self._begin_writing)
+
+    def _begin_writing(self) -> None:
         if self._disk is not None and not self._writing and self._changed():
             self._writing = True
             rows = dict(self._rows)

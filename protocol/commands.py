@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from protocol.bounds import LockSeconds
 from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
@@ -212,7 +212,7 @@ class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     pin: bool = False
     freeze: Name | None = None
     frozen: bool = False
-    lock_s: LockSeconds | None = None
+    lock_s: LockSeconds | UnsetType = UNSET  # then left out on the wire: older daemons know none
 
 
 class BackupList(BaseCommand, frozen=True, tag="backup.list"):

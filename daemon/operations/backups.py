@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import UNSET
+
 from daemon.operations.freezing import mark_frozen
 from daemon.operations.shapes import backup_data, require_primary, resolve
 from daemon.operations.waiting import wait_durable, wait_until
@@ -39,7 +41,7 @@ async def create(site: Site, command: BackupCreate) -> Data:
             cut=resolve(site, group, command.cut) if command.cut else None,
             consistency=consistency,
             pinned=command.pin,
-            lock_s=command.lock_s or 0,
+            lock_s=0 if command.lock_s is UNSET else command.lock_s,
             rng=site.rng,
         )
 

@@ -21,6 +21,7 @@ GROUP = "a group's clock or threads, held by its compartment (engine/compartment
 CONNECTION = "guarded by the connection"
 SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
+WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 APART = "another process"
 DAEMON = "stops the daemon"
@@ -34,6 +35,7 @@ WHERE = {
     "daemon/pairs.py:": GROUP,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/site.py:spawn": AWAITED,
+    "daemon/witness.py:_tick": WITNESS,
     "engine/base_intake.py:": GROUP,
     "engine/branch_drop.py:": GROUP,
     "engine/checkpointing.py:": GROUP,
@@ -50,6 +52,7 @@ WHERE = {
     "engine/ports/zmq_pump.py:": DAEMON,
     "engine/repeats.py:": COUNTING,
     "engine/timed_leases.py:": GROUP,
+    "engine/turned_back.py:": GROUP,
     "site_primary/base_sender.py:": GROUP,
     "site_primary/carrier.py:": GROUP,
     "site_primary/guard.py:": APART,
