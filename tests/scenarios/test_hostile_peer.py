@@ -31,7 +31,8 @@ from protocol.commands import (
 from protocol.messages import Ack, Hello, Refused, Report, Reset, Welcome
 from protocol.positions import parse_cut
 from protocol.wire import WireRow
-from tests.scenarios.test_peer_budget import MIB, group_id, memory
+from tests.scenarios.test_peer_budget import MIB, memory
+from tests.support.foreign_peer import group_id
 from tests.support.hostile_messages import KINDS, Mint, Pool
 from tests.support.hostile_peer import (
     GROUP_ID,
@@ -51,6 +52,8 @@ CALLED_S = 40.0
 A_STATE = 40  # messages in a state before it is made anew
 RISE_MAX = 96 * MIB  # 64 for answers unread (C11), and the allocator's own
 FOREIGN = ("mine", "theirs")
+# What a person is told while a peer says such things.
+CLAIMS = {"peer.claim_refused", "peer.two_daemons", "hosts.cut_off", "timeline.turned_back"}
 
 
 @pytest.fixture
@@ -64,6 +67,8 @@ def target() -> Iterator[Site]:
                 host.write(0, group.encode().ljust(4096, b"."))
                 host.flush()
             ask(site, BackupCreate(group=group, label="kept", pin=True))
+        ask(site, BackupCreate(group="out", label="locked", lock_s=3600))
+        site.expected_errors |= CLAIMS
         yield site
 
 
@@ -85,8 +90,15 @@ def state_of(site: Site) -> dict[str, Any]:
         found[group] = ({key: row[key] for key in kept}, frames[-1]["digest"], backups)
         with Host(site.nbd_socket, f"{group}/v") as host:
             found[group] += (host.read(0, 4096),)
-    # What no peer may shorten (a lock's window and the backups under it) is to be compared here too.
     return found
+
+
+def check_locked(site: Site) -> None:
+    """The locked backup of the group that the peer shares is there, and whole."""
+    (locked,) = [row for row in ask(site, BackupList(group="out"))["backups"] if row["label"] == "locked"]
+    assert locked["locked_until"]
+    with Host(site.nbd_socket, "out/v@locked") as host:
+        assert host.read(0, 4096) == b"out".ljust(4096, b".")
 
 
 def files_beside(site: Site) -> set[str]:
@@ -249,6 +261,7 @@ def test_nothing_that_a_known_peer_says_hurts(target: Site) -> None:
     assert target.process is not None
     assert target.process.poll() is None, target.tail()
     assert state_of(target) == before
+    check_locked(target)
     assert files_beside(target) == beside
     assert Path("/tmp/fs-outside").exists() == outside
     # It may ship as many groups as it likes, under names that are free; those are its own.
@@ -260,5 +273,6 @@ def test_nothing_that_a_known_peer_says_hurts(target: Site) -> None:
         host.flush()
     assert target.stop() == 0
     target.start()
+    check_locked(target)
     assert not [row for row in ask(target, SiteStatus())["groups"] if row["state"] == "damaged"]
     target.check_log()

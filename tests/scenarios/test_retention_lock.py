@@ -19,7 +19,7 @@ from protocol.frames import encode_frame
 from protocol.limits import BLOCK_BYTES
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Message, Welcome, decode_message
 from protocol.positions import parse_cut
-from tests.scenarios.test_peer_budget import connection, group_id
+from tests.support.foreign_peer import connection, group_id
 from tests.support.sites import Site
 
 MIB = 1 << 20
