@@ -247,6 +247,10 @@ class SiteExports:
             found = self._gates[group.name] = SyncGate(group, self._sync_timeout_s)
         return found
 
+    def close_gate(self, group: Group) -> None:
+        """The site stops: hosts wait for no peer any more."""
+        self.gate(group).close()
+
     def resolve(self, group: Group, text: str) -> Cut:
         """The cut that an export name's text stands for."""
         role = self._state.group(group.name).role

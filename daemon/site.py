@@ -204,7 +204,7 @@ class Site:
             questions.close()
         self.transport.close()
         for made in self._open.values():
-            attempt("group.close_failed", self.exports.gate(made.group).close)
+            attempt("group.close_failed", self.exports.close_gate, made.group)
             await attempt_async("group.close_failed", made.close())
         self.witness.close()
         self._store.close()
