@@ -54,8 +54,8 @@ PARTS: list[tuple[type, type, Owner]] = [
     (Indexer, HeldIndexer, lambda part: f"/groups/{part._compartment.name}/"),
 ]
 GOOD = ("good", "other")
-# What the daemon calls for no group: its index is written by the indexer (test_compartments.py throws from its
-# answers), and small files are the site's.
+# What the daemon calls for no group: its index is written by the indexer (test_compartments.py throws from
+# its answers), and small files are the site's.
 ELSEWHERE = {
     "Disk.read_file",
     "Disk.replace_file",
@@ -142,7 +142,6 @@ async def live(stage: Stage, name: str) -> None:
         lambda: stage.group(name).checkpoints.begin(),
         lambda: dispatch(stage.a, VolumeCreate(group=name, volume="w", size_bytes=1 << 20)),
         lambda: stage.host(name, talk),
-        lambda: stage.group(name).folding.look(),
     ]
     for step in steps:
         with contextlib.suppress(Exception):
