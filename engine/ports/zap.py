@@ -11,6 +11,7 @@ It knows keys and names, not what they may do.
 from __future__ import annotations
 
 import asyncio
+from struct import error as StructError
 
 import structlog
 import zmq
@@ -121,7 +122,7 @@ def check_key(key: str, name: str) -> bytes:
         if len(key) != KEY_CHARS:
             raise ValueError(f"{len(key)} characters instead of {KEY_CHARS}")
         return z85.decode(key.encode("ascii"))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, StructError) as error:  # five characters may say more than 32 bits
         raise UsageError(
             f"not a CURVE key of {name}: {error}",
             subject=name,
