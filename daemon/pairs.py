@@ -319,10 +319,10 @@ class SitePairs:
                 self._state.set_role(group.name, before, pair)
             except (FarshoreError, OSError) as error:
                 self._stop_receiving(group)
-                self._begin_later(group, row, lambda: self._serve(group, row), error)
+                self._begin_later(group, row, lambda: self._serve(group, row, state), error)
             raise
         self._stop_receiving(group)
-        self._begin(group, row, lambda: self._serve(group, row))
+        self._begin(group, row, lambda: self._serve(group, row, state))
 
     def _stop_shipping(self, group: Group) -> None:
         shipper = self.shippers.pop(group.name, None)
@@ -334,10 +334,10 @@ class SitePairs:
         if receiver is not None:
             receiver.close()
 
-    def _serve(self, group: Group, pair: PairRow | None) -> None:
-        """A takeover is done: hosts may come, and the peer is shipped to."""
+    def _serve(self, group: Group, pair: PairRow | None, state: PairState) -> None:
+        """A takeover, or a hand-over, is done: hosts may come, and the peer is shipped to."""
         try:
-            self._doors.open(group)
+            self._doors.open(group, fenced_too=state is PairState.TAKEN_OVER)
         except (FarshoreError, OSError) as error:
             self._emit("group.not_online", group=group.name, error=str(error))
         self._emit("group.taken_over", group=group.name, position=str(group.end))

@@ -1,8 +1,8 @@
 """Exports that a change of role closes and opens.
 
 closed by this site's operator (switchover, resync)   opened when the writing comes back here
-closed because a peer wrote by a newer authority      opened by an operator: hosts hold caches of what was,
-                                                      and it was the peer's word
+closed because a peer wrote by a newer authority      opened by an operator, one by one or with a takeover
+                                                      here: it was the peer's word, and hosts hold caches
 closed by an operator                                 opened by an operator
 """
 
@@ -33,12 +33,13 @@ class RoleExports:
         open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
         self._state.set_closed(group.name, open_, f"{FENCED if fenced else CLOSED_BY_ROLE}{peer}")
 
-    def open(self, group: Group) -> None:
-        """Those that only this site's own role moves had closed."""
+    def open(self, group: Group, *, fenced_too: bool = False) -> None:
+        """Those that only this site's own role moves had closed; with `fenced_too` also those that a peer's
+        word had."""
         fenced = []
         for volume in group.volumes.at(group.spans()).values():
             reason = self._state.closed(group.name, volume.id) or ""
-            if reason.startswith(CLOSED_BY_ROLE):
+            if reason.startswith(CLOSED_BY_ROLE) or (fenced_too and reason.startswith(FENCED)):
                 self._state.set_closed(group.name, [volume.id], None)
             elif reason.startswith(FENCED):
                 fenced.append(volume.name)

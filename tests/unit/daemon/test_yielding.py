@@ -155,3 +155,14 @@ def test_what_a_peer_closed_an_operator_opens_c43(sites: TwoSites) -> None:
     sites.process(sites.a).pairs.hand_over(sites.group(sites.a))
     sites.until(lambda: sites.role(sites.b) is Role.PRIMARY)
     assert not sites.refused(sites.b), "where the operator took over and handed over, nobody else closed it"
+
+
+def test_a_takeover_here_is_the_operators_word_for_volumes_that_a_peer_closed(sites: TwoSites) -> None:
+    for taking, other in ((sites.b, sites.a), (sites.a, sites.b)):
+        sites.part()
+        sites.world.run_for(HEARTBEAT_TIMEOUT_S + 1)
+        sites.process(taking).pairs.take_over(sites.group(taking), PairState.TAKEN_OVER)
+        assert not sites.refused(taking)
+        sites.heal()
+        sites.until(lambda other=other: sites.role(other) is Role.SECONDARY)  # type: ignore[misc]
+        sites.until_paired(taking)
