@@ -160,7 +160,7 @@ def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, S
 def test_a_deep_verification_is_left_cancelled_and_killed_and_goes_on(site: Site) -> None:
     site.create_volume("g/v", str(VOLUME_BYTES))
     Content(site).write(0, VOLUME_BYTES)
-    part = deep(site, "--rate", "8M", "--for", "1s", exit_code=3)
+    part = deep(site, "--rate", "8M", "--for", "2s", exit_code=3)
     assert part["ok"]
     assert not part["complete"]
     assert 0 < part["bytes"] < VOLUME_BYTES
