@@ -30,9 +30,9 @@ def take_backup(
     lock_s: int = 0,
 ) -> Copy:
     """Append the mark and return the new row, PENDING until durable, locked for `lock_s` seconds from the
-    start, or not at all. `volume` None means the whole group;
-    Refused if the label is taken, NotFound if there is nothing to back up at the cut, Trimmed if that is no
-    longer kept, WrongState if a volume is half way back to another cut there."""
+    start, or not at all. `volume` None means the whole group; Refused if the label is taken, NotFound if
+    there is nothing to back up at the cut, Trimmed if that is no longer kept, WrongState if a volume is half
+    way back to another cut there."""
     if cut is not None:
         group.folding.require(cut)
     if label:

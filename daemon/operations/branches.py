@@ -61,6 +61,7 @@ async def diff(site: Site, command: BranchDiff) -> Data:
         for prefix in group.reader.prefixes(span.timeline, span.start, span.end):
             if len(frames) == command.limit:
                 break
+            # Read whole: damage in it is an error, and not a line of the list.
             next(iter(group.reader.frames(span.timeline, prefix.position, prefix.position + 1, None)))
             frames.append(
                 {

@@ -31,7 +31,7 @@ from protocol.commands import (
 from protocol.messages import Ack, Hello, Refused, Report, Reset, Welcome
 from protocol.positions import parse_cut
 from protocol.wire import WireRow
-from tests.scenarios.test_peer_budget import MIB, memory
+from tests.support.clients import MIB
 from tests.support.foreign_peer import group_id
 from tests.support.hostile_messages import KINDS, Mint, Pool
 from tests.support.hostile_peer import (
@@ -44,6 +44,7 @@ from tests.support.hostile_peer import (
     heard,
     session_of,
 )
+from tests.support.pairs import resident_bytes
 from tests.support.sites import Site, running_sites
 
 FULL = bool(os.environ.get("FARSHORE_FULL"))
@@ -236,7 +237,7 @@ def test_nothing_that_a_known_peer_says_hurts(target: Site) -> None:
     mint = Mint(10, pool_of(target, journal))
     before, beside = state_of(target), files_beside(target)
     outside = Path("/tmp/fs-outside").exists()
-    rss = [memory(target)]
+    rss = [resident_bytes(target.pid)]
     tally, began = Tally(), time.monotonic()
     tally_called, done = Tally(), threading.Event()
     called = threading.Thread(target=as_receiver, args=(mallory, Mint(11, mint.pool), tally_called, done))
@@ -247,7 +248,7 @@ def test_nothing_that_a_known_peer_says_hurts(target: Site) -> None:
         done.set()
     called.join()
     took_s = time.monotonic() - began
-    rss.append(memory(target))
+    rss.append(resident_bytes(target.pid))
     for counts, name in ((tally, "calling"), (tally_called, "called")):
         print(f"\n{name}: {counts.total} messages")
         print("  by kind: " + ", ".join(f"{kind} {n}" for kind, n in sorted(counts.by_kind.items())))

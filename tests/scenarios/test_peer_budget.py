@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import zmq
 
@@ -11,17 +9,13 @@ from console.demo.host import Host
 from protocol.positions import parse_cut
 from protocol.question_messages import Journal
 from tests.support.foreign_peer import connection, group_id
+from tests.support.pairs import resident_bytes
 from tests.support.sites import Site
 
 MIB = 1 << 20
 MEMORY_MAX = 64 * MIB
 QUESTIONS = 200
 BAD_MESSAGES = 20_000
-
-
-def memory(site: Site) -> int:
-    lines = Path(f"/proc/{site.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
 
 @pytest.fixture
@@ -47,7 +41,7 @@ def check_served(site: Site) -> None:
 def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
     a, b = shipped
     head = parse_cut(a.json("journal", "show", "g")["head"]["text"])
-    before = memory(a)
+    before = resident_bytes(a.pid)
     with connection(b, a, queued=2 * BAD_MESSAGES, unread=1) as dealer:
         for session in range(1, QUESTIONS + 1):
             question = Journal(
@@ -62,7 +56,7 @@ def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
         most = 0
         for _ in range(20):
             check_served(a)
-            most = max(most, memory(a) - before)
+            most = max(most, resident_bytes(a.pid) - before)
         # It was answered while it read: what is measured are answers, not refusals of bad questions.
         header, payload = dealer.recv_multipart()
         assert len(payload) > MIB

@@ -7,12 +7,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from console.demo.host import Host
 from protocol.limits import REPLICATION_STRANGERS_MAX
+from tests.support.pairs import resident_bytes
 from tests.support.sites import Site
 
 MIB = 1 << 20
@@ -22,11 +22,6 @@ GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + b"
 LONG_COMMAND = b"\x06" + (4 * MIB).to_bytes(8, "big")
 # Each may hold what it sent, and libzmq's buffer of it.
 MEMORY_MAX = 64 * MIB
-
-
-def memory(site: Site) -> int:
-    lines = Path(f"/proc/{site.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
 
 def descriptors(site: Site) -> int:
@@ -80,9 +75,9 @@ def test_a_greeting_and_4_mib_of_each_of_100(which: str, strict: tuple[Site, Sit
     a, b = strict
     target = a if which == "primary" else b
     check_served(a, b, b"a")
-    before = memory(target)
+    before = resident_bytes(target.pid)
     with strangers(target.replication_port, 100, GREETING, LONG_COMMAND, bytes(4 * MIB - 64)):
-        grown = memory(target) - before
+        grown = resident_bytes(target.pid) - before
         longest = check_served(a, b, b"b")
     print(f"{which}: {grown / MIB:.0f} MiB more; the longest of ten flushed writes {longest * 1e3:.0f} ms")
     assert grown <= MEMORY_MAX

@@ -89,10 +89,19 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
 
 def anonymous_mib(pid: int) -> float:
     """RssAnon of a process: what it holds itself, without the pages of files that it mapped."""
+    return _status_bytes(pid, "RssAnon") / MIB
+
+
+def resident_bytes(pid: int) -> int:
+    """VmRSS of a process: with the pages of files that it mapped."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def _status_bytes(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024 / MIB
-    raise AssertionError(f"process {pid} has no RssAnon")
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError(f"process {pid} has no {field}")
 
 
 class MemoryWatch:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-import engine.journal.writer
 from engine.pair_states import Mode, PairState
 from engine.serving import Holder
 from engine.site_state import PairRow, Role
@@ -16,20 +15,6 @@ from site_primary.ship_start import Choice
 from site_primary.sync_gate import GatePhase
 from tests.sim.sim_site import GROUP
 from tests.unit.daemon.two_sites import TwoSites
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that a simulated disk makes in no time."""
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 128 << 10)
-
-
-@pytest.fixture
-def sites() -> TwoSites:
-    """Paired in mode async."""
-    return TwoSites()
-
 
 # -- who hosts talk to
 

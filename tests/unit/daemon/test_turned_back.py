@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import engine.journal.writer
 from engine.group import Group
 from engine.pair_states import PairState
 from engine.serving import Holder
@@ -13,13 +12,6 @@ from protocol.positions import Cut
 from site_primary.ship_start import Choice
 from tests.sim.sim_site import SimSite
 from tests.unit.daemon.two_sites import TwoSites
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that a simulated disk makes in no time."""
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 128 << 10)
 
 
 class Aged(TwoSites):

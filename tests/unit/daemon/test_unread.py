@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-import engine.journal.writer
 from engine.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.positions import Cut
 from tests.sim.sim_site import GROUP
 from tests.unit.daemon.two_sites import TwoSites
 from tests.unit.engine.unread_frames import UNREAD_NAMES, journal_unread, unread_kinds
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that a simulated disk makes in no time."""
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 128 << 10)
-
-
-@pytest.fixture
-def sites() -> TwoSites:
-    """Paired in mode async."""
-    return TwoSites()
 
 
 def written_by_an_older_version(sites: TwoSites, name: str) -> Cut:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import engine.journal.writer
 from engine.lineage import lineage_rows
 from engine.pair_states import PairState
 from engine.site_state import Role
@@ -16,19 +15,6 @@ from protocol.messages import Hello, Message, Refused, decode_message
 from site_primary.ship_start import Choice
 from tests.sim.sim_site import GROUP, GROUP_ID, address
 from tests.unit.daemon.two_sites import TwoSites
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that a simulated disk makes in no time."""
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 256 << 10)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 128 << 10)
-
-
-@pytest.fixture
-def sites() -> TwoSites:
-    """Paired in mode async."""
-    return TwoSites()
 
 
 def claim(sites: TwoSites, generation: int) -> list[Message]:

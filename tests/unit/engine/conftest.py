@@ -12,6 +12,7 @@ from engine.journal import writer
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 SMALL_SEGMENT_BYTES = 1 << 18
+TINY_SEGMENT_BYTES = 64 << 10
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,13 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 MiB a segment would make every copy and every new timeline slow. Frames here stay far below."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", SMALL_SEGMENT_BYTES)
     monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", SMALL_SEGMENT_BYTES // 4)
+
+
+@pytest.fixture
+def tiny_segments(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
+    """So that short stories fold many of them."""
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", TINY_SEGMENT_BYTES)
+    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", TINY_SEGMENT_BYTES)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from dataclasses import replace
 import pytest
 
 from engine.group import GroupSettings
-from engine.journal import writer as writer_module
 from protocol.errors import Trimmed
 from protocol.events import TRIM, WRITE, ZERO, CopyDeleted, Row
 from protocol.limits import BLOCK_BYTES
@@ -26,7 +25,6 @@ from site_secondary.restore_volume import carry_out, plan_restore
 from tests.unit.engine.group_rig import GroupRig, memory_directory
 
 BLOCKS = 24
-SEGMENT = 64 << 10
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
 KEEP_NOTHING = replace(KEEP_ALL, window_bytes=0)
 SEEDS = range(int(os.environ.get("FARSHORE_FOLD_SEEDS", "40")))
@@ -191,13 +189,7 @@ class Story:
                 assert group.folding.readable(cut)
 
 
-@pytest.fixture
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SEGMENT)
-
-
-@pytest.mark.usefixtures("small_segments")
+@pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kept_cuts_stay_what_they_were(seed: int) -> None:
     directory = memory_directory()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal import writer as writer_module
 from engine.offline import GROUPS_DIRECTORY, DeadSite, OfflineGroup, offline_groups, open_offline
 from protocol.errors import Corruption, NotFound
 from protocol.events import WRITE
@@ -17,7 +16,7 @@ from protocol.limits import BLOCK_BYTES
 from tests.sim.world import SimClock
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 from tests.unit.engine.random_history import RandomHistory, assert_equal
-from tests.unit.engine.test_fold_model import KEEP_ALL, SEGMENT, Story
+from tests.unit.engine.test_fold_model import KEEP_ALL, Story
 
 
 @pytest.fixture
@@ -46,12 +45,9 @@ def everything(home: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("seed", range(8))
-def test_every_cut_after_folds_is_what_a_start_would_read(
-    home: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SEGMENT)
+def test_every_cut_after_folds_is_what_a_start_would_read(home: Path, seed: int) -> None:
     rig = GroupRig(home / GROUPS_DIRECTORY, seed=seed, settings=KEEP_ALL)
     rig.open()
     story = Story(seed, rig)

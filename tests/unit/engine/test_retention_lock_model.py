@@ -20,7 +20,6 @@ from engine.branch_drop import BranchDrops, check_droppable
 from engine.branches import branches
 from engine.group import GroupSettings
 from engine.head_moves import begin_timeline, generation_of
-from engine.journal import writer as writer_module
 from engine.keep_rules import KeepRules
 from engine.pruning import plan_prune
 from engine.volumes import Volume
@@ -45,7 +44,6 @@ from tests.sim.world import UTC_START_NS
 from tests.unit.engine.group_rig import GroupRig, filled, memory_directory
 
 BLOCKS = 8
-SEGMENT = 64 << 10
 NS = 1_000_000_000
 WINDOW_S = 60
 SETTINGS = GroupSettings(
@@ -299,13 +297,7 @@ class Attack:
             assert copy_id in listed or copy_id not in on_head
 
 
-@pytest.fixture
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SEGMENT)
-
-
-@pytest.mark.usefixtures("small_segments")
+@pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_locked_is_ever_lost(seed: int) -> None:
     directory = memory_directory()

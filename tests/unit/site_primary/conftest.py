@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.engine.conftest import directory, make_rig, rig, small_segments
+from tests.unit.engine.conftest import directory, make_rig, rig, small_segments, tiny_segments
 from tests.unit.site_primary.shipping_pair import ShippingPair
 
-__all__ = ["directory", "make_rig", "rig", "shipping", "small_segments"]
+__all__ = ["directory", "make_rig", "rig", "shipping", "small_segments", "tiny_segments"]
 
 
 @pytest.fixture

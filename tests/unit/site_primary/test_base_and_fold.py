@@ -8,14 +8,13 @@ import pytest
 
 from engine.bases import gap_at
 from engine.cuts import checked_cut
-from engine.journal import writer as writer_module
 from engine.journal_space import lease_of
 from engine.verify_rounds import VerifyRound
 from protocol.errors import Trimmed
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
-from tests.unit.engine.test_fold_model import KEEP_ALL, KEEP_NOTHING, SEGMENT, Story
+from tests.unit.engine.test_fold_model import KEEP_ALL, KEEP_NOTHING, Story
 from tests.unit.engine.test_verify_rounds import finish
 from tests.unit.site_primary.base_pair import BasePair
 
@@ -59,10 +58,9 @@ def check_whole(rig: GroupRig) -> None:
     assert finish(rig, at) == []
 
 
+@pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("seed", range(12))
 def test_after_the_journal_was_shortened(directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SEGMENT)
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 5 * BLOCK_BYTES)
     monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 12 * BLOCK_BYTES)
     pair = BasePair(directory, seed)
