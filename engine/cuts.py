@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from engine.bases import base_on, held_below, not_held, require_held, spans_from_base
 from engine.group import Group
-from engine.retention import NO_ANCHOR
+from engine.retention import Anchor
 from engine.site_state import Role
+from engine.timelines import Span
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
 from protocol.errors import NotFound, Trimmed, WrongState
 from protocol.positions import Cut
@@ -66,18 +67,17 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
     frame may be one that did not come to this site, or is no longer kept."""
-    retention = group.folding.retention
     end, above = group.end, None
     while end.timeline:
         spans = group.timelines.lineage(end.timeline, end.position)
         for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
-            folded_to, anchor = retention.folded.get(span.timeline, (0, NO_ANCHOR))
+            folded_to, anchor = _folded_within(group, span)
             begin = max(span.start, folded_to)
             boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
-            if boundary is None and folded_to and anchor.utc_ns <= utc_ns:
+            if boundary is None and anchor is not None and anchor.utc_ns <= utc_ns:
                 boundary = folded_to
             if boundary is not None:
-                if above is not None and boundary == end.position:
+                if above is not None and boundary == end.position:  # or a later one, which never came
                     raise not_held(group.timelines, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
                 if group.folding.readable(cut):
@@ -88,6 +88,8 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
         if base is None:
             break
         if utc_ns >= base.utc_ns:
+            if above is not None and base.cut.position == end.position:
+                raise not_held(group.timelines, above, "that time", group.name)
             return base.cut
         below = held_below(group.timelines, base)
         if below is None:
@@ -98,6 +100,17 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
         subject=group.name,
         next_step=f"`farshore journal show {group.name}` prints the first frames and their times",
     )
+
+
+def _folded_within(group: Group, span: Span) -> tuple[int, Anchor | None]:
+    """Up to where a span's frames have gone, 0 if none have, and what is known of the last of them. The
+    timeline may be folded below the span, which then begins at a base, or past it, on a branch."""
+    folded = group.folding.retention.folded.get(span.timeline)
+    if folded is None or folded[0] <= span.start:
+        return 0, None
+    if folded[0] <= span.end:
+        return folded
+    return span.end, group.reader.ending_at(span.timeline, span.end)
 
 
 def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:

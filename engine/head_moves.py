@@ -11,9 +11,10 @@ word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from engine.journal.recovery import cut_tail, settle
 from engine.serving import took_over
 from engine.timelines import Span, Timeline, tail_after
 from protocol.errors import Diverged, FarshoreError, Trimmed
@@ -117,31 +118,36 @@ def follow_elsewhere(
     is held here, or the next of one that was left here. NotContiguous if it is neither, or if a tail would be
     left that may not be; Diverged as `require_leavable`; Trimmed if only a base can lead there."""
     prefix = frame.prefix
+    end = 0  # of what is held here of a known timeline
     if prefix.timeline in group.timelines:
         timeline = group.timelines.get(prefix.timeline)
-        fork = Cut(timeline.id, group.end_of(timeline.id))
-        if prefix.position != fork.position:
-            raise NotContiguous(f"timeline {timeline_text(timeline.id)} is held here to {fork.position}")
-        if not group.timelines.may_extend(timeline.id, fork.position):
+        end = group.end_of(timeline.id)
+        if prefix.position > end:
+            raise NotContiguous(f"timeline {timeline_text(timeline.id)} is held here to {end}")
+        if not group.timelines.may_extend(timeline.id, end):
             raise Trimmed(
-                f"timeline {timeline_text(timeline.id)} was known to end at {fork.position}, and goes on",
+                f"timeline {timeline_text(timeline.id)} was known to end at {end}, and goes on",
                 subject=group.name,
-                position=str(fork),
+                position=str(Cut(timeline.id, end)),
                 next_step="send a base",
             )
+        fork = Cut(timeline.id, prefix.position)
     else:
         timeline = _began(group, frame, records, len(rows))
         fork = Cut(timeline.parent, timeline.fork)
     tail = tail_after(group.spans(group.writer.written), fork) if group.head else []
     if not leave:
         require_leavable(group, tail, fork.position, timeline)
-    digest = NO_DIGEST
-    if fork.timeline:
-        group.folding.require(fork)
-        digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
-    check_frame(prefix, frame.raw, digest)
-    note_followed(group, timeline)
-    _move(group, timeline, frame, rows)
+    if prefix.position < end:
+        _back_onto(group, timeline, frame, end)
+    else:
+        digest = NO_DIGEST
+        if fork.timeline:
+            group.folding.require(fork)
+            digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
+        check_frame(prefix, frame.raw, digest)
+        note_followed(group, timeline)
+        _move(group, timeline, frame, rows)
     group.began = False
     group.sealed = False
     tail_bytes = sum(span.end - span.start for span in tail)
@@ -154,6 +160,24 @@ def follow_elsewhere(
     )
     if tail_bytes:
         group.emit("timeline.tail_kept", group=group.name, position=str(fork), bytes=tail_bytes)
+    if prefix.position < end:
+        raise NotContiguous(f"timeline {timeline_text(timeline.id)} was held here to {end}: go on from there")
+
+
+def _back_onto(group: Group, timeline: Timeline, frame: Frame, end: int) -> None:
+    """Put the head at the end of what is held of a timeline that goes on further than this lineage shows: its
+    frames were stored, and the move to it did not last. `frame` is the first of them, as it comes once more.
+    NotContiguous if another one is held in its place."""
+    start = frame.prefix.position
+    settle(group.disk, group.segments, timeline.id, start)
+    held = [each.prefix for each in group.reader.frames(timeline.id, start, end, None)]
+    if held[0] != frame.prefix:
+        raise NotContiguous(f"another frame is held here at {Cut(timeline.id, start)}")
+    cut_tail(group.disk, group.segments, timeline.id, start, end)
+    note_followed(group, timeline)
+    _put_head(group, timeline, end, start, lambda: None)
+    group.digest, group.utc_ns = held[-1].digest, held[-1].utc_ns
+    group.view_changed()
 
 
 def require_leavable(group: Group, tail: Sequence[Span], fork: int, timeline: Timeline) -> None:
@@ -216,16 +240,29 @@ def note_followed(group: Group, timeline: Timeline) -> None:
 
 def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -> None:
     """Put the head on a timeline at the place of `frame`: all durable before anyone relies on it."""
+
+    def store() -> None:
+        group.writer.append(frame)
+        group.writer.sync_now()
+
+    _put_head(group, timeline, frame.prefix.position, frame.prefix.position, store)
+    group.took(frame, rows)
+    group.view_changed()
+
+
+def _put_head(
+    group: Group, timeline: Timeline, position: int, common: int, store: Callable[[], None]
+) -> None:
+    """The head is at `position` of a timeline, plus what `store` writes there; up to `common` the lineage is
+    what it was."""
     writer = group.writer
     before = (writer.timeline, writer.lane, writer.written)
     left = group.end
     if writer.written > writer.durable:
         writer.sync_now()
-    position = frame.prefix.position
     try:
         writer.start(timeline.id, timeline.lane, position)
-        writer.append(frame)
-        writer.sync_now()
+        store()
     except (OSError, FarshoreError):
         writer.back_to(*before)
         raise
@@ -237,6 +274,4 @@ def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -
         raise
     if timeline.id not in group.timelines:
         group.timelines.add(timeline)
-    group.head_moved(left, timeline.id, position)
-    group.took(frame, rows)
-    group.view_changed()
+    group.head_moved(left, timeline.id, common)

@@ -145,7 +145,7 @@ class FrameMessage(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
 
 class Ack(_Message, frozen=True, kw_only=True, tag=int(MessageKind.ACK)):
     """Everything before `written` of `timeline` is in the journal here, before `durable` survives power
-    loss."""
+    loss. Timeline 0: this site lives, and has sent no host away yet."""
 
     timeline: AnyTimeline
     written: Position

@@ -35,6 +35,12 @@ class HostWait:
         else:
             self._holds.lift(Holder.CHOICE)
 
+    def peer_follows(self, *, caught_up: bool) -> None:
+        """The peer takes this site's history in, and so serves no host: what it said that it has is all that
+        it had. A choice of that is carried out, one of this site's history once the peer caught up."""
+        if self.choice is Choice.REMOTE or (self.choice is Choice.LOCAL and caught_up):
+            self.choose(Choice.NONE)
+
     def taking_in(self) -> None:
         """The peer's frames come in: say so where the group is said to be held back."""
         holder = Holder.CHOICE if self.choice is Choice.REMOTE else Holder.START

@@ -255,6 +255,7 @@ class Shipper:
             case Ack():
                 self._on_ack(message)
             case BaseAck():
+                self.hosts.peer_follows(caught_up=False)
                 self.base.on_ack(message)
             case Reset(reason=reason):
                 self._group.emit("pair.reset", group=self._group.name, peer=self.peer, reason=reason)
@@ -316,8 +317,6 @@ class Shipper:
                 self.hosts.taking_in()
                 self.fetcher.begin(self._link.session, start.cut, leave=self.hosts.choice is Choice.REMOTE)
             case Verdict.SHIP | Verdict.BASE:
-                if self.hosts.choice is Choice.REMOTE:
-                    self.hosts.choose(Choice.NONE)  # all of it is here
                 self._ship(start)
 
     def _compared(self, start: Start, welcome: Welcome) -> None:
@@ -362,7 +361,10 @@ class Shipper:
         end = self._group.leaves(ack.timeline)  # what it is about to leave does not count
         written = min(ack.written, end)
         self.marks.shipped = self._outbox.shipped
-        if not self.marks.acknowledge(written, min(ack.durable, end)):
+        progress = self.marks.acknowledge(written, min(ack.durable, end))
+        if ack.timeline:
+            self.hosts.peer_follows(caught_up=self.marks.remote_written >= self._goal)
+        if not progress:
             return
         self._outbox.acknowledged(written)
         self.gate.on_marks(written, self.marks.remote_durable)
@@ -372,7 +374,6 @@ class Shipper:
 
     def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
-            self.hosts.choose(Choice.NONE)
             self._move(PairVerb.CAUGHT_UP)
 
     def _on_frame(self, frame: Frame) -> None:

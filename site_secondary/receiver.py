@@ -39,7 +39,7 @@ from protocol.messages import (
     Reset,
     Welcome,
 )
-from protocol.positions import Cut
+from protocol.positions import NO_TIMELINE, Cut
 from site_secondary.base_receiver import BaseReceiver
 
 PENDING_BEATS_MAX = 64
@@ -322,19 +322,19 @@ class Receiver:
 
     def _ack(self) -> None:
         """While a checkpoint must catch up say no more than before: the sender's bound holds the rest back,
-        and it hears that this site lives."""
+        and it hears that this site lives. Nor may it take for followed what hosts here may still write to:
+        until they are gone, that is all it hears."""
         self._ack_pending = False
         if not self._session or self._caller is None:
             return
         writer = self._group.writer
         if not self._group.overloaded:
             self._acknowledged = writer.written
-        written = min(self._acknowledged, writer.written)
+        timeline, written = self._group.head, min(self._acknowledged, writer.written)
+        if not self._engaged:
+            timeline, written = NO_TIMELINE, 0
         ack = Ack(
-            session=self._session,
-            timeline=self._group.head,
-            written=written,
-            durable=min(writer.durable, written),
+            session=self._session, timeline=timeline, written=written, durable=min(writer.durable, written)
         )
         self._caller.send(ack.encode())
 
