@@ -16,7 +16,7 @@ from protocol.errors import Trimmed
 from protocol.events import NO_POLICY
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
-from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
@@ -201,3 +201,34 @@ def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> N
         assert checked_cut(rig.group, floor) == floor
         assert rig.letters("root", floor) == expected
         rig.reopen()
+
+
+def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) -> None:
+    """The head leaves a timeline at a kept cut, below where it is still in the journal."""
+    one = make_rig("one")
+    volume = one.create("root", 16)
+    other = make_rig("other", site="par", world=one.world, seed=2)
+    follow(one, other)
+    cuts, times = [], []
+    for number in range(100):
+        other.settle(1.0)
+        times.append(other.write(volume, number % 8, b"b").prefix.utc_ns)
+        cuts.append(other.end)
+        if number == 10:
+            follow(other, one)
+    fork = one.end
+    assert fork == cuts[10]
+    take_backup(other.group, volume=None, label="kept", cut=fork, pinned=False, rng=other.rng)
+    other.sync()
+    other.write(volume, 9, b"z")
+    fold(other)
+    assert other.group.folding.retention.folded_to(fork.timeline) > fork.position
+    one.settle(1.0)
+    one.write(volume, 0, b"o")
+    span = one.group.spans(one.end.position)[-1]
+    for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
+        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    for at in (times[10], times[40], times[99]):
+        assert cut_at_time(other.group, at) == fork
+    with pytest.raises(Trimmed, match="oldest time"):
+        cut_at_time(other.group, times[10] - 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.head_moves import hand_over
+from engine.head_moves import NotContiguous, hand_over
 from protocol.errors import Diverged, WrongState
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
@@ -156,3 +156,52 @@ def test_a_head_that_was_left_with_nothing_but_its_first_frame_is_no_orphan(
     other.reopen()
     assert other.group.end_of(child.timeline) == child.position
     assert other.group.state.heads("g") <= {other.group.head}
+
+
+def test_what_a_move_that_did_not_last_left_is_found_again(
+    sites: tuple[GroupRig, GroupRig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame of a timeline that is known here was stored, the commit that makes it the head failed, and
+    after a restart the timeline goes on further here than the head's lineage shows."""
+    one, other = sites
+    volume = one.group.volume("root").id
+    fork = other.end
+    one.write(volume, 0, b"o")
+    first = one.end
+    one.write(volume, 1, b"p")
+    other.write(volume, 0, b"x")
+    tail = other.end
+    spans = one.group.spans(one.end.position)
+    frames = list(one.group.reader.frames(fork.timeline, fork.position, one.end.position, None))
+
+    def fails(name: str, head: int) -> None:
+        raise OSError(errno.EIO, "the state cannot be written")
+
+    with monkeypatch.context() as context:
+        context.setattr(other.group.state, "set_head", fails)
+        with pytest.raises(OSError, match="cannot be written"):
+            other.group.follow(frames[0].prefix, bytes(frames[0].raw), leave=True)
+    other.reopen()
+    assert other.end == tail
+    assert other.group.end_of(fork.timeline) == first.position
+    wrong = bytearray(frames[0].raw)
+    with pytest.raises(NotContiguous, match="another frame is held"):
+        other.group.follow(frames[0].prefix._replace(body_crc=1), bytes(wrong), leave=True)
+    with pytest.raises(NotContiguous, match="would leave what another site wrote"):
+        other.group.follow(frames[0].prefix, bytes(frames[0].raw))
+    assert other.end == tail
+    with pytest.raises(NotContiguous, match="go on from there"):
+        other.group.follow(frames[0].prefix, bytes(frames[0].raw), leave=True)
+    assert other.end == first
+    for reopened in (False, True):
+        if reopened:
+            other.reopen()
+        assert other.letters("root") == "o......."
+        assert other.letters("root", tail) == "x......."
+    other.group.follow(frames[1].prefix, bytes(frames[1].raw))
+    assert other.end == one.end == Cut(spans[-1].timeline, spans[-1].end)
+    assert other.group.digest == one.group.digest
+    other.checkpoint()
+    other.reopen()
+    assert other.letters("root") == "op......"
+    assert other.letters("root", tail) == "x......."

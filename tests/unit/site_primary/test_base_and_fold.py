@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.bases import gap_at
-from engine.cuts import checked_cut
+from engine.cuts import checked_cut, cut_at_time
 from engine.journal_space import lease_of
 from engine.verify_rounds import VerifyRound
 from protocol.errors import Trimmed
@@ -105,3 +105,34 @@ def _run(pair: BasePair, seed: int) -> None:
         check(story, pair.one)
     check_whole(pair.other)
     check_whole(pair.one)
+
+
+@pytest.mark.usefixtures("tiny_segments")
+def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
+    """The timeline that the base is on is folded here to somewhere below the gap."""
+    pair = BasePair(directory, 1)
+    try:
+        volume = pair.one.create("root", 16)
+        times: list[int] = []
+
+        def write(count: int) -> None:
+            for _ in range(count):
+                pair.one.settle(1.0)
+                times.append(pair.one.write(volume, len(times) % 16, b"x").prefix.utc_ns)
+
+        write(40)
+        follow(pair.one, pair.other)
+        start = pair.other.end
+        fold(pair.other)
+        folded_to = pair.other.group.folding.retention.folded_to(start.timeline)
+        assert 0 < folded_to < start.position
+        write(3)
+        cut = pair.copy(start)
+        for at in times[-3:-1]:
+            with pytest.raises(Trimmed, match=f"after {start}"):
+                cut_at_time(pair.other.group, at)
+        assert cut_at_time(pair.other.group, times[-1]) == cut
+        with pytest.raises(Trimmed, match="oldest time"):
+            cut_at_time(pair.other.group, times[0])
+    finally:
+        pair.close()

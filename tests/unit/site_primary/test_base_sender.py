@@ -161,6 +161,28 @@ def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BaseP
     assert gaps(group) == [(cuts[2], base)]
 
 
+def test_times_in_a_gap_above_a_base_are_refused_too(pair: BasePair) -> None:
+    """The second base stands on the same cut as the first, whose cut is where its gap begins."""
+    volume = pair.one.create("root", 8)
+    follow(pair.one, pair.other)
+    start = pair.other.end
+    pair.other.sync()
+    cuts, times = [], []
+    for number in range(6):
+        pair.one.settle(10.0)
+        pair.one.write(volume, number, b"x")
+        cuts.append(pair.one.end)
+        times.append(pair.one.group.utc_ns)
+        if number in (2, 5):
+            assert pair.copy(start) == cuts[-1]
+    group = pair.other.group
+    for at in times[:5]:
+        with pytest.raises(Trimmed):
+            cut_at_time(group, at)
+    assert cut_at_time(group, times[5]) == cuts[5]
+    assert gaps(group) == [(start, cuts[2]), (cuts[2], cuts[5])]
+
+
 def test_a_revert_into_the_gap_is_not_taken(pair: BasePair) -> None:
     volume = pair.one.create("root", 8)
     pair.one.write(volume, 0, b"a")

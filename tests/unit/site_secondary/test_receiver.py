@@ -26,6 +26,7 @@ from protocol.messages import (
     Welcome,
     decode_message,
 )
+from protocol.positions import Cut
 from site_secondary.receiver import Receiver
 from tests.sim.world import NS
 from tests.unit.engine.group_rig import GROUP_ID, GroupRig
@@ -354,3 +355,24 @@ def test_closed_it_neither_takes_nor_says_anything(following: Following) -> None
     following.other.sync()
     following.other.settle(1.0)
     assert following.connection.take() == []
+
+
+def test_what_hosts_may_still_write_to_is_not_acknowledged(following: Following) -> None:
+    """A sender takes an acknowledgement for the word that this site serves no host any more."""
+    following.hello(5)
+    following.give(5, *following.frames)
+    following.hello(6)
+    following.other.write(following.volume, 0, b"h")
+    following.other.sync()
+    following.other.settle(0)
+    acks = following.connection.take()
+    assert [(ack.timeline, ack.written) for ack in acks if isinstance(ack, Ack)] == [(0, 0)]
+    following.hello(7)
+    end = following.other.end
+    beat = Heartbeat(
+        session=7, timeline=1, written=1, utc_ns=1, state=PairState.PAIRED.value, mode="async", floor=0
+    )
+    following.receiver.on_message(following.connection, beat, None)
+    following.other.settle(0)
+    acks = following.connection.take()
+    assert [Cut(ack.timeline, ack.written) for ack in acks if isinstance(ack, Ack)] == [end]
