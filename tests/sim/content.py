@@ -54,14 +54,23 @@ def each_of(choices: Choices | None) -> Iterator[int]:
 
 
 class Content:
-    """One volume at one moment. `maybe` maps a sector to every tag that it may hold instead of `tags`'s."""
+    """One volume at one moment. Most are never looked at, so that what may have been written is only noted
+    until one is."""
 
-    __slots__ = ("maybe", "tags", "volume")
+    __slots__ = ("_maybe", "_noted", "tags", "volume")
 
     def __init__(self, volume: int, sectors: int) -> None:
         self.volume = volume
         self.tags = array("Q", bytes(8 * sectors))
-        self.maybe: dict[int, Choices] = {}
+        self._maybe: dict[int, Choices] = {}
+        self._noted: list[tuple[int, int, int]] = []
+
+    @property
+    def maybe(self) -> dict[int, Choices]:
+        """A sector, and every tag that it may hold instead of `tags`'s."""
+        if self._noted:
+            self._take_noted()
+        return self._maybe
 
     @property
     def size_bytes(self) -> int:
@@ -71,26 +80,33 @@ class Content:
     def copy(self) -> Content:
         """For another moment."""
         found = Content.__new__(Content)
-        found.volume, found.tags, found.maybe = self.volume, self.tags[:], dict(self.maybe)
+        found.volume, found.tags = self.volume, self.tags[:]
+        found._maybe, found._noted = dict(self._maybe), self._noted[:]
         return found
 
     def write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now."""
+        maybe = self.maybe
         self.tags[first : first + count] = array("Q", [tag]) * count
-        if self.maybe:
+        if maybe:
             for sector in range(first, first + count):
-                self.maybe.pop(sector, None)
+                maybe.pop(sector, None)
 
     def may_write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now, or what they held before."""
-        maybe, tags = self.maybe, self.tags
-        for sector in range(first, first + count):
-            choices = maybe.get(sector)
-            if choices is not None:
-                if choices[0] != tag:
-                    maybe[sector] = (tag, choices)
-            elif tags[sector] != tag:
-                maybe[sector] = (tag, (tags[sector], None))
+        self._noted.append((first, count, tag))
+
+    def _take_noted(self) -> None:
+        maybe, tags = self._maybe, self.tags
+        for first, count, tag in self._noted:
+            for sector in range(first, first + count):
+                choices = maybe.get(sector)
+                if choices is not None:
+                    if choices[0] != tag:
+                        maybe[sector] = (tag, choices)
+                elif tags[sector] != tag:
+                    maybe[sector] = (tag, (tags[sector], None))
+        self._noted.clear()
 
     def may_become(self, other: Content) -> None:
         """The volume holds what the other does now, or what it held before, each sector by itself."""
@@ -107,7 +123,8 @@ class Content:
         """What is wrong with `data` read from sector `first` on; nothing if all is as it must be. `settle`
         takes what was seen as what is there."""
         count = len(data) // SECTOR_BYTES
-        uncertain = self.maybe and any(first <= sector < first + count for sector in self.maybe)
+        maybe = self.maybe
+        uncertain = maybe and any(first <= sector < first + count for sector in maybe)
         if not uncertain and data == b"".join(self._expected(first, count)):
             return ""
         for sector in range(first, first + count):
@@ -118,9 +135,9 @@ class Content:
             if tag is None:
                 wanted = " or ".join(describe(sector_bytes(self.volume, sector, tag)) for tag in allowed)
                 return f"sector {sector} of volume {self.volume} holds {describe(found)}, not {wanted}"
-            if settle and sector in self.maybe:
+            if settle and sector in maybe:
                 self.tags[sector] = tag
-                del self.maybe[sector]
+                del maybe[sector]
         return ""
 
     def _expected(self, first: int, count: int) -> Iterator[bytes]:
