@@ -20,7 +20,7 @@ from engine.faults import Damage, DamagedVersion, Fault
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
-from engine.retention import NO_ANCHOR, load_retention
+from engine.retention import load_retention
 from engine.timelines import Span
 from engine.unread import read_frame
 from engine.versions import (
@@ -124,9 +124,11 @@ def verify_stretch(
     reader = JournalReader(segments, retention.anchor)
     floor = max((cut.position for cut in retention.floors), default=0)
     timeline, position, digest = stretch.timeline, stretch.start, stretch.digest
-    folded_to, anchor = retention.folded.get(timeline, (0, NO_ANCHOR))
-    if folded_to > position:
-        position, digest = min(folded_to, stretch.end), anchor.digest
+    if retention.folded_to(timeline) > position:
+        # On a branch it may be folded past the fork at which this stretch ends.
+        position = min(retention.folded_to(timeline), stretch.end)
+        anchor = retention.anchor(timeline, position)
+        digest = anchor.digest if anchor is not None else None
     stop = found.journal_bytes + bytes_max
     while position < stretch.end and found.journal_bytes < stop:
         try:

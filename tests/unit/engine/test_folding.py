@@ -203,8 +203,8 @@ def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> N
         rig.reopen()
 
 
-def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) -> None:
-    """The head leaves a timeline at a kept cut, below where it is still in the journal."""
+def folded_past_a_fork(make_rig: MakeRig) -> tuple[GroupRig, Cut, list[int]]:
+    """A head that left a timeline at a kept cut (that of time 10), below where it is still in the journal."""
     one = make_rig("one")
     volume = one.create("root", 16)
     other = make_rig("other", site="par", world=one.world, seed=2)
@@ -228,7 +228,12 @@ def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) ->
     span = one.group.spans(one.end.position)[-1]
     for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
         other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    return other, fork, times
+
+
+def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) -> None:
+    rig, fork, times = folded_past_a_fork(make_rig)
     for at in (times[10], times[40], times[99]):
-        assert cut_at_time(other.group, at) == fork
+        assert cut_at_time(rig.group, at) == fork
     with pytest.raises(Trimmed, match="oldest time"):
-        cut_at_time(other.group, times[10] - 1)
+        cut_at_time(rig.group, times[10] - 1)

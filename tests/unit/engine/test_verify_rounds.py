@@ -16,7 +16,9 @@ from protocol.errors import Unsafe
 from protocol.frames import FramePrefix
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
-from tests.unit.engine.test_folding import fill, fold
+from tests.unit.engine.test_folding import fill, fold, folded_past_a_fork
+
+MakeRig = Callable[..., GroupRig]
 
 
 def begin(rig: GroupRig) -> VerifyRound:
@@ -202,3 +204,8 @@ def test_known_damage_outlives_a_restart_until_it_is_mended(rig: GroupRig) -> No
     assert rig.group.damage.all() == []
     rig.reopen()
     assert rig.group.damage.all() == []
+
+
+def test_a_branch_that_was_folded_past_its_fork_is_no_damage(make_rig: MakeRig) -> None:
+    rig, _, _ = folded_past_a_fork(make_rig)
+    assert finish(rig, begin(rig)) == []
