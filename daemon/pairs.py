@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from daemon.exports import SiteExports
+from daemon.pair_rows import once_remembered, remember
 from daemon.role_exports import RoleExports
 from engine.compartment import attempt
 from engine.group import Emit, Group
@@ -219,14 +220,9 @@ class SitePairs:
         """Remember what the peer says of the pair. Told again with its next change; what hosts may do here
         does not hang on it."""
         try:
-            self._remember(group.name, state=state, mode=mode)
+            remember(self._state, group.name, state, mode)
         except (FarshoreError, OSError) as error:
             self._emit("pair.not_remembered", group=group.name, error=str(error))
-
-    def _remember(self, name: str, *, state: PairState, mode: Mode | None = None) -> None:
-        row = self._state.pair(name)
-        if row is not None and (row.state is not state or mode not in (None, row.mode)):
-            self._state.put_pair(replace(row, state=state, mode=mode or row.mode))
 
     # -- verbs
 
@@ -245,18 +241,22 @@ class SitePairs:
 
     def split(self, name: str) -> None:
         """Pause at whatever the peer has."""
-        self.shipper(name).split()
-        self._remember(name, state=PairState.SPLIT)
+        shipper = self.shipper(name)
+        next_state(shipper.state, PairVerb.SPLIT, name)
+        once_remembered(self._state, name, PairState.SPLIT, shipper.split)
 
     def resync(self, group: Group, choice: Choice) -> None:
         """Go on, in order. With the peer's history chosen this site's hosts must go: they see what was
         there."""
         shipper = self.shipper(group.name)
         next_state(shipper.state, PairVerb.RESYNC, group.name)
-        if choice is Choice.REMOTE:
-            self._doors.close(group, shipper.peer)
-        shipper.resync(choice)
-        self._remember(group.name, state=PairState.COPYING)
+
+        def begin() -> None:
+            if choice is Choice.REMOTE:
+                self._doors.close(group, shipper.peer)
+            shipper.resync(choice)
+
+        once_remembered(self._state, group.name, PairState.COPYING, begin)
 
     def delete(self, group: Group) -> None:
         """End the pair at this site. A secondary keeps its copy and can then be taken over."""

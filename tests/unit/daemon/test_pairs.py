@@ -51,6 +51,34 @@ def test_another_word_of_the_operator_lets_hosts_in_again(sites: TwoSites, word:
     assert sites.attach(sites.a).connected
 
 
+def test_a_split_that_is_not_remembered_takes_no_choice_back(sites: TwoSites) -> None:
+    """The operator hears that it failed: hosts go on waiting for the other history."""
+    sites.diverge()
+    sites.part()
+    pairs, group = sites.process(sites.a).pairs, sites.group(sites.a)
+    pairs.resync(group, Choice.REMOTE)
+    sites.commit_fails_next(sites.a)
+    with pytest.raises(OSError, match="commit failed"):
+        pairs.split(GROUP)
+    assert pairs.shipper(GROUP).state is not PairState.SPLIT
+    assert Holder.CHOICE in group.holds
+    assert sites.refused(sites.a)
+
+
+def test_a_resync_that_is_not_remembered_sends_nobody_away(sites: TwoSites) -> None:
+    sites.diverge()
+    sites.part()
+    guest = sites.attach(sites.a)
+    pairs, group = sites.process(sites.a).pairs, sites.group(sites.a)
+    before = pairs.shipper(GROUP).state
+    sites.commit_fails_next(sites.a)
+    with pytest.raises(OSError, match="commit failed"):
+        pairs.resync(group, Choice.REMOTE)
+    assert guest.connected
+    assert pairs.shipper(GROUP).state is before
+    assert not group.holds
+
+
 @pytest.mark.parametrize("failing", range(4))
 def test_who_hears_of_a_newer_authority_serves_nobody_whatever_fails(sites: TwoSites, failing: int) -> None:
     """The first, second, … commit of what is to be written down."""
