@@ -49,11 +49,6 @@ class Base:
         """X's frames."""
         return Span(self.timeline, self.lane, 0, self.end)
 
-    def gap_end(self, timeline: int, position: int) -> int:
-        """Where frames of a timeline end that go on at `position`: there, or where the gap below B begins."""
-        same = self.left.timeline == timeline
-        return self.left.position if same and self.cut == Cut(timeline, position) else position
-
 
 def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:
     """The newest base whose cut lies on a lineage; None if there is none."""

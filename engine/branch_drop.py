@@ -22,7 +22,7 @@ from engine.group import Group
 from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
-from engine.retention import RETENTION_KEY, BoundsOfCuts, cut_back, load_retention
+from engine.retention import RETENTION_KEY, BoundsOfCuts, cut_back, lane_floors, load_retention
 from engine.timelines import Span
 from engine.versions import RECORD_KEY, TIMELINE_KEY
 from protocol.bounds import DigestOrNone, Position, TimelineId
@@ -76,9 +76,10 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
 
 
 def check_droppable(group: Group, branch: Branch) -> None:
-    """Busy while someone reads a cut of the branch; Refused if what is kept looks through it, because a
-    restore went back to it; Locked as the site's retention lock says."""
+    """Busy while someone reads a cut of the branch; Refused if a clone stands on it, or if what can still be
+    read looks through it, because a restore went back to it; Locked as the site's retention lock says."""
     group.lock.require_droppable(branch)
+    _require_no_clone(group, branch)
     held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
     backups = [copy for copy in group.copies.at(group.spans()) if _inside(branch, copy.cut)]
     if backups:
@@ -96,16 +97,49 @@ def check_droppable(group: Group, branch: Branch) -> None:
             next_step="disconnect the exports at its cuts first",
         )
     cuts = {copy.cut for copy in group.copies.at(group.spans())} | {group.end}
+    cuts |= _looked_through(group, branch)
     bounds = BoundsOfCuts(group.timelines, group.volumes).of(cuts)
     for span in branch.spans:
         lane = group.timelines.get(span.timeline).lane
         if any(high > span.start for high in bounds.get(lane, ())) and not _only_below(group, span, bounds):
             raise Refused(
-                "a volume was turned back to a cut of the branch and looks through it",
+                "a volume was turned back to a cut of the branch, and what it was then can still be read",
                 subject=group.name,
                 position=str(branch.fork),
-                next_step="export what you need, or turn the volume back to another cut first",
+                next_step="turn it back to another cut, and drop the branch once that is out of the window",
             )
+
+
+def _require_no_clone(group: Group, branch: Branch) -> None:
+    part = {span.timeline: span.start for span in own_part(group, branch)}
+    for clone in group.clones:
+        if clone.timeline == branch.timeline:
+            continue
+        end = clone.end
+        for span in group.timelines.lineage(end.timeline, end.position):
+            if span.end > part.get(span.timeline, span.end):
+                raise Refused(
+                    f"clone {clone.name} stands on the branch",
+                    subject=group.name,
+                    position=str(clone.row.cut),
+                    next_step=f"`farshore clone delete {clone.name}` first, or keep the branch",
+                )
+
+
+def _looked_through(group: Group, branch: Branch) -> set[Cut]:
+    """Cuts whose view must stay: those held by readers, kept below the floors, and at the ends of clones; and
+    what restores went back to whose outcome can still be read."""
+    table, retention = group.timelines, group.folding.retention
+    cuts = group.folding.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
+    cuts = {cut for cut in cuts if not _inside(branch, cut)}
+    floors = lane_floors(table, retention.floors)
+    for entry in group.volumes.all_reverts():
+        made = Cut(entry.timeline, entry.position + 1)
+        if entry.timeline not in table or _inside(branch, made) or entry.cut.timeline not in table:
+            continue
+        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+            cuts.add(entry.cut)
+    return cuts
 
 
 def _only_below(group: Group, span: Span, bounds: dict[int, tuple[int, ...]]) -> bool:

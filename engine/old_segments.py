@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.bases import base_at, held_below
 from engine.journal.segments import Segment
 from engine.timelines import Span
+from protocol.positions import Cut
 
 if TYPE_CHECKING:
     from engine.group import Group
@@ -43,5 +45,6 @@ def has_tail(group: Group, span: Span) -> bool:
 
 def _gap_end(group: Group, timeline: int, following: int) -> int:
     """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
-    ends = (base.gap_end(timeline, following) for base in group.timelines.bases)
-    return min(ends, default=following)
+    base = base_at(group.timelines, Cut(timeline, following))
+    held = held_below(group.timelines, base) if base is not None else None
+    return held.position if held is not None and held.timeline == timeline else following

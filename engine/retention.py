@@ -31,7 +31,7 @@ from engine.versions import index_row
 from engine.visibility import visibility
 from engine.volumes import VolumeHistory
 from protocol.bounds import DigestOrNone, Lane, Position, TimelineId, UtcNs
-from protocol.errors import Refused, Trimmed
+from protocol.errors import NotFound, Refused, Trimmed
 from protocol.positions import NO_TIMELINE, Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
@@ -212,7 +212,9 @@ def revert_cuts(table: TimelineTable, history: VolumeHistory, floors: Mapping[in
     """The cuts that reverts at or above the floors go back to; those below them are bounds of what stays."""
     found = set()
     for entry in history.all_reverts():
-        if entry.timeline in table and entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+        if entry.timeline not in table or entry.cut.timeline not in table:
+            continue  # what went with a branch can be read by nobody
+        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
             found.add(same_name(table, entry.cut))
     return found
 
@@ -247,8 +249,8 @@ class BoundsOfCuts:
         for volume in self._history.turned_back():
             try:
                 intervals = visibility(self._table, self._history, volume, cut.timeline, cut.position)
-            except (Refused, Trimmed):
-                continue  # turned back too often, or to what never came: nobody can read it at this cut
+            except (NotFound, Refused, Trimmed):
+                continue  # turned back too often, or to what is not here: nobody can read it at this cut
             found |= {(interval.lane, interval.high) for interval in intervals}
         return frozenset(found)
 

@@ -136,3 +136,35 @@ def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
             cut_at_time(pair.other.group, times[0])
     finally:
         pair.close()
+
+
+@pytest.mark.usefixtures("tiny_segments")
+def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path) -> None:
+    """The site had gone on by itself before the base came: where the gap begins, its own timeline does not
+    say."""
+    pair = BasePair(directory, 1)
+    try:
+        one, other = pair.one, pair.other
+        volume = one.create("root", 16)
+        for block in range(20):
+            one.write(volume, block % 16, b"a")
+        follow(one, other)
+        start = other.end
+        other.group.sealed = False  # as of who follows
+        other.write(volume, 1, b"u")
+        for block in range(20):
+            one.write(volume, block % 16, b"b")
+        pair.leave = True
+        base = pair.copy(start)
+        for block in range(60):
+            one.write(volume, block % 16, b"c")
+        follow(one, other)
+        fold(other)
+        assert [fields for kind, fields in other.events if kind == "fold.failed"] == []
+        assert other.group.folding.retention.folded_to(base.timeline) == start.position
+        for reopened in (False, True):
+            if reopened:
+                other.reopen()
+            assert other.letters("root") == one.letters("root")
+    finally:
+        pair.close()

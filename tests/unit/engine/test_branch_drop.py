@@ -1,0 +1,111 @@
+"""Dropping a branch: what stands on it, or looks through it where it can still be read, keeps it."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.branch_drop import BranchDrops, check_droppable
+from engine.branches import Branch, find_branch
+from protocol.errors import Refused
+from protocol.events import Revert
+from protocol.positions import Cut
+from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.test_clones import clone_of, letters
+from tests.unit.engine.test_clones import drop as drop_clone
+from tests.unit.engine.test_folding import KEEP_ALL, KEEP_NOTHING
+
+Sites = tuple[GroupRig, GroupRig]
+
+
+def take_over_from(writer: GroupRig, other: GroupRig) -> None:
+    """What the writer began last, in place of what the other site has past there."""
+    span = writer.group.spans(writer.end.position)[-1]
+    for frame in writer.group.reader.frames(span.timeline, span.start, span.end, None):
+        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+
+
+@pytest.fixture(params=["tail", "timeline"])
+def branched(sites: Sites, request: pytest.FixtureRequest) -> tuple[GroupRig, Cut, Branch]:
+    """A site that left what it had for another history; the end of what it had, and the branch that this is:
+    the tail of a timeline that the head's lineage has too, or a timeline of its own."""
+    one, other = sites
+    volume = one.group.volume("root").id
+    if request.param == "tail":
+        one.drop()
+        old = one.copy_to(one.directory.parent / "old")
+        one.open()
+        one.group.began = True  # it goes on in its timeline
+        one.write(volume, 0, b"x", b"y")
+        follow(one, other)
+        tail = other.end
+        old.open()
+        old.write(volume, 0, b"o")
+        take_over_from(old, other)
+        old.drop()
+    else:
+        one.reopen()
+        other.write(volume, 0, b"x", b"y")
+        tail = other.end
+        one.write(volume, 0, b"o")
+        take_over_from(one, other)
+    other.sync()
+    return other, tail, find_branch(other.group, tail.timeline)
+
+
+def test_a_clone_of_a_branch_keeps_it(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, tail, branch = branched
+    clone = clone_of(rig, tail)
+    with pytest.raises(Refused, match="clone copy stands on the branch"):
+        check_droppable(rig.group, branch)
+    assert letters(clone).startswith("xy")
+    drop_clone(rig, clone)
+    rig.settle(10.0)
+    check_droppable(rig.group, branch)
+
+
+def test_a_clone_of_the_head_does_not(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, _, branch = branched
+    clone = clone_of(rig, rig.end)
+    check_droppable(rig.group, branch)
+    check_droppable(rig.group, clone.branch())
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    for _ in range(2):
+        (clone,) = rig.group.clones
+        assert letters(clone).startswith("o.")
+        rig.reopen()
+
+
+def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    """It was undone, but the time between can still be read."""
+    rig, tail, branch = branched
+    volume = rig.group.volume("root").id
+    before = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=tail)])
+    between = rig.end
+    assert rig.letters("root").startswith("xy")
+    rig.group.append_records([Revert(volume=volume, cut=before)])
+    assert rig.letters("root").startswith("o.")
+    with pytest.raises(Refused, match="what it was then can still be read"):
+        check_droppable(rig.group, branch)
+    # Once nobody can read that time any more, the branch may go.
+    rig.group.folding.leases.hold("in the way", rig.end, durable=True)
+    turn = 0
+    while rig.group.folding.readable(between):
+        rig.write(volume, 2 + turn % 4, b"z")
+        turn += 1
+        if turn % 100 == 0:
+            rig.sync()
+            rig.write(volume, 6, b"z")
+            rig.group.settings = KEEP_NOTHING
+            rig.settle(5.0)
+            rig.group.settings = KEEP_ALL
+    check_droppable(rig.group, branch)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    for _ in range(2):
+        assert rig.letters("root").startswith("o.")
+        rig.write(volume, 7, b"w")
+        rig.settle(5.0)
+        assert not rig.group.failed
+        rig.reopen()
