@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from engine.bases import base_on
 from engine.timelines import Span
 from protocol.frames import Frame
 from protocol.messages import LineageRow
@@ -34,6 +35,16 @@ def next_place(spans: list[Span], at: Cut) -> Cut | None:
             if index + 1 < len(spans):
                 return Cut(spans[index + 1].timeline, spans[index + 1].start)
     return None
+
+
+def journal_leads(group: Group, cut: Cut) -> bool:
+    """Whether all frames from a cut of the head's lineage (timeline 0: from the root) to the end are in the
+    journal: none was folded, or lies in the gap below a base."""
+    spans = group.spans(group.writer.written)
+    base = base_on(group.timelines, spans)
+    if not spans or (base is not None and cut.position < base.cut.position):
+        return not spans
+    return group.folding.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
 
 
 def frames_after(group: Group, at: Cut) -> Iterator[Frame]:

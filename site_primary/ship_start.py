@@ -27,9 +27,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from engine.bases import base_on, gap_at
+from engine.bases import gap_at
 from engine.group import Group
 from engine.head_moves import begin_timeline
+from engine.lineage import journal_leads
 from engine.serving import Holder, took_over
 from engine.timelines import Span
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
@@ -85,7 +86,7 @@ class Start:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What earlier sessions told of the peer: `confirmed`, the last cut that it had, readable here; `parted`,
-    a fork past which it did not leave what it has."""
+    a fork past which it did not leave what it has, or could not give it."""
 
     confirmed: Cut | None = None
     parted: Cut | None = None
@@ -130,7 +131,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
     writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
     if writers == {group.site} and fork.timeline and choice is not Choice.REMOTE:
         lost = fork == group.end and not group.began
-        if lost and not serving:
+        if lost and not serving and fork != known.parted:
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
         # A site knows every timeline that it ever began. One that does not is an old copy of itself.
         forgot = any(span.timeline not in group.timelines for span in tail)
@@ -146,7 +147,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
         elif lost:
             group.begin_writing()
         return _ship_from(group, fork, confirmed, tail)
-    if choice is Choice.REMOTE:
+    if choice is Choice.REMOTE and fork != known.parted:
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
         if fork == group.end or not group.began:
@@ -160,12 +161,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
 def _ship_from(group: Group, cut: Cut, confirmed: Cut | None, tail: tuple[Span, ...] = ()) -> Start:
     """The journal from a cut on if it leads on from there, else a base: on that cut if it can be read here,
     or on what the peer had earlier."""
-    spans = group.spans(group.writer.written)
-    base = base_on(group.timelines, spans)
-    root = Cut(spans[0].timeline, spans[0].start) if spans else cut
-    reaches = base is None or cut.position >= base.cut.position
-    if spans and not group.folding.journal_reaches(cut if cut.timeline else root):
-        reaches = False
+    reaches = journal_leads(group, cut)
     if not cut.timeline and group.writer.written > HISTORY_SHIPPED_BYTES_MAX:
         reaches = False
     if reaches:

@@ -25,16 +25,7 @@ from protocol.base_messages import BaseAck
 from protocol.errors import Diverged, FarshoreError, Trimmed
 from protocol.frames import Frame
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
-from protocol.messages import (
-    SUPERSEDED,
-    Ack,
-    Fetched,
-    MakeDurable,
-    Message,
-    Refused,
-    Reset,
-    Welcome,
-)
+from protocol.messages import SUPERSEDED, Ack, Fetched, MakeDurable, Message, Refused, Reset, Welcome
 from protocol.positions import Cut
 from site_primary.announce import heartbeat_of, hello_of, writes_here
 from site_primary.base_shipment import BaseShipment
@@ -126,6 +117,7 @@ class Shipper:
     def resync(self, choice: Choice) -> None:
         """Go on after a split, an error or a divergence; `choice` says whose history stays if both wrote."""
         self.hosts.choose(choice)
+        self._parted = None
         self._move(PairVerb.RESYNC)
         self._link.reconnect.reset()
         self._connect()
@@ -288,13 +280,14 @@ class Shipper:
                 self._on_superseded()
             except (FarshoreError, OSError) as error:
                 self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}")
-        elif code == Trimmed.code and self.base.refused():
+        elif code == Trimmed.code and not self.fetcher.active and self.base.refused():
             self._reconnect_later()
         else:
             if not self.fetcher.active:  # what is fetched is known to be lacking: hosts go on waiting for it
                 self._settle()
-            self._parted = self.fork if code == Diverged.code else None
-            self._fail(f"{self.peer}: {text}", diverged=code == Diverged.code)
+            parted = code == Diverged.code or (code == Trimmed.code and self.fetcher.active)
+            self._parted = self.fork if parted else None
+            self._fail(f"{self.peer}: {text}", diverged=parted)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._link.reconnect.session_began(self._clock.monotonic())

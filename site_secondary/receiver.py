@@ -17,7 +17,7 @@ from engine.group import Group
 from engine.head_moves import NotContiguous
 from engine.journal.reader import BadFrame
 from engine.journal_space import JournalHolder
-from engine.lineage import frames_after, lineage_rows
+from engine.lineage import frames_after, journal_leads, lineage_rows
 from engine.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
@@ -248,17 +248,23 @@ class Receiver:
         """Give frames of this site's own lineage, as many as one message takes."""
         frames: list[Buffer] = []
         room, done = FRAME_BYTES_MAX, True
+        cut = Cut(fetch.timeline, fetch.position)
         try:
             self._engage()
-            for frame in frames_after(self._group, Cut(fetch.timeline, fetch.position)):
+            if self._group.holds_cut(cut) and not journal_leads(self._group, cut):
+                raise Trimmed(
+                    f"from {cut} on only the outcome is here; an operator chooses whose history stays"
+                )
+            for frame in frames_after(self._group, cut):
                 if frame.prefix.frame_bytes > room:
                     done = False
                     break
                 frames.append(frame.raw)
                 room -= frame.prefix.frame_bytes
         except (BadFrame, FarshoreError, OSError) as error:
+            code = error.code if isinstance(error, Trimmed) else "failed"
             text = f"the journal cannot be read here: {error}"
-            self._end_session(Refused(session=self._session, code="failed", message=text), text)
+            self._end_session(Refused(session=self._session, code=code, message=text), text)
             return
         if self._caller is not None:
             self._caller.send(Fetched(session=self._session, done=done).encode(), b"".join(frames))
