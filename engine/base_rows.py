@@ -72,6 +72,11 @@ def put_base(write: WriteTransaction, base: Base) -> None:
     write.put("meta", BASE_KEY + TIMELINE_KEY.pack(base.timeline), pack_row(row))
 
 
+def remove_base(write: WriteTransaction, base: Base) -> None:
+    """Take an installed base's row out."""
+    write.delete("meta", BASE_KEY + TIMELINE_KEY.pack(base.timeline))
+
+
 def load_pending(transaction: ReadTransaction) -> PendingBase | None:
     """The base that is being received, if there is one."""
     value = transaction.get("meta", PENDING_KEY)

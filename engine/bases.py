@@ -19,9 +19,10 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from engine.timelines import Span, TimelineTable, holds_cut
+from engine.timelines import Span, Timeline, TimelineTable, holds_cut
 from protocol.errors import Trimmed
 from protocol.frames import NO_DIGEST
 from protocol.positions import POSITION_MAX, Cut
@@ -77,6 +78,21 @@ def spans_after(table: TimelineTable, spans: list[Span]) -> tuple[list[Span], by
     return [replace(spans[at], start=base.cut.position), *spans[at + 1 :]], base.digest
 
 
+def bases_within(table: TimelineTable, parts: Iterable[tuple[int, int]]) -> list[Base]:
+    """The bases whose cuts are in parts of timelines, each from a position on: what goes with these parts."""
+    starts = dict(parts)
+    return [base for base in table.bases if is_within(table.get, starts, base)]
+
+
+def is_within(timeline_of: Callable[[int], Timeline], starts: Mapping[int, int], base: Base) -> bool:
+    """Whether a base's cut is in a part of a timeline that begins at `starts`. The cut where it begins is
+    not: that belongs to whoever has the frames before it, unless there are none of this timeline."""
+    start = starts.get(base.cut.timeline)
+    if start is None:
+        return False
+    return base.cut.position > start or start == timeline_of(base.cut.timeline).fork
+
+
 def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
     """The base because of which a cut, or something below it that it needs, is not held here; None if all of
     it is."""
@@ -90,7 +106,7 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
             continue
         common = common_end(spans, table.lineage(base.cut.timeline, base.cut.position))
         known = 0
-        if base.start is not None:
+        if base.start is not None and base.start.timeline in table:
             known = common_end(spans, table.lineage(base.start.timeline, base.start.position))
         if base.left.timeline in table:
             # What this site had on its own before is still here, as a branch.
@@ -98,7 +114,8 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
         if common > max(low, known):
             return base
     if below is not None and below.start is not None:
-        return gap_at(table, below.start)
+        # What it stands on may have been dropped with the branch that it is on.
+        return gap_at(table, below.start) if below.start.timeline in table else below
     return None
 
 

@@ -2,10 +2,11 @@
 
     1. the drop is written down: from now on no cut of the branch is read, and a restart goes on with it
     2. a checkpoint, so that nothing of the branch is only in memory
-    3. a sweep takes its versions out of the index
-    4. its segment files are removed; a timeline of the head's lineage is cut back to where it was left
-    5. its timelines and records are taken out of the index, in one transaction, floors on it are put back to
-       where it left, and the note of step 1 goes
+    3. a sweep takes its versions out of the index, and those of bases that were put on it
+    4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
+       to where it was left
+    5. its timelines, bases and records are taken out of the index, in one transaction, floors on it are put
+       back to where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """
@@ -16,6 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from engine.base_recovery import remove_files
+from engine.base_rows import load_bases, remove_base
+from engine.bases import bases_within, is_within
 from engine.branches import Branch, own_part
 from engine.checkpoint import load_timelines, timeline_row
 from engine.group import Group
@@ -37,7 +41,7 @@ FOLD_WAIT_S = 0.05
 
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
-    there, where the digest is `digest`. Figures: records removed."""
+    there, where the digest is `digest`; with the bases on what goes. Figures: records removed."""
 
     parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
 
@@ -55,9 +59,13 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
                 records.append(bytes(cursor.key()))
                 more = cursor.next()
         retention = load_retention(transaction)
+        bases = load_bases(transaction)
     starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
     floors = cut_back(retention.floors, starts, lambda each: known[each].timeline.fork_cut)
+    gone = [base for base in bases if is_within(lambda each: known[each].timeline, dict(starts), base)]
     with store.write() as write:
+        for base in gone:
+            remove_base(write, base)
         if floors != retention.floors:
             write.put("meta", RETENTION_KEY, replace(retention, floors=floors).to_value())
         for key in records:
@@ -107,6 +115,15 @@ def check_droppable(group: Group, branch: Branch) -> None:
                 subject=group.name,
                 position=str(branch.fork),
                 next_step="turn it back to another cut, and drop the branch once that is out of the window",
+            )
+    own = [(span.timeline, span.start) for span in own_part(group, branch)]
+    for base in bases_within(group.timelines, own):
+        if base.lane in bounds:
+            raise Refused(
+                f"what is kept looks through the base at {base.cut} of the branch",
+                subject=group.name,
+                position=str(base.cut),
+                next_step="export what you need, or turn the volume back to another cut first",
             )
 
 
@@ -188,7 +205,9 @@ class BranchDrops:
     def _carry_on(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group
         group.folding.dropping |= dict(spans)
+        bases = bases_within(group.timelines, spans)
         lanes = tuple((group.timelines.get(timeline).lane, start) for timeline, start in spans)
+        lanes += tuple((base.lane, 0) for base in bases)
 
         def indexed(_: Cut) -> None:
             if all(group.checkpoints.indexed(timeline) for timeline, _ in spans):
@@ -201,6 +220,7 @@ class BranchDrops:
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
         """Files, then rows. Not beside a checkpoint or a fold, whose plans still name the timelines."""
         group = self._group
+        bases = bases_within(group.timelines, spans)
         if group.checkpoints.running or group.folding.running:
             delay_s = RETRY_S if group.checkpoints.running else FOLD_WAIT_S
             group.clock.call_later(delay_s, lambda: self._remove(name, spans))
@@ -212,11 +232,15 @@ class BranchDrops:
                 digest = NO_DIGEST if whole else group.reader.digest_at(group.timelines, timeline, start)
                 parts.append((timeline, start, bytes(digest).ljust(DIGEST_BYTES, b"\0")))
                 self._remove_files(timeline, start)
+            for base in bases:
+                remove_files(group, base.timeline)
         except OSError as error:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
         group.folding.cut_back_floors(spans)
+        # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
+        group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:
             group.forget_records(timeline, start)
             if group.timelines.get(timeline).fork == start:

@@ -86,7 +86,8 @@ def recover_group(group: Group) -> Recovered:
         with group.store.read() as transaction:
             indexed = load_timelines(transaction)
             checkpoint = load_checkpoint(transaction)
-            group.timelines.bases = bases = load_bases(transaction)
+            bases = load_bases(transaction)
+            group.timelines.bases = standing = [base for base in bases if base.cut.timeline in indexed]
             pending = load_pending(transaction)
             group.folding.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
@@ -98,7 +99,7 @@ def recover_group(group: Group) -> Recovered:
             subject=f"groups/{group.name}/index.mdb",
             next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
-    head = head_after_bases(group, bases, head, checkpoint)
+    head = head_after_bases(group, standing, head, checkpoint)
     group.folding.remove_folded()
     orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
     group.folding.start()

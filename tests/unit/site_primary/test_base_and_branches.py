@@ -1,0 +1,144 @@
+"""Bases whose line became a branch: what is dropped with it, and what stays readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.base_rows import load_bases, put_base
+from engine.bases import FIRST_BASE_LANE, Base
+from engine.branch_drop import BranchDrops, ForgetPlan, check_droppable
+from engine.branches import find_branch
+from engine.index_requests import IndexerDone, IndexRequest
+from engine.versions import VERSION_KEY
+from protocol.errors import Refused
+from protocol.events import Revert
+from protocol.positions import Cut
+from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.site_primary.base_pair import BasePair
+
+
+@pytest.fixture
+def pair(directory: Path) -> Iterator[BasePair]:
+    made = BasePair(directory)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def left(pair: BasePair, directory: Path) -> Base:
+    """`other` got a base and then followed an older copy of the writer, which knows nothing of that line: the
+    base, which is given, is on a branch."""
+    volume = pair.one.create("root", 8)
+    pair.one.write(volume, 0, b"a")
+    follow(pair.one, pair.other)
+    start = pair.other.end
+    pair.one.drop()
+    old = pair.one.copy_to(directory / "old")
+    old.world = pair.world
+    pair.one.open()
+    pair.one.write(volume, 1, b"b")
+    pair.one.write(volume, 2, b"c")
+    pair.copy(start)
+    old.open()
+    old.write(volume, 3, b"d")
+    span = old.group.spans(old.group.writer.written)[-1]
+    for frame in old.group.reader.frames(span.timeline, span.start, span.end, None):
+        pair.other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    old.drop()
+    assert pair.other.letters("root") == "a..d...."
+    [base] = pair.other.group.timelines.bases
+    assert pair.other.letters("root", base.cut) == "abc....."
+    return base
+
+
+def drop(rig: GroupRig, timeline: int) -> None:
+    branch = find_branch(rig.group, timeline)
+    check_droppable(rig.group, branch)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+
+
+def base_versions(rig: GroupRig) -> int:
+    """Rows in lanes of bases."""
+    with rig.group.store.read() as read:
+        cursor = read.cursor("versions")
+        more = cursor.set_range(VERSION_KEY.pack(FIRST_BASE_LANE, 0, 0, 0))
+        return int(more) + sum(1 for _ in iter(cursor.next, False)) if more else 0
+
+
+def require_gone(rig: GroupRig, base: Base) -> None:
+    assert rig.letters("root") == "a..d...."
+    assert rig.group.timelines.bases == []
+    with rig.group.store.read() as read:
+        assert load_bases(read) == []
+    assert base_versions(rig) == 0
+    assert not rig.group.segments.of_timeline(base.timeline)
+    assert base.cut.timeline not in rig.group.timelines
+
+
+def test_a_base_goes_with_the_branch_that_it_is_on(pair: BasePair, left: Base) -> None:
+    assert base_versions(pair.other) > 0
+    drop(pair.other, left.cut.timeline)
+    pair.other.settle(10.0)
+    require_gone(pair.other, left)
+    pair.other.reopen()
+    require_gone(pair.other, left)
+
+
+def test_a_kill_between_its_files_and_its_row(
+    pair: BasePair, left: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has no room for the last step: the next start goes on with it."""
+    other = pair.other
+    carry_out = other.indexer.start
+
+    def start(request: IndexRequest, done: IndexerDone) -> None:
+        if isinstance(request, ForgetPlan):
+            done(OSError(28, "no space"), ())
+        else:
+            carry_out(request, done)
+
+    monkeypatch.setattr(other.indexer, "start", start)
+    drop(other, left.cut.timeline)
+    other.settle(10.0)
+    assert not other.group.segments.of_timeline(left.timeline)
+    assert other.letters("root") == "a..d...."
+    other.reopen()
+    assert other.letters("root") == "a..d...."
+    assert other.group.timelines.bases == [left]
+    BranchDrops(other.group, lambda _: None).resume()
+    other.settle(10.0)
+    require_gone(other, left)
+
+
+def test_a_base_whose_branch_is_gone_already_is_left_out(pair: BasePair, left: Base) -> None:
+    """Earlier versions dropped branches and left such rows behind."""
+    drop(pair.other, left.cut.timeline)
+    pair.other.settle(10.0)
+    with pair.other.group.store.write() as write:
+        put_base(write, left)
+    pair.other.reopen()
+    assert pair.other.letters("root") == "a..d...."
+    assert pair.other.group.timelines.bases == []
+
+
+def test_a_branch_is_kept_while_a_volume_looks_through_its_base(pair: BasePair, left: Base) -> None:
+    """It was turned back to the base's own cut: of the branch's own frames it sees none."""
+    other = pair.other
+    other.group.begin_writing()
+    other.group.append_records([Revert(volume=other.group.volume("root").id, cut=left.cut)])
+    assert other.letters("root") == "abc....."
+    with pytest.raises(Refused, match="base"):
+        drop(other, left.cut.timeline)
+
+
+def test_a_base_whose_foot_is_dropped_fails_nobody_else(pair: BasePair, left: Base) -> None:
+    """One that stands on a cut of a branch: with that branch its own line can no longer be read, no other."""
+    table = pair.other.group.timelines
+    gone = Cut(left.cut.timeline ^ 2, 7)
+    table.bases = [replace(left, start=gone)]
+    assert pair.other.letters("root") == "a..d...."
+    assert not pair.other.group.folding.readable(left.cut)
