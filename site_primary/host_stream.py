@@ -184,6 +184,12 @@ class HostStream(asyncio.BufferedProtocol):
         return self._start < self._end
 
     @property
+    def _half_request(self) -> bool:
+        """Whether the rest of a request that has begun is still to come. It need not have bytes here:
+        who derives from this may have handled all that came of it."""
+        return self._start < self._end
+
+    @property
     def _must_wait(self) -> bool:
         """Whether what is there may not be handled now."""
         return not _NOT_HANDLED.isdisjoint(self._paused_for)
@@ -210,13 +216,11 @@ class HostStream(asyncio.BufferedProtocol):
             if self._lent:
                 self._next_bytes = self._fitting()
             self._give_back()
-            self._stuck_since = None
-            return
-        if self._lent and held <= NBD_PARKED_BYTES:
+        elif self._lent and held <= NBD_PARKED_BYTES:
             parked = memoryview(bytearray(self._view[self._start : self._end]))
             self._give_back()
             self._view, self._start, self._end = parked, 0, held
-        if moved or self._paused_for:
+        if moved or self._paused_for or not self._half_request:
             self._stuck_since = None
         self._watch_half_request()
 
@@ -237,7 +241,7 @@ class HostStream(asyncio.BufferedProtocol):
 
     def _watch_half_request(self) -> None:
         """See that a request that has begun goes on, unless it is us who keep it from doing so."""
-        if self._start == self._end or self._paused_for or self._stuck_since is not None:
+        if not self._half_request or self._paused_for or self._stuck_since is not None:
             return
         self._stuck_since = self._clock.monotonic()
         if self._stuck_timer is None:

@@ -108,6 +108,11 @@ class NbdConnection(HostAnswers):
     def _unfinished(self) -> bool:
         return self._start < self._end or self._large_read is not None
 
+    @property
+    def _half_request(self) -> bool:
+        # All that came of a large or a refused WRITE may be handled; the rest is still to come.
+        return self._start < self._end or self._large_write is not None or self._skip > 0
+
     def _handle(self) -> None:
         self._collecting = False
         if self._paused_for and self._must_wait:

@@ -168,6 +168,43 @@ def test_c9_a_half_request_has_a_deadline_and_an_idle_host_has_none(served: NbdS
     assert served.budget.lent_bytes == 0
 
 
+@pytest.mark.parametrize("came", [0, MIB, 2 * MIB])
+def test_c9_a_large_write_that_stops_where_a_block_ends_has_a_deadline(served: NbdServed, came: int) -> None:
+    """All that came of it is in the journal: the connection holds nothing, and the request is not whole."""
+    host, done = served.connect(), served.connect()
+    half_write(host, came)
+    answer = half_write(done, came)
+    assert served.budget.lent_bytes == 0
+    served.rig.settle(NBD_HALF_REQUEST_TIMEOUT_S - 0.1)
+    assert not host.wire.closed
+    done.send(b"d" * (LARGEST - came))
+    done.settle()
+    assert answer.done
+    served.rig.settle(0.2)
+    assert host.wire.closed
+    served.rig.settle(10 * NBD_HALF_REQUEST_TIMEOUT_S)
+    assert not done.wire.closed
+
+
+@pytest.mark.parametrize("came", [0, 4096])
+def test_c9_the_rest_of_a_refused_write_has_a_deadline(served: NbdServed, came: int) -> None:
+    host, done = served.connect(), served.connect()
+    for each in (host, done):
+        answer, header = each.client.request(Command.WRITE, LARGEST - 512, MIB)
+        each.send(header + bytes(came))
+        each.settle()
+        assert answer.done
+        assert answer.error
+    served.rig.settle(NBD_HALF_REQUEST_TIMEOUT_S - 0.1)
+    assert not host.wire.closed
+    done.send(bytes(MIB - came))
+    done.settle()
+    served.rig.settle(0.2)
+    assert host.wire.closed
+    served.rig.settle(10 * NBD_HALF_REQUEST_TIMEOUT_S)
+    assert not done.wire.closed
+
+
 def test_c9_a_slow_write_that_goes_on_is_not_closed(served: NbdServed) -> None:
     host = served.connect()
     answer = half_write(host, 0)
