@@ -129,6 +129,12 @@ def _toml(entries: dict[str, _Entry]) -> str:
 
 
 def _from_entry(name: str, entry: _Entry) -> SiteChoice:
+    if "\0" in entry.directory + entry.operator_key_file:
+        raise UsageError(
+            f"site {name!r} has a path with a NUL in it in {sites_path()}",
+            subject=name,
+            next_step="mend the file",
+        )
     if not entry.control and not entry.directory:
         raise UsageError(
             f"site {name!r} has neither directory nor control in {sites_path()}",

@@ -199,6 +199,8 @@ def _check_hook(name: str, hook: HookConfig) -> None:
             raise UsageError(
                 f"hooks.{name}.{verb} must be a command in 1 to {HOOK_WORDS_MAX} words", subject=name
             )
+        if any("\0" in word for word in getattr(hook, verb)):
+            raise UsageError(f"hooks.{name}.{verb} has a NUL in it, which no command can have", subject=name)
     if sum(map(len, (*hook.freeze, *hook.thaw))) > HOOK_CHARS_MAX:
         raise UsageError(f"hooks.{name}: the commands have over {HOOK_CHARS_MAX} characters", subject=name)
     if not 0 < hook.timeout_s <= HOOK_TIMEOUT_MAX_S:
@@ -237,6 +239,8 @@ def check_config(config: SiteConfig, subject: str) -> None:
         raise UsageError(
             f"witness is {config.witness!r}: it must be an absolute path, or none", subject=subject
         )
+    if "\0" in config.witness:
+        raise UsageError("witness has a NUL in it, which no path can have", subject=subject)
     if config.control and not check_endpoint(config.control).startswith("ipc://"):
         raise UsageError(
             f"control endpoint {config.control!r} must be ipc://PATH",

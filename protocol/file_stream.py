@@ -39,6 +39,9 @@ Small = Annotated[int, Meta(ge=0, le=_U32_MAX)]
 # ext4 counts to the year 2446; msgpack ends at 2^64 - 1, in 2554.
 TIME_NS_MIN, TIME_NS_MAX = -_SIZE_MAX, (1 << 64) - 1
 Time = Annotated[int, Meta(ge=TIME_NS_MIN)]
+# What the kernel's device numbers have room for: 12 and 20 bits. Source: linux/kdev_t.h.
+Major = Annotated[int, Meta(ge=0, le=(1 << 12) - 1)]
+Minor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]
 Text = Annotated[str, Meta(max_length=FILE_TEXT_CHARS_MAX)]
 FileName = Annotated[bytes, Meta(max_length=FILE_NAME_BYTES_MAX)]
 Target = Annotated[bytes, Meta(max_length=4096)]
@@ -123,8 +126,8 @@ class Entry(Message, frozen=True, tag=17):
     atime_ns: Time
     links: Small
     target: Target
-    major: Small
-    minor: Small
+    major: Major
+    minor: Minor
     attributes: Attributes
     lacks: Lacks
 
@@ -217,9 +220,18 @@ class IncomingAnswers(_Incoming):
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise RemoteProtocolError(f"not an answer: {error}") from error
         for answer in answers:
-            if isinstance(answer, Entry) and answer.what not in KINDS:
-                raise RemoteProtocolError(f"an entry of kind {answer.what!r}")
+            if isinstance(answer, Entry):
+                _check_entry(answer)
         return answers
+
+
+def _check_entry(entry: Entry) -> None:
+    """What its types do not say. Names are looked at where they are used; the rest goes to system calls as it
+    is, for which a NUL ends a text."""
+    if entry.what not in KINDS:
+        raise RemoteProtocolError(f"an entry of kind {entry.what!r}")
+    if b"\0" in entry.target or any(b"\0" in name for name, _ in entry.attributes):
+        raise RemoteProtocolError("a link or an attribute's name with a NUL in it")
 
 
 def shown(data: bytes) -> str:

@@ -76,6 +76,9 @@ class HookCommand:
             )  # fmt: skip
         except OSError as error:
             self._failure = f"{self._words[0]}: {error.strerror}"
+        except ValueError as error:
+            # A NUL in a word. The other command may have frozen hosts: this must not end the guard.
+            self._failure = f"{self._words[0]}: {error}"
 
     def go(self) -> None:
         """Begin, if it waits."""

@@ -57,6 +57,14 @@ def test_an_unknown_name_names_the_nearest(home: Path) -> None:
     assert caught.value.next_step == "did you mean london?"
 
 
+@pytest.mark.parametrize("key", ["directory", "operator_key_file"])
+def test_a_path_with_a_nul_is_refused(home: Path, key: str) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    path.write_text(f'[sites.lon]\ncontrol = "tcp://h:1"\nserver_key = "k"\n{key} = "/x\\u0000"\n')
+    with pytest.raises(UsageError, match="NUL"):
+        choose_site("lon")
+
+
 def test_names_and_paths_of_any_kind_are_kept(home: Path) -> None:
     odd = '/srv/a "quoted"\\ \t é'
     register_site("lon.a", odd, None)

@@ -59,6 +59,11 @@ def test_a_hook(tmp_path: Path) -> None:
         ('control = "ipc://relative"', "relative"),
         ('nbd = ["tcp:host"]\ninsecure = true', "tcp:host"),
         ('nbd = ["unix:/x\\n"]', "control characters"),
+        ('nbd = ["unix:/x\\u0000"]', "control characters"),
+        ('control = "ipc:///x\\u0000"', "control characters"),
+        ('witness = "/x\\u0000"', "witness"),
+        (HOOK.replace("now", "n\\u0000w"), "hooks.db.thaw"),
+        (HOOK.replace("quiet", "q\\u0000t"), "hooks.db.freeze"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import msgspec
 import pytest
@@ -82,6 +83,20 @@ def test_an_entry_of_no_kind() -> None:
     raw = encode(ENTRY).replace(b"\xa1f", b"\xa1z")
     with pytest.raises(RemoteProtocolError):
         IncomingAnswers().take(raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"what": "l", "target": b"a\0b"},
+        {"attributes": ((b"user.a\0b", b""),)},
+        {"major": 1 << 12},
+        {"minor": 1 << 20},
+    ],
+)
+def test_an_entry_that_no_system_call_takes(changes: dict[str, Any]) -> None:
+    with pytest.raises(RemoteProtocolError):
+        IncomingAnswers().take(encode(msgspec.structs.replace(ENTRY, **changes)))
 
 
 @given(st.binary())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
@@ -119,6 +120,26 @@ def test_a_freeze_that_cannot_run_is_thawed(bench: Bench) -> None:
     ended = report(bench.start(missing))
     assert "No such file" in ended.failure
     assert not ended.timed_out
+    assert bench.done == ["thaw"]
+
+
+@pytest.mark.parametrize("thaw_waits", [False, True])
+def test_a_thaw_that_no_command_can_be_is_reported_and_keeps_its_note(bench: Bench, thaw_waits: bool) -> None:
+    """No site.toml makes such an order; a guard that died of it would leave hosts frozen, and tell nobody."""
+    order = msgspec.structs.replace(bench.order("true"), thaw=("sh", "-c", "x\0y"), thaw_waits=thaw_waits)
+    guard = bench.start(order)
+    assert report(guard).state == "frozen"
+    assert guard.stdin is not None
+    guard.stdin.close()
+    ended = report(guard)
+    assert (ended.state, ended.stuck) == ("ended", "sh: embedded null byte")
+    assert bench.note.exists()
+
+
+def test_a_freeze_that_no_command_can_be_is_thawed(bench: Bench) -> None:
+    ended = report(bench.start(msgspec.structs.replace(bench.order("true"), freeze=("a\0b",))))
+    assert (ended.state, ended.stuck) == ("ended", "")
+    assert "embedded null byte" in ended.failure
     assert bench.done == ["thaw"]
 
 
