@@ -155,7 +155,7 @@ class MountedTree:
         else:
             # Without opening it: the directory is named by its descriptor.
             attributes, lacks = _attributes(b"/proc/self/fd/%d/%s" % (here, name))
-        if self._is_guest and kind == stat.S_IFREG and status.st_nlink > 1:
+        if self._is_guest and kind != stat.S_IFDIR and status.st_nlink > 1:
             lacks.append(f"being one file with {status.st_nlink} names")
         return self._entry(name, status, target, attributes, lacks)
 

@@ -63,7 +63,8 @@ class DirectoryTarget:
         self._here: tuple[Path, int] = ((), os.dup(self._root))
         self._directories: list[tuple[Path, Entry]] = []
         self._made: set[Path] = {()}
-        self._linked: dict[int, Path] = {}
+        # The first name of what has several, which need not be a file: links, devices and pipes may too.
+        self._linked: dict[tuple[str, int], Path] = {}
 
     def close(self) -> None:
         """Drop what is held open."""
@@ -108,6 +109,10 @@ class DirectoryTarget:
         parent = self._enter(path[:-1])
         if self._replace and entry.what != "d":
             self._make_room(parent, path[-1])
+        first = self._linked.get((entry.what, entry.number))
+        if first is not None:
+            self._link(first, path)
+            return  # what it came without was said with its first name
         match entry.what:
             case "d":
                 self._make_directory(parent, path, entry)
@@ -122,8 +127,8 @@ class DirectoryTarget:
             case _:
                 self._miss(path, why_not(entry))
                 return
-        if self._linked.get(entry.number, path) != path:
-            return  # said with its first name
+        if entry.links > 1 and entry.what != "d":
+            self._linked[entry.what, entry.number] = path
         for lack in entry.lacks:
             self._miss(path, f"came without {lack}")
 
@@ -157,10 +162,6 @@ class DirectoryTarget:
         self._made.add(path)
 
     def _make_file(self, parent: int, path: Path, entry: Entry) -> None:
-        first = self._linked.get(entry.number) if entry.links > 1 else None
-        if first is not None:
-            self._link(first, path)
-            return
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(path[-1], flags, 0o600, dir_fd=parent)
         try:
@@ -174,8 +175,6 @@ class DirectoryTarget:
         finally:
             os.close(file)
         self.outcome.files += 1
-        if entry.links > 1:
-            self._linked[entry.number] = path
 
     def _make_special(self, parent: int, path: Path, entry: Entry) -> None:
         """With its mode from the beginning: opening a device may do something, and changing a name's mode

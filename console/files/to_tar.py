@@ -46,7 +46,7 @@ class TarTarget:
         self._out = out
         self._source = source
         self._rights = Rights(owner=True, special=special, privileged=privileged)
-        self._linked: dict[int, Path] = {}
+        self._linked: dict[tuple[str, int], Path] = {}
         self._made: set[Path] = {()}
 
     def take(self, items: Iterable[Item | Missed]) -> None:
@@ -64,7 +64,7 @@ class TarTarget:
         self._out.flush()
 
     def _add(self, path: Path, entry: Entry) -> None:
-        first = self._linked.get(entry.number) if entry.what == "f" and entry.links > 1 else None
+        first = self._linked.get((entry.what, entry.number))
         dropped = self.outcome.dropped if first is None else Dropped()
         header = _header(path, entry, grant(entry, self._rights, dropped))
         if header is None or (entry.what in _SPECIAL and not self._rights.special):
@@ -84,8 +84,10 @@ class TarTarget:
                 self.outcome.directories += 1
             elif entry.what == "l":
                 self.outcome.links += 1
+                self._note_name(path, entry)
             else:
                 self.outcome.files += 1
+                self._note_name(path, entry)
         if first is None:
             lost = [f"attribute {shown(name)}" for name, _ in entry.attributes if b"=" in name]
             for lack in (*entry.lacks, *lost):
@@ -120,8 +122,12 @@ class TarTarget:
         written = self._write_data(path, pieces)
         self._write_zeroes(stored - written + -(len(table) + stored) % _BLOCK)
         self.outcome.files += 1
+        self._note_name(path, entry)
+
+    def _note_name(self, path: Path, entry: Entry) -> None:
+        """What has several names is in the archive once; the others are links to it, whatever it is."""
         if entry.links > 1:
-            self._linked[entry.number] = path
+            self._linked[entry.what, entry.number] = path
 
     def _write_data(self, path: Path, pieces: Iterator[Extents | Data]) -> int:
         written = 0

@@ -178,6 +178,9 @@ def posix(cases: Cases) -> None:
     cases.add("devices", "device", device)
     os.mkfifo(root / "pipe")
     cases.add("pipes", "pipe", device)
+    for row, name in (("hard links of links", "link"), ("hard links of devices and pipes", "pipe")):
+        os.link(root / name, root / f"{name}-too", follow_symlinks=False)
+        cases.add(row, name, same_file(f"{name}-too"))
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(root / "socket"))
     cases.add("sockets", "socket", device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
@@ -11,6 +13,7 @@ import pytest
 from console.files.rights import Rights
 from console.files.source import Failed, Path
 from console.files.to_directory import DirectoryTarget
+from console.files.to_tar import TarTarget
 from console.files.walk import Finder, Item, Missed, bad_name, parse_path, walk
 from protocol.errors import NotFound, UsageError
 from protocol.file_stream import Data, Entry, Extents, Opened
@@ -108,6 +111,37 @@ def test_hard_links_and_set_id_bits(tmp_path: FilePath) -> None:
     assert status.st_ino == (tmp_path / "t" / "b").stat().st_ino
     # Who cannot give a file its owner does not give it that owner's rights either.
     assert status.st_mode & 0o7777 == 0o755
+
+
+SEVERAL = Lies(
+    {
+        2: [
+            *(entry(name, "l", 5, links=2, target=b"x") for name in (b"l1", b"l2")),
+            *(entry(name, "p", 6, links=2, lacks=("a colour",)) for name in (b"p1", b"p2")),
+            # What says that it is the same, and another kind of thing, is not.
+            entry(b"file", number=5),
+        ]
+    }
+)
+
+
+def test_hard_links_of_what_is_no_file(tmp_path: FilePath) -> None:
+    assert restored(SEVERAL, tmp_path / "t", special=True) == {"p1": "came without a colour"}
+    assert (tmp_path / "t" / "l1").readlink() == FilePath("x")
+    for one, other in (("l1", "l2"), ("p1", "p2")):
+        assert (tmp_path / "t" / one).lstat().st_ino == (tmp_path / "t" / other).lstat().st_ino
+    assert (tmp_path / "t" / "file").is_file()
+
+
+def test_hard_links_of_what_is_no_file_in_an_archive(tmp_path: FilePath) -> None:
+    out = io.BytesIO()
+    made = TarTarget(out, SEVERAL, special=True, privileged=False)
+    made.take(walk(SEVERAL, Item(path=(), entry=SEVERAL.root())))
+    made.finish()
+    assert [(each.path, each.why) for each in made.outcome.missed] == [((b"p1",), "came without a colour")]
+    subprocess.run(["tar", "-C", tmp_path, "-xf", "-"], input=out.getvalue(), check=True, timeout=60)
+    for one, other in (("l1", "l2"), ("p1", "p2")):
+        assert (tmp_path / one).lstat().st_ino == (tmp_path / other).lstat().st_ino
 
 
 def test_a_circle_ends(tmp_path: FilePath) -> None:
