@@ -23,7 +23,7 @@ from engine.volumes import VolumeHistory
 from protocol.errors import FarshoreError, LocalProtocolError, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, WRITE, Row, TimelineBegan, record_from_row, records_of
 from protocol.frames import Frame, decode_rows
-from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, GENERATIONS_AHEAD_MAX
+from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, FRAME_UTC_NS_MAX, GENERATIONS_AHEAD_MAX
 
 
 class Unwritable(FarshoreError, LocalProtocolError):
@@ -52,6 +52,8 @@ class FrameChecks:
         """What a peer's frame says. FrameError or RemoteProtocolError if that is what it may not, or is not
         understood and no `history`."""
         prefix = frame.prefix
+        if prefix.utc_ns > FRAME_UTC_NS_MAX:
+            raise RemoteProtocolError(f"a frame of the time {prefix.utc_ns} ns, which no clock has")
         if history:
             said = read_frame(frame)
             if said.unread is not None:

@@ -20,6 +20,7 @@ from engine.copy_marks import GroupCopies
 from engine.damage import DamageTable
 from engine.folding import Folding
 from engine.frame_checks import FrameChecks
+from engine.frame_times import FrameTimes
 from engine.group_listeners import GroupListeners
 from engine.head_moves import NotContiguous, begin_timeline, follow_elsewhere, note_followed
 from engine.index_requests import Indexer
@@ -141,7 +142,7 @@ class Group:
         self.head = 0
         self.digest = NO_DIGEST
         self.utc_ns = 0
-        self._utc_floor_ns = 0
+        self._times = FrameTimes(clock)
         self.began = False  # whether this run has its own timeline
         self.followed = 0  # the timeline of which another site's frames were stored last, in this run
         self.sealed = True  # whether the head ends here at every site, as far as this one can know
@@ -260,8 +261,7 @@ class Group:
 
     def promise_utc_ns(self) -> int:
         """The time now. Every frame that this run still writes says a later one, whatever the clock does."""
-        self._utc_floor_ns = max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns) + 1
-        return self._utc_floor_ns - 1
+        return self._times.promise_ns(self.utc_ns)
 
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
@@ -279,7 +279,7 @@ class Group:
 
     def next_utc_ns(self) -> int:
         """The time of the next frame: not before that of the last one, nor before what was promised."""
-        return max(self.clock.utc_ns(), self.utc_ns, self._utc_floor_ns)
+        return self._times.next_ns(self.utc_ns)
 
     def append_records(self, records: Sequence[Record]) -> Frame:
         """Append one frame of records; they never share a frame with data."""

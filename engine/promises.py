@@ -47,7 +47,7 @@ def _end_of(timeline: int, frame_position: int, event: HandOver) -> Cut:
     base brings the record only, and a fold leaves no more of it."""
     frame = encode_frame(
         timeline=timeline,
-        position=frame_position,
+        position=0,
         utc_ns=0,
         durable=0,
         previous_digest=NO_DIGEST,
@@ -55,4 +55,4 @@ def _end_of(timeline: int, frame_position: int, event: HandOver) -> Cut:
         payload=(),
         payload_bytes=0,
     )
-    return Cut(timeline, frame.prefix.end)
+    return Cut(timeline, frame_position + frame.prefix.frame_bytes)

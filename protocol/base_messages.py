@@ -23,7 +23,16 @@ import msgspec
 from msgspec import Meta
 from xxhash import xxh3_128
 
-from protocol.bounds import AnyTimeline, Digest, Generation, Position, Session, SiteId, TimelineId, UtcNs
+from protocol.bounds import (
+    AnyTimeline,
+    Digest,
+    FrameUtcNs,
+    Generation,
+    Position,
+    Session,
+    SiteId,
+    TimelineId,
+)
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row, record_from_row
@@ -56,7 +65,7 @@ class BaseBegin(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.BEGIN)
     cut: Cut
     start: Cut | None
     digest: Digest
-    utc_ns: UtcNs
+    utc_ns: FrameUtcNs
     parts: Annotated[int, Meta(ge=1, le=BASE_PARTS_MAX)]
     parts_digest: Digest
 
@@ -108,7 +117,7 @@ class RecordRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forb
     timeline: TimelineId
     position: Position
     frame_position: Position
-    utc_ns: UtcNs
+    utc_ns: FrameUtcNs
     row: Row
 
 

@@ -17,6 +17,7 @@ from protocol.limits import (
     BLOCK_BYTES,
     BLOCKS_MAX,
     DIGEST_BYTES,
+    FRAME_UTC_NS_MAX,
     GENERATION_MAX,
     LEASE_NAME_BYTES_MAX,
     LOCK_S_MAX,
@@ -43,6 +44,7 @@ SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 MsOrUnknown = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: unknown
 UtcNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # to the year 2262
+FrameUtcNs = Annotated[int, Meta(ge=0, le=FRAME_UTC_NS_MAX)]  # of a frame, as a peer says it
 LockNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # of engine.lock_clock
 LockSeconds = Annotated[int, Meta(ge=1, le=LOCK_S_MAX)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]

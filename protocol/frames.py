@@ -126,7 +126,8 @@ def encode_frame(
     payload: Sequence[Buffer],
     payload_bytes: int,
 ) -> Frame:
-    """Build a frame; the payload pieces are copied once. ValueError past the limits that a reader has."""
+    """Build a frame; the payload pieces are copied once. ValueError past the limits that `parse_prefix` has:
+    what a reader refuses must not be journaled, or it is taken for a torn tail and cut off."""
     table = encode_plain(rows)
     body_bytes = len(table) + _BODY_OVERHEAD + payload_bytes
     raw = bytearray().join((_OPENING, table, _BIN32.pack(_BIN, payload_bytes), *payload))
@@ -135,8 +136,15 @@ def encode_frame(
         or len(raw) > FRAME_BYTES_MAX
         or not 0 < len(rows) <= FRAME_EVENTS_MAX
         or len(table) > FRAME_TABLE_BYTES_MAX
+        or payload_bytes % BLOCK_BYTES
     ):
         raise ValueError(f"frame of {len(raw)} bytes with {payload_bytes} bytes of payload breaks its limits")
+    if (
+        not 0 <= durable <= position <= POSITION_MAX - len(raw)
+        or not timeline
+        or not 0 <= utc_ns <= UTC_NS_MAX
+    ):
+        raise ValueError(f"a frame at {position} of timeline {timeline:x} at {utc_ns} ns breaks its limits")
     with memoryview(raw) as view, view[PREFIX_BYTES:] as body:
         body_crc = crc32c(body)
         body_digest = xxh3_128_digest(body)

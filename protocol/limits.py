@@ -15,6 +15,10 @@ FRAME_BYTES_MAX = 4 << 20
 FRAME_EVENTS_MAX = 2000
 FRAME_TABLE_BYTES_MAX = 64 << 10
 FRAME_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_TABLE_BYTES_MAX - 4096
+# The latest time that a frame may bring from a peer, and that any is written with: 1 January 2240. A clock
+# that is wrong by a century must not stop replication, and Linux lets nobody set one past 2232. A reader
+# takes more, up to 2262, so whatever a peer ships leaves room for every frame that this site still writes.
+FRAME_UTC_NS_MAX = 8_520_336_000 * 10**9
 # Frames of history that are not understood: of a group, all in all; of those, how many may have changed
 # volumes (each is compared with what is read); how many volumes of a frame are told apart.
 UNREAD_FRAMES_MAX = 65_536

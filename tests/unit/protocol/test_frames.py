@@ -317,17 +317,29 @@ def test_data_rows_in_longer_forms_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"timeline": 0}, {"position": POSITION_MAX}, {"position": (1 << 64) - 4096}, {"utc_ns": 1 << 63}],
+    ("offset", "fields"),
+    [
+        (16, {"position": POSITION_MAX}),
+        (16, {"position": (1 << 64) - 4096}),
+        (24, {"timeline": 0}),
+        (32, {"utc_ns": 1 << 63}),
+        (40, {"durable": 8193}),
+    ],
     ids=repr,
 )
-def test_a_frame_outside_every_timeline_or_time_is_none(fields: dict[str, int]) -> None:
+def test_a_frame_outside_every_timeline_or_time_is_neither_built_nor_read(
+    offset: int, fields: dict[str, int]
+) -> None:
+    """One that was built, journaled and acknowledged would be cut off at the next start as a torn tail."""
     usual = {"timeline": TIMELINE, "position": 8192, "utc_ns": 1, "durable": 0}
-    frame = encode_frame(
-        **(usual | fields), previous_digest=PREVIOUS, rows=[(ZERO, 1, 0, 1)], payload=(), payload_bytes=0
-    )
+    with pytest.raises(ValueError, match="limits"):
+        encode_frame(
+            **(usual | fields), previous_digest=PREVIOUS, rows=[(ZERO, 1, 0, 1)], payload=(), payload_bytes=0
+        )
+    raw = bytearray(SMALL.raw)
+    raw[offset : offset + 8] = struct.pack(">Q", *fields.values())
     with pytest.raises(FrameError):
-        parse_prefix(frame.raw)
+        parse_prefix(raw)
 
 
 def test_payload_without_a_write_is_refused() -> None:

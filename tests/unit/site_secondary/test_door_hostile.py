@@ -21,7 +21,7 @@ from engine.pair_states import Mode, PairState
 from engine.site_state import GroupRow, PairRow, Role
 from protocol.base_messages import BaseBegin
 from protocol.events import TRIM, ZERO, Revert, TimelineBegan, VolumeCreated, VolumeDeleted
-from protocol.frames import encode_frame
+from protocol.frames import UTC_NS_MAX, encode_frame
 from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, GENERATION_MAX, LEASE_S_MAX
 from protocol.messages import (
     Ask,
@@ -248,18 +248,22 @@ def in_session(site: Site, session: int = 9) -> None:
 def crafted(
     site: Site, rows: list[Any], timeline: int, position: int | None, utc_ns: int
 ) -> tuple[bytes, bytes]:
-    """A message of one frame with right checksums: where the journal ends here, or elsewhere."""
+    """A message of one frame with right checksums: where the journal ends here, or elsewhere. The time is put
+    in by hand, as no frame of ours has such a one."""
     group = site.group_
-    raw = encode_frame(
+    frame = encode_frame(
         timeline=timeline if position is not None else group.head,
         position=group.writer.written if position is None else position,
-        utc_ns=utc_ns or group.utc_ns,
+        utc_ns=min(utc_ns or group.utc_ns, UTC_NS_MAX),
         durable=0,
         previous_digest=group.digest,
         rows=rows,
         payload=(),
         payload_bytes=0,
-    ).raw
+    )
+    raw = bytearray(frame.raw)
+    if utc_ns > UTC_NS_MAX:
+        raw[32:40] = utc_ns.to_bytes(8, "big")
     return FrameMessage(session=9).encode(), bytes(raw)
 
 
