@@ -5,8 +5,8 @@
     3. a sweep takes its versions out of the index, and those of bases that were put on it
     4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
        to where it was left
-    5. its timelines, bases and records are taken out of the index, in one transaction, floors on it are put
-       back to where it left, and the note of step 1 goes
+    5. its timelines, bases and records are taken out of the index, in one transaction, floors and folds of
+       it are put back to where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """
@@ -14,7 +14,6 @@ The versions must go before the timelines do: a lane that no timeline names is u
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from engine.base_recovery import remove_files
@@ -26,7 +25,7 @@ from engine.group import Group
 from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
-from engine.retention import RETENTION_KEY, BoundsOfCuts, cut_back, lane_floors, load_retention
+from engine.retention import RETENTION_KEY, BoundsOfCuts, lane_floors, load_retention, without
 from engine.timelines import Span
 from engine.versions import RECORD_KEY, TIMELINE_KEY
 from protocol.bounds import DigestOrNone, Position, TimelineId
@@ -61,13 +60,13 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
         retention = load_retention(transaction)
         bases = load_bases(transaction)
     starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
-    floors = cut_back(retention.floors, starts, lambda each: known[each].timeline.fork_cut)
+    left = without(retention, starts, lambda each: known[each].timeline.fork_cut)
     gone = [base for base in bases if is_within(lambda each: known[each].timeline, dict(starts), base)]
     with store.write() as write:
         for base in gone:
             remove_base(write, base)
-        if floors != retention.floors:
-            write.put("meta", RETENTION_KEY, replace(retention, floors=floors).to_value())
+        if left != retention:
+            write.put("meta", RETENTION_KEY, left.to_value())
         for key in records:
             write.delete("records", key)
         for timeline, position, digest in plan.parts:
@@ -238,7 +237,7 @@ class BranchDrops:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
-        group.folding.cut_back_floors(spans)
+        group.folding.dropped_for_good(spans)
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
         group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:

@@ -31,12 +31,12 @@ from engine.retention import (
     BoundsOfCuts,
     Keep,
     Retention,
-    cut_back,
     load_retention,
     raised,
     readable,
     same_name,
     what_to_keep,
+    without,
 )
 from engine.timed_leases import TimedLeases
 from protocol.errors import FarshoreError, Trimmed
@@ -275,11 +275,10 @@ class Folding:
         """Whether a fold or a slice of a sweep is under way."""
         return self._running
 
-    def cut_back_floors(self, dropped: Iterable[tuple[int, int]]) -> None:
+    def dropped_for_good(self, parts: Iterable[tuple[int, int]]) -> None:
         """Timelines are about to go, each from a position on; the index is told with them."""
         table = self._group.timelines
-        floors = cut_back(self.retention.floors, dropped, lambda each: table.get(each).fork_cut)
-        self.retention = replace(self.retention, floors=floors)
+        self.retention = without(self.retention, parts, lambda each: table.get(each).fork_cut)
 
     def tails(self, floors: frozenset[Cut]) -> list[int]:
         """Timelines on the way to a floor that go on past a fork of theirs."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 from engine.bases import base_on
@@ -192,6 +192,22 @@ def cut_back(
         if timeline != NO_TIMELINE:
             found.add(Cut(timeline, position))
     return frozenset(found)
+
+
+def without(
+    retention: Retention, parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
+) -> Retention:
+    """What stays when timelines are dropped, each from a position on (see `cut_back`). A part that comes back
+    from a peer is in the journal again: nothing past the position counts as folded then."""
+    starts = dict(parts)
+    folded = {}
+    for timeline, (end, anchor) in retention.folded.items():
+        start = starts.get(timeline)
+        if start is None or end <= start:
+            folded[timeline] = (end, anchor)
+        elif start != fork_of(timeline).position:
+            folded[timeline] = (start, retention.anchor(timeline, start) or NO_ANCHOR)
+    return replace(retention, floors=cut_back(retention.floors, starts.items(), fork_of), folded=folded)
 
 
 def departures(table: TimelineTable, floors: Iterable[Cut], tails: Iterable[int]) -> set[Cut]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from engine.branch_drop import BranchDrops, check_droppable
-from engine.branches import Branch, find_branch
+from engine.branches import Branch, branches, find_branch
 from protocol.errors import Refused
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.test_clones import clone_of, letters
 from tests.unit.engine.test_clones import drop as drop_clone
-from tests.unit.engine.test_folding import KEEP_ALL, KEEP_NOTHING
+from tests.unit.engine.test_folding import KEEP_ALL, KEEP_NOTHING, folded_past_a_fork
 
 Sites = tuple[GroupRig, GroupRig]
 
@@ -109,3 +111,23 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
         rig.settle(5.0)
         assert not rig.group.failed
         rig.reopen()
+
+
+def test_a_tail_that_comes_back_is_not_taken_for_folded(make_rig: Callable[..., GroupRig]) -> None:
+    """It was folded past the fork while it was the head's, was dropped, and comes again from a third site."""
+    third = make_rig("third", site="ber", seed=3)
+    rig, fork, _ = folded_past_a_fork(make_rig, third)
+    (branch,) = branches(rig.group)
+    check_droppable(rig.group, branch)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    assert rig.group.folding.retention.folded_to(fork.timeline) <= fork.position
+    end = third.end
+    for frame in third.group.reader.frames(fork.timeline, fork.position, end.position, None):
+        rig.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    for reopened in (False, True):
+        if reopened:
+            rig.checkpoint()
+            rig.reopen()
+        assert rig.end == end
+        assert rig.letters("root") == third.letters("root")

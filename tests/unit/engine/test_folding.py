@@ -203,8 +203,9 @@ def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> N
         rig.reopen()
 
 
-def folded_past_a_fork(make_rig: MakeRig) -> tuple[GroupRig, Cut, list[int]]:
-    """A head that left a timeline at a kept cut (that of time 10), below where it is still in the journal."""
+def folded_past_a_fork(make_rig: MakeRig, third: GroupRig | None = None) -> tuple[GroupRig, Cut, list[int]]:
+    """A head that left a timeline at a kept cut (that of time 10), below where it is still in the journal. A
+    third site has all of that timeline."""
     one = make_rig("one")
     volume = one.create("root", 16)
     other = make_rig("other", site="par", world=one.world, seed=2)
@@ -218,6 +219,8 @@ def folded_past_a_fork(make_rig: MakeRig) -> tuple[GroupRig, Cut, list[int]]:
             follow(other, one)
     fork = one.end
     assert fork == cuts[10]
+    if third is not None:
+        follow(other, third)
     take_backup(other.group, volume=None, label="kept", cut=fork, pinned=False, rng=other.rng)
     other.sync()
     other.write(volume, 9, b"z")
