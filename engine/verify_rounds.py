@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from engine.bases import spans_after
+from engine.bases import base_at
 from engine.copies import Copy
 from engine.faults import Damage, Fault
-from engine.timelines import Span, holds_cut
+from engine.held_frames import held_besides, held_pieces
+from engine.timelines import holds_cut
 from engine.verify import Stretch, stretches
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.bounds import AnyTimeline, Count, DigestOrNone, Position, TimelineId, UtcNs
@@ -83,24 +84,21 @@ class VerifyRound:
         return VerifyIndex(start=self.key, deep=self.deep) if self.key else None
 
     def _stretches(self) -> list[Stretch]:
-        """Every stretch of the journal that is here: the target's lineage, bases, and branches. Clones grow:
-        of them only what is in the index is looked at."""
+        """Every stretch of the journal that is here: of the target's lineage, of bases, and besides. Clones
+        grow: of them only what is in the index is looked at."""
         group = self.group
         table = group.timelines
-        spans = table.lineage(self.target.timeline, self.target.position)
-        held, first = spans_after(table, spans)
-        found = stretches(held, first, self.indexed if self.deep else 0)
+        pieces = held_pieces(table, table.lineage(self.target.timeline, self.target.position))
+        found = []
+        for spans, first in pieces:
+            found += stretches(spans, first, self.indexed if self.deep else 0)
         for base in table.bases:
             found += stretches([base.span], NO_DIGEST, base.end if self.deep else 0)
-        ends = {span.timeline: span.end for span in spans}
         clones = group.clones.timelines()
-        for timeline, end in sorted(group.left.items()):
-            if timeline in clones or timeline not in table:
-                continue
-            entry = table.get(timeline)
-            start = max(entry.fork, ends.get(timeline, 0))
-            if start < end:
-                found += stretches([Span(timeline, entry.lane, start, end)], None, 0)
+        left = {timeline: end for timeline, end in group.left.items() if timeline not in clones}
+        for span in held_besides(table, pieces, left):
+            below = base_at(table, Cut(span.timeline, span.start))
+            found += stretches([span], below.digest if below else None, 0)
         return found
 
     def _rest(self, stretch: Stretch) -> Stretch:
