@@ -136,7 +136,7 @@ class Group:
             ),
         )
         self.folding = Folding(self, indexer)
-        self.unread = UnreadFrames(name, state, self.timelines)
+        self.unread = UnreadFrames(name, state, self.timelines, self.end_of)
         self.checks = FrameChecks(self.timelines, self.volumes, self.unread)
         self.damage = DamageTable(self)
         self.head = 0

@@ -18,7 +18,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     jobs      see `daemon.jobs`
     damage    see `engine.damage`
     rounds    see `engine.verify_rounds`
-    accepted  see `engine.unread`
+    accepted  see `engine.accepted`
     copy_marks   name\\0u64 copy id    row (UTC ns when verified, what is damaged): see `engine.copy_marks`
 
 Every write is durable on return (invariant 9).

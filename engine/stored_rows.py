@@ -30,14 +30,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from struct import error as StructError
 
-from engine import clone_rows, damage, drills, verify_rounds
+from engine import accepted, clone_rows, damage, drills, verify_rounds
 from engine.faults import KEY as FAULT_KEY
 from engine.faults import Fault
 from engine.lock_clock import CLOCK, CLOCK_KEY
 from engine.lock_notes import notes_in
 from engine.ports.store import ReadTransaction, Store
 from engine.site_state import COPY_MARK, CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
-from engine.unread import ACCEPTED
 from protocol.command_base import check_name
 from protocol.errors import Corruption, FarshoreError, RemoteProtocolError
 from protocol.limits import DRILL_BYTES_MAX, LEASE_S_MAX
@@ -152,7 +151,7 @@ def _copy_mark(key: bytes, value: bytes) -> None:
 
 def _accepted(key: bytes, value: bytes) -> None:
     _u64(key)
-    ACCEPTED.decode(value)
+    accepted.ROW.decode(value)
 
 
 def _lock(key: bytes, value: bytes) -> None:

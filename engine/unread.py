@@ -16,17 +16,20 @@ unless it was turned back to before the frame since: then whoever must not be wr
 (engine.damage), and the live volume stays offline, until an operator accepts it as it is read here.
 
     index row (records)     (UTC ns, frame's position, (0, end, reason, volumes or nil))
-    state table accepted    group\0u64 volume    row (position): frames before it are accepted for this volume
+
+What operators accepted is kept apart (engine.accepted).
 
 New frames are never written so, nor taken (engine.frame_checks); this is what the journal has already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from msgspec import Meta
 
+from engine.accepted import Accepted
 from engine.site_state import SiteState
 from engine.timelines import TimelineTable
 from engine.visibility import Interval
@@ -36,20 +39,17 @@ from protocol.events import LAST_DATA_KIND, EventKind, Record, Row, record_from_
 from protocol.frames import Frame, FrameError, FramePrefix, decode_rows, rows_as_they_stand, without_empty
 from protocol.limits import UNREAD_FRAMES_MAX, UNREAD_TOUCHING_MAX, UNREAD_VOLUMES_MAX
 from protocol.positions import POSITION_MAX, Cut
-from protocol.rows import pack_row
 from protocol.wire import RowType
 
 if TYPE_CHECKING:
     from engine.group import Group
 
-TABLE = "accepted"
 UNREAD = 0  # the kind of its index row; no event has it
 REASON_MAX = 120
 NOTES_MAX = 16
 _Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 _Volumes = Annotated[tuple[VolumeId, ...], Meta(max_length=UNREAD_VOLUMES_MAX)]
 _ROW = RowType(tuple[Literal[0], Position, _Reason, _Volumes | None])
-ACCEPTED = RowType(tuple[Position])
 
 _CONTENT = frozenset({EventKind.REVERT, EventKind.REWRITE_BEGAN, EventKind.REWRITE_ENDED})
 _DATA = frozenset({EventKind.WRITE, EventKind.ZERO, EventKind.TRIM})
@@ -136,16 +136,13 @@ def may_have_changed(rows: tuple[Row, ...]) -> tuple[int, ...] | None:
 class UnreadFrames:
     """Those of one group, which derive from its journal and its index; and what an operator accepted."""
 
-    def __init__(self, group: str, state: SiteState, timelines: TimelineTable) -> None:
-        self._group = group
-        self._state = state
+    def __init__(
+        self, group: str, state: SiteState, timelines: TimelineTable, end_of: Callable[[int], int]
+    ) -> None:
+        self.accepted = Accepted(group, state, timelines, end_of)
         self._timelines = timelines
         self._frames: dict[tuple[int, int], UnreadFrame] = {}
         self._touching: list[UnreadFrame] = []
-        self._accepted = {
-            int.from_bytes(key[-8:]): ACCEPTED.decode(value)[0]
-            for key, value in state.notes(TABLE, group.encode() + b"\0").items()
-        }
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -184,11 +181,13 @@ class UnreadFrames:
 
     def seen(self, volume: int, intervals: tuple[Interval, ...]) -> list[UnreadFrame]:
         """Those that may have changed what a visibility of a volume (id) shows, and were not accepted."""
-        accepted = self._accepted.get(volume, 0)
+        if not self._touching:
+            return []
+        accepted = self.accepted.of(volume)
         return [
             each
             for each in self._touching
-            if each.position >= accepted
+            if not accepted(each.timeline, each.position)
             and (each.volumes is None or volume in each.volumes)
             and self._within(each, intervals)
         ]
@@ -201,13 +200,6 @@ class UnreadFrames:
             interval.lane == lane and interval.low < unread.end and unread.position < interval.high
             for interval in intervals
         )
-
-    def accept(self, volume: int, position: int) -> None:
-        """An operator takes a volume (id) as it is read here, whatever frames before `position` say. Durable
-        on return; OSError: nothing was."""
-        key = self._group.encode() + b"\0" + volume.to_bytes(8)
-        self._state.put_notes(TABLE, {key: pack_row((position,))})
-        self._accepted[volume] = position
 
 
 def took_unread(group: Group, unread: UnreadFrame | None) -> None:

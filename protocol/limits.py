@@ -20,10 +20,12 @@ FRAME_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_TABLE_BYTES_MAX - 4096
 # takes more, up to 2262, so whatever a peer ships leaves room for every frame that this site still writes.
 FRAME_UTC_NS_MAX = 8_520_336_000 * 10**9
 # Frames of history that are not understood: of a group, all in all; of those, how many may have changed
-# volumes (each is compared with what is read); how many volumes of a frame are told apart.
+# volumes (each is compared with what is read); how many volumes of a frame are told apart; at how
+# many cuts an operator's word for a volume is kept.
 UNREAD_FRAMES_MAX = 65_536
 UNREAD_TOUCHING_MAX = 4096
 UNREAD_VOLUMES_MAX = 16
+ACCEPTED_CUTS_MAX = 16
 
 # Segments. The largest is tried first; a nearly full disk gets smaller ones.
 SEGMENT_BYTES = 64 << 20

@@ -117,7 +117,7 @@ async def online(site: Site, command: VolumeOnline) -> Data:
     volume = group.volume(command.volume)
     group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     if group.unread.seen(volume.id, group.live_view(volume).intervals):
-        group.unread.accept(volume.id, group.writer.written)
+        group.unread.accepted.accept(volume.id, group.end)
     site.state.set_closed(group.name, [volume.id], None)
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
     return volume_data(site, group, volume)

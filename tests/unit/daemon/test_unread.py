@@ -56,7 +56,7 @@ def test_hosts_get_a_volume_that_it_may_have_changed_by_an_operators_word(sites:
         with pytest.raises(WrongState, match="cannot be understood"):
             sites.attach(sites.a)
         assert exports.names() == []
-        group.unread.accept(volume.id, group.writer.written)
+        group.unread.accepted.accept(volume.id, group.end)
     for _ in range(2):
         assert sites.attach(sites.a).connected
         assert exports.names() == [f"{GROUP}/v"]
@@ -72,7 +72,7 @@ def test_a_site_that_takes_over_does_not_serve_what_nobody_accepted_there(sites:
     sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
     assert sites.refused(sites.b)
     group = sites.group(sites.b)
-    group.unread.accept(group.volume("v").id, group.writer.written)
+    group.unread.accepted.accept(group.volume("v").id, group.end)
     assert sites.attach(sites.b).connected
 
 

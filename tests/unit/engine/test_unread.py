@@ -170,7 +170,7 @@ def test_only_what_it_may_have_changed_is_not_to_be_relied_on(make_rig: MakeRig,
 def test_an_operator_accepts_it_once(make_rig: MakeRig) -> None:
     made = story(make_rig("one"), "no table at all")
     rig = made.rig
-    rig.group.unread.accept(made.volume, rig.group.writer.written)
+    rig.group.unread.accepted.accept(made.volume, rig.group.end)
     for _ in range(2):
         rig.group.damage.require_sound([made.volume], rig.end, "root")
         assert rig.group.damage.all() == [made.damage]
