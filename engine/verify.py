@@ -20,8 +20,8 @@ from engine.faults import Damage, DamagedVersion, Fault
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
-from engine.retention import load_retention
-from engine.timelines import Span
+from engine.retention import Retention, lane_floors, load_retention
+from engine.timelines import Span, TimelineTable
 from engine.unread import read_frame
 from engine.versions import (
     NUMBER_MASK,
@@ -66,7 +66,7 @@ class Verified:
 class Stretch:
     """The part [start, end) of a timeline's frames, kept in `lane`; `digest` is what the first one continues
     (None: whatever it says, or if `chained` what the stretch before ended with). Frames that end in
-    (floor, indexed] must be in the index."""
+    (floor, indexed], with the lane's floor, must be in the index."""
 
     timeline: int
     lane: int
@@ -121,8 +121,8 @@ def verify_stretch(
     from. What was folded is not looked for."""
     with store.read() as transaction:
         retention = load_retention(transaction)
+        floor = _lane_floor(transaction, retention, stretch.lane)
     reader = JournalReader(segments, retention.anchor)
-    floor = max((cut.position for cut in retention.floors), default=0)
     timeline, position, digest = stretch.timeline, stretch.start, stretch.digest
     if retention.folded_to(timeline) > position:
         # On a branch it may be folded past the fork at which this stretch ends.
@@ -149,6 +149,16 @@ def verify_stretch(
             found.add(Fault.FRAME, timeline, bad, position)
             found.journal_bytes += position - bad
     return position, digest
+
+
+def _lane_floor(transaction: ReadTransaction, retention: Retention, lane: int) -> int:
+    """From which number on all of a lane's versions are in the index. Not the highest floor: one on a branch,
+    in another lane, says nothing of what the head has below that position."""
+    if not retention.floors:
+        return 0
+    table = TimelineTable(row.timeline for row in load_timelines(transaction).values())
+    here = [floor for floor in retention.floors if floor.timeline in table]
+    return lane_floors(table, here).get(lane, 0)
 
 
 def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, bad: int) -> int:

@@ -11,7 +11,7 @@ from engine.copies import Copy
 from engine.faults import Damage, DamagedVersion, Fault
 from engine.verify_rounds import VerifyRound, last_round, load_round
 from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
-from engine.versions import STORED_HEAD_BYTES, VERSION_KEY, VERSION_VALUE
+from engine.versions import RECORD_KEY, STORED_HEAD_BYTES, VERSION_KEY, VERSION_VALUE
 from protocol.errors import Unsafe
 from protocol.frames import FramePrefix
 from site_primary.backup import take_backup
@@ -209,3 +209,22 @@ def test_known_damage_outlives_a_restart_until_it_is_mended(rig: GroupRig) -> No
 def test_a_branch_that_was_folded_past_its_fork_is_no_damage(make_rig: MakeRig) -> None:
     rig, _, _ = folded_past_a_fork(make_rig)
     assert finish(rig, begin(rig)) == []
+
+
+@pytest.mark.parametrize("kind", ["version", "record"])
+def test_a_row_that_is_missing_below_the_floor_of_a_branch_is_found(make_rig: MakeRig, kind: str) -> None:
+    """Nothing of the head's own was thinned, though it stands lower than where the branch was."""
+    rig, fork, _ = folded_past_a_fork(make_rig)
+    (floor,) = rig.group.folding.retention.floors
+    assert fork.position < rig.end.position < floor.position
+    at = begin(rig)
+    with rig.group.store.write() as write:
+        if kind == "version":
+            cursor = write.cursor("versions")
+            lane = rig.group.timelines.get(rig.group.head).lane
+            assert cursor.set_range(VERSION_KEY.pack(lane, 0, 0, 0))
+            write.delete("versions", bytes(cursor.key()))
+        else:
+            write.delete("records", RECORD_KEY.pack(rig.group.head, fork.position))
+    (damage,) = finish(rig, at)
+    assert damage.fault is (Fault.ROW_MISSING if kind == "version" else Fault.RECORD)
