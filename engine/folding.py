@@ -31,6 +31,7 @@ from engine.retention import (
     BoundsOfCuts,
     Keep,
     Retention,
+    floor_on,
     load_retention,
     raised,
     readable,
@@ -110,10 +111,9 @@ class Folding:
 
     def floor(self) -> Cut | None:
         """The cut on the head's lineage below which only kept cuts can be read."""
-        spans = self._group.spans()
-        ends = {span.timeline: span.end for span in spans}
-        found = [f for f in self.retention.floors if f.position <= ends.get(f.timeline, -1)]
-        return max(found, key=lambda floor: floor.position, default=None)
+        spans, table = self._group.spans(), self._group.timelines
+        found = [floor_on(table, spans, floor) for floor in self.retention.floors]
+        return max((each for each in found if each), key=lambda floor: floor.position, default=None)
 
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, cast
 
 from engine.bases import base_on
 from engine.ports.store import ReadTransaction
-from engine.timelines import TimelineTable
+from engine.timelines import Span, TimelineTable
 from engine.versions import index_row
 from engine.visibility import visibility
 from engine.volumes import VolumeHistory
@@ -150,6 +150,19 @@ def readable(table: TimelineTable, retention: Retention, cut: Cut) -> bool:
     """Whether a cut of a timeline held here can still be read in full."""
     cut = same_name(table, cut)
     return cut in retention.kept or not any(WayTo(table, floor).below(cut) for floor in retention.floors)
+
+
+def floor_on(table: TimelineTable, spans: list[Span], floor: Cut) -> Cut | None:
+    """A floor as another line has it that leads along `spans`: there, or where that line left the way to it.
+    What both have before that was thinned for the floor, but for the cut where they part. None if they have
+    nothing in common."""
+    way = table.lineage(floor.timeline, floor.position) if floor.timeline in table else []
+    found = None
+    for own, other in zip(spans, way, strict=False):
+        if own.timeline != other.timeline:
+            break
+        found = Cut(own.timeline, min(own.end, other.end))
+    return found
 
 
 def lane_floors(table: TimelineTable, floors: Iterable[Cut]) -> dict[int, int]:

@@ -11,6 +11,7 @@ from msgspec import structs
 from engine.cuts import checked_cut, cut_at_time
 from engine.folding import POLL_S, RETRY_S
 from engine.group import GroupSettings
+from engine.history import oldest_cut
 from engine.journal_space import JournalHolder
 from protocol.errors import Trimmed
 from protocol.events import NO_POLICY
@@ -240,3 +241,30 @@ def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) ->
         assert cut_at_time(rig.group, at) == fork
     with pytest.raises(Trimmed, match="oldest time"):
         cut_at_time(rig.group, times[10] - 1)
+
+
+def test_the_floor_of_a_head_that_left_below_one_is_where_it_left(make_rig: MakeRig) -> None:
+    """All that both lines have was folded for the other one; nothing of it can be read but that cut."""
+    rig, fork, _ = folded_past_a_fork(make_rig)
+    (floor,) = rig.group.folding.retention.floors
+    assert floor.position > rig.end.position > fork.position
+    volume = rig.group.volume("root")
+    for _ in range(2):
+        assert rig.group.folding.floor() == fork
+        assert oldest_cut(rig.group, volume) == fork
+        assert rig.group.folding.readable(fork)
+        rig.reopen()
+
+
+def test_a_floor_on_the_heads_line_is_that_of_the_head(make_rig: MakeRig) -> None:
+    """Also where a branch has one further up."""
+    rig, fork, _ = folded_past_a_fork(make_rig)
+    volume = rig.group.volume("root").id
+    fill(rig, volume, 2)
+    fold(rig)
+    floors = rig.group.folding.retention.floors
+    own = rig.group.folding.floor()
+    assert own in floors
+    assert len(floors) == 2
+    assert own is not None
+    assert own.timeline != fork.timeline
