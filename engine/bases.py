@@ -19,10 +19,10 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from engine.timelines import Span, Timeline, TimelineTable, holds_cut
+from engine.timelines import Span, TimelineTable, holds_cut
 from protocol.errors import Trimmed
 from protocol.frames import NO_DIGEST
 from protocol.positions import POSITION_MAX, Cut
@@ -79,18 +79,33 @@ def spans_after(table: TimelineTable, spans: list[Span]) -> tuple[list[Span], by
 
 
 def bases_within(table: TimelineTable, parts: Iterable[tuple[int, int]]) -> list[Base]:
-    """The bases whose cuts are in parts of timelines, each from a position on: what goes with these parts."""
+    """The bases whose cuts are in parts of timelines, each from a position on: what goes with these parts.
+    The cut where a part begins is not in it: it belongs to whoever has the frames before it, unless there
+    are none of this timeline."""
     starts = dict(parts)
-    return [base for base in table.bases if is_within(table.get, starts, base)]
+    return [
+        base
+        for base in table.bases
+        if (start := starts.get(base.cut.timeline)) is not None
+        and (base.cut.position > start or start == table.get(base.cut.timeline).fork)
+    ]
 
 
-def is_within(timeline_of: Callable[[int], Timeline], starts: Mapping[int, int], base: Base) -> bool:
-    """Whether a base's cut is in a part of a timeline that begins at `starts`. The cut where it begins is
-    not: that belongs to whoever has the frames before it, unless there are none of this timeline."""
-    start = starts.get(base.cut.timeline)
-    if start is None:
-        return False
-    return base.cut.position > start or start == timeline_of(base.cut.timeline).fork
+def held_before(table: TimelineTable, timeline: int, position: int) -> int:
+    """Up to where frames of a timeline are held before a position, if what lies past that goes, with bases:
+    to there, or to where the gap below the lowest of these bases begins."""
+    past = [base for base in table.bases if base.cut.timeline == timeline and base.cut.position > position]
+    lowest = min(past, key=lambda base: base.cut.position, default=None)
+    if lowest is None:
+        return position
+    ends = [
+        span.end
+        for cut in (lowest.start, lowest.left)
+        if cut is not None and cut.timeline in table
+        for span in table.lineage(cut.timeline, cut.position)
+        if span.timeline == timeline
+    ]
+    return min(position, max(ends, default=table.get(timeline).fork))
 
 
 def gap_at(table: TimelineTable, cut: Cut) -> Base | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.base_recovery import remove_files
 from engine.base_rows import load_bases, remove_base
-from engine.bases import bases_within, is_within
+from engine.bases import bases_within, held_before
 from engine.branches import Branch, own_part
 from engine.checkpoint import load_timelines, timeline_row
 from engine.group import Group
@@ -26,12 +26,11 @@ from engine.index_requests import IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from engine.retention import RETENTION_KEY, BoundsOfCuts, lane_floors, load_retention, without
-from engine.timelines import Span
+from engine.timelines import Span, TimelineTable
 from engine.versions import RECORD_KEY, TIMELINE_KEY
 from protocol.bounds import DigestOrNone, Position, TimelineId
 from protocol.errors import Busy, Corruption, Refused
 from protocol.frames import NO_DIGEST
-from protocol.limits import DIGEST_BYTES
 from protocol.positions import Cut
 
 RETRY_S = 5.0
@@ -40,7 +39,8 @@ FOLD_WAIT_S = 0.05
 
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
-    there, where the digest is `digest`; with the bases on what goes. Figures: records removed."""
+    there, where the digest is `digest`; with the bases on what goes. If such a base left that place in a gap:
+    back to where frames are held, with the digest there (empty: none are). Figures: records removed."""
 
     parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
 
@@ -58,12 +58,11 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
                 records.append(bytes(cursor.key()))
                 more = cursor.next()
         retention = load_retention(transaction)
-        bases = load_bases(transaction)
+        table = TimelineTable((row.timeline for row in known.values()), load_bases(transaction))
     starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
     left = without(retention, starts, lambda each: known[each].timeline.fork_cut)
-    gone = [base for base in bases if is_within(lambda each: known[each].timeline, dict(starts), base)]
     with store.write() as write:
-        for base in gone:
+        for base in bases_within(table, starts):
             remove_base(write, base)
         if left != retention:
             write.put("meta", RETENTION_KEY, left.to_value())
@@ -76,9 +75,8 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
             if row.timeline.fork == position:
                 write.delete("timelines", TIMELINE_KEY.pack(timeline))
             elif row.indexed > position:
-                write.put(
-                    "timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, position, digest)
-                )
+                held = held_before(table, timeline, position)
+                write.put("timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, held, digest))
     return (len(records),)
 
 
@@ -227,9 +225,7 @@ class BranchDrops:
         parts = []
         try:
             for timeline, start in spans:
-                whole = group.timelines.get(timeline).fork == start
-                digest = NO_DIGEST if whole else group.reader.digest_at(group.timelines, timeline, start)
-                parts.append((timeline, start, bytes(digest).ljust(DIGEST_BYTES, b"\0")))
+                parts.append((timeline, start, self._digest_left(timeline, start)))
                 self._remove_files(timeline, start)
             for base in bases:
                 remove_files(group, base.timeline)
@@ -238,6 +234,7 @@ class BranchDrops:
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
         group.folding.dropped_for_good(spans)
+        ends = {timeline: held_before(group.timelines, timeline, start) for timeline, start in spans}
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
         group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:
@@ -246,10 +243,20 @@ class BranchDrops:
                 group.timelines.remove(timeline)
                 group.left.pop(timeline, None)
             else:
-                group.left[timeline] = start
+                group.left[timeline] = ends[timeline]
         group.checkpoints.indexer.start(
             ForgetPlan(parts=tuple(parts)), lambda error, _: self._forgotten(name, spans, error)
         )
+
+    def _digest_left(self, timeline: int, start: int) -> bytes:
+        """What the next frame of a timeline would continue that is cut back to `start`; empty if no frame of
+        it is held then."""
+        group = self._group
+        fork = group.timelines.get(timeline).fork
+        held = held_before(group.timelines, timeline, start)
+        if start == fork:
+            return NO_DIGEST
+        return bytes(group.reader.digest_at(group.timelines, timeline, held)) if held > fork else b""
 
     def _remove_files(self, timeline: int, start: int) -> None:
         group = self._group

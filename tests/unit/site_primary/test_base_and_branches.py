@@ -11,13 +11,14 @@ import pytest
 from engine.base_rows import load_bases, put_base
 from engine.bases import FIRST_BASE_LANE, Base
 from engine.branch_drop import BranchDrops, ForgetPlan, check_droppable
-from engine.branches import find_branch
+from engine.branches import branches, find_branch
 from engine.index_requests import IndexerDone, IndexRequest
 from engine.versions import VERSION_KEY
 from protocol.errors import Refused
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.test_verify_rounds import begin, finish
 from tests.unit.site_primary.base_pair import BasePair
 
 
@@ -142,3 +143,42 @@ def test_a_base_whose_foot_is_dropped_fails_nobody_else(pair: BasePair, left: Ba
     table.bases = [replace(left, start=gone)]
     assert pair.other.letters("root") == "a..d...."
     assert not pair.other.group.folding.readable(left.cut)
+
+
+def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, directory: Path) -> None:
+    """The head's line left that of the first base at a place which never came here: what is cut back ends
+    where its frames did."""
+    volume = pair.one.create("root", 8)
+    pair.one.write(volume, 0, b"a")
+    follow(pair.one, pair.other)
+    start, own = pair.other.end, pair.other.files()
+    pair.one.write(volume, 1, b"b")
+    pair.one.sync()
+    # As an image of a running machine is: nothing is written meanwhile.
+    old = pair.one.copy_to(directory / "old")
+    old.world = pair.world
+    pair.one.write(volume, 2, b"c")
+    pair.copy(start)
+    [first] = pair.other.group.timelines.bases
+    pair.one.write(volume, 3, b"d")
+    follow(pair.one, pair.other)
+    one, pair.one = pair.one, old
+    one.drop()
+    old.open()
+    old.write(volume, 4, b"e")
+    pair.leave = True
+    pair.copy(start)
+    other = pair.other
+    assert other.letters("root") == "ab..e..."
+    assert other.letters("root", first.cut) == "abc....."
+    drop(other, first.cut.timeline)
+    other.settle(10.0)
+    for _ in range(2):
+        assert other.letters("root") == "ab..e..."
+        assert other.letters("root", start) == "a......."
+        assert branches(other.group) == []
+        assert [base.cut for base in other.group.timelines.bases] == [other.end]
+        assert other.group.end_of(start.timeline) == start.position
+        assert finish(other, begin(other)) == []
+        other.reopen()
+    assert own.keys() <= other.files().keys()
