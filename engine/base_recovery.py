@@ -72,9 +72,12 @@ def require_same_past(group: Group, records: list[RecordRow]) -> None:
 
 def head_after_bases(group: Group, bases: list[Base], head: int, checkpoint: Cut | None) -> int:
     """The head of a group that opens. A base that was installed last, whose head was not set any more, is
-    followed now: its transaction was the moment from which on it counts."""
+    followed now: its transaction was the moment from which on it counts. Not if what was left for it went on
+    since: while a base is installed nothing is added there, so the head was put back to it by then."""
     for base in bases:
         if base.cut == checkpoint and base.left.timeline == head != base.cut.timeline:
+            if group.reader.prefix_at(head, base.left.position) is not None:
+                continue
             group.state.set_head(group.name, base.cut.timeline)
             return base.cut.timeline
     return head

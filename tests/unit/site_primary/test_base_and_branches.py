@@ -182,3 +182,30 @@ def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, director
         assert finish(other, begin(other)) == []
         other.reopen()
     assert own.keys() <= other.files().keys()
+
+
+def test_a_kill_after_the_line_that_was_left_for_a_base_went_on(pair: BasePair, directory: Path) -> None:
+    """No checkpoint came in between: the index says still that the base was the last thing."""
+    volume = pair.one.create("root", 8)
+    pair.one.write(volume, 0, b"a")
+    pair.one.sync()
+    old = pair.one.copy_to(directory / "old")
+    old.world = pair.world
+    follow(pair.one, pair.other)
+    start = pair.other.end
+    pair.one.reopen()
+    pair.one.write(volume, 1, b"b")
+    pair.copy(start)
+    # The same run of the writer as far as anyone can tell: a machine that went on from an image.
+    old.open()
+    old.group.began = True
+    old.write(volume, 3, b"d")
+    for frame in old.group.reader.frames(start.timeline, start.position, old.end.position, None):
+        pair.other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    end = old.end
+    old.drop()
+    pair.other.sync()
+    for _ in range(2):
+        assert pair.other.end == end
+        assert pair.other.letters("root") == "a..d...."
+        pair.other.reopen()
