@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.base_lineage import new_timelines
 from engine.base_recovery import cut_back, remove_files, require_same_past, take_base
 from engine.base_rows import PendingBase, load_pending
 from engine.bases import Base, common_end, gap_at
-from engine.frame_checks import check_generation
 from engine.group import Group
 from engine.head_moves import NotContiguous, require_leavable
 from engine.index_requests import IndexRequest
@@ -30,13 +30,13 @@ from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
 from engine.serving import Holder
-from engine.timelines import Timeline, TimelineTable, holds_cut
-from protocol.base_messages import RecordRow, records_in, timelines_in
+from engine.timelines import Timeline, TimelineTable, holds, holds_cut
+from protocol.base_messages import RecordRow, records_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
 from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows
 from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
-from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut
+from protocol.positions import POSITION_MAX, Cut
 
 RETRY_S = 5.0
 CHECKPOINT_WAIT_S = 0.05
@@ -112,7 +112,7 @@ class BaseIntake:
         """Trimmed if this site cannot build on the base's start; WrongState if the base is not news."""
         group, order = self._group, self.order
         installed = {base.timeline for base in group.timelines.bases}
-        if order.timeline in group.timelines or order.timeline in installed:
+        if order.timeline in group.timelines or order.timeline in (*installed, order.cut.timeline):
             raise WrongState("the base's timeline is used already", position=str(order.cut))
         if group.head and holds_cut(group.spans(group.writer.written), order.cut):
             raise WrongState("this site has that cut already", position=str(order.cut))
@@ -186,14 +186,14 @@ class BaseIntake:
 
     def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
         """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
-        do not say what lineage B is on or hold what is no record; NotContiguous if a tail would be left that
-        may not be; Diverged as `require_same_past`."""
+        are not B's lineage and what is on it; WrongState if there is no room for more timelines;
+        NotContiguous if a tail would be left that may not be; Diverged as `require_same_past`."""
         if self._parts is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
-        self._check_tail(self._new_timelines(parts), leave)
         self._records = [record for part in parts for record in records_in(part)]
+        self._check_lineage(self._new_timelines(parts), leave)
         if self._group.end == self._own_end:  # else it is not installed, and not all is indexed
             require_same_past(self._group, self._records)
         self._parts = parts
@@ -229,34 +229,18 @@ class BaseIntake:
     # -- the end
 
     def _new_timelines(self, parts: tuple[bytes, ...]) -> tuple[Timeline, ...]:
-        """Those of B's lineage that are not here yet, all in one lane: nothing of theirs lies below B."""
-        known = self._group.timelines
-        lane = max((timeline.lane for timeline in known.all()), default=-1) + 1
-        found: dict[int, Timeline] = {}
-        for part in parts:
-            for row in timelines_in(part):
-                if row.parent != NO_TIMELINE and row.parent not in known and row.parent not in found:
-                    raise RemoteProtocolError("a timeline of the base has a parent that was not named")
-                check_generation(row.generation, known.generation())
-                if row.timeline not in known:
-                    found[row.timeline] = Timeline(
-                        id=row.timeline,
-                        parent=row.parent,
-                        fork=row.fork,
-                        generation=row.generation,
-                        writer=row.writer,
-                        lane=lane,
-                    )
-        if self.order.cut.timeline not in found and self.order.cut.timeline not in known:
-            raise RemoteProtocolError("the base's own timeline was not named")
-        return tuple(found.values())
+        return new_timelines(self._group.timelines, self.order.timeline, self.order.cut, parts)
 
-    def _check_tail(self, new: tuple[Timeline, ...], leave: bool) -> None:
-        """As for frames (engine.head_moves), past the place where the lineages part."""
+    def _check_lineage(self, new: tuple[Timeline, ...], leave: bool) -> None:
+        """All records are on B's lineage. A tail is left as for frames (engine.head_moves), past the place
+        where the lineages part."""
         group, cut = self._group, self.order.cut
         table = TimelineTable([*group.timelines.all(), *new])
         own = group.spans(group.writer.written)
-        common = common_end(own, table.lineage(cut.timeline, cut.position))
+        lineage = table.lineage(cut.timeline, cut.position)
+        if not all(holds(lineage, record.timeline, record.position) for record in self._records):
+            raise RemoteProtocolError("a record of the base is not on the way to its cut")
+        common = common_end(own, lineage)
         if not leave:
             tail = [span for span in own if span.end > common]
             require_leavable(group, tail, common, table.get(cut.timeline))

@@ -89,9 +89,13 @@ class TimelineTable:
                 position=str(Cut(timeline.parent, timeline.fork)),
                 next_step="`farshore verify GROUP --deep`",
             )
-        if len(self._by_id) >= LINEAGE_TIMELINES_MAX * 16:
-            raise WrongState("too many timelines", next_step="drop branches that are no longer needed")
+        self.require_room(1)
         self._by_id[timeline.id] = timeline
+
+    def require_room(self, count: int) -> None:
+        """WrongState if so many more cannot be taken in."""
+        if len(self._by_id) + count > LINEAGE_TIMELINES_MAX * 16:
+            raise WrongState("too many timelines", next_step="drop branches that are no longer needed")
 
     def remove(self, timeline: int) -> None:
         """Forget a timeline that no other one left."""

@@ -46,9 +46,9 @@ def test_a_peers_frame_of_no_possible_time_is_refused(make_rig: MakeRig, utc_ns:
     and cut off at the next start."""
     rig = make_rig("one")
     volume = rig.create("root", 8)
-    for fields in ({}, {"timeline": 77}):
+    for timeline in (rig.end.timeline, 77):
         before, files = rig.end, rig.files()
-        frame = crafted(rig, [(ZERO, volume, 0, 1)], utc_ns=utc_ns, **fields)
+        frame = crafted(rig, [(ZERO, volume, 0, 1)], utc_ns=utc_ns, timeline=timeline)
         with pytest.raises(RemoteProtocolError):
             rig.group.follow(frame.prefix, frame.raw, history=history)
         assert (rig.end, rig.files()) == (before, files)
