@@ -34,7 +34,7 @@ from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.promises import Promises
 from engine.retention_lock import RetentionLock
-from engine.serving import Holds, refusal
+from engine.serving import Holds, given_to, refusal
 from engine.site_state import SiteState
 from engine.timelines import Span, TimelineTable, holds_cut
 from engine.turned_back import TurnedBack
@@ -173,8 +173,7 @@ class Group:
     @property
     def handed_to(self) -> str:
         """The id of the site to which the head's last event hands the group over; or nothing."""
-        handed = self.promises.handed
-        return handed[1] if handed is not None and handed[0] == self.end else ""
+        return given_to(self)
 
     @property
     def strict(self) -> bool:

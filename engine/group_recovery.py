@@ -242,8 +242,10 @@ def _remove_orphans(group: Group, orphans: list[int], found: Recovered) -> None:
 
 
 def _forget_heads(group: Group, indexed: dict[int, IndexedTimeline]) -> None:
-    """Those that the index knows, and those that were dropped, need no note of their own."""
-    known = {each for each in group.state.heads(group.name) if each in indexed or each not in group.timelines}
+    """Those that the index knows, and those that were dropped, need no note of their own. The head does: the
+    note says whether another site brought its frames."""
+    noted = group.state.heads(group.name) - {group.head}
+    known = {each for each in noted if each in indexed or each not in group.timelines}
     if known:
         group.state.forget_heads(group.name, known)
 

@@ -87,7 +87,7 @@ def _next_generation(group: Group) -> int:
     """One that outranks every authority known here: those held, one that a peer only came with, and the next
     one if this site gave it away and now takes the group back."""
     known = max(group.timelines.generation(), group.state.heard(group.name))
-    return known + (2 if group.handed_to not in ("", group.site) else 1)
+    return known + (2 if group.promises.handed_at(group.end) not in ("", group.site) else 1)
 
 
 def hand_over(group: Group, to: str) -> None:

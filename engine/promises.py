@@ -31,6 +31,10 @@ class Promises:
         else:
             self._strict[timeline, frame_position] = event.on
 
+    def handed_at(self, end: Cut) -> str:
+        """The id of the site to which the last event before `end` hands the group over; or nothing."""
+        return self.handed[1] if self.handed is not None and self.handed[0] == end else ""
+
     def forget(self, timeline: int, position: int) -> None:
         """Leave out what a timeline says from a position on."""
         for place in [each for each in self._strict if each[0] == timeline and each[1] >= position]:

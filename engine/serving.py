@@ -88,6 +88,18 @@ def refusal(group: Group) -> WrongState | None:
     return None
 
 
+def given_to(group: Group) -> str:
+    """The id of the site to which the head's last event hands the group over. Nothing if it does not, or if
+    this site is said to give the group away by an event that another one brought (docs/decisions/0020): it
+    said no such thing in this life, as a hand-over of its own is durable here before any other site sees
+    it."""
+    to = group.promises.handed_at(group.end)
+    if to in ("", group.site):
+        return to
+    own = group.timelines.get(group.head).writer == group.site
+    return to if own and not group.state.followed(group.name, group.head) else ""
+
+
 def took_over(group: Group) -> bool:
     """Whether this site is to write a group whose head is still another site's timeline: what it writes first
     must then outrank that site."""
