@@ -1,7 +1,9 @@
 """Taking a peer's journal in: what was lost here, or the history that an operator chose.
 
 The secondary is asked for frames from a cut on, a message at a time, and each frame is checked and stored as
-a follower would. Meanwhile nothing is written here (`site_primary.host_wait`).
+a follower would. Meanwhile nothing is written here (`site_primary.host_wait`), so a peer must not be able to
+draw it out: an answer without frames is the last one or none, and one that does not come, whatever else the
+peer says in between, ends the session.
 """
 
 from __future__ import annotations
@@ -10,10 +12,15 @@ from collections.abc import Callable
 
 from engine.group import Group
 from engine.head_moves import NotContiguous
+from engine.ports.clock import Timer
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, frames_in
+from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Fetch, Fetched
 from protocol.positions import Cut
+
+# A link that is silent is given up sooner.
+ANSWER_TIMEOUT_S = 2 * HEARTBEAT_TIMEOUT_S
 
 
 class Fetcher:
@@ -37,6 +44,7 @@ class Fetcher:
         self._on_failed = on_failed
         self._session = 0
         self._leave = False
+        self._timer: Timer | None = None
 
     def begin(self, session: int, cut: Cut, *, leave: bool) -> None:
         """Ask for everything after `cut`; with `leave`, what this site has past it becomes a branch."""
@@ -46,14 +54,27 @@ class Fetcher:
         self._ask(cut)
 
     def _ask(self, cut: Cut) -> None:
+        self._timer = self._group.clock.call_later(ANSWER_TIMEOUT_S, self._on_silence)
         self._send(Fetch(session=self._session, timeline=cut.timeline, position=cut.position).encode())
+
+    def _on_silence(self) -> None:
+        self._timer = None
+        self._on_failed(f"{self._peer} was asked for what it holds, and does not answer")
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def take(self, fetched: Fetched, payload: bytes) -> None:
         """Store the frames of one answer, and ask on."""
         if not self.active:
             return
+        self._stop_waiting()
         try:
-            self._store(payload)
+            frames = self._store(payload)
+            if not frames and not fetched.done:
+                raise RemoteProtocolError("an answer without a frame says that there are more")
         except (NotContiguous, FrameError, RemoteProtocolError, FarshoreError, OSError) as error:
             self._on_failed(f"what {self._peer} holds cannot be taken in: {error}")
             return
@@ -65,10 +86,15 @@ class Fetcher:
         group.emit("pair.fetched", group=group.name, peer=self._peer, position=str(group.end))
         self._on_done()
 
-    def _store(self, payload: bytes) -> None:
+    def _store(self, payload: bytes) -> int:
+        """The number of frames."""
+        count = 0
         for frame in frames_in(payload):
             self._group.follow(frame.prefix, frame.raw, leave=self._leave, history=True)
+            count += 1
+        return count
 
     def stop(self) -> None:
         """Ask no more. What was taken in stays."""
+        self._stop_waiting()
         self.active = False

@@ -55,6 +55,7 @@ WHERE = {
     "engine/turned_back.py:": GROUP,
     "site_primary/base_sender.py:": GROUP,
     "site_primary/carrier.py:": GROUP,
+    "site_primary/fetcher.py:": GROUP,
     "site_primary/guard.py:": APART,
     "site_primary/host_budget.py:": CONNECTION,
     "site_primary/host_stream.py:": CONNECTION,
