@@ -25,6 +25,7 @@ from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
 from daemon.jobs import Jobs
+from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenGroup
 from daemon.pairs import SitePairs
 from daemon.peers import Peer, PeerBook
@@ -286,11 +287,11 @@ class Site:
         clone.history.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
-        """A new, empty group."""
+        """A new, empty group. What keeps it from being opened is raised, and no row of it stays."""
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
-        self.state.put_group(row)
+        group = make_group(row, self.state, self.open_group, self._set_aside)
         self.events.emit("group.created", group=name, role=role.value)
-        return self.open_group(row)
+        return group
 
     def has_group(self, name: str) -> bool:
         """Whether a group is here, damaged or not."""

@@ -157,6 +157,10 @@ class SiteState:
         """Add or replace a group."""
         self.put_notes("groups", {row.name.encode(): _packed_group(row)})
 
+    def remove_group(self, name: str) -> None:
+        """Forget a group in which nothing was ever written."""
+        self.remove_notes("groups", [name.encode()])
+
     def set_head(self, name: str, head: int) -> None:
         """Set the timeline that the group appends to here; that it was the head is not forgotten when another
         one is."""

@@ -179,7 +179,11 @@ class PeerDoor:
         if held is None:
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
             self._put_pair(name, caller.peer)
-            holder.create_group(name, hello.group_id, Role.SECONDARY)
+            try:
+                holder.create_group(name, hello.group_id, Role.SECONDARY)
+            finally:
+                if not holder.has_group(name):
+                    self._state.delete_pair(name)
         group = holder.group(name)
         if group.failed:
             raise WrongState(f"group {name} has stopped: {group.failed}", subject=name)

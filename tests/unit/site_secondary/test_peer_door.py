@@ -183,6 +183,7 @@ def test_a_disk_that_cannot_take_the_group_refuses_and_may_be_asked_again(door: 
     answer = door.knock(Connection("lon"), 1)
     assert isinstance(answer, Refused)
     assert "no space left" in answer.message
+    assert door.state.pair("g") is None, "a name that is free belongs to nobody"
     door.holder.refusal = None
     assert isinstance(door.knock(Connection("lon"), 2), Welcome)
 

@@ -1,0 +1,59 @@
+"""A group that does not open when it is made leaves no row behind, or keeps its name."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+
+import pytest
+
+from daemon.new_group import make_group
+from daemon.operations import dispatch
+from engine.group import Group
+from engine.site_state import GroupRow, Role
+from protocol.commands import VolumeCreate
+from protocol.errors import FarshoreError
+from tests.support.sites import short_directory
+from tests.unit.daemon.stage import make_one_site
+from tests.unit.daemon.two_sites import TwoSites
+
+NEW = GroupRow(name="new", group_id="0" * 16, role=Role.SECONDARY, head=0, created_utc_ns=1)
+CREATE = VolumeCreate(group="new", volume="v", size_bytes=1 << 20)
+
+
+def test_it_can_be_made_again_once_the_cause_is_gone() -> None:
+    """Its row stayed, under a name that nothing at the site knew as taken."""
+
+    async def play() -> None:
+        parent = short_directory()
+        site = await make_one_site(parent, "a")
+        try:
+            index = site.directory / "groups" / "new" / "index.mdb"
+            index.parent.mkdir(parents=True)
+            index.write_bytes(b"not an index" * 4096)
+            with pytest.raises((FarshoreError, OSError)):
+                await dispatch(site, CREATE)
+            assert site.state.groups() == []
+            assert not site.has_group("new")
+            index.unlink()
+            await dispatch(site, CREATE)
+            assert [row.name for row in site.state.groups()] == ["new"]
+        finally:
+            await site.stop()
+            shutil.rmtree(parent)
+
+    asyncio.run(play())
+
+
+def test_what_cannot_be_taken_back_keeps_its_name() -> None:
+    sites = TwoSites()
+    aside: dict[str, FarshoreError] = {}
+
+    def open_group(_: GroupRow) -> Group:
+        sites.commit_fails_next(sites.b)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with pytest.raises(OSError, match="too many open files"):
+        make_group(NEW, sites.process(sites.b).state, open_group, aside.__setitem__)
+    assert list(aside) == ["new"]
