@@ -178,8 +178,13 @@ def _outcome_data(files: OpenedFiles, outcome: Outcome, to: str) -> dict[str, An
         "bytes": outcome.data_bytes,
         "missed": [missed_data(each) for each in outcome.missed],
         "dropped": outcome.dropped.data(),
-        "not_kept": NOT_KEPT.get(files.source.opened.file_system),
+        "not_kept": _not_kept(files.source.opened.file_system, outcome),
     }
+
+
+def _not_kept(file_system: str, outcome: Outcome) -> str | None:
+    """What is not carried over by rule, said once."""
+    return "; ".join(filter(None, (NOT_KEPT.get(file_system), outcome.root_without))) or None
 
 
 def _show_outcome(session: Session, data: dict[str, Any], outcome: Outcome) -> None:

@@ -5,8 +5,9 @@ message is one array behind its length in four bytes (little-endian), typed and 
 neither ends the conversation. Names and link targets are bytes as they are stored, times UTC nanoseconds.
 
 A caller asks one thing at a time. `Open` is answered with `Opened`; `List` with one `Entry` for each name and
-`Done`; `Read` with the `Extents` that hold data (what lies between them is a hole), then `Data` in order, and
-`Done`. `Trouble` may stand before any `Done`: something of it did not come.
+`Done`; `Look` with one `Entry` or `Trouble`, and `Done`; `Read` with the `Extents` that hold data (what lies
+between them is a hole), then `Data` in order, and `Done`. `Trouble` may stand before any `Done`: something of
+it did not come.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ class List(Message, frozen=True, tag=2):
 
 class Read(Message, frozen=True, tag=3):
     """A file's content."""
+
+    number: Count
+
+
+class Look(Message, frozen=True, tag=4):
+    """What a directory is itself: the root, which no other one names. Its entry's name is empty."""
 
     number: Count
 
@@ -158,7 +165,7 @@ class Done(Message, frozen=True, tag=21):
     """The end of an answer."""
 
 
-Request = Open | List | Read
+Request = Open | List | Read | Look
 Answer = Opened | Entry | Extents | Data | Trouble | Done
 
 _encoder = msgspec.msgpack.Encoder()

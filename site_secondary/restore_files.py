@@ -23,6 +23,7 @@ from protocol.file_stream import (
     Done,
     IncomingRequests,
     List,
+    Look,
     Open,
     Opened,
     Read,
@@ -62,6 +63,8 @@ class Answering:
                     yield from _failed(error)
             case List() if self._tree is not None:
                 yield from self._tree.names(request.number)
+            case Look() if self._tree is not None:
+                yield from self._tree.look(request.number)
             case Read() if self._tree is not None:
                 yield from self._tree.read(request.number)
             case _:

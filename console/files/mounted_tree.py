@@ -83,7 +83,7 @@ class MountedTree:
 
     def root(self) -> Entry:
         """The root directory."""
-        return self._entry(b"", os.fstat(self._root), b"", [], [])
+        return self._entry(b"", os.fstat(self._root), b"", *_facts(self._root))
 
     def close(self) -> None:
         """Twice is fine."""
@@ -145,11 +145,7 @@ class MountedTree:
         if kind in (stat.S_IFREG, stat.S_IFDIR):
             file = os.open(name, _FILE, dir_fd=here)
             try:
-                attributes, lacks = _attributes(file)
-                if said := flags_text(_flags(file)):
-                    lacks.append(said)
-                if project := _project(file):
-                    lacks.append(f"its project ({project})")
+                attributes, lacks = _facts(file)
             finally:
                 os.close(file)
         else:
@@ -188,6 +184,16 @@ class MountedTree:
 
     def _number(self, status: os.stat_result) -> int:
         return self._numbers.setdefault((status.st_dev, status.st_ino), len(self._numbers))
+
+
+def _facts(file: int) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """Attributes of an open file or directory, and what of it does not come."""
+    attributes, lacks = _attributes(file)
+    if said := flags_text(_flags(file)):
+        lacks.append(said)
+    if project := _project(file):
+        lacks.append(f"its project ({project})")
+    return attributes, lacks
 
 
 def _attributes(file: int | bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:

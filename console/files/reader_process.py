@@ -30,6 +30,7 @@ from protocol.file_stream import (
     Extents,
     IncomingAnswers,
     List,
+    Look,
     Open,
     Opened,
     Read,
@@ -38,7 +39,12 @@ from protocol.file_stream import (
     encode,
     shown,
 )
-from protocol.limits import FILE_DIRECTORY_BYTES_MAX, FILE_ENTRIES_IN_DIRECTORY_MAX, FILE_EXTENTS_MAX
+from protocol.limits import (
+    FILE_DIRECTORY_BYTES_MAX,
+    FILE_ENTRIES_IN_DIRECTORY_MAX,
+    FILE_EXTENTS_MAX,
+    FILE_TEXT_CHARS_MAX,
+)
 from protocol.printable import printable
 
 MODULE = "site_secondary.restore_files"
@@ -60,6 +66,7 @@ class ReaderProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._incoming = IncomingAnswers()
         self._waiting: deque[Answer] = deque()
+        self._root: Entry | None = None
         self._opened = self._start()
 
     def __enter__(self) -> Self:
@@ -74,11 +81,17 @@ class ReaderProcess:
         return self._opened
 
     def root(self) -> Entry:
-        """The root directory; pytsk3 does not list it, so what it is itself is a guess."""
-        return Entry(
-            name=b"", number=self._opened.root, what="d", mode=0o755, uid=0, gid=0, size_bytes=0, mtime_ns=0,
-            atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(), lacks=(),
-        )  # fmt: skip
+        """The root directory. Where what it is itself cannot be read it is one like any, and says so."""
+        if self._root is None:
+            try:
+                self._root = self._look(self._opened.root)
+            except Failed as error:
+                self._root = Entry(
+                    name=b"", number=self._opened.root, what="d", mode=0o755, uid=0, gid=0, size_bytes=0,
+                    mtime_ns=0, atime_ns=0, links=1, target=b"", major=0, minor=0, attributes=(),
+                    lacks=(f"what it is itself: {error.message}"[:FILE_TEXT_CHARS_MAX],),
+                )  # fmt: skip
+        return self._root
 
     def names(self, path: Path, entry: Entry) -> tuple[list[Entry], list[tuple[bytes, str]]]:
         """A directory's entries, and what did not come. Raises Failed."""
@@ -146,6 +159,19 @@ class ReaderProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _look(self, number: int) -> Entry:
+        """What a directory is itself. Raises Failed."""
+        answers = self._ask(Look(number=number), ())
+        answer = next(answers)
+        if isinstance(answer, Entry) and answer.what == "d":
+            self._until_done(answers, ())
+            # Which one it is and what it is called was asked, and is not for the answer to say.
+            return msgspec.structs.replace(_printable_entry(answer), name=b"", number=number)
+        if isinstance(answer, Trouble):
+            self._until_done(answers, ())
+            raise Failed(printable(answer.text))
+        raise self._nonsense(())
 
     def _extents(self, answers: Iterator[Answer], path: Path) -> Extents:
         found: list[tuple[int, int]] = []

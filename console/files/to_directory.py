@@ -18,6 +18,15 @@ import xxhash
 
 from console.files.descent import DIRECTORY, open_below
 from console.files.digests import ContentDigest
+from console.files.directories import (
+    TARGET_MODE,
+    TIME_OFF_NS_MAX,
+    drop_access_lists,
+    for_new_target,
+    keeps_of_its_own,
+    root_without,
+    says_nothing,
+)
 from console.files.rights import Dropped, Granted, Rights, count_owner, grant
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
@@ -25,15 +34,13 @@ from protocol.errors import NoSpace, UsageError
 from protocol.file_stream import Data, Entry, Extents, shown
 
 _READ_BACK_BYTES = 1 << 20
-_TARGET_MODE = 0o700
-# FAT counts in units of two seconds; what is further off was cut to what the target can hold.
-_TIME_OFF_NS_MAX = 2_000_000_000
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """What came. `data_bytes` counts data written, not holes; `digests` are of each
-    file's content, by path, where files replace others."""
+    file's content, by path, where files replace others; `root_without` says what of the volume's root does
+    not come by rule."""
 
     files: int = 0
     directories: int = 0
@@ -42,15 +49,17 @@ class Outcome:
     missed: list[Missed] = field(default_factory=list)
     dropped: Dropped = field(default_factory=Dropped)
     digests: dict[Path, bytes] = field(default_factory=dict)
+    root_without: str = ""
 
 
 class DirectoryTarget:
-    """`replace`: what is there, unless it is a directory, makes room."""
+    """`replace`: what is there makes room, and a directory that is there becomes the restored one. Otherwise
+    it stays as it is, and what it has of its own is listed if it was asked for."""
 
     def __init__(self, root: str, source: FileSource, rights: Rights, *, replace: bool = False) -> None:
         """Makes the directory if it is not there, for its owner only. Raises UsageError."""
         try:
-            os.makedirs(root, mode=_TARGET_MODE, exist_ok=True)
+            self._is_new = _make_target(root)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(f"{root}: {error.strerror}", subject=root) from error
@@ -61,8 +70,11 @@ class DirectoryTarget:
         self._replace = replace
         # The directory that is held open, and its path.
         self._here: tuple[Path, int] = ((), os.dup(self._root))
-        self._directories: list[tuple[Path, Entry]] = []
-        self._made: set[Path] = {()}
+        # To be finished when all have their content, and whether they were there before.
+        self._directories: list[tuple[Path, Entry, bool]] = []
+        self._met: set[Path] = set()
+        # Were there before, and are not asked for so far.
+        self._on_the_way: set[Path] = set()
         # The first name of what has several, which need not be a file: links, devices and pipes may too.
         self._linked: dict[tuple[str, int], Path] = {}
 
@@ -88,12 +100,17 @@ class DirectoryTarget:
                 self._miss(item.path, error.message)
 
     def finish(self) -> None:
-        """Give the directories that were made their modes and times, the deepest first."""
-        for path, entry in reversed(self._directories):
+        """Give directories their modes and times, the deepest first."""
+        for path, entry, was_there in sorted(self._directories, key=_depth, reverse=True):
             try:
                 here = os.dup(self._enter(path))
                 try:
-                    self._dress(here, path, entry)
+                    if was_there:
+                        self._finish_old(here, path, entry)
+                    elif path:
+                        self._dress(here, path, entry)
+                    else:
+                        self._put(here, path, entry, grant(entry, self._rights, self.outcome.dropped))
                 finally:
                     os.close(here)
             except OSError as error:
@@ -102,6 +119,7 @@ class DirectoryTarget:
     def _make(self, item: Item) -> None:
         path, entry = item.path, item.entry
         if not path:
+            self._make_root(entry)
             return
         if why := bad_name(path[-1]):
             self._miss(path, why)
@@ -115,7 +133,7 @@ class DirectoryTarget:
             return  # what it came without was said with its first name
         match entry.what:
             case "d":
-                self._make_directory(parent, path, entry)
+                self._make_directory(parent, path, entry, asked=item.asked)
             case "f":
                 self._make_file(parent, path, entry)
             case "l":
@@ -147,19 +165,50 @@ class DirectoryTarget:
         self._here = (path, at)
         return at
 
-    def _make_directory(self, parent: int, path: Path, entry: Entry) -> None:
-        if path in self._made:
+    def _make_root(self, entry: Entry) -> None:
+        """The target directory stands for it."""
+        if () in self._met or says_nothing(entry, self._source.opened):
             return
-        try:
-            # Until it has its content, it is nobody else's business.
-            os.mkdir(path[-1], 0o700, dir_fd=parent)
-        except FileExistsError:
-            # One that was there before stays as it is; anything else but a directory is refused here.
-            os.close(os.open(path[-1], DIRECTORY, dir_fd=parent))
+        self._met.add(())
+        if self._replace:
+            self._directories.append(((), entry, True))
         else:
-            self._directories.append((path, entry))
-            self.outcome.directories += 1
-        self._made.add(path)
+            self.outcome.root_without = root_without(self._source.opened, is_new=self._is_new)
+            if self._is_new:
+                self._directories.append(((), for_new_target(entry), False))
+        for lack in entry.lacks:
+            self._miss((), f"came without {lack}")
+
+    def _make_directory(self, parent: int, path: Path, entry: Entry, *, asked: bool) -> None:
+        if path not in self._met:
+            try:
+                # Until it has its content, it is nobody else's business.
+                os.mkdir(path[-1], 0o700, dir_fd=parent)
+            except FileExistsError:
+                # Anything else but a directory is refused here.
+                os.close(os.open(path[-1], DIRECTORY, dir_fd=parent))
+                self._on_the_way.add(path)
+            else:
+                self._directories.append((path, entry, False))
+                self.outcome.directories += 1
+            self._met.add(path)
+        if asked and path in self._on_the_way:
+            self._on_the_way.discard(path)
+            self._directories.append((path, entry, True))
+
+    def _finish_old(self, here: int, path: Path, entry: Entry) -> None:
+        """A directory that was asked for, and was there before."""
+        opened = self._source.opened
+        if not self._replace:
+            granted = grant(entry, self._rights, self.outcome.dropped)
+            if kept := keeps_of_its_own(here, entry, granted, opened, owner=self._owner):
+                self._miss(path, f"it was there before, and keeps its own {kept}")
+        elif opened.has_owners:
+            drop_access_lists(here)
+            self._dress(here, path, entry)
+        else:
+            # A mode that was made up for it is no reason to change the one that it has.
+            os.utime(here, ns=(entry.atime_ns, entry.mtime_ns))
 
     def _make_file(self, parent: int, path: Path, entry: Entry) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -225,7 +274,9 @@ class DirectoryTarget:
     def _dress(self, file: int, path: Path, entry: Entry) -> None:
         """Owner, attributes, mode and times of an open file or directory. Changing the owner drops the
         set-id bits and capabilities, so they come after it."""
-        granted = self._grant(file, path, entry)
+        self._put(file, path, entry, self._grant(file, path, entry))
+
+    def _put(self, file: int, path: Path, entry: Entry, granted: Granted) -> None:
         for name, value in granted.attributes:
             try:
                 os.setxattr(file, name, value)
@@ -267,11 +318,27 @@ class DirectoryTarget:
 
     def _check_time(self, path: Path, entry: Entry, status: os.stat_result) -> None:
         """A kernel cuts a time to what the file system can hold, and says nothing."""
-        if abs(status.st_mtime_ns - entry.mtime_ns) > _TIME_OFF_NS_MAX:
+        if abs(status.st_mtime_ns - entry.mtime_ns) > TIME_OFF_NS_MAX:
             self._miss(path, "came without its time, which the target's file system cannot hold")
 
     def _miss(self, path: Path, why: str) -> None:
         self.outcome.missed.append(Missed(path=path, why=why))
+
+
+def _depth(each: tuple[Path, Entry, bool]) -> int:
+    return len(each[0])
+
+
+def _make_target(root: str) -> bool:
+    """Whether it had to be made, for its owner only. Raises OSError."""
+    parent, name = os.path.split(root.rstrip("/"))
+    if parent and name:
+        os.makedirs(parent, exist_ok=True)
+    try:
+        os.mkdir(root, TARGET_MODE)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

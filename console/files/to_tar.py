@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from console.files.directories import says_nothing
 from console.files.rights import Dropped, Granted, Rights, grant
 from console.files.source import Failed, FileSource, Path
 from console.files.tar_acl import RECORDS, acl_text
@@ -47,7 +48,7 @@ class TarTarget:
         self._source = source
         self._rights = Rights(owner=True, special=special, privileged=privileged)
         self._linked: dict[tuple[str, int], Path] = {}
-        self._made: set[Path] = {()}
+        self._made: set[Path] = set()
 
     def take(self, items: Iterable[Item | Missed]) -> None:
         """Everything; what does not come is noted in the outcome. Raises FarshoreError if the source is gone,
@@ -55,8 +56,14 @@ class TarTarget:
         for item in items:
             if isinstance(item, Missed):
                 self.outcome.missed.append(item)
-            elif item.path and not (item.entry.what == "d" and item.path in self._made):
+            elif not self._is_done(item):
                 self._add(item.path, item.entry)
+
+    def _is_done(self, item: Item) -> bool:
+        """A directory has one entry in the archive, FAT's root none."""
+        if not item.path and says_nothing(item.entry, self._source.opened):
+            return True
+        return item.entry.what == "d" and item.path in self._made
 
     def finish(self) -> None:
         """The end of the archive."""
@@ -181,7 +188,8 @@ def _sparse_map(extents: Extents) -> bytes:
 
 
 def _name(path: Path) -> str:
-    return _decoded(b"/".join(path))
+    """The root is `.`, as tar calls the directory that it begins at."""
+    return _decoded(b"/".join(path)) or "."
 
 
 def _decoded(data: bytes) -> str:

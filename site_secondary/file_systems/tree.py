@@ -24,9 +24,9 @@ from protocol.limits import (
 )
 from site_secondary.file_systems.ext_directories import names_in_block
 from site_secondary.file_systems.ext_inodes import SUPERBLOCK_OFFSET, ExtInodes, ExtLayout, ext_layout
-from site_secondary.file_systems.facts import FactFinder
+from site_secondary.file_systems.facts import FactFinder, Facts
 from site_secondary.file_systems.fat_facts import BOOT_BYTES, FatFacts
-from site_secondary.file_systems.ntfs_facts import NtfsFacts, is_named
+from site_secondary.file_systems.ntfs_facts import NtfsFacts, dos_mode, is_named
 from site_secondary.file_systems.volume_layout import CASE_FOLDS, ExportImage
 
 _KINDS = {
@@ -160,6 +160,20 @@ class Tree:
             return self._trouble(name[:FILE_NAME_BYTES_MAX], error)
         return self._entry(name, inode, file)
 
+    def look(self, number: int) -> Iterator[Answer]:
+        """What a directory is itself."""
+        self._image.failure = None
+        try:
+            file = self._handle.open_meta(inode=number)
+            if self._has_entry(number):
+                facts = self._finder.facts(number, file)
+            else:
+                facts = Facts(mode=dos_mode(read_only=False, is_directory=True), mtime_ns=0, atime_ns=0)
+            yield self._described(b"", number, file.info.meta, facts)
+        except OSError as error:
+            yield self._trouble(b"", error)
+        yield Done()
+
     def read(self, number: int) -> Iterator[Answer]:
         """A file's extents and data."""
         self._image.failure = None
@@ -242,6 +256,11 @@ class Tree:
             return self._trouble(name, error)
         if facts.nothing:
             kind, facts.lacks = "?", [facts.nothing]
+        return self._described(name, number, meta, facts, kind=kind, target=target)
+
+    def _described(
+        self, name: bytes, number: int, meta: Any, facts: Facts, *, kind: str = "d", target: bytes = b""
+    ) -> Entry:
         mtime_ns = int(meta.mtime) * 1_000_000_000 + int(meta.mtime_nano)
         atime_ns = int(meta.atime) * 1_000_000_000 + int(meta.atime_nano)
         owned = self.has_owners
@@ -265,9 +284,13 @@ class Tree:
 
     def _sealed(self, number: int) -> str:
         """Why a directory's names cannot be read. Raises OSError."""
-        if number == self.root and self._inodes is None:
-            return ""  # it has no entry of its own in FAT
+        if not self._has_entry(number):
+            return ""
         return self._finder.facts(number, self._handle.open_meta(inode=number)).sealed
+
+    def _has_entry(self, number: int) -> bool:
+        """Whether something says what it is: nothing does of FAT's root directory."""
+        return number != self.root or not isinstance(self._finder, FatFacts)
 
     def _is_own(self, name: bytes, number: int, meta: Any) -> bool:
         """Whether it is the file system's or pytsk3's own, not a user's."""

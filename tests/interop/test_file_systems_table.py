@@ -126,6 +126,7 @@ def test_c20_c21_c22_what_it_gives(site: Site, scratch: Path, tool: Tool, kind: 
     image = scratch / "image"
     with filled(kind, image, scratch, tool) as cases:
         FILLERS[kind](cases)
+        trees.root_directory(cases, kind)
     assert len(cases.cases) >= 6
     import_image(site, "g/v", image, "b", tool("nbdcopy"))
     options = ["--kernel-mount"] if kind == "XFS" else []

@@ -10,6 +10,8 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from protocol.errors import RemoteProtocolError
 from protocol.file_stream import (
     Data,
@@ -18,6 +20,7 @@ from protocol.file_stream import (
     Extents,
     IncomingRequests,
     List,
+    Look,
     Message,
     Open,
     Opened,
@@ -71,6 +74,10 @@ def answers(rng: random.Random, request: Request) -> Iterator[Message]:
                 yield entry(rng, rng.choice([*NAMES, b"%d" % number]))
             if rng.random() < 0.3:
                 yield Trouble(name=rng.choice(NAMES), text=TERMINAL)
+            yield Done()
+        case Look():
+            found = entry(rng, rng.choice(NAMES))
+            yield msgspec.structs.replace(found, what=rng.choice("dddf"))
             yield Done()
         case _:
             size = rng.randrange(5000)

@@ -188,6 +188,28 @@ def posix(cases: Cases) -> None:
     cases.add("chattr's flags", "flags", flags)
 
 
+def root_directory(cases: Cases, kind: str) -> None:
+    """What the root directory itself has. The last thing that is done: whatever is made in it changes it."""
+    root = cases.root
+    if kind in ("FAT", "exFAT"):
+        return  # it has no entry there
+    os.utime(root, ns=(NS, 1_111_111_111 * NS + 123_456_700))
+    if kind == "NTFS":
+        os.setxattr(root, "user.stream", b"beside")
+        cases.add("streams of /", "", attribute("user.stream"))
+    else:
+        os.setxattr(root, "user.colour", b"blue")
+        os.setxattr(root, "system.posix_acl_default", special.ACL)
+        os.setxattr(root, "system.posix_acl_access", special.ACL)
+        os.chown(root, 1234, 5678)
+        cases.add("attributes of /", "", attribute("user.colour"))
+        cases.add("default access lists of /", "", attribute("system.posix_acl_default"))
+        cases.add("access lists of /", "", attribute("system.posix_acl_access"), said="access list of /")
+        cases.add("owner of /", "", owner, said="owner")
+        cases.add("mode of /", "", mode, said="mode")
+    cases.add("times of /", "", units)
+
+
 def xfs(cases: Cases) -> None:
     """With projects."""
     posix(cases)

@@ -20,6 +20,7 @@ from protocol.file_stream import (
     IncomingAnswers,
     IncomingRequests,
     List,
+    Look,
     Message,
     Open,
     Opened,
@@ -58,7 +59,7 @@ def test_answers_in_any_pieces(sizes: list[int]) -> None:
 
 
 def test_requests() -> None:
-    requests: list[Message] = [Open(partition=0), List(number=2), Read(number=3)]
+    requests: list[Message] = [Open(partition=0), List(number=2), Read(number=3), Look(number=2)]
     assert IncomingRequests().take(b"".join(map(encode, requests))) == requests
 
 

@@ -11,6 +11,14 @@ import pytest
 from console.files.mounted_tree import MountedTree
 
 
+def test_the_root_is_looked_at_as_any_other(tmp_path: FilePath) -> None:
+    os.setxattr(tmp_path, "user.colour", b"blue")
+    os.utime(tmp_path, ns=(5, 10**18))
+    with closing(MountedTree(tmp_path, "xfs")) as tree:
+        root = tree.root()
+    assert (root.what, root.mtime_ns, root.attributes) == ("d", 10**18, ((b"user.colour", b"blue"),))
+
+
 @pytest.mark.parametrize("is_guest", [False, True])
 def test_names_of_one_thing(tmp_path: FilePath, is_guest: bool) -> None:
     """Of a guest's tree every name has a number of its own, so that it must be said."""
