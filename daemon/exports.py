@@ -14,7 +14,7 @@ from engine.compartment import attempt
 from engine.cuts import resolve_cut
 from engine.group import Group
 from engine.serving import refusal
-from engine.site_state import SiteState
+from engine.site_state import EVERY_VOLUME, SiteState
 from engine.visibility import visibility
 from engine.volumes import Volume
 from protocol.commands import parse_volume_name
@@ -287,7 +287,11 @@ class SiteExports:
         half_way = group.volumes.half_way(group.spans(), volume.id)
         if half_way is not None:
             return f"it is half way back to {half_way.cut}"
-        return self._state.closed(group.name, volume.id) or self._unread(group, volume)
+        for each in (volume.id, EVERY_VOLUME):
+            reason = self._state.closed(group.name, each)
+            if reason is not None:
+                return reason
+        return self._unread(group, volume)
 
     def _unread(self, group: Group, volume: Volume) -> str | None:
         """What no operator accepted yet of what is not understood in its history, or None."""

@@ -30,7 +30,7 @@ from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
-from site_primary.yielding import check_yield
+from site_primary.yielding import check_yield, given_away
 from site_secondary.receiver import Receiver, ReceiverChange
 
 RETRY_S = 1.0
@@ -368,7 +368,7 @@ class SitePairs:
         self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
         if generation > max(self._state.heard(group.name), generation_of(group)):
             self._state.set_heard(group.name, generation)
-        self._doors.close(group, by, fenced=True)
+        self._doors.close(group, by, fenced=not given_away(group, self.shippers.get(group.name)))
         self._state.set_role(group.name, Role.SECONDARY)
         self._stop_shipping(group)
         self._exports.gate(group).stop()

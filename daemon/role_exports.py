@@ -4,13 +4,19 @@ closed by this site's operator (switchover, resync)   opened when the writing co
 closed because a peer wrote by a newer authority      opened by an operator, one by one or with a takeover
                                                       here: it was the peer's word, and hosts hold caches
 closed by an operator                                 opened by an operator
+
+What a peer's word closes is closed by name, not only by volume: the peer writes from then on, and could end
+a volume and make another of that name. The row of EVERY_VOLUME closes each one that exists by the time the
+writing comes back; then each has a row of its own, and what is made here after that is open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from daemon.exports import SiteExports
 from engine.group import Emit, Group
-from engine.site_state import SiteState
+from engine.site_state import EVERY_VOLUME, SiteState
 
 CLOSED_BY_ROLE = "written at "
 FENCED = "fenced: a newer authority wrote at "
@@ -26,23 +32,24 @@ class RoleExports:
 
     def close(self, group: Group, peer: str, *, fenced: bool = False) -> None:
         """Send every host away, and keep them out (invariant 10). Those that an operator had closed stay
-        closed as they are."""
+        closed as they are. `fenced`: by the peer's word."""
         volumes = list(group.volumes.at(group.spans()).values())
         for volume in volumes:
             self._exports.shut(group, volume)
+        if self._state.closed(group.name, EVERY_VOLUME) is not None:
+            return  # nothing was open, and what is closed for a peer's word stays so
+        reason = f"{FENCED if fenced else CLOSED_BY_ROLE}{peer}"
         open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
-        self._state.set_closed(group.name, open_, f"{FENCED if fenced else CLOSED_BY_ROLE}{peer}")
+        self._state.set_closed(group.name, [*open_, EVERY_VOLUME] if fenced else open_, reason)
 
     def open(self, group: Group, *, fenced_too: bool = False) -> None:
         """Those that only this site's own role moves had closed; with `fenced_too` also those that a peer's
         word had."""
-        fenced = []
-        for volume in group.volumes.at(group.spans()).values():
-            reason = self._state.closed(group.name, volume.id) or ""
-            if reason.startswith(CLOSED_BY_ROLE) or (fenced_too and reason.startswith(FENCED)):
-                self._state.set_closed(group.name, [volume.id], None)
-            elif reason.startswith(FENCED):
-                fenced.append(volume.name)
+        reasons = _reasons(self._state, group)
+        ways = (CLOSED_BY_ROLE, FENCED) if fenced_too else (CLOSED_BY_ROLE,)
+        names = {volume.id: name for name, volume in group.volumes.at(group.spans()).items()}
+        open_volumes(self._state, group, [v for v in names if reasons.get(v, "").startswith(ways)])
+        fenced = [names[v] for v in names if not fenced_too and reasons.get(v, "").startswith(FENCED)]
         if fenced:
             paths = " ".join(f"{group.name}/{name}" for name in sorted(fenced))
             self._emit(
@@ -60,3 +67,23 @@ class RoleExports:
         if hosts:
             fields = {"group": group.name, "object": peer, "position": str(group.end)}
             self._emit("hosts.cut_off", **fields, hosts=hosts, reason=why)
+
+
+def open_volumes(state: SiteState, group: Group, volumes: Collection[int]) -> None:
+    """Open these (ids), by an operator's word or a role move. Others that only the row of EVERY_VOLUME closed
+    have rows of their own from here on."""
+    reasons: dict[int, str | None] = {**_reasons(state, group), EVERY_VOLUME: None}
+    state.put_closed(group.name, reasons | dict.fromkeys(volumes))
+
+
+def _reasons(state: SiteState, group: Group) -> dict[int, str]:
+    """Why volumes that exist are closed, by id; without those that are open."""
+    every = state.closed(group.name, EVERY_VOLUME)
+    found = {}
+    for volume in group.volumes.at(group.spans()).values():
+        own = state.closed(group.name, volume.id)
+        # A role move's row of before the peer's word is none of a volume that an operator closed.
+        reason = every if every is not None and (own or CLOSED_BY_ROLE).startswith(CLOSED_BY_ROLE) else own
+        if reason is not None:
+            found[volume.id] = reason
+    return found

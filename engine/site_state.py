@@ -49,6 +49,7 @@ SITE_TABLES = (
     "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside",
 )  # fmt: skip
 U64 = Struct(">Q")
+EVERY_VOLUME = 0  # in place of a volume's id: no volume is created at position 0, where a timeline begins
 FOLLOWED = b"\1"
 
 
@@ -273,8 +274,12 @@ class SiteState:
 
     def set_closed(self, group: str, volumes: list[int], reason: str | None) -> None:
         """Close exports with a reason, or open them (None)."""
+        self.put_closed(group, dict.fromkeys(volumes, reason))
+
+    def put_closed(self, group: str, reasons: Mapping[int, str | None]) -> None:
+        """The same, each with its own reason, all or none."""
         with self._store.write() as write:
-            for volume in volumes:
+            for volume, reason in reasons.items():
                 key = group.encode() + b"\0" + U64.pack(volume)
                 if reason is None:
                     write.delete("closed", key)

@@ -19,10 +19,17 @@ from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
 
 
+def given_away(group: Group, shipper: Shipper | None) -> bool:
+    """Whether this site's operator said that the peer is to write. `shipper`: the group's, if there is
+    one."""
+    by_resync = shipper is not None and shipper.hosts.choice is Choice.REMOTE
+    return by_resync or group.handed_to not in ("", group.site)
+
+
 def check_yield(group: Group, shipper: Shipper | None, by: str, *, to_takeover: bool) -> None:
     """NotAllowed unless this site is to give way to `by`. `shipper`: the group's, if there is one;
     `to_takeover`: whether silence is enough."""
-    if group.handed_to not in ("", group.site) or shipper is None or shipper.hosts.choice is Choice.REMOTE:
+    if shipper is None or given_away(group, shipper):
         return
     heard = shipper.followed_at
     ago_s = None if heard is None else group.clock.monotonic() - heard

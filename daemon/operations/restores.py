@@ -19,6 +19,7 @@ from daemon.operations import comparing
 from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
 from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_durable, wait_until
+from daemon.role_exports import open_volumes
 from daemon.site import Site
 from engine.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
@@ -150,7 +151,7 @@ async def _carry_out(
             raise
         after = group.end
     if command.start:
-        site.state.set_closed(group.name, volumes, None)
+        open_volumes(site.state, group, volumes)
     figures |= {"took_ms": round((site.clock.monotonic() - began) * 1e3, 2), "position": str(position)}
     figures["job"] = None
     if chosen.way is not Way.FETCH:

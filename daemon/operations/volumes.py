@@ -7,6 +7,7 @@ from typing import Any
 from daemon.operations.history import history_data
 from daemon.operations.shapes import backup_data, cut_data, require_primary, resolve, time_of, volume_data
 from daemon.operations.waiting import wait_durable
+from daemon.role_exports import open_volumes
 from daemon.site import Site
 from engine.group import Group
 from engine.pair_states import PairState
@@ -118,7 +119,7 @@ async def online(site: Site, command: VolumeOnline) -> Data:
     group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     if group.unread.seen(volume.id, group.live_view(volume).intervals):
         group.unread.accepted.accept(volume.id, group.end)
-    site.state.set_closed(group.name, [volume.id], None)
+    open_volumes(site.state, group, [volume.id])
     site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
     return volume_data(site, group, volume)
 

@@ -6,6 +6,7 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
+from daemon.role_exports import open_volumes
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
@@ -163,7 +164,7 @@ class Operator:
         def durable(error: OSError | None) -> None:
             if error is None and process is site.process:
                 with contextlib.suppress(OSError):
-                    process.state.set_closed(group.name, volumes, None)
+                    open_volumes(process.state, group, volumes)
 
         group.when_durable(durable)
 
@@ -188,7 +189,7 @@ class Operator:
         process, group = site.process, site.group
         if process is not None and group is not None and process.role.writes:
             volumes = [volume.id for volume in group.volumes.at(group.spans()).values()]
-            process.state.set_closed(group.name, volumes, None)
+            open_volumes(process.state, group, volumes)
 
     # -- looking
 

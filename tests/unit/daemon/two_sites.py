@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from daemon.role_exports import open_volumes
 from engine.group import Group, GroupSettings
 from engine.pair_states import Mode, PairState
 from engine.site_state import Role
@@ -118,25 +119,25 @@ class TwoSites:
         group.append([(WRITE, volume, block, 1)], [b"x" * BLOCK_BYTES], BLOCK_BYTES)
         return group.end
 
-    def attach(self, site: SimSite) -> Guest:
+    def attach(self, site: SimSite, volume: str = "v") -> Guest:
         """A host connects to the live volume; FarshoreError if it is refused."""
         exports = self.process(site).exports
-        export = exports.open(exports.find(f"{GROUP}/v"))
+        export = exports.open(exports.find(f"{GROUP}/{volume}"))
         guest = Guest()
         export.connections[guest] = None
         return guest
 
-    def refused(self, site: SimSite) -> bool:
+    def refused(self, site: SimSite, volume: str = "v") -> bool:
         """Whether a host that comes now is refused."""
         with suppress(FarshoreError):
-            self.attach(site)
+            self.attach(site, volume)
             return False
         return True
 
-    def online(self, site: SimSite) -> None:
+    def online(self, site: SimSite, volume: str = "v") -> None:
         """An operator opens the volume."""
         group = self.group(site)
-        self.process(site).state.set_closed(GROUP, [group.volume("v").id], None)
+        open_volumes(self.process(site).state, group, [group.volume(volume).id])
 
     def part(self) -> None:
         """Nothing gets through."""
