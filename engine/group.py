@@ -265,7 +265,7 @@ class Group:
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
         not durable. NoSpace, Unwritable or OSError: nothing was."""
-        if not self.began or self.holds or self.promises.handed is not None:
+        if not self.began or self.holds or self.promises.handed:
             self.begin_writing()
         self.checks.own(self.head, rows, payload_bytes)
         frame = self.frame(rows, payload, payload_bytes)

@@ -21,24 +21,28 @@ class Promises:
     """Every such event that this site holds of one group."""
 
     def __init__(self) -> None:
-        self.handed: tuple[Cut, str] | None = None  # the newest hand-over: where its frame ends, and to whom
+        # Hand-overs by where their frames end. Records are loaded by timeline, whose ids are random: none of
+        # them is the newest because it came last.
+        self.handed: dict[Cut, str] = {}
         self._strict: dict[tuple[int, int], bool] = {}
 
     def took(self, timeline: int, frame_position: int, event: HandOver | StrictMode) -> None:
         """Take one in; seeing the same one again is fine."""
         if isinstance(event, HandOver):
-            self.handed = (_end_of(timeline, frame_position, event), event.to)
+            self.handed[_end_of(timeline, frame_position, event)] = event.to
         else:
             self._strict[timeline, frame_position] = event.on
 
     def handed_at(self, end: Cut) -> str:
         """The id of the site to which the last event before `end` hands the group over; or nothing."""
-        return self.handed[1] if self.handed is not None and self.handed[0] == end else ""
+        return self.handed.get(end, "")
 
     def forget(self, timeline: int, position: int) -> None:
         """Leave out what a timeline says from a position on."""
         for place in [each for each in self._strict if each[0] == timeline and each[1] >= position]:
             del self._strict[place]
+        for end in [each for each in self.handed if each.timeline == timeline and each.position > position]:
+            del self.handed[end]
 
     def strict(self, spans: list[Span]) -> bool:
         """Whether the strict promise holds at the end of a lineage."""

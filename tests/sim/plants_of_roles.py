@@ -109,7 +109,7 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
 
     def over(group: Group, to: str) -> None:
         hand_over(group, to)
-        group.promises.handed = None
+        group.promises.handed.clear()
 
     def close(self: Any, group: Any, peer: str) -> None:
         pass

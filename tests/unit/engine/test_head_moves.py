@@ -133,6 +133,32 @@ def test_a_hand_over_is_known_without_its_frame(rig: GroupRig, monkeypatch: pyte
     assert rig.group.handed_to == "par"
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_of_several_hand_overs_the_one_at_the_end_holds(make_rig: MakeRig, seed: int) -> None:
+    """Records are loaded by timeline, in an order of chance."""
+    rig = make_rig("a", seed=seed)
+    volume = rig.create("root", 4)
+    hand_over(rig.group, "lon")
+    rig.reopen()
+    rig.write(volume, 0, b"a")
+    assert rig.group.handed_to == ""
+    hand_over(rig.group, "par")
+    rig.checkpoint()
+    rig.reopen()
+    assert rig.group.handed_to == "par"
+
+
+def test_a_hand_over_goes_with_the_part_that_says_it(rig: GroupRig) -> None:
+    rig.create("root", 4)
+    before = rig.end
+    hand_over(rig.group, "par")
+    after = rig.end
+    rig.group.forget_records(after.timeline, after.position)
+    assert rig.group.handed_to == "par"
+    rig.group.forget_records(before.timeline, before.position)
+    assert rig.group.handed_to == ""
+
+
 def test_a_head_that_was_left_with_nothing_but_its_first_frame_is_no_orphan(
     sites: tuple[GroupRig, GroupRig],
 ) -> None:
