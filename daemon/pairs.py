@@ -17,7 +17,7 @@ from functools import partial
 
 from daemon.exports import SiteExports
 from daemon.pair_rows import once_remembered, remember
-from daemon.role_exports import RoleExports
+from daemon.role_exports import ClosedBy, RoleExports
 from engine.compartment import attempt
 from engine.group import Emit, Group
 from engine.head_moves import begin_timeline, generation_of, hand_over
@@ -206,9 +206,10 @@ class SitePairs:
         if change is ReceiverChange.ENGAGED:
             if self._state.group(group.name).role is Role.DETACHED:
                 hosts = self._doors.connected(group)
-                self._state.set_role(group.name, Role.SECONDARY)
                 self._doors.say_cut_off(group, receiver.peer, hosts, "the pair goes on from there")
-                self._doors.close(group, receiver.peer)
+                # Before the role: once this is a secondary, nothing would close them any more.
+                self._doors.close(group, receiver.peer, by=ClosedBy.RESYNC)
+                self._state.set_role(group.name, Role.SECONDARY)
         else:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
             self._follow_row(group, mode=receiver.mode, state=state)
@@ -368,7 +369,8 @@ class SitePairs:
         self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
         if generation > max(self._state.heard(group.name), generation_of(group)):
             self._state.set_heard(group.name, generation)
-        self._doors.close(group, by, fenced=not given_away(group, self.shippers.get(group.name)))
+        given = given_away(group, self.shippers.get(group.name))
+        self._doors.close(group, by, by=ClosedBy.OPERATOR if given else ClosedBy.AUTHORITY)
         self._state.set_role(group.name, Role.SECONDARY)
         self._stop_shipping(group)
         self._exports.gate(group).stop()

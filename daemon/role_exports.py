@@ -1,8 +1,8 @@
 """Exports that a change of role closes and opens.
 
 closed by this site's operator (switchover, resync)   opened when the writing comes back here
-closed because a peer wrote by a newer authority      opened by an operator, one by one or with a takeover
-                                                      here: it was the peer's word, and hosts hold caches
+closed because a peer wrote by a newer authority,     opened by an operator, one by one or with a takeover
+or went on without what a detached site had written   here: it was the peer's word, and hosts hold caches
 closed by an operator                                 opened by an operator
 
 What a peer's word closes is closed by name, not only by volume: the peer writes from then on, and could end
@@ -13,13 +13,22 @@ writing comes back; then each has a row of its own, and what is made here after 
 from __future__ import annotations
 
 from collections.abc import Collection
+from enum import Enum
 
 from daemon.exports import SiteExports
 from engine.group import Emit, Group
 from engine.site_state import EVERY_VOLUME, SiteState
 
-CLOSED_BY_ROLE = "written at "
-FENCED = "fenced: a newer authority wrote at "
+FENCED = "fenced: "
+
+
+class ClosedBy(Enum):
+    """Why a change of role closes exports; with the peer's name, the reason that is stored. What begins with
+    FENCED is a peer's word."""
+
+    OPERATOR = "written at "
+    AUTHORITY = "fenced: a newer authority wrote at "
+    RESYNC = "fenced: the pair went on from what was at "
 
 
 class RoleExports:
@@ -30,23 +39,24 @@ class RoleExports:
         self._exports = exports
         self._emit = emit
 
-    def close(self, group: Group, peer: str, *, fenced: bool = False) -> None:
+    def close(self, group: Group, peer: str, *, by: ClosedBy = ClosedBy.OPERATOR) -> None:
         """Send every host away, and keep them out (invariant 10). Those that an operator had closed stay
-        closed as they are. `fenced`: by the peer's word."""
+        closed as they are."""
         volumes = list(group.volumes.at(group.spans()).values())
         for volume in volumes:
             self._exports.shut(group, volume)
         if self._state.closed(group.name, EVERY_VOLUME) is not None:
             return  # nothing was open, and what is closed for a peer's word stays so
-        reason = f"{FENCED if fenced else CLOSED_BY_ROLE}{peer}"
-        open_ = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
-        self._state.set_closed(group.name, [*open_, EVERY_VOLUME] if fenced else open_, reason)
+        closed = [v.id for v in volumes if self._state.closed(group.name, v.id) is None]
+        if by is not ClosedBy.OPERATOR:
+            closed.append(EVERY_VOLUME)
+        self._state.set_closed(group.name, closed, f"{by.value}{peer}")
 
     def open(self, group: Group, *, fenced_too: bool = False) -> None:
         """Those that only this site's own role moves had closed; with `fenced_too` also those that a peer's
         word had."""
         reasons = _reasons(self._state, group)
-        ways = (CLOSED_BY_ROLE, FENCED) if fenced_too else (CLOSED_BY_ROLE,)
+        ways = (ClosedBy.OPERATOR.value, FENCED) if fenced_too else (ClosedBy.OPERATOR.value,)
         names = {volume.id: name for name, volume in group.volumes.at(group.spans()).items()}
         open_volumes(self._state, group, [v for v in names if reasons.get(v, "").startswith(ways)])
         fenced = [names[v] for v in names if not fenced_too and reasons.get(v, "").startswith(FENCED)]
@@ -83,7 +93,8 @@ def _reasons(state: SiteState, group: Group) -> dict[int, str]:
     for volume in group.volumes.at(group.spans()).values():
         own = state.closed(group.name, volume.id)
         # A role move's row of before the peer's word is none of a volume that an operator closed.
-        reason = every if every is not None and (own or CLOSED_BY_ROLE).startswith(CLOSED_BY_ROLE) else own
+        own_counts = own is not None and not own.startswith(ClosedBy.OPERATOR.value)
+        reason = own if every is None or own_counts else every
         if reason is not None:
             found[volume.id] = reason
     return found

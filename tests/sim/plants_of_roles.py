@@ -70,7 +70,7 @@ def hosts_stay_when_superseded() -> tuple[Patch, ...]:
         self: Any, group: Any, by: str, generation: int = 0, before: Any = SitePairs.superseded
     ) -> None:
         kept = (
-            (RoleExports, "close", lambda self, group, peer, fenced: None),
+            (RoleExports, "close", lambda self, group, peer, by: None),
             (Export, "shut", lambda self: None),
         )
         with patched(kept):

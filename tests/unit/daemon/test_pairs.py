@@ -163,6 +163,7 @@ def test_an_export_that_was_shut_shows_what_came_since(sites: TwoSites) -> None:
         sites.process(sites.a).pairs.split(GROUP)
         sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
         sites.process(sites.b).pairs.detach(sites.group(sites.b))
+        sites.online(sites.b)
 
     split_and_open()
     sites.attach(sites.b)

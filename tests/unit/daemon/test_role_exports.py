@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.role_exports import CLOSED_BY_ROLE, FENCED
+from daemon.role_exports import ClosedBy
 from engine.pair_states import PairState
 from engine.site_state import EVERY_VOLUME, Role
 from protocol.errors import WrongState
 from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES, HEARTBEAT_TIMEOUT_S
+from site_primary.ship_start import Choice
 from tests.sim.sim_site import GROUP, SimSite
 from tests.unit.daemon.two_sites import TwoSites
 
@@ -75,7 +76,9 @@ def test_it_stays_closed_when_the_site_dies_before_each_volume_has_a_row(sites: 
     made = create(sites, sites.b, "w")
     handed_over(sites, sites.b, sites.a)
     state = sites.process(sites.a).state
-    state.put_closed(GROUP, {made: None, EVERY_VOLUME: f"{FENCED}b"})  # as before that was written
+    state.put_closed(
+        GROUP, {made: None, EVERY_VOLUME: f"{ClosedBy.AUTHORITY.value}b"}
+    )  # as before that was written
     sites.restart(sites.a)
     sites.until(lambda: GROUP in sites.process(sites.a).shippers)
     assert sites.refused(sites.a)
@@ -89,7 +92,7 @@ def test_it_stays_closed_when_the_site_dies_before_each_volume_has_a_row(sites: 
 def test_a_role_moves_row_of_before_opens_nothing_that_a_peer_closed(sites: TwoSites) -> None:
     """As a hand-over leaves it that was cut short before anything was handed over."""
     volume = sites.group(sites.a).volume("v").id
-    sites.process(sites.a).state.set_closed(GROUP, [volume], f"{CLOSED_BY_ROLE}b")
+    sites.process(sites.a).state.set_closed(GROUP, [volume], f"{ClosedBy.OPERATOR.value}b")
     claimed(sites)
     handed_over(sites, sites.b, sites.a)
     assert sites.refused(sites.a)
@@ -124,3 +127,26 @@ def test_what_an_operator_closed_stays_so_whatever_the_peer_does(sites: TwoSites
     handed_over(sites, sites.b, sites.a)
     with pytest.raises(WrongState, match="offline: closed by an operator"):
         sites.attach(sites.a)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_c43_hosts_of_a_detached_site_come_back_by_its_operators_word(sites: TwoSites, failing: bool) -> None:
+    """They hold caches of what the resync left behind as a branch."""
+    sites.process(sites.a).pairs.split(GROUP)
+    sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)
+    sites.process(sites.b).pairs.detach(sites.group(sites.b))
+    guest = sites.attach(sites.b)
+    sites.write(sites.b)
+    if failing:
+        sites.commit_fails_next(sites.b)
+    sites.process(sites.a).pairs.resync(sites.group(sites.a), Choice.LOCAL)
+    sites.until(lambda: not guest.connected and sites.role(sites.b) is Role.SECONDARY)
+    create(sites, sites.a, "w")
+    handed_over(sites, sites.a, sites.b)
+    for name in ("v", "w"):
+        with pytest.raises(WrongState, match="offline: fenced: the pair went on from what was at a"):
+            sites.attach(sites.b, name)
+        sites.online(sites.b, name)
+        assert sites.attach(sites.b, name).connected
+    handed_over(sites, sites.b, sites.a)
+    assert sites.attach(sites.a).connected, "nobody closed anything there but its own operator"
