@@ -319,6 +319,10 @@ class SiteExports:
         export = self.live.get((group.name, volume.id))
         return [connection.client for connection in export.connections] if export else []
 
+    def had_clients(self, group: Group, volume: Volume) -> bool:
+        """Whether any host connected to the live volume since this site started."""
+        return (group.name, volume.id) in self.live
+
     def shut(self, group: Group, volume: Volume) -> None:
         """Close the live export's connections."""
         export = self.live.get((group.name, volume.id))

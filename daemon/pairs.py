@@ -363,10 +363,11 @@ class SitePairs:
             fields = {"group": group.name, "object": by, "position": str(group.end)}
             self._emit("peer.claim_refused", **fields, generation=generation, reason=str(error))
             raise
-        hosts = self._doors.connected(group)
+        hosts, again = self._doors.connected(group), Holder.FENCED in group.holds
         # First of all, and without anything that can fail: who heard of it acknowledges no more.
         group.holds.put(Holder.FENCED, f"is written at {by} by a newer authority")
-        self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
+        if not again:  # else it was said, and something failed after that
+            self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
         if generation > max(self._state.heard(group.name), generation_of(group)):
             self._state.set_heard(group.name, generation)
         given = given_away(group, self.shippers.get(group.name))

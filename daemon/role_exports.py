@@ -73,8 +73,13 @@ class RoleExports:
         return sum(len(self._exports.clients(group, v)) for v in group.volumes.at(group.spans()).values())
 
     def say_cut_off(self, group: Group, peer: str, hosts: int, why: str) -> None:
-        """What a peer did to `hosts` of them, a person must know."""
-        if hosts:
+        """A person must know that a peer cut hosts off; `hosts` were connected. All may be between two
+        connections just then: whoever came since this site started wants to come back. Nobody is cut off
+        from a volume that was closed before, or that no host ever connected to. To be called before
+        `close`."""
+        closed = _reasons(self._state, group)
+        volumes = group.volumes.at(group.spans()).values()
+        if any(v.id not in closed and self._exports.had_clients(group, v) for v in volumes):
             fields = {"group": group.name, "object": peer, "position": str(group.end)}
             self._emit("hosts.cut_off", **fields, hosts=hosts, reason=why)
 

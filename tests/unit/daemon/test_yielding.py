@@ -92,6 +92,39 @@ def test_nobody_is_said_to_be_cut_off_where_nobody_was_connected(sites: TwoSites
     assert sites.said("hosts.cut_off") == []
 
 
+def test_hosts_between_two_connections_are_cut_off_with_a_word(sites: TwoSites) -> None:
+    sites.leave(sites.a, sites.attach(sites.a))
+    sites.part()
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    sites.heal()
+    sites.until(lambda: sites.role(sites.a) is Role.SECONDARY)
+    (cut,) = fields_of(sites, "hosts.cut_off")
+    assert (cut["object"], cut["hosts"]) == ("b", 0)
+
+
+def test_nobody_is_said_to_be_cut_off_from_what_an_operator_had_closed(sites: TwoSites) -> None:
+    guest, group = sites.attach(sites.a), sites.group(sites.a)
+    sites.process(sites.a).state.set_closed(GROUP, [group.volume("v").id], "closed by an operator")
+    sites.leave(sites.a, guest)
+    sites.part()
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    sites.heal()
+    sites.until(lambda: sites.role(sites.a) is Role.SECONDARY)
+    assert sites.said("hosts.cut_off") == []
+
+
+def test_it_is_said_once_however_often_the_rest_fails(sites: TwoSites) -> None:
+    guest = sites.attach(sites.a)
+    sites.part()
+    sites.process(sites.b).pairs.take_over(sites.group(sites.b), PairState.TAKEN_OVER)
+    sites.commit_fails_next(sites.a)
+    sites.heal()
+    sites.until(lambda: sites.role(sites.a) is Role.SECONDARY)
+    assert not guest.connected
+    (cut,) = fields_of(sites, "hosts.cut_off")
+    assert cut["hosts"] == 1
+
+
 def test_a_detached_site_says_that_its_hosts_went(sites: TwoSites) -> None:
     sites.process(sites.a).pairs.split(GROUP)
     sites.until(lambda: sites.process(sites.b).receivers[GROUP].state is PairState.SPLIT)

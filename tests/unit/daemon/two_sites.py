@@ -127,6 +127,12 @@ class TwoSites:
         export.connections[guest] = None
         return guest
 
+    def leave(self, site: SimSite, guest: Guest, volume: str = "v") -> None:
+        """The host closes its connection."""
+        export = self.process(site).exports.live[GROUP, self.group(site).volume(volume).id]
+        del export.connections[guest]
+        guest.connected = False
+
     def refused(self, site: SimSite, volume: str = "v") -> bool:
         """Whether a host that comes now is refused."""
         with suppress(FarshoreError):
