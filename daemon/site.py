@@ -24,6 +24,7 @@ from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.event_log import EventLog
 from daemon.exports import SiteExports
+from daemon.group_room import GroupRoom
 from daemon.jobs import Jobs
 from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenGroup
@@ -92,9 +93,9 @@ class Site:
         self.state = SiteState(self._store)
         self._rows = sort_out(self._store, STORED_TABLES, self.clock.utc_ns())
         self.own = _own(config, identity, keys)
+        self.check_room = GroupRoom(self.state).check
         self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
-        self.drills = Drills(self._store)
-        self.jobs = Jobs(self.state, self.clock, self.events.emit)
+        self.drills, self.jobs = Drills(self._store), Jobs(self.state, self.clock, self.events.emit)
         self.witness = self._read_witness()
         self._open: dict[str, OpenGroup] = {}
         self._maker = GroupMaker(
@@ -287,7 +288,9 @@ class Site:
         clone.history.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
-        """A new, empty group. What keeps it from being opened is raised, and no row of it stays."""
+        """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
+        and no row of it stays."""
+        self.check_room(name)
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
         group = make_group(row, self.state, self.open_group, self._set_aside)
         self.events.emit("group.created", group=name, role=role.value)
@@ -384,12 +387,8 @@ class Site:
 
 def _own(config: SiteConfig, identity: Identity, keys: Keys) -> Peer:
     """This site as its token describes it."""
-    return Peer(
-        name=config.name,
-        site_id=identity.site_id,
-        endpoint=config.advertise or config.replication,
-        public_key=keys.public,
-    )
+    endpoint = config.advertise or config.replication
+    return Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
 
 
 def _log_defect(task: asyncio.Task[Any]) -> None:

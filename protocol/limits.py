@@ -70,8 +70,8 @@ NBD_CONNECTIONS_PER_HOST = 1024
 # round of the loop, because each costs those who are served already 0.2 ms.
 NBD_BACKLOG = 2048
 NBD_ACCEPTS_A_ROUND = 16
-# Descriptors that no host may take: the journal's next segment and the peers come first. Without any left at
-# all, nobody is accepted for a moment.
+# Descriptors that no host may take, and of which no peer makes another group: the journal's next segment and
+# the peers come first. Without any left at all, nobody is accepted for a moment.
 NBD_DESCRIPTORS_RESERVED = 128
 NBD_ACCEPT_PAUSE_S = 0.2
 # A handshake's time, and how much it may ask for before it reads the replies ("The client MUST NOT send any
@@ -107,6 +107,11 @@ NBD_LOG_PERIOD_S = 60.0
 # Replication.
 # A site's peers: each costs a connection a group, and its share of the budgets below.
 PEERS_MAX = 64
+# Groups of a site, and those of them that one peer may make by calling. Each costs a directory, descriptors,
+# a process while it checkpoints, and address space for its index, of which there is room for so many
+# (engine.index_file). A peer leaves some for the operator.
+GROUPS_MAX = 120
+PEER_GROUPS_MAX = 112
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
 # FRAME_BYTES_MAX and a descriptor; a peer is one for the few milliseconds of its handshake.
 REPLICATION_STRANGERS_MAX = 12
@@ -239,6 +244,8 @@ def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
     if NBD_CONNECTIONS_PER_HOST >= NBD_CONNECTIONS_MAX:
         raise AssertionError("one host must not be able to take every connection")
+    if PEER_GROUPS_MAX >= GROUPS_MAX:
+        raise AssertionError("one peer must not be able to make every group")
     if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:
         raise AssertionError("what is parked, buffered and journaled whole must fit into the next")
     if NBD_PARKED_BYTES < 2 * BLOCK_BYTES:

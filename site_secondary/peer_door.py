@@ -75,8 +75,11 @@ class GroupHolder(Protocol):
     def group(self, name: str) -> Group:
         """An open group; the damage that keeps it closed, or NotFound."""
 
+    def check_room(self, name: str, peer: str = "") -> None:
+        """Refused unless that peer may make one more group here."""
+
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
-        """A new, empty group."""
+        """A new, empty group. Refused if there is no room for it."""
 
 
 class PeerDoor:
@@ -177,6 +180,7 @@ class PeerDoor:
         held = holder.group(name) if holder.has_group(name) else None
         check_generation(hello.generation, max(self._state.heard(name), generation_of(held)) if held else 0)
         if held is None:
+            holder.check_room(name, caller.peer)
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
             self._put_pair(name, caller.peer)
             try:

@@ -6,9 +6,11 @@ import pytest
 import zmq
 
 from console.demo.host import Host
+from protocol.limits import PEER_GROUPS_MAX
+from protocol.messages import Hello, Refused, Welcome
 from protocol.positions import parse_cut
 from protocol.question_messages import Journal
-from tests.support.foreign_peer import connection, group_id
+from tests.support.foreign_peer import answer, connection, group_id
 from tests.support.pairs import resident_bytes
 from tests.support.sites import Site
 
@@ -16,6 +18,7 @@ MIB = 1 << 20
 MEMORY_MAX = 64 * MIB
 QUESTIONS = 200
 BAD_MESSAGES = 20_000
+HELLOS = 120
 
 
 @pytest.fixture
@@ -84,3 +87,51 @@ def test_bad_messages_displace_no_events(shipped: tuple[Site, Site]) -> None:
     assert 1 <= len(bad) <= 25
     assert old <= {event["seq"] for event in found}
     assert len(a.log()) - lines < 600
+
+
+def ask_for_groups(by: Site, target: Site, count: int) -> list[str]:
+    """So many calls for a group that is not there: why each that was refused was."""
+    refused = []
+    with connection(by, target) as dealer:
+        for number in range(count):
+            name, group = f"made{number}", f"{number:016x}"
+            hello = Hello(
+                session=number + 1, group=name, group_id=group, site="00000000000000aa", lineage=(), written=0
+            )
+            dealer.send(hello.encode())
+            said = answer(dealer)
+            while not isinstance(said, Welcome | Refused):  # of sessions before
+                said = answer(dealer)
+            if isinstance(said, Refused):
+                refused.append(said.message)
+    return refused
+
+
+@pytest.mark.slow
+def test_groups_that_a_peer_makes(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    refused = ask_for_groups(b, a, HELLOS)
+    groups = [row["group"] for row in a.json("status")["groups"] if row["group"] != "g"]
+    print(f"{len(groups)} groups made of {HELLOS}")
+    assert len(groups) == PEER_GROUPS_MAX
+    assert len(refused) == HELLOS - PEER_GROUPS_MAX
+    assert all("PEER_GROUPS_MAX" in each for each in refused)
+    check_served(a)
+    a.create_volume("operators/v", "1M")
+
+
+@pytest.mark.slow
+def test_groups_that_would_take_the_last_descriptors(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    a.stop()
+    a.start("prlimit", "--nofile=128:128")
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+    refused = ask_for_groups(b, a, 40)
+    print(f"{40 - len(refused)} groups made of 40")
+    assert refused
+    assert all("NBD_DESCRIPTORS_RESERVED" in each for each in refused)
+    # More than a segment, so that the group needs another one.
+    with Host(a.nbd_socket, "g/v") as host:
+        for number in range(96):
+            host.write(number % 48 * MIB, bytes([number + 1]) * MIB)
+        host.flush()

@@ -367,13 +367,11 @@ class SimProcess:
             group.close()
             raise
         if found.torn_bytes:
-            self.emit(
-                "journal.torn_tail", position=found.torn_at, bytes=found.torn_bytes, reason=found.reason
-            )
+            torn = {"bytes": found.torn_bytes, "reason": found.reason}
+            self.emit("journal.torn_tail", position=found.torn_at, **torn)
         self.emit("group.recovered", position=str(group.end), frames=found.frames, removed=found.removed)
         site.witness.opened(site, group)
-        site.down_since_power = False
-        site.syncs_failed_before = site.disk.failed_syncs
+        site.down_since_power, site.syncs_failed_before = False, site.disk.failed_syncs
         self.groups[row.name] = group
         return group
 
@@ -386,6 +384,9 @@ class SimProcess:
         if name in self.damaged:
             raise self.damaged[name]
         return self.exports.group(name)
+
+    def check_room(self, name: str, peer: str = "") -> None:
+        """See `GroupHolder`; there is one group."""
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """See `GroupHolder`."""

@@ -99,6 +99,9 @@ class Site:
     def group(self, name: str) -> Group:
         return self.group_
 
+    def check_room(self, name: str, peer: str = "") -> None:
+        pass
+
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         raise AssertionError(f"a group {name} was made")
 

@@ -9,6 +9,8 @@ import pytest
 
 from engine.group import Group
 from engine.site_state import GroupRow, Role
+from protocol.errors import FarshoreError
+from protocol.errors import Refused as NoRoom
 from protocol.frames import Frame
 from protocol.messages import FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
 from site_secondary.peer_door import PeerDoor
@@ -40,6 +42,7 @@ class Holder:
         self.receivers: dict[str, Receiver] = {}
         self.created: list[tuple[str, str, Role]] = []
         self.refusal: Exception | None = None
+        self.full: FarshoreError | None = None
         self.superseded_by: list[str] = []
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
@@ -54,6 +57,10 @@ class Holder:
 
     def group(self, name: str) -> Group:
         return self.rig.group
+
+    def check_room(self, name: str, peer: str = "") -> None:
+        if self.full is not None:
+            raise self.full
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         if self.refusal is not None:
@@ -186,6 +193,15 @@ def test_a_disk_that_cannot_take_the_group_refuses_and_may_be_asked_again(door: 
     assert door.state.pair("g") is None, "a name that is free belongs to nobody"
     door.holder.refusal = None
     assert isinstance(door.knock(Connection("lon"), 2), Welcome)
+
+
+def test_a_site_without_room_refuses_before_anything_is_stored(door: Door) -> None:
+    door.holder.full = NoRoom("a peer makes at most 112 groups", subject="g")
+    answer = door.knock(Connection("lon"), 1)
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.message) == ("refused", "a peer makes at most 112 groups")
+    assert door.holder.created == []
+    assert door.state.pair("g") is None
 
 
 def test_messages_find_their_receiver_by_peer_and_session(door: Door, make_rig: MakeRig) -> None:

@@ -1,0 +1,65 @@
+"""Whether there is room for one more group at this site, and whether a peer may be the one who takes it.
+
+A HELLO of a hundred bytes makes a group, which costs descriptors, address space and durable rows for as long
+as the site keeps it. So a peer makes no more than a share of what a site has room for, and none that would
+take descriptors which the groups that are there may want for their next segments (docs/threat-model.md). An
+operator is bound by the site's room alone.
+"""
+
+from __future__ import annotations
+
+import os
+
+from engine.site_state import Role, SiteState
+from protocol.errors import FarshoreError, Refused
+from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
+from site_primary.nbd_listener import descriptors_for_hosts
+
+
+class GroupRoom:
+    """Counts groups by their rows: one that cannot be opened has its row, and is opened by the next start."""
+
+    def __init__(self, state: SiteState) -> None:
+        self._state = state
+
+    def check(self, name: str, peer: str = "") -> None:
+        """Refused if the group `name` may not be made, by a peer's call if one is named."""
+        if peer:
+            _check_descriptors(name)
+        rows, bad = self._state.groups(), self._state.bad_groups()
+        if any(row.name == name for row in rows):
+            return  # it was begun before, and not finished
+        if len(rows) + len(bad) >= GROUPS_MAX:
+            raise Refused(
+                f"a site has at most {GROUPS_MAX} groups (GROUPS_MAX)",
+                subject=name,
+                next_step="put the volume into a group that is there; `farshore status` shows them",
+            )
+        if peer and sum(self._made_by(peer, row.name, row.role) for row in rows) >= PEER_GROUPS_MAX:
+            raise Refused(
+                f"a peer makes at most {PEER_GROUPS_MAX} groups at a site (PEER_GROUPS_MAX)",
+                subject=name,
+                next_step="pair fewer groups with this site",
+            )
+
+    def _made_by(self, peer: str, name: str, role: Role) -> bool:
+        """What follows a peer counts as made by it."""
+        if role is not Role.SECONDARY:
+            return False
+        try:
+            pair = self._state.pair(name)
+        except FarshoreError:
+            return False
+        return pair is not None and pair.peer == peer
+
+
+def _check_descriptors(name: str) -> None:
+    """The system gives the lowest number that is free: below it, all are in use."""
+    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(descriptor)
+    if descriptor >= descriptors_for_hosts():
+        raise Refused(
+            "the descriptors left are kept for the groups that are here (NBD_DESCRIPTORS_RESERVED)",
+            subject=name,
+            next_step="allow the daemon more open files (LimitNOFILE), or pair fewer groups with this site",
+        )

@@ -1,0 +1,76 @@
+"""How many groups a site has, how many of them a peer makes, and which descriptors it leaves."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from daemon.group_room import GroupRoom
+from engine.pair_states import Mode, PairState
+from engine.ports.memory_store import MemoryStore
+from engine.site_state import GroupRow, PairRow, Role, SiteState
+from protocol.errors import Refused
+from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
+
+
+@pytest.fixture
+def state() -> SiteState:
+    return SiteState(MemoryStore())
+
+
+def add(state: SiteState, count: int, peer: str = "", role: Role = Role.SECONDARY) -> None:
+    first = len(state.groups())
+    for number in range(first, first + count):
+        name = f"g{number}"
+        state.put_group(GroupRow(name=name, group_id=f"{number:016x}", role=role, head=0, created_utc_ns=1))
+        if peer:
+            state.put_pair(
+                PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
+            )
+
+
+def test_a_peer_makes_its_share_and_the_operator_the_rest(state: SiteState) -> None:
+    room = GroupRoom(state)
+    add(state, PEER_GROUPS_MAX - 1, "lon")
+    room.check("new", "lon")
+    add(state, 1, "lon")
+    with pytest.raises(Refused, match="PEER_GROUPS_MAX"):
+        room.check("new", "lon")
+    room.check("new", "rom")
+    room.check("new")
+    add(state, GROUPS_MAX - PEER_GROUPS_MAX)
+    for peer in ("", "lon", "rom"):
+        with pytest.raises(Refused, match="GROUPS_MAX"):
+            room.check("new", peer)
+
+
+def test_what_the_operator_writes_here_is_not_the_peers(state: SiteState) -> None:
+    add(state, PEER_GROUPS_MAX, "lon", Role.PRIMARY)
+    GroupRoom(state).check("new", "lon")
+
+
+def test_one_that_was_begun_before_needs_no_more_room(state: SiteState) -> None:
+    add(state, GROUPS_MAX, "lon")
+    GroupRoom(state).check("g0", "lon")
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """One is left, of the reserve."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("few_descriptors")
+def test_the_last_descriptors_are_for_the_groups_that_are_there(state: SiteState) -> None:
+    room = GroupRoom(state)
+    with pytest.raises(Refused, match="NBD_DESCRIPTORS_RESERVED"):
+        room.check("new", "lon")
+    room.check("new")
