@@ -2,7 +2,8 @@
 
 Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. No answer is
 made while as much as `PEER_UNREAD_BYTES_MAX` waits for the asking peer, be it for its pace or because it does
-not read: questions are small and wait instead, `QUESTIONS_WAITING_MAX` of them a peer; more are refused.
+not read, nor while that peer has had its share of this site's time (engine.peer_pace): questions are small
+and wait instead, `QUESTIONS_WAITING_MAX` of them a peer; more are refused.
 
 A cut that is asked about is read like any other: what this site no longer keeps is refused as trimmed, and
 damaged blocks are said to be so. It writes nothing but leases.
@@ -21,6 +22,7 @@ from engine.compartment import attempt
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from engine.journal.reader import BadFrame
+from engine.peer_pace import PeerPace
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.view import ZERO_BLOCK, VolumeView
@@ -29,6 +31,7 @@ from protocol.errors import Busy, Corruption, FarshoreError, NotFound
 from protocol.limits import (
     BLOCK_BYTES,
     FRAME_BYTES_MAX,
+    PEER_COMMIT_S,
     PEER_UNREAD_BYTES_MAX,
     QUESTION_CHANGES_MAX,
     QUESTIONS_WAITING_MAX,
@@ -85,21 +88,23 @@ class _Asker:
 
 class PeerAnswers:
     """See the module's docstring. `travel` says how a payload goes to a named peer, `unread` how many bytes
-    the transport holds for it."""
+    the transport holds for it, `pace` who has had too much of this site's time."""
 
     def __init__(
         self,
         travel: Callable[[str, Buffer], Travel] = as_it_is,
         unread: Callable[[str], int] = nothing_unread,
+        pace: PeerPace | None = None,
     ) -> None:
         self._travel = travel
         self._unread = unread
+        self._pace = pace or PeerPace()
         self._askers: dict[str, _Asker] = {}
 
     def answer(self, caller: Caller, question: Question, group: Group) -> None:
         """Answer a peer that this group is shared with, now or once there is room for more."""
         asker = self._askers.setdefault(caller.peer, _Asker())
-        if not asker.questions and self._has_room(caller.peer, asker):
+        if not asker.questions and self._has_room(caller.peer, asker, group):
             self._answer_now(caller, question, group)
         elif len(asker.questions) >= QUESTIONS_WAITING_MAX:
             refuse(caller, question, Busy("too many questions wait for an answer", subject=group.name))
@@ -123,11 +128,13 @@ class PeerAnswers:
             if len(asker.questions) != waiting:
                 self._look_again(peer, asker)
 
-    def _has_room(self, peer: str, asker: _Asker) -> bool:
+    def _has_room(self, peer: str, asker: _Asker, group: Group) -> bool:
+        if not self._pace.ready(peer, group.clock.monotonic()):
+            return False
         return asker.paced_bytes.total() + self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
     def _go_on(self, peer: str, asker: _Asker) -> None:
-        while asker.questions and self._has_room(peer, asker):
+        while asker.questions and self._has_room(peer, asker, asker.questions[0][2]):
             caller, question, group = asker.questions.popleft()
             if not group.failed:
                 self._answer_now(caller, question, group)
@@ -135,7 +142,11 @@ class PeerAnswers:
 
     def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
         """A defect is that of this question: others may wait behind it, about other groups."""
+        began_s = group.clock.monotonic()
         defect = attempt("peer.question_failed", self._answer_or_refuse, caller, question, group)
+        now_s = group.clock.monotonic()
+        least_s = PEER_COMMIT_S if isinstance(question, Hold | Release) else 0.0
+        self._pace.spend(caller.peer, now_s, max(now_s - began_s, least_s))
         if defect is not None:
             refuse(caller, question, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
 

@@ -122,6 +122,16 @@ REPLICATION_BACKLOG = 128
 # second, which is above what an honest one can have under way in a few groups: a fetch and four answers each.
 PEER_UNREAD_BYTES_MAX = 24 << 20
 PEER_UNREAD_BYTES_END = 40 << 20
+# A peer's share of this site's time, by what it asks and calls (engine.peer_pace): hosts wait in its loop.
+# A turn may be taken while less than the burst is owed; a call counts for as long as it took, up to a bound,
+# and what commits for some time on the fastest disk too. By what cannot wait a peer may come to owe so much
+# that its session ends. A round of messages ends after so long, that others have their turn.
+PEER_TIME_SHARE = 0.25
+PEER_TIME_BURST_S = 0.03
+PEER_CALL_S_MAX = 0.25
+PEER_COMMIT_S = 0.002
+PEER_DEBT_S_END = 1.0
+MESSAGES_TURN_S = 0.002
 # Messages below this are not counted by their bytes: acknowledgements, whose number the queue bounds.
 PEER_COUNTED_BYTES_MIN = 128
 # Descriptors that a site should be allowed: below this a flood of strangers can take the last ones.
@@ -266,6 +276,8 @@ def check_limits() -> None:
         raise AssertionError("an answer at the slowest pace must not look like silence")
     if not FRAME_BYTES_MAX < PEER_UNREAD_BYTES_MAX < PEER_UNREAD_BYTES_END - FRAME_BYTES_MAX < 64 << 20:
         raise AssertionError("a peer must get one answer, wait before it is cut off, and not cost 64 MiB")
+    if not MESSAGES_TURN_S < PEER_TIME_BURST_S < PEER_TIME_BURST_S + PEER_CALL_S_MAX < PEER_DEBT_S_END:
+        raise AssertionError("what waits for its turn must not end a session")
     if 16 * EVENTS_OF_A_KIND_MIN > EVENTS_KEPT_MAX or EVENTS_REPEATED_MAX >= EVENTS_OF_A_KIND_MIN:
         raise AssertionError("one kind of event must not be able to displace the others")
     if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX > 64 << 20:

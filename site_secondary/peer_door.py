@@ -22,10 +22,13 @@ from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
 from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
+from engine.peer_pace import PeerPace
+from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import (
+    Busy,
     Corruption,
     Diverged,
     FarshoreError,
@@ -38,6 +41,7 @@ from protocol.messages import (
     BAD_MESSAGE,
     SUPERSEDED,
     Ask,
+    Fetch,
     Heartbeat,
     Hello,
     Message,
@@ -49,6 +53,7 @@ from protocol.messages import (
 from protocol.question_messages import Question
 from site_secondary.receiver import Receiver
 from site_secondary.twins import Twins
+from site_secondary.waiting_calls import WaitingCalls
 
 
 class Superseded(WrongState):
@@ -57,6 +62,10 @@ class Superseded(WrongState):
 
 class GroupHolder(Protocol):
     """The site, as far as the door needs it."""
+
+    @property
+    def clock(self) -> Clock:
+        """The site's, of no group."""
 
     @property
     def receivers(self) -> dict[str, Receiver]:
@@ -99,7 +108,9 @@ class PeerDoor:
         self._state = state
         self._emit = emit
         self._on_session = on_session
-        self._answers = PeerAnswers(travel, unread)
+        self._pace = PeerPace()
+        self._waiting = WaitingCalls(self._pace, holder.clock, self._take)
+        self._answers = PeerAnswers(travel, unread, self._pace)
         self._sessions: dict[tuple[str, int], Receiver] = {}
         self._twins = Twins(emit)
 
@@ -121,9 +132,31 @@ class PeerDoor:
             if (defect := attempt("peer.question_failed", self._answer, caller, message)) is not None:
                 refuse(caller, message, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
             return
+        if isinstance(message, Hello | Fetch) and self._waiting.must_wait(caller.peer):
+            if not self._waiting.add(caller, message):
+                self._refuse(caller, message.session, Busy("too many calls wait for their turn"))
+            return
+        self._take(caller, message, payload)
+
+    def _take(self, caller: Caller, message: Message, payload: bytes | None = None) -> None:
+        """A message of a session, or a call for one. Frames are not counted: what they are is the pair's
+        work."""
+        clock = self._holder.clock
+        began_s = clock.monotonic()
         defect = attempt("peer.session_failed", self._in_session, caller, message, payload)
         if defect is not None:
             self._session_failed(caller, message.session, defect)
+        if not isinstance(message, Hello | Fetch | Heartbeat):
+            return
+        now_s = clock.monotonic()
+        self._pace.spend(caller.peer, now_s, now_s - began_s)
+        if self._pace.exhausted(caller.peer, now_s):
+            # By heartbeats, which are not kept waiting: each may say something else that must be remembered.
+            self._sessions.pop((caller.peer, message.session), None)
+            self._refuse(caller, message.session, Busy("this session takes too much of the site's time"))
+
+    def _refuse(self, caller: Caller, session: int, error: FarshoreError) -> None:
+        caller.send(Refused(session=session, code=error.code, message=error.message).encode())
 
     def _in_session(self, caller: Caller, message: Message, payload: bytes | None) -> None:
         if isinstance(message, Hello):

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import zmq
 
-# Hosts wait in the same loop: a burst of messages must not hold it for long.
+from protocol.limits import MESSAGES_TURN_S
+
+# Hosts wait in the same loop: a burst of messages must not hold it for long, nor must slow ones.
 MESSAGES_PER_WAKE_MAX = 256
 # No message of ours has more; what a hostile peer adds is read and forgotten.
 PARTS_MAX = 8
@@ -85,6 +87,7 @@ class SocketPump:
     def _receive_batch(self) -> bool:
         """False if messages may be left. Only EAGAIN proves that none is: libzmq has then worked off its
         mailbox, and whatever comes later makes the descriptor readable."""
+        end_s = self._loop.time() + MESSAGES_TURN_S
         for _ in range(MESSAGES_PER_WAKE_MAX):
             if self.closed:
                 return True
@@ -99,4 +102,6 @@ class SocketPump:
                     parts.append(frame)
             if len(parts) <= PARTS_MAX:
                 self._on_message(parts)
+            if self._loop.time() >= end_s:
+                break
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import zmq
 
@@ -9,7 +11,7 @@ from console.demo.host import Host
 from protocol.limits import PEER_GROUPS_MAX
 from protocol.messages import Hello, Refused, Welcome
 from protocol.positions import parse_cut
-from protocol.question_messages import Journal
+from protocol.question_messages import Hold, Journal
 from tests.support.foreign_peer import answer, connection, group_id
 from tests.support.pairs import resident_bytes
 from tests.support.sites import Site
@@ -19,6 +21,9 @@ MEMORY_MAX = 64 * MIB
 QUESTIONS = 200
 BAD_MESSAGES = 20_000
 HELLOS = 120
+HOLDS = 5_000
+# The promise is 100 ms, beside what a busy machine has of its own.
+WAIT_S_MAX = 0.25
 
 
 @pytest.fixture
@@ -135,3 +140,33 @@ def test_groups_that_would_take_the_last_descriptors(shipped: tuple[Site, Site])
         for number in range(96):
             host.write(number % 48 * MIB, bytes([number + 1]) * MIB)
         host.flush()
+
+
+def longest_wait_s(site: Site, export: str, writes: int) -> float:
+    """Of a host that writes and flushes."""
+    longest = 0.0
+    with Host(site.nbd_socket, export) as host:
+        for number in range(writes):
+            began = time.monotonic()
+            host.write(number % 64 * 4096, b"w" * 4096)
+            host.flush()
+            longest = max(longest, time.monotonic() - began)
+    return longest
+
+
+@pytest.mark.slow
+def test_commits_that_a_peer_asks_for(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    a.create_volume("other/v", "1M")
+    idle = longest_wait_s(a, "other/v", 100)
+    cut = parse_cut(a.json("journal", "show", "g")["head"]["text"])
+    with connection(b, a, queued=2 * HOLDS, unread=2 * HOLDS) as dealer:
+        shared = group_id(a, "g")
+        for session in range(1, HOLDS + 1):
+            hold = Hold(session=session, group="g", group_id=shared, name="same", cut=cut, for_s=600)
+            dealer.send(hold.encode())
+        busy = longest_wait_s(a, "other/v", 100)
+        assert dealer.poll(5_000)
+    print(f"the longest of 100 flushed writes: {idle * 1e3:.0f} ms; beside HOLDs {busy * 1e3:.0f} ms")
+    assert busy <= idle + WAIT_S_MAX
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")

@@ -23,6 +23,7 @@ SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
+CALLS = "guarded by the session (site_secondary/peer_door.py)"
 APART = "another process"
 DAEMON = "stops the daemon"
 
@@ -68,6 +69,7 @@ WHERE = {
     "site_secondary/base_receiver.py:": GROUP,
     "site_secondary/receiver.py:": GROUP,
     "site_secondary/rewrite_volume.py:": AWAITED,
+    "site_secondary/waiting_calls.py:": CALLS,
 }
 
 

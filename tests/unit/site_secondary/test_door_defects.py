@@ -37,6 +37,7 @@ def bang(*_: object, **__: object) -> Any:
 
 GUARDS = {
     (PeerDoor, "on_message"), (PeerDoor, "_in_session"), (PeerDoor, "_answer"), (PeerDoor, "_report"),
+    (PeerDoor, "_take"),
     (PeerAnswers, "answer"), (PeerAnswers, "_answer_now"),
 }  # fmt: skip
 

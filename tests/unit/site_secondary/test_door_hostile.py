@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from engine.group import Group
 from engine.pair_states import Mode, PairState
+from engine.ports.clock import Clock
 from engine.site_state import GroupRow, PairRow, Role
 from protocol.base_messages import BaseBegin
 from protocol.events import TRIM, ZERO, Revert, TimelineBegan, VolumeCreated, VolumeDeleted
@@ -85,6 +86,10 @@ class Site:
         state.put_group(row)
         state.put_pair(PairRow(group="g", peer="lon", mode=Mode.ASYNC, state=PairState.PAIRED, reason=""))
         self.door = PeerDoor(self, state, lambda kind, **_: self.events.append(kind), lambda: None)
+
+    @property
+    def clock(self) -> Clock:
+        return self.rig.group.clock
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         receiver = self.receivers[group.name] = Receiver(group, peer)

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.group import Group
+from engine.ports.clock import Clock
 from engine.site_state import GroupRow, Role
 from protocol.errors import FarshoreError
 from protocol.errors import Refused as NoRoom
 from protocol.frames import Frame
+from protocol.limits import (
+    GROUPS_MAX,
+    PEER_COMMIT_S,
+    PEER_TIME_BURST_S,
+    PEER_TIME_SHARE,
+    QUESTIONS_WAITING_MAX,
+)
 from protocol.messages import FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
+from protocol.question_messages import Held, NoAnswer, Release
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
 from tests.unit.engine.group_rig import GROUP_ID, GroupRig
@@ -44,6 +53,10 @@ class Holder:
         self.refusal: Exception | None = None
         self.full: FarshoreError | None = None
         self.superseded_by: list[str] = []
+
+    @property
+    def clock(self) -> Clock:
+        return self.rig.group.clock
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         receiver = self.receivers[group.name] = Receiver(group, peer)
@@ -202,6 +215,40 @@ def test_a_site_without_room_refuses_before_anything_is_stored(door: Door) -> No
     assert (answer.code, answer.message) == ("refused", "a peer makes at most 112 groups")
     assert door.holder.created == []
     assert door.state.pair("g") is None
+
+
+def test_who_took_its_share_of_time_waits_and_others_do_not(door: Door) -> None:
+    """Leases are commits: hosts of every group wait for each in the same loop."""
+    peer = Connection("lon")
+    door.knock(peer, 1)
+    asked = int(PEER_TIME_BURST_S / PEER_COMMIT_S) + QUESTIONS_WAITING_MAX + 10
+    before = len(peer.told)
+    for number in range(asked):
+        release = Release(session=number + 1, group="g", group_id=GROUP_ID, name="same")
+        door.door.on_message(peer, release.encode(), None)
+    told = peer.told[before:]
+    assert len([each for each in told if isinstance(each, Held)]) <= PEER_TIME_BURST_S / PEER_COMMIT_S + 1
+    assert {each.code for each in told if isinstance(each, NoAnswer)} == {"busy"}
+    # What it calls for waits too, and comes to its turn.
+    assert not isinstance(door.knock(peer, 2), Welcome)
+    other = Connection("rom")
+    assert isinstance(door.knock(other, 1), Refused)
+    door.rig.world.run_for(QUESTIONS_WAITING_MAX * PEER_COMMIT_S / PEER_TIME_SHARE + 2.0)
+    answers = [each for each in peer.told[before:] if isinstance(each, Held | NoAnswer)]
+    assert len(answers) == asked
+    assert [each.session for each in peer.told[before:] if isinstance(each, Welcome)] == [2]
+
+
+def test_more_calls_than_it_has_groups_are_refused(door: Door) -> None:
+    peer = Connection("lon")
+    door.door._pace.spend("lon", door.holder.clock.monotonic(), 1.0)
+    for session in range(1, GROUPS_MAX + 1):
+        hello = Hello(session=session, group="g", group_id=GROUP_ID, site="s", lineage=(), written=0)
+        door.door.on_message(peer, hello.encode(), None)
+    assert peer.told == []
+    answer = door.knock(peer, GROUPS_MAX + 1)
+    assert isinstance(answer, Refused)
+    assert answer.code == "busy"
 
 
 def test_messages_find_their_receiver_by_peer_and_session(door: Door, make_rig: MakeRig) -> None:
