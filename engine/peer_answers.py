@@ -25,6 +25,7 @@ from engine.journal.reader import BadFrame
 from engine.peer_pace import PeerPace
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
+from engine.timed_leases import asked_lease
 from engine.view import ZERO_BLOCK, VolumeView
 from protocol.compress import Compression
 from protocol.errors import Busy, Corruption, FarshoreError, NotFound
@@ -163,10 +164,10 @@ class PeerAnswers:
         match question:
             case Hold(name=name, cut=cut):
                 cut = checked_cut(group, cut)
-                group.folding.timed.hold(_lease(caller.peer, name), cut, question.for_s)
+                group.folding.timed.hold(asked_lease(caller.peer, name), cut, question.for_s)
                 caller.send(Held(session=session, cut=cut).encode())
             case Release(name=name):
-                group.folding.timed.release(_lease(caller.peer, name))
+                group.folding.timed.release(asked_lease(caller.peer, name))
                 caller.send(Held(session=session, cut=Cut(NO_TIMELINE, 0)).encode())
             case Find(utc_ns=utc_ns):
                 caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
@@ -208,10 +209,6 @@ def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:
         session=question.session, code=error.code, message=error.message, position=error.position
     )
     caller.send(no_answer.encode())
-
-
-def _lease(peer: str, name: str) -> str:
-    return f"asked by {peer}: {name}"
 
 
 def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:

@@ -2,6 +2,9 @@
 
 Whoever wants a cut for a day must not keep it for ever by dying meanwhile. The end is UTC time, written in
 one transaction with the lease.
+
+What peers asked for and what this site itself holds are counted apart, by name: a peer that asks for as many
+as it may leaves the way back from a restore.
 """
 
 from __future__ import annotations
@@ -10,13 +13,19 @@ from typing import TYPE_CHECKING
 
 from engine.ports.clock import Timer
 from protocol.errors import Busy
-from protocol.limits import TIMED_LEASES_MAX
+from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
 from protocol.positions import Cut
 
 if TYPE_CHECKING:
     from engine.group import Group
 
 LOOK_AGAIN_S = 3600.0
+ASKED = "asked by "
+
+
+def asked_lease(peer: str, name: str) -> str:
+    """What a lease is called here that a peer asks for under a name."""
+    return f"{ASKED}{peer}: {name}"
 
 
 class TimedLeases:
@@ -36,14 +45,19 @@ class TimedLeases:
         """Keep `cut` readable for so long under a name, in place of what it held before. Trimmed; Busy if
         there are too many. Durable on return."""
         group = self._group
-        if name not in self._ends and len(self._ends) >= TIMED_LEASES_MAX:
-            raise Busy(
-                f"{len(self._ends)} cuts of {group.name} are held for a time already", subject=group.name
-            )
+        if name not in self._ends:
+            self._require_room(name.startswith(ASKED))
         end_ns = group.clock.utc_ns() + int(for_s * 1e9)
         group.folding.leases.hold(name, cut, durable=True, end_utc_ns=end_ns)
         self._ends[name] = end_ns
         self._look()
+
+    def _require_room(self, asked: bool) -> None:
+        held = sum(name.startswith(ASKED) is asked for name in self._ends)
+        if held >= (PEER_LEASES_MAX if asked else TIMED_LEASES_MAX):
+            who = "peers" if asked else "this site"
+            name = self._group.name
+            raise Busy(f"{held} cuts of {name} are held for a time by {who} already", subject=name)
 
     def release(self, name: str) -> None:
         """Let go before the time; a name not held is fine."""

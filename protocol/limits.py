@@ -190,7 +190,9 @@ QUESTIONS_WAITING_MAX = 64
 QUESTION_SILENCE_S = 20.0
 LEASE_NAME_BYTES_MAX = 300
 LEASE_S_MAX = 7 * 86_400
+# Of a group, that this site holds for itself, and that peers asked for.
 TIMED_LEASES_MAX = 1024
+PEER_LEASES_MAX = 1024
 
 # Keys in LMDB as it is built everywhere (lmdb.Environment.max_key_size).
 KEY_BYTES_MAX = 511

@@ -129,26 +129,26 @@ async def _carry_out(
     began = site.clock.monotonic()
     volumes = [volume.id for volume in plan.volumes]
     with _only_one(site, group, plan):
-        # Closed before anything is written: a host that reconnects in between must not mix two pasts.
-        site.state.set_closed(group.name, volumes, f"turned back to {plan.cut}")
-        for volume in plan.volumes:
-            site.exports.shut(group, volume)
-        before = _way_back(group, plan)
-        plan = replace(plan, before=before)
-        with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
+        if job is not None:
+            # What can be refused comes before hosts have to go; held anew once they are gone.
+            _hold_undo(group, name, _way_back(group, plan))
+            if chosen.way is Way.WRITE:
+                group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
+        with _open_again_if_unchanged(site, group, plan, name):
+            # Closed before anything is written: a host that reconnects in between must not mix two pasts.
+            site.state.set_closed(group.name, volumes, _closed_by(plan))
+            for volume in plan.volumes:
+                site.exports.shut(group, volume)
+            before = _way_back(group, plan)
+            plan = replace(plan, before=before)
             if job is None:
                 # Written down later: hosts wait for the disk as it is, and a crash leaves it in the window.
-                group.folding.leases.hold(f"undo {name}", before)
-            else:
-                group.folding.timed.hold(f"undo {name}", before, KEEP_S)
-        try:
-            if job is None:
+                with suppress(Trimmed):
+                    group.folding.leases.hold(f"undo {name}", before)
                 position, figures = await _revert(site, group, plan)
             else:
+                _hold_undo(group, name, before)
                 position, figures = await _rewrite(site, group, plan, chosen, name, job)
-        except (FarshoreError, OSError) as error:
-            site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
-            raise
         after = group.end
     if command.start:
         open_volumes(site.state, group, volumes)
@@ -165,6 +165,42 @@ async def _carry_out(
         "online": command.start,
         "undo": _undo(noun, name, before),
     }
+
+
+def _hold_undo(group: Group, name: str, before: Cut) -> None:
+    """Keep the way back. Busy."""
+    with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
+        group.folding.timed.hold(f"undo {name}", before, KEEP_S)
+
+
+@contextmanager
+def _open_again_if_unchanged(site: Site, group: Group, plan: RestorePlan, name: str) -> Iterator[None]:
+    """Whatever fails is said. If nothing was written of these volumes until then, exports are what they were
+    before; else they stay closed, because a volume half way back is neither past."""
+    closed = {volume.id: site.state.closed(group.name, volume.id) for volume in plan.volumes}
+    before = _turns(group, plan)
+    try:
+        yield
+    except (FarshoreError, OSError) as error:
+        if _turns(group, plan) == before:
+            with suppress(FarshoreError, OSError):  # said all the same, and `volume online` opens it
+                still = [v for v in closed if site.state.closed(group.name, v) == _closed_by(plan)]
+                site.state.set_closed(group.name, [v for v in still if closed[v] is None], None)
+        site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
+        raise
+
+
+def _closed_by(plan: RestorePlan) -> str:
+    return f"turned back to {plan.cut}"
+
+
+def _turns(group: Group, plan: RestorePlan) -> list[object]:
+    """Every turn back of these volumes, by a revert or by writes."""
+    spans = group.spans()
+    return [
+        (group.volumes.reverts_of(volume.id), group.volumes.half_way(spans, volume.id))
+        for volume in plan.volumes
+    ]
 
 
 def _undo(noun: str, name: str, before: Cut) -> str:
