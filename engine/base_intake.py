@@ -31,6 +31,7 @@ from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
 from engine.serving import Holder
 from engine.timelines import Timeline, TimelineTable, holds, holds_cut
+from engine.volume_bounds import check_base_volumes
 from protocol.base_messages import RecordRow, records_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
@@ -186,14 +187,16 @@ class BaseIntake:
 
     def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
         """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
-        are not B's lineage and what is on it; WrongState if there is no room for more timelines;
-        NotContiguous if a tail would be left that may not be; Diverged as `require_same_past`."""
+        are not B's lineage and what is on it, or hold too many volumes; WrongState if there is no room for
+        more timelines; NotContiguous if a tail would be left that may not be; Diverged as
+        `require_same_past`."""
         if self._parts is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
         self._records = [record for part in parts for record in records_in(part)]
         self._check_lineage(self._new_timelines(parts), leave)
+        check_base_volumes(self._group.volumes, self._records)
         if self._group.end == self._own_end:  # else it is not installed, and not all is indexed
             require_same_past(self._group, self._records)
         self._parts = parts

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from engine.timelines import TimelineTable
 from engine.unread import Said, UnreadFrames, read_frame
+from engine.volume_bounds import check_frame_volumes
 from engine.volumes import VolumeHistory
 from protocol.errors import FarshoreError, LocalProtocolError, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, WRITE, Row, TimelineBegan, record_from_row, records_of
@@ -64,6 +65,7 @@ class FrameChecks:
         for _, record in said.records:
             if isinstance(record, TimelineBegan):
                 check_generation(record.generation, self._timelines.generation())
+        check_frame_volumes(self._volumes, self._timelines, prefix, [record for _, record in said.records])
         if said.records or not said.rows:
             return said
         # Nobody can read a volume that no record made; one of them may be what is not understood.

@@ -16,6 +16,7 @@ from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, V
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
+NOWHERE = (0, 0)
 VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
 
 
@@ -47,6 +48,15 @@ class VolumeHistory:
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
         self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
+
+    @property
+    def ever(self) -> int:
+        """How many were made, on any timeline."""
+        return len(self._volumes)
+
+    def ever_with(self, places: set[tuple[int, int]]) -> int:
+        """How many there would be with those made at these (timeline, position)."""
+        return len(self._volumes.keys() | places)
 
     def took(self, timeline: int, position: int, event: VolumeEvent) -> None:
         """Take in whatever it says; the same one again is fine."""
@@ -96,22 +106,35 @@ class VolumeHistory:
 
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
-        found = {}
-        for (timeline, position), volume in sorted(self._volumes.items(), key=lambda item: item[0][1]):
-            if holds(spans, timeline, position):
-                found[volume.name] = volume
-        for name, volume in list(found.items()):
-            if any(holds(spans, *place) for place in self._deletions.get(volume.id, ())):
-                del found[name]
-        return found
+        # Not by `holds`: there may be thousands that were deleted, and hosts wait for this.
+        inside = {span.timeline: (span.start, span.end) for span in spans}
+        found: dict[str, Volume] = {}
+        for (timeline, position), volume in self._volumes.items():
+            start, end = inside.get(timeline, NOWHERE)
+            if start <= position < end:
+                before = found.get(volume.name)
+                if before is None or before.id < position:
+                    found[volume.name] = volume
+        living = []
+        for volume in found.values():
+            for timeline, position in self._deletions.get(volume.id, ()):
+                start, end = inside.get(timeline, NOWHERE)
+                if start <= position < end:
+                    break
+            else:
+                living.append(volume)
+        living.sort(key=lambda volume: volume.id)
+        return {volume.name: volume for volume in living}
 
     def blocks_of(self, spans: list[Span]) -> dict[int, int]:
         """The size in blocks of every volume that was created on a lineage, by id; of deleted ones too."""
-        return {
-            volume.id: -(-volume.size_bytes // BLOCK_BYTES)
-            for place, volume in self._volumes.items()
-            if holds(spans, *place)
-        }
+        inside = {span.timeline: (span.start, span.end) for span in spans}
+        found = {}
+        for (timeline, position), volume in self._volumes.items():
+            start, end = inside.get(timeline, NOWHERE)
+            if start <= position < end:
+                found[volume.id] = -(-volume.size_bytes // BLOCK_BYTES)
+        return found
 
     def find(self, spans: list[Span], name: str, subject: str) -> Volume:
         """The volume of that name on a lineage; NotFound names `subject`."""

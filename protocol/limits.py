@@ -41,7 +41,10 @@ MEMTABLE_VERSIONS_HARD = 1_500_000
 CHECKPOINT_AFTER_BYTES = 1 << 30
 
 VISIBILITY_INTERVALS_MAX = 64
+# Volumes of a group that live, and that were ever made: all of the latter are looked at when those of a cut
+# are listed, which takes some 20 ms with so many.
 VOLUMES_PER_GROUP_MAX = 256
+VOLUMES_EVER_MAX = 16_384
 CLONES_PER_GROUP_MAX = 64
 VOLUME_BYTES_MAX = 1 << 50
 BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
@@ -256,6 +259,8 @@ def check_limits() -> None:
     """Bounds that depend on each other; called at import so that a bad edit fails every test at once."""
     if NBD_CONNECTIONS_PER_HOST >= NBD_CONNECTIONS_MAX:
         raise AssertionError("one host must not be able to take every connection")
+    if VOLUMES_PER_GROUP_MAX > VOLUMES_EVER_MAX:
+        raise AssertionError("a volume that lives was made")
     if PEER_GROUPS_MAX >= GROUPS_MAX:
         raise AssertionError("one peer must not be able to make every group")
     if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:

@@ -25,7 +25,7 @@ from protocol.commands import (
 )
 from protocol.errors import Busy, Refused
 from protocol.events import VolumeCreated, VolumeDeleted
-from protocol.limits import VOLUMES_PER_GROUP_MAX
+from protocol.limits import VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import POSITION_MAX, Cut, timeline_text
 
 Data = dict[str, Any]
@@ -52,6 +52,12 @@ async def create(site: Site, command: VolumeCreate) -> Data:
         )
     if len(existing) >= VOLUMES_PER_GROUP_MAX:
         raise Refused(f"a group has at most {VOLUMES_PER_GROUP_MAX} volumes", subject=command.group)
+    if group.volumes.ever >= VOLUMES_EVER_MAX:
+        raise Refused(
+            f"{command.group} has had {VOLUMES_EVER_MAX} volumes, as many as a group may",
+            subject=name,
+            next_step="choose another group",
+        )
     group.begin_writing()
     group.append_records([VolumeCreated(name=command.volume, size_bytes=command.size_bytes)])
     await wait_durable(group)

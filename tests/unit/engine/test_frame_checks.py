@@ -8,6 +8,8 @@ import pytest
 
 from engine.clone_rows import CloneRow
 from engine.frame_checks import Unwritable, check_generation
+from engine.volume_bounds import check_base_volumes
+from protocol.base_messages import RecordRow
 from protocol.errors import RemoteProtocolError
 from protocol.events import (
     TRIM,
@@ -20,7 +22,13 @@ from protocol.events import (
     VolumeDeleted,
 )
 from protocol.frames import Frame, FrameError, encode_frame
-from protocol.limits import BLOCK_BYTES, GENERATION_MAX, GENERATIONS_AHEAD_MAX
+from protocol.limits import (
+    BLOCK_BYTES,
+    GENERATION_MAX,
+    GENERATIONS_AHEAD_MAX,
+    VOLUMES_EVER_MAX,
+    VOLUMES_PER_GROUP_MAX,
+)
 from tests.unit.engine.group_rig import GroupRig, filled, follow
 
 MakeRig = Callable[..., GroupRig]
@@ -139,6 +147,69 @@ def test_a_follower_refuses_a_volume_of_no_possible_size_c7(
     assert (other.end, other.files()) == (before, files)
     other.reopen()
     assert other.end == before
+
+
+def created(first: int, count: int) -> list[Row]:
+    return [(17, f"v{number}", BLOCK_BYTES) for number in range(first, first + count)]
+
+
+def take(rig: GroupRig, rows: list[Row], history: bool = False) -> None:
+    frame = crafted(rig, rows)
+    rig.group.follow(frame.prefix, frame.raw, history=history)
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_a_follower_refuses_more_volumes_than_a_group_may_have(
+    sites: tuple[GroupRig, GroupRig, int], history: bool
+) -> None:
+    _, other, _ = sites
+    take(other, created(0, VOLUMES_PER_GROUP_MAX - 1))
+    full, files = other.end, other.files()
+    with pytest.raises(RemoteProtocolError, match="VOLUMES_PER_GROUP_MAX"):
+        take(other, created(9000, 1), history)
+    assert (other.end, other.files()) == (full, files)
+    # One that is deleted leaves room for another one.
+    volumes = other.group.volumes.at(other.group.spans())
+    take(other, [VolumeDeleted(volume=volumes["v0"].id).to_row()])
+    take(other, created(9000, 1), history)
+    began = TimelineBegan(
+        parent=full.timeline, fork=other.end.position, generation=9, writer="rom", group="g", sealed=True
+    )
+    with pytest.raises(RemoteProtocolError, match="VOLUMES_PER_GROUP_MAX"):
+        take(other, [began.to_row(), *created(9001, 1)], history)
+
+
+def test_a_follower_refuses_more_volumes_than_a_group_may_ever_make(
+    sites: tuple[GroupRig, GroupRig, int],
+) -> None:
+    """Each is looked at whenever volumes are listed, deleted or not."""
+    _, other, _ = sites
+    made = other.group.volumes.ever
+    while made < VOLUMES_EVER_MAX:
+        for volume in list(other.group.volumes.at(other.group.spans()).values()):
+            other.group.volumes.deleted(
+                other.group.head, other.end.position - 1, VolumeDeleted(volume=volume.id)
+            )
+        count = min(VOLUMES_PER_GROUP_MAX, VOLUMES_EVER_MAX - made)
+        take(other, created(made, count))
+        made += count
+    for volume in list(other.group.volumes.at(other.group.spans()).values()):
+        other.group.volumes.deleted(other.group.head, other.end.position - 1, VolumeDeleted(volume=volume.id))
+    with pytest.raises(RemoteProtocolError, match="VOLUMES_EVER_MAX"):
+        take(other, created(made, 1))
+
+
+def test_a_base_with_more_volumes_than_a_group_may_ever_make_is_refused(
+    sites: tuple[GroupRig, GroupRig, int],
+) -> None:
+    volumes = sites[1].group.volumes
+    records = [
+        RecordRow(timeline=4097, position=at, frame_position=at, utc_ns=1, row=(17, "v", BLOCK_BYTES))
+        for at in range(1 << 20, (1 << 20) + VOLUMES_EVER_MAX)
+    ]
+    check_base_volumes(volumes, records[1:])
+    with pytest.raises(RemoteProtocolError, match="VOLUMES_EVER_MAX"):
+        check_base_volumes(volumes, records)
 
 
 def test_sizes_are_those_of_the_lineage_that_is_followed(sites: tuple[GroupRig, GroupRig, int]) -> None:
