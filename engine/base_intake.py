@@ -126,6 +126,8 @@ class BaseIntake:
             return
         if start.timeline not in group.timelines or gap_at(group.timelines, start) is not None:
             raise _cannot_build_on(start)
+        if holds_cut(group.timelines.lineage(start.timeline, start.position), order.cut):
+            raise WrongState("the base stands on the cut that it leads to", position=str(order.cut))
         if start != group.end:
             try:
                 group.reader.digest_at(group.timelines, start.timeline, start.position)

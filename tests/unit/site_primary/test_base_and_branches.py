@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.base_intake import BaseIntake, BaseOrder
 from engine.base_rows import load_bases, put_base
 from engine.bases import FIRST_BASE_LANE, Base
 from engine.branch_drop import BranchDrops, ForgetPlan, check_droppable
 from engine.branches import branches, find_branch
 from engine.index_requests import IndexerDone, IndexRequest
 from engine.versions import VERSION_KEY
-from protocol.errors import Refused
+from protocol.errors import Refused, WrongState
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
@@ -209,3 +210,18 @@ def test_a_kill_after_the_line_that_was_left_for_a_base_went_on(pair: BasePair, 
         assert pair.other.end == end
         assert pair.other.letters("root") == "a..d...."
         pair.other.reopen()
+
+
+def test_a_base_that_stands_on_its_own_cut_is_refused(pair: BasePair, left: Base) -> None:
+    """Whoever asked what is held below it would never come to an end."""
+    for start in (left.cut, Cut(left.cut.timeline, pair.other.group.end_of(left.cut.timeline))):
+        intake = BaseIntake(
+            pair.other.group,
+            BaseOrder(timeline=77, cut=left.cut, start=start, digest=left.digest, utc_ns=1),
+            on_ready=lambda: None,
+            on_progress=lambda: None,
+            on_installed=lambda: None,
+            on_failed=lambda _: None,
+        )
+        with pytest.raises(WrongState, match="stands on"):
+            intake.check()
