@@ -331,11 +331,14 @@ def _depth(each: tuple[Path, Entry, bool]) -> int:
 
 def _make_target(root: str) -> bool:
     """Whether it had to be made, for its owner only. Raises OSError."""
-    parent, name = os.path.split(root.rstrip("/"))
-    if parent and name:
+    stem = root.rstrip("/")
+    while stem.endswith("/."):
+        # It is made under its own name, or it would be made as a parent is: open to others.
+        stem = stem[:-2].rstrip("/")
+    if parent := os.path.dirname(stem):
         os.makedirs(parent, exist_ok=True)
     try:
-        os.mkdir(root, TARGET_MODE)
+        os.mkdir(stem or root, TARGET_MODE)
     except FileExistsError:
         return False
     return True

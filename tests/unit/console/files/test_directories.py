@@ -47,7 +47,7 @@ class RootedFat(Rooted):
 
 
 def restored(
-    source: Lies, target: FilePath, *paths: Sequence[bytes], replace: bool = False, owner: bool = True
+    source: Lies, target: FilePath | str, *paths: Sequence[bytes], replace: bool = False, owner: bool = True
 ) -> Outcome:
     """What is at the paths, or everything."""
     rights = Rights(owner=owner and os.geteuid() == 0, special=False, privileged=False)
@@ -69,11 +69,11 @@ def mode(path: FilePath) -> int:
 
 
 @ROOT_ONLY
-@pytest.mark.parametrize("name", ["new", "new/", "far/new"])
+@pytest.mark.parametrize("name", ["new", "new/", "new/.", "far/new"])
 def test_a_target_that_is_made_gets_what_opens_it_to_nobody(tmp_path: FilePath, name: str) -> None:
     source = Rooted({2: [entry(b"file")]}, uid=1234, attributes=ATTRIBUTES, lacks=("its flags (A)",))
-    outcome = restored(source, tmp_path / name)
-    target = tmp_path / name
+    target = tmp_path / name.removesuffix(".")
+    outcome = restored(source, f"{tmp_path}/{name}")
     assert (mode(target), target.stat().st_uid) == (0o700, os.geteuid())
     assert target.stat().st_mtime_ns == THEN
     assert sorted(os.listxattr(target)) == [DEFAULT, "user.colour"]
