@@ -36,7 +36,7 @@ def root_without(opened: Opened, *, is_new: bool) -> str:
 
 def says_nothing(root: Entry, opened: Opened) -> bool:
     """Whether the file system has no entry for its root (FAT): there is nothing that could be restored."""
-    return not opened.has_owners and not root.mtime_ns
+    return not opened.has_owners and not root.mtime_ns and not root.lacks
 
 
 def for_new_target(root: Entry) -> Entry:

@@ -105,6 +105,11 @@ def test_a_root_without_an_entry_has_nothing_to_restore(tmp_path: FilePath) -> N
     assert names_in_archive(source) == []
 
 
+def test_a_root_that_could_not_be_read_is_listed_everywhere(tmp_path: FilePath) -> None:
+    source = RootedFat({2: []}, mtime_ns=0, lacks=("what it is itself: a sector",))
+    assert missed(restored(source, tmp_path / "new")) == {b"": "came without what it is itself: a sector"}
+
+
 def names_in_archive(source: Lies) -> list[tarfile.TarInfo]:
     out = io.BytesIO()
     made = TarTarget(out, source, special=False, privileged=False)
