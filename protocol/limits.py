@@ -118,6 +118,9 @@ PEER_GROUPS_MAX = 112
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
 # FRAME_BYTES_MAX and a descriptor; a peer is one for the few milliseconds of its handshake.
 REPLICATION_STRANGERS_MAX = 12
+# Connections of one peer's key: for each group one that ships and one that asks, and some that are not found
+# to be dead yet. Each may hold a message of up to FRAME_BYTES_MAX.
+PEER_CONNECTIONS_MAX = 256
 # Connections that the kernel holds for the replication port until they are accepted.
 REPLICATION_BACKLOG = 128
 # What is queued for a peer and not yet taken by its connections, in all of them. Up to the first figure its
@@ -261,6 +264,8 @@ def check_limits() -> None:
         raise AssertionError("one host must not be able to take every connection")
     if VOLUMES_PER_GROUP_MAX > VOLUMES_EVER_MAX:
         raise AssertionError("a volume that lives was made")
+    if PEER_CONNECTIONS_MAX < 2 * GROUPS_MAX + 16:
+        raise AssertionError("a peer must be able to ship every group and to ask about it")
     if PEER_GROUPS_MAX >= GROUPS_MAX:
         raise AssertionError("one peer must not be able to make every group")
     if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:

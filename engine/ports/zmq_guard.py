@@ -1,10 +1,13 @@
-"""Strangers at the replication port: how many connections without a proven key there may be at once.
+"""Connections to the replication port: how many there may be at once, without a proven key and of each key.
 
 libzmq accepts whoever connects, in a thread of its own, and holds a descriptor and up to one message of
 memory for each until its handshake is done or has timed out; it has no option to bound that. So every
 accepted connection is counted here, by the socket's monitor, until its first message: only a known key gets
 one through. Above the bound the oldest one is shut down, of the address that has the most, so that a flooding
 address does not shut out the others (docs/decisions/0016).
+
+Connections of a key that is known are counted from then on: each may hold part of a message too. Above
+`PEER_CONNECTIONS_MAX` the oldest of that key is shut down; a peer that lost it makes another.
 
 A flood cannot outrun this by much: libzmq's thread waits while the monitor's queue (1,000 events) is full.
 """
@@ -21,12 +24,13 @@ import structlog
 import zmq
 
 from engine.ports.zmq_pump import Parts, SocketPump
-from protocol.limits import REPLICATION_STRANGERS_MAX
+from protocol.limits import PEER_CONNECTIONS_MAX, REPLICATION_STRANGERS_MAX
 
 log = structlog.get_logger()
 
 # One line in the log for so many.
 LOGGED_EVERY = 1000
+Place = tuple[str, int]  # host and port
 
 
 class StrangerGuard:
@@ -37,11 +41,16 @@ class StrangerGuard:
         loop: asyncio.AbstractEventLoop,
         server: zmq.Socket[bytes],
         most: int = REPLICATION_STRANGERS_MAX,
+        most_of_a_key: int = PEER_CONNECTIONS_MAX,
     ) -> None:
         self._server = server
         self._most = most
-        self._strangers: dict[int, tuple[str, int]] = {}  # descriptor: peer's host and port; oldest first
+        self._most_of_a_key = most_of_a_key
+        self._strangers: dict[int, Place] = {}  # by descriptor; oldest first
+        self._known: dict[str, dict[int, Place]] = {}  # the same, by key
+        self._key_of: dict[int, str] = {}  # by descriptor
         self._shut = 0
+        self._shut_known = 0
         monitor = server.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         monitor.set(zmq.LINGER, 0)
         self._pump = SocketPump(loop, monitor, self._on_event)
@@ -51,9 +60,26 @@ class StrangerGuard:
         """Strangers now."""
         return len(self._strangers)
 
-    def proven(self, message: zmq.Frame) -> None:
-        """A message came through: whoever sent it has a key that is known here."""
-        self._strangers.pop(int(message.get(zmq.SRCFD)), None)
+    def count_of(self, key: str) -> int:
+        """Connections of a known key now."""
+        return len(self._known.get(key, ()))
+
+    def proven(self, message: zmq.Frame, key: str) -> None:
+        """A message came through: whoever sent it has this key, which is known here."""
+        descriptor = int(message.get(zmq.SRCFD))
+        peer = self._strangers.pop(descriptor, None)
+        if self._key_of.get(descriptor) == key:
+            return
+        # The message may come before the event that says that its connection was accepted.
+        peer = peer or _peer_of(descriptor)
+        if peer is None:
+            return
+        self._forget(descriptor)
+        self._key_of[descriptor] = key
+        known = self._known.setdefault(key, {})
+        known[descriptor] = peer
+        if len(known) > self._most_of_a_key:
+            self._shut_oldest(key, known)
 
     def close(self) -> None:
         """Watch no more; twice is fine."""
@@ -66,13 +92,31 @@ class StrangerGuard:
         """One event of libzmq's monitor: u16 event, i32 descriptor; then the endpoint."""
         event, descriptor = struct.unpack_from("=Hi", parts[0].bytes)
         self._strangers.pop(descriptor, None)
-        if event != zmq.EVENT_ACCEPTED:
-            return
-        peer = _peer_of(descriptor)
+        peer = _peer_of(descriptor) if event == zmq.EVENT_ACCEPTED else None
+        key = self._key_of.get(descriptor)
+        if key is not None and peer is not None and self._known[key][descriptor] == peer:
+            return  # its first message was here before this
+        self._forget(descriptor)
         if peer is not None:
             self._strangers[descriptor] = peer
             if len(self._strangers) > self._most:
                 self._shut_one()
+
+    def _forget(self, descriptor: int) -> None:
+        key = self._key_of.pop(descriptor, None)
+        if key is not None:
+            del self._known[key][descriptor]
+            if not self._known[key]:
+                del self._known[key]
+
+    def _shut_oldest(self, key: str, known: dict[int, Place]) -> None:
+        descriptor, peer = next(iter(known.items()))
+        self._forget(descriptor)
+        _peer_of(descriptor, shut_if=peer)
+        if self._shut_known % LOGGED_EVERY == 0:
+            limit, shut = self._most_of_a_key, self._shut_known + 1
+            log.warning("peer.too_many_connections", address=peer[0], key=key, limit=limit, shut=shut)
+        self._shut_known += 1
 
     def _shut_one(self) -> None:
         host, _ = Counter(name for name, _ in self._strangers.values()).most_common(1)[0]
@@ -84,7 +128,7 @@ class StrangerGuard:
         self._shut += 1
 
 
-def _peer_of(descriptor: int, shut_if: tuple[str, int] | None = None) -> tuple[str, int] | None:
+def _peer_of(descriptor: int, shut_if: Place | None = None) -> Place | None:
     """Whom a descriptor of libzmq's is connected to, None if to nobody any more; shut down if that is
     `shut_if`.
 

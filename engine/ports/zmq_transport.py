@@ -249,7 +249,7 @@ class ZmqTransport:
             return None
         caller = _Caller(self._server, self._unread.setdefault(peer, Unread()), peer, key, routing_id)
         if self.guard is not None:
-            self.guard.proven(message)
+            self.guard.proven(message, key)
         self._callers[routing_id] = caller
         if len(self._callers) > CALLERS_MAX:
             del self._callers[next(iter(self._callers))]

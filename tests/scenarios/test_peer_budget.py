@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 
 import pytest
 import zmq
 
 from console.demo.host import Host
-from protocol.limits import PEER_GROUPS_MAX
-from protocol.messages import Hello, Refused, Welcome
+from protocol.limits import PEER_CONNECTIONS_MAX, PEER_GROUPS_MAX
+from protocol.messages import Ask, Hello, Refused, Report, Welcome
 from protocol.positions import parse_cut
 from protocol.question_messages import Hold, Journal
 from tests.support.foreign_peer import answer, connection, group_id
@@ -22,6 +24,7 @@ QUESTIONS = 200
 BAD_MESSAGES = 20_000
 HELLOS = 120
 HOLDS = 5_000
+CONNECTIONS = 300
 # The promise is 100 ms, beside what a busy machine has of its own.
 WAIT_S_MAX = 0.25
 
@@ -169,4 +172,25 @@ def test_commits_that_a_peer_asks_for(shipped: tuple[Site, Site]) -> None:
         assert dealer.poll(5_000)
     print(f"the longest of 100 flushed writes: {idle * 1e3:.0f} ms; beside HOLDs {busy * 1e3:.0f} ms")
     assert busy <= idle + WAIT_S_MAX
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+
+
+def descriptors(site: Site) -> int:
+    return len(os.listdir(f"/proc/{site.pid}/fd"))
+
+
+@pytest.mark.slow
+def test_connections_of_one_key(shipped: tuple[Site, Site]) -> None:
+    a, b = shipped
+    before, shared, answered = descriptors(a), group_id(a, "g"), 0
+    with contextlib.ExitStack() as made:
+        for session in range(1, CONNECTIONS + 1):
+            dealer = made.enter_context(connection(b, a, again=False))
+            dealer.send(Ask(session=session, group="g", group_id=shared).encode())
+            answered += isinstance(answer(dealer), Report)
+        held = descriptors(a) - before
+        check_served(a)
+    print(f"{held} descriptors more, of {answered} connections that were answered")
+    assert answered == CONNECTIONS
+    assert held <= PEER_CONNECTIONS_MAX + 16
     a.farshore("wait", "g", "--state", "paired", "--timeout", "60")

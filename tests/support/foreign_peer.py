@@ -30,13 +30,16 @@ def group_id(site: Site, name: str) -> str:
 
 @contextlib.contextmanager
 def connection(
-    own: Site, target: Site, *, queued: int = 1_000, unread: int = 1_000
+    own: Site, target: Site, *, queued: int = 1_000, unread: int = 1_000, again: bool = True
 ) -> Iterator[zmq.Socket[bytes]]:
-    """By the key of `own`, to `target`; `queued` and `unread` messages wait here at most."""
+    """By the key of `own`, to `target`; `queued` and `unread` messages wait here at most. If it is lost,
+    another is made `again`."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.linger = 0
         dealer.sndhwm = queued
         dealer.rcvhwm = unread
+        if not again:
+            dealer.reconnect_ivl = -1
         dealer.curve_publickey = (own.directory / "keys" / "public").read_bytes()
         dealer.curve_secretkey = (own.directory / "keys" / "secret").read_bytes()
         dealer.curve_serverkey = (target.directory / "keys" / "public").read_bytes()
