@@ -205,6 +205,7 @@ class Site:
         for questions in self._questions.values():
             questions.close()
         self.transport.close()
+        self._door.close()
         for made in self._open.values():
             attempt("group.close_failed", self.exports.close_gate, made.group)
             await attempt_async("group.close_failed", made.close())

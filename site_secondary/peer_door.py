@@ -199,6 +199,10 @@ class PeerDoor:
         self._emit("peer.session_failed", object=caller.peer, error=text)
         caller.send(Refused(session=session, code="failed", message=text).encode())
 
+    def close(self) -> None:
+        """Calls that wait are for nobody; no other comes, because the transport is closed."""
+        self._waiting.close()
+
     def group_stopped(self, group: str) -> None:
         """A group has stopped: what its peers still send is for nobody, and what they asked is not
         answered."""

@@ -42,8 +42,15 @@ class WaitingCalls:
             self._clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(caller.peer))
         return True
 
+    def close(self) -> None:
+        """Nobody is taken any more: the site stops, and its groups are about to be closed."""
+        for calls in self._calls.values():
+            calls.clear()
+
     def _go_on(self, peer: str) -> None:
         calls = self._calls[peer]
+        if not calls:
+            return
         if self._pace.ready(peer, self._clock.monotonic()):
             self._take(*calls.popleft())  # one: others have their turn before the next
         if calls:

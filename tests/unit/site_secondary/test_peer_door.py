@@ -251,6 +251,15 @@ def test_more_calls_than_it_has_groups_are_refused(door: Door) -> None:
     assert answer.code == "busy"
 
 
+def test_a_site_that_stops_takes_nobody_who_waits(door: Door) -> None:
+    door.door._pace.spend("lon", door.holder.clock.monotonic(), 1.0)
+    hello = Hello(session=1, group="g", group_id=GROUP_ID, site="s", lineage=(), written=0)
+    door.door.on_message(Connection("lon"), hello.encode(), None)
+    door.door.close()
+    door.rig.world.run_for(10.0)
+    assert door.holder.created == []
+
+
 def test_messages_find_their_receiver_by_peer_and_session(door: Door, make_rig: MakeRig) -> None:
     """Another peer that guesses the session's number, or an older session, reaches nobody."""
     one = make_rig("writer")
