@@ -115,14 +115,14 @@ async def online(site: Site, command: VolumeOnline) -> Data:
     """Open a closed export; what is not understood in its history is accepted with that. At a split pair's
     secondary: let hosts write there until the resync."""
     group = site.group(command.group)
+    volume = group.volume(command.volume)
+    group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     receiver = site.receivers.get(group.name)
     if receiver is not None and receiver.state is PairState.SPLIT:
         if site.state.group(group.name).role is Role.SECONDARY:
             site.pairs.detach(group)
     else:
         require_primary(site, group)
-    volume = group.volume(command.volume)
-    group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
     if group.unread.seen(volume.id, group.live_view(volume).intervals):
         group.unread.accepted.accept(volume.id, group.end)
     open_volumes(site.state, group, [volume.id])

@@ -6,8 +6,9 @@ import pytest
 
 from tests.unit.daemon.two_sites import TwoSites
 from tests.unit.engine.conftest import directory, make_rig, rig, small_segments
+from tests.unit.engine.conftest import sites as rigs
 
-__all__ = ["directory", "make_rig", "rig", "small_segments"]
+__all__ = ["directory", "make_rig", "rig", "rigs", "small_segments"]
 
 
 @pytest.fixture

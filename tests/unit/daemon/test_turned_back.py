@@ -106,7 +106,7 @@ def test_an_operator_gives_it_up(sites: Aged, word: str) -> None:
         group.turned_back.accept()
     else:
         sites.process(sites.a).pairs.resync(group, Choice(word))
-    sites.until(lambda: shipper.state is PairState.PAIRED)
+    sites.until(lambda: shipper.state is PairState.PAIRED and not group.holds)
     sites.online(sites.a)
     assert sites.attach(sites.a).connected
     sites.write(sites.a, 4)

@@ -132,8 +132,8 @@ def test_an_operators_word_ends_it_for_good(room: Room, volume: int) -> None:
     assert room.rig.group.turned_back.lost is None
 
 
-def test_what_comes_back_ends_it(sites: tuple[GroupRig, GroupRig], tmp_path: Path) -> None:
-    one, other = sites
+def test_what_comes_back_ends_it(rigs: tuple[GroupRig, GroupRig], tmp_path: Path) -> None:
+    one, other = rigs
     room = Room(one, tmp_path)
     volume = one.group.volume("root").id
     one.drop()
