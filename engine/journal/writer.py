@@ -65,6 +65,7 @@ class JournalWriter:
         self.failed: OSError | None = None
         self.lack = ""  # why there is no room for more
         self._segment: Segment | None = None
+        self._torn_at = -1  # where a frame could not be written, and may have been in part
         self._dirty: dict[str, Segment] = {}
         self._dirty_directories: set[str] = set()
         self._under_way: tuple[list[Segment], list[str]] = ([], [])  # what the sync that runs covers
@@ -131,7 +132,8 @@ class JournalWriter:
 
     def append(self, frame: Frame) -> None:
         """Write a frame at the end. NoSpace if there is no room for it; OSError if the disk fails: then the
-        end has not moved and the same position may be tried again."""
+        end has not moved and the same position may be tried again. What comes there then is durable on
+        return: a power loss could put the failed one back in its place, which others know otherwise."""
         if self.failed is not None:
             raise OSError(errno.EIO, "the journal failed and waits for a restart") from self.failed
         prefix = frame.prefix
@@ -142,9 +144,16 @@ class JournalWriter:
         segment = self._segment
         if segment is None or prefix.end - segment.start > segment.size:
             segment = self._roll(prefix.frame_bytes)
-        # Asked for each time: readers of many segments may have had the file closed.
-        self._segments.file(segment).pwrite(frame.raw, prefix.position - segment.start)
         self._dirty[segment.path] = segment
+        try:
+            # Asked for each time: readers of many segments may have had the file closed.
+            self._segments.file(segment).pwrite(frame.raw, prefix.position - segment.start)
+        except OSError:
+            self._torn_at = prefix.position
+            raise
+        if self._torn_at == prefix.position:
+            self.sync_now()
+            self._torn_at = -1
         self.written = prefix.end
         if not self._syncing:
             if self.written - self.durable >= SYNC_AFTER_BYTES:

@@ -74,6 +74,34 @@ def test_a_failed_write_moves_nothing_and_may_be_tried_again(bench: Bench) -> No
     assert bench.frames() == 2
 
 
+def test_what_comes_where_a_write_failed_is_durable_at_once(bench: Bench) -> None:
+    """The failed frame may be in the file in full, and a power loss may bring it back in place of the next
+    one, which the peer may have by then."""
+    bench.append()
+    bench.disk.fail_pwrite = [errno.EIO]
+    with pytest.raises(OSError, match="as the test asked"):
+        bench.append(blocks=2)
+    assert bench.disk.syncs == []
+    bench.append()
+    assert [files for files, _ in bench.disk.syncs] == [[segment_path(TIMELINE, 0)]]
+    bench.append()
+    assert len(bench.disk.syncs) == 1
+    assert bench.frames() == 3
+
+
+def test_a_sync_that_fails_there_moves_nothing(bench: Bench) -> None:
+    bench.append()
+    end = bench.writer.written
+    bench.disk.fail_pwrite = [errno.EIO]
+    with pytest.raises(OSError, match="as the test asked"):
+        bench.append()
+    bench.disk.sync_error = OSError(errno.EIO, "the sync failed")
+    with pytest.raises(OSError, match="the sync failed"):
+        bench.append()
+    assert bench.writer.written == end
+    assert bench.failures
+
+
 def test_the_writers_file_may_be_closed_under_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading many old segments opens as many files, and the oldest open one is closed: it may be the one
     that is written, or one that waits for its sync."""
