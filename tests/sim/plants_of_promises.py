@@ -14,7 +14,6 @@ from engine.site_state import SiteState
 from engine.watermarks import PeerMarks
 from protocol.events import StrictMode
 from site_primary.host_wait import HostWait
-from site_primary.ship_start import Verdict
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
 from tests.sim.plant_registry import plant, rare
@@ -75,13 +74,14 @@ def strict_mode_half_in_force() -> tuple[Patch, ...]:
 
 @plant
 def marks_of_the_last_session_count() -> tuple[Patch, ...]:
-    """A welcome counts as being connected, before what the peer has was compared."""
+    """What the peer had in an earlier session is believed at the next comparison, although a power loss may
+    have taken it since."""
 
     def compared(self: Any, start: Any, welcome: Any, before: Any = Shipper._compared) -> None:
-        if start.verdict is Verdict.DIVERGED:
-            self.connected = True
-        else:
-            before(self, start, welcome)
+        held = self.marks.remote_written
+        before(self, start, welcome)
+        self.connected = True
+        self.marks.remote_written = max(held, self.marks.remote_written)
 
     return ((Shipper, "_compared", compared), (PeerMarks, "session_over", lambda self: None))
 

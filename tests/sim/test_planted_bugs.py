@@ -12,7 +12,7 @@ SEEDS_MAX = 100
 REQUIRED = {"ack-before-write", "skip-digest-check", "checkpoint-past-durable"}
 # Where the search begins for those that take many seeds: with what found them last.
 FIRST = {
-    "checkpoint-waits-in-another-timeline": 40,
+    "checkpoint-waits-in-another-timeline": 140,
     "failed-move-leaves-its-segment": 90,
     "follower-trusts-the-writers-durable": 25,
     "hand-over-before-it-is-durable": 20,
