@@ -54,6 +54,7 @@ class RoleTasks:
         known = group.timelines.generation()
         self._recording(site, lambda: process.pairs.take_over(group, PairState.TAKEN_OVER))
         self._sim.laws.chosen(site)
+        self._sim.laws.turning.discard(site.name)  # the operator's later word
         if process.generation <= known:
             raise Violation(f"{site.name} took over by {process.generation}, and {known} was known there")
         return True
