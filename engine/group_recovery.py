@@ -161,7 +161,7 @@ def _load_timelines(
     orphans = []
     begun: list[tuple[int, TimelineBegan]] = []
     for each in fresh:
-        if each.alone and each.timeline not in needed:
+        if each.alone and (each.timeline not in needed or _never_followed(group, each, head)):
             orphans.append(each.timeline)
         elif each.began is None:
             raise Corruption(
@@ -186,6 +186,12 @@ def _load_timelines(
         group.segments.set_lane(timeline.id, timeline.lane)
     group.head = head
     return orphans
+
+
+def _never_followed(group: Group, fresh: _Fresh, head: int) -> bool:
+    """Whether a timeline that is known because this site was about to follow it never became the head: its
+    first frame is torn, and a move makes that durable before anything else."""
+    return fresh.began is None and fresh.timeline != head and group.state.followed(group.name, fresh.timeline)
 
 
 def _timeline(group: Group, timeline: int, began: TimelineBegan, head: int) -> Timeline:

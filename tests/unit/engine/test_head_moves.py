@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from engine.head_moves import NotContiguous, hand_over
+from engine.journal.format import segment_path
 from protocol.errors import Diverged, WrongState
 from protocol.positions import Cut
+from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
 from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
@@ -231,3 +233,31 @@ def test_what_a_move_that_did_not_last_left_is_found_again(
     other.reopen()
     assert other.letters("root") == "op......"
     assert other.letters("root", tail) == "x......."
+
+
+def test_what_was_about_to_be_followed_and_came_torn_is_an_orphan(sites: tuple[GroupRig, GroupRig]) -> None:
+    """An old copy takes its own timeline back. Its first frame could not be written, and a power loss
+    brought the file back that was removed then."""
+    one, _ = sites
+    volume = one.group.volume("root").id
+    one.sync()
+    one.drop()
+    old = one.copy_to(one.directory.parent / "old")
+    one.open()
+    one.write(volume, 0, b"n")
+    span = one.group.spans(one.end.position)[-1]
+    frames = list(one.group.reader.frames(span.timeline, span.start, span.end, None))
+    old.open()
+    end = old.end
+    old.group.state.note_followed("g", span.timeline)
+    path = old.directory / "g" / segment_path(span.timeline, span.start)
+    path.parent.mkdir()
+    path.write_bytes(bytes(frames[0].raw)[:40] + bytes(SMALL_SEGMENT_BYTES - 40))
+    old.reopen()
+    assert old.end == end
+    for frame in frames:
+        old.group.follow(frame.prefix, bytes(frame.raw))
+    old.reopen()
+    assert old.end == one.end
+    assert old.letters("root") == one.letters("root")
+    old.drop()
