@@ -20,7 +20,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from engine.site_state import SiteState
-from engine.timelines import Span, TimelineTable, holds_cut
+from engine.timelines import Places, Span, TimelineTable, holds_cut
 from protocol.bounds import Position
 from protocol.errors import NotFound
 from protocol.limits import ACCEPTED_CUTS_MAX
@@ -55,14 +55,13 @@ class Accepted:
         row = self._rows.get(volume, ())
         old = isinstance(row, int)
         ways = [
-            {span.timeline: (span.start, span.end) for span in self._lineage(cut)}
+            Places(self._lineage(cut))
             for cut in (self._lines_at(row) if isinstance(row, int) else row)
             if cut.timeline in self._timelines
         ]
 
         def accepts(timeline: int, position: int) -> bool:
-            on = [way.get(timeline, (0, 0)) for way in ways]
-            found = [start <= position < end for start, end in on]
+            found = [(timeline, position) in way for way in ways]
             return bool(found) and (all(found) if old else any(found))
 
         return accepts

@@ -30,7 +30,7 @@ from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
 from engine.serving import Holder
-from engine.timelines import Timeline, TimelineTable, holds, holds_cut
+from engine.timelines import Places, Timeline, TimelineTable, holds_cut
 from engine.volume_bounds import check_base_volumes
 from protocol.base_messages import RecordRow, records_in
 from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
@@ -243,7 +243,8 @@ class BaseIntake:
         table = TimelineTable([*group.timelines.all(), *new])
         own = group.spans(group.writer.written)
         lineage = table.lineage(cut.timeline, cut.position)
-        if not all(holds(lineage, record.timeline, record.position) for record in self._records):
+        here = Places(lineage)
+        if not all((record.timeline, record.position) in here for record in self._records):
             raise RemoteProtocolError("a record of the base is not on the way to its cut")
         common = common_end(own, lineage)
         if not leave:

@@ -39,7 +39,7 @@ def new_timelines(
     for row in rows:
         check_generation(row.generation, known.generation())
         _check_known(known, row)
-    lane = max((timeline.lane for timeline in known.all()), default=-1) + 1
+    lane = known.new_lane()
     found = tuple(
         Timeline(
             id=row.timeline,

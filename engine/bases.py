@@ -19,7 +19,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from engine.timelines import Span, TimelineTable, holds_cut
@@ -140,6 +140,20 @@ def held_below(table: TimelineTable, base: Base) -> Cut | None:
     lineage = table.lineage(base.cut.timeline, base.cut.position)
     held = [cut for cut in (base.start, base.left) if cut is not None and holds_cut(lineage, cut)]
     return max(held, key=lambda cut: cut.position, default=None)
+
+
+def downwards(
+    table: TimelineTable, spans: list[Span]
+) -> Iterator[tuple[list[Span], Base | None, Cut | None]]:
+    """The pieces in which a lineage is held, newest first. Of each: the lineage up to its end, the base that
+    it begins at (None: the root), and where the piece below that ends (None: there is none)."""
+    while True:
+        base = base_on(table, spans)
+        below = held_below(table, base) if base is not None else None
+        yield spans, base, below
+        if below is None or base is None or below == base.cut:
+            return
+        spans = table.lineage(below.timeline, below.position)
 
 
 def require_held(table: TimelineTable, cut: Cut, subject: str = "") -> None:

@@ -84,9 +84,11 @@ def check_droppable(group: Group, branch: Branch) -> None:
     """Busy while someone reads a cut of the branch; Refused if a clone stands on it, or if what can still be
     read looks through it, because a restore went back to it; Locked as the site's retention lock says."""
     group.lock.require_droppable(branch)
-    _require_no_clone(group, branch)
+    own = {span.timeline: span.start for span in own_part(group, branch)}
+    _require_no_clone(group, branch, own)
     held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
-    backups = [copy for copy in group.copies.at(group.spans()) if _inside(branch, copy.cut)]
+    copies = group.copies.at(group.spans())
+    backups = [copy for copy in copies if _inside(branch, copy.cut)]
     if backups:
         raise Refused(
             f"backup {backups[0].label or f'{backups[0].id:016x}'} shows a cut of the branch",
@@ -101,8 +103,7 @@ def check_droppable(group: Group, branch: Branch) -> None:
             position=str(held[0]),
             next_step="disconnect the exports at its cuts first",
         )
-    cuts = {copy.cut for copy in group.copies.at(group.spans())} | {group.end}
-    cuts |= _looked_through(group, branch)
+    cuts = {copy.cut for copy in copies} | {group.end} | _looked_through(group, branch)
     bounds = BoundsOfCuts(group.timelines, group.volumes).of(cuts)
     for span in branch.spans:
         lane = group.timelines.get(span.timeline).lane
@@ -113,8 +114,7 @@ def check_droppable(group: Group, branch: Branch) -> None:
                 position=str(branch.fork),
                 next_step="turn it back to another cut, and drop the branch once that is out of the window",
             )
-    own = [(span.timeline, span.start) for span in own_part(group, branch)]
-    for base in bases_within(group.timelines, own):
+    for base in bases_within(group.timelines, own.items()):
         if base.lane in bounds:
             raise Refused(
                 f"what is kept looks through the base at {base.cut} of the branch",
@@ -124,14 +124,14 @@ def check_droppable(group: Group, branch: Branch) -> None:
             )
 
 
-def _require_no_clone(group: Group, branch: Branch) -> None:
-    part = {span.timeline: span.start for span in own_part(group, branch)}
+def _require_no_clone(group: Group, branch: Branch, own: dict[int, int]) -> None:
+    """`own` is the branch's own part: timelines, each from a position on."""
     for clone in group.clones:
         if clone.timeline == branch.timeline:
             continue
         end = clone.end
         for span in group.timelines.lineage(end.timeline, end.position):
-            if span.end > part.get(span.timeline, span.end):
+            if span.end > own.get(span.timeline, span.end):
                 raise Refused(
                     f"clone {clone.name} stands on the branch",
                     subject=group.name,
@@ -217,11 +217,11 @@ class BranchDrops:
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
         """Files, then rows. Not beside a checkpoint or a fold, whose plans still name the timelines."""
         group = self._group
-        bases = bases_within(group.timelines, spans)
         if group.checkpoints.running or group.folding.running:
             delay_s = RETRY_S if group.checkpoints.running else FOLD_WAIT_S
             group.clock.call_later(delay_s, lambda: self._remove(name, spans))
             return
+        bases = bases_within(group.timelines, spans)
         parts = []
         try:
             for timeline, start in spans:

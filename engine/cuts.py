@@ -7,7 +7,7 @@ change later.
 
 from __future__ import annotations
 
-from engine.bases import base_on, held_below, not_held, require_held, spans_from_base
+from engine.bases import downwards, not_held, require_held, spans_after
 from engine.group import Group
 from engine.retention import Anchor
 from engine.site_state import Role
@@ -67,34 +67,31 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
 def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
     frame may be one that did not come to this site, or is no longer kept."""
-    end, above = group.end, None
-    while end.timeline:
-        spans = group.timelines.lineage(end.timeline, end.position)
-        for span in reversed(spans_from_base(group.timelines, end.timeline, end.position)):
+    table, end, above = group.timelines, group.writer.written, None
+    for spans, base, below in downwards(table, group.spans(end)):
+        for span in reversed(spans_after(table, spans)[0]):
             folded_to, anchor = _folded_within(group, span)
             begin = max(span.start, folded_to)
             boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
             if boundary is None and anchor is not None and anchor.utc_ns <= utc_ns:
                 boundary = folded_to
             if boundary is not None:
-                if above is not None and boundary == end.position:  # or a later one, which never came
-                    raise not_held(group.timelines, above, "that time", group.name)
+                if above is not None and boundary == end:  # or a later one, which never came
+                    raise not_held(table, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
                 if group.folding.readable(cut):
                     return cut
             if boundary is not None or folded_to:
                 raise _before_the_floor(group, utc_ns)
-        base = base_on(group.timelines, spans)
         if base is None:
             break
         if utc_ns >= base.utc_ns:
-            if above is not None and base.cut.position == end.position:
-                raise not_held(group.timelines, above, "that time", group.name)
+            if above is not None and base.cut.position == end:
+                raise not_held(table, above, "that time", group.name)
             return base.cut
-        below = held_below(group.timelines, base)
         if below is None:
-            raise not_held(group.timelines, base, "that time", group.name)
-        end, above = below, base
+            raise not_held(table, base, "that time", group.name)
+        end, above = below.position, base
     raise NotFound(
         "nothing was written that early",
         subject=group.name,

@@ -65,7 +65,9 @@ class FrameChecks:
         for _, record in said.records:
             if isinstance(record, TimelineBegan):
                 check_generation(record.generation, self._timelines.generation())
-        check_frame_volumes(self._volumes, self._timelines, prefix, [record for _, record in said.records])
+        if said.records:
+            records = (record for _, record in said.records)
+            check_frame_volumes(self._volumes, self._timelines, prefix, records)
         if said.records or not said.rows:
             return said
         # Nobody can read a volume that no record made; one of them may be what is not understood.

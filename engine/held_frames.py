@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from engine.bases import base_on, held_below, spans_after
+from engine.bases import downwards, spans_after
 from engine.timelines import Span, TimelineTable
 from protocol.positions import Cut
 
@@ -24,14 +24,7 @@ Piece = tuple[list[Span], bytes]
 def held_pieces(table: TimelineTable, spans: list[Span]) -> list[Piece]:
     """The pieces of a lineage that are held, newest first, each with the digest that its first frame
     continues."""
-    pieces: list[Piece] = []
-    while True:
-        pieces.append(spans_after(table, spans))
-        base = base_on(table, spans)
-        below = held_below(table, base) if base is not None else None
-        if base is None or below is None or below == base.cut:
-            return pieces
-        spans = table.lineage(below.timeline, below.position)
+    return [spans_after(table, upto) for upto, _, _ in downwards(table, spans)]
 
 
 def held_besides(table: TimelineTable, pieces: Iterable[Piece], left: Mapping[int, int]) -> Iterator[Span]:

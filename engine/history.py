@@ -6,7 +6,7 @@ it only kept ones, and between the two ends of a base's gap none.
 
 from __future__ import annotations
 
-from engine.bases import base_on, held_below
+from engine.bases import base_on, downwards
 from engine.group import Group
 from engine.volumes import Volume
 from protocol.positions import Cut
@@ -24,12 +24,5 @@ def oldest_cut(group: Group, volume: Volume) -> Cut:
 
 def gaps(group: Group) -> list[tuple[Cut | None, Cut]]:
     """What never came to this site of the head's lineage: (after, before), oldest first. None: all before."""
-    found: list[tuple[Cut | None, Cut]] = []
-    spans = group.spans(group.writer.written)
-    while (base := base_on(group.timelines, spans)) is not None:
-        held = held_below(group.timelines, base)
-        found.append((held, base.cut))
-        if held is None:
-            break
-        spans = group.timelines.lineage(held.timeline, held.position)
-    return found[::-1]
+    pieces = downwards(group.timelines, group.spans(group.writer.written))
+    return [(below, base.cut) for _, base, below in pieces if base is not None][::-1]

@@ -41,9 +41,11 @@ def journal_leads(group: Group, cut: Cut) -> bool:
     """Whether all frames from a cut of the head's lineage (timeline 0: from the root) to the end are in the
     journal: none was folded, or lies in the gap below a base."""
     spans = group.spans(group.writer.written)
+    if not spans:
+        return True
     base = base_on(group.timelines, spans)
-    if not spans or (base is not None and cut.position < base.cut.position):
-        return not spans
+    if base is not None and cut.position < base.cut.position:
+        return False
     return group.folding.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
 
 

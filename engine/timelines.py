@@ -121,12 +121,14 @@ class TimelineTable:
         """The lane of a timeline that leaves `parent` at `fork`: the parent's own if it is `certain` that the
         parent ends there, at every site and for ever, and nothing else in that lane reaches past the fork;
         else a new one."""
-        lanes = {timeline.lane for timeline in self._by_id.values()}
-        new_lane = max(lanes, default=-1) + 1
         if parent == NO_TIMELINE:
-            return new_lane
+            return self.new_lane()
         lane = self.get(parent).lane
-        return lane if certain and not self._taken(lane, parent, fork) else new_lane
+        return lane if certain and not self._taken(lane, parent, fork) else self.new_lane()
+
+    def new_lane(self) -> int:
+        """A lane that no timeline has."""
+        return max((timeline.lane for timeline in self._by_id.values()), default=-1) + 1
 
     def _taken(self, lane: int, timeline: int, position: int) -> bool:
         """Whether another timeline than `timeline` has a part of the lane from `position` on."""
@@ -162,6 +164,18 @@ def tail_after(spans: list[Span], fork: Cut) -> list[Span]:
 def holds(spans: list[Span], timeline: int, position: int) -> bool:
     """Whether the event at (timeline, position) is on the lineage `spans`."""
     return any(span.timeline == timeline and span.start <= position < span.end for span in spans)
+
+
+class Places:
+    """A lineage, to ask of thousands of places whether they are on it: `holds` walks its spans each time."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._ranges = {span.timeline: (span.start, span.end) for span in spans}
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        """As `holds`, of (timeline, position)."""
+        start, end = self._ranges.get(place[0], (0, 0))
+        return start <= place[1] < end
 
 
 def holds_cut(spans: list[Span], cut: Cut) -> bool:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.timelines import Span, holds
+from engine.timelines import Places, Span, holds
 from protocol.errors import NotFound, WrongState
 from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
-NOWHERE = (0, 0)
 VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
 
 
@@ -106,35 +105,29 @@ class VolumeHistory:
 
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
-        # Not by `holds`: there may be thousands that were deleted, and hosts wait for this.
-        inside = {span.timeline: (span.start, span.end) for span in spans}
+        here = Places(spans)
         found: dict[str, Volume] = {}
-        for (timeline, position), volume in self._volumes.items():
-            start, end = inside.get(timeline, NOWHERE)
-            if start <= position < end:
+        for place, volume in self._volumes.items():
+            if place in here:
                 before = found.get(volume.name)
-                if before is None or before.id < position:
+                if before is None or before.id < volume.id:
                     found[volume.name] = volume
-        living = []
-        for volume in found.values():
-            for timeline, position in self._deletions.get(volume.id, ()):
-                start, end = inside.get(timeline, NOWHERE)
-                if start <= position < end:
-                    break
-            else:
-                living.append(volume)
+        living = [
+            volume
+            for volume in found.values()
+            if not any(place in here for place in self._deletions.get(volume.id, ()))
+        ]
         living.sort(key=lambda volume: volume.id)
         return {volume.name: volume for volume in living}
 
     def blocks_of(self, spans: list[Span]) -> dict[int, int]:
         """The size in blocks of every volume that was created on a lineage, by id; of deleted ones too."""
-        inside = {span.timeline: (span.start, span.end) for span in spans}
-        found = {}
-        for (timeline, position), volume in self._volumes.items():
-            start, end = inside.get(timeline, NOWHERE)
-            if start <= position < end:
-                found[volume.id] = -(-volume.size_bytes // BLOCK_BYTES)
-        return found
+        here = Places(spans)
+        return {
+            volume.id: -(-volume.size_bytes // BLOCK_BYTES)
+            for place, volume in self._volumes.items()
+            if place in here
+        }
 
     def find(self, spans: list[Span], name: str, subject: str) -> Volume:
         """The volume of that name on a lineage; NotFound names `subject`."""
