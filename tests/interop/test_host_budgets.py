@@ -191,8 +191,7 @@ def test_strangers_cannot_take_the_last_descriptors(hosts: contextlib.ExitStack)
     """C10's kind, at the hosts' door: a process of 512 descriptors, strangers that connect and wait."""
     with running_sites("a") as (site,):
         site.create_volume("g/v", "256M")
-        site.stop()
-        site.start("prlimit", "--nofile=512:512")
+        site.restart_limited(512)
         host = connect(site, hosts)
         strangers = []
         for _ in range(700):

@@ -131,8 +131,7 @@ def test_groups_that_a_peer_makes(shipped: tuple[Site, Site]) -> None:
 @pytest.mark.slow
 def test_groups_that_would_take_the_last_descriptors(shipped: tuple[Site, Site]) -> None:
     a, b = shipped
-    a.stop()
-    a.start("prlimit", "--nofile=128:128")
+    a.restart_limited(128)
     a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
     refused = ask_for_groups(b, a, 40)
     print(f"{40 - len(refused)} groups made of 40")

@@ -86,8 +86,7 @@ def test_a_greeting_and_4_mib_of_each_of_100(which: str, strict: tuple[Site, Sit
 @pytest.mark.slow
 def test_idle_ones_up_to_the_limit_of_descriptors(strict: tuple[Site, Site]) -> None:
     a, b = strict
-    a.stop()
-    a.start("prlimit", "--nofile=2048:2048")
+    a.restart_limited(2048)
     a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
     before = descriptors(a)
     with strangers(a.replication_port, 3000) as made:

@@ -166,6 +166,11 @@ class Site:
                 raise AssertionError(f"site {self.name} does not serve after {timeout_s} s\n{self.tail()}")
             time.sleep(0.02)
 
+    def restart_limited(self, descriptors: int) -> None:
+        """Stop the daemon, and start it where it may have so many descriptors."""
+        self.stop()
+        self.start("prlimit", f"--nofile={descriptors}:{descriptors}")
+
     def stop(self) -> int:
         """SIGTERM, as a service manager would; the exit code (0 when it did not run)."""
         return self._end(signal.SIGTERM)

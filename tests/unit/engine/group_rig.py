@@ -257,6 +257,13 @@ def follow(source: GroupRig, target: GroupRig, frames: int = 1 << 30, *, history
     return given
 
 
+def take_other_line(target: GroupRig, source: GroupRig, *, history: bool = False) -> None:
+    """Give `target` the last run of `source`, in place of what it has since. `history`: see `follow`."""
+    span = source.group.spans(source.group.writer.written)[-1]
+    for frame in source.group.reader.frames(span.timeline, span.start, span.end, None):
+        target.group.follow(frame.prefix, bytes(frame.raw), leave=True, history=history)
+
+
 def filled(content: bytes) -> bytes:
     """A block of `content` over and over."""
     return (content * BLOCK_BYTES)[:BLOCK_BYTES]

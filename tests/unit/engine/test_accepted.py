@@ -12,7 +12,7 @@ from protocol.errors import RemoteProtocolError, Unsafe
 from protocol.limits import ACCEPTED_CUTS_MAX
 from protocol.positions import Cut
 from protocol.rows import pack_row
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.unread_frames import journal_unread, unread_kinds
 
 MakeRig = Callable[..., GroupRig]
@@ -47,9 +47,7 @@ class Lines:
 
     def resync(self) -> None:
         """The other site's line becomes the head here."""
-        span = self.other.group.spans(self.other.group.writer.written)[-1]
-        for frame in self.other.group.reader.frames(span.timeline, span.start, span.end, None):
-            self.rig.group.follow(frame.prefix, bytes(frame.raw), leave=True, history=True)
+        take_other_line(self.rig, self.other, history=True)
 
     def accept(self) -> None:
         self.rig.group.unread.accepted.accept(self.volume, self.rig.end)

@@ -11,19 +11,12 @@ from engine.branches import Branch, branches, find_branch
 from protocol.errors import Refused
 from protocol.events import Revert
 from protocol.positions import Cut
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.test_clones import clone_of, letters
 from tests.unit.engine.test_clones import drop as drop_clone
 from tests.unit.engine.test_folding import KEEP_ALL, KEEP_NOTHING, folded_past_a_fork
 
 Sites = tuple[GroupRig, GroupRig]
-
-
-def take_over_from(writer: GroupRig, other: GroupRig) -> None:
-    """What the writer began last, in place of what the other site has past there."""
-    span = writer.group.spans(writer.end.position)[-1]
-    for frame in writer.group.reader.frames(span.timeline, span.start, span.end, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
 
 
 @pytest.fixture(params=["tail", "timeline"])
@@ -42,14 +35,14 @@ def branched(sites: Sites, request: pytest.FixtureRequest) -> tuple[GroupRig, Cu
         tail = other.end
         old.open()
         old.write(volume, 0, b"o")
-        take_over_from(old, other)
+        take_other_line(other, old)
         old.drop()
     else:
         one.reopen()
         other.write(volume, 0, b"x", b"y")
         tail = other.end
         one.write(volume, 0, b"o")
-        take_over_from(one, other)
+        take_other_line(other, one)
     other.sync()
     return other, tail, find_branch(other.group, tail.timeline)
 

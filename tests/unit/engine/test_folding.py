@@ -17,7 +17,7 @@ from protocol.errors import Trimmed
 from protocol.events import NO_POLICY
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 
 MakeRig = Callable[..., GroupRig]
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
@@ -229,9 +229,7 @@ def folded_past_a_fork(make_rig: MakeRig, third: GroupRig | None = None) -> tupl
     assert other.group.folding.retention.folded_to(fork.timeline) > fork.position
     one.settle(1.0)
     one.write(volume, 0, b"o")
-    span = one.group.spans(one.end.position)[-1]
-    for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    take_other_line(other, one)
     return other, fork, times
 
 

@@ -12,7 +12,7 @@ from engine.journal.format import segment_path
 from protocol.errors import Diverged, WrongState
 from protocol.positions import Cut
 from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 
 MakeRig = Callable[..., GroupRig]
 
@@ -43,8 +43,7 @@ def test_a_move_that_failed_leaves_nothing_in_the_lane_that_comes_next(
     assert other.letters("root") == "x......."
     span = one.group.spans(one.group.writer.written)[-1]
     assert span.start < tail.position < span.end
-    for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    take_other_line(other, one)
     assert other.letters("root") == "oooooooo"
     other.checkpoint()
     other.reopen()

@@ -44,6 +44,14 @@ class BasePair:
         self._rng = random.Random(seed)
         self.start_receiver()
 
+    def older_one(self, directory: Path) -> GroupRig:
+        """A copy of `one` as it is, in a directory of its own. Not open."""
+        self.one.drop()
+        old = self.one.copy_to(directory)
+        old.world = self.world
+        self.one.open()
+        return old
+
     def start_receiver(self) -> None:
         self.receiver = BaseReceiver(
             self.other.group, on_installed=self._installed, on_failed=self.failures.append

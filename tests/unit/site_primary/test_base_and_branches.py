@@ -18,7 +18,7 @@ from engine.versions import VERSION_KEY
 from protocol.errors import Refused, WrongState
 from protocol.events import Revert
 from protocol.positions import Cut
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.test_verify_rounds import begin, finish
 from tests.unit.site_primary.base_pair import BasePair
 
@@ -38,18 +38,13 @@ def left(pair: BasePair, directory: Path) -> Base:
     pair.one.write(volume, 0, b"a")
     follow(pair.one, pair.other)
     start = pair.other.end
-    pair.one.drop()
-    old = pair.one.copy_to(directory / "old")
-    old.world = pair.world
-    pair.one.open()
+    old = pair.older_one(directory / "old")
     pair.one.write(volume, 1, b"b")
     pair.one.write(volume, 2, b"c")
     pair.copy(start)
     old.open()
     old.write(volume, 3, b"d")
-    span = old.group.spans(old.group.writer.written)[-1]
-    for frame in old.group.reader.frames(span.timeline, span.start, span.end, None):
-        pair.other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    take_other_line(pair.other, old)
     old.drop()
     assert pair.other.letters("root") == "a..d...."
     [base] = pair.other.group.timelines.bases

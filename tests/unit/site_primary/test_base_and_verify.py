@@ -9,7 +9,7 @@ import pytest
 
 from engine.faults import Fault
 from engine.versions import VERSION_KEY
-from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.group_rig import follow, take_other_line
 from tests.unit.engine.test_verify_rounds import backup, begin, finish, flip_in_file
 from tests.unit.site_primary.base_pair import BasePair
 
@@ -21,13 +21,6 @@ def pair(directory: Path) -> Iterator[BasePair]:
     made = BasePair(directory)
     yield made
     made.close()
-
-
-def take_other_line(rig: GroupRig, source: GroupRig) -> None:
-    """The last run of `source`, in place of what the rig has since."""
-    span = source.group.spans(source.group.writer.written)[-1]
-    for frame in source.group.reader.frames(span.timeline, span.start, span.end, None):
-        rig.group.follow(frame.prefix, bytes(frame.raw), leave=True)
 
 
 def test_a_flipped_byte_below_a_base_is_found(pair: BasePair) -> None:
@@ -90,10 +83,7 @@ def test_a_gap_on_a_branch_is_no_damage(pair: BasePair, directory: Path) -> None
     pair.one.write(volume, 0, b"a")
     follow(pair.one, pair.other)
     start = pair.other.end
-    pair.one.drop()
-    old = pair.one.copy_to(directory / "old")
-    old.world = pair.world
-    pair.one.open()
+    old = pair.older_one(directory / "old")
     pair.one.write(volume, 1, b"b")
     pair.copy(start)
     frame = pair.one.write(volume, 2, b"c")

@@ -135,16 +135,22 @@ def test_times_in_the_gap_are_refused(pair: BasePair) -> None:
             cut_at_time(group, at)
 
 
+def write_later(pair: BasePair, volume: int, block: int) -> tuple[Cut, int]:
+    """Ten seconds after the last one; the cut behind it and its time."""
+    pair.one.settle(10.0)
+    pair.one.write(volume, block, b"x")
+    return pair.one.end, pair.one.group.utc_ns
+
+
 def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BasePair) -> None:
     """The other site could no longer read where this one was, and sent a base on an earlier cut of both."""
     volume = pair.one.create("root", 8)
     start = pair.one.end
     cuts, times = [], []
     for number in range(6):
-        pair.one.settle(10.0)
-        pair.one.write(volume, number, b"x")
-        cuts.append(pair.one.end)
-        times.append(pair.one.group.utc_ns)
+        cut, utc_ns = write_later(pair, volume, number)
+        cuts.append(cut)
+        times.append(utc_ns)
         if number == 2:
             follow(pair.one, pair.other)
             pair.other.sync()
@@ -169,10 +175,9 @@ def test_times_in_a_gap_above_a_base_are_refused_too(pair: BasePair) -> None:
     pair.other.sync()
     cuts, times = [], []
     for number in range(6):
-        pair.one.settle(10.0)
-        pair.one.write(volume, number, b"x")
-        cuts.append(pair.one.end)
-        times.append(pair.one.group.utc_ns)
+        cut, utc_ns = write_later(pair, volume, number)
+        cuts.append(cut)
+        times.append(utc_ns)
         if number in (2, 5):
             assert pair.copy(start) == cuts[-1]
     group = pair.other.group
