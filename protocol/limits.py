@@ -116,8 +116,9 @@ PEERS_MAX = 64
 GROUPS_MAX = 120
 PEER_GROUPS_MAX = 112
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
-# FRAME_BYTES_MAX and a descriptor; a peer is one for the few milliseconds of its handshake.
-REPLICATION_STRANGERS_MAX = 12
+# FRAME_BYTES_MAX and a descriptor, and what the allocator keeps of those that were shut down comes to a third
+# as much again; a peer is one for the few milliseconds of its handshake.
+REPLICATION_STRANGERS_MAX = 10
 # Connections of one peer's key: for each group one that ships and one that asks, and some that are not found
 # to be dead yet. Each may hold a message of up to FRAME_BYTES_MAX.
 PEER_CONNECTIONS_MAX = 256
@@ -292,8 +293,8 @@ def check_limits() -> None:
         raise AssertionError("what waits for its turn must not end a session")
     if 16 * EVENTS_OF_A_KIND_MIN > EVENTS_KEPT_MAX or EVENTS_REPEATED_MAX >= EVENTS_OF_A_KIND_MIN:
         raise AssertionError("one kind of event must not be able to displace the others")
-    if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX > 64 << 20:
-        raise AssertionError("what strangers can have in memory must stay within 64 MiB")
+    if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX * 3 // 2 > 64 << 20:
+        raise AssertionError("what strangers can cost in memory must stay within 64 MiB")
     if len(b"\0asked by : ") + 2 * NAME_CHARS_MAX + LEASE_NAME_BYTES_MAX > KEY_BYTES_MAX:
         raise AssertionError("a lease that a peer names must have a key")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:

@@ -261,11 +261,12 @@ def run_requests(site: Site, content: bytearray, count: int) -> Counter[str]:
 
 
 def verify_is_clean(*sites: Site) -> None:
-    """At each site; a verify that looked at nothing is none."""
+    """At each site; a verify that looked at nothing is none. A deep one has everything indexed first."""
     for site in sites:
-        found = site.json("verify", "g", timeout_s=VERIFY_S)
+        found = site.json("verify", "g", "--deep", timeout_s=VERIFY_S)
         print(f"verify at {site.name}: {found['frames']} frames, {found['versions']} versions")
         assert found["ok"]
+        assert found["complete"]
         assert found["frames"]
         assert found["versions"]
 
