@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.group import Group
+from engine.peer_pace import PeerPace
 from engine.ports.clock import Clock
+from engine.ports.transport import Caller
 from engine.site_state import GroupRow, Role
 from protocol.errors import FarshoreError
 from protocol.errors import Refused as NoRoom
@@ -20,10 +22,11 @@ from protocol.limits import (
     PEER_TIME_SHARE,
     QUESTIONS_WAITING_MAX,
 )
-from protocol.messages import FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
+from protocol.messages import Fetch, FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
 from protocol.question_messages import Held, NoAnswer, Release
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
+from site_secondary.waiting_calls import WaitingCalls
 from tests.unit.engine.group_rig import GROUP_ID, GroupRig
 
 MakeRig = Callable[..., GroupRig]
@@ -41,6 +44,10 @@ class Connection:
 
     def last(self) -> Message:
         return self.told[-1]
+
+
+def hello_for(group: str, session: int) -> Hello:
+    return Hello(session=session, group=group, group_id=GROUP_ID, site="s", lineage=(), written=0)
 
 
 class Holder:
@@ -242,19 +249,44 @@ def test_who_took_its_share_of_time_waits_and_others_do_not(door: Door) -> None:
 def test_more_calls_than_it_has_groups_are_refused(door: Door) -> None:
     peer = Connection("lon")
     door.door._pace.spend("lon", door.holder.clock.monotonic(), 1.0)
-    for session in range(1, GROUPS_MAX + 1):
-        hello = Hello(session=session, group="g", group_id=GROUP_ID, site="s", lineage=(), written=0)
-        door.door.on_message(peer, hello.encode(), None)
+    for number in range(GROUPS_MAX):
+        door.door.on_message(peer, hello_for(f"g{number}", number + 1).encode(), None)
     assert peer.told == []
     answer = door.knock(peer, GROUPS_MAX + 1)
     assert isinstance(answer, Refused)
     assert answer.code == "busy"
 
 
+def test_each_group_has_its_turn_before_any_has_two(rig: GroupRig) -> None:
+    """However often some repeat their calls: what was repeated is what they wait for."""
+    clock = rig.group.clock
+    pace = PeerPace()
+    taken: list[tuple[str, int]] = []
+
+    def take(caller: Caller, call: Hello | Fetch) -> None:
+        taken.append((call.group if isinstance(call, Hello) else "", call.session))
+        pace.spend("lon", clock.monotonic(), 0.1)
+        for group in ("busy", "busier"):
+            assert waiting.add(peer, hello_for(group, len(taken) + 1000))
+
+    waiting = WaitingCalls(pace, clock, take)
+    peer = Connection("lon")
+    pace.spend("lon", clock.monotonic(), 1.0)
+    assert waiting.must_wait("lon")
+    for session in range(1, 4 * GROUPS_MAX):
+        assert waiting.add(peer, hello_for("busy", session))
+        assert waiting.add(peer, hello_for("busier", session))
+    assert waiting.add(peer, hello_for("calm", 1))
+    assert waiting.add(peer, Fetch(session=7, timeline=1, position=2))
+    rig.world.run_for(10.0)
+    assert [name for name, _ in taken[:6]] == ["busy", "busier", "calm", "", "busy", "busier"]
+    assert [session for _, session in taken[:4]] == [4 * GROUPS_MAX - 1, 1001, 1, 7]
+    assert [name for name, _ in taken].count("calm") == 1
+
+
 def test_a_site_that_stops_takes_nobody_who_waits(door: Door) -> None:
     door.door._pace.spend("lon", door.holder.clock.monotonic(), 1.0)
-    hello = Hello(session=1, group="g", group_id=GROUP_ID, site="s", lineage=(), written=0)
-    door.door.on_message(Connection("lon"), hello.encode(), None)
+    door.door.on_message(Connection("lon"), hello_for("g", 1).encode(), None)
     door.door.close()
     door.rig.world.run_for(10.0)
     assert door.holder.created == []
