@@ -22,7 +22,7 @@ from engine.compartment import attempt
 from engine.cuts import checked_cut, cut_at_time
 from engine.group import Group
 from engine.journal.reader import BadFrame
-from engine.peer_pace import PeerPace
+from engine.peer_pace import PeerPace, Turn
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.timed_leases import asked_lease
@@ -115,7 +115,9 @@ class PeerAnswers:
                 self._look_again(caller.peer, asker)
 
     def _look_again(self, peer: str, asker: _Asker) -> None:
-        if asker.questions:
+        waiting = bool(asker.questions)
+        self._pace.waits(peer, Turn.QUESTION, waiting and self._is_read(peer, asker))
+        if waiting:
             clock = asker.questions[0][2].clock
             clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer, asker))
 
@@ -130,8 +132,9 @@ class PeerAnswers:
                 self._look_again(peer, asker)
 
     def _has_room(self, peer: str, asker: _Asker, group: Group) -> bool:
-        if not self._pace.ready(peer, group.clock.monotonic()):
-            return False
+        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self._is_read(peer, asker)
+
+    def _is_read(self, peer: str, asker: _Asker) -> bool:
         return asker.paced_bytes.total() + self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
     def _go_on(self, peer: str, asker: _Asker) -> None:
@@ -147,7 +150,7 @@ class PeerAnswers:
         defect = attempt("peer.question_failed", self._answer_or_refuse, caller, question, group)
         now_s = group.clock.monotonic()
         least_s = PEER_COMMIT_S if isinstance(question, Hold | Release) else 0.0
-        self._pace.spend(caller.peer, now_s, max(now_s - began_s, least_s))
+        self._pace.spend(caller.peer, now_s, max(now_s - began_s, least_s), Turn.QUESTION)
         if defect is not None:
             refuse(caller, question, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
 

@@ -19,8 +19,9 @@ from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Fetch, Fetched
 from protocol.positions import Cut
 
-# A link that is silent is given up sooner.
-ANSWER_TIMEOUT_S = 2 * HEARTBEAT_TIMEOUT_S
+# Some round of a peer that a hundred groups ask at once, each in its turn. A link that is silent is given up
+# sooner.
+ANSWER_TIMEOUT_S = 5 * HEARTBEAT_TIMEOUT_S
 
 
 class Fetcher:

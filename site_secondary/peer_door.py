@@ -22,7 +22,7 @@ from engine.group import Emit, Group
 from engine.head_moves import generation_of
 from engine.pair_states import Mode, PairState
 from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
-from engine.peer_pace import PeerPace
+from engine.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
@@ -109,7 +109,7 @@ class PeerDoor:
         self._emit = emit
         self._on_session = on_session
         self._pace = PeerPace()
-        self._waiting = WaitingCalls(self._pace, holder.clock, self._take)
+        self._waiting = WaitingCalls(self._pace, holder.clock, self._take_waiting, unread)
         self._answers = PeerAnswers(travel, unread, self._pace)
         self._sessions: dict[tuple[str, int], Receiver] = {}
         self._twins = Twins(emit)
@@ -132,11 +132,26 @@ class PeerDoor:
             if (defect := attempt("peer.question_failed", self._answer, caller, message)) is not None:
                 refuse(caller, message, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
             return
-        if isinstance(message, Hello | Fetch) and self._waiting.must_wait(caller.peer):
+        if isinstance(message, Hello):
+            self._waiting.forget(caller.peer, self._sessions_of(message.group, caller.peer))
+        known = isinstance(message, Hello) or (caller.peer, message.session) in self._sessions
+        if isinstance(message, Hello | Fetch) and known and self._waiting.must_wait(caller.peer, message):
             if not self._waiting.add(caller, message):
                 self._refuse(caller, message.session, Busy("too many calls wait for their turn"))
             return
         self._take(caller, message, payload)
+
+    def _sessions_of(self, group: str, peer: str) -> list[int]:
+        receiver = self._holder.receivers.get(group)
+        return [
+            session for (name, session), each in self._sessions.items() if each is receiver and name == peer
+        ]
+
+    def _take_waiting(self, caller: Caller, call: Hello | Fetch) -> None:
+        """A HELLO that was repeated before the first was answered may come behind what its session has sent
+        since: it must not begin that session once more."""
+        if not (isinstance(call, Hello) and (caller.peer, call.session) in self._sessions):
+            self._take(caller, call)
 
     def _take(self, caller: Caller, message: Message, payload: bytes | None = None) -> None:
         """A message of a session, or a call for one. Frames are not counted: what they are is the pair's
@@ -149,7 +164,8 @@ class PeerDoor:
         if not isinstance(message, Hello | Fetch | Heartbeat):
             return
         now_s = clock.monotonic()
-        self._pace.spend(caller.peer, now_s, now_s - began_s)
+        turn = None if isinstance(message, Heartbeat) else Turn.CALL
+        self._pace.spend(caller.peer, now_s, now_s - began_s, turn)
         if self._pace.exhausted(caller.peer, now_s):
             # By heartbeats, which are not kept waiting: each may say something else that must be remembered.
             self._sessions.pop((caller.peer, message.session), None)

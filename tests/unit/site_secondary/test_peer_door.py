@@ -20,9 +20,21 @@ from protocol.limits import (
     PEER_COMMIT_S,
     PEER_TIME_BURST_S,
     PEER_TIME_SHARE,
+    PEER_UNREAD_BYTES_MAX,
     QUESTIONS_WAITING_MAX,
 )
-from protocol.messages import Fetch, FrameMessage, Heartbeat, Hello, Message, Refused, Welcome, decode_message
+from protocol.messages import (
+    Ack,
+    Fetch,
+    Fetched,
+    FrameMessage,
+    Heartbeat,
+    Hello,
+    Message,
+    Refused,
+    Welcome,
+    decode_message,
+)
 from protocol.question_messages import Held, NoAnswer, Release
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
@@ -262,6 +274,10 @@ def test_each_group_has_its_turn_before_any_has_two(rig: GroupRig) -> None:
     clock = rig.group.clock
     pace = PeerPace()
     taken: list[tuple[str, int]] = []
+    held = [0]
+
+    def unread(peer: str) -> int:
+        return held[0]
 
     def take(caller: Caller, call: Hello | Fetch) -> None:
         taken.append((call.group if isinstance(call, Hello) else "", call.session))
@@ -269,10 +285,10 @@ def test_each_group_has_its_turn_before_any_has_two(rig: GroupRig) -> None:
         for group in ("busy", "busier"):
             assert waiting.add(peer, hello_for(group, len(taken) + 1000))
 
-    waiting = WaitingCalls(pace, clock, take)
+    waiting = WaitingCalls(pace, clock, take, unread)
     peer = Connection("lon")
     pace.spend("lon", clock.monotonic(), 1.0)
-    assert waiting.must_wait("lon")
+    assert waiting.must_wait("lon", hello_for("calm", 1))
     for session in range(1, 4 * GROUPS_MAX):
         assert waiting.add(peer, hello_for("busy", session))
         assert waiting.add(peer, hello_for("busier", session))
@@ -282,6 +298,54 @@ def test_each_group_has_its_turn_before_any_has_two(rig: GroupRig) -> None:
     assert [name for name, _ in taken[:6]] == ["busy", "busier", "calm", "", "busy", "busier"]
     assert [session for _, session in taken[:4]] == [4 * GROUPS_MAX - 1, 1001, 1, 7]
     assert [name for name, _ in taken].count("calm") == 1
+    # More is not fetched while a peer has not read what it was sent; it hears that this site lives.
+    held[0] = PEER_UNREAD_BYTES_MAX
+    assert waiting.add(peer, Fetch(session=8, timeline=1, position=2))
+    assert waiting.add(peer, hello_for("late", 1))
+    told = len(peer.told)
+    rig.world.run_for(10.5)
+    assert ("late", 1) in taken
+    assert ("", 8) not in taken
+    assert peer.told[told:] == 10 * [Ack(session=8, timeline=0, written=0, durable=0)]
+    held[0] = 0
+    rig.world.run_for(10.0)
+    assert ("", 8) in taken
+
+
+def test_who_has_questions_under_way_for_ever_is_let_in(door: Door) -> None:
+    """A restore by what differs, say; then the link of another group was lost."""
+    peer = Connection("lon")
+    door.knock(peer, 1)
+    release = Release(session=9, group="g", group_id=GROUP_ID, name="same")
+    for _ in range(QUESTIONS_WAITING_MAX):
+        door.door.on_message(peer, release.encode(), None)
+    seen = len(peer.told)
+    assert not isinstance(door.knock(peer, 2), Welcome)
+    for _ in range(100):
+        door.rig.world.run_for(0.05)
+        answers = [each for each in peer.told[seen:] if isinstance(each, Held)]
+        seen = len(peer.told)
+        for _ in answers:
+            door.door.on_message(peer, release.encode(), None)
+    assert [each.session for each in peer.told if isinstance(each, Welcome)] == [1, 2]
+
+
+def test_what_waits_is_what_its_session_awaits(door: Door) -> None:
+    """A HELLO that was repeated too late begins nothing anew; one of a new session ends what was fetched."""
+    pace, clock, peer = door.door._pace, door.holder.clock, Connection("lon")
+    door.knock(peer, 1)
+    receiver = door.holder.receivers["g"]
+    pace.spend("lon", clock.monotonic(), 1.0)
+    door.door.on_message(peer, hello_for("g", 1).encode(), None)
+    door.rig.world.run_for(10.0)
+    assert [each.session for each in peer.told if isinstance(each, Welcome)] == [1]
+    pace.spend("lon", clock.monotonic(), 1.0)
+    door.door.on_message(peer, Fetch(session=1, timeline=0, position=0).encode(), None)
+    door.door.on_message(peer, hello_for("g", 2).encode(), None)
+    door.rig.world.run_for(10.0)
+    assert [each.session for each in peer.told if isinstance(each, Welcome)] == [1, 2]
+    assert not [each for each in peer.told if isinstance(each, Fetched)]
+    assert door.holder.receivers["g"] is receiver
 
 
 def test_a_site_that_stops_takes_nobody_who_waits(door: Door) -> None:
