@@ -44,12 +44,14 @@ class Leases:
         self.hold(name, cut)
         return name
 
-    def release(self, name: str) -> None:
-        """Let go; a name not held is fine."""
-        self._cuts.pop(name, None)
-        if name in self._durable:
-            self._durable.discard(name)
-            self._state.remove_lease(self._group, name)
+    def release(self, *names: str) -> None:
+        """Let go, of all by one commit at most; a name not held is fine."""
+        durable = self._durable.intersection(names)
+        for name in names:
+            self._cuts.pop(name, None)
+        if durable:
+            self._durable -= durable
+            self._state.remove_leases(self._group, durable)
 
     def get(self, name: str) -> Cut | None:
         """The cut held under a name."""

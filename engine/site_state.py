@@ -308,12 +308,13 @@ class SiteState:
             rows = [row for row in rows_of(transaction, "lease_ends") if row[0].startswith(prefix)]
         return {key[len(prefix) :].decode(): int(U64.unpack(value)[0]) for key, value in rows}
 
-    def remove_lease(self, group: str, name: str) -> None:
-        """Remove a durable lease; one that is not there is fine."""
-        key = f"{group}\0{name}".encode()
+    def remove_leases(self, group: str, names: Iterable[str]) -> None:
+        """Remove durable leases in one transaction; one that is not there is fine."""
         with self._store.write() as write:
-            write.delete("leases", key)
-            write.delete("lease_ends", key)
+            for name in names:
+                key = f"{group}\0{name}".encode()
+                write.delete("leases", key)
+                write.delete("lease_ends", key)
 
     def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
         """Rows of a table whose keys begin so; another module says what they mean."""

@@ -71,8 +71,11 @@ class TimedLeases:
     def _look(self) -> None:
         self.close()
         now_ns = self._group.clock.utc_ns()
-        for name in [name for name, end_ns in self._ends.items() if end_ns <= now_ns]:
-            self.release(name)
+        over = [name for name, end_ns in self._ends.items() if end_ns <= now_ns]
+        for name in over:
+            del self._ends[name]
+        # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile.
+        self._group.folding.leases.release(*over)
         if self._ends:
             # A wall clock may be set: look again now and then.
             left_s = max(0.0, (min(self._ends.values()) - now_ns) / 1e9)

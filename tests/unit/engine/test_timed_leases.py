@@ -1,10 +1,14 @@
-"""Leases that end by themselves: those of peers and of this site are counted apart."""
+"""Leases that end by themselves: those of peers and of this site are counted apart, all end by one commit."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import pytest
 
-from engine.timed_leases import asked_lease
+from engine.ports.lmdb_store import LmdbStore
+from engine.ports.store import WriteTransaction
+from engine.timed_leases import LOOK_AGAIN_S, asked_lease
 from protocol.errors import Busy
 from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
 from tests.unit.engine.group_rig import GroupRig
@@ -34,3 +38,30 @@ def test_what_this_site_holds_leaves_room_for_what_peers_ask(rig: GroupRig) -> N
     with pytest.raises(Busy, match="by this site"):
         timed.hold("undo g/root", cut, 3600)
     timed.hold(asked_lease("lon", "restore"), cut, 3600)
+
+
+def test_those_that_end_together_are_let_go_by_one_commit(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of each held up every host for as long as 1,024 of them take."""
+    rig.create("root", 4)
+    timed, cut = rig.group.folding.timed, rig.end
+    for number in range(PEER_LEASES_MAX):
+        timed.hold(asked_lease("lon", str(number)), cut, 60)
+    timed.hold("undo g/root", cut, 3600)
+    commits = []
+    write = LmdbStore.write
+
+    def counted(store: LmdbStore) -> AbstractContextManager[WriteTransaction]:
+        commits.append(store.path.name)
+        return write(store)
+
+    monkeypatch.setattr(LmdbStore, "write", counted)
+    rig.settle(61)
+    assert commits == ["state.mdb"]
+    assert rig.group.state.leases("g") == {"undo g/root": cut}
+    assert set(rig.group.state.lease_ends("g")) == {"undo g/root"}
+    assert timed.get(asked_lease("lon", "0")) is None
+    rig.settle(LOOK_AGAIN_S)
+    assert commits == ["state.mdb"] * 2
+    assert rig.group.folding.leases.cuts() == set()
