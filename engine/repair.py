@@ -39,7 +39,7 @@ from engine.versions import (
     version_value,
 )
 from engine.view import ZERO_BLOCK
-from protocol.errors import Corruption, FarshoreError, Mismatch, NotFound, WrongState
+from protocol.errors import Busy, Corruption, FarshoreError, Mismatch, NotFound, Unreachable, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.frames import Frame, FrameError, check_frame
 from protocol.limits import BLOCK_BYTES
@@ -49,8 +49,9 @@ from protocol.rows import pack_row
 if TYPE_CHECKING:
     from engine.group import Group
 
-PEER_BEHIND_TRIES = 20
-PEER_BEHIND_S = 0.25
+# How often a block's question is asked again of a peer that is busy or behind, and how long after.
+PEER_WAITS = 20
+PEER_WAIT_S = 0.25
 
 Ask = Callable[["Group", IndexRequest], Awaitable[tuple[int, ...]]]
 
@@ -75,7 +76,7 @@ class Repair:
 
     async def mend(self, damage: Damage) -> list[Damage]:
         """Mend one damaged thing. Returns what came to light behind it. FarshoreError says why it is still
-        damaged."""
+        damaged; Unreachable: as will be whatever else only the peer has."""
         if damage.fault is Fault.FRAME:
             return await self._mend_frames(damage)
         if damage.fault is Fault.RECORD:
@@ -310,20 +311,27 @@ class Repair:
         reason: FarshoreError = NotFound(
             "no cut that is kept shows it", subject=self._group.name, position=damage.position
         )
+        waits = PEER_WAITS
         for cut in self._cuts(damage):
-            for _ in range(PEER_BEHIND_TRIES):
+            while True:
                 try:
                     (content,) = await source.blocks_at(volume, cut, [block])
-                except WrongState as error:  # it has not come so far
+                except Unreachable:  # each cut of thousands would wait for the same silence
+                    raise
+                except (Busy, WrongState) as error:  # it has no turn for this site, or has not come so far
                     reason = error
-                    await asyncio.sleep(PEER_BEHIND_S)
-                    continue
+                    if waits > 0:
+                        waits -= 1
+                        await asyncio.sleep(PEER_WAIT_S)
+                        continue
+                    if isinstance(error, Busy):  # so it is for every other cut
+                        raise
                 except FarshoreError as error:
                     reason = error
-                    break
-                if content is not None:
-                    return content
-                reason = Corruption("it is damaged at the peer, too", position=str(cut))
+                else:
+                    if content is not None:
+                        return content
+                    reason = Corruption("it is damaged at the peer, too", position=str(cut))
                 break
         raise reason
 

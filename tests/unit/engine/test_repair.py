@@ -11,9 +11,9 @@ import pytest
 from engine.faults import Damage, Fault
 from engine.group import Group
 from engine.index_requests import IndexRequest
-from engine.repair import Repair
+from engine.repair import PEER_WAITS, Repair
 from engine.view import ZERO_BLOCK
-from protocol.errors import FarshoreError, Mismatch, NotFound
+from protocol.errors import Busy, FarshoreError, Mismatch, NotFound, Unreachable, WrongState
 from protocol.events import ZERO
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -31,6 +31,8 @@ class OtherSite:
     def __init__(self, rig: GroupRig) -> None:
         self.rig = rig
         self.asked: list[str] = []
+        self.cuts: list[Cut] = []
+        self.refusals: list[FarshoreError] = []  # of blocks, before there are answers
 
     async def frames(self, timeline: int, start: int, end: int) -> AsyncIterator[Frame]:
         self.asked.append("frames")
@@ -39,6 +41,9 @@ class OtherSite:
 
     async def blocks_at(self, volume: int, cut: Cut, blocks: Sequence[int]) -> list[bytes | None]:
         self.asked.append("blocks")
+        self.cuts.append(cut)
+        if self.refusals:
+            raise self.refusals.pop(0)
         group = self.rig.group
         group.folding.require(cut)
         spans = group.timelines.lineage(cut.timeline, cut.position)
@@ -253,3 +258,62 @@ def test_a_tombstone_whose_row_is_damaged_is_mended(folded: tuple[GroupRig, Othe
     view = rig.group.view_at("root", copy.cut)
     with view.batch() as batch:
         assert view.read_block(batch, 3) == ZERO_BLOCK
+
+
+@pytest.fixture
+def stored(
+    folded: tuple[GroupRig, OtherSite], monkeypatch: pytest.MonkeyPatch
+) -> tuple[GroupRig, OtherSite, Damage]:
+    """A stored block is damaged that every one of several cuts shows; a peer that is busy is asked at once
+    again."""
+    monkeypatch.setattr("engine.repair.PEER_WAIT_S", 0.0)
+    rig, other = folded
+    for label in ("more", "most"):
+        take_backup(rig.group, volume=None, label=label, cut=None, pinned=False, rng=rig.rng)
+    follow(rig, other.rig)
+    for table, key in [each for each in tables(rig) if each[0] == "blocks"]:
+        value = tables(rig)[table, key]
+        put(rig, table, key, value[:-1] + bytes([value[-1] ^ 1]))
+        (damage,) = look(rig)
+        if len(list(Repair(rig.group, other, ask)._cuts(damage))) > 2:
+            return rig, other, damage
+        put(rig, table, key, value)
+        assert mend(rig, None) == []
+    raise AssertionError("no such block")
+
+
+def test_a_peer_that_is_away_is_asked_for_one_cut(stored: tuple[GroupRig, OtherSite, Damage]) -> None:
+    """Each cut of thousands waited for the same silence before it was known."""
+    rig, other, damage = stored
+    other.refusals = [Unreachable("par does not answer")] * 2
+    with pytest.raises(Unreachable):
+        asyncio.run(Repair(rig.group, other, ask).mend(damage))
+    assert len(other.cuts) == 1
+
+
+def test_a_peer_that_is_busy_is_asked_for_the_same_cut_again(
+    stored: tuple[GroupRig, OtherSite, Damage],
+) -> None:
+    rig, other, _ = stored
+    other.refusals = [Busy("too many questions wait")] * PEER_WAITS
+    assert mend(rig, other) == []
+    assert len(other.cuts) == PEER_WAITS + 1
+    assert len(set(other.cuts)) == 1
+
+
+def test_a_peer_that_stays_busy_is_not_asked_for_ever(stored: tuple[GroupRig, OtherSite, Damage]) -> None:
+    rig, other, damage = stored
+    other.refusals = [Busy("too many questions wait")] * 1000
+    with pytest.raises(Busy):
+        asyncio.run(Repair(rig.group, other, ask).mend(damage))
+    assert len(other.cuts) == PEER_WAITS + 1
+    assert len(set(other.cuts)) == 1
+
+
+def test_a_peer_that_is_behind_is_waited_for_once(stored: tuple[GroupRig, OtherSite, Damage]) -> None:
+    """Then a cut that it has come to is looked for without waiting for each."""
+    rig, other, damage = stored
+    cuts = list(Repair(rig.group, other, ask)._cuts(damage))
+    other.refusals = [WrongState("past the end")] * (PEER_WAITS + 2)
+    assert mend(rig, other) == []
+    assert other.cuts == [cuts[0]] * (PEER_WAITS + 1) + cuts[1:3]
