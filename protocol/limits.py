@@ -129,6 +129,9 @@ REPLICATION_BACKLOG = 128
 # second, which is above what an honest one can have under way in a few groups: a fetch and four answers each.
 PEER_UNREAD_BYTES_MAX = 24 << 20
 PEER_UNREAD_BYTES_END = 40 << 20
+# What a queued part is counted with beside its bytes: a frame that tells when it has gone takes 3 KB
+# (measured). Else 170,000 short refusals would pass for 34 MB and be half a GB.
+PEER_UNREAD_PART_BYTES = 3 << 10
 # A peer's share of this site's time, by what it asks and calls (engine.peer_pace): hosts wait in its loop.
 # A turn may be taken while less than the burst is owed; a call counts for as long as it took, up to a bound,
 # and what commits for some time on the fastest disk too. By what cannot wait a peer may come to owe so much

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import deque
 
 import structlog
 import zmq
@@ -32,6 +33,7 @@ from protocol.limits import (
     MESSAGE_HEADER_BYTES_MAX,
     PEER_COUNTED_BYTES_MIN,
     PEER_UNREAD_BYTES_END,
+    PEER_UNREAD_PART_BYTES,
     REPLICATION_BACKLOG,
 )
 
@@ -68,7 +70,7 @@ class _Caller:
         if self.revoked or self._pump.closed:
             return
         size = len(header) + (0 if payload is None else len(payload))
-        if size >= PEER_COUNTED_BYTES_MIN and self._unread.total_bytes + size > PEER_UNREAD_BYTES_END:
+        if size >= PEER_COUNTED_BYTES_MIN and not self._unread.has_room(size):
             log.warning("peer.reads_nothing", peer=self.peer, bytes=self._unread.total_bytes)
             self.revoked = True
             return
@@ -78,32 +80,54 @@ class _Caller:
             if size < PEER_COUNTED_BYTES_MIN:
                 _send_parts(socket, header, payload)
             else:
-                self._unread.send(socket, header, payload)
+                self._unread.send(socket, self.routing_id, header, payload)
         except zmq.ZMQError:
             pass  # Documented: dropped with the connection.
         self._pump.poke()
 
 
 class Unread:
-    """What is queued for one peer, in all its connections, until libzmq has passed it on."""
+    """What is queued for one peer, in all its connections, until libzmq has passed it on.
+
+    Within a connection parts go in order, so that only the first of each queue need be looked at.
+    """
 
     def __init__(self) -> None:
-        self._queued: list[tuple[zmq.MessageTracker, int]] = []
+        self._queues: dict[bytes, deque[tuple[zmq.MessageTracker, int]]] = {}  # by routing id, none empty
+        self._bytes = 0  # in all queues, with what has gone since they were looked at
 
     @property
     def total_bytes(self) -> int:
-        """How much there is now."""
-        self._queued = [each for each in self._queued if not each[0].done]
-        return sum(size for _, size in self._queued)
+        """How much there is now, with what each part costs beside its bytes."""
+        for routing_id in list(self._queues):
+            self._drop_gone(routing_id)
+        return self._bytes
 
-    def send(self, socket: zmq.Socket[bytes], header: bytes, payload: Buffer | None) -> None:
-        """Send, and count until it has gone. zmq.Again as a send."""
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more may be queued. All connections are looked at only where it matters."""
+        left = PEER_UNREAD_BYTES_END - size
+        return self._bytes <= left or self.total_bytes <= left
+
+    def send(
+        self, socket: zmq.Socket[bytes], routing_id: bytes, header: bytes, payload: Buffer | None
+    ) -> None:
+        """Send what follows a routing id, and count until it has gone. zmq.Again as a send."""
+        self._drop_gone(routing_id)
         parts = [header] if payload is None else [header, payload]
         for number, part in enumerate(parts, 1):
             # Without a copy however small: only such a frame tells when it has gone.
             frame = zmq.Frame(part, track=True, copy=False, copy_threshold=0)
             socket.send(frame, _NOBLOCK if number == len(parts) else _MORE, copy=False)
-            self._queued.append((frame.tracker, len(part)))
+            cost = len(part) + PEER_UNREAD_PART_BYTES
+            self._queues.setdefault(routing_id, deque()).append((frame.tracker, cost))
+            self._bytes += cost
+
+    def _drop_gone(self, routing_id: bytes) -> None:
+        queue = self._queues.get(routing_id)
+        while queue and queue[0][0].done:
+            self._bytes -= queue.popleft()[1]
+        if queue is not None and not queue:
+            del self._queues[routing_id]
 
 
 class ZmqTransport:
