@@ -7,7 +7,8 @@ one through. Above the bound the oldest one is shut down, of the address that ha
 address does not shut out the others (docs/decisions/0016).
 
 Connections of a key that is known are counted from then on: each may hold part of a message too. Above
-`PEER_CONNECTIONS_MAX` the oldest of that key is shut down; a peer that lost it makes another.
+`PEER_CONNECTIONS_MAX` the oldest of that key is shut down; a peer that lost it makes another. So is one of
+which nothing more is taken: ROUTER has no way to close it, and its other end would wait in vain.
 
 A flood cannot outrun this by much: libzmq's thread waits while the monitor's queue (1,000 events) is full.
 """
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 # One line in the log for so many.
 LOGGED_EVERY = 1000
 Place = tuple[str, int]  # host and port
+Connection = tuple[int, Place]  # by descriptor, and whom it was connected to
 
 
 class StrangerGuard:
@@ -64,22 +66,31 @@ class StrangerGuard:
         """Connections of a known key now."""
         return len(self._known.get(key, ()))
 
-    def proven(self, message: zmq.Frame, key: str) -> None:
-        """A message came through: whoever sent it has this key, which is known here."""
+    def proven(self, message: zmq.Frame, key: str) -> Connection | None:
+        """A message came through: whoever sent it has this key, which is known here. By which connection, for
+        `shut`; None if it is gone already."""
         descriptor = int(message.get(zmq.SRCFD))
         peer = self._strangers.pop(descriptor, None)
         if self._key_of.get(descriptor) == key:
-            return
+            return descriptor, self._known[key][descriptor]
         # The message may come before the event that says that its connection was accepted.
         peer = peer or _peer_of(descriptor)
         if peer is None:
-            return
+            return None
         self._forget(descriptor)
         self._key_of[descriptor] = key
         known = self._known.setdefault(key, {})
         known[descriptor] = peer
         if len(known) > self._most_of_a_key:
             self._shut_oldest(key, known)
+        return descriptor, peer
+
+    def shut(self, connection: Connection | None) -> None:
+        """End what `proven` gave, if it is still there: whoever dialled is told at once. libzmq's event about
+        that has it forgotten here."""
+        if connection is not None:
+            descriptor, peer = connection
+            _peer_of(descriptor, shut_if=peer)
 
     def close(self) -> None:
         """Watch no more; twice is fine."""

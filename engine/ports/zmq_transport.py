@@ -14,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 import zmq
@@ -53,17 +55,32 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class _Caller:
-    """One connection to our ROUTER socket."""
+    """One connection to our ROUTER socket; `shut` ends it."""
 
-    __slots__ = ("_pump", "_unread", "key", "peer", "revoked", "routing_id")
+    __slots__ = ("_pump", "_shut", "_unread", "key", "peer", "revoked", "routing_id")
 
-    def __init__(self, pump: SocketPump, unread: Unread, peer: str, key: str, routing_id: bytes) -> None:
+    def __init__(
+        self,
+        pump: SocketPump,
+        unread: Unread,
+        peer: str,
+        key: str,
+        routing_id: bytes,
+        shut: Callable[[], None],
+    ) -> None:
         self.peer = peer
         self.key = key
         self.routing_id = routing_id
         self.revoked = False
         self._pump = pump
         self._unread = unread
+        self._shut = shut
+
+    def revoke(self) -> None:
+        """Nothing goes either way from here on, and the other end sees that its connection is lost."""
+        if not self.revoked:
+            self.revoked = True
+            self._shut()
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Caller.send`."""
@@ -72,7 +89,7 @@ class _Caller:
         size = len(header) + (0 if payload is None else len(payload))
         if size >= PEER_COUNTED_BYTES_MIN and not self._unread.has_room(size):
             log.warning("peer.reads_nothing", peer=self.peer, bytes=self._unread.total_bytes)
-            self.revoked = True
+            self.revoke()
             return
         socket = self._pump.socket
         try:
@@ -199,11 +216,11 @@ class ZmqTransport:
 
     def allow(self, peers: dict[str, str]) -> None:
         """See `Transport.allow`. UsageError for a malformed key. Messages of connections whose key is gone,
-        or now has another name, are dropped from here on; ROUTER has no way to close one."""
+        or now has another name, are dropped from here on; the connections are shut down."""
         self.authenticator.allow(ZAP_DOMAIN, peers)
         for routing_id, caller in list(self._callers.items()):
             if self.authenticator.name_of(ZAP_DOMAIN, caller.key) != caller.peer:
-                caller.revoked = True
+                caller.revoke()
                 del self._callers[routing_id]
 
     def unread_bytes(self, peer: str) -> int:
@@ -259,7 +276,7 @@ class ZmqTransport:
             return
         payload = parts[2].bytes if len(parts) == 3 else None
         if attempt("peer.message_failed", self._on_message, caller, parts[1].bytes, payload) is not None:
-            caller.revoked = True  # nothing more comes through this connection; the peer may make another
+            caller.revoke()  # the peer may make another connection
 
     def _caller_of(self, routing_id: bytes, message: zmq.Frame) -> _Caller | None:
         """The connection's caller. The key is looked at for every message: a peer may choose its routing id,
@@ -269,11 +286,11 @@ class ZmqTransport:
         if caller is not None and caller.key == key:
             return caller
         peer = self.authenticator.name_of(ZAP_DOMAIN, key)
-        if peer is None or self._server is None:
+        if peer is None or self._server is None or self.guard is None:
             return None
-        caller = _Caller(self._server, self._unread.setdefault(peer, Unread()), peer, key, routing_id)
-        if self.guard is not None:
-            self.guard.proven(message, key)
+        shut = partial(self.guard.shut, self.guard.proven(message, key))
+        unread = self._unread.setdefault(peer, Unread())
+        caller = _Caller(self._server, unread, peer, key, routing_id, shut)
         self._callers[routing_id] = caller
         if len(self._callers) > CALLERS_MAX:
             del self._callers[next(iter(self._callers))]

@@ -1,4 +1,5 @@
-"""What only the real transport can show: keys, endpoints, and a client that speaks no CURVE."""
+"""What only the real transport can show: keys, endpoints, a client that speaks no CURVE, and that whoever is
+cut off is told."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from engine.ports.transport import PeerAddress
+from engine.ports import zmq_transport
+from engine.ports.transport import Caller, PeerAddress
 from engine.ports.zmq_transport import ZmqTransport, generate_keypair
 from protocol.errors import UsageError
 from tests.contract.drivers import LoopDriver
@@ -65,4 +67,46 @@ def test_a_client_without_curve_gets_nothing_through(loop: LoopDriver) -> None:
     client.dial(server.address()).send(b"curve")
     rig.wait(lambda: bool(client.answers))
     assert server.headers() == [b"curve"]
+    rig.close()
+
+
+@pytest.mark.parametrize("why", ["it reads nothing", "a message fails", "its key is gone"])
+def test_who_is_cut_off_sees_its_connection_end(
+    loop: LoopDriver, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Else it would be mute, and whoever dialled would find out by silence."""
+    rig = real_rig(loop)
+    server, client = rig.site("server"), rig.site("client")
+    callers: list[Caller] = []
+
+    def on_message(caller: Caller, header: bytes, payload: bytes | None) -> None:
+        callers.append(caller)
+        if header == b"fails":
+            raise RuntimeError("thrown by the test")
+
+    server.transport.allow({"client": client.keys[0]})
+    server.transport.listen(loop.watch(on_message))
+    assert isinstance(client.transport, ZmqTransport)
+    monkeypatch.setattr(client.transport, "forget", loop.watch(client.transport.forget))
+    monkeypatch.setattr(zmq_transport, "PEER_UNREAD_BYTES_END", MESSAGE_BYTES_MAX - 1)
+    link, other = client.dial(server.address()), client.dial(server.address())
+    link.send(b"first")
+    rig.wait(lambda: len(callers) == 1)
+    other.send(b"another connection")
+    rig.wait(lambda: len(callers) == 2)
+    match why:
+        case "it reads nothing":
+            callers[0].send(b"answer", bytes(MESSAGE_BYTES_MAX))
+        case "a message fails":
+            link.send(b"fails")
+        case _:
+            server.transport.allow({})
+    rig.wait(lambda: link.ended)
+    if why == "its key is gone":
+        rig.wait(lambda: other.ended)
+    else:
+        heard = len(callers)
+        other.send(b"is still there")
+        rig.wait(lambda: len(callers) == heard + 1)
+        assert callers[-1] is callers[1]
     rig.close()
