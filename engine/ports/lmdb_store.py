@@ -22,6 +22,7 @@ from typing import Self
 
 import lmdb
 
+from engine.ports.lmdb_pages import LacksPages, check_pages
 from engine.ports.store import Cursor
 from protocol.errors import Busy, Corruption
 
@@ -120,6 +121,10 @@ class LmdbStore:
         self._open()
 
     def _open(self) -> None:
+        try:
+            check_pages(self.path)
+        except LacksPages as lacking:
+            raise self._damaged(lacking) from lacking
         try:
             self._environment = lmdb.open(
                 str(self.path),
@@ -233,12 +238,15 @@ class LmdbStore:
         if isinstance(failure, lmdb.MapFullError | lmdb.DiskError):
             return OSError(errno.ENOSPC, f"no room in the store: {failure}", name)
         if isinstance(failure, _DAMAGED):
-            return Corruption(
-                f"{name} is damaged: {failure}",
-                subject=name,
-                next_step="stop the daemon and restore the file; or move it away if nothing was folded",
-            )
+            return self._damaged(failure)
         if isinstance(failure, lmdb.BadValsizeError):
             return ValueError(f"a key must have 1 to 511 bytes: {failure}")
         code = getattr(failure, "code", 0)
         return OSError(code if code > 0 else errno.EIO, f"the store failed: {failure}", name)
+
+    def _damaged(self, failure: Exception) -> Corruption:
+        return Corruption(
+            f"{self.path} is damaged: {failure}",
+            subject=str(self.path),
+            next_step="stop the daemon and restore the file; or move it away if nothing was folded",
+        )

@@ -1,0 +1,69 @@
+"""Files of a data directory that are bad: each names itself, and costs nothing but what stands in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import ExitCode
+from tests.support.sites import Site, short_directory
+
+
+@pytest.fixture
+def stopped() -> Iterator[Site]:
+    """A site with the groups g and vm1, stopped cleanly."""
+    parent = short_directory()
+    site = Site(parent / "a", "a")
+    try:
+        site.init()
+        site.start()
+        site.create_volume("g/v", "1M")
+        site.create_volume("vm1/v", "1M")
+        assert site.stop() == 0
+        yield site
+    finally:
+        site.kill()
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def refuses_to_run(site: Site, code: ExitCode, said: str) -> None:
+    """`site run` ends at once with `code` and one error, which says `said` and what to do next."""
+    result = site.run("site", "run", str(site.directory), site=False, timeout_s=30)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert result.stderr.count("error:") == 1, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert said in result.stderr
+    assert "next:" in result.stderr
+
+
+def errors_of(site: Site) -> dict[str, str]:
+    """What the daemon logged at level error: event to text."""
+    return {entry["event"]: entry.get("error", "") for entry in site.log() if entry.get("level") == "error"}
+
+
+def starts_without(site: Site, group: str, said: str) -> None:
+    """The daemon serves every group but one, of which its ERROR event says `said`."""
+    site.start()
+    groups = {row["group"]: row for row in site.json("status")["groups"]}
+    assert errors_of(site).keys() == {"group.damaged"}
+    assert said in errors_of(site)["group.damaged"]
+    assert {name for name, row in groups.items() if row["state"] == "damaged"} == {group}
+    assert site.stop() == 0
+
+
+@pytest.mark.parametrize("lacking_bytes", [1, 3 * 4096])
+def test_an_index_that_was_cut(stopped: Site, lacking_bytes: int) -> None:
+    index = stopped.directory / "groups" / "vm1" / "index.mdb"
+    os.truncate(index, index.stat().st_size - lacking_bytes)
+    starts_without(stopped, "vm1", f"{index} is damaged: it was cut to")
+
+
+@pytest.mark.parametrize("length", [9000, 3 * 4096])
+def test_a_state_that_was_cut(stopped: Site, length: int) -> None:
+    state: Path = stopped.directory / "state.mdb"
+    os.truncate(state, length)
+    refuses_to_run(stopped, ExitCode.MISMATCH, f"{state} is damaged: it was cut to {length} of")
