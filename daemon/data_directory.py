@@ -56,7 +56,7 @@ def machine_id() -> str:
     for path in MACHINE_ID_PATHS:
         try:
             text = path.read_text(encoding="ascii").strip()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             continue
         if text:
             return text

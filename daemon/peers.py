@@ -5,7 +5,8 @@ secret, but whoever swaps one swaps the peer: compare fingerprints.
 
 A peer is checked alone and against all others before it is saved, and again when it is read: names, keys and
 site ids are each one peer's, and none is this site's own. A row that fails is set aside: it is not trusted,
-stays in the file for a person to look at, and keeps nothing else from starting.
+stays in the file for a person to look at, and keeps nothing else from starting. A file that cannot be read at
+all is not written either, until it is mended.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import base64
 import hashlib
 import json
 import re
+import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
@@ -30,6 +32,8 @@ from protocol.limits import PEERS_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN
 PEERS_FILE = "peers.json"
 # Where a file goes that is no list of peers at all.
 BAD_PEERS_FILE = "peers.json.bad"
+# What is no JSON, no UTF-8, or nested deeper than this program follows.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _SITE_ID = re.compile(r"[0-9a-f]{1,32}", re.ASCII)
 TOKEN_PREFIX = "farshore1."
 
@@ -144,14 +148,24 @@ class PeerBook:
         self._peers: dict[str, Peer] = {}
         self._options: dict[str, PeerOptions] = {}
         self._bad_rows: list[msgspec.Raw] = []
+        self._unread: FarshoreError | None = None
         self.set_aside: list[tuple[str, FarshoreError]] = []
         if disk.exists(PEERS_FILE):
-            self._load(disk.read_file(PEERS_FILE), in_use)
+            self._read(in_use)
+
+    def _read(self, in_use: Collection[str]) -> None:
+        try:
+            text = self._disk.read_file(PEERS_FILE)
+        except OSError as error:
+            self._set_aside(PEERS_FILE, f"{PEERS_FILE} cannot be read: {error.strerror}")
+            self._unread = self.set_aside[-1][1]
+        else:
+            self._load(text, in_use)
 
     def _load(self, text: bytes, in_use: Collection[str]) -> None:
         try:
             raws = msgspec.json.decode(text, type=list[msgspec.Raw])
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             self._disk.replace_file(BAD_PEERS_FILE, text)
             self._set_aside(PEERS_FILE, f"{PEERS_FILE} is no list of peers: {error}")
             return
@@ -159,7 +173,7 @@ class PeerBook:
         for raw in raws:
             try:
                 good.append((msgspec.json.decode(raw, type=_Row), raw))
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 self._bad_rows.append(raw.copy())
                 self._set_aside(PEERS_FILE, f"a row of {PEERS_FILE} does not decode: {error}")
         good.sort(key=lambda each: each[0].name not in in_use)
@@ -246,11 +260,13 @@ class PeerBook:
 
     def _save(self, peers: dict[str, Peer], options: Mapping[str, PeerOptions]) -> None:
         """On the disk first: what could not be kept is not so."""
-        rows: list[object] = [
-            asdict(peers[name]) | asdict(options.get(name, PeerOptions())) for name in sorted(peers)
-        ]
-        rows += [json.loads(bytes(raw)) for raw in self._bad_rows]
-        self._disk.replace_file(PEERS_FILE, json.dumps(rows, indent=1).encode())
+        if self._unread is not None:
+            raise self._unread
+        fields = [asdict(peers[name]) | asdict(options.get(name, PeerOptions())) for name in sorted(peers)]
+        rows = [textwrap.indent(json.dumps(each, indent=1), " ").encode() for each in fields]
+        # As they stand there: some are not even JSON.
+        rows += [b" " + bytes(raw) for raw in self._bad_rows]
+        self._disk.replace_file(PEERS_FILE, b"[\n" + b",\n".join(rows) + b"\n]")
         self._peers, self._options = dict(peers), dict(options)
 
     def allowed(self) -> dict[str, str]:

@@ -136,7 +136,7 @@ class Witness:
         except FileNotFoundError:
             self._emit("witness.absent", object=self._name)
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._emit("witness.damaged", object=self._name, error=str(error))
             return
         if (record.site_id, record.directory, record.machine) != (self._site_id, self._place, self._machine):
@@ -250,7 +250,7 @@ def encode_record(record: _Record) -> bytes:
 
 
 def decode_record(data: bytes) -> _Record:
-    """The reverse. ValueError if it is damaged, or no such file."""
+    """The reverse. ValueError if it is damaged, or no such file; RecursionError if it is nested too deep."""
     check, _, text = data.rstrip(b"\n").partition(b" ")
     if check != b"%08x" % crc32c.crc32c(text):
         raise ValueError("its checksum is wrong")

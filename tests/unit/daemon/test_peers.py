@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from daemon.peers import (
 )
 from engine.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
-from protocol.errors import NotAllowed, NotFound, UsageError
+from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 
 PEER = Peer(name="par", site_id="0" * 32, endpoint="tcp://par:7480", public_key=generate_keypair()[0])
 OPTIONS = PeerOptions(rate_bytes_s=10 << 20, compress="zstd")
@@ -195,3 +195,60 @@ def test_c16_a_file_that_is_no_list_is_kept_beside(disk: RealDisk) -> None:
     book.add(PEER)
     assert disk.read_file(BAD_PEERS_FILE) == b'{"half": '
     assert PeerBook(disk, OWN).all() == [PEER]
+
+
+DEEP = b"[" * 5000 + b"]" * 5000
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b'[{"name": ' + DEEP + b"}]", DEEP, b"", b"\0" * 64])
+def test_a_file_that_is_no_json_is_kept_beside(disk: RealDisk, text: bytes) -> None:
+    disk.replace_file(PEERS_FILE, text)
+    book = PeerBook(disk, OWN)
+    assert ([name for name, _ in book.set_aside], book.all()) == ([PEERS_FILE], [])
+    book.add(PEER)
+    assert disk.read_file(BAD_PEERS_FILE) == text
+    assert PeerBook(disk, OWN).all() == [PEER]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"name": "\xff"}',
+        b'{"\xc3\x28": 1}',
+        b'"\xed\xa0\x80"',
+        b'{"rate_bytes_s": ' + b"9" * 5000 + b"}",
+        b"1e999",
+        b"[" * 500 + b"]" * 500,
+        b'{"name":\n"rom"}',
+    ],
+)
+def test_a_row_that_does_not_decode_stays_as_it_is(disk: RealDisk, bad: bytes) -> None:
+    disk.replace_file(PEERS_FILE, b"[" + bad + b"]")
+    book = PeerBook(disk, OWN)
+    assert len(book.set_aside) == 1
+    book.add(PEER)
+    book.set_options("par", OPTIONS)
+    assert bad in disk.read_file(PEERS_FILE)
+    again = PeerBook(disk, OWN)
+    assert (again.all(), again.options("par"), len(again.set_aside)) == ([PEER], OPTIONS, 1)
+
+
+def test_what_is_written_is_what_other_versions_wrote(disk: RealDisk) -> None:
+    book = PeerBook(disk, OWN)
+    rows = []
+    for peer in (PEER, Peer(name="rom", site_id="2", endpoint="", public_key=generate_keypair()[0])):
+        book.add(peer)
+        rows.append(asdict(peer) | asdict(PeerOptions()))
+        assert disk.read_file(PEERS_FILE) == json.dumps(rows, indent=1).encode()
+
+
+def test_a_file_that_cannot_be_read_is_not_written(disk: RealDisk) -> None:
+    (disk.root / PEERS_FILE).symlink_to("elsewhere")
+    book = PeerBook(disk, OWN)
+    ((name, error),) = book.set_aside
+    assert name == PEERS_FILE
+    assert error.next_step
+    with pytest.raises(FarshoreError, match="cannot be read"):
+        book.add(PEER)
+    assert (disk.root / PEERS_FILE).is_symlink()
+    assert book.all() == []

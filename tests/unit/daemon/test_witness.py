@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,7 +194,7 @@ def test_it_is_written_every_few_seconds_and_only_if_something_changed(room: Roo
     assert room.file.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("how", ["lost", "cut", "flipped", "noise", "huge", "a directory", "a link"])
+@pytest.mark.parametrize("how", ["lost", "cut", "flipped", "noise", "huge", "deep", "a directory", "a link"])
 def test_one_that_cannot_be_read_stops_nothing_and_is_written_anew(room: Room, volume: int, how: str) -> None:
     turn_back(room, volume)
     path, whole = room.file, room.file.read_bytes()
@@ -207,6 +208,9 @@ def test_one_that_cannot_be_read_stops_nothing_and_is_written_anew(room: Room, v
             path.write_bytes(os.urandom(200))
         case "huge":
             path.write_bytes(bytes(5 << 20))
+        case "deep":
+            text = b"[" * 5000 + b"]" * 5000
+            path.write_bytes(b"%08x %s\n" % (crc32c(text), text))
         case "a directory":
             path.mkdir()
         case "a link":
