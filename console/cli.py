@@ -6,6 +6,7 @@ command has them without naming them. Nothing here knows a data file; what needs
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -38,8 +39,10 @@ from console import (
     volume_commands,
     watch_commands,
 )
+from console.output import Output
 from console.session import Session
-from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError
+from console.streams import StdoutFailed, take_streams
+from protocol.errors import ExitCode, FarshoreError, NoSpace, ProtocolError, UsageError
 
 HELP = """Replicates, backs up and restores block volumes between two sites.
 
@@ -138,6 +141,7 @@ def take_options(words: Sequence[str]) -> tuple[str | None, bool, list[str]]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command line; gives its exit code."""
+    take_streams()
     given = list(sys.argv[1:] if words is None else words)
     session = Session(selector=None, as_json="--json" in given)
     try:
@@ -147,20 +151,56 @@ def main(words: Sequence[str] | None = None) -> int:
         session.output.flush()
         return code
     except BrokenPipeError:
-        # The reader has had enough (`| head`). Python flushes once more at exit: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has had enough (`| head`).
+        session.output.abandon()
         return int(ExitCode.FAILED)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
+    except StdoutFailed as error:
+        session.output.abandon()
+        return _tell(_lost(error, session.output), session.output)
+    except OSError as error:
+        return _tell(_of_this_machine(error), session.output)
     except FarshoreError as error:
-        session.output.error(error)
-        return int(error.exit_code)
+        return _tell(error, session.output)
     except ProtocolError as error:
         wire = FarshoreError(f"the daemon's answer makes no sense: {error}", next_step="compare versions")
-        session.output.error(wire)
-        return int(wire.exit_code)
+        return _tell(wire, session.output)
     finally:
         session.close()
+
+
+def _tell(error: FarshoreError, output: Output) -> int:
+    """Its exit code, whoever can still be told of it."""
+    try:
+        output.error(error)
+    except (BrokenPipeError, StdoutFailed):
+        output.abandon()
+        output.error(error)
+    return int(error.exit_code)
+
+
+def _lost(error: StdoutFailed, output: Output) -> FarshoreError:
+    why = f"standard output: {error.strerror}"
+    if output.has_result:
+        return FarshoreError(
+            f"{why}; the command was carried out, but its result is lost",
+            subject="standard output",
+            next_step="see what is there (farshore status) before it is given again",
+        )
+    return FarshoreError(why, subject="standard output", next_step="write to where there is room")
+
+
+def _of_this_machine(error: OSError) -> FarshoreError:
+    """What a file or a system call failed with, where nobody knew more to say."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    why = error.strerror or str(error)
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FarshoreError
+    return kind(
+        f"{name}: {why}" if name else f"this machine refuses: {why}",
+        subject=name,
+        next_step="mend that, then give the command again",
+    )
 
 
 def _run(words: list[str], session: Session) -> int:

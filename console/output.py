@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Span, Text
 
+from console.streams import abandon_stdout
 from protocol.errors import FarshoreError
 from protocol.printable import printable, printable_json
 
@@ -68,11 +69,13 @@ class Activity:
 
 
 class Output:
-    """One command's output. `site` is filled in once it is known."""
+    """One command's output. `site` is filled in once it is known, `has_result` true once there is one to
+    print, whether or not it can be."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.site = ""
+        self.has_result = False
         self._out = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
         self._err = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
@@ -88,7 +91,9 @@ class Output:
             yield lambda lines: display.update(Text("\n").join(map(_safe, lines)), refresh=True)
 
     def result(self, kind: str, data: Any, show: Callable[[], None]) -> None:
-        """The command's result: the JSON object, or whatever `show` prints."""
+        """The command's result: the JSON object, or whatever `show` prints. Raises StdoutFailed and
+        BrokenPipeError, as whatever prints does."""
+        self.has_result = True
         if self.as_json:
             self._json({"api": API_VERSION, "kind": kind, "site": self.site, "data": data})
         else:
@@ -167,9 +172,14 @@ class Output:
                 self._err.print(f"{name}: {printable(value)}", soft_wrap=True)
 
     def flush(self) -> None:
-        """Hand everything to the reader. Raises BrokenPipeError when there is none any more."""
+        """Hand everything to the reader. Raises BrokenPipeError when there is none any more, StdoutFailed."""
         sys.stdout.flush()
         sys.stderr.flush()
+
+    def abandon(self) -> None:
+        """Nobody takes standard output: what is left to say goes to standard error, for people."""
+        abandon_stdout()
+        self.as_json = False
 
     def _json(self, fields: Mapping[str, Any]) -> None:
         line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

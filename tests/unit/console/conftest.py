@@ -73,16 +73,16 @@ def farshore(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     return run
 
 
-def start_process(*words: str, **options: Any) -> subprocess.Popen[str]:
+def start_process(
+    *words: str, environment: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
     """The command as a process of its own, as an operator starts it."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        **options,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        **{**streams, **options},
     )
 
 

@@ -1,0 +1,69 @@
+"""Standard streams that fail, or are not there: one clear error, and the exit code says what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import ExitCode
+from tests.unit.console.conftest import Ran, start_process
+from tests.unit.console.stub_site import StubSite
+
+FULL = Path("/dev/full")
+
+
+def run_into(full: str, *words: str) -> tuple[int, str]:
+    """The command with that stream on a full disk: its exit code, and what the other one said."""
+    with FULL.open("w") as sink, start_process(*words, **{full: sink}) as process:
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out if full == "stderr" else err
+
+
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("backup create vm1", True),
+        ("backup create vm1 --json", True),
+        ("volume list", True),
+        ("events --json", True),
+        ("--help", False),
+    ],
+)
+def test_a_full_standard_output_is_told_with_what_was_done(line: str, done: bool, stub: StubSite) -> None:
+    code, err = run_into("stdout", *line.split(), "--site", str(stub.directory))
+    assert code == ExitCode.FAILED
+    assert err.startswith("error: standard output: No space left on device")
+    assert ("the command was carried out" in err) is done
+    assert "\nnext: " in err
+    assert "Traceback" not in err
+    assert len(stub.asked) == done
+
+
+@pytest.mark.parametrize("line", ["volume list", "volume list --json"])
+def test_an_error_keeps_its_exit_code_where_it_cannot_be_printed(line: str, home: Path) -> None:
+    words = (*line.split(), "--site", str(home / "lon"))
+    code, err = run_into("stdout", *words)
+    assert code == ExitCode.UNREACHABLE
+    assert err.startswith("error: no daemon answers")
+    code, out = run_into("stderr", *words)
+    assert code == ExitCode.UNREACHABLE
+    assert ("no daemon answers" in out) is ("--json" in words)
+
+
+def test_what_standard_error_does_not_take_fails_no_command(stub: StubSite) -> None:
+    code, out = run_into("stderr", "journal", "show", "vm1", "--site", str(stub.directory))
+    assert code == ExitCode.OK
+    assert "8f3a000000000001:0" in out
+
+
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_a_file_that_cannot_be_is_named(
+    json: tuple[str, ...], stub: StubSite, farshore: Callable[..., Ran]
+) -> None:
+    name = "x" * 300
+    ran = farshore("mount", "vm1/root@nightly", name, *json, "--site", str(stub.directory))
+    assert ran.code == ExitCode.FAILED
+    assert f"{name}: File name too long" in ran.out + ran.err
+    assert "Traceback" not in ran.err
