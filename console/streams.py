@@ -1,8 +1,8 @@
-"""Standard output and error as this command writes to them.
+"""Standard input, output and error as this command uses them.
 
 Standard output that takes no more (a full disk, /dev/full) is an error of its own, told apart from that of
 any file that a command writes. Standard error only tells: what it does not take is lost, and no command
-fails by it.
+fails by it. A stream that the caller closed (`>&-`) is /dev/null, so that no file gets its descriptor.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -46,11 +45,15 @@ class _Notes(io.FileIO):
 
 
 def take_streams() -> None:
-    """Make sys.stdout and sys.stderr what is said above, unless something else stands in for them."""
-    if (out := sys.__stdout__) is not None and sys.stdout is out:
-        sys.stdout = _text(_Output, out)
-    if (err := sys.__stderr__) is not None and sys.stderr is err:
-        sys.stderr = _text(_Notes, err)
+    """Make them what is said above, unless something else stands in for them. To be called before anything
+    opens a file that stays open."""
+    _open_closed()
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Notes(2, "w", closefd=False), sys.stderr)
 
 
 def abandon_stdout() -> None:
@@ -58,11 +61,20 @@ def abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _text(kind: Callable[..., io.FileIO], before: TextIO) -> TextIO:
-    raw = kind(before.fileno(), "w", closefd=False)
+def _open_closed() -> None:
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It gets the lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
+    """With the encoding of the one before; None: there was none, as its descriptor was closed."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=before.encoding,
-        errors=before.errors,
-        line_buffering=bool(before.line_buffering),
+        encoding=before.encoding if before else "utf-8",
+        errors=before.errors if before else None,
+        line_buffering=bool(before and before.line_buffering),
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from protocol.errors import ExitCode
-from tests.unit.console.conftest import Ran, start_process
+from tests.unit.console.conftest import COMMAND, ROOT, Ran, start_process
 from tests.unit.console.stub_site import StubSite
 
 FULL = Path("/dev/full")
@@ -16,6 +20,7 @@ FULL = Path("/dev/full")
 
 def run_into(full: str, *words: str) -> tuple[int, str]:
     """The command with that stream on a full disk: its exit code, and what the other one said."""
+    sink: Any
     with FULL.open("w") as sink, start_process(*words, **{full: sink}) as process:
         out, err = process.communicate(timeout=60)
     return process.returncode, out if full == "stderr" else err
@@ -67,3 +72,28 @@ def test_a_file_that_cannot_be_is_named(
     assert ran.code == ExitCode.FAILED
     assert f"{name}: File name too long" in ran.out + ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("closed", "line"),
+    [
+        ("0<&-", "volume list"),
+        ("1>&-", "volume list --json"),
+        ("1>&-", "backup create vm1"),
+        ("2>&-", "nonsense"),
+        ("0<&- 1>&- 2>&-", "backup create vm1"),
+    ],
+)
+def test_a_stream_that_is_closed_is_one_that_nobody_reads(closed: str, line: str, stub: StubSite) -> None:
+    words = [sys.executable, "-c", COMMAND, *line.split(), "--site", str(stub.directory)]
+    ran = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.returncode == (ExitCode.USAGE if line == "nonsense" else ExitCode.OK), ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert bool(ran.stdout) == ("1>" not in closed and line != "nonsense")
