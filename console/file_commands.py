@@ -21,7 +21,7 @@ from console.session import Session, session_of
 from protocol.commands import BackupList, SiteStatus, VolumeShow
 from protocol.cut_text import CutPosition, time_text
 from protocol.errors import ExitCode, FarshoreError, NotFound, UsageError
-from protocol.file_stream import Entry, Extents, shown
+from protocol.file_stream import PARTITION_MAX, Entry, Extents, shown
 
 app = typer.Typer(help="Files in volumes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,7 +29,14 @@ MISSED_SHOWN_MAX = 50
 
 PlaceArgument = Annotated[str, typer.Argument(metavar="G/V@CUT:/PATH", help="A path in a volume at a cut.")]
 Partition = Annotated[
-    int, typer.Option("--partition", metavar="NUMBER", help="Of several partitions in the volume, from 1.")
+    int,
+    typer.Option(
+        "--partition",
+        metavar="NUMBER",
+        min=0,
+        max=PARTITION_MAX,
+        help="Of several partitions in the volume, from 1.",
+    ),
 ]
 NoReplay = Annotated[
     bool,

@@ -281,7 +281,7 @@ class Events(BaseCommand, frozen=True, tag="events"):
     "level": "info"|"warning"|"error", "kind": word, "group": str|null, "object": str, "position": str,
     "message": str}], "next": int (`since` of the next call), "missed": bool (older ones were dropped)}"""
 
-    since: Annotated[int, Meta(ge=0)] | None = None
+    since: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     limit: Rows = 100
     wait_s: WaitSeconds = 0.0
 

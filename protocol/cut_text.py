@@ -17,18 +17,18 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 import msgspec
 
 from protocol.errors import UsageError
-from protocol.limits import LABEL_CHARS_MAX
+from protocol.limits import LABEL_CHARS_MAX, UTC_NS_MAX
 from protocol.positions import POSITION_MAX, Cut, parse_cut
 
 CUT_CHARS_MAX = 128
 TIMELINE_MAX = (1 << 64) - 1
-UTC_NS_MAX = 253_402_300_799_999_999_999  # the last nanosecond of year 9999, the end of RFC 3339
 NS_PER_S = 1_000_000_000
 
 RESERVED_LABELS = frozenset({"now", "latest", "today", "yesterday"})
 FORMS = "a label or backup id, TIMELINE:POSITION, an RFC 3339 time, `latest`"
 CLIENT_FORMS = FORMS + ", `now`, `-2h30m`, `02:45`, `yesterday 14:00`, `2026-03-29 14:00`"
 
+_OUTSIDE = "not between 1970 and 2262-04-11T23:47:16Z"
 _LABEL = re.compile(rf"[a-z][a-z0-9._-]{{0,{LABEL_CHARS_MAX - 1}}}")
 _BACKUP_ID = re.compile(r"[0-9a-f]{16}")
 _POSITION = re.compile(r"[0-9a-f]{16}:[0-9]+", re.ASCII)
@@ -74,7 +74,7 @@ class CutTime(_CutStruct, frozen=True, tag="time"):
 
     def __post_init__(self) -> None:
         if not 0 <= self.utc_ns <= UTC_NS_MAX:
-            raise ValueError("time is outside the years 1970 to 9999")
+            raise ValueError(f"time is {_OUTSIDE}")
 
 
 class CutPosition(_CutStruct, frozen=True, tag="position"):
@@ -282,7 +282,7 @@ def _decimals_ns(decimals: str | None) -> int:
 
 def _checked_ns(text: str, utc_ns: int) -> int:
     if not 0 <= utc_ns <= UTC_NS_MAX:
-        raise _refused(text, "is outside the years 1970 to 9999", "choose another time")
+        raise _refused(text, f"is {_OUTSIDE}", "choose another time")
     return utc_ns
 
 

@@ -94,19 +94,27 @@ def error_reply(request_id: bytes, error: FarshoreError) -> Reply:
 def encode_request(request: Request) -> bytes:
     """Bytes of a request. Raises UsageError when it is too large or breaks a bound, which the daemon would
     refuse after a round trip with less to say."""
-    raw = _encoder.encode(request)
-    decode_request(raw)
+    try:
+        # Before it is encoded: msgpack has no room for every number, and would not say which it was.
+        msgspec.convert(msgspec.to_builtins(request, builtin_types=(bytes,)), Request)
+        raw = _encoder.encode(request)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{error.object!r} is not UTF-8", subject=error.object, next_step="write it in UTF-8"
+        ) from error
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise _bad_request(error) from error
+    _check_size(raw)
     return raw
 
 
 def decode_request(raw: bytes) -> Request:
     """A checked request. Raises UsageError naming the field that is wrong."""
-    if len(raw) > CONTROL_MESSAGE_BYTES_MAX:
-        raise UsageError(f"a request of {len(raw)} bytes is above {CONTROL_MESSAGE_BYTES_MAX}")
+    _check_size(raw)
     try:
         return _request_decoder.decode(raw)
     except _BAD_BYTES as error:
-        raise UsageError(f"bad request: {error}", next_step="farshore --help") from error
+        raise _bad_request(error) from error
 
 
 def decode_request_head(raw: bytes) -> RequestHead | None:
@@ -136,3 +144,12 @@ def decode_reply(raw: bytes) -> Reply:
         return _reply_decoder.decode(raw)
     except _BAD_BYTES as error:
         raise RemoteProtocolError(f"bad reply: {error}") from error
+
+
+def _check_size(raw: bytes) -> None:
+    if len(raw) > CONTROL_MESSAGE_BYTES_MAX:
+        raise UsageError(f"a request of {len(raw)} bytes is above {CONTROL_MESSAGE_BYTES_MAX}")
+
+
+def _bad_request(error: Exception) -> UsageError:
+    return UsageError(f"bad request: {error}", next_step="farshore --help")

@@ -37,6 +37,7 @@ _SIZE_MAX = (1 << 63) - 1
 _U32_MAX = (1 << 32) - 1
 Count = Annotated[int, Meta(ge=0, le=_SIZE_MAX)]
 Small = Annotated[int, Meta(ge=0, le=_U32_MAX)]
+PARTITION_MAX = _U32_MAX
 # ext4 counts to the year 2446; msgpack ends at 2^64 - 1, in 2554.
 TIME_NS_MIN, TIME_NS_MAX = -_SIZE_MAX, (1 << 64) - 1
 Time = Annotated[int, Meta(ge=TIME_NS_MIN)]

@@ -46,6 +46,7 @@ from protocol.limits import (
     FRAME_BYTES_MAX,
     FRAME_EVENTS_MAX,
     FRAME_TABLE_BYTES_MAX,
+    UTC_NS_MAX,
 )
 from protocol.positions import POSITION_MAX
 from protocol.wire import encode_plain
@@ -66,7 +67,6 @@ _BODY_OVERHEAD = 1 + _BIN32.size
 _ARRAY_OF_TWO, _ARRAY_16, _BIN = 0x92, 0xDC, 0xC6  # msgpack's fixarray of two, array 16 and bin 32
 _OPENING = bytes(PREFIX_BYTES) + bytes((_ARRAY_OF_TWO,))
 
-UTC_NS_MAX = (1 << 63) - 1
 _DataRow = tuple[Annotated[int, Meta(ge=WRITE, le=TRIM)], VolumeId, Block, BlockCount]
 _DataRows = Annotated[tuple[_DataRow, ...], Meta(max_length=FRAME_EVENTS_MAX)]
 _decode_data = msgspec.msgpack.Decoder(_DataRows).decode

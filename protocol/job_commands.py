@@ -35,7 +35,7 @@ class JobWatch(BaseCommand, frozen=True, tag="job.watch"):
     """Answers once the job has a serial above `since`, or after `wait_s`. JOB"""
 
     job: JobNumber
-    since: Annotated[int, Meta(ge=-1)] = -1
+    since: Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)] = -1
     wait_s: WaitSeconds = 1.0
 
 

@@ -19,6 +19,8 @@ FRAME_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - FRAME_TABLE_BYTES_MAX - 4096
 # that is wrong by a century must not stop replication, and Linux lets nobody set one past 2232. A reader
 # takes more, up to 2262, so whatever a peer ships leaves room for every frame that this site still writes.
 FRAME_UTC_NS_MAX = 8_520_336_000 * 10**9
+# The latest time that is stored or asked for: what 63 bits of nanoseconds hold, until 11 April 2262.
+UTC_NS_MAX = (1 << 63) - 1
 # Frames of history that are not understood: of a group, all in all; of those, how many may have changed
 # volumes (each is compared with what is read); how many volumes of a frame are told apart; at how
 # many cuts an operator's word for a volume is kept.

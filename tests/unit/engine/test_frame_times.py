@@ -9,8 +9,7 @@ import pytest
 from engine.frame_times import FrameTimes
 from protocol.errors import RemoteProtocolError
 from protocol.events import ZERO
-from protocol.frames import UTC_NS_MAX
-from protocol.limits import FRAME_UTC_NS_MAX
+from protocol.limits import FRAME_UTC_NS_MAX, UTC_NS_MAX
 from tests.sim.world import NS, SimClock, SimWorld
 from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.test_frame_checks import crafted

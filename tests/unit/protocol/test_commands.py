@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
+import msgspec.inspect
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,8 @@ from protocol.commands import (
     READ_ONLY,
     BackupCreate,
     Command,
+    Events,
+    PeerAdd,
     RestoreVolume,
     SiteStatus,
     VolumeCreate,
@@ -35,6 +39,7 @@ from protocol.envelopes import (
     ok_reply,
 )
 from protocol.errors import ExitCode, FarshoreError, NotFound, RemoteProtocolError, Unsafe, UsageError
+from protocol.job_commands import JobCancel, JobShow
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
 ID = bytes(range(16))
@@ -71,6 +76,44 @@ def test_a_cut_travels_typed() -> None:
 
 # What a docstring says its reply is: a shape of its own, or one that others share.
 REPLIES = ("{", "VOLUME", "PAIR", "RESTORE", "BRANCH", "CLONE", "JOB", "BACKUP", "SCHEDULE")
+
+
+def ints_of(kind: msgspec.inspect.Type, where: str) -> Iterator[tuple[str, msgspec.inspect.IntType]]:
+    """Every number that a type holds, with its path."""
+    if isinstance(kind, msgspec.inspect.IntType):
+        yield where, kind
+    elif isinstance(kind, msgspec.inspect.UnionType):
+        for each in kind.types:
+            yield from ints_of(each, where)
+    elif isinstance(kind, msgspec.inspect.StructType) and kind.cls.__module__ != "protocol.cut_text":
+        # Cuts check themselves.
+        for field in kind.fields:
+            yield from ints_of(field.type, f"{where}.{kind.cls.__name__}.{field.name}")
+    elif isinstance(kind, msgspec.inspect.VarTupleType):
+        yield from ints_of(kind.item_type, where)
+
+
+def test_every_number_of_a_command_has_room_in_a_message() -> None:
+    numbers = list(ints_of(msgspec.inspect.type_info(Request), ""))
+    assert len(numbers) > 20
+    for where, kind in numbers:
+        assert kind.ge is not None, where
+        assert kind.le is not None or kind.lt is not None, where
+
+
+@pytest.mark.parametrize("value", [1 << 63, 1 << 64, 10**30])
+@pytest.mark.parametrize(("kind", "name"), [(Events, "since"), (JobShow, "job"), (JobCancel, "job")])
+def test_a_number_without_room_is_a_usage_error_that_names_it(
+    kind: type[Events | JobShow | JobCancel], name: str, value: int
+) -> None:
+    with pytest.raises(UsageError, match=name):
+        encode_request(request(kind(**{name: value})))
+
+
+def test_text_that_is_not_utf8_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="not UTF-8") as caught:
+        encode_request(request(PeerAdd(token="FS1.\udcff")))
+    assert caught.value.subject == "FS1.\udcff"
 
 
 def test_every_command_has_its_own_name_and_documents_its_reply() -> None:

@@ -22,8 +22,8 @@ from engine.ports.clock import Clock
 from engine.site_state import GroupRow, PairRow, Role
 from protocol.base_messages import BaseBegin
 from protocol.events import TRIM, ZERO, Revert, TimelineBegan, VolumeCreated, VolumeDeleted
-from protocol.frames import UTC_NS_MAX, encode_frame
-from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, GENERATION_MAX, LEASE_S_MAX
+from protocol.frames import encode_frame
+from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, GENERATION_MAX, LEASE_S_MAX, UTC_NS_MAX
 from protocol.messages import (
     Ask,
     Fetch,
