@@ -6,14 +6,15 @@
     await peer.release("restore")
     await peer.cut_at(utc_ns)                               the cut of a time, as that site knows it
     await peer.blocks_at(volume_id, cut, [7, 8])            bytes of each; None: damaged there, too
-    async for blocks in peer.changed(volume_id, a, b): …    numbers of blocks that may differ, in slices
+    blocks, on = await peer.changed(volume_id, a, b, 0)     numbers of blocks that may differ: one slice
     async for frame in peer.frames(timeline, start, end): … as they stand in that site's journal
 
 The connection is made with the first question and dropped when nothing was asked for a while. It is none of
 the replication's, so that either site may ask, also while the pair is split, and an answer of many blocks
-does not stand in a frame's way. What is asked waits for nobody: a peer that is silent for
-`QUESTION_SILENCE_S` (for the first word: `CONNECT_S`) is `Unreachable`, and every other refusal is the error
-that the peer gave. A peer is believed no more than a wire is: what does not fit the question is refused.
+does not stand in a frame's way. What is asked waits for nobody: a peer to which there is no connection within
+`CONNECT_S`, or that is silent for `QUESTION_SILENCE_S`, is `Unreachable`, and every other refusal is the
+error that the peer gave; nothing is asked again by itself. A peer is believed no more than a wire is: what
+does not fit the question is refused.
 """
 
 from __future__ import annotations
@@ -129,20 +130,17 @@ class PeerQuestions:
         found = await asyncio.gather(*(self._blocks(volume, cut, part) for part in parts))
         return [block for part in found for block in part]
 
-    async def changed(self, volume: int, before: Cut, after: Cut, first: int = 0) -> AsyncIterator[list[int]]:
-        """Blocks of a volume (id) from `first` on that may differ between two cuts, ascending, in slices;
-        some may be empty."""
-        done = False
-        while not done:
-            reply = await self._ask(Changes, volume=volume, before=before, after=after, first=first)
-            answer = reply.answer
-            if not isinstance(answer, Changed) or not (answer.done or answer.next_block > first):
-                raise self._unfit()
-            try:
-                yield _run_blocks(reply.payload, first)
-            except RemoteProtocolError as error:
-                raise self._unfit(str(error)) from error
-            first, done = answer.next_block, answer.done
+    async def changed(self, volume: int, before: Cut, after: Cut, first: int) -> tuple[list[int], int | None]:
+        """Blocks of a volume (id) from `first` on that may differ between two cuts, ascending: a slice, which
+        may be empty, and the block to ask on from, or None after the last."""
+        reply = await self._ask(Changes, volume=volume, before=before, after=after, first=first)
+        answer = reply.answer
+        if not isinstance(answer, Changed) or not (answer.done or answer.next_block > first):
+            raise self._unfit()
+        try:
+            return _run_blocks(reply.payload, first), None if answer.done else answer.next_block
+        except RemoteProtocolError as error:
+            raise self._unfit(str(error)) from error
 
     async def frames(self, timeline: int, start: int, end: int) -> AsyncIterator[Frame]:
         """Frames of a timeline from the boundary `start` up to `end`, their bodies checked. NotFound where
@@ -191,8 +189,9 @@ class PeerQuestions:
             began = self._clock.monotonic()
             about = {"session": session, "group": self._group, "group_id": self._group_id}
             try:
-                self._connection().send(kind(**about, **fields).encode())
-                reply: _Reply = await self._wait(answered, began)
+                link = self._connection()
+                link.send(kind(**about, **fields).encode())
+                reply: _Reply = await self._wait(link, answered, began)
             finally:
                 del self._waiting[session]
                 self._idle_later()
@@ -203,18 +202,19 @@ class PeerQuestions:
             raise error_from_dict(why | {"object": self._group})
         return reply
 
-    async def _wait(self, answered: asyncio.Future[_Reply], began: float) -> _Reply:
-        """Its answer; Unreachable after too long a silence, whoever's answers would have broken it."""
+    async def _wait(self, link: Link, answered: asyncio.Future[_Reply], began: float) -> _Reply:
+        """Its answer on the connection that it was asked on; Unreachable after too long a silence there,
+        whoever's answers would have broken it."""
         while True:
-            heard = self._heard_at
-            allowed_s = CONNECT_S if heard is None else QUESTION_SILENCE_S
-            left_s = max(began, heard or 0.0) + allowed_s - self._clock.monotonic()
-            link = self._link
-            if left_s <= 0 or link is None or link.ended:
-                trouble = link.trouble if link is not None else ""
-                self.close()
+            current = link is self._link and not link.ended
+            # The peer may have many to answer first: the short time is for one that is not there.
+            allowed_s = QUESTION_SILENCE_S if link.connected else CONNECT_S
+            left_s = max(began, self._heard_at or 0.0) + allowed_s - self._clock.monotonic()
+            if left_s <= 0 or not current:
+                if link is self._link:
+                    self.close()
                 raise Unreachable(
-                    f"{self.peer} does not answer: {trouble or 'the connection was lost'}",
+                    f"{self.peer} does not answer: {link.trouble or 'the connection was lost'}",
                     subject=self._group,
                     next_step=f"`farshore pair show {self._group}`; is the daemon of {self.peer} running?",
                 )

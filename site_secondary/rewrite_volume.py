@@ -15,18 +15,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from functools import partial
+from itertools import chain
+from typing import Protocol, TypeVar
 
 from engine.group import Group
 from engine.peer_answers import change_scan, view_of
 from engine.peer_questions import PeerQuestions
 from engine.view import ZERO_BLOCK, ReadBatch, VolumeView
 from engine.volumes import Volume
-from protocol.errors import Corruption, Mismatch
+from protocol.errors import Busy, Corruption, Mismatch, Unreachable
 from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row
 from protocol.limits import BLOCK_BYTES, QUESTION_BLOCKS_MAX, QUESTIONS_IN_FLIGHT_MAX
 from protocol.positions import Cut
 
+T = TypeVar("T")
+
+# How soon a peer that is away or busy is asked again.
+ASK_AGAIN_S = 1.0
 # Blocks that are read, compared and journaled at one stroke, beside hosts of other volumes.
 STEP_BLOCKS = 256
 # Asked for at once, while those before are journaled: as many as may be under way to a peer.
@@ -70,11 +76,22 @@ class OwnPast:
 
 class PeerPast:
     """A cut that only the peer can read. `common` is a cut that both sites can: from the peer's history comes
-    what changed up to it, from this site's what did since, up to `end`."""
+    what changed up to it, from this site's what did since, up to `end`. A peer that is away or busy is asked
+    again until it has answered nothing for `patience_s`; at 0 never."""
 
     def __init__(
-        self, group: Group, volume: Volume, cut: Cut, end: Cut, peer: PeerQuestions, common: Cut
+        self,
+        group: Group,
+        volume: Volume,
+        cut: Cut,
+        end: Cut,
+        peer: PeerQuestions,
+        common: Cut,
+        patience_s: float,
     ) -> None:
+        self._clock = group.clock
+        self._patience_s = patience_s
+        self._answered_at = 0.0
         self._volume = volume
         self._cut = cut
         self._peer = peer
@@ -83,17 +100,25 @@ class PeerPast:
 
     async def changed(self) -> AsyncIterator[list[int]]:
         """See `Past.changed`."""
-        async for blocks in self._peer.changed(self._volume.id, self._cut, self._common):
+        first: int | None = 0
+        while first is not None:
+            blocks, first = await self._answer(
+                partial(self._peer.changed, self._volume.id, self._cut, self._common, first)
+            )
             yield blocks
         async for blocks in self._since.changed():
             yield blocks
 
     async def contents(self, blocks: list[int]) -> list[bytes]:
         """See `Past.contents`."""
+        # Each message by itself: what came of a lot need not come again.
+        questions = [
+            partial(self._peer.blocks_at, self._volume.id, self._cut, blocks[at : at + QUESTION_BLOCKS_MAX])
+            for at in range(0, len(blocks), QUESTION_BLOCKS_MAX)
+        ]
+        answers = await asyncio.gather(*map(self._answer, questions))
         found: list[bytes] = []
-        for block, data in zip(
-            blocks, await self._peer.blocks_at(self._volume.id, self._cut, blocks), strict=True
-        ):
+        for block, data in zip(blocks, chain.from_iterable(answers), strict=True):
             if data is None:
                 raise Corruption(
                     f"block {block} of {self._volume.name} is damaged at {self._peer.peer}",
@@ -103,6 +128,19 @@ class PeerPast:
                 )
             found.append(data)
         return found
+
+    async def _answer(self, question: Callable[[], Awaitable[T]]) -> T:
+        began = self._clock.monotonic()
+        while True:
+            try:
+                answer = await question()
+            except (Busy, Unreachable):
+                if self._clock.monotonic() - max(began, self._answered_at) >= self._patience_s:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_S)
+            else:
+                self._answered_at = self._clock.monotonic()
+                return answer
 
 
 async def count_changed(past: Past) -> int:

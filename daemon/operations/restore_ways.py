@@ -58,11 +58,12 @@ class Chosen:
     there: bool
     common: Cut | None = None
 
-    def past(self, site: Site, group: Group, volume: Volume, end: Cut) -> Past:
-        """Where the blocks come from; `end` is what the volume is now."""
+    def past(self, site: Site, group: Group, volume: Volume, end: Cut, patience_s: float = 0.0) -> Past:
+        """Where the blocks come from; `end` is what the volume is now. See `PeerPast` for `patience_s`."""
         if self.common is None:
             return OwnPast(group, volume, self.cut, end)
-        return PeerPast(group, volume, self.cut, end, site.ask_peer(group.name), self.common)
+        peer = site.ask_peer(group.name)
+        return PeerPast(group, volume, self.cut, end, peer, self.common, patience_s)
 
 
 async def find_cut(site: Site, group: Group, named: NamedCut) -> Cut:
@@ -98,6 +99,17 @@ async def choose_way(
             return Chosen(way=Way.FETCH, cut=cut, lease=lease, there=True, common=common)
     group.folding.require(cut)
     raise NotFound(f"{cut} cannot be read", subject=group.name, position=str(cut))
+
+
+async def hold_on(site: Site, group: Group, chosen: Chosen, for_s: float) -> None:
+    """The peer holds for so long from now on what it holds for a way. What cannot be said to it now is held
+    for as long as was said before."""
+    if chosen.there:
+        with suppress(FarshoreError):
+            peer = site.ask_peer(group.name)
+            await peer.hold(chosen.lease, chosen.cut, for_s)
+            if chosen.common is not None:
+                await peer.hold(_common_lease(chosen.lease), chosen.common, for_s)
 
 
 async def let_go(site: Site, group: Group, chosen: Chosen) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from daemon.jobs import Job
 from daemon.operations import comparing
-from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
+from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, hold_on, let_go
 from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.role_exports import open_volumes
@@ -24,7 +24,7 @@ from daemon.site import Site
 from engine.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
 from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
-from protocol.limits import BLOCK_BYTES, SHIP_IN_FLIGHT_BYTES_MAX
+from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
 from site_secondary.restore_volume import (
     RestorePlan,
@@ -45,6 +45,8 @@ Data = dict[str, Any]
 JOB_KIND = "restore"
 # How long the way back, and the cut that a restore is on its way to, are kept whatever the window is.
 KEEP_S = 86_400.0
+# And how often that is said anew while a restore by writes goes on: 1 TiB at 10 MB/s takes 29 h.
+HOLD_ON_S = 3600.0
 # A restore by writes waits while the peer is so far behind: hosts of other volumes share the link.
 BEHIND_BYTES_MAX = 2 * SHIP_IN_FLIGHT_BYTES_MAX
 STUCK_S = 300.0
@@ -131,9 +133,7 @@ async def _carry_out(
     with _only_one(site, group, plan):
         if job is not None:
             # What can be refused comes before hosts have to go; held anew once they are gone.
-            _hold_undo(group, name, _way_back(group, plan))
-            if chosen.way is Way.WRITE:
-                group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
+            _hold(group, plan, chosen, name)
         with _open_again_if_unchanged(site, group, plan, name):
             # Closed before anything is written: a host that reconnects in between must not mix two pasts.
             site.state.set_closed(group.name, volumes, _closed_by(plan))
@@ -147,7 +147,7 @@ async def _carry_out(
                     group.folding.leases.hold(f"undo {name}", before)
                 position, figures = await _revert(site, group, plan)
             else:
-                _hold_undo(group, name, before)
+                _hold(group, plan, chosen, name)
                 position, figures = await _rewrite(site, group, plan, chosen, name, job)
         after = group.end
     if command.start:
@@ -167,10 +167,12 @@ async def _carry_out(
     }
 
 
-def _hold_undo(group: Group, name: str, before: Cut) -> None:
-    """Keep the way back. Busy."""
+def _hold(group: Group, plan: RestorePlan, chosen: Chosen, name: str) -> None:
+    """Keep here the way back, and the cut if it is read here. Busy; Trimmed."""
     with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
-        group.folding.timed.hold(f"undo {name}", before, KEEP_S)
+        group.folding.timed.hold(f"undo {name}", _way_back(group, plan), KEEP_S)
+    if chosen.way is Way.WRITE:
+        group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
 
 
 @contextmanager
@@ -218,19 +220,28 @@ async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, Dat
 async def _rewrite(
     site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str, job: Job
 ) -> tuple[Cut, Data]:
+    held_at = site.clock.monotonic()
+
     def looked_at(blocks: int) -> None:
         job.progress(job.done + blocks * BLOCK_BYTES, None, "bytes", "compared and written")
 
+    async def room() -> None:
+        nonlocal held_at
+        if site.clock.monotonic() - held_at >= HOLD_ON_S:
+            held_at = site.clock.monotonic()
+            with suppress(FarshoreError, OSError):  # the hour before it was held for a day
+                _hold(group, plan, chosen, name)
+            await hold_on(site, group, chosen, KEEP_S)
+        await _room(site, group)
+
     volumes = list(plan.volumes)
     end = group.end
-    if chosen.way is Way.WRITE:
-        group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
-    pasts = [chosen.past(site, group, volume, end) for volume in volumes]
+    pasts = [chosen.past(site, group, volume, end, QUESTION_PATIENCE_S) for volume in volumes]
     begin_rewrite(group, volumes, plan.cut, plan.before)
     site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
     written = checked = 0
     for volume, past in zip(volumes, pasts, strict=True):
-        written += await rewrite(group, volume, past, partial(_room, site, group), looked_at)
+        written += await rewrite(group, volume, past, room, looked_at)
     for volume, past in zip(volumes, pasts, strict=True):
         sample = sample_blocks(volume, site.rng)
         await check_rewritten(group, volume, plan.cut, past, sample)

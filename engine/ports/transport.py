@@ -38,6 +38,10 @@ class Link(Protocol):
     link is silent for good: what the peer gets is a prefix of what was sent. Then dial again."""
 
     @property
+    def connected(self) -> bool:
+        """Whether the connection is made now."""
+
+    @property
     def ended(self) -> bool:
         """Whether it was lost or closed. A half-open connection may not know."""
 

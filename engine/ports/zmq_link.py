@@ -90,6 +90,11 @@ class DialledLink:
         self._connect()
 
     @property
+    def connected(self) -> bool:
+        """See `Link.connected`."""
+        return self._state is LinkState.CONNECTED
+
+    @property
     def ended(self) -> bool:
         """See `Link.ended`."""
         return self._state is LinkState.ENDED

@@ -190,6 +190,17 @@ def test_a_link_is_one_connection(rig: Rig) -> None:
     assert again.headers() == [b"0", b"1", b"2"]
 
 
+def test_a_link_says_whether_it_is_connected(rig: Rig) -> None:
+    server, client = rig.pair(echo=True)
+    link = client.dial(server.address())
+    assert not link.connected
+    link.send(b"1")
+    rig.wait_count(client.answers, 1)
+    assert link.connected
+    link.close()
+    assert not link.connected
+
+
 def test_a_closed_link_is_silent(rig: Rig) -> None:
     server, client = rig.pair(echo=True)
     link = client.dial(server.address())

@@ -144,6 +144,11 @@ class SimLink:
         self._try_later(transport.world.random.uniform(*CONNECT_DELAY_S))
 
     @property
+    def connected(self) -> bool:
+        """See `Link.connected`."""
+        return self._connection is not None and not self._ended
+
+    @property
     def ended(self) -> bool:
         """See `Link.ended`."""
         return self._ended

@@ -11,14 +11,18 @@ import pytest
 
 from engine.pair_states import Mode, PairState
 from engine.peer_answers import Travel
-from engine.peer_questions import PeerQuestions
+from engine.peer_questions import CONNECT_S, PeerQuestions
+from engine.ports.clock import SystemClock
 from engine.ports.disk import Buffer
+from engine.ports.transport import Caller
 from engine.site_state import PairRow
 from engine.view import ZERO_BLOCK
 from protocol.compress import Compression, compress
 from protocol.errors import NotFound, Trimmed, Unreachable, WrongState
-from protocol.limits import QUESTION_BLOCKS_MAX
+from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_SILENCE_S
+from protocol.messages import decode_message
 from protocol.positions import Cut
+from protocol.question_messages import Held
 from site_secondary.peer_door import PeerDoor
 from tests.contract.drivers import LoopDriver
 from tests.contract.transport_rig import Rig, real_rig
@@ -69,7 +73,12 @@ class Asked:
 
     def changed(self, before: Cut, after: Cut) -> list[int]:
         async def all_of_it() -> list[int]:
-            return [b async for part in self.questions.changed(self.volume, before, after) for b in part]
+            found: list[int] = []
+            first: int | None = 0
+            while first is not None:
+                blocks, first = await self.questions.changed(self.volume, before, after, first)
+                found += blocks
+            return found
 
         return self.run(all_of_it())
 
@@ -197,3 +206,97 @@ def test_a_peer_that_is_away_is_not_waited_for(asked: Asked) -> None:
     with pytest.raises(Unreachable):
         asked.run(asked.questions.release("a"))
     assert asked.driver.clock.monotonic() - began < 5
+
+
+class JumpingClock(SystemClock):
+    """A test sets it forward, and learns when it was looked at afterwards."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.ahead_s = 0.0
+        self.looked_at = asyncio.Event()
+
+    def monotonic(self) -> float:
+        self.looked_at.set()
+        return super().monotonic() + self.ahead_s
+
+    async def jump(self, seconds: float) -> None:
+        """Return once it was seen that so much time has passed."""
+        self.ahead_s += seconds
+        self.looked_at.clear()
+        await self.looked_at.wait()
+
+
+class SlowPeer:
+    """A peer that is there, and answers when a test does so for it."""
+
+    def __init__(self, network: Rig, driver: LoopDriver) -> None:
+        self.heard: asyncio.Queue[tuple[Caller, int]] = asyncio.Queue()
+        server, client = network.site("server"), network.site("client")
+        server.transport.allow({"client": client.keys[0]})
+        server.transport.listen(self._on_message)
+        self.clock = JumpingClock(driver.loop)
+        self.questions = PeerQuestions(
+            group="g",
+            group_id=GROUP_ID,
+            address=server.address(),
+            transport=client.transport,
+            clock=self.clock,
+            rng=random.Random(1),
+        )
+
+    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+        self.heard.put_nowait((caller, decode_message(header).session))
+
+    async def asked(self) -> Callable[[], None]:
+        """A question has come; call what is returned to answer it."""
+        caller, session = await self.heard.get()
+        return lambda: caller.send(Held(session=session, cut=Cut(1, 2)).encode())
+
+
+@pytest.fixture
+def slow() -> Iterator[tuple[SlowPeer, LoopDriver]]:
+    driver = LoopDriver()
+    network = real_rig(driver)
+    yield SlowPeer(network, driver), driver
+    network.close()
+    driver.close()
+
+
+def test_a_peer_that_is_there_has_time_for_its_first_answer(slow: tuple[SlowPeer, LoopDriver]) -> None:
+    """It may have others to answer first, each with a commit on a slow disk."""
+    peer, driver = slow
+
+    async def ask() -> None:
+        asking = asyncio.ensure_future(peer.questions.cut_at(1))
+        answer = await peer.asked()
+        await peer.clock.jump(CONNECT_S + 1)
+        answer()
+        assert await asking == Cut(1, 2)
+        asking = asyncio.ensure_future(peer.questions.cut_at(1))
+        await peer.asked()
+        await peer.clock.jump(QUESTION_SILENCE_S + 1)
+        with pytest.raises(Unreachable):
+            await asking
+
+    driver.loop.run_until_complete(asyncio.wait_for(ask(), 20))
+
+
+def test_a_question_of_a_connection_that_is_gone_leaves_the_next_one_alone(
+    slow: tuple[SlowPeer, LoopDriver],
+) -> None:
+    """Whoever asks again is not thrown off the new connection by the others of the old one."""
+    peer, driver = slow
+
+    async def ask() -> None:
+        before = asyncio.ensure_future(peer.questions.cut_at(1))
+        await peer.asked()
+        peer.questions.close()
+        again = asyncio.ensure_future(peer.questions.cut_at(1))
+        answer = await peer.asked()
+        with pytest.raises(Unreachable):
+            await before
+        answer()
+        assert await again == Cut(1, 2)
+
+    driver.loop.run_until_complete(asyncio.wait_for(ask(), 15))

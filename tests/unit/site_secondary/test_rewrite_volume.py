@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from engine.volumes import Volume
-from protocol.errors import Corruption, Mismatch, WrongState
+from protocol.errors import Busy, Corruption, FarshoreError, Mismatch, Unreachable, WrongState
 from protocol.events import ZERO, Revert
+from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_PATIENCE_S
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from site_secondary.restore_volume import carry_out, plan_restore
 from site_secondary.rewrite_volume import (
     OwnPast,
+    PeerPast,
     begin_rewrite,
     check_rewritten,
     count_changed,
@@ -186,3 +189,94 @@ def test_success_is_not_claimed_for_what_differs(turned: Turned) -> None:
     asyncio.run(check)
     with pytest.raises(Mismatch, match="block 4"):
         asyncio.run(check_rewritten(turned.rig.group, turned.volume, Cut(1, 2), OddPast([]), [4]))
+
+
+class OtherSite:
+    """Answers of the past of a volume as this site knows it. Refuses by turns as `script` says (None: an
+    answer), each after `REFUSED_AFTER_S`; afterwards it answers."""
+
+    REFUSED_AFTER_S = 25.0
+    peer = "par"
+
+    def __init__(self, turned: Turned) -> None:
+        self.turned = turned
+        self.script: list[FarshoreError | None] = []
+        self.asked: list[list[int]] = []
+
+    def past(self, patience_s: float = QUESTION_PATIENCE_S) -> PeerPast:
+        turned, end = self.turned, self.turned.before
+        questions: Any = self
+        return PeerPast(turned.rig.group, turned.volume, turned.cut, end, questions, end, patience_s)
+
+    def _refuse(self) -> None:
+        refusal = self.script.pop(0) if self.script else None
+        if refusal is not None:
+            self.turned.rig.settle(self.REFUSED_AFTER_S)
+            raise refusal
+
+    async def changed(self, volume: int, before: Cut, after: Cut, first: int) -> tuple[list[int], int | None]:
+        self.asked.append([first])
+        self._refuse()
+        assert (volume, before, after) == (self.turned.id, self.turned.cut, self.turned.before)
+        blocks = [block async for part in self.turned.past().changed() for block in part]
+        return [block for block in blocks if first <= block <= first + 1], first + 2 if first < 6 else None
+
+    async def blocks_at(self, volume: int, cut: Cut, blocks: list[int]) -> list[bytes]:
+        self.asked.append(blocks)
+        self._refuse()
+        return await self.turned.past().contents(blocks)
+
+
+@pytest.fixture
+def other(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> OtherSite:
+    """It is asked again at once."""
+    monkeypatch.setattr("site_secondary.rewrite_volume.ASK_AGAIN_S", 0.0)
+    return OtherSite(turned)
+
+
+AWAY = Unreachable("par does not answer: the connection was lost")
+BUSY = Busy("par: too many questions wait for an answer")
+
+
+def test_a_peer_that_is_away_or_busy_for_a_while_ends_nothing(turned: Turned, other: OtherSite) -> None:
+    """Altogether it is away for longer than that: there were answers in between."""
+    other.script = [AWAY, BUSY, None, BUSY, None, None, AWAY, AWAY, None, AWAY, BUSY]
+    turned.begin()
+    assert asyncio.run(rewrite(turned.rig.group, turned.volume, other.past(), at_once)) == 2
+    assert other.script == []
+    assert turned.rig.letters("root") == "ab......"
+    assert other.asked == [[0]] * 3 + [[2]] * 2 + [[4]] + [[6]] * 3 + [[0, 3]] * 3
+
+
+def test_a_peer_that_stays_away_ends_it_as_it_says(turned: Turned, other: OtherSite) -> None:
+    turned.begin()
+    for refusal in (AWAY, BUSY):
+        for answers in (0, 4):
+            other.asked = []
+            other.script = [None] * answers + [refusal] * 100
+            with pytest.raises(type(refusal)) as raised:
+                asyncio.run(rewrite(turned.rig.group, turned.volume, other.past(), at_once))
+            assert raised.value is refusal
+            assert len(other.asked) == answers + 3  # after 25, 50 and 75 s
+
+
+def test_who_waits_for_an_answer_is_told_at_once(other: OtherSite) -> None:
+    other.script = [AWAY]
+    with pytest.raises(Unreachable):
+        asyncio.run(count_changed(other.past(patience_s=0.0)))
+    assert len(other.asked) == 1
+
+
+def test_what_came_is_not_asked_for_again(other: OtherSite) -> None:
+    other.script = [None, AWAY]
+    blocks = [0] * QUESTION_BLOCKS_MAX + [3]
+    contents = asyncio.run(other.past().contents(blocks))
+    assert [each[:1] for each in contents] == [b"a"] * QUESTION_BLOCKS_MAX + [b"\0"]
+    assert other.asked == [blocks[:-1], [3], [3]]
+
+
+def test_other_refusals_end_it(other: OtherSite) -> None:
+    other.script = [WrongState("past the end")]
+    with pytest.raises(WrongState):
+        asyncio.run(count_changed(other.past()))
+    assert len(other.asked) == 1
