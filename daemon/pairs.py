@@ -17,6 +17,7 @@ from functools import partial
 
 from daemon.exports import SiteExports
 from daemon.pair_rows import once_remembered, remember
+from daemon.pair_timers import Due, PairTimers
 from daemon.role_exports import ClosedBy, RoleExports
 from engine.compartment import attempt
 from engine.group import Emit, Group
@@ -32,8 +33,6 @@ from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper
 from site_primary.yielding import check_yield, given_away
 from site_secondary.receiver import Receiver, ReceiverChange
-
-RETRY_S = 1.0
 
 
 class SitePairs:
@@ -57,6 +56,7 @@ class SitePairs:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
         self._watched: set[str] = set()
+        self._timers = PairTimers()
         self._state = state
         self._exports = exports
         self._doors = RoleExports(state, exports, emit)
@@ -93,7 +93,7 @@ class SitePairs:
     def _begin(self, group: Group, pair: PairRow | None, then: Callable[[], None]) -> None:
         """What a site that is to write does before anything else, at a takeover or at a start after one that
         was cut short. While it cannot, nobody is served, and it is tried again."""
-        group.holds.lift(Holder.TAKEOVER)
+        self._no_longer_begins(group)
         strict = pair is not None and pair.strict
         try:
             if group.handed_to in ("", group.site):  # else it was given away, and nothing may follow that
@@ -111,13 +111,12 @@ class SitePairs:
     ) -> None:
         group.holds.put(Holder.TAKEOVER, f"cannot begin to be written here: {error}")
         self._emit("group.take_over_failed", group=group.name, error=str(error))
+        self._timers.again(group, Due.BEGIN, lambda: self._begin(group, pair, then))
 
-        def again() -> None:
-            # A newer authority, or a pair that was deleted, may have settled it meanwhile.
-            if Holder.TAKEOVER in group.holds and self._state.pair(group.name) == pair:
-                self._begin(group, pair, then)
-
-        group.clock.call_later(RETRY_S, again)
+    def _no_longer_begins(self, group: Group) -> None:
+        """It has begun, or a newer authority or the end of the pair settled it."""
+        self._timers.stop(group, Due.BEGIN)
+        group.holds.lift(Holder.TAKEOVER)
 
     def waiting(self) -> list[Shipper]:
         """Shippers whose group may not serve before the peer was asked (invariant 5)."""
@@ -133,6 +132,7 @@ class SitePairs:
 
     def close(self) -> None:
         """Stop all of them."""
+        self._timers.close()
         for shipper in self.shippers.values():
             attempt("pair.close_failed", shipper.close)
         for receiver in self.receivers.values():
@@ -179,7 +179,7 @@ class SitePairs:
             group.append_records([StrictMode(on=True)])
         except (FarshoreError, OSError) as error:
             self._emit("pair.strict_not_said", group=group.name, error=str(error))
-            group.clock.call_later(RETRY_S, lambda: self._promise_strict(group))
+            self._timers.again(group, Due.STRICT, lambda: self._promise_strict(group))
 
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
@@ -192,7 +192,7 @@ class SitePairs:
         def look() -> None:
             # Not at once: the journal's writer is in the middle of telling that it is durable.
             if group.handed_to:
-                group.clock.call_soon(lambda: self._look_for_hand_over(group))
+                self._timers.soon(group, Due.HAND_OVER, lambda: self._look_for_hand_over(group))
 
         receiver = self.receivers[group.name] = Receiver(group, peer, changed)
         if group.name not in self._watched:
@@ -214,7 +214,7 @@ class SitePairs:
             state = PairState.SPLIT if receiver.state is PairState.SPLIT else PairState.COPYING
             self._follow_row(group, mode=receiver.mode, state=state)
             if group.handed_to == group.site:  # with a base there is nothing more to become durable
-                group.clock.call_soon(lambda: self._look_for_hand_over(group))
+                self._timers.soon(group, Due.HAND_OVER, lambda: self._look_for_hand_over(group))
         self._notify()
 
     def _follow_row(self, group: Group, *, mode: Mode | None, state: PairState) -> None:
@@ -264,7 +264,7 @@ class SitePairs:
         self._state.delete_pair(group.name)
         self._stop_shipping(group)
         self._stop_receiving(group)
-        group.holds.lift(Holder.TAKEOVER)
+        self._no_longer_begins(group)
         self._exports.gate(group).stop()
         self._emit("pair.deleted", group=group.name)
 
@@ -296,7 +296,7 @@ class SitePairs:
             except (FarshoreError, OSError) as error:
                 # Nothing more comes from the peer that would be a reason to look again.
                 self._emit("group.take_over_failed", group=group.name, error=str(error))
-                group.clock.call_later(RETRY_S, lambda: self._look_for_hand_over(group))
+                self._timers.again(group, Due.HAND_OVER, lambda: self._look_for_hand_over(group))
 
     def take_over(self, group: Group, state: PairState) -> None:
         """This site writes the group from now on. `state` of the pair: TAKEN_OVER, or COPYING after a
@@ -326,11 +326,13 @@ class SitePairs:
         self._begin(group, row, lambda: self._serve(group, row, state))
 
     def _stop_shipping(self, group: Group) -> None:
+        self._timers.stop(group, Due.STRICT)
         shipper = self.shippers.pop(group.name, None)
         if shipper is not None:
             shipper.close()
 
     def _stop_receiving(self, group: Group) -> None:
+        self._timers.stop(group, Due.HAND_OVER)
         receiver = self.receivers.pop(group.name, None)
         if receiver is not None:
             receiver.close()
@@ -377,7 +379,8 @@ class SitePairs:
         self._exports.gate(group).stop()
         self._follow_row(group, mode=None, state=PairState.COPYING)
         self.make_receiver(group, by)
-        group.holds.lift(Holder.FENCED, Holder.TAKEOVER)
+        self._no_longer_begins(group)
+        group.holds.lift(Holder.FENCED)
         self._emit("group.fenced", group=group.name, object=by, position=str(group.end))
         self._notify()
 
