@@ -159,6 +159,10 @@ HEARTBEAT_INTERVAL_S = 1.0
 HEARTBEAT_TIMEOUT_S = 6.0
 RECONNECT_DELAY_S = 0.5
 RECONNECT_DELAY_MAX_S = 15.0
+# After a refusal, and after the same one again and again: a peer may refuse a group for ever, and pays for
+# each time. An operator who mends the cause there and waits here waits for 30 s, what chance adds included.
+REFUSED_DELAY_S = 5.0
+REFUSED_DELAY_MAX_S = 24.0
 # A session that ends before this age died young: sessions that do so in a row are dialled later and later.
 SESSION_YOUNG_S = 30.0
 # Payloads below this are not compressed: the gain would be less than the call.
@@ -311,6 +315,8 @@ def check_limits() -> None:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:
         raise AssertionError("the longest delay must be shorter than the life that ends it")
+    if not RECONNECT_DELAY_S < REFUSED_DELAY_S < REFUSED_DELAY_MAX_S <= 30.0 / 1.25:
+        raise AssertionError("whoever was refused must come later, but soon after the cause was mended")
     if DRILL_STEPS_MAX * (4 * DRILL_SAID_CHARS_MAX + 512) + VOLUMES_PER_GROUP_MAX * 128 > DRILL_BYTES_MAX:
         raise AssertionError("a drill's row must hold whatever may be recorded")
     if FILE_DATA_BYTES + FILE_XATTRS_BYTES_MAX > FILE_MESSAGE_BYTES_MAX:

@@ -1,9 +1,13 @@
-"""When to dial a peer again: soon after a session that lived, later and later while sessions die young.
+"""When to dial a peer again: soon after a session that lived, later and later while sessions die young, or
+while the same refusal comes again.
 
 A link that comes and goes costs both sites a handshake, a look for the common place and a change of state
 each time, and an operator an event each time. So the delay doubles with each session in a row that died
 young, and one that lived begins anew. A dial that never became a session counts for neither: a peer that is
 away is not a link that flaps.
+
+A refusal costs both sites as much, and may be for ever. So its own, longer delay doubles too, until something
+else is said or a session is welcomed.
 
 Pure, but for the injected rng: whoever asks says what time it is.
 """
@@ -13,7 +17,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from protocol.limits import RECONNECT_DELAY_MAX_S, RECONNECT_DELAY_S, SESSION_YOUNG_S
+from protocol.limits import (
+    RECONNECT_DELAY_MAX_S,
+    RECONNECT_DELAY_S,
+    REFUSED_DELAY_MAX_S,
+    REFUSED_DELAY_S,
+    SESSION_YOUNG_S,
+)
 
 # The first session that dies young is an ordinary restart; as many in a row as this are a link that flaps.
 FLAPS = 4
@@ -37,6 +47,8 @@ class Reconnect:
         self._rng = rng
         self._began_s: float | None = None
         self._died_young = 0
+        self._refusal = ""
+        self._refused = 0  # by that refusal in a row
 
     @property
     def flapping(self) -> bool:
@@ -44,11 +56,13 @@ class Reconnect:
         return self._died_young >= FLAPS
 
     def session_began(self, now_s: float) -> None:
-        """The peer answered."""
+        """The peer welcomed this site."""
         self._began_s = now_s
+        self._refused = 0
 
-    def ended(self, now_s: float) -> Retry:
-        """The session, or the dial, is over without anybody having asked for it."""
+    def ended(self, now_s: float, refusal: str = "") -> Retry:
+        """The session, or the dial, is over without anybody having asked for it. `refusal` tells what ended
+        it from other refusals; empty if it was none."""
         newly = False
         if self._began_s is not None:
             if now_s - self._began_s >= SESSION_YOUNG_S:
@@ -57,11 +71,24 @@ class Reconnect:
                 self._died_young += 1
                 newly = self._died_young == FLAPS
             self._began_s = None
-        doubled = RECONNECT_DELAY_S * 2.0 ** min(max(self._died_young - 1, 0), 16)
-        delay_s = min(doubled, RECONNECT_DELAY_MAX_S) * (1.0 + JITTER * self._rng.random())
-        return Retry(delay_s=delay_s, flapping=newly)
+        delay_s = _doubled(RECONNECT_DELAY_S, RECONNECT_DELAY_MAX_S, self._died_young)
+        if refusal:
+            self._refused = self._refused + 1 if refusal == self._refusal else 1
+            self._refusal = refusal
+            delay_s = max(delay_s, _doubled(REFUSED_DELAY_S, REFUSED_DELAY_MAX_S, self._refused))
+        return Retry(delay_s=delay_s * (1.0 + JITTER * self._rng.random()), flapping=newly)
 
     def reset(self) -> None:
         """An operator began, split or resynced the pair: what was before does not count."""
         self._began_s = None
         self._died_young = 0
+        self._refused = 0
+
+    def peer_set(self) -> None:
+        """An operator changed how the peer is sent to: it may refuse no longer."""
+        self._refused = 0
+
+
+def _doubled(first_s: float, most_s: float, times: int) -> float:
+    """The delay after so many in a row."""
+    return min(first_s * 2.0 ** min(max(times - 1, 0), 16), most_s)

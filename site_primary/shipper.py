@@ -38,7 +38,6 @@ from site_primary.peer_link import PeerLink
 from site_primary.ship_start import Choice, Known, Start, Verdict, where_to_start
 from site_primary.sync_gate import SyncGate
 
-RETRY_REFUSED_S = 5.0
 SPLIT_LINGER_S = 0.5
 # Two heartbeats before silence counts as loss: then the peer is told that it is not heard.
 UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
@@ -137,6 +136,11 @@ class Shipper:
         # The last word: the peer then knows a split from a silence.
         self._heartbeat()
 
+    def peer_set(self) -> None:
+        """An operator changed how the peer is sent to."""
+        self.carrier.pace_changed()
+        self._link.reconnect.peer_set()
+
     def close(self) -> None:
         """Stop for good."""
         self._disconnect()
@@ -193,12 +197,12 @@ class Shipper:
         self.gate.on_session(connected=False)
         self.hosts.ended()
 
-    def _reconnect_later(self, delay_s: float = 0.0) -> None:
+    def _reconnect_later(self, refusal: str = "") -> None:
         self._disconnect()
-        retry = self._link.reconnect.ended(self._clock.monotonic())
+        retry = self._link.reconnect.ended(self._clock.monotonic(), refusal)
         if retry.flapping:
             self._group.emit("pair.flapping", group=self._group.name, peer=self.peer, delay_s=retry.delay_s)
-        self._timer = self._clock.call_later(max(delay_s, retry.delay_s), self._connect)
+        self._timer = self._clock.call_later(retry.delay_s, self._connect)
 
     def _say_hello(self) -> None:
         adopt = self.hosts.choice is Choice.LOCAL
@@ -257,12 +261,13 @@ class Shipper:
             case _:
                 self._fail(f"{self.peer} sent a message of the other direction")
 
-    def _fail(self, reason: str, *, diverged: bool = False) -> None:
-        """Stop with a reason, and try again later."""
+    def _fail(self, reason: str, *, diverged: bool = False, code: str = "") -> None:
+        """Stop with a reason, and try again later: later and later while the peer refuses by that code."""
         verb = PairVerb.DIVERGE if diverged else PairVerb.FAIL
         if self.state is not PairState.DIVERGED and self.state is not PairState.SPLIT:
             self._move(verb, reason)
-        self._reconnect_later(RETRY_REFUSED_S)
+        # Not by the reason: it may name a place or a number, another one each time.
+        self._reconnect_later(refusal=f"{self.state.value}: {code}")
 
     def _filling(self, filling: bool, reason: str) -> None:
         verb = PairVerb.FILL if filling else PairVerb.RELIEVE
@@ -279,7 +284,7 @@ class Shipper:
             try:
                 self._on_superseded()
             except (FarshoreError, OSError) as error:
-                self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}")
+                self._fail(f"{self.peer}: {text}; this site cannot give up writing: {error}", code=code)
         elif code == Trimmed.code and not self.fetcher.active and self.base.refused():
             self._reconnect_later()
         else:
@@ -287,7 +292,7 @@ class Shipper:
                 self._settle()
             parted = code == Diverged.code or (code == Trimmed.code and self.fetcher.active)
             self._parted = self.fork if parted else None
-            self._fail(f"{self.peer}: {text}", diverged=parted)
+            self._fail(f"{self.peer}: {text}", diverged=parted, code=code)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._link.reconnect.session_began(self._clock.monotonic())

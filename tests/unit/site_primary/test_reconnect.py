@@ -6,7 +6,13 @@ import random
 
 import pytest
 
-from protocol.limits import RECONNECT_DELAY_MAX_S, RECONNECT_DELAY_S, SESSION_YOUNG_S
+from protocol.limits import (
+    RECONNECT_DELAY_MAX_S,
+    RECONNECT_DELAY_S,
+    REFUSED_DELAY_MAX_S,
+    REFUSED_DELAY_S,
+    SESSION_YOUNG_S,
+)
 from site_primary.reconnect import FLAPS, JITTER, Reconnect, Retry
 
 
@@ -79,6 +85,40 @@ def test_an_operators_verb_begins_anew() -> None:
     link.reconnect.reset()
     assert not link.reconnect.flapping
     assert within(link.reconnect.ended(link.now_s).delay_s, RECONNECT_DELAY_S)
+
+
+def test_the_same_refusal_comes_later_and_later() -> None:
+    link = Link()
+    for at in range(40):
+        retry = link.reconnect.ended(link.now_s, "suspended: no room")
+        assert within(retry.delay_s, min(REFUSED_DELAY_S * 2.0**at, REFUSED_DELAY_MAX_S))
+        assert retry.delay_s <= 30.0
+        assert not retry.flapping
+
+
+@pytest.mark.parametrize("what", ["another refusal", "a welcome", "an operator's verb", "peer set"])
+def test_the_delay_after_a_refusal_begins_anew(what: str) -> None:
+    link, refusal = Link(), "suspended: no room"
+    for _ in range(5):
+        link.reconnect.ended(link.now_s, refusal)
+    match what:
+        case "another refusal":
+            refusal = "diverged: no room"
+        case "a welcome":
+            link.session(SESSION_YOUNG_S)
+        case "peer set":
+            link.reconnect.peer_set()
+        case _:
+            link.reconnect.reset()
+    assert within(link.reconnect.ended(link.now_s, refusal).delay_s, REFUSED_DELAY_S)
+
+
+def test_a_lost_connection_between_keeps_what_refusals_reached() -> None:
+    link = Link()
+    for _ in range(2):
+        link.reconnect.ended(link.now_s, "no room")
+    assert within(link.reconnect.ended(link.now_s).delay_s, RECONNECT_DELAY_S)
+    assert within(link.reconnect.ended(link.now_s, "no room").delay_s, 4 * REFUSED_DELAY_S)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,12 +9,11 @@ import pytest
 from engine.lineage import lineage_rows
 from engine.pair_states import PairState
 from protocol.errors import WrongState
-from protocol.limits import HEARTBEAT_TIMEOUT_S
+from protocol.limits import HEARTBEAT_TIMEOUT_S, REFUSED_DELAY_S
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Welcome
 from protocol.positions import Cut
 from site_primary import outbox as outbox_module
 from site_primary.ship_start import Choice
-from site_primary.shipper import RETRY_REFUSED_S
 from tests.sim.sim_network import Damage
 from tests.unit.site_primary.shipping_pair import ShippingPair
 
@@ -260,7 +259,7 @@ def test_a_peer_that_wrote_by_itself_is_left_as_it_is(shipping: ShippingPair) ->
     shipping.start_one()
     shipping.until(lambda: shipping.shipper.state is PairState.DIVERGED)
     assert str(before[1]) in shipping.shipper.reason
-    shipping.world.run_for(3 * RETRY_REFUSED_S)
+    shipping.world.run_for(3 * REFUSED_DELAY_S)
     assert shipping.shipper.state is PairState.DIVERGED
     assert (shipping.other.files(), shipping.other.end) == before
 
@@ -292,15 +291,6 @@ def test_a_peer_that_was_emptied_gets_everything_again(shipping: ShippingPair) -
     shipping.until(lambda: shipping.other.end == shipping.one.end)
     shipping.until_paired()
     shipping.assert_same()
-
-
-def test_a_peer_that_refuses_is_asked_again_later(shipping: ShippingPair) -> None:
-    shipping.other.group.failed = "the disk is gone"
-    shipping.start_one()
-    shipping.until(lambda: shipping.shipper.state is PairState.SUSPENDED)
-    assert "the disk is gone" in shipping.shipper.reason
-    shipping.other.group.failed = ""
-    shipping.until_paired()
 
 
 def test_a_journal_that_cannot_be_read_suspends_with_its_place(shipping: ShippingPair) -> None:
