@@ -16,9 +16,10 @@ from console.confirming import confirmed
 from console.figures import size_text, span_text
 from console.host_configs import export_of
 from console.images.copying import Step, copy_content, require_content
+from console.images.formats import QCOW2, RAW, format_of
 from console.images.image import ReadableImage
 from console.images.nbd_image import NbdImage, connect
-from console.images.qcow2 import QCOW2, RAW, backing_files, format_of, served
+from console.images.qcow2 import served
 from console.images.raw_file import RawSource
 from console.images.writing import Base, Written, write_changes, write_qcow2, write_raw
 from console.local_time import monotonic
@@ -148,16 +149,7 @@ def _source(file: Path, kind: str, *, chain: bool) -> Iterator[ReadableImage]:
         with RawSource(file) as raw:
             yield raw
         return
-    if not file.exists():
-        raise NotFound(f"there is no file {file}", subject=str(file))
-    below = backing_files(file, deep=chain)
-    if below and not chain:
-        raise Refused(
-            f"{file} builds on {', '.join(below)}: reading it reads that too",
-            subject=str(file),
-            next_step="if you trust the image: add --chain",
-        )
-    with served(file, read_only=True) as image:
+    with served(file, read_only=True, alone=not chain) as image:
         yield image
 
 

@@ -21,8 +21,8 @@ import typer
 from console.figures import size_text, span_text
 from console.image_commands import FormatOption, steps
 from console.images.copying import Salvage
+from console.images.formats import QCOW2, format_of
 from console.images.nbd_image import NbdImage
-from console.images.qcow2 import QCOW2, format_of
 from console.images.writing import write_qcow2, write_raw
 from console.local_time import monotonic
 from console.session import Session, session_of

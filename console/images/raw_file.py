@@ -14,6 +14,22 @@ from console.images.image import Range
 from protocol.errors import FarshoreError, NotFound
 
 
+def open_image(path: Path) -> int:
+    """A descriptor of a file or block device to read. NotFound; FarshoreError if it cannot be read or is
+    neither."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {path}", subject=str(path)) from error
+    except OSError as error:
+        raise FarshoreError(f"cannot read {path}: {error.strerror}", subject=str(path)) from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        os.close(descriptor)
+        raise FarshoreError(f"{path} is neither a file nor a block device", subject=str(path))
+    return descriptor
+
+
 class RawFile:
     """See `ReadableImage` and `WritableImage`. Writing needs a `descriptor` that may write, to a file of
     zeroes; `close` leaves that open."""
@@ -70,18 +86,8 @@ class RawSource(RawFile):
     """A file or block device to read."""
 
     def __init__(self, path: Path) -> None:
-        """NotFound; FarshoreError if it cannot be read or is neither."""
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise NotFound(f"there is no file {path}", subject=str(path)) from error
-        except OSError as error:
-            raise FarshoreError(f"cannot read {path}: {error.strerror}", subject=str(path)) from error
-        self._owned = descriptor
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-            os.close(descriptor)
-            raise FarshoreError(f"{path} is neither a file nor a block device", subject=str(path))
+        """See `open_image`."""
+        descriptor = self._owned = open_image(path)
         super().__init__(descriptor, path, os.lseek(descriptor, 0, os.SEEK_END))
 
     def __enter__(self) -> Self:

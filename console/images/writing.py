@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console.images.copying import Step, copy_content, copy_ranges, require_content
+from console.images.formats import RAW
 from console.images.image import Range, ReadableImage, content_of, rounded
 from console.images.nbd_image import NbdImage
-from console.images.qcow2 import CLUSTER_BYTES, RAW, create, served
+from console.images.qcow2 import CLUSTER_BYTES, create, served
 from console.images.raw_file import RawFile
 from console.images.unfinished_file import UnfinishedFile
 from protocol.errors import Mismatch

@@ -169,3 +169,15 @@ def test_images_are_read_by_the_format_that_is_given(
     with pytest.raises(CommandFailed, match="builds on"):
         site.farshore("volume", "import", str(image), "g/w", "--format", "qcow2")
     assert call("qemu-img", "info", image).returncode == 0
+
+
+def test_an_external_data_file_is_not_read(site: Site, tool: Callable[[str], str], scratch: Path) -> None:
+    """Not with --chain either; nothing is made."""
+    secret, image = scratch / "secret.raw", scratch / "evil.qcow2"
+    secret.write_bytes(b"secret" * 10000)
+    options = f"data_file={secret},data_file_raw=on"
+    succeed(tool("qemu-img"), "create", "-q", "-f", "qcow2", "-o", options, image, "1M")
+    for words in ((), ("--chain",)):
+        with pytest.raises(CommandFailed, match=f"another file, {secret}"):
+            site.farshore("volume", "import", str(image), "g/leak", *words)
+    assert site.json("volume", "list")["volumes"] == []

@@ -1,0 +1,103 @@
+"""An image and the files that it builds on: found here, before QEMU opens any of them.
+
+QEMU takes a name in an image for whatever it can be: a path, `nbd:…`, `json:{…}`; it guesses a format that is
+not said from content; and it opens an external data file as soon as it is asked about the image. So names are
+read from the headers by this module, nothing but files in a format that is said is accepted, and QEMU is told
+about each as a descriptor that is open already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from console.images.formats import FORMATS, QCOW2
+from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
+from console.images.raw_file import open_image
+from protocol.errors import FarshoreError, Refused
+
+# QEMU takes 2 s to open so many that are named one by one, and 20 s for twice as many.
+CHAIN_FILES_MAX = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One file of a chain. `descriptor` is open for reading."""
+
+    path: Path
+    format: str
+    descriptor: int
+
+
+@contextmanager
+def opened_chain(path: Path, image_format: str, *, alone: bool = False) -> Iterator[list[Layer]]:
+    """The image and what it builds on, nearest first, open until the block ends. Refused if it builds on
+    anything although it must stand `alone`, and for whatever but raw and qcow2 files is named in it; NotFound
+    or FarshoreError for a file that cannot be read."""
+    with ExitStack() as files:
+        layers: list[Layer] = []
+        place: tuple[Path, str] | None = (path, image_format)
+        while place is not None:
+            if len(layers) == CHAIN_FILES_MAX:
+                raise Refused(
+                    f"{path} builds on itself, or on {CHAIN_FILES_MAX} files or more",
+                    subject=str(path),
+                    next_step="`qemu-img convert` makes one file of them",
+                )
+            descriptor = open_image(place[0])
+            files.callback(os.close, descriptor)
+            layer = Layer(path=place[0], format=place[1], descriptor=descriptor)
+            layers.append(layer)
+            place = _below(layer, alone=alone) if layer.format == QCOW2 else None
+        yield layers
+
+
+def _below(layer: Layer, *, alone: bool) -> tuple[Path, str] | None:
+    """Path and format of what a qcow2 builds on."""
+    header, path = _header(layer), layer.path
+    if header.external_data:
+        raise Refused(
+            f"{path} has its content in another file, {header.data_name or 'without a name'}",
+            subject=str(path),
+            next_step="if you trust the image: make one file of it (`qemu-img convert`), and import that",
+        )
+    if header.encrypted:
+        raise Refused(
+            f"{path} is encrypted", subject=str(path), next_step="`qemu-img convert` takes the secret"
+        )
+    name = header.backing_name
+    if not name:
+        return None
+    if alone:
+        raise Refused(
+            f"{path} builds on {name}: reading it reads that too",
+            subject=str(path),
+            next_step="if you trust the image: add --chain",
+        )
+    if ":" in name.partition("/")[0]:
+        raise Refused(
+            f"{path} builds on {name}, which is no path",
+            subject=str(path),
+            next_step="if you trust the image: make one file of it (`qemu-img convert`)",
+        )
+    if header.backing_format not in FORMATS:
+        kind = header.backing_format
+        raise Refused(
+            f"{path} builds on {name} of {f'the format {kind}' if kind else 'a format that it does not say'}",
+            subject=str(path),
+            next_step=f"if you know that it is right: `qemu-img rebase -u -b NAME -F {'|'.join(FORMATS)}`",
+        )
+    return path.parent / name, header.backing_format
+
+
+def _header(layer: Layer) -> Qcow2Header:
+    try:
+        return parse_header(os.pread(layer.descriptor, FIRST_CLUSTER_BYTES_MAX, 0))
+    except OSError as error:
+        why = f"cannot read {layer.path}: {error.strerror}"
+        raise FarshoreError(why, subject=str(layer.path)) from error
+    except FarshoreError as error:
+        raise FarshoreError(f"{layer.path} is no qcow2: {error}", subject=str(layer.path)) from error
