@@ -25,6 +25,7 @@ from console.images.writing import Base, Written, write_changes, write_qcow2, wr
 from console.local_time import monotonic
 from console.output import Activity
 from console.session import Session, session_of
+from console.sites import require_outside_sites
 from console.volume_commands import VolumeArgument
 from protocol.clone_commands import CloneList
 from protocol.commands import VolumeCreate, VolumeShow, VolumeUri, parse_volume_name
@@ -70,6 +71,7 @@ def export_volume(
         )
     if since is not None and kind != QCOW2:
         raise UsageError("only a qcow2 can build on an earlier file", next_step=f"--format {QCOW2}")
+    require_outside_sites(file, session.site.directory)
     context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
     began = monotonic()
     where = _where(session, group, name, at)

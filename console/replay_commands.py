@@ -27,6 +27,7 @@ from console.images.writing import write_qcow2, write_raw
 from console.local_time import monotonic
 from console.session import Session, session_of
 from console.site_commands import Directory, daemon_words
+from console.sites import require_outside_sites
 from protocol.cut_text import cut_text
 from protocol.errors import ExitCode, FarshoreError, error_from_dict
 
@@ -58,6 +59,7 @@ def replay(
     it ends with 3, as it does with --partial if that was needed."""
     session = session_of(ctx)
     kind = format_of(output, image_format)
+    require_outside_sites(output, str(directory))
     words = ["replay", os.path.abspath(directory), f"--until={cut_text(session.cut(until))}"]
     words += [f"--volume={volume}"] if volume else []
     words += [*(["--without-index"] if without_index else []), *(["--partial"] if partial else [])]

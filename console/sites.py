@@ -106,6 +106,20 @@ def register_site(name: str, directory: str, control: str | None) -> Path:
     return path
 
 
+def require_outside_sites(path: Path, *directories: str) -> None:
+    """UsageError for a file within one of these data directories, or one that is known by a name here: a
+    site's files have its daemon as their only writer."""
+    # The directory's links count, not those of the file: whoever writes it gives it a new name.
+    place = os.path.join(os.path.realpath(path.parent), path.name)
+    for directory in [*directories, *(entry.directory for entry in _read(sites_path()).values())]:
+        if directory and Path(place).is_relative_to(os.path.realpath(directory)):
+            raise UsageError(
+                f"{path} is within the data directory {directory}",
+                subject=str(path),
+                next_step="name a file elsewhere",
+            )
+
+
 def _read(path: Path) -> dict[str, _Entry]:
     try:
         raw = path.read_bytes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from protocol.errors import Busy, FarshoreError, Refused, UsageError
@@ -19,13 +20,15 @@ FILE_MODE = 0o600
 
 class UnfinishedFile:
     """`FILE.partial`, made empty and locked; what a killed run left of it is overwritten. Refused if `path`
-    is taken and not to be replaced, Busy if another run writes it."""
+    is taken and not to be replaced, Busy if another run writes it, UsageError if either name is one of the
+    files open at `needed`, which the new one is of no use without."""
 
-    def __init__(self, path: Path, *, replace: bool) -> None:
+    def __init__(self, path: Path, *, replace: bool, needed: Iterable[int] = ()) -> None:
         self.path = path
         self.partial = path.with_name(path.name + SUFFIX)
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise UsageError(f"{path} is no file", subject=str(path), next_step="name a file")
+        _require_others((path, self.partial), needed)
         if path.exists() and not replace:
             raise Refused(
                 f"{path} exists already", subject=str(path), next_step="choose another name, or add --replace"
@@ -73,3 +76,19 @@ class UnfinishedFile:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _require_others(paths: Iterable[Path], needed: Iterable[int]) -> None:
+    """None of the paths leads to one of the files, be it by a link."""
+    kept = [os.fstat(descriptor) for descriptor in needed]
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if any(os.path.samestat(found, each) for each in kept):
+            raise UsageError(
+                f"{path} is one of the files that the new one builds on",
+                subject=str(path),
+                next_step="choose another name",
+            )

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from console.images.backing_chain import opened_chain
 from console.images.copying import Step, copy_content, copy_ranges, require_content
 from console.images.formats import RAW
 from console.images.image import Range, ReadableImage, content_of, rounded
@@ -83,8 +84,10 @@ def write_changes(
 ) -> Written:
     """A qcow2 that holds what changed, and reads as the volume through its backing file `base`. With
     `whole_check` all of it is compared with the volume, which also proves that `base` is the right one;
-    else what was written. Mismatch."""
-    file = UnfinishedFile(path, replace=replace)
+    else what was written. Mismatch; UsageError if `path` is the base, or a file that this one builds on."""
+    with opened_chain(base.path, base.format) as below:
+        needed = [layer.descriptor for layer in below]
+        file = UnfinishedFile(path, replace=replace, needed=needed)
     try:
         create(file.partial, source.size_bytes, _place(base.path, path), base.format)
         changed = [(offset, length) for offset, length, flags in source.stretches(base.context) if flags & 1]

@@ -103,6 +103,11 @@ def test_incremental_chain(site: Site, tool: Callable[[str], str], scratch: Path
         *("volume", "export", "g/v", str(second), "--at", "d2", "--since", "d1", "--base", str(first)),
         "--quick",
     )
+    link = scratch / "link.qcow2"
+    link.symlink_to(whole)
+    for taken in (first, whole, link):
+        words = ("volume", "export", "g/v", str(taken), "--since", "d1", "--base", str(first))
+        site.farshore(*words, "--format", "qcow2", "--replace", exit_code=2)
     for image, expected in ((first, at_d1), (second, bytes(oracle.image))):
         raw = scratch / "read.img"
         succeed("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw)

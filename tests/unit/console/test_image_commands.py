@@ -1,0 +1,31 @@
+"""`volume export`, `volume import`, `journal replay`: files that they refuse before they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.console.conftest import Ran
+from tests.unit.console.stub_site import StubSite
+
+
+@pytest.mark.parametrize("word", ["export", "replay"])
+def test_no_image_into_a_site(home: Path, stub: StubSite, farshore: Callable[..., Ran], word: str) -> None:
+    """Neither into the one that is asked nor into another one that is known, by links or `..`."""
+    config, other = home / "config/farshore", home / "par"
+    config.mkdir(parents=True)
+    (config / "sites.toml").write_text(f'[sites.par]\ndirectory = "{other}"\n')
+    (other / "groups").mkdir(parents=True)
+    (home / "link").symlink_to(other)
+    site = home / "lon"
+    for file in (site / "v.img", other / "groups/v.img", home / "link/v.img", other / "../lon/v.img"):
+        words = {
+            "export": ("volume", "export", "vm1/root", str(file), "--site", str(site)),
+            "replay": ("journal", "replay", str(site), "--output", str(file)),
+        }
+        ran = farshore(*words[word])
+        assert ran.code == 2, ran
+        assert f"{file} is within the data directory" in ran.err
+    assert stub.asked == []
