@@ -18,7 +18,8 @@ def open_image(path: Path) -> int:
     """A descriptor of a file or block device to read. NotFound; FarshoreError if it cannot be read or is
     neither."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Or opening a pipe waits until somebody writes to it; files and block devices are read as ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise NotFound(f"there is no file {path}", subject=str(path)) from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,4 +29,17 @@ def test_no_image_into_a_site(home: Path, stub: StubSite, farshore: Callable[...
         ran = farshore(*words[word])
         assert ran.code == 2, ran
         assert f"{file} is within the data directory" in ran.err
+    assert stub.asked == []
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["raw", "qcow2"])
+def test_a_pipe_is_not_waited_for(
+    home: Path, stub: StubSite, farshore: Callable[..., Ran], kind: str
+) -> None:
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    ran = farshore("volume", "import", str(pipe), "vm1/root", "--format", kind, "--site", str(home / "lon"))
+    assert ran.code == 1
+    assert "neither a file nor a block device" in ran.err
     assert stub.asked == []

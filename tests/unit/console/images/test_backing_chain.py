@@ -88,3 +88,12 @@ def test_what_is_no_qcow2_says_its_name(tmp_path: Path) -> None:
     image.write_bytes(qcow2(b"below", b"qcow2"))
     with pytest.raises(FarshoreError, match="below is no qcow2"):
         chain(image)
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_below_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "below")
+    image = tmp_path / "v.qcow2"
+    image.write_bytes(qcow2(b"below", b"raw"))
+    with pytest.raises(FarshoreError, match="below is neither"):
+        chain(image)
