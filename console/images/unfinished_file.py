@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,11 +26,12 @@ class UnfinishedFile:
 
     def __init__(self, path: Path, *, replace: bool, needed: Iterable[int] = ()) -> None:
         self.path = path
-        self.partial = path.with_name(path.name + SUFFIX)
-        if path.is_dir() or (path.exists() and not path.is_file()):
+        # `/` and `.` have no name that another one could be made of.
+        if not path.name or not _may_be_file(path):
             raise UsageError(f"{path} is no file", subject=str(path), next_step="name a file")
+        self.partial = path.with_name(path.name + SUFFIX)
         _require_others((path, self.partial), needed)
-        if path.exists() and not replace:
+        if os.path.lexists(path) and not replace:
             raise Refused(
                 f"{path} exists already", subject=str(path), next_step="choose another name, or add --replace"
             )
@@ -76,6 +78,16 @@ class UnfinishedFile:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether there is a file, or nothing yet. FarshoreError if that cannot be seen."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        raise FarshoreError(f"cannot write {path}: {error.strerror}", subject=str(path)) from error
 
 
 def _require_others(paths: Iterable[Path], needed: Iterable[int]) -> None:
