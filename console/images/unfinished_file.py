@@ -7,6 +7,8 @@ matter: `engine/durable.py` has those.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
 import stat
@@ -17,6 +19,13 @@ from protocol.errors import Busy, FarshoreError, Refused, UsageError
 
 SUFFIX = ".partial"
 FILE_MODE = 0o600
+OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# One that another run finishes in between is opened anew; so many in a row are a writer at work.
+OPEN_TRIES = 4
+
+# renameat2(2)
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
 
 
 class UnfinishedFile:
@@ -35,21 +44,44 @@ class UnfinishedFile:
             raise Refused(
                 f"{path} exists already", subject=str(path), next_step="choose another name, or add --replace"
             )
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._replace = replace
+        self.descriptor = self._opened()
+
+    def _opened(self) -> int:
+        for _ in range(OPEN_TRIES):
+            try:
+                descriptor = os.open(self.partial, OPEN_FLAGS, FILE_MODE)
+            except OSError as error:
+                raise FarshoreError(
+                    f"cannot write {self.partial}: {error.strerror}", subject=str(self.path)
+                ) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_unfinished(descriptor):
+                    os.ftruncate(descriptor, 0)
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                break
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+        raise Busy(
+            f"another command writes {self.partial}", subject=str(self.path), next_step="wait for its end"
+        )
+
+    def _is_unfinished(self, descriptor: int) -> bool:
+        """Whether the file that is locked has this name and no other. Else it is whole: another run gave it
+        its name since it was opened here, or was killed before it took away the partial one."""
+        held = os.fstat(descriptor)
         try:
-            self.descriptor = os.open(self.partial, flags, FILE_MODE)
-        except OSError as error:
-            raise FarshoreError(
-                f"cannot write {self.partial}: {error.strerror}", subject=str(path)
-            ) from error
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(self.descriptor, 0)
-        except BlockingIOError as error:
-            os.close(self.descriptor)
-            raise Busy(
-                f"another command writes {self.partial}", subject=str(path), next_step="wait for its end"
-            ) from error
+            same = os.path.samestat(held, os.lstat(self.partial))
+        except FileNotFoundError:
+            return False
+        if same and held.st_nlink > 1:
+            os.unlink(self.partial)
+        return same and held.st_nlink == 1
 
     def make_durable(self) -> None:
         """The bytes are on the disk, and read from there from now on. OSError."""
@@ -57,17 +89,53 @@ class UnfinishedFile:
         os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def finish(self) -> None:
-        """Give it its name, durably; after `make_durable`. OSError."""
-        os.rename(self.partial, self.path)
+        """Give it its name, durably; after `make_durable`. Refused if that is taken by now and not to be
+        replaced: then it stays as the partial file. OSError."""
+        if self._replace:
+            os.rename(self.partial, self.path)
+        else:
+            self._name_unless_taken()
+        self._sync_directory()
+        self.close()
+
+    def _name_unless_taken(self) -> None:
+        try:
+            os.link(self.partial, self.path)
+        except FileExistsError as error:
+            raise self._kept("came to be meanwhile") from error
+        except OSError:
+            # FAT has no links, and not every network file system.
+            self._rename_unless_taken()
+        else:
+            os.unlink(self.partial)
+
+    def _rename_unless_taken(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(self.partial), os.fsencode(self.path)
+        if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE):
+            number = ctypes.get_errno()
+            taken = number == errno.EEXIST
+            raise self._kept("came to be meanwhile" if taken else f"was not made: {os.strerror(number)}")
+
+    def _kept(self, why: str) -> Refused:
+        """What is whole is not thrown away for want of a name."""
+        self._sync_directory()
+        self.close()
+        return Refused(
+            f"{self.path} {why}; the image is whole, as {self.partial}",
+            subject=str(self.path),
+            next_step=f"give {self.partial} another name",
+        )
+
+    def _sync_directory(self) -> None:
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self.close()
 
     def discard(self) -> None:
-        """Remove it, unless it is finished."""
+        """Remove it, unless it is finished or was kept."""
         if self.descriptor >= 0:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.partial)
