@@ -33,6 +33,7 @@ from engine.unread import unread_notes
 from engine.versions import TABLES
 from protocol.errors import Corruption, FarshoreError, NotFound, ProtocolError, WrongState
 from protocol.events import TimelineBegan
+from protocol.limits import SEGMENT_FILE_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut, parse_cut, timeline_text
 
 GROUPS_DIRECTORY = "groups"
@@ -206,7 +207,8 @@ def _group(name: str, site_id: str, disk: OfflineDisk, store: Store, state: Site
 
 
 def _leave_out(disk: OfflineDisk, error: Corruption) -> bool:
-    """Let a timeline end where it is damaged. False if it ends there already."""
+    """Let a timeline end where it is damaged, and no file of it be larger than a segment. False if it was so
+    already."""
     try:
         bad = parse_cut(error.position)
     except FarshoreError:
@@ -215,6 +217,11 @@ def _leave_out(disk: OfflineDisk, error: Corruption) -> bool:
     changed = False
     try:
         segments.load_timeline(bad.timeline)
+        large = [s for s in segments.of_timeline(bad.timeline) if s.size > SEGMENT_FILE_BYTES_MAX]
+        for segment in large:
+            disk.limit(segment.path, SEGMENT_FILE_BYTES_MAX)
+        if large:
+            return True
         for segment in segments.of_timeline(bad.timeline):
             if segment.start + segment.size > bad.position:
                 size = max(0, bad.position - segment.start)

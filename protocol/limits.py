@@ -32,6 +32,9 @@ ACCEPTED_CUTS_MAX = 16
 # Segments. The largest is tried first; a nearly full disk gets smaller ones.
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN = 8 << 20
+# Most that a segment's file may have: a frame that is put back into one may reach past its end. Recovery
+# looks through all of a file, and one of many GiB, which may be sparse, would hold up the start.
+SEGMENT_FILE_BYTES_MAX = SEGMENT_BYTES + FRAME_BYTES_MAX
 
 # Group commit: an fdatasync that nobody asked for starts at whichever comes first.
 SYNC_AFTER_BYTES = 16 << 20

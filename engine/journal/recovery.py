@@ -11,6 +11,8 @@ Rule (invariant 4). Walk from the last checkpoint; the first place without a val
 Example of why a later frame's `durable` decides: after power loss the disk may hold frame 7 but not frame 6.
 If 7 says "durable to 6" then 6 was synced and later damaged; if it says "durable to 5", both were in flight.
 A site that follows holds the writer's frames: what they call durable was so there, and may be in flight here.
+
+A file larger than any segment is made is damage as well. Files are looked through in windows.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from engine.journal.segments import Segment, SegmentMap
 from engine.ports.disk import Disk
 from protocol.errors import Corruption
 from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix, parse_prefix
-from protocol.limits import FRAME_BYTES_MAX
+from protocol.limits import FRAME_BYTES_MAX, SEGMENT_FILE_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 # A sync starts at the latest after 16 MiB, so what a failed one left lies within the newest segments.
 SETTLED_SEGMENTS = 4
+# Twice what a frame may have, so that each is whole in one window.
+WINDOW_BYTES = 2 * FRAME_BYTES_MAX
 SYNC_FILES_MAX = 64  # below OPEN_FILES_MAX, or opening the last would close the first
 
 
@@ -57,7 +61,9 @@ def walk_to_end(
 ) -> JournalEnd:
     """Give every frame from boundary `start` to `on_frame` and find the end. Corruption if a frame below
     `promised`, or in a timeline of this site's `own` below what a later frame says is durable, is not
-    valid."""
+    valid; or if a file is too large to be a segment."""
+    for segment in segments.of_timeline(timeline):
+        _check_size(segment)
     position, utc_ns = start, 0
     reason = ""
     try:
@@ -109,29 +115,58 @@ def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: i
 
 
 def nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
-    """Bytes from `position` to the last one that is not zero: the size of a torn tail."""
-    if segment.start + segment.size <= position:
-        return 0
+    """Bytes from `position` to the last one that is not zero: the size of a torn tail. Corruption if the file
+    is too large to be a segment."""
+    _check_size(segment)
     offset = max(0, position - segment.start)
-    data = segments.file(segment).pread(segment.size - offset, offset)
-    return len(data.rstrip(b"\0"))
+    end = segment.size
+    while end > offset:
+        begin = max(offset, end - WINDOW_BYTES)
+        data = segments.file(segment).pread(end - begin, begin)
+        if kept_bytes := len(data.rstrip(b"\0")):
+            return begin + kept_bytes - offset
+        end = begin
+    return 0
+
+
+def _check_size(segment: Segment) -> None:
+    if segment.size > SEGMENT_FILE_BYTES_MAX:
+        raise Corruption(
+            f"{segment.path} has {segment.size} bytes, more than any segment of a journal",
+            subject=segment.path,
+            position=str(Cut(segment.timeline, segment.start)),
+            next_step="nothing was cut; restore the file, or copy it and take off what cannot be frames: "
+            f"`truncate -s {SEGMENT_FILE_BYTES_MAX} {segment.path}`",
+        )
 
 
 def _later_promise(segments: SegmentMap, timeline: int, bad: int) -> FramePrefix | None:
     """A valid frame after position `bad` whose writer said that `bad` was durable, if there is one."""
     for segment in segments.of_timeline(timeline):
-        if segment.start + segment.size <= bad:
-            continue
-        offset = max(0, bad - segment.start)
-        data = segments.file(segment).pread(segment.size - offset, offset)
-        base = segment.start + offset
-        at = data.find(MAGIC)
-        while at >= 0:
-            prefix = _valid_at(data, at, timeline, base + at)
+        if segment.start + segment.size > bad:
+            prefix = _promise_in(segments, segment, bad)
+            if prefix is not None:
+                return prefix
+    return None
+
+
+def _promise_in(segments: SegmentMap, segment: Segment, bad: int) -> FramePrefix | None:
+    file = segments.file(segment)
+    offset = max(0, bad - segment.start)
+    while True:
+        data = file.pread(min(WINDOW_BYTES, segment.size - offset), offset)
+        is_last = len(data) < WINDOW_BYTES
+        # A frame that begins further on may end behind this window: the next one begins with it.
+        reach = len(data) if is_last else len(data) - FRAME_BYTES_MAX
+        past = 0
+        while 0 <= (at := data.find(MAGIC, past)) < reach:
+            prefix = _valid_at(data, at, segment.timeline, segment.start + offset + at)
             if prefix is not None and prefix.durable > bad:
                 return prefix
-            at = data.find(MAGIC, at + (prefix.frame_bytes if prefix else 1))
-    return None
+            past = at + (prefix.frame_bytes if prefix else 1)
+        if is_last:
+            return None
+        offset += at if at >= 0 else max(past, len(data) - len(MAGIC) + 1)
 
 
 def _valid_at(data: bytes, at: int, timeline: int, position: int) -> FramePrefix | None:

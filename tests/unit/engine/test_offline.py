@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -183,6 +184,19 @@ def test_a_torn_tail_is_cut_for_the_reader_only(home: Path) -> None:
     assert "no whole frame" in found.notes[0]
     found.close()
     assert path.read_bytes() == data[:-1]
+
+
+def test_a_segment_that_was_made_large_is_read_as_far_as_segments_go(home: Path) -> None:
+    rig = GroupRig(home / GROUPS_DIRECTORY)
+    rig.open()
+    written(rig, "abcdef")
+    rig.drop()
+    path = rig.segment_files()[-1]
+    os.truncate(path, 1 << 36)
+    found, shadow = opened(site_of(home), rig)
+    assert shadow.letters("root", shadow.end) == "abcdef"
+    found.close()
+    assert path.stat().st_size == 1 << 36
 
 
 def test_names(home: Path) -> None:

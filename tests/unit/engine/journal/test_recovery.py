@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,12 +11,12 @@ import pytest
 
 from engine.durable import RealDisk
 from engine.journal.reader import JournalReader
-from engine.journal.recovery import JournalEnd, cut_tail, walk_to_end
+from engine.journal.recovery import WINDOW_BYTES, JournalEnd, cut_tail, walk_to_end
 from engine.journal.segments import SegmentMap
 from protocol.errors import Corruption
 from protocol.events import WRITE, ZERO
 from protocol.frames import NO_DIGEST, Frame, encode_frame
-from protocol.limits import BLOCK_BYTES
+from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, SEGMENT_BYTES, SEGMENT_FILE_BYTES_MAX
 
 TIMELINE = 0xABCD
 DIRECTORY = f"journal/{TIMELINE:016x}"
@@ -338,3 +340,62 @@ def test_an_empty_segment_ends_at_its_start(journal: Journal) -> None:
     journal.store(0, bytes(TAIL))
     end = journal.walk()
     assert (end.position, end.digest, end.utc_ns, end.torn_bytes) == (0, NO_DIGEST, 0, 0)
+
+
+REACH = WINDOW_BYTES - FRAME_BYTES_MAX
+
+
+@pytest.mark.parametrize("edge", [0, REACH, WINDOW_BYTES, WINDOW_BYTES + REACH, 3 * WINDOW_BYTES])
+@pytest.mark.parametrize("shift", [-80, -73, -3, -2, -1, 0, 1, 4000])
+def test_a_promise_is_found_wherever_windows_end(journal: Journal, edge: int, shift: int) -> None:
+    """Also one whose magic stands before an edge, in part or whole, and one that begins nowhere near."""
+    first = journal.frame()
+    bad = first.prefix.end
+    position = max(bad + 1, bad + edge + shift)
+    promise = encode_frame(
+        timeline=TIMELINE,
+        position=position,
+        utc_ns=5000,
+        durable=bad + 1,
+        previous_digest=bytes(16),
+        rows=[(WRITE, 1, 0, 2)],
+        payload=[b"p" * BLOCK_BYTES * 2],
+        payload_bytes=BLOCK_BYTES * 2,
+    )
+    content = bytearray(position + 3 * BLOCK_BYTES)
+    content[: len(first.raw)] = first.raw
+    content[position : position + len(promise.raw)] = promise.raw
+    journal.store(0, bytes(content))
+    with pytest.raises(Corruption, match=f"a frame at {position} says it is durable"):
+        journal.walk()
+    # With a byte of it damaged it promises nothing, and the torn tail reaches to its last byte.
+    content[position + len(promise.raw) - 1] ^= 0xFF
+    journal.store(0, bytes(content))
+    assert journal.walk().torn_bytes == len(bytes(content[bad:]).rstrip(b"\0"))
+
+
+def test_a_segment_is_looked_through_in_windows(journal: Journal) -> None:
+    journal.lay([journal.frame(), journal.frame()])
+    os.truncate(journal.path(0), SEGMENT_BYTES)
+    tracemalloc.start()
+    try:
+        assert journal.walk().torn_bytes == 0
+        assert tracemalloc.get_traced_memory()[1] < 3 * WINDOW_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_file_too_large_for_a_segment_is_damage(journal: Journal, where: int) -> None:
+    journal.lay([journal.frame(), journal.frame()], tail=0)
+    journal.lay([journal.frame()])
+    path = sorted((journal.root / DIRECTORY).iterdir())[where]
+    os.truncate(path, SEGMENT_FILE_BYTES_MAX)
+    assert journal.walk().position == journal.frames[-1].prefix.end
+    os.truncate(path, 1 << 36)
+    with pytest.raises(Corruption, match=f"{path.name} has {1 << 36} bytes") as caught:
+        journal.walk()
+    assert caught.value.subject == f"{DIRECTORY}/{path.name}"
+    assert caught.value.next_step
+    assert journal.seen == []
+    assert path.stat().st_size == 1 << 36
