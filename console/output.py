@@ -182,7 +182,9 @@ class Output:
         self.as_json = False
 
     def _json(self, fields: Mapping[str, Any]) -> None:
-        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        # JSON has escapes of its own for what another encoding lacks.
+        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        line = json.dumps(fields, ensure_ascii=not utf8, separators=(",", ":"))
         sys.stdout.write(printable_json(line) + "\n")
         # A line that a script waits for must not stay in a buffer.
         sys.stdout.flush()

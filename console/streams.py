@@ -71,10 +71,11 @@ def _open_closed() -> None:
 
 
 def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
-    """With the encoding of the one before; None: there was none, as its descriptor was closed."""
+    """With the encoding of the one before (None: there was none, as its descriptor was closed), which may
+    lack characters: they are escaped, since by then the command was carried out."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
-        errors=before.errors if before else None,
+        errors="backslashreplace",
         line_buffering=bool(before and before.line_buffering),
     )

@@ -118,5 +118,9 @@ def _check_path(path: str, hint: str) -> None:
             subject=path,
             next_step=hint,
         )
+    if any(0xD800 <= ord(each) <= 0xDFFF for each in path):
+        raise UsageError(
+            f"the socket path {path!r} is not UTF-8", subject=path, next_step="use a path whose name is UTF-8"
+        )
     if _CONTROLS.search(path):
         raise UsageError(f"the socket path {path!r} has control characters in it", subject=path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import COMMAND, ROOT, Ran, start_process
-from tests.unit.console.stub_site import StubSite
+from tests.unit.console.stub_site import GROUP, StubSite
 
 FULL = Path("/dev/full")
 
@@ -63,12 +64,12 @@ def test_what_standard_error_does_not_take_fails_no_command(stub: StubSite) -> N
     assert "8f3a000000000001:0" in out
 
 
-@pytest.mark.parametrize("json", [(), ("--json",)])
+@pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_file_that_cannot_be_is_named(
-    json: tuple[str, ...], stub: StubSite, farshore: Callable[..., Ran]
+    form: tuple[str, ...], stub: StubSite, farshore: Callable[..., Ran]
 ) -> None:
     name = "x" * 300
-    ran = farshore("mount", "vm1/root@nightly", name, *json, "--site", str(stub.directory))
+    ran = farshore("mount", "vm1/root@nightly", name, *form, "--site", str(stub.directory))
     assert ran.code == ExitCode.FAILED
     assert f"{name}: File name too long" in ran.out + ran.err
     assert "Traceback" not in ran.err
@@ -97,3 +98,19 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(closed: str, line: str
     assert ran.returncode == (ExitCode.USAGE if line == "nonsense" else ExitCode.OK), ran.stderr
     assert "Traceback" not in ran.stderr
     assert bool(ran.stdout) == ("1>" not in closed and line != "nonsense")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_characters_that_standard_output_lacks_are_escaped(encoding: str, stub: StubSite) -> None:
+    group = {**GROUP, "group": "vm\u00e9\u2192\U0001f600"}
+    stub.replies["site.status"] = {"site": "lon", "groups": [group], "peers": []}
+    words = ("status", "--site", str(stub.directory))
+    environment = {"PYTHONIOENCODING": encoding}
+    with start_process(*words, environment=environment, encoding="latin-1") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (ExitCode.OK, "")
+    assert "\\u2192" in out
+    with start_process(*words, "--json", environment=environment) as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (ExitCode.OK, "")
+    assert json.loads(out)["data"]["groups"][0]["group"] == group["group"]

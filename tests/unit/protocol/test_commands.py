@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import msgspec.inspect
@@ -26,7 +26,7 @@ from protocol.commands import (
     parse_volume_name,
 )
 from protocol.cut_text import CutLabel, CutPosition
-from protocol.endpoints import IPC_PATH_BYTES_MAX, check_endpoint, control_endpoint
+from protocol.endpoints import IPC_PATH_BYTES_MAX, check_endpoint, check_nbd_address, control_endpoint
 from protocol.envelopes import (
     Reply,
     Request,
@@ -275,6 +275,13 @@ def test_endpoints() -> None:
     ):
         with pytest.raises(UsageError):
             check_endpoint(bad)
+
+
+@pytest.mark.parametrize("check", [control_endpoint, lambda path: check_nbd_address(f"unix:{path}")])
+def test_a_socket_path_is_utf8(check: Callable[[str], str]) -> None:
+    assert check("/srv/\u00e9")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        check("/srv/\udcff")
 
 
 def test_a_socket_path_has_a_longest_form() -> None:
