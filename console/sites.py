@@ -61,17 +61,25 @@ class SiteChoice:
 
 
 def sites_path() -> Path:
-    """Where names are kept: $XDG_CONFIG_HOME/farshore/sites.toml, by default under ~/.config."""
+    """Where names are kept: $XDG_CONFIG_HOME/farshore/sites.toml, by default under ~/.config. Raises NotFound
+    for a user without a home."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     # The specification: a relative path there is invalid and to be ignored.
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".config"
-    return root / "farshore" / "sites.toml"
+    if os.path.isabs(base):
+        return Path(base) / "farshore" / "sites.toml"
+    try:
+        return Path.home() / ".config" / "farshore" / "sites.toml"
+    except RuntimeError as error:
+        raise NotFound(
+            "this user has no home directory, where the names of sites are kept",
+            next_step="set HOME or XDG_CONFIG_HOME, or name the site by its directory: --site DIR",
+        ) from error
 
 
 def choose_site(selector: str | None) -> SiteChoice:
     """The site for `--site`, else for FARSHORE_SITE, else the only known one. Raises NotFound, UsageError."""
     chosen = selector or os.environ.get(SITE_VARIABLE)
-    entries = _read(sites_path())
+    entries = _known()
     if not chosen:
         if len(entries) == 1:
             return _from_entry(*next(iter(entries.items())))
@@ -111,13 +119,22 @@ def require_outside_sites(path: Path, *directories: str) -> None:
     site's files have its daemon as their only writer."""
     # The directory's links count, not those of the file: whoever writes it gives it a new name.
     place = os.path.join(os.path.realpath(path.parent), path.name)
-    for directory in [*directories, *(entry.directory for entry in _read(sites_path()).values())]:
+    for directory in [*directories, *(entry.directory for entry in _known().values())]:
         if directory and Path(place).is_relative_to(os.path.realpath(directory)):
             raise UsageError(
                 f"{path} is within the data directory {directory}",
                 subject=str(path),
                 next_step="name a file elsewhere",
             )
+
+
+def _known() -> dict[str, _Entry]:
+    """What sites.toml says; nothing for a user who can have none."""
+    try:
+        path = sites_path()
+    except NotFound:
+        return {}
+    return _read(path)
 
 
 def _read(path: Path) -> dict[str, _Entry]:

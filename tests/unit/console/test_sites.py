@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,6 +94,23 @@ def test_a_relative_xdg_directory_is_ignored(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
     monkeypatch.setenv("HOME", str(home))
     assert sites_path() == home / ".config/farshore/sites.toml"
+
+
+def test_a_user_without_a_home_knows_no_names(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for variable in ("XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert choose_site("/srv/lon").endpoint == "ipc:///srv/lon/control.sock"
+    assert choose_site("ipc:///run/par.sock").name == "ipc:///run/par.sock"
+    with pytest.raises(UsageError, match="none is known"):
+        choose_site(None)
+    for refused in (lambda: choose_site("lon"), lambda: register_site("lon", "/srv/lon", None)):
+        with pytest.raises(NotFound, match="no home") as caught:
+            refused()
+        assert "--site DIR" in caught.value.next_step
 
 
 def test_operator_keys_must_be_their_owners_alone(home: Path) -> None:
