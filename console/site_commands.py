@@ -17,7 +17,7 @@ import typer
 
 from console.confirming import confirmed
 from console.session import session_of
-from console.sites import register_site
+from console.sites import registering
 from protocol.command_base import check_name
 from protocol.commands import SiteAccept, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
@@ -64,8 +64,8 @@ def init(
         words += [option, value] if value else []
     for address in nbd or []:
         words += ["--nbd", address]
-    made = run_daemon([*words, *(["--insecure"] if insecure else [])])
-    sites_file = register_site(name, path, control)
+    with registering(name, path, control) as sites_file:
+        made = run_daemon([*words, *(["--insecure"] if insecure else [])])
     session.output.site = name
     data = {**made, "name": name, "directory": path, "control": endpoint, "sites_file": str(sites_file)}
 

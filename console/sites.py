@@ -16,6 +16,8 @@ import fcntl
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import msgspec
 
 from console.client import Client, OperatorKeys
+from console.images.unfinished_file import UnfinishedFile
 from protocol.command_base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
@@ -78,8 +81,9 @@ def sites_path() -> Path:
 
 def choose_site(selector: str | None) -> SiteChoice:
     """The site for `--site`, else for FARSHORE_SITE, else the only known one. Raises NotFound, UsageError."""
-    chosen = selector or os.environ.get(SITE_VARIABLE)
-    entries = _known()
+    chosen = selector or os.environ.get(SITE_VARIABLE) or ""
+    by_place = "/" in chosen or chosen in {".", "..", "~"}
+    entries = _known(needed=not by_place)
     if not chosen:
         if len(entries) == 1:
             return _from_entry(*next(iter(entries.items())))
@@ -89,7 +93,7 @@ def choose_site(selector: str | None) -> SiteChoice:
         )
     if "://" in chosen:
         return _from_endpoint(chosen, entries)
-    if "/" in chosen or chosen in {".", "..", "~"}:
+    if by_place:
         return _from_directory(chosen, entries)
     if chosen in entries:
         return _from_entry(chosen, entries[chosen])
@@ -100,8 +104,11 @@ def choose_site(selector: str | None) -> SiteChoice:
     raise NotFound(f"no site {chosen!r} in {sites_path()}", subject=chosen, next_step=hint)
 
 
-def register_site(name: str, directory: str, control: str | None) -> Path:
-    """Remember a name; one that was known before now means this site. Gives the file's path."""
+@contextmanager
+def registering(name: str, directory: str, control: str | None) -> Iterator[Path]:
+    """Remember a name once the body has made its site; one that was known before now means this site. Gives
+    the file's path. Raises FarshoreError before the body where the file cannot be read or written, so that no
+    site is made that nobody would know."""
     check_name(name, "site")
     path = sites_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -109,9 +116,14 @@ def register_site(name: str, directory: str, control: str | None) -> Path:
         # Two `site init` at once would each write the file without the other's name.
         fcntl.flock(lock, fcntl.LOCK_EX)
         entries = _read(path)
-        entries[name] = _Entry(directory=directory, control=control or "")
-        path.write_text(_toml(entries), encoding="utf-8")
-    return path
+        # Half a file would lose every name; a link to a file elsewhere stays one.
+        unfinished = UnfinishedFile(path.resolve(), replace=True)
+        try:
+            yield path
+            entries[name] = _Entry(directory=directory, control=control or "")
+            _fill(unfinished, _toml(entries).encode(), directory)
+        finally:
+            unfinished.discard()
 
 
 def require_outside_sites(path: Path, *directories: str) -> None:
@@ -119,7 +131,7 @@ def require_outside_sites(path: Path, *directories: str) -> None:
     site's files have its daemon as their only writer."""
     # The directory's links count, not those of the file: whoever writes it gives it a new name.
     place = os.path.join(os.path.realpath(path.parent), path.name)
-    for directory in [*directories, *(entry.directory for entry in _known().values())]:
+    for directory in [*directories, *(entry.directory for entry in _known(needed=False).values())]:
         if directory and Path(place).is_relative_to(os.path.realpath(directory)):
             raise UsageError(
                 f"{path} is within the data directory {directory}",
@@ -128,13 +140,32 @@ def require_outside_sites(path: Path, *directories: str) -> None:
             )
 
 
-def _known() -> dict[str, _Entry]:
-    """What sites.toml says; nothing for a user who can have none."""
+def _fill(unfinished: UnfinishedFile, content: bytes, directory: str) -> None:
+    try:
+        with open(unfinished.descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        unfinished.make_durable()
+        unfinished.finish()
+    except OSError as error:
+        raise FarshoreError(
+            f"{unfinished.path}: {error.strerror}; the site is made, but its name is not known here",
+            subject=str(unfinished.path),
+            next_step=f"use it by its directory: --site {directory}",
+        ) from error
+
+
+def _known(*, needed: bool) -> dict[str, _Entry]:
+    """What sites.toml says; nothing for a user who can have none, nor for who needs none, if it is bad."""
     try:
         path = sites_path()
     except NotFound:
         return {}
-    return _read(path)
+    try:
+        return _read(path)
+    except FarshoreError:
+        if needed:
+            raise
+        return {}
 
 
 def _read(path: Path) -> dict[str, _Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,16 @@ import pytest
 import zmq
 
 from console import site_commands
-from console.sites import choose_site, register_site, sites_path
+from console.sites import choose_site, registering, sites_path
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import StubSite
+
+
+def register_site(name: str, directory: str, control: str | None) -> Path:
+    """Remember a name, as `site init` does."""
+    with registering(name, directory, control) as path:
+        return path
 
 
 def test_a_name_a_directory_and_an_endpoint_are_told_apart(
@@ -88,6 +95,57 @@ def test_a_bad_file_is_one_clear_error(home: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         choose_site("x")
     assert str(path) in caught.value.message
+
+
+def test_a_bad_file_is_no_matter_to_who_names_a_place(home: Path) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    path.write_text("[sites")
+    assert choose_site("/srv/par").endpoint == "ipc:///srv/par/control.sock"
+    assert choose_site("ipc:///run/par.sock").endpoint == "ipc:///run/par.sock"
+    for named in ("lon", None):
+        with pytest.raises(UsageError, match="sites"):
+            choose_site(named)
+
+
+def test_a_bad_file_is_said_before_a_site_is_made(home: Path) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    path.write_text("[sites")
+    with pytest.raises(UsageError), registering("par", "/srv/par", None):
+        pytest.fail("the site is made")
+    assert path.read_text() == "[sites"
+
+
+@pytest.mark.parametrize("ended", [KeyboardInterrupt, FarshoreError("no")])
+def test_the_names_stay_when_a_site_is_not_made(home: Path, ended: BaseException) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    with pytest.raises((KeyboardInterrupt, FarshoreError)), registering("par", "/srv/par", None):
+        raise ended
+    assert choose_site(None).name == "lon"
+    assert sorted(each.name for each in path.parent.iterdir()) == ["sites.lock", "sites.toml"]
+
+
+def test_the_names_stay_when_the_disk_is_full(home: Path) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    before = path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ: the write fails as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        with pytest.raises(FarshoreError, match="the site is made") as caught:
+            register_site("par", "/srv/par", None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.next_step.endswith("--site /srv/par")
+    assert path.read_text() == before
+
+
+def test_a_link_to_the_file_stays_one(home: Path) -> None:
+    path = register_site("lon", "/srv/lon", None)
+    elsewhere = path.rename(home / "elsewhere.toml")
+    path.symlink_to(elsewhere)
+    register_site("par", "/srv/par", None)
+    assert path.is_symlink()
+    assert choose_site("par").directory == "/srv/par"
 
 
 def test_a_relative_xdg_directory_is_ignored(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
