@@ -10,6 +10,7 @@ from msgspec import UNSET
 from console.client import CALL_TIMEOUT_S
 from console.figures import UNKNOWN, parse_lock, size_text
 from console.freezing import command_line_order, frozen_backup
+from console.options import seconds
 from console.session import Session, session_of
 from protocol.command_base import check_name
 from protocol.commands import BackupCreate, BackupList, BackupShow, parse_volume_name
@@ -45,7 +46,9 @@ def create(
         str | None,
         typer.Option(metavar="SPAN", help="Nobody can delete it for so long, as 30d."),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the sites.")] = CREATE_TIMEOUT_S,
+    timeout: Annotated[
+        float, typer.Option(callback=seconds, help="Seconds to wait for the sites.")
+    ] = CREATE_TIMEOUT_S,
     freeze: Annotated[
         str | None, typer.Option(metavar="HOOK", help="Hold hosts still by a hook of the site's site.toml.")
     ] = None,

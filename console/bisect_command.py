@@ -15,6 +15,7 @@ from console.mounts.checks import CHECK_TIMEOUT_S, Verdict, run_check, volume_va
 from console.mounts.clones import attached, cloned, until_told
 from console.mounts.filesystems import file_system
 from console.mounts.mounting import require_root
+from console.options import seconds
 from console.session import Session, session_of
 from protocol.commands import CutResolve
 from protocol.cut_text import CutPosition
@@ -40,7 +41,9 @@ def bisect(
     number: Annotated[
         int | None, typer.Option("--partition", metavar="N", min=1, help="A partition of the volume.")
     ] = None,
-    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for each check.")] = CHECK_TIMEOUT_S,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", callback=seconds, help="Seconds for each check.")
+    ] = CHECK_TIMEOUT_S,
 ) -> None:
     """Find the first bad moment: the check runs on temporary clones of fewer and fewer cuts between a good
     and a bad one, down to a single frame. Needs root, except with --raw."""

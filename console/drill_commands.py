@@ -14,6 +14,7 @@ from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.clones import fixed_cut, until_told
 from console.mounts.drill import DrillPlan, drill, step_rows
 from console.mounts.mounting import require_root
+from console.options import seconds
 from console.session import Session, session_of
 from protocol.command_base import ROWS_MAX, check_name
 from protocol.commands import CutResolve
@@ -46,7 +47,9 @@ def run(
     number: Annotated[
         int | None, typer.Option("--partition", metavar="N", min=1, help="A partition of the volume.")
     ] = None,
-    timeout: Annotated[float, typer.Option(metavar="S", help="Seconds for the check.")] = CHECK_TIMEOUT_S,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", callback=seconds, help="Seconds for the check.")
+    ] = CHECK_TIMEOUT_S,
 ) -> None:
     """Recover a group on a temporary clone: replay and check its file systems, mount them, run the check;
     measure the time and the data's age, and record it. Nothing of the group is touched; needs root.

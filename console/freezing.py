@@ -12,6 +12,7 @@ from typing import Any
 
 from console.client import CALL_TIMEOUT_S
 from console.session import Session
+from protocol.command_base import WAIT_S_MAX
 from protocol.commands import BackupCreate, BackupShow, WaitFor
 from protocol.cut_text import CutBackup
 from protocol.errors import FarshoreError, RemoteProtocolError, TimedOut, Unsafe, UsageError
@@ -54,6 +55,7 @@ def frozen_backup(
             position=str(data["cut"]["text"]),
             next_step="take another one, with a longer --freeze-timeout",
         )
+    wait_s = min(wait_s, WAIT_S_MAX)
     session.call(WaitFor(group=command.group, timeout_s=wait_s), wait_s + CALL_TIMEOUT_S)
     shown = session.call(BackupShow(group=command.group, cut=CutBackup(data["id"])))
     freeze = {

@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from protocol.limits import HOOK_TIMEOUT_MAX_S
 from protocol.printable import printable
 
 # linux/fs.h: _IOWR('X', 119, int), _IOWR('X', 120, int)
@@ -177,8 +178,17 @@ def _parser() -> argparse.ArgumentParser:
         if kind == "postgres":
             words.add_argument("--conninfo", default="", help="how psql reaches the server")
         if kind == "qemu-agent":
-            words.add_argument("--timeout", type=float, default=AGENT_TIMEOUT_S, help="seconds for an answer")
+            words.add_argument(
+                "--timeout", type=_seconds, default=AGENT_TIMEOUT_S, help="seconds for an answer"
+            )
     return parser
+
+
+def _seconds(text: str) -> float:
+    """Raises ValueError, nan included: a socket takes neither that nor what is out of all bounds."""
+    if not 0 < (value := float(text)) <= HOOK_TIMEOUT_MAX_S:
+        raise ValueError(text)
+    return value
 
 
 def _carry_out(given: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import typer
 from console.confirming import confirmed, detaching
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.local_time import monotonic, pause
+from console.options import seconds
 from console.session import Session, session_of
 from console.watch_commands import WAIT_TIMEOUT_S, wait_for
 from protocol.command_base import check_name
@@ -35,13 +36,17 @@ def switchover(
     group: GroupArgument,
     confirm: Confirm = "",
     timeout: Annotated[
-        float, typer.Option(metavar="S", help="Seconds; then it ends with 22, and the hand-over goes on.")
+        float,
+        typer.Option(
+            metavar="S",
+            callback=seconds,
+            help="Seconds; then it ends with 22, and the hand-over goes on.",
+        ),
     ] = SWITCHOVER_TIMEOUT_S,
 ) -> None:
     """Hand the writing to the peer without loss: hosts here are disconnected and reconnect there."""
     session = session_of(ctx)
     check_name(group, "group")
-    _check_timeout(timeout)
 
     def show() -> None:
         pair = session.call(PairShow(group=group))
@@ -220,13 +225,17 @@ def failback(
     ctx: typer.Context,
     group: GroupArgument,
     timeout: Annotated[
-        float, typer.Option(metavar="S", help="Seconds to wait until it is paired; then it ends with 22.")
+        float,
+        typer.Option(
+            metavar="S",
+            callback=seconds,
+            help="Seconds to wait until it is paired; then it ends with 22.",
+        ),
     ] = WAIT_TIMEOUT_S,
 ) -> None:
     """Let the site that came back follow this one; what it alone had stays there as a branch."""
     session = session_of(ctx)
     check_name(group, "group")
-    _check_timeout(timeout)
     began = monotonic()
     with detaching(session, group, "the resync"):
         with session.output.activity(f"{group}: asking the other site"):
@@ -248,8 +257,3 @@ def _show_failback(session: Session, data: dict[str, Any]) -> None:
             ("next", f"stop the hosts; farshore switchover {group} moves the writing to {peer}"),
         ]
     )
-
-
-def _check_timeout(timeout_s: float) -> None:
-    if not timeout_s >= 0:
-        raise UsageError("--timeout below zero", subject=str(timeout_s))

@@ -13,10 +13,12 @@ import typer
 from console.client import CALL_TIMEOUT_S, Client
 from console.figures import local_text
 from console.local_time import LocalZone, now_ns
+from console.options import named
 from console.output import Output
 from console.sites import SiteChoice, choose_site
 from protocol.commands import Command
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
+from protocol.envelopes import BadField
 from protocol.errors import FarshoreError
 from protocol.positions import parse_cut
 from protocol.printable import printable
@@ -28,6 +30,8 @@ class Session:
     def __init__(self, *, selector: str | None, as_json: bool) -> None:
         self.output = Output(as_json=as_json)
         self.zone = LocalZone()
+        # What the parser knows of the command that runs.
+        self.context: typer.Context | None = None
         self._selector = selector
         self._site: SiteChoice | None = None
         self._client: Client | None = None
@@ -53,7 +57,10 @@ class Session:
         """The site's reply. Raises FarshoreError."""
         if self._client is None:
             self._client = self.site.client()
-        return self._client.call(command, timeout_s)
+        try:
+            return self._client.call(command, timeout_s)
+        except BadField as error:
+            raise named(error, self.context) from error
 
     def close(self) -> None:
         """Drop the connection; twice is fine."""
@@ -85,6 +92,7 @@ def session_of(ctx: typer.Context) -> Session:
     session = ctx.find_root().obj
     if not isinstance(session, Session):
         raise FarshoreError("a command was called without a session")
+    session.context = ctx
     return session
 
 

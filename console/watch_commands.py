@@ -11,9 +11,10 @@ import typer
 
 from console.figures import size_text, span_text
 from console.local_time import monotonic
+from console.options import seconds
 from console.session import Session, position_argument, session_of
 from console.site_commands import run_daemon
-from protocol.command_base import check_name
+from protocol.command_base import ROWS_MAX, check_name
 from protocol.commands import Events, JournalShow, WaitFor
 from protocol.errors import TimedOut, UsageError
 
@@ -37,7 +38,7 @@ def wait(
         str | None, typer.Option(metavar="TIMELINE:POSITION", help="Durable at both sites.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="S", help="Seconds; then it ends with 22.")
+        float, typer.Option(metavar="S", callback=seconds, help="Seconds; then it ends with 22.")
     ] = WAIT_TIMEOUT_S,
 ) -> None:
     """Wait for a state, or until both sites hold a position: by default all that is written now."""
@@ -47,8 +48,6 @@ def wait(
         raise UsageError("--state and --position together", next_step="wait for one, then for the other")
     if state is not None and state not in STATES:
         raise UsageError(f"no state {state!r}", subject=state, next_step=f"use one of {', '.join(STATES)}")
-    if timeout < 0:
-        raise UsageError("--timeout below zero", subject=str(timeout))
     data = wait_for(session, group, state, position, timeout)
 
     def show() -> None:
@@ -101,7 +100,7 @@ def events(
         bool, typer.Option("--follow", "-f", help="Go on as they happen, until Ctrl-C.")
     ] = False,
     since: Annotated[int | None, typer.Option(metavar="SEQ", help="Only those after this number.")] = None,
-    limit: Annotated[int, typer.Option(help="At most this many of the past.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most this many of the past.")] = 100,
 ) -> None:
     """What happened at this site, oldest first."""
     session = session_of(ctx)
@@ -143,7 +142,7 @@ def show_journal(
     since: Annotated[
         str | None, typer.Option(metavar="TIMELINE:POSITION", help="From this frame on.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="At most this many frames.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most this many frames.")] = 50,
     directory: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="A dead site's data directory, or a copy.")
     ] = None,

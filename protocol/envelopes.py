@@ -72,6 +72,16 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         raise raised
 
 
+class BadField(UsageError):
+    """A request that breaks a bound: `field` is the last name on the way to what is wrong, empty where it is
+    the whole, and `reason` says which bound."""
+
+    def __init__(self, text: str, *, field: str, reason: str) -> None:
+        super().__init__(f"bad request: {text}", next_step="farshore --help")
+        self.field = field
+        self.reason = reason
+
+
 # What decoding raises for a stranger's bytes: bad UTF-8 in a key and deep nesting have their own errors.
 _BAD_BYTES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _EXIT_CODES = frozenset(int(code) for code in ExitCode)
@@ -151,5 +161,6 @@ def _check_size(raw: bytes) -> None:
         raise UsageError(f"a request of {len(raw)} bytes is above {CONTROL_MESSAGE_BYTES_MAX}")
 
 
-def _bad_request(error: Exception) -> UsageError:
-    return UsageError(f"bad request: {error}", next_step="farshore --help")
+def _bad_request(error: Exception) -> BadField:
+    reason, _, path = str(error).partition(" - at `$.")
+    return BadField(str(error), reason=reason, field=path.rstrip("`").rpartition(".")[2])
