@@ -36,7 +36,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """What can still be read of a request that this version does not understand, to answer it by id."""
 
     id: Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
-    api: int = 0
+    api: int = 1
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,6 +116,16 @@ def test_text_that_is_not_utf8_is_a_usage_error() -> None:
     assert caught.value.subject == "FS1.\udcff"
 
 
+@pytest.mark.parametrize(("fields", "api"), [({}, 1), ({"api": 2}, 2)])
+def test_a_head_without_a_version_is_of_the_first(fields: dict[str, int], api: int) -> None:
+    raw = msgspec.msgpack.encode({"id": ID, "deadline_s": 5.0, "command": {"name": "site.explode"}, **fields})
+    with pytest.raises(UsageError):
+        decode_request(raw)
+    head = decode_request_head(raw)
+    assert head is not None
+    assert head.api == api
+
+
 def test_every_command_has_its_own_name_and_documents_its_reply() -> None:
     members = Command.__args__
     tags = [command_name_of(member) for member in members]
