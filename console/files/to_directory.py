@@ -9,6 +9,7 @@ not, or the reader did not give, is listed with the file.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ from protocol.errors import NoSpace, UsageError
 from protocol.file_stream import Data, Entry, Extents, shown
 
 _READ_BACK_BYTES = 1 << 20
+_NO_OWNER = (1 << 32) - 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -304,10 +306,7 @@ class DirectoryTarget:
         """What it gets, after it got its owner: the open file `at`, or `name` in that directory."""
         if self._owner:
             try:
-                if name is None:
-                    os.fchown(at, entry.uid, entry.gid)
-                else:
-                    os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+                _give(at, name, entry)
             except OSError as error:
                 self._miss(path, f"came without its owner: {error.strerror}")
                 # What is the caller's must not have the rights of somebody else's.
@@ -342,6 +341,17 @@ def _make_target(root: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _give(at: int, name: bytes | None, entry: Entry) -> None:
+    """The owner, to the open file `at` or to `name` in that directory. Raises OSError."""
+    if _NO_OWNER in (entry.uid, entry.gid):
+        # chown(2) takes it for "leave it as it is", and succeeds.
+        raise OSError(errno.EINVAL, "no file can get that one")
+    if name is None:
+        os.fchown(at, entry.uid, entry.gid)
+    else:
+        os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

@@ -188,3 +188,16 @@ def test_what_was_missed_says_where() -> None:
     source = Lies({2: [entry(b"same", number=5), entry(b"same", number=6)]})
     found = list(walk(source, Item(path=(), entry=source.root())))
     assert [type(each) for each in found] == [Item, Item, Missed]
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid"), [(2**32 - 1, os.getegid()), (os.geteuid(), 2**32 - 1), (2**32 - 1, 2**32 - 1)]
+)
+@pytest.mark.parametrize("what", ["f", "d", "l"])
+def test_an_owner_that_no_file_can_have_is_listed(what: str, uid: int, gid: int, tmp_path: FilePath) -> None:
+    """It means "leave it as it is" to the kernel: the caller's own file had set-id bits of nobody's."""
+    odd = entry(b"odd", what, 7, uid=uid, gid=gid, mode=0o4755, target=b"to" if what == "l" else b"")
+    missed = restored(Lies({2: [odd], 7: []}), tmp_path / "t", owner=True, privileged=True)
+    assert missed["odd"].startswith("came without its owner")
+    if what != "l":
+        assert not (tmp_path / "t" / "odd").stat().st_mode & 0o6000
