@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
 from engine.group import Group
+from engine.timelines import Span
 from engine.unread import read_frame
 from protocol.commands import CutResolve, JournalShow
 from protocol.cut_text import CutBackup, CutLabel, time_text
+from protocol.errors import NotFound
 from protocol.events import EventKind, Row
 from protocol.frames import FramePrefix
 from protocol.positions import Cut, timeline_text
@@ -45,6 +47,8 @@ def journal_data(group: Group, command: JournalShow, name_of: Callable[[str], st
     spans = group.spans(group.writer.written)
     ends = {span.timeline: span.end for span in spans}
     start = command.since.cut if command.since else None
+    if start is not None:
+        _check_start(group, spans, start)
     prefixes: list[FramePrefix] = []
     for span in spans if start else reversed(spans):
         if start is not None:
@@ -78,6 +82,22 @@ def journal_data(group: Group, command: JournalShow, name_of: Callable[[str], st
         "frames": [_frame(group, prefix) for prefix in prefixes],
         "next": str(following) if following and following != group.end else None,
     }
+
+
+def _check_start(group: Group, spans: Sequence[Span], start: Cut) -> None:
+    """NotFound unless frames begin there, or end: an answer without any would say that there are none."""
+    for span in spans:
+        if span.timeline == start.timeline and span.start <= start.position <= span.end:
+            # What a damaged frame comes before is a boundary all the same.
+            if group.reader.prefix_at(start.timeline, start.position) is None:
+                group.reader.digest_at(group.timelines, start.timeline, start.position)
+            return
+    raise NotFound(
+        f"{start} is not in the history of {group.name} that is held here",
+        subject=group.name,
+        position=str(start),
+        next_step=f"`farshore journal show {group.name}` prints boundaries",
+    )
 
 
 def _newest(group: Group, timeline: int, start: int, end: int, limit: int) -> list[FramePrefix]:
