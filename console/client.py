@@ -14,13 +14,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import zmq
+from msgspec import UNSET
+from msgspec.structs import replace
 from zmq.utils.monitor import recv_monitor_message
 
 from protocol.commands import READ_ONLY, Command, command_name
 from protocol.endpoints import check_endpoint, is_ipc
 from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_reply, encode_request
-from protocol.errors import NotAllowed, TimedOut, Unreachable
+from protocol.errors import NotAllowed, TimedOut, Unreachable, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+from protocol.pages import MORE, PagedCommand, add_page
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
@@ -82,10 +85,23 @@ class Client:
     def call(
         self, command: Command, timeout_s: float = CALL_TIMEOUT_S, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
-        """The reply's data; its shape is in the command's docstring.
+        """The reply's data; its shape is in the command's docstring. A list comes whole, however many pages
+        it takes; each of them has `timeout_s`.
 
         Raises the FarshoreError of the site; Unreachable when no daemon answers or it goes away; TimedOut.
         """
+        if not isinstance(command, PagedCommand) or command.after is not UNSET:
+            return self._call(command, timeout_s, idempotency_key)
+        try:
+            whole = self._call(replace(command, after=""), timeout_s, "")
+        except UsageError:
+            # A daemon of an earlier version knows no pages, and answers as much as fits into one reply.
+            return self._call(command, timeout_s, "")
+        while (more := whole.pop(MORE, None)) is not None:
+            add_page(whole, self._call(replace(command, after=more), timeout_s, ""))
+        return whole
+
+    def _call(self, command: Command, timeout_s: float, idempotency_key: str | None) -> dict[str, Any]:
         if idempotency_key is None:
             idempotency_key = "" if isinstance(command, READ_ONLY) else os.urandom(16).hex()
         request = Request(

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from operator import attrgetter
 from typing import Protocol
 
 from engine.timelines import Span, holds
@@ -224,16 +225,20 @@ class CopyTable:
 
     def _on(self, spans: list[Span]) -> list[Copy]:
         ranges = {span.timeline: range(span.start, span.end) for span in spans}
-        found = [
-            copy for (timeline, at), copy in self._copies.items() if at in ranges.get(timeline, range(0))
-        ]
-        return sorted(found, key=lambda copy: copy.position)
+        none = range(0)
+        found = [copy for (timeline, at), copy in self._copies.items() if at in ranges.get(timeline, none)]
+        return sorted(found, key=attrgetter("position"))
 
     def _deleted(self, spans: list[Span], copy: Copy) -> bool:
-        deletions = self._deletions.get(copy.id, ())
+        deletions = self._deletions.get(copy.id)
+        if not deletions:
+            return False  # at once: a list goes through thousands of copies, beside hosts
         return any(holds(spans, *place) for place in deletions) and not self._lock.locked(copy.id)
 
     def _as_pinned(self, spans: list[Span], copy: Copy) -> Copy:
         """With the newest word on whether it is pinned; positions grow along a lineage."""
-        said = [(place[1], pin) for place, pin in self._pins.get(copy.id, {}).items() if holds(spans, *place)]
+        pins = self._pins.get(copy.id)
+        if not pins:
+            return copy
+        said = [(place[1], pin) for place, pin in pins.items() if holds(spans, *place)]
         return replace(copy, pinned=max(said)[1]) if said else copy

@@ -72,14 +72,15 @@ class Drills:
                 write.delete(TABLE, _key(old.group, old.started_utc_ns))
         return drill
 
-    def of(self, group: str, limit: int | None = None) -> list[Drill]:
-        """A group's drills, newest first."""
+    def of(self, group: str, limit: int | None = None, before_utc_ns: int | None = None) -> list[Drill]:
+        """A group's drills, newest first; those only that began before a time, if one is given."""
         prefix = _prefix(group)
         found: list[Drill] = []
         with self._store.read() as transaction:
             cursor = transaction.cursor(TABLE)
             # The first key past the group's; where there is none, `prev` goes to the last of all.
-            cursor.set_range(prefix + b"\xff" * (_NS.size + 1))
+            past = prefix + b"\xff" * (_NS.size + 1)
+            cursor.set_range(past if before_utc_ns is None else _key(group, before_utc_ns))
             while (limit is None or len(found) < limit) and cursor.prev():
                 key = bytes(cursor.key())
                 if not key.startswith(prefix):

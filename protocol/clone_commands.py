@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from protocol.command_base import BaseCommand, Confirm, Name
 from protocol.cut_text import NamedCut
+from protocol.pages import PagedCommand
 
 Purpose = Annotated[str, Meta(max_length=63)]
 
@@ -30,7 +31,7 @@ class CloneCreate(BaseCommand, frozen=True, tag="clone.create"):
     purpose: Purpose = ""
 
 
-class CloneList(BaseCommand, frozen=True, tag="clone.list"):
+class CloneList(PagedCommand, frozen=True, tag="clone.list"):
     """Clones of a group, or of all. {"clones": [CLONE]}"""
 
     group: Name | None = None

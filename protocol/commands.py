@@ -12,6 +12,7 @@ BACKUP is {"id": hex16, "label": str|null, "group", "volumes": [str], "cut": CUT
 "verified"|"damaged"|"expired"; of the peer what this site knows}, "verified_at": str|null, "damage":
 str|null (both of this site), "remote_mirror": {"from": SITE, "to": SITE}|null, "local_mirrors":
 [{"from": "G/V", "to": "G/V@BACKUP"}], "held_by": [str] (who else needs its cut: leases and restores)}.
+Replies to a `PagedCommand` that is asked for pages also have "more" (`protocol.pages`).
 VOLUME is {"group", "volume", "size_bytes", "online": bool, "hosts": int, "id": "TIMELINE:POSITION",
 "created": str|null, "deleted": bool}.
 Sans-I/O; no clock.
@@ -52,6 +53,7 @@ from protocol.drill_commands import DrillList, DrillRecord
 from protocol.errors import Unsafe, UsageError
 from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch, VerifyStart
 from protocol.limits import NAME_CHARS_MAX, RATE_BYTES_S_MAX
+from protocol.pages import PagedCommand
 from protocol.role_commands import (
     BranchDiff,
     BranchDrop,
@@ -66,7 +68,7 @@ from protocol.role_commands import (
 )
 
 
-class SiteStatus(BaseCommand, frozen=True, tag="site.status"):
+class SiteStatus(PagedCommand, frozen=True, tag="site.status"):
     """{"site", "site_id": hex, "version", "time", "pid": int, "control": str, "replication": str|null,
     "nbd": [str], "peers": [PEER of peer.list], "groups": [{
       "group", "role": "primary"|"secondary"|"detached", "state": "simplex"|"copying"|"paired"|"split"|
@@ -129,13 +131,13 @@ class VolumeCreate(BaseCommand, frozen=True, tag="volume.create"):
     size_bytes: SizeBytes
 
 
-class VolumeList(BaseCommand, frozen=True, tag="volume.list"):
+class VolumeList(PagedCommand, frozen=True, tag="volume.list"):
     """All groups, or one. {"volumes": [VOLUME]}"""
 
     group: Name | None = None
 
 
-class VolumeShow(BaseCommand, frozen=True, tag="volume.show"):
+class VolumeShow(PagedCommand, frozen=True, tag="volume.show"):
     """VOLUME and {"role", "head": CUT, "visibility": [{"timeline", "volume", "from": int, "to": int|null}],
     "connections": [{"client": str, "export": str}], "backups": [BACKUP]}; with `history` also {"history": {
     "oldest": CUT (from there on any moment can be read here), "complete_until": str|null, "window_s": float,
@@ -215,7 +217,7 @@ class BackupCreate(BaseCommand, frozen=True, tag="backup.create"):
     lock_s: LockSeconds | UnsetType = UNSET  # then left out on the wire: older daemons know none
 
 
-class BackupList(BaseCommand, frozen=True, tag="backup.list"):
+class BackupList(PagedCommand, frozen=True, tag="backup.list"):
     """Newest first; all groups, or one. {"backups": [BACKUP]}"""
 
     group: Name | None = None
@@ -275,7 +277,7 @@ class WaitFor(BaseCommand, frozen=True, tag="wait"):
     timeout_s: WaitSeconds = 1.0
 
 
-class Events(BaseCommand, frozen=True, tag="events"):
+class Events(PagedCommand, frozen=True, tag="events"):
     """The site's events with a number above `since`, oldest first, the newest `limit` of them when `since` is
     null. With none yet, waits `wait_s` for the first. {"events": [{"seq": int, "time",
     "level": "info"|"warning"|"error", "kind": word, "group": str|null, "object": str, "position": str,
@@ -286,7 +288,7 @@ class Events(BaseCommand, frozen=True, tag="events"):
     wait_s: WaitSeconds = 0.0
 
 
-class JournalShow(BaseCommand, frozen=True, tag="journal.show"):
+class JournalShow(PagedCommand, frozen=True, tag="journal.show"):
     """The newest `limit` frames, oldest first; with `since`, the first `limit` from there.
     {"group", "head": CUT, "timelines": [{"timeline", "parent": hex|null, "fork": int, "generation": int,
     "writer": str, "end": int}], "segments": int, "bytes": int, "frames": [{"position": "TIMELINE:POSITION",

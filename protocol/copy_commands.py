@@ -17,6 +17,7 @@ from protocol.bounds import LockSeconds
 from protocol.command_base import BaseCommand, Confirm, Name
 from protocol.cut_text import NamedCut
 from protocol.limits import KEEP_MAX, NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
+from protocol.pages import PagedCommand
 
 Count = Annotated[int, Meta(ge=0, le=KEEP_MAX)]
 Hook = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
@@ -101,7 +102,7 @@ class ScheduleSet(KeepCounts, frozen=True, tag="schedule.set"):
     confirm: Confirm = ""
 
 
-class ScheduleList(BaseCommand, frozen=True, tag="schedule.list"):
+class ScheduleList(PagedCommand, frozen=True, tag="schedule.list"):
     """The policies of all groups, or of one. {"schedules": [SCHEDULE]}"""
 
     group: Name | None = None

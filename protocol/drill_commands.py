@@ -17,6 +17,7 @@ from msgspec import Meta
 from protocol.command_base import BaseCommand, Name, Rows
 from protocol.cut_text import CutPosition
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX, VOLUMES_PER_GROUP_MAX
+from protocol.pages import PagedCommand
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Word = Annotated[str, Meta(max_length=63)]
@@ -46,7 +47,7 @@ class DrillRecord(BaseCommand, frozen=True, tag="drill.record"):
     data_age_s: Seconds | None = None
 
 
-class DrillList(BaseCommand, frozen=True, tag="drill.list"):
+class DrillList(PagedCommand, frozen=True, tag="drill.list"):
     """Drills of all groups, or one, newest first. {"drills": [DRILL]}"""
 
     group: Name | None = None

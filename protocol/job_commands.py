@@ -15,11 +15,12 @@ from msgspec import Meta
 
 from protocol.command_base import BaseCommand, Name, WaitSeconds
 from protocol.limits import RATE_BYTES_S_MAX
+from protocol.pages import PagedCommand
 
 JobNumber = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
-class JobList(BaseCommand, frozen=True, tag="job.list"):
+class JobList(PagedCommand, frozen=True, tag="job.list"):
     """Those that run and those that ended a while ago, newest first. {"jobs": [JOB, without its result]}"""
 
     group: Name | None = None

@@ -222,6 +222,13 @@ KEY_BYTES_MAX = 511
 # Control.
 CONTROL_MESSAGE_BYTES_MAX = 4 << 20
 CONTROL_REQUESTS_IN_FLIGHT_MAX = 256
+# A page of a list has rows up to this size, or one row that is larger. Far below what a reply may have: some
+# rows are in two lists of it, and the first page has other parts too (docs/wire-format.md has all bounds).
+CONTROL_PAGE_BYTES = 1 << 20
+# Rows are built for so long; then hosts have their turn.
+CONTROL_TURN_S = 0.002
+# A key may have the name of a group whose row cannot be read: up to KEY_BYTES_MAX bytes, each escaped twice.
+PAGE_KEY_CHARS_MAX = 4096
 EVENTS_KEPT_MAX = 10_000
 # Of one kind, once there is no more room: a kind that comes often displaces itself.
 EVENTS_OF_A_KIND_MIN = 500
@@ -314,6 +321,12 @@ def check_limits() -> None:
         raise AssertionError("what strangers can cost in memory must stay within 64 MiB")
     if len(b"\0asked by : ") + 2 * NAME_CHARS_MAX + LEASE_NAME_BYTES_MAX > KEY_BYTES_MAX:
         raise AssertionError("a lease that a peer names must have a key")
+    backup_bytes = VOLUMES_PER_GROUP_MAX * 7 * (NAME_CHARS_MAX + 2)
+    backup_bytes += (TIMED_LEASES_MAX + PEER_LEASES_MAX) * (LEASE_NAME_BYTES_MAX + 3)
+    if 2 * max(CONTROL_PAGE_BYTES, backup_bytes) + (3 << 19) > CONTROL_MESSAGE_BYTES_MAX:
+        raise AssertionError("a page of backups must fit into a reply twice, beside gaps and hosts")
+    if max(CONTROL_PAGE_BYTES, DRILL_BYTES_MAX) + PEERS_MAX * GROUPS_MAX * (NAME_CHARS_MAX + 2) > 3 << 20:
+        raise AssertionError("a page of a site's status must fit into a reply, beside its peers")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")
     if not RECONNECT_DELAY_S < RECONNECT_DELAY_MAX_S < SESSION_YOUNG_S:

@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from protocol.command_base import BaseCommand, Confirm, Name, PairMode, ResyncSource, Rows, WaitSeconds
+from protocol.pages import PagedCommand
 
 TimelineText = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
@@ -80,7 +81,7 @@ class Failback(BaseCommand, frozen=True, tag="failback"):
     group: Name
 
 
-class BranchList(BaseCommand, frozen=True, tag="branch.list"):
+class BranchList(PagedCommand, frozen=True, tag="branch.list"):
     """Histories held here that are not on the way to the head. {"branches": [BRANCH]}"""
 
     group: Name

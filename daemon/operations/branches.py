@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
@@ -26,7 +27,11 @@ DROP_WAIT_S = 60.0
 async def list_branches(site: Site, command: BranchList) -> Data:
     """Every branch held here."""
     group = site.group(command.group)
-    return {"branches": [branch_data(site, group, branch) for branch in branches(group)]}
+    rows = (((branch.fork.position, branch.timeline), branch) for branch in branches(group))
+    start = start_of(command, tuple[int, int])
+    return await page_of(
+        site, command, "branches", beyond(rows, start), lambda branch: branch_data(site, group, branch)
+    )
 
 
 def branch_data(site: Site, group: Group, branch: Branch) -> Data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
 from engine.clone_rows import CloneRow
@@ -60,7 +61,9 @@ async def create(site: Site, command: CloneCreate) -> Data:
 async def list_clones(site: Site, command: CloneList) -> Data:
     """Clones of one group, or all."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
-    return {"clones": [clone_data(site, clone) for group in groups for clone in group.clones]}
+    rows = (((group.name, clone.name), clone) for group in groups for clone in group.clones)
+    start = start_of(command, tuple[str, str])
+    return await page_of(site, command, "clones", beyond(rows, start), lambda clone: clone_data(site, clone))
 
 
 async def delete(site: Site, command: CloneDelete) -> Data:

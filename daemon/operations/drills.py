@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import Annotated, Any, NamedTuple
 
+from msgspec import Meta
+
+from daemon.operations.paging import page_of, start_of
 from daemon.operations.shapes import drill_data, time_of
 from daemon.site import Site
 from engine.drills import Drill, Step
+from protocol.command_base import ROWS_MAX
 from protocol.drill_commands import DrillList, DrillRecord
 
 Data = dict[str, Any]
+
+
+class DrillKey(NamedTuple):
+    """Newest first, then by group. `left`: how many more were asked for."""
+
+    negative_ns: Annotated[int, Meta(gt=-(1 << 62), le=0)]
+    group: str
+    left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
 
 
 async def record(site: Site, command: DrillRecord) -> Data:
@@ -55,6 +69,26 @@ async def record(site: Site, command: DrillRecord) -> Data:
 async def list_drills(site: Site, command: DrillList) -> Data:
     """Newest first."""
     names = [site.group(command.group).name] if command.group else sorted(site.groups)
-    found = [drill for name in names for drill in site.drills.of(name, command.limit)]
-    found.sort(key=lambda drill: drill.started_utc_ns, reverse=True)
-    return {"drills": [drill_data(site, drill) for drill in found[: command.limit]]}
+    start = start_of(command, DrillKey)
+    rows = _newest_first(site, names, start, start.left if start else command.limit)
+    return await page_of(site, command, "drills", rows, lambda drill: drill_data(site, drill))
+
+
+def _newest_first(
+    site: Site, names: list[str], start: DrillKey | None, limit: int
+) -> Iterator[tuple[DrillKey, Drill]]:
+    """At most `limit` drills beyond `start`, read one by one: a thousand of each group are kept."""
+    waiting: list[tuple[int, str, Drill]] = []
+
+    def take(name: str, before_utc_ns: int | None) -> None:
+        for drill in site.drills.of(name, 1, before_utc_ns):
+            heappush(waiting, (-drill.started_utc_ns, name, drill))
+
+    for name in names:
+        # Of drills that began at the same time, those of groups up to this one have come.
+        take(name, None if start is None else -start.negative_ns + (name > start.group))
+    while waiting and limit:
+        limit -= 1
+        negative_ns, name, drill = heappop(waiting)
+        yield DrillKey(negative_ns, name, limit), drill
+        take(name, drill.started_utc_ns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from daemon.operations.shapes import backup_data, cut_data, time_of
+from daemon.operations.shapes import cut_data, time_of
 from daemon.site import Site
 from engine.bases import base_at
 from engine.group import Group
@@ -17,7 +17,7 @@ Data = dict[str, Any]
 
 
 def history_data(site: Site, group: Group, volume: Volume) -> Data:
-    """The oldest moment from which on any can be read, the gaps, and the backups that are older."""
+    """The oldest moment from which on any can be read, and the gaps."""
     oldest = oldest_cut(group, volume)
     window_s, _ = group.policies.window(group.spans(), group.settings)
     complete_ns = site.complete_until_ns(group.name)
@@ -29,12 +29,13 @@ def history_data(site: Site, group: Group, volume: Volume) -> Data:
             {"from": _cut(group, start) if start else None, "to": _cut(group, end)}
             for start, end in gaps(group)
         ],
-        "older": [
-            backup_data(site, group, copy)
-            for copy in reversed(group.copies.at(group.spans()))
-            if volume.id in copy.volumes and copy.cut.position < oldest.position
-        ],
     }
+
+
+def older_rows(group: Group, volume: Volume, backups: list[Data]) -> list[Data]:
+    """Those BACKUPs of the volume's that are older than that."""
+    oldest = oldest_cut(group, volume)
+    return [row for row in backups if row["cut"]["position"] < oldest.position]
 
 
 def _cut(group: Group, cut: Cut) -> Data:

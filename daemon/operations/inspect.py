@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+from msgspec import Meta
+
+from daemon.operations.paging import page_of, start_of
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
 from engine.group import Group
 from engine.timelines import Span
 from engine.unread import read_frame
+from protocol.bounds import AnyTimeline, Position
+from protocol.command_base import ROWS_MAX
 from protocol.commands import CutResolve, JournalShow
 from protocol.cut_text import CutBackup, CutLabel, time_text
 from protocol.errors import NotFound
@@ -18,6 +23,14 @@ from protocol.frames import FramePrefix
 from protocol.positions import Cut, timeline_text
 
 Data = dict[str, Any]
+
+
+class FrameKey(NamedTuple):
+    """Where a frame ends. `left`: how many more were asked for."""
+
+    timeline: AnyTimeline
+    position: Position
+    left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
 
 
 async def cut_resolve(site: Site, command: CutResolve) -> Data:
@@ -39,30 +52,70 @@ async def cut_resolve(site: Site, command: CutResolve) -> Data:
 
 async def journal_show(site: Site, command: JournalShow) -> Data:
     """Timelines and frames."""
-    return journal_data(site.group(command.group), command, site.name_of)
+    group = site.group(command.group)
+    start = start_of(command, FrameKey)
+    if start is None:
+        since, limit = _since(group, command), command.limit
+    else:
+        since, limit = Cut(start.timeline, start.position), start.left
+    prefixes = _frames(group, since, limit)
+    shown = {} if start else _journal(group, site.name_of)
+    following = _following(group, prefixes)
+    rows = (
+        (FrameKey(prefix.timeline, prefix.end, limit - count), prefix)
+        for count, prefix in enumerate(prefixes, 1)
+        # Folded meanwhile, it is not there to be shown.
+        if group.reader.prefix_at(prefix.timeline, prefix.position) is not None
+    )
+    page = await page_of(site, command, "frames", rows, lambda prefix: _frame(group, prefix))
+    return shown | page | {"next": following}
 
 
 def journal_data(group: Group, command: JournalShow, name_of: Callable[[str], str]) -> Data:
     """The same of an open group; `name_of` gives a site's name by its id."""
-    spans = group.spans(group.writer.written)
-    ends = {span.timeline: span.end for span in spans}
+    prefixes = _frames(group, _since(group, command), command.limit)
+    return _journal(group, name_of) | {
+        "frames": [_frame(group, prefix) for prefix in prefixes],
+        "next": _following(group, prefixes),
+    }
+
+
+def _since(group: Group, command: JournalShow) -> Cut | None:
+    """Where to begin, as it was asked for. NotFound unless that is a boundary of the history held."""
     start = command.since.cut if command.since else None
     if start is not None:
-        _check_start(group, spans, start)
+        _check_start(group, group.spans(group.writer.written), start)
+    return start
+
+
+def _frames(group: Group, start: Cut | None, limit: int) -> list[FramePrefix]:
+    """The first `limit` frames from `start` on, or else the last ones."""
+    spans = group.spans(group.writer.written)
     prefixes: list[FramePrefix] = []
     for span in spans if start else reversed(spans):
         if start is not None:
-            if span.end <= start.position or len(prefixes) >= command.limit:
+            if span.end <= start.position or len(prefixes) >= limit:
                 continue
             begin = start.position if span.timeline == start.timeline else span.start
             for prefix in group.reader.prefixes(span.timeline, begin, span.end):
                 prefixes.append(prefix)
-                if len(prefixes) >= command.limit:
+                if len(prefixes) >= limit:
                     break
-        elif len(prefixes) < command.limit:
-            newest = _newest(group, span.timeline, span.start, span.end, command.limit - len(prefixes))
+        elif len(prefixes) < limit:
+            newest = _newest(group, span.timeline, span.start, span.end, limit - len(prefixes))
             prefixes = newest + prefixes
+    return prefixes
+
+
+def _following(group: Group, prefixes: list[FramePrefix]) -> str | None:
+    """Where the frames after these begin; None if there are none."""
     following = Cut(prefixes[-1].timeline, prefixes[-1].end) if prefixes else None
+    return str(following) if following and following != group.end else None
+
+
+def _journal(group: Group, name_of: Callable[[str], str]) -> Data:
+    """What `journal.show` says beside frames."""
+    ends = {span.timeline: span.end for span in group.spans(group.writer.written)}
     return {
         "group": group.name,
         "head": cut_data(group.end, group.utc_ns),
@@ -79,8 +132,6 @@ def journal_data(group: Group, command: JournalShow, name_of: Callable[[str], st
         ],
         "segments": sum(len(group.segments.of_timeline(t)) for t in group.segments.timelines()),
         "bytes": group.segments.total_bytes(),
-        "frames": [_frame(group, prefix) for prefix in prefixes],
-        "next": str(following) if following and following != group.end else None,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from daemon.jobs import Work
 from daemon.operations import comparing, verifying
+from daemon.operations.paging import beyond, page_of, start_of
 from daemon.site import Site
 from protocol.job_commands import JobCancel, JobList, JobShow, JobWatch
 
@@ -22,7 +23,8 @@ def resume_jobs(site: Site) -> None:
 async def list_jobs(site: Site, command: JobList) -> Data:
     """Those that run, and the latest that ended. Without results: a hundred would not fit into a reply."""
     jobs = [job for job in site.jobs.all() if command.group is None or job.group == command.group]
-    return {"jobs": [job.as_dict() | {"result": None} for job in jobs]}
+    rows = beyond((((-job.number,), job) for job in jobs), start_of(command, tuple[int]))
+    return await page_of(site, command, "jobs", rows, lambda job: job.as_dict() | {"result": None})
 
 
 async def show(site: Site, command: JobShow) -> Data:

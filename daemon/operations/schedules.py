@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import require_primary
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -107,7 +108,8 @@ async def _put(site: Site, group: Group, before: PolicySet, policy: PolicySet) -
 async def list_schedules(site: Site, command: ScheduleList) -> Data:
     """Every group's policy, or one."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
-    return {"schedules": [schedule_data(site, group) for group in groups]}
+    rows = beyond((((group.name,), group) for group in groups), start_of(command, tuple[str]))
+    return await page_of(site, command, "schedules", rows, lambda group: schedule_data(site, group))
 
 
 def schedule_data(site: Site, group: Group) -> Data:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
+from msgspec import Meta
+
+from daemon.event_log import Event
+from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, group_data
 from daemon.peers import Peer, PeerOptions, fingerprint, make_token, read_token
 from daemon.site import Site
 from engine.compartment import attempt
 from engine.group import Group
+from protocol.command_base import ROWS_MAX
 from protocol.commands import (
     Events,
     PeerAdd,
@@ -23,7 +28,7 @@ from protocol.commands import (
     check_confirm,
 )
 from protocol.cut_text import time_text
-from protocol.errors import WrongState
+from protocol.errors import FarshoreError, WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from site_primary.shipper import Shipper
 from site_secondary.receiver import Receiver
@@ -31,15 +36,26 @@ from site_secondary.receiver import Receiver
 Data = dict[str, Any]
 
 
-async def status(site: Site, _: SiteStatus) -> Data:
+class EventKey(NamedTuple):
+    """Its number. `left`: how many more were asked for."""
+
+    seq: int
+    left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
+
+
+async def status(site: Site, command: SiteStatus) -> Data:
     """Everything about this site now."""
-    groups: list[Data] = []
-    for name, group in sorted(site.groups.items()):
-        # What is wrong with one group must not hide the others.
-        defect = attempt("status.defect", _add_group, site, group, groups)
-        if defect is not None:
-            groups.append(_damaged(name, group.failed or str(defect), ""))
-    groups += [_damaged(name, error.message, error.position) for name, error in sorted(site.damaged.items())]
+    start = start_of(command, tuple[bool, str])
+    rows: list[tuple[tuple[bool, str], Group | FarshoreError]] = [
+        *(((False, name), group) for name, group in site.groups.items()),
+        *(((True, name), error) for name, error in site.damaged.items()),
+    ]
+    named = beyond((((damaged, name), (name, each)) for (damaged, name), each in rows), start)
+    page = await page_of(site, command, "groups", named, lambda row: _group_row(site, *row))
+    return page if start else _about_site(site) | page
+
+
+def _about_site(site: Site) -> Data:
     return {
         "site": site.config.name,
         "site_id": site.identity.site_id,
@@ -50,12 +66,17 @@ async def status(site: Site, _: SiteStatus) -> Data:
         "replication": site.config.replication or None,
         "nbd": list(site.nbd_addresses),
         "peers": [_peer_data(site, peer) for peer in site.peers.all()],
-        "groups": groups,
     }
 
 
-def _add_group(site: Site, group: Group, groups: list[Data]) -> None:
-    groups.append(group_data(site, group))
+def _group_row(site: Site, name: str, group: Group | FarshoreError) -> Data:
+    """A group's row; of one that cannot be opened, or does not say how it is, why."""
+    if isinstance(group, FarshoreError):
+        return _damaged(name, group.message, group.position)
+    found: list[Data] = []
+    # What is wrong with one group must not hide the others.
+    defect = attempt("status.defect", lambda: found.append(group_data(site, group)))
+    return found[0] if defect is None else _damaged(name, group.failed or str(defect), "")
 
 
 def _damaged(name: str, reason: str, position: str) -> Data:
@@ -154,8 +175,12 @@ def _peer_data(site: Site, peer: Peer) -> Data:
 
 async def events(site: Site, command: Events) -> Data:
     """The newest events, or those after a number; waits for the first if asked."""
-    found, following, missed = site.events.since(command.since, command.limit)
-    if not found and command.wait_s:
+    start = start_of(command, EventKey)
+    since, limit = start or (command.since, command.limit)
+    found, following, missed = site.events.since(since, limit)
+    if not found and command.wait_s and start is None:
         await site.events.wait_for_news(command.wait_s)
-        found, following, missed = site.events.since(command.since, command.limit)
-    return {"events": [event.as_dict() for event in found], "next": following, "missed": missed}
+        found, following, missed = site.events.since(since, limit)
+    rows = [(EventKey(event.seq, limit - count), event) for count, event in enumerate(found, 1)]
+    page = await page_of(site, command, "events", rows, Event.as_dict)
+    return page | {"next": following} | ({} if start else {"missed": missed})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from daemon.operations.history import history_data
+from daemon.operations.history import history_data, older_rows
+from daemon.operations.paging import Turns, beyond, page_of, start_of
 from daemon.operations.shapes import backup_data, cut_data, require_primary, resolve, time_of, volume_data
 from daemon.operations.waiting import wait_durable
 from daemon.role_exports import open_volumes
@@ -68,21 +69,41 @@ async def create(site: Site, command: VolumeCreate) -> Data:
 async def list_volumes(site: Site, command: VolumeList) -> Data:
     """Volumes of one group or all."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
-    return {
-        "volumes": [
-            volume_data(site, group, volume)
-            for group in groups
-            for _, volume in sorted(group.volumes.at(group.spans()).items())
-        ]
-    }
+    start, turns = start_of(command, tuple[str, str]), Turns(site)
+    rows = []
+    for group in groups:
+        found = group.volumes.at(group.spans())
+        rows += [((group.name, name), (group, volume)) for name, volume in found.items()]
+        await turns.pause()
+    return await page_of(
+        site, command, "volumes", beyond(rows, start), lambda item: volume_data(site, item[0], item[1])
+    )
 
 
 async def show(site: Site, command: VolumeShow) -> Data:
     """One volume, with what is visible and who is connected."""
     group = site.group(command.group)
     volume = group.volume(command.volume)
+    start = start_of(command, tuple[int])
+    shown = {} if start else _shown(site, group, volume)
+    history = history_data(site, group, volume) if command.history and not start else {}
+    copies = (copy for copy in group.copies.at(group.spans()) if volume.id in copy.volumes)
+    page = await page_of(
+        site,
+        command,
+        "backups",
+        beyond((((-copy.position,), copy) for copy in copies), start),
+        lambda copy: backup_data(site, group, copy),
+    )
+    if command.history:
+        page["history"] = history | {"older": older_rows(group, volume, page["backups"])}
+    return shown | page
+
+
+def _shown(site: Site, group: Group, volume: Volume) -> Data:
+    """What `volume.show` says of a volume itself."""
     view = group.live_view(volume)
-    data = volume_data(site, group, volume) | {
+    return volume_data(site, group, volume) | {
         "role": site.state.group(group.name).role.value,
         "head": cut_data(group.end, group.utc_ns),
         "visibility": [_interval(group, volume, *interval) for interval in view.intervals],
@@ -90,13 +111,7 @@ async def show(site: Site, command: VolumeShow) -> Data:
             {"client": client, "export": f"{group.name}/{volume.name}"}
             for client in site.exports.clients(group, volume)
         ],
-        "backups": [
-            backup_data(site, group, copy)
-            for copy in reversed(group.copies.at(group.spans()))
-            if volume.id in copy.volumes
-        ],
     }
-    return data | {"history": history_data(site, group, volume)} if command.history else data
 
 
 def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Data:

@@ -62,8 +62,8 @@ def walk_to_end(
     """Give every frame from boundary `start` to `on_frame` and find the end. Corruption if a frame below
     `promised`, or in a timeline of this site's `own` below what a later frame says is durable, is not
     valid; or if a file is too large to be a segment."""
-    for segment in segments.of_timeline(timeline):
-        _check_size(segment)
+    for each in segments.of_timeline(timeline):
+        _check_size(each)
     position, utc_ns = start, 0
     reason = ""
     try:

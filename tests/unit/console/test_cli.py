@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from protocol.commands import (
     BackupCreate,
@@ -24,6 +26,7 @@ from protocol.commands import (
 )
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime
 from protocol.errors import Busy, Diverged, ExitCode, NotFound, Trimmed
+from protocol.pages import PagedCommand
 from protocol.role_commands import PairDelete, PairResync, PairSet
 from tests.unit.console.conftest import Ran, run_on_terminal, start_process
 from tests.unit.console.stub_site import GROUP, REPLIES, RESTORE, WAIT, StubSite
@@ -99,10 +102,11 @@ def test_the_options_of_all_commands_may_stand_anywhere(stub: StubSite, farshore
 
 
 def sent(stub: StubSite, farshore: Run, line: str) -> Any:
-    """The command that a line becomes."""
+    """The command that a line becomes; a list comes in pages whatever the line says."""
     ran = farshore(*line.split(), "--site", str(stub.directory))
     assert ran.code == 0, ran.err
-    return stub.asked[-1]
+    asked = stub.asked[-1]
+    return replace(asked, after=UNSET) if isinstance(asked, PagedCommand) else asked
 
 
 def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:

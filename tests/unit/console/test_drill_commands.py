@@ -36,7 +36,7 @@ def test_drills_are_listed_and_shown(stub: StubSite, farshore: Run) -> None:
     site = ("--site", str(stub.directory))
     stub.replies["drill.list"] = {"drills": [DRILL, FAILED]}
     lines = farshore("drill", "list", "vm1", *site).out.splitlines()
-    assert stub.asked == [DrillList(group="vm1", limit=50)]
+    assert stub.asked == [DrillList(group="vm1", limit=50, after="")]
     assert lines[0].split()[:4] == ["DRILL", "GROUP", "STARTED", "RESULT"]
     assert "failed" in lines[2]
     shown = farshore("drill", "show", "vm1", *site).out

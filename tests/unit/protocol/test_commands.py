@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import msgspec.inspect
@@ -106,8 +107,9 @@ def test_every_number_of_a_command_has_room_in_a_message() -> None:
 def test_a_number_without_room_is_a_usage_error_that_names_it(
     kind: type[Events | JobShow | JobCancel], name: str, value: int
 ) -> None:
+    fields: dict[str, Any] = {name: value}
     with pytest.raises(UsageError, match=name):
-        encode_request(request(kind(**{name: value})))
+        encode_request(request(kind(**fields)))
 
 
 def test_text_that_is_not_utf8_is_a_usage_error() -> None:

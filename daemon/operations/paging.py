@@ -1,0 +1,72 @@
+"""Lists that grow with what a site holds: built row by row, in turns with hosts, up to what a page takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any, TypeVar
+
+from msgspec import UNSET
+
+from daemon.site import Site
+from protocol.errors import FarshoreError
+from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_PAGE_BYTES, CONTROL_TURN_S
+from protocol.pages import MORE, Key, PagedCommand, key_text, read_key, row_bytes
+
+Data = dict[str, Any]
+Item = TypeVar("Item")
+
+
+class Turns:
+    """Lets others run whenever a turn of the work is over."""
+
+    def __init__(self, site: Site) -> None:
+        self._clock = site.clock
+        self._began = self._clock.monotonic()
+
+    async def pause(self) -> None:
+        """Call between two steps."""
+        if self._clock.monotonic() - self._began >= CONTROL_TURN_S:
+            await asyncio.sleep(0)
+            self._began = self._clock.monotonic()
+
+
+def start_of(command: PagedCommand, kind: type[Key]) -> Key | None:
+    """The key of the last row that the client has; None for a first page and a whole list. UsageError."""
+    return None if command.after is UNSET or not command.after else read_key(command.after, kind)
+
+
+def beyond(rows: Iterable[tuple[Key, Item]], start: Key | None) -> list[tuple[Key, Item]]:
+    """Rows whose keys come after `start`, in the order of their keys."""
+    return sorted((row for row in rows if start is None or row[0] > start), key=itemgetter(0))
+
+
+async def page_of(
+    site: Site,
+    command: PagedCommand,
+    name: str,
+    rows: Iterable[tuple[Key, Item]],
+    build: Callable[[Item], Data],
+) -> Data:
+    """The list `name` of what `build` makes of the next rows, and `more`; without `after` all of them.
+
+    Raises FarshoreError as soon as a whole list is known to be too large."""
+    turns, whole = Turns(site), command.after is UNSET
+    room = CONTROL_MESSAGE_BYTES_MAX if whole else CONTROL_PAGE_BYTES
+    built: list[Data] = []
+    last: Key | None = None
+    for key, item in rows:
+        row = build(item)
+        room -= row_bytes(row)
+        if room < 0 and whole:
+            raise FarshoreError(
+                "the list is too large for one reply",
+                next_step="use the farshore command of the daemon's version, which asks for it in pages",
+            )
+        if room < 0 and last is not None:
+            return {name: built, MORE: key_text(last)}
+        built.append(row)
+        last = key
+        await turns.pause()
+    return {name: built} if whole else {name: built, MORE: None}
