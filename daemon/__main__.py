@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import pathlib
 import socket
 import sys
@@ -79,10 +80,11 @@ def _init(arguments: argparse.Namespace) -> dict[str, object]:
 def _run(directory: pathlib.Path) -> int:
     identity = check_identity(directory)
     config = load_config(directory)
+    keys = read_keys(directory)
     lock = lock_site(directory)
     try:
         configure_logs(config.name)
-        return asyncio.run(run_site(directory, config, identity, read_keys(directory)))
+        return asyncio.run(run_site(directory, config, identity, keys))
     finally:
         lock.close()
 
@@ -113,6 +115,28 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _failure(error: OSError) -> FarshoreError:
+    """What the system refused, and of which file."""
+    path = "" if error.filename is None else os.fsdecode(error.filename)
+    return FarshoreError(
+        f"{path}: {error.strerror}" if path else str(error),
+        subject=path,
+        next_step=f"`ls -ld {path}` shows what is there; mend it and try again" if path else "try again",
+    )
+
+
+def _tell(error: FarshoreError, as_json: bool) -> int:
+    """Say what is wrong; the exit code."""
+    if as_json:
+        print(json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]}))
+        return int(error.exit_code)
+    print(f"error: {printable(error.message)}", file=sys.stderr)
+    for label, value in (("object", error.subject), ("position", error.position), ("next", error.next_step)):
+        if value:
+            print(f"  {label}: {printable(value)}", file=sys.stderr)
+    return int(error.exit_code)
+
+
 def main(words: list[str] | None = None) -> int:
     """Returns the exit code."""
     arguments = _parser().parse_args(words)
@@ -134,18 +158,9 @@ def main(words: list[str] | None = None) -> int:
             data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"
             text = f"{printable(str(arguments.directory))} belongs to this machine now"
     except FarshoreError as error:
-        if arguments.json:
-            print(json.dumps({"api": 1, "kind": "error", "errors": [error.as_dict()]}))
-        else:
-            print(f"error: {printable(error.message)}", file=sys.stderr)
-            for label, value in (
-                ("object", error.subject),
-                ("position", error.position),
-                ("next", error.next_step),
-            ):
-                if value:
-                    print(f"  {label}: {printable(value)}", file=sys.stderr)
-        return int(error.exit_code)
+        return _tell(error, arguments.json)
+    except OSError as error:
+        return _tell(_failure(error), arguments.json)
     if arguments.json:
         print(json.dumps({"api": 1, "kind": kind, "site": data.get("site"), "data": data}))
     else:

@@ -38,6 +38,7 @@ SYNC_TIMEOUT_MAX_S = 3600.0
 START_WAIT_MAX_S = 3600.0
 DOORS_MAX = 64
 HOOKS_MAX = 256
+NUMBER_BITS = 64
 # Most that a key may be; the least is 0.
 _MOST: dict[str, float] = {
     "journal_limit_bytes": POSITION_MAX,
@@ -153,7 +154,7 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
             subject=str(directory),
             next_step=f"`farshore site init {directory} --name NAME`",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, 5,000 digits, 5,000 brackets
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
     _check_keys(path, fields, SiteConfig.__struct_fields__)
     hooks = fields.get("hooks")
@@ -185,7 +186,13 @@ def hooks_of(config: SiteConfig) -> dict[str, Hook]:
 def _check_keys(
     path: pathlib.Path, fields: Mapping[str, object], known: Iterable[str], prefix: str = ""
 ) -> None:
-    for key in fields:
+    for key, value in fields.items():
+        if isinstance(value, int) and value.bit_length() >= NUMBER_BITS:  # TOML's bound, which tomllib omits
+            raise UsageError(
+                f"{path}: {prefix + key} is no number of {NUMBER_BITS} bits",
+                subject=prefix + key,
+                next_step="mend the key named",
+            )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from engine.durable import FileLock, RealDisk, lock_file
+from engine.ports.zap import check_key
 from engine.ports.zmq_transport import generate_keypair
 from protocol.command_base import check_name
-from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, UsageError
+from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError
 
 FORMAT_VERSION = 1
 IDENTITY_FILE = "identity.json"
@@ -115,9 +116,11 @@ def read_identity(directory: pathlib.Path) -> Identity:
             subject=str(directory),
             next_step=f"`farshore site init {directory} --name NAME`",
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(
-            f"{directory / IDENTITY_FILE} cannot be read: {error}", subject=str(directory)
+            f"{directory / IDENTITY_FILE} cannot be read: {error}",
+            subject=str(directory),
+            next_step="restore the file from a copy of the directory: with another site id peers refuse it",
         ) from error
     if version != FORMAT_VERSION:
         raise NotAllowed(
@@ -164,9 +167,20 @@ def lock_site(directory: pathlib.Path) -> FileLock:
 
 
 def read_keys(directory: pathlib.Path) -> Keys:
-    """The site's CURVE keys."""
+    """The site's CURVE keys. Corruption if they are not there, or none; OSError."""
     disk = RealDisk(directory, None)
-    return Keys(
-        public=disk.read_file(PUBLIC_KEY_FILE).decode("ascii"),
-        secret=disk.read_file(SECRET_KEY_FILE).decode("ascii"),
-    )
+    return Keys(public=_read_key(disk, PUBLIC_KEY_FILE), secret=_read_key(disk, SECRET_KEY_FILE))
+
+
+def _read_key(disk: RealDisk, name: str) -> str:
+    try:
+        key = disk.read_file(name).decode("ascii")
+        check_key(key, name)
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, UsageError) as error:
+        why = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
+        raise Corruption(
+            f"{disk.root / name} {why}",
+            subject=name,
+            next_step="restore keys/ from a copy of the directory: peers know this site by them",
+        ) from error
+    return key

@@ -88,8 +88,8 @@ def _is_of_a_connection(context: dict[str, Any]) -> bool:
 
 
 async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identity, keys: Keys) -> int:
-    """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError if it cannot
-    start."""
+    """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError or OSError if it
+    cannot start."""
     loop = asyncio.get_running_loop()
     _raise_file_limit()
     _prefer_batches()
@@ -116,7 +116,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
         resume_jobs(site)
         control.start()
         scheduler.start()
-    except FarshoreError:
+    except (FarshoreError, OSError):
         await control.close()
         await site.stop()
         raise

@@ -32,7 +32,14 @@ FILE_MODE = 0o600
 # The design's layout of blocks counts on the 16-byte page header of LMDB 0.9 (4,080 bytes to a value).
 LMDB_MAJOR = 0
 
-_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+# A transaction is bad once it has met a page of the wrong kind.
+_DAMAGED = (
+    lmdb.BadTxnError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+)
 
 
 def _owner_only(path: str, flags: int) -> int:

@@ -67,3 +67,28 @@ def test_a_state_that_was_cut(stopped: Site, length: int) -> None:
     state: Path = stopped.directory / "state.mdb"
     os.truncate(state, length)
     refuses_to_run(stopped, ExitCode.MISMATCH, f"{state} is damaged: it was cut to {length} of")
+
+
+def test_a_state_that_is_a_directory(stopped: Site) -> None:
+    state = stopped.directory / "state.mdb"
+    state.unlink()
+    state.mkdir()
+    refuses_to_run(stopped, ExitCode.FAILED, f"{state}")
+
+
+def test_a_socket_that_cannot_be_made(stopped: Site) -> None:
+    """What fails late in a start is said as well, and what was opened before is closed."""
+    (stopped.directory / "nbd.sock").mkdir()
+    refuses_to_run(stopped, ExitCode.FAILED, "nbd.sock")
+
+
+@pytest.mark.parametrize("how", ["a directory", "no text"])
+def test_peers_that_cannot_be_read(stopped: Site, how: str) -> None:
+    peers = stopped.directory / "peers.json"
+    if how == "no text":
+        peers.write_bytes(b'[{"name": "\xff"}]')
+    else:
+        peers.mkdir()
+    stopped.start()
+    assert errors_of(stopped).keys() == {"peer.set_aside"}
+    assert stopped.stop() == 0

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from engine.ports.lmdb_store import LmdbStore
+from protocol.errors import Corruption
 
 TABLES = ("blocks", "versions")
 MAP_BYTES = 64 << 20
@@ -127,3 +128,21 @@ def test_a_meta_page_that_cannot_be_is_damage_and_no_fault(
     # The list of free pages (80) is looked at where pages lack.
     length = len(data) - 4096 if offset == 80 else len(data)
     assert opened_cut(path, [length], bad) == (3, 0)
+
+
+def test_a_page_of_ones_is_damage(tmp_path: pathlib.Path) -> None:
+    """The only page of a table: LMDB says of it that the transaction is bad."""
+    path = tmp_path / "index.mdb"
+    store = LmdbStore(path, MAP_BYTES, TABLES)
+    with store.write() as writer:
+        writer.put("blocks", b"k", b"a value to be found by")
+    store.close()
+    data = bytearray(path.read_bytes())
+    page = data.index(b"a value to be found by") & ~4095
+    data[page : page + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    store = LmdbStore(path, MAP_BYTES, TABLES)
+    with pytest.raises(Corruption) as caught, store.read() as reader:
+        reader.get("blocks", b"k")
+    assert caught.value.subject == str(path)
+    store.close()

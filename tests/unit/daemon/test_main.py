@@ -1,0 +1,108 @@
+"""A data directory that no daemon can start on: one error, with a next step, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daemon.__main__ import main
+from daemon.config import SiteConfig
+from daemon.data_directory import make_site
+from protocol.errors import ExitCode
+
+DEEP = "[" * 5000
+LOCAL = ExitCode.FAILED
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    make_site(tmp_path / "a", SiteConfig(name="a"))
+    return tmp_path / "a"
+
+
+def directory(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def loop(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(path.name)
+
+
+def unreadable(path: Path) -> None:
+    path.chmod(0)
+
+
+def text(content: str | bytes) -> Callable[[Path], None]:
+    """That it holds this."""
+    raw = content.encode() if isinstance(content, str) else content
+
+    def spoil(path: Path) -> None:
+        path.write_bytes(raw)
+
+    return spoil
+
+
+def identity(inode: str) -> Callable[[Path], None]:
+    return text(f'{{"format": 1, "site_id": "a", "machine": "m", "inode": {inode}}}')
+
+
+CASES: list[tuple[str, Callable[[Path], object], ExitCode]] = [
+    ("site.toml", directory, LOCAL),
+    ("site.toml", loop, LOCAL),
+    ("site.toml", text(f'name = "a"\nreserve_bytes = {"9" * 5000}\n'), ExitCode.USAGE),
+    ("site.toml", text(f'name = "a"\nreserve_bytes = 0x{"f" * 9000}\n'), ExitCode.USAGE),
+    ("site.toml", text(f'name = "a"\n[hooks.h]\ntimeout_s = 0x{"f" * 9000}\n'), ExitCode.USAGE),
+    ("site.toml", text(f'name = "a"\nnbd = {DEEP}\n'), ExitCode.USAGE),
+    ("site.toml", text(b'name = "\xff"\n'), ExitCode.USAGE),
+    ("site.toml", text(bytes(100)), ExitCode.USAGE),
+    ("identity.json", directory, LOCAL),
+    ("identity.json", loop, LOCAL),
+    ("identity.json", text(DEEP), ExitCode.USAGE),
+    ("identity.json", text(b"\xff\xfe"), ExitCode.USAGE),
+    ("identity.json", text("[1]"), ExitCode.USAGE),
+    ("identity.json", identity("1e999"), ExitCode.USAGE),
+    ("identity.json", identity("9" * 5000), ExitCode.USAGE),
+    ("identity.json", identity("null"), ExitCode.USAGE),
+    ("keys/secret", Path.unlink, ExitCode.MISMATCH),
+    ("keys/secret", text("ü" * 20), ExitCode.MISMATCH),
+    ("keys/secret", text(""), ExitCode.MISMATCH),
+    ("keys/secret", text("x" * 39), ExitCode.MISMATCH),
+    ("keys/secret", directory, ExitCode.MISMATCH),
+    ("keys/public", Path.unlink, ExitCode.MISMATCH),
+    ("lock", directory, LOCAL),
+    ("lock", loop, LOCAL),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "code"), CASES)
+def test_a_file_that_is_bad(
+    site: Path, capsys: pytest.CaptureFixture[str], name: str, spoil: Callable[[Path], object], code: ExitCode
+) -> None:
+    spoil(site / name)
+    assert main(["run", str(site)]) == code
+    said = capsys.readouterr().err
+    assert said.count("error:") == said.count("next:") == 1
+    assert name in said
+    assert len(said) < 1000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+@pytest.mark.parametrize("name", ["site.toml", "identity.json", "keys/secret"])
+def test_a_file_of_somebody_else(site: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    unreadable(site / name)
+    assert main(["run", str(site)]) == LOCAL
+    assert f"ls -ld {site / name}" in capsys.readouterr().err
+
+
+def test_a_machine_whose_id_is_no_text(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "machine-id").write_bytes(b"\xff\xfe\n")
+    monkeypatch.setattr("daemon.data_directory.MACHINE_ID_PATHS", (tmp_path / "machine-id",))
+    assert main(["run", str(site)]) == ExitCode.NOT_ALLOWED
+    assert "site adopt" in capsys.readouterr().err
