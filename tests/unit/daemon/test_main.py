@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,14 @@ LOCAL = ExitCode.FAILED
 def site(tmp_path: Path) -> Path:
     make_site(tmp_path / "a", SiteConfig(name="a"))
     return tmp_path / "a"
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """The daemon's own, which it sets for its whole process, ends with the test."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def directory(path: Path) -> None:
@@ -106,3 +114,17 @@ def test_a_machine_whose_id_is_no_text(
     monkeypatch.setattr("daemon.data_directory.MACHINE_ID_PATHS", (tmp_path / "machine-id",))
     assert main(["run", str(site)]) == ExitCode.NOT_ALLOWED
     assert "site adopt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mask", [0o777, 0o277, 0o000])
+def test_what_is_made_is_its_owners_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    made = tmp_path / "b"
+    os.umask(mask)
+    assert main(["init", str(made), "--name", "b"]) == ExitCode.OK
+    modes = {path.relative_to(made).as_posix(): path.stat().st_mode & 0o777 for path in made.rglob("*")}
+    assert {name: mode for name, mode in modes.items() if "." not in name and "/" not in name} == {
+        "keys": 0o700,
+        "groups": 0o700,
+    }
+    assert main(["adopt", str(made)]) == ExitCode.OK
+    assert (made / "lock").stat().st_mode & 0o777 == 0o600
