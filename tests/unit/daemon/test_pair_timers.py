@@ -1,4 +1,4 @@
-"""What a pair has yet to do is tried once a second whatever happens meanwhile, and no longer than it matters."""
+"""What a pair has yet to do is tried once a second whatever happens, and no longer than it matters."""
 
 from __future__ import annotations
 
