@@ -34,7 +34,7 @@ from engine.journal.format import (
     timeline_from_name,
 )
 from engine.journal.reader import BadFrame, require_digest, time_at
-from engine.journal.recovery import JournalEnd, cut_tail, nonzero_from, settle, walk_to_end
+from engine.journal.recovery import JournalEnd, cut_tail, name_stray, nonzero_from, settle, walk_to_end
 from engine.timelines import Timeline
 from engine.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
 from engine.versions import RECORD_KEY, index_row
@@ -174,7 +174,7 @@ def _load_timelines(
             begun.append((each.timeline, each.began))
     for timeline_id, began in sorted(begun, key=lambda item: item[1].fork):
         if began.parent and began.parent not in group.timelines:
-            raise _does_not_reach(Cut(began.parent, began.fork), "fork")
+            raise _does_not_reach(group, Cut(began.parent, began.fork), "fork")
         group.timelines.add(_timeline(group, timeline_id, began, head))
     if head and head not in group.timelines:
         raise Corruption(
@@ -266,7 +266,7 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline
     try:
         digest = group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
     except NotFound as error:
-        raise _does_not_reach(Cut(timeline.parent, timeline.fork), "fork") from error
+        raise _does_not_reach(group, Cut(timeline.parent, timeline.fork), "fork") from error
     return timeline.fork, digest
 
 
@@ -340,12 +340,13 @@ def _replay_left(
                 end = frame.prefix.end
         except BadFrame as error:
             if end < needed:
-                raise Corruption(
+                damage = Corruption(
                     f"the journal is damaged at {error}, below a fork",
                     subject=timeline_directory(timeline.id),
                     position=str(Cut(error.timeline, error.position)),
                     next_step="nothing was cut; restore the file, or read the volumes at the peer",
-                ) from error
+                )
+                raise name_stray(group.reader, group.segments, timeline.id, damage) from error
     group.left[timeline.id] = end
     if end > start:
         group.checkpoints.head_moved(Cut(timeline.id, end), group.checkpoints.reached)
@@ -365,18 +366,19 @@ def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) ->
         return
     before = group.reader.frame_before(timeline, position)
     if before is None:
-        raise _does_not_reach(Cut(timeline, position), "checkpoint")
+        raise _does_not_reach(group, Cut(timeline, position), "checkpoint")
     require_digest(digest, before.digest, timeline, position)
     try:
         next(iter(group.reader.frames(timeline, before.position, position, None)))
     except BadFrame as error:
-        raise _does_not_reach(Cut(timeline, position), "checkpoint") from error
+        raise _does_not_reach(group, Cut(timeline, position), "checkpoint") from error
 
 
-def _does_not_reach(cut: Cut, what: str) -> Corruption:
-    return Corruption(
+def _does_not_reach(group: Group, cut: Cut, what: str) -> Corruption:
+    error = Corruption(
         f"the journal is damaged or cut before its {what} at {cut}",
         subject=timeline_directory(cut.timeline),
         position=str(cut),
         next_step="nothing was changed; restore the file, or read the volumes at the peer",
     )
+    return name_stray(group.reader, group.segments, cut.timeline, error)

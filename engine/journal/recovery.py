@@ -72,17 +72,18 @@ def walk_to_end(
                 raise BadFrame(timeline, position, "its time is before that of the frame before it")
             on_frame(frame)
             position, digest, utc_ns = frame.prefix.end, frame.prefix.digest, frame.prefix.utc_ns
-    except BadFrame as error:
-        reason = error.reason
+    except BadFrame as bad:
+        reason = bad.reason
     witness = _later_promise(segments, timeline, position) if own else None
     if position < promised or witness is not None:
         detail = f"a frame at {witness.position} says it is durable" if witness else "it was durable"
-        raise Corruption(
+        error = Corruption(
             f"the journal is damaged at {Cut(timeline, position)} ({reason}), and {detail}",
             subject=(segment.path if (segment := segments.segment_at(timeline, position)) else "journal"),
             position=str(Cut(timeline, position)),
             next_step="nothing was cut; restore the file, or read the volumes at the peer",
         )
+        raise name_stray(reader, segments, timeline, error)
     torn = sum(nonzero_from(segments, segment, position) for segment in segments.of_timeline(timeline))
     return JournalEnd(position=position, digest=digest, utc_ns=utc_ns, torn_bytes=torn, reason=reason)
 
@@ -112,6 +113,26 @@ def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: i
     for at in range(0, len(unsure), SYNC_FILES_MAX):
         disk.sync([segments.file(segment) for segment in unsure[at : at + SYNC_FILES_MAX]], [])
     disk.sync([], sorted(directories))
+
+
+def name_stray(reader: JournalReader, segments: SegmentMap, timeline: int, error: Corruption) -> Corruption:
+    """The same error, about the file that may be its cause if there is one: it begins within another segment,
+    hides what follows there, and has no frame of its own place. A copy under another number, or rubbish."""
+    within: Segment | None = None
+    for segment in segments.of_timeline(timeline):
+        if within is None or segment.start >= within.start + within.size:
+            within = segment
+        elif reader.prefix_at(timeline, segment.start) is not None:
+            within = segment  # what the one before was preallocated with goes on below it
+        else:
+            return Corruption(
+                f"{error.message}; {segment.path} begins within {within.path} and is no part of the journal",
+                subject=segment.path,
+                position=error.position,
+                next_step=f"nothing was cut; `mv {segment.path} {segment.path}.stray` in the group's "
+                "directory, and restart the site's daemon",
+            )
+    return error
 
 
 def nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
