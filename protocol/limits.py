@@ -124,6 +124,11 @@ PEER_GROUPS_MAX = 112
 # FRAME_BYTES_MAX and a descriptor, and what the allocator keeps of those that were shut down comes to a third
 # as much again; a peer is one for the few milliseconds of its handshake.
 REPLICATION_STRANGERS_MAX = 10
+# Connections to one peer that this site makes at once, so that it is no flood of strangers there. One is
+# being made until the peer's first message, but for no longer than this after the handshake: a call may have
+# to wait for its turn at the peer, which has taken it all the same.
+DIALS_AT_ONCE_MAX = 4
+DIAL_ANSWER_S = 0.1
 # Connections of one peer's key: for each group one that ships and one that asks, and some that are not found
 # to be dead yet. Each may hold a message of up to FRAME_BYTES_MAX.
 PEER_CONNECTIONS_MAX = 256
@@ -319,6 +324,8 @@ def check_limits() -> None:
         raise AssertionError("one kind of event must not be able to displace the others")
     if REPLICATION_STRANGERS_MAX * FRAME_BYTES_MAX * 3 // 2 > 64 << 20:
         raise AssertionError("what strangers can cost in memory must stay within 64 MiB")
+    if 2 * DIALS_AT_ONCE_MAX >= REPLICATION_STRANGERS_MAX:
+        raise AssertionError("a site's dials, and those before that are not heard yet, must be no flood")
     if len(b"\0asked by : ") + 2 * NAME_CHARS_MAX + LEASE_NAME_BYTES_MAX > KEY_BYTES_MAX:
         raise AssertionError("a lease that a peer names must have a key")
     backup_bytes = VOLUMES_PER_GROUP_MAX * 7 * (NAME_CHARS_MAX + 2)

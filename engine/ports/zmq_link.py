@@ -18,7 +18,8 @@ from engine.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, PeerAddress
 from engine.ports.zmq_pump import Parts, SocketPump
-from protocol.limits import MESSAGE_HEADER_BYTES_MAX
+from engine.ports.zmq_turns import DialTurns
+from protocol.limits import DIAL_ANSWER_S, MESSAGE_HEADER_BYTES_MAX
 
 P = ParamSpec("P")
 
@@ -65,6 +66,7 @@ class Dialler(Protocol):
     """The transport, as far as its links need it."""
 
     loop: asyncio.AbstractEventLoop
+    turns: DialTurns
 
     def client_socket(self, address: PeerAddress) -> zmq.Socket[bytes]:
         """A DEALER socket that will speak only to the holder of the address's key."""
@@ -74,7 +76,10 @@ class Dialler(Protocol):
 
 
 class DialledLink:
-    """One dialled connection; a socket for each attempt."""
+    """One dialled connection; a socket for each attempt, and each attempt in its turn.
+
+    `_timer` is the one thing that comes next: its turn, the end of the attempt, of its turn, or another try.
+    """
 
     def __init__(self, transport: Dialler, address: PeerAddress, on_message: OnLinkMessage) -> None:
         self._transport = transport
@@ -84,10 +89,10 @@ class DialledLink:
         self._trouble = f"nothing answers at {address.endpoint}"
         self._queue: deque[tuple[bytes, Buffer | None]] = deque()
         self._retry_delay_s = RETRY_DELAY_MIN_S
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._pump: SocketPump | None = None
         self._monitor: SocketPump | None = None
-        self._connect()
+        self._dial()
 
     @property
     def connected(self) -> bool:
@@ -123,11 +128,20 @@ class DialledLink:
         self._disconnect()
         self._transport.forget(self)
 
+    def begin_soon(self) -> None:
+        """See `Attempt.begin_soon`."""
+        self._timer = self._transport.loop.call_soon(self._guarded, self._connect)
+
     def _guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """What the loop calls back: a defect in it is this link's, which ends; whoever dialled finds it lost,
         and begins a new session."""
         if attempt("peer.link_failed", work, *args, **kwargs) is not None:
             self.close()
+
+    def _dial(self) -> None:
+        self._timer = None
+        if self._transport.turns.take(self._address.endpoint, self):
+            self._connect()
 
     def _connect(self) -> None:
         loop = self._transport.loop
@@ -157,13 +171,18 @@ class DialledLink:
         socket.connect(self._address.endpoint)
 
     def _try_later(self) -> None:
-        self._timer = self._transport.loop.call_later(self._retry_delay_s, self._guarded, self._connect)
+        self._timer = self._transport.loop.call_later(self._retry_delay_s, self._guarded, self._dial)
         self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)
 
-    def _disconnect(self) -> None:
+    def _end_turn(self) -> None:
+        """Whatever would have come next does not."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._transport.turns.give_back(self._address.endpoint, self)
+
+    def _disconnect(self) -> None:
+        self._end_turn()
         if self._monitor is not None and self._pump is not None:
             # In this order: libzmq's I/O thread would wait for ever to send an event that nobody can receive.
             self._pump.socket.disable_monitor()
@@ -173,7 +192,7 @@ class DialledLink:
 
     def _retry(self) -> None:
         self._disconnect()
-        self._connect()
+        self._dial()
 
     def _on_event(self, parts: Parts) -> None:
         """One event of libzmq's monitor: u16 event, i32 value; then the endpoint."""
@@ -183,6 +202,7 @@ class DialledLink:
             self._trouble = ""
             if self._timer is not None:
                 self._timer.cancel()
+            self._timer = self._transport.loop.call_later(DIAL_ANSWER_S, self._guarded, self._end_turn)
             if self._pump is not None:
                 self._pump.poke()
         elif self._state is LinkState.CONNECTED:
@@ -199,6 +219,8 @@ class DialledLink:
         self.close()
 
     def _on_parts(self, parts: Parts) -> None:
+        if self._timer is not None:
+            self._end_turn()  # the peer has taken a message of this connection
         if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
             payload = parts[1].bytes if len(parts) == 2 else None
             if attempt("peer.message_failed", self._on_message, parts[0].bytes, payload) is not None:

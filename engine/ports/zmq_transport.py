@@ -27,6 +27,7 @@ from engine.ports.zap import Authenticator, check_key, generate_keypair
 from engine.ports.zmq_guard import StrangerGuard
 from engine.ports.zmq_link import QUEUE_MESSAGES_MAX, DialledLink
 from engine.ports.zmq_pump import Parts, SocketPump
+from engine.ports.zmq_turns import DialTurns
 from protocol.endpoints import check_peer_endpoint
 from protocol.errors import Busy, UsageError
 from protocol.limits import (
@@ -175,6 +176,7 @@ class ZmqTransport:
             )
         self.loop = loop
         self.endpoint = endpoint
+        self.turns = DialTurns()
         self.bound_endpoint = ""
         self._public_key = public_key
         self._secret_key = secret_key

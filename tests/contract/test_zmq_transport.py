@@ -7,14 +7,18 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+import structlog
 import zmq
 
 from engine.ports import zmq_transport
 from engine.ports.transport import Caller, PeerAddress
 from engine.ports.zmq_transport import ZmqTransport, generate_keypair
 from protocol.errors import UsageError
+from protocol.limits import REPLICATION_STRANGERS_MAX
 from tests.contract.drivers import LoopDriver
 from tests.contract.transport_rig import MESSAGE_BYTES_MAX, real_rig
+
+LINKS = 6 * REPLICATION_STRANGERS_MAX
 
 
 @pytest.fixture
@@ -110,3 +114,18 @@ def test_who_is_cut_off_sees_its_connection_end(
         rig.wait(lambda: len(callers) == heard + 1)
         assert callers[-1] is callers[1]
     rig.close()
+
+
+@pytest.mark.parametrize("echo", [True, False], ids=["answered", "unanswered"])
+def test_links_that_are_dialled_together_do_not_shut_each_other_out(loop: LoopDriver, echo: bool) -> None:
+    """As a site's after its restart: to the peer's guard each is a stranger until its first message."""
+    with contextlib.closing(real_rig(loop)) as rig, structlog.testing.capture_logs() as lines:
+        server, client = rig.pair(echo)
+        links = [client.dial(server.address()) for _ in range(LINKS)]
+        for number, link in enumerate(links):
+            link.send(b"%d" % number)
+        through = client.answers if echo else server.heard
+        rig.wait(lambda: bool(lines) or len(through) == LINKS)
+        assert lines == []  # the guard says so when it shuts one down
+        assert sorted(server.headers()) == sorted(b"%d" % number for number in range(LINKS))
+        assert not any(link.ended for link in links)
