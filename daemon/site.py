@@ -29,6 +29,7 @@ from daemon.jobs import Jobs
 from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenGroup
 from daemon.pairs import SitePairs
+from daemon.peer_traffic import SiteTraffic
 from daemon.peers import Peer, PeerBook
 from daemon.witness import Witness
 from engine.branch_drop import BranchDrops, check_droppable
@@ -37,18 +38,14 @@ from engine.compartment import attempt, attempt_async
 from engine.drills import Drills
 from engine.durable import RealDisk
 from engine.group import Group
-from engine.peer_answers import Travel
 from engine.peer_questions import PeerQuestions
 from engine.ports.clock import SystemClock
-from engine.ports.disk import Buffer
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.stored_rows import ENGINE_TABLES, StoredTable, sort_out
-from protocol.compress import Compression, compress
 from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
-from site_primary.carrier import PeerTraffic
 from site_primary.nbd_server import NbdServer
 from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
@@ -85,7 +82,6 @@ class Site:
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
-        self._traffic: dict[str, PeerTraffic] = {}
         self.changed = asyncio.Event()
         self._loop = loop
         self._store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
@@ -110,6 +106,7 @@ class Site:
             on_defect=self._stop_group,
         )
         self.transport = ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX)
+        self.traffic = SiteTraffic(self.clock, self.peers.options, self.transport.unread_bytes)
         self.exports = SiteExports(
             self.groups, self.state, self.complete_until_ns, self.peer_of, config.sync_timeout_s
         )
@@ -123,7 +120,7 @@ class Site:
             notify=self.notify,
             address_of=lambda peer: self.peers.get(peer).address,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
-            traffic_of=self.traffic_to,
+            traffic_of=self.traffic.to,
             yields_to_takeover=config.yields_to_takeover,
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
@@ -133,7 +130,7 @@ class Site:
         self.hooks = Hooks(directory, hooks_of(config), self.clock, self.events.emit)
         self._questions: dict[tuple[str, str], PeerQuestions] = {}
         self._door = PeerDoor(
-            self, self.state, self.events.emit, self.notify, self._travel, self.transport.unread_bytes
+            self, self.state, self.events.emit, self.notify, self.traffic.answer, self.traffic.unread_bytes
         )
 
     def _read_witness(self) -> Witness:
@@ -206,6 +203,7 @@ class Site:
             questions.close()
         self.transport.close()
         self._door.close()
+        self.traffic.close()
         for made in self._open.values():
             attempt("group.close_failed", self.exports.close_gate, made.group)
             await attempt_async("group.close_failed", made.close())
@@ -264,6 +262,7 @@ class Site:
             if end is not None:
                 attempt("group.defect", end.close)
         self._door.group_stopped(name)
+        self.traffic.group_stopped(name)
         self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")
         self.notify()
 
@@ -309,24 +308,6 @@ class Site:
         return self.exports.group(name)
 
     # -- pairs
-
-    def traffic_to(self, peer: str) -> PeerTraffic:
-        """How a peer is sent to, as its options say now; one for all groups."""
-        options = self.peers.options(peer)
-        traffic = self._traffic.setdefault(peer, PeerTraffic())
-        traffic.pace.set_rate(options.rate_bytes_s, self.clock.monotonic())
-        traffic.compression = Compression[options.compress.upper()]
-        return traffic
-
-    def _travel(self, peer: str, payload: Buffer) -> Travel:
-        """How an answer goes to a peer: as its options say, like everything else."""
-        traffic, now_s = self.traffic_to(peer), self.clock.monotonic()
-        packed = compress(payload) if traffic.compression is Compression.ZSTD else None
-        wire = payload if packed is None else packed
-        wait_s = traffic.pace.wait_s(len(wire), now_s)
-        traffic.pace.spend(len(wire), now_s)
-        used = Compression.NONE if packed is None else Compression.ZSTD
-        return Travel(payload=wire, compression=used, wait_s=wait_s)
 
     def ask_peer(self, group: str) -> PeerQuestions:
         """Ask a group's peer about its past. WrongState without a peer; the connection is kept for a

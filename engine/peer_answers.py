@@ -11,9 +11,8 @@ damaged blocks are said to be so. It writes nothing but leases.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
@@ -59,90 +58,78 @@ from protocol.rows import pack_row
 LOOK_AGAIN_S = 0.02
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Travel:
-    """How a payload goes to a peer: as these bytes, and not before `wait_s` seconds have passed."""
-
-    payload: Buffer
-    compression: Compression = Compression.NONE
-    wait_s: float = 0.0
+Header = Callable[[Compression], bytes]  # that says how the payload travels
+Travel = Callable[[Caller, Group, Header, bytes], None]
 
 
-def as_it_is(peer: str, payload: Buffer) -> Travel:
+def as_it_is(caller: Caller, group: Group, header: Header, payload: Buffer) -> None:
     """At once, uncompressed."""
-    return Travel(payload=payload)
+    caller.send(header(Compression.NONE), payload)
 
 
 def nothing_unread(peer: str) -> int:
-    """Of a transport that holds nothing."""
+    """Of a site that holds nothing for it."""
     return 0
 
 
-@dataclass(slots=True)
-class _Asker:
-    """One peer: bytes of its answers that wait for its pace, by group, and questions that wait for room. Both
-    wait by their group's clock, which ends with the group."""
-
-    paced_bytes: Counter[str] = field(default_factory=Counter)
-    questions: deque[tuple[Caller, Question, Group]] = field(default_factory=deque)
+Waiting = deque[tuple[Caller, Question, Group]]  # by their group's clock, which ends with the group
 
 
 class PeerAnswers:
-    """See the module's docstring. `travel` says how a payload goes to a named peer, `unread` how many bytes
-    the transport holds for it, `pace` who has had too much of this site's time."""
+    """See the module's docstring. `travel` sends an answer, at once or in its turn; `unread` says how many
+    bytes of answers wait for a peer, `pace` who has had too much of this site's time."""
 
     def __init__(
         self,
-        travel: Callable[[str, Buffer], Travel] = as_it_is,
+        travel: Travel = as_it_is,
         unread: Callable[[str], int] = nothing_unread,
         pace: PeerPace | None = None,
     ) -> None:
         self._travel = travel
         self._unread = unread
         self._pace = pace or PeerPace()
-        self._askers: dict[str, _Asker] = {}
+        self._questions: dict[str, Waiting] = {}  # by peer, until there is room
 
     def answer(self, caller: Caller, question: Question, group: Group) -> None:
         """Answer a peer that this group is shared with, now or once there is room for more."""
-        asker = self._askers.setdefault(caller.peer, _Asker())
-        if not asker.questions and self._has_room(caller.peer, asker, group):
+        waiting = self._questions.setdefault(caller.peer, deque())
+        if not waiting and self._has_room(caller.peer, group):
             self._answer_now(caller, question, group)
-        elif len(asker.questions) >= QUESTIONS_WAITING_MAX:
+        elif len(waiting) >= QUESTIONS_WAITING_MAX:
             refuse(caller, question, Busy("too many questions wait for an answer", subject=group.name))
         else:
-            asker.questions.append((caller, question, group))
-            if len(asker.questions) == 1:
-                self._look_again(caller.peer, asker)
+            waiting.append((caller, question, group))
+            if len(waiting) == 1:
+                self._look_again(caller.peer)
 
-    def _look_again(self, peer: str, asker: _Asker) -> None:
-        waiting = bool(asker.questions)
-        self._pace.waits(peer, Turn.QUESTION, waiting and self._is_read(peer, asker))
+    def _look_again(self, peer: str) -> None:
+        waiting = self._questions[peer]
+        self._pace.waits(peer, Turn.QUESTION, bool(waiting) and self._is_read(peer))
         if waiting:
-            clock = asker.questions[0][2].clock
-            clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer, asker))
+            waiting[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer))
 
     def group_stopped(self, name: str) -> None:
         """A group was stopped by a defect: nothing of it waits any more, and what waited behind it goes on by
         another's clock."""
-        for peer, asker in self._askers.items():
-            del asker.paced_bytes[name]
-            waiting = len(asker.questions)
-            asker.questions = deque(each for each in asker.questions if each[2].name != name)
-            if len(asker.questions) != waiting:
-                self._look_again(peer, asker)
+        for peer, waiting in self._questions.items():
+            left = deque(each for each in waiting if each[2].name != name)
+            self._questions[peer] = left
+            if len(left) != len(waiting):
+                self._look_again(peer)
 
-    def _has_room(self, peer: str, asker: _Asker, group: Group) -> bool:
-        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self._is_read(peer, asker)
+    def _has_room(self, peer: str, group: Group) -> bool:
+        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self._is_read(peer)
 
-    def _is_read(self, peer: str, asker: _Asker) -> bool:
-        return asker.paced_bytes.total() + self._unread(peer) < PEER_UNREAD_BYTES_MAX
+    def _is_read(self, peer: str) -> bool:
+        return self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
-    def _go_on(self, peer: str, asker: _Asker) -> None:
-        while asker.questions and self._has_room(peer, asker, asker.questions[0][2]):
-            caller, question, group = asker.questions.popleft()
+    def _go_on(self, peer: str) -> None:
+        waiting = self._questions[peer]
+        while waiting and self._has_room(peer, waiting[0][2]):
+            caller, question, group = waiting.popleft()
             if not group.failed:
                 self._answer_now(caller, question, group)
-        self._look_again(peer, asker)
+        self._look_again(peer)
 
     def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
         """A defect is that of this question: others may wait behind it, about other groups."""
@@ -186,24 +173,11 @@ class PeerAnswers:
             case _:
                 assert_never(question)
 
-    def _send(
-        self, caller: Caller, group: Group, header: Callable[[Compression], bytes], payload: bytes
-    ) -> None:
-        if not payload:
+    def _send(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
+        if payload:
+            self._travel(caller, group, header, payload)
+        else:
             caller.send(header(Compression.NONE))
-            return
-        travel = self._travel(caller.peer, payload)
-        if travel.wait_s <= 0.0:
-            caller.send(header(travel.compression), travel.payload)
-            return
-        asker, size = self._askers.setdefault(caller.peer, _Asker()), len(travel.payload)
-        asker.paced_bytes[group.name] += size
-
-        def go() -> None:
-            asker.paced_bytes[group.name] -= size
-            caller.send(header(travel.compression), travel.payload)
-
-        group.clock.call_later(travel.wait_s, go)
 
 
 def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:

@@ -94,6 +94,7 @@ class BaseSender:
         self._session = 0
         self._send: Send | None = None
         self._carrier: Carrier | None = None
+        self._frame: Buffer | None = None  # made, and not sent yet
         self._going = False  # the peer said from where on
         self._begun: tuple[bytes, int] = (NO_DIGEST, 0)  # digest and time at B
         self._parts: list[bytes] = []
@@ -206,7 +207,7 @@ class BaseSender:
     # -- sessions
 
     def attach(self, session: int, send: Send, carrier: Carrier) -> None:
-        """Begin, or go on, in a new session. Frames go by the `carrier`, who asks for more with `pump`."""
+        """Begin, or go on, in a new session. Frames go by the `carrier`, who calls `take_turn`."""
         self._session = session
         self._send = send
         self._carrier = carrier
@@ -220,8 +221,7 @@ class BaseSender:
     def detach(self) -> None:
         """The session is lost."""
         self._session = 0
-        self._send = None
-        self._carrier = None
+        self._send = self._carrier = self._frame = None
         self._going = False
 
     def _open(self) -> None:
@@ -303,7 +303,7 @@ class BaseSender:
 
     def _turn(self) -> None:
         self._pumping = False
-        if not self._going or self._end_sent or self._carrier is None or not self._carrier.ready(0):
+        if not self._going or self._end_sent or self._frame is not None:
             return
         if self._at.end - self._acknowledged >= SHIP_IN_FLIGHT_BYTES_MAX:
             return
@@ -379,8 +379,15 @@ class BaseSender:
         self._marks.append(self._at)
         self.sent_bytes += frame.prefix.frame_bytes
         self.sent_blocks += payload_bytes // BLOCK_BYTES
-        if self._carrier is not None:
-            self._carrier.send(self._frame_header, frame.raw)
+        self._frame = frame.raw
+        self.take_turn()
+
+    def take_turn(self) -> None:
+        """Send the frame that waits, if it may go now; then the next one is made."""
+        if self._frame is not None and self._carrier is not None and self._carrier.ready():
+            frame, self._frame = self._frame, None
+            self._carrier.send(self._frame_header, frame)
+            self.pump()
 
     def _frame_header(self, compression: Compression) -> bytes:
         message = BaseFrames(session=self._session, base=self.timeline, compression=compression)

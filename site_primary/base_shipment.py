@@ -79,6 +79,11 @@ class BaseShipment:
         if self._sender is not None:
             self._sender.pump()
 
+    def take_turn(self) -> None:
+        """A message may go."""
+        if self._sender is not None:
+            self._sender.take_turn()
+
     def on_ack(self, ack: BaseAck) -> None:
         """What the peer has of it."""
         if self._sender is not None:

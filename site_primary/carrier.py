@@ -1,7 +1,7 @@
 """How a payload gets onto the wire: smaller where an operator wants that, and no faster than the peer's pace.
 
 The pace counts what travels, after compression. It holds back whole messages and never half of one: once
-`ready` said no, `on_ready` comes when the next message may go.
+`ready` said no, `on_turn` comes when the next message may go (site_primary.turns).
 
 Runs in callbacks on one loop; time and the network are ports.
 """
@@ -9,35 +9,42 @@ Runs in callbacks on one loop; time and the network are ports.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from engine.ports.clock import Clock, Timer
+from engine.compartment import Defect
+from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, compress
-from protocol.limits import SHIP_MESSAGE_BYTES
 from protocol.messages import FrameMessage
-from site_primary.pace import Pace
 from site_primary.progress import Progress
+from site_primary.turns import Turns
 
 
 @dataclass(slots=True)
 class PeerTraffic:
     """What an operator chose for everything that goes to one peer; shared by the peer's groups."""
 
-    pace: Pace = field(default_factory=Pace)
+    turns: Turns
     compression: Compression = Compression.NONE
+
+    def pack(self, payload: Buffer) -> tuple[Compression, Buffer]:
+        """How a payload travels, and as which bytes."""
+        if self.compression is Compression.ZSTD and (packed := compress(payload)) is not None:
+            return Compression.ZSTD, packed
+        return Compression.NONE, payload
 
 
 class Carrier:
     """See the module's docstring. `send` takes a header and a payload. `wire_bytes` is what payloads became,
-    over all sessions."""
+    over all sessions. `on_defect` is told what `on_turn` raised that nobody expected."""
 
     def __init__(
         self,
         clock: Clock,
         traffic: PeerTraffic,
         send: Callable[[bytes, Buffer], None],
-        on_ready: Callable[[], None],
+        on_turn: Callable[[], None],
+        on_defect: Defect = lambda _: None,
     ) -> None:
         self.wire_bytes = 0
         self._payload_bytes = 0
@@ -45,9 +52,9 @@ class Carrier:
         self._clock = clock
         self._traffic = traffic
         self._send = send
-        self._on_ready = on_ready
+        self._on_turn = on_turn
+        self._on_defect = on_defect
         self._frame_headers: dict[Compression, bytes] = {}
-        self._timer: Timer | None = None
 
     def open(self, session: int) -> None:
         """A session began."""
@@ -60,36 +67,23 @@ class Carrier:
 
     def close(self) -> None:
         """The session is over; nobody waits for the pace any longer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._traffic.turns.leave(self)
 
     def eta_s(self, left_bytes: int) -> float | None:
         """Seconds until so many more bytes of payload are sent, at the session's pace; None while unknown."""
         return self._progress.eta_s(self._clock.monotonic(), self._payload_bytes, left_bytes)
 
-    def ready(self, held_bytes: int) -> bool:
-        """Whether the pace lets more in after the `held_bytes` that wait for their message; if not,
-        `on_ready` is called when it does."""
-        if self._timer is not None:
-            return False
-        pace = self._traffic.pace
-        if not pace.rate_bytes_s:
-            return True
-        now_s = self._clock.monotonic()
-        if pace.wait_s(held_bytes + 1, now_s) == 0.0:
-            return True
-        # For a whole message, so that a slow pace does not send single frames.
-        wait_s = pace.wait_s(held_bytes + SHIP_MESSAGE_BYTES, now_s)
-        self._timer = self._clock.call_later(wait_s, self.pace_changed)
-        return False
+    def ready(self) -> bool:
+        """Whether a message may go now; if not, `on_turn` is called when it may."""
+        return self._traffic.turns.may_send(self)
 
-    def pace_changed(self) -> None:
-        """More may go now, or sooner than was thought."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._on_ready()
+    def take_turn(self) -> None:
+        """See `Sender.take_turn`."""
+        self._on_turn()
+
+    def turn_failed(self, defect: Exception) -> None:
+        """See `Sender.turn_failed`."""
+        self._on_defect(defect)
 
     def send_frames(self, payload: Buffer) -> None:
         """Send one message of frames now."""
@@ -97,10 +91,8 @@ class Carrier:
 
     def send(self, header: Callable[[Compression], bytes], payload: Buffer) -> None:
         """Send one message now. `header` gives the header that says how the payload travels."""
-        used, wire = Compression.NONE, payload
-        if self._traffic.compression is Compression.ZSTD and (packed := compress(payload)) is not None:
-            used, wire = Compression.ZSTD, packed
+        used, wire = self._traffic.pack(payload)
         self._send(header(used), wire)
         self.wire_bytes += len(wire)
         self._payload_bytes += len(payload)
-        self._traffic.pace.spend(len(wire), self._clock.monotonic())
+        self._traffic.turns.sent(len(wire))

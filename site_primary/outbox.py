@@ -3,6 +3,9 @@
 Frames go out as they are written while the peer keeps up; when it does not, what is in flight stays bounded
 and the rest is read from the journal later, a slice at a time, so that a peer far behind does not keep the
 loop from hosts. While something is in flight, small frames share one message.
+
+With a rate for the peer a message waits for its turn, and nothing is gathered behind it; when the turn comes,
+what was written meanwhile goes along.
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ from protocol.positions import Cut
 
 
 class Outbox:
-    """`send` takes one message's payload; `ready` says whether more may go after so many bytes that wait, and
-    who made it calls `pump` when they may. `on_unreadable` is told why this site's journal cannot be read.
-    `shipped` is the end of what was put into a message."""
+    """`send` takes one message's payload; `ready` says whether it may go now, and who made it calls
+    `take_turn` when it may. `on_unreadable` is told why this site's journal cannot be read. `shipped` is the
+    end of what was put into a message."""
 
     def __init__(
         self,
         group: Group,
         send: Callable[[Buffer], None],
-        ready: Callable[[int], bool],
+        ready: Callable[[], bool],
         on_unreadable: Callable[[str], None],
     ) -> None:
         self.shipped = 0
@@ -52,6 +55,7 @@ class Outbox:
         self._held: list[Buffer] = []  # frames of the next message
         self._held_bytes = 0
         self._hold_timer: Timer | None = None
+        self._waits = False  # what is held, for its turn
         self._pumping = False
 
     @property
@@ -71,6 +75,7 @@ class Outbox:
             self._hold_timer = None
         self._held = []
         self._held_bytes = 0
+        self._waits = False
         self._next = None
         self._in_flight.clear()
         self._in_flight_bytes = 0
@@ -87,7 +92,7 @@ class Outbox:
             return
         prefix = frame.prefix
         if self._next.position == prefix.position and self._next.timeline == prefix.timeline and self._room():
-            self._send(frame)
+            self._put(frame)
         else:
             self.pump()
 
@@ -95,39 +100,56 @@ class Outbox:
         return (
             self._in_flight_bytes < SHIP_IN_FLIGHT_BYTES_MAX
             and len(self._in_flight) < SHIP_IN_FLIGHT_FRAMES_MAX
-            and self._ready(self._held_bytes)
+            and not self._waits
         )
 
-    def _send(self, frame: Frame) -> None:
-        """Put a frame into the next message. It goes at once if nothing is in flight, else with those that
-        follow before the peer answers."""
+    def _put(self, frame: Frame, *, gather: bool = False) -> bool:
+        """Put a frame into the next message. It goes at once if nothing is in flight and more is not to be
+        gathered, else with those that follow before the peer answers. False if the frame was not taken: it
+        does not fit into the message that waits."""
         prefix = frame.prefix
         if self._held_bytes + prefix.frame_bytes > FRAME_BYTES_MAX:
             self.flush()
+            if self._waits:
+                return False
         self._held.append(frame.raw)
         self._held_bytes += prefix.frame_bytes
         self._next = Cut(prefix.timeline, prefix.end)
         self.shipped = prefix.end
         self._in_flight.append((prefix.end, prefix.frame_bytes))
         self._in_flight_bytes += prefix.frame_bytes
-        if self._held_bytes >= SHIP_MESSAGE_BYTES or self._held_bytes == self._in_flight_bytes:
+        alone = self._held_bytes == self._in_flight_bytes and not gather
+        if self._held_bytes >= SHIP_MESSAGE_BYTES or alone:
             self.flush()
         elif self._hold_timer is None:
             self._hold_timer = self._clock.call_later(SHIP_HOLD_S, self.flush)
+        return True
 
     def flush(self) -> None:
-        """Send what is held."""
+        """Send what is held, at once or in its turn."""
         if self._hold_timer is not None:
             self._hold_timer.cancel()
             self._hold_timer = None
-        if self._held:
+        if not self._held:
+            return
+        self._waits = not self._ready()
+        if not self._waits:
             self._send_payload(self._held[0] if len(self._held) == 1 else b"".join(self._held))
             self.sent_bytes += self._held_bytes
-        self._held = []
-        self._held_bytes = 0
+            self._held = []
+            self._held_bytes = 0
 
-    def pump(self) -> None:
-        """Send what the journal holds from `_next` on, as far as there is room, a slice at a time."""
+    def take_turn(self) -> None:
+        """A message may go: what waits, filled up from the journal."""
+        self._waits = False
+        if self._held_bytes >= SHIP_MESSAGE_BYTES:
+            self.flush()
+        self.pump(gather=True)
+        self.flush()
+
+    def pump(self, *, gather: bool = False) -> None:
+        """Send what the journal holds from `_next` on, as far as there is room, a slice at a time; with
+        `gather` in messages as large as may be."""
         if self._next is None or self._pumping or not self._room():
             return
         group = self._group
@@ -136,7 +158,8 @@ class Outbox:
         budget = SHIP_READ_BYTES
         try:
             for frame in frames_after(group, self._next):
-                self._send(frame)
+                if not self._put(frame, gather=gather):
+                    break
                 budget -= frame.prefix.frame_bytes
                 if not self._room() or budget <= 0:
                     break

@@ -37,6 +37,7 @@ from site_primary.outbox import Outbox
 from site_primary.peer_link import PeerLink
 from site_primary.ship_start import Choice, Known, Start, Verdict, where_to_start
 from site_primary.sync_gate import SyncGate
+from site_primary.turns import Turns
 
 SPLIT_LINGER_S = 0.5
 # Two heartbeats before silence counts as loss: then the peer is told that it is not heard.
@@ -84,7 +85,9 @@ class Shipper:
             on_message=self._on_message,
             on_noise=lambda error: self._fail(f"{self.peer} sent what it may not: {error}"),
         )
-        self.carrier = Carrier(group.clock, traffic or PeerTraffic(), self._link.send, self._pump)
+        traffic = traffic or PeerTraffic(Turns(group.clock))
+        stop = lambda defect: group.on_defect(defect)  # noqa: E731
+        self.carrier = Carrier(group.clock, traffic, self._link.send, self._take_turn, stop)
         unreadable = lambda error: self._fail(f"this site's journal cannot be read: {error}")  # noqa: E731
         self._outbox = Outbox(group, self._send_frames, self.carrier.ready, unreadable)
         self._goal = 0  # written when the session began: reached means caught up
@@ -96,8 +99,7 @@ class Shipper:
         self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
-        written = lambda: self.marks.remote_written  # noqa: E731
-        self._journal = JournalHold(group, self.peer, written, self._filling)
+        self._journal = JournalHold(group, self.peer, lambda: self.marks.remote_written, self._filling)
         self._journal.hold()
 
     # -- verbs
@@ -138,7 +140,6 @@ class Shipper:
 
     def peer_set(self) -> None:
         """An operator changed how the peer is sent to."""
-        self.carrier.pace_changed()
         self._link.reconnect.peer_set()
 
     def close(self) -> None:
@@ -383,6 +384,11 @@ class Shipper:
         if self._outbox.open:
             self._outbox.pump()
             self.marks.shipped = self._outbox.shipped
+
+    def _take_turn(self) -> None:
+        self.base.take_turn()
+        self._outbox.take_turn()
+        self._pump()
 
     def ask_durable(self, position: int) -> None:
         """A host waits until everything before `position` is durable at the peer."""

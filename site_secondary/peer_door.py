@@ -24,7 +24,6 @@ from engine.pair_states import Mode, PairState
 from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
 from engine.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
-from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import (
@@ -92,8 +91,8 @@ class GroupHolder(Protocol):
 
 
 class PeerDoor:
-    """See the module's docstring. `on_session` is told of every new one; `travel` says how a payload goes to
-    a named peer, `unread` how many bytes the transport holds for it."""
+    """See the module's docstring. `on_session` is told of every new one; `travel` and `unread` are those of
+    `PeerAnswers`."""
 
     def __init__(
         self,
@@ -101,7 +100,7 @@ class PeerDoor:
         state: SiteState,
         emit: Emit,
         on_session: Callable[[], None],
-        travel: Callable[[str, Buffer], Travel] = as_it_is,
+        travel: Travel = as_it_is,
         unread: Callable[[str], int] = nothing_unread,
     ) -> None:
         self._holder = holder

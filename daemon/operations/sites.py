@@ -149,7 +149,7 @@ async def peer_set(site: Site, command: PeerSet) -> Data:
     rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
     options = PeerOptions(rate_bytes_s=rate, compress=command.compress or options.compress)
     site.peers.set_options(peer.name, options)
-    site.traffic_to(peer.name)
+    site.traffic.to(peer.name)
     for shipper in site.shippers.values():
         if shipper.peer == peer.name:
             shipper.peer_set()

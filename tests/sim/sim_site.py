@@ -64,7 +64,7 @@ class SiteKnobs:
 
     settings: GroupSettings
     indexer_delay_s: tuple[float, float]
-    traffic: PeerTraffic
+    traffic: Callable[[SimClock], PeerTraffic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +217,16 @@ class SimProcess:
     """One run of a site. Also the `GroupHolder` of its peer door."""
 
     def __init__(self, site: SimSite) -> None:
-        world = site.world
         self.site = site
-        self.rng = random.Random(world.random.getrandbits(64))
-        self.clock = SimClock(world)
+        self.rng = random.Random(site.world.random.getrandbits(64))
+        self.clock = SimClock(site.world)
         self.clock.jump(site.wall_offset_s)
         here = address(site.name)
         self.transport = SimTransport(site.network, site.name, here.endpoint, here.public_key)
         self.state = SiteState(SimStore(site.state_file, SITE_TABLES))
         self.groups: dict[str, Group] = {}
         self.damaged: dict[str, FarshoreError] = {}
+        traffic = site.knobs.traffic(self.clock)
         self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, lambda _: site.peer)
         self.pairs = SitePairs(
             state=self.state,
@@ -237,7 +237,7 @@ class SimProcess:
             notify=self.notify,
             address_of=address,
             site_id_of=lambda name: name,
-            traffic_of=lambda _: site.knobs.traffic,
+            traffic_of=lambda _: traffic,
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded

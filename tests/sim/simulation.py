@@ -26,6 +26,7 @@ from protocol.positions import POSITION_MAX
 from site_primary.carrier import PeerTraffic
 from site_primary.pace import Pace
 from site_primary.ship_start import Choice
+from site_primary.turns import Turns
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
 from tests.sim.history import History, Violation
@@ -39,7 +40,7 @@ from tests.sim.shape import Focus, focused, shape_of
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimSite, SiteKnobs
 from tests.sim.trace import Trace
-from tests.sim.world import SimWorld
+from tests.sim.world import SimClock, SimWorld
 
 SETUP_S = 5.0
 LAST_WRITES_S = 0.5
@@ -104,7 +105,10 @@ class Simulation:
 
     def _site(self, name: str, peer: str) -> SimSite:
         shape = self.shape
-        traffic = PeerTraffic(pace=Pace(shape.rate_bytes_s), compression=shape.compression)
+
+        def traffic(clock: SimClock) -> PeerTraffic:
+            return PeerTraffic(Turns(clock, Pace(shape.rate_bytes_s)), shape.compression)
+
         knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, traffic)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 

@@ -24,6 +24,7 @@ AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
+TURN = "guarded: a defect is of whoever had the turn (site_primary/turns.py)"
 APART = "another process"
 DAEMON = "stops the daemon"
 
@@ -55,7 +56,6 @@ WHERE = {
     "engine/timed_leases.py:": GROUP,
     "engine/turned_back.py:": GROUP,
     "site_primary/base_sender.py:": GROUP,
-    "site_primary/carrier.py:": GROUP,
     "site_primary/fetcher.py:": GROUP,
     "site_primary/guard.py:": APART,
     "site_primary/host_budget.py:": CONNECTION,
@@ -66,6 +66,7 @@ WHERE = {
     "site_primary/quiesce.py:": AWAITED,
     "site_primary/shipper.py:": GROUP,
     "site_primary/sync_gate.py:": GROUP,
+    "site_primary/turns.py:": TURN,
     "site_secondary/base_receiver.py:": GROUP,
     "site_secondary/receiver.py:": GROUP,
     "site_secondary/rewrite_volume.py:": AWAITED,

@@ -115,6 +115,16 @@ async def shipper_timer(stage: Stage) -> None:
     shipper._connect()
 
 
+async def shipper_turn(stage: Stage) -> None:
+    shipper: Any = stage.a.shippers["bad"]
+    shipper._outbox.take_turn = bang
+    turns = stage.a.traffic.to(shipper.peer).turns
+    turns.set_rate(64 << 10)
+    turns.sent(1 << 20)
+    assert not shipper.carrier.ready()
+    turns.set_rate(0)
+
+
 STOPS_THE_GROUP = [
     journal_write,
     disk_sync,
@@ -130,6 +140,7 @@ STOPS_THE_GROUP = [
     store_in_recovery_of_a_view,
     hold_listener,
     shipper_timer,
+    shipper_turn,
 ]
 
 

@@ -21,6 +21,7 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.carrier import PeerTraffic
 from site_primary.shipper import Shipper
+from site_primary.turns import Turns
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimProcess, SimSite, SiteKnobs
 from tests.sim.world import SimWorld
@@ -51,7 +52,7 @@ class TwoSites:
         self.network = SimNetwork(self.world)
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.heard = {"a": 0, "b": 0}  # messages that each has done with
-        knobs = SiteKnobs(SETTINGS, (0.001, 0.002), PeerTraffic())
+        knobs = SiteKnobs(SETTINGS, (0.001, 0.002), lambda clock: PeerTraffic(Turns(clock)))
         self.a = SimSite(self.world, self.network, "a", "b", knobs, self)
         self.b = SimSite(self.world, self.network, "b", "a", knobs, self)
         for site in (self.a, self.b):

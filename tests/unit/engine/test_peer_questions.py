@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import pytest
 
+from engine.group import Group
 from engine.pair_states import Mode, PairState
-from engine.peer_answers import Travel
+from engine.peer_answers import Header
 from engine.peer_questions import CONNECT_S, PeerQuestions
 from engine.ports.clock import SystemClock
 from engine.ports.disk import Buffer
@@ -32,12 +33,13 @@ from tests.unit.site_secondary.test_peer_door import Holder
 T = TypeVar("T")
 
 
-def packed(peer: str, payload: Buffer) -> Travel:
-    """As zstd where that is smaller, a little later."""
+def packed(caller: Caller, group: Group, header: Header, payload: Buffer) -> None:
+    """As zstd where that is smaller."""
     smaller = compress(payload)
     if smaller is None:
-        return Travel(payload=payload)
-    return Travel(payload=smaller, compression=Compression.ZSTD)
+        caller.send(header(Compression.NONE), payload)
+    else:
+        caller.send(header(Compression.ZSTD), smaller)
 
 
 class Asked:

@@ -15,8 +15,9 @@ from protocol.messages import decode_message
 from protocol.positions import Cut
 from site_primary.base_sender import BaseSender
 from site_primary.carrier import Carrier, PeerTraffic
+from site_primary.turns import Turns
 from site_secondary.base_receiver import BaseReceiver
-from tests.sim.world import SimWorld
+from tests.sim.world import SimClock, SimWorld
 from tests.unit.engine.group_rig import GroupRig
 
 BASE_MESSAGES = (BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck)
@@ -37,7 +38,7 @@ class BasePair:
         self.carried = 0
         self.cut_after: int | None = None
         self.leave = False
-        self.traffic = PeerTraffic()
+        self.traffic = PeerTraffic(Turns(SimClock(self.world)))
         self.failures: list[str] = []
         self.sender: BaseSender | None = None
         self._session = 0
@@ -75,7 +76,7 @@ class BasePair:
         self.cut_after = None
         self.receiver.attach(self._session, self._line(self._to_sender), leave=self.leave)
         line = self._line(self._to_receiver)
-        carrier = Carrier(self.one.clock, self.traffic, line, self.sender.pump)
+        carrier = Carrier(self.one.clock, self.traffic, line, self.sender.take_turn)
         carrier.open(self._session)
         self.sender.attach(self._session, line, carrier)
 

@@ -45,7 +45,7 @@ def test_it_travels_as_the_peer_is_to_be_reached(pair: BasePair) -> None:
     for at in range(0, 1024, 64):
         pair.one.write(volume, at, *(b"%d" % number for number in range(64)))
     pair.traffic.compression = Compression.ZSTD
-    pair.traffic.pace.set_rate(2_000, pair.one.clock.monotonic())
+    pair.traffic.turns.set_rate(2_000)
     began = pair.world.now_ns
     pair.copy(None)
     assert pair.other.read("root") == pair.one.read("root")

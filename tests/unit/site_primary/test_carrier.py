@@ -11,6 +11,7 @@ from protocol.limits import FRAME_BYTES_MAX
 from protocol.messages import FrameMessage, Reset, decode_message
 from site_primary.carrier import Carrier, PeerTraffic
 from site_primary.pace import Pace
+from site_primary.turns import Turns
 from tests.sim.world import NS, SimClock, SimWorld
 from tests.unit.site_primary.shipping_pair import ShippingPair
 
@@ -21,11 +22,14 @@ HARD = random.Random(7).randbytes(4096)
 class Way:
     """A carrier, and what it sends."""
 
-    def __init__(self, traffic: PeerTraffic) -> None:
+    def __init__(self, rate_bytes_s: int = 0, compression: Compression = Compression.NONE) -> None:
         self.world = SimWorld(1)
+        self.clock = SimClock(self.world)
+        self.turns = Turns(self.clock, Pace(rate_bytes_s))
+        traffic = PeerTraffic(self.turns, compression)
         self.sent: list[tuple[Compression, bytes]] = []
-        self.ready_calls = 0
-        self.carrier = Carrier(SimClock(self.world), traffic, self._send, self._on_ready)
+        self.turns_taken = 0
+        self.carrier = Carrier(self.clock, traffic, self._send, self._on_turn)
         self.carrier.open(5)
 
     def _send(self, header: bytes, payload: Buffer) -> None:
@@ -34,12 +38,13 @@ class Way:
         assert message.session == 5
         self.sent.append((message.compression, bytes(payload)))
 
-    def _on_ready(self) -> None:
-        self.ready_calls += 1
+    def _on_turn(self) -> None:
+        self.turns_taken += 1
+        assert self.carrier.ready()
 
 
 def test_only_what_gains_is_compressed() -> None:
-    way = Way(PeerTraffic(compression=Compression.ZSTD))
+    way = Way(compression=Compression.ZSTD)
     way.carrier.send_frames(SOFT)
     way.carrier.send_frames(HARD)
     (how, soft), hard = way.sent
@@ -57,10 +62,9 @@ def test_a_message_of_another_kind_says_how_its_payload_travels() -> None:
         return Reset(session=5, reason="").encode()
 
     sent: list[bytes] = []
-    traffic = PeerTraffic(compression=Compression.ZSTD)
-    carrier = Carrier(
-        SimClock(SimWorld(1)), traffic, lambda _, payload: sent.append(bytes(payload)), sent.clear
-    )
+    clock = SimClock(SimWorld(1))
+    traffic = PeerTraffic(Turns(clock), Compression.ZSTD)
+    carrier = Carrier(clock, traffic, lambda _, payload: sent.append(bytes(payload)), sent.clear)
     carrier.send(header, SOFT)
     carrier.send(header, HARD)
     assert asked == [Compression.ZSTD, Compression.NONE]
@@ -68,50 +72,42 @@ def test_a_message_of_another_kind_says_how_its_payload_travels() -> None:
 
 
 def test_without_a_pace_it_is_always_ready() -> None:
-    way = Way(PeerTraffic())
+    way = Way()
     for _ in range(100):
         way.carrier.send_frames(bytes(FRAME_BYTES_MAX))
-        assert way.carrier.ready(0)
+        assert way.carrier.ready()
 
 
 def test_the_pace_holds_back_and_says_when_to_go_on() -> None:
-    way = Way(PeerTraffic(pace=Pace(1 << 20)))
-    assert way.carrier.ready(0)
+    way = Way(1 << 20)
+    assert way.carrier.ready()
     way.carrier.send_frames(bytes(3 << 20))
-    assert not way.carrier.ready(0)
-    assert not way.carrier.ready(0)
+    assert not way.carrier.ready()
+    assert not way.carrier.ready()
     way.world.run_for(2.4)
-    assert way.ready_calls == 0
+    assert way.turns_taken == 0
     way.world.run_for(0.2)
-    assert way.ready_calls == 1
-    assert way.carrier.ready(0)
-
-
-def test_what_waits_for_its_message_counts_already() -> None:
-    way = Way(PeerTraffic(pace=Pace(1 << 20)))
-    way.carrier.send_frames(bytes(512 << 10))
-    assert way.carrier.ready(256 << 10)
-    assert not way.carrier.ready(512 << 10)
+    assert way.turns_taken == 1
+    assert way.carrier.ready()
 
 
 def test_another_pace_is_heeded_at_once() -> None:
-    traffic = PeerTraffic(pace=Pace(64 << 10))
-    way = Way(traffic)
+    way = Way(64 << 10)
     way.carrier.send_frames(bytes(4 << 20))
-    assert not way.carrier.ready(0)
-    traffic.pace.set_rate(0, way.world.now_ns / NS)
-    way.carrier.pace_changed()
-    assert way.ready_calls == 1
-    assert way.carrier.ready(0)
+    assert not way.carrier.ready()
+    way.turns.set_rate(0)
+    way.world.run_for(0.0)
+    assert way.turns_taken == 1
+    assert way.carrier.ready()
 
 
 def test_nobody_is_told_after_the_session() -> None:
-    way = Way(PeerTraffic(pace=Pace(64 << 10)))
+    way = Way(64 << 10)
     way.carrier.send_frames(bytes(1 << 20))
-    assert not way.carrier.ready(0)
+    assert not way.carrier.ready()
     way.carrier.close()
     way.world.run_for(100.0)
-    assert way.ready_calls == 0
+    assert way.turns_taken == 0
 
 
 def test_a_pair_under_a_pace_converges_at_that_pace(shipping: ShippingPair) -> None:
@@ -119,7 +115,7 @@ def test_a_pair_under_a_pace_converges_at_that_pace(shipping: ShippingPair) -> N
     shipping.write(300)
     size = shipping.one.end.position
     began_ns = shipping.world.now_ns
-    shipping.start_one(PeerTraffic(pace=Pace(rate)))
+    shipping.start_one(PeerTraffic(Turns(shipping.one.clock, Pace(rate))))
     shipping.until_paired()
     took_s = (shipping.world.now_ns - began_ns) / NS
     assert size / rate - 2.0 < took_s < size / rate + 3.0
@@ -129,7 +125,7 @@ def test_a_pair_under_a_pace_converges_at_that_pace(shipping: ShippingPair) -> N
 
 
 def test_a_pair_that_compresses_is_the_same_in_the_end(shipping: ShippingPair) -> None:
-    traffic = PeerTraffic(compression=Compression.ZSTD)
+    traffic = PeerTraffic(Turns(shipping.one.clock), Compression.ZSTD)
     shipping.write(50)
     shipping.start_one(traffic)
     shipping.until_paired()

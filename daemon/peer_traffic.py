@@ -1,0 +1,106 @@
+"""How this site sends to each of its peers: as the operator chose, groups and answers in one queue a peer.
+
+Groups bring their own senders (site_primary.carrier). Answers to what a peer asks about a group are one
+sender together, whatever the number of questions: a peer that asks much holds up only what it asked for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from daemon.peers import PeerOptions
+from engine.group import Group
+from engine.peer_answers import Header
+from engine.ports.clock import Clock
+from engine.ports.transport import Caller
+from protocol.compress import Compression
+from site_primary.carrier import PeerTraffic
+from site_primary.turns import Turns
+
+
+class _Answers:
+    """About one group, to one peer. Those that wait do so in their order."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.waiting_bytes = 0
+        self._turns = turns
+        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
+
+    def add(self, send: Callable[[], None], size_bytes: int) -> None:
+        """Send one, at once or in its turn."""
+        self._waiting.append((send, size_bytes))
+        self.waiting_bytes += size_bytes
+        if len(self._waiting) == 1:
+            self.take_turn()
+
+    def take_turn(self) -> None:
+        """See `Sender.take_turn`."""
+        while self._waiting and self._turns.may_send(self):
+            send, size_bytes = self._waiting.popleft()
+            self.waiting_bytes -= size_bytes
+            self._turns.sent(size_bytes)
+            send()
+
+    def turn_failed(self, defect: Exception) -> None:
+        """See `Sender.turn_failed`. That was one answer; the others are sent."""
+        self.take_turn()
+
+    def stop(self) -> None:
+        """Nothing of it is sent any more."""
+        self._turns.leave(self)
+        self._waiting.clear()
+        self.waiting_bytes = 0
+
+
+class SiteTraffic:
+    """See the module's docstring. `options_of` says what was chosen for a named peer, `unread` how many bytes
+    the transport holds for it."""
+
+    def __init__(
+        self, clock: Clock, options_of: Callable[[str], PeerOptions], unread: Callable[[str], int]
+    ) -> None:
+        self._clock = clock
+        self._options_of = options_of
+        self._unread = unread
+        self._traffic: dict[str, PeerTraffic] = {}
+        self._answers: dict[str, dict[str, _Answers]] = {}  # by peer and group
+
+    def to(self, peer: str) -> PeerTraffic:
+        """How a peer is sent to, as its options say now; one for all groups."""
+        traffic = self._traffic.get(peer)
+        if traffic is None:
+            traffic = self._traffic[peer] = PeerTraffic(Turns(self._clock))
+        options = self._options_of(peer)
+        traffic.turns.set_rate(options.rate_bytes_s)
+        traffic.compression = Compression[options.compress.upper()]
+        return traffic
+
+    def answer(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
+        """Send an answer about a group as a peer is sent to."""
+        traffic = self.to(caller.peer)
+        used, wire = traffic.pack(payload)
+        of_peer = self._answers.setdefault(caller.peer, {})
+        answers = of_peer.get(group.name)
+        if answers is None:
+            answers = of_peer[group.name] = _Answers(traffic.turns)
+        answers.add(partial(caller.send, header(used), wire), len(wire))
+
+    def unread_bytes(self, peer: str) -> int:
+        """Of answers that wait for their turn, and of all that the transport holds for a peer."""
+        waiting = sum(answers.waiting_bytes for answers in self._answers.get(peer, {}).values())
+        return waiting + self._unread(peer)
+
+    def group_stopped(self, group: str) -> None:
+        """No answer about it is sent any more."""
+        for of_peer in self._answers.values():
+            answers = of_peer.pop(group, None)
+            if answers is not None:
+                answers.stop()
+
+    def close(self) -> None:
+        """Nothing is sent any more."""
+        for of_peer in self._answers.values():
+            for answers in of_peer.values():
+                answers.stop()

@@ -1,0 +1,98 @@
+"""Whose turn it is to send to a peer while its rate lets only so much through.
+
+Whoever may not send at once waits in one queue, first in, first out: groups, and answers to what the peer
+asks. A turn is one message; who has more goes to the back. So nobody waits longer than for one message of
+each of the others, however large theirs are, and the bucket is spent by one at a time. Without a rate there
+is no queue, and to ask costs one comparison. Heartbeats and other small messages do not ask.
+
+The queue has a clock of its own, no group's: one that stops keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.compartment import attempt
+from engine.ports.clock import Clock, Timer
+from protocol.limits import SHIP_MESSAGE_BYTES
+from site_primary.pace import Pace
+
+
+class Sender(Protocol):
+    """Who waits. Known by its identity."""
+
+    def take_turn(self) -> None:
+        """Send one message now; ask for another turn if there are more."""
+
+    def turn_failed(self, defect: Exception) -> None:
+        """`take_turn` raised what nobody expected."""
+
+
+class Turns:
+    """See the module's docstring."""
+
+    def __init__(self, clock: Clock, pace: Pace | None = None) -> None:
+        self._clock = clock
+        self._pace = pace or Pace()
+        self._waiting: dict[Sender, None] = {}  # in their order
+        self._turn: Sender | None = None  # has not sent yet
+        self._timer: Timer | None = None
+
+    def may_send(self, sender: Sender) -> bool:
+        """Whether `sender` may send a message now, which it then does at once; if not, it waits, and is
+        called when it is its turn."""
+        if not self._pace.rate_bytes_s or self._turn is sender:
+            return True
+        if sender in self._waiting:
+            return False
+        if not self._waiting and self._wait_s() == 0.0:
+            return True
+        self._waiting[sender] = None
+        self._set_timer()
+        return False
+
+    def sent(self, size_bytes: int) -> None:
+        """Who might send a message has done so."""
+        self._turn = None
+        self._pace.spend(size_bytes, self._clock.monotonic())
+
+    def leave(self, sender: Sender) -> None:
+        """It has nothing to send any more."""
+        self._waiting.pop(sender, None)
+        if not self._waiting:
+            self._stop_timer()
+
+    def set_rate(self, rate_bytes_s: int) -> None:
+        """Another rate from now on, for those too that wait; 0: as fast as it goes."""
+        if rate_bytes_s != self._pace.rate_bytes_s:
+            self._pace.set_rate(rate_bytes_s, self._clock.monotonic())
+            self._stop_timer()
+            self._set_timer()
+
+    def _wait_s(self) -> float:
+        """Until the next message may go: at once while the bucket holds anything, as that much is owed
+        afterwards. If it does not, then once it holds a whole message, so that small ones go several at a
+        time."""
+        now_s = self._clock.monotonic()
+        return self._pace.wait_s(1, now_s) and self._pace.wait_s(SHIP_MESSAGE_BYTES, now_s)
+
+    def _set_timer(self) -> None:
+        if self._waiting and self._timer is None:
+            self._timer = self._clock.call_later(self._wait_s(), self._next)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _next(self) -> None:
+        """One turn: whatever else is to be done comes between two."""
+        self._timer = None
+        sender = next(iter(self._waiting))
+        del self._waiting[sender]
+        self._turn = sender
+        defect = attempt("peer.turn_failed", sender.take_turn)
+        self._turn = None
+        if defect is not None:
+            sender.turn_failed(defect)
+        self._set_timer()
