@@ -85,6 +85,7 @@ class Shipper:
             on_message=self._on_message,
             on_noise=lambda error: self._fail(f"{self.peer} sent what it may not: {error}"),
         )
+        self.reconnect = self._link.reconnect
         traffic = traffic or PeerTraffic(Turns(group.clock))
         stop = lambda defect: group.on_defect(defect)  # noqa: E731
         self.carrier = Carrier(group.clock, traffic, self._link.send, self._take_turn, stop)
@@ -93,9 +94,8 @@ class Shipper:
         self._goal = 0  # written when the session began: reached means caught up
         self.hosts = HostWait(group.holds, address.name)
         # Once the peer's journal is here the two compare again.
-        self.fetcher = Fetcher(
-            group, address.name, self._link.send, on_done=self._connect, on_failed=self._fail
-        )
+        done, failed = self._connect, self._fail
+        self.fetcher = Fetcher(group, self.peer, self._link.send, on_done=done, on_failed=failed)
         self.base = BaseShipment(group, address.name, rng, self._connect, self._fail)
         self._timer: Timer | None = None
         group.listeners.frame.append(self._on_frame)
@@ -120,7 +120,7 @@ class Shipper:
         self.hosts.choose(choice)
         self._parted = None
         self._move(PairVerb.RESYNC)
-        self._link.reconnect.reset()
+        self.reconnect.reset()
         self._connect()
 
     def split(self) -> None:
@@ -137,10 +137,6 @@ class Shipper:
         self._timer = self._clock.call_later(SPLIT_LINGER_S, self._disconnect)
         # The last word: the peer then knows a split from a silence.
         self._heartbeat()
-
-    def peer_set(self) -> None:
-        """An operator changed how the peer is sent to."""
-        self._link.reconnect.peer_set()
 
     def close(self) -> None:
         """Stop for good."""
@@ -200,7 +196,7 @@ class Shipper:
 
     def _reconnect_later(self, refusal: str = "") -> None:
         self._disconnect()
-        retry = self._link.reconnect.ended(self._clock.monotonic(), refusal)
+        retry = self.reconnect.ended(self._clock.monotonic(), refusal)
         if retry.flapping:
             self._group.emit("pair.flapping", group=self._group.name, peer=self.peer, delay_s=retry.delay_s)
         self._timer = self._clock.call_later(retry.delay_s, self._connect)
@@ -296,7 +292,7 @@ class Shipper:
             self._fail(f"{self.peer}: {text}", diverged=parted, code=code)
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        self._link.reconnect.session_began(self._clock.monotonic())
+        self.reconnect.session_began(self._clock.monotonic())
         try:
             known = Known(confirmed=self._journal.last_confirmed, parted=self._parted)
             hosts = self.hosts

@@ -152,7 +152,7 @@ async def peer_set(site: Site, command: PeerSet) -> Data:
     site.traffic.to(peer.name)
     for shipper in site.shippers.values():
         if shipper.peer == peer.name:
-            shipper.peer_set()
+            shipper.reconnect.peer_set()
     site.events.emit("peer.set", object=peer.name, **asdict(options))
     return _peer_data(site, peer)
 

@@ -76,12 +76,6 @@ def test_a_state_that_is_a_directory(stopped: Site) -> None:
     refuses_to_run(stopped, ExitCode.FAILED, f"{state}")
 
 
-def test_a_socket_that_cannot_be_made(stopped: Site) -> None:
-    """What fails late in a start is said as well, and what was opened before is closed."""
-    (stopped.directory / "nbd.sock").mkdir()
-    refuses_to_run(stopped, ExitCode.FAILED, "nbd.sock")
-
-
 @pytest.mark.parametrize("how", ["a directory", "no text"])
 def test_peers_that_cannot_be_read(stopped: Site, how: str) -> None:
     peers = stopped.directory / "peers.json"

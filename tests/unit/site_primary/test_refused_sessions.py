@@ -48,7 +48,7 @@ def test_what_an_operator_does_or_the_peer_welcomes_ends_the_long_delays(
     if word == "resync":
         shipping.shipper.resync(Choice.NONE)
     elif word == "peer set":
-        shipping.shipper.peer_set()
+        shipping.shipper.reconnect.peer_set()
         hellos = len(shipping.heard)
         shipping.until(lambda: len(shipping.heard) > hellos, 31.0)
     else:
