@@ -68,6 +68,7 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
     frame may be one that did not come to this site, or is no longer kept."""
     table, end, above = group.timelines, group.writer.written, None
+    hidden = False  # whether the frame may be one above that was folded
     for spans, base, below in downwards(table, group.spans(end)):
         for span in reversed(spans_after(table, spans)[0]):
             folded_to, anchor = _folded_within(group, span)
@@ -79,19 +80,25 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
                 if above is not None and boundary == end:  # or a later one, which never came
                     raise not_held(table, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
-                if group.folding.readable(cut):
+                if group.folding.readable(cut) and not (hidden and boundary == span.end):
                     return cut
-            if boundary is not None or folded_to:
                 raise _before_the_floor(group, utc_ns)
+            # The first frame that is left was written later, and so was all that comes after it.
+            hidden = bool(folded_to) or (hidden and begin == span.end)
         if base is None:
             break
         if utc_ns >= base.utc_ns:
             if above is not None and base.cut.position == end:
                 raise not_held(table, above, "that time", group.name)
+            if hidden:
+                raise _before_the_floor(group, utc_ns)
             return base.cut
+        hidden = False
         if below is None:
             raise not_held(table, base, "that time", group.name)
         end, above = below.position, base
+    if hidden:
+        raise _before_the_floor(group, utc_ns)
     raise NotFound(
         "nothing was written that early",
         subject=group.name,

@@ -53,8 +53,9 @@ class Turns:
 
     def sent(self, size_bytes: int) -> None:
         """Who might send a message has done so."""
-        self._turn = None
-        self._pace.spend(size_bytes, self._clock.monotonic())
+        if self._pace.rate_bytes_s:
+            self._turn = None
+            self._pace.spend(size_bytes, self._clock.monotonic())
 
     def leave(self, sender: Sender) -> None:
         """It has nothing to send any more."""

@@ -266,3 +266,39 @@ def test_a_floor_on_the_heads_line_is_that_of_the_head(make_rig: MakeRig) -> Non
     assert len(floors) == 2
     assert own is not None
     assert own.timeline != fork.timeline
+
+
+def test_a_time_below_a_folded_run_whose_start_is_still_held(make_rig: MakeRig) -> None:
+    """A run that was folded whole stands on a segment that stays, because a branch goes on in it."""
+    other = make_rig("other")
+    one = make_rig("one", site="par", world=other.world, seed=2)
+    volume, moments = other.create("root", 16), []
+    for number in range(6):
+        other.settle(1.0)
+        moments.append((other.write(volume, number, b"a").prefix.utc_ns, other.end))
+    follow(other, one)
+    kept_ns, kept = moments[2]
+    take_backup(other.group, volume=None, label="kept", cut=kept, pinned=False, rng=other.rng)
+    for number in range(10):
+        other.write(volume, number, b"b")
+    one.settle(1.0)
+    between = [one.write(volume, number, b"c").prefix.utc_ns for number in range(3)]
+    one.settle(1.0)
+    one.reopen()
+    fill(one, volume, 3)
+    first, folded, head = one.group.spans(one.group.writer.written)
+    for span in (folded, head):
+        for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
+            other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    other.settle(1.0)
+    fill(other, volume, 1)
+    fold(other)
+    retention = other.group.folding.retention
+    assert retention.folded_to(folded.timeline) == folded.end
+    assert not retention.folded_to(first.timeline)
+    for utc_ns in (kept_ns, kept_ns + 1, moments[3][0] - 1):
+        assert cut_at_time(other.group, utc_ns) == kept
+    # What is not kept, came last below the fork, or was folded with the run.
+    for utc_ns in (moments[1][0], moments[-1][0], *between):
+        with pytest.raises(Trimmed, match="oldest time"):
+            cut_at_time(other.group, utc_ns)
