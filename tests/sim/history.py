@@ -131,6 +131,15 @@ def began(frame: Frame) -> TimelineBegan | None:
     return record if isinstance(record, TimelineBegan) else None
 
 
+def is_of_its_own(frame: Frame) -> bool:
+    """Whether a site may write it with nobody's change under way: how its timeline began, or which mode is in
+    force from then on."""
+    own = {EventKind.TIMELINE_BEGAN, EventKind.STRICT_MODE}
+    return not frame.prefix.payload_bytes and own.issuperset(
+        row[0] for row in decode_rows(frame.prefix, frame.raw)
+    )
+
+
 def hash_of(frame: Frame) -> bytes:
     """Of all its bytes."""
     return xxh3_128_digest(frame.raw)

@@ -14,7 +14,7 @@ from engine.group import Group
 from protocol.frames import Frame
 from protocol.positions import Cut
 from tests.sim.content import Contents, copied
-from tests.sim.history import ROOT, History, Moment, Violation, began, hash_of, read_volume
+from tests.sim.history import ROOT, History, Moment, Violation, began, hash_of, is_of_its_own, read_volume
 from tests.sim.looks import journal_frames
 from tests.sim.world import SimWorld
 
@@ -246,7 +246,7 @@ class Oracle:
 
     def _adopt(self, frame: Frame) -> None:
         """The frame was complete when the process died, before anyone was told."""
-        if self.pending is None and began(frame) is None and not self._failed_since_frame:
+        if self.pending is None and not (is_of_its_own(frame) or self._failed_since_frame):
             raise Violation(f"L3: {frame.prefix.timeline:016x}:{frame.prefix.end} was written by nobody")
         self._add(frame, self._contents_with(frame))
 
