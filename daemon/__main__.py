@@ -139,8 +139,8 @@ def _tell(error: FarshoreError, as_json: bool) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Returns the exit code."""
-    # Under another, a directory could be made that its owner may not enter, and stay so.
-    os.umask(0o077)
+    # With the owner's bits in it, a directory could be made that its owner may not enter, and stay so.
+    os.umask(os.umask(0o077) & 0o077)
     arguments = _parser().parse_args(words)
     arguments.directory = arguments.directory.absolute()
     try:
