@@ -148,12 +148,12 @@ class RoleTasks:
                 self.resync(site, choice)
 
     def _nobody_writes(self) -> bool:
-        """Whether both sites follow, and neither was handed the group."""
+        """Whether both sites follow, or could if the other wrote, and neither was handed the group."""
         return all(
             site.serving
             and site.process is not None
             and site.group is not None
-            and site.process.role is Role.SECONDARY
+            and site.process.role is not Role.PRIMARY
             and site.group.handed_to != site.name
             for site in self._sim.sites
         )
