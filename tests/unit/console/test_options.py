@@ -51,9 +51,6 @@ def test_a_hooks_timeout_is_one_too(value: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("volume uri vm1/root@9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
-        ("backup create vm1 --at 9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
-        ("restore volume vm1/root --at 2600-01-01T00:00:00Z --dry-run", "2600-01-01T00:00:00Z"),
         ("ls vm1/root@nightly:/ --partition 99999999999999999999999", "--partition"),
         ("ls vm1/root@nightly:/ --partition -1", "--partition"),
         ("events --since 99999999999999999999999", "--since"),
