@@ -90,8 +90,9 @@ class Site:
 
     @property
     def state_directory(self) -> Path:
-        """Where the daemon keeps what is not the data directory's: its witness."""
-        return self.directory.parent / "state"
+        """Where the daemon keeps what is not the data directory's: its witness. Its own, as its peer may
+        be writing while a test puts this one back."""
+        return self.directory.parent / f"state-{self.directory.name}"
 
     @property
     def pid(self) -> int:
