@@ -59,12 +59,12 @@ def replay(
     it ends with 3, as it does with --partial if that was needed."""
     session = session_of(ctx)
     kind = format_of(output, image_format)
+    require_outside_sites(output)  # but DIR, a dead one's: it may be on the only disk that has room
     words = ["replay", os.path.abspath(directory), f"--until={cut_text(session.cut(until))}"]
     words += [f"--volume={volume}"] if volume else []
     words += [*(["--without-index"] if without_index else []), *(["--partial"] if partial else [])]
     began = monotonic()
     with _served(words) as (found, image):
-        require_outside_sites(output, str(directory))  # a site's, as is known now
         for note in found["notes"]:
             session.output.note(f"note: {note}")
         source = Salvage(image)

@@ -14,14 +14,16 @@ from tests.unit.console.stub_site import StubSite
 
 @pytest.mark.parametrize("word", ["export", "replay"])
 def test_no_image_into_a_site(home: Path, stub: StubSite, farshore: Callable[..., Ran], word: str) -> None:
-    """Neither into the one that is asked nor into another one that is known, by links or `..`."""
+    """Neither into the one that is asked nor into another one that is known, by links or `..`; a dead one,
+    which is replayed, is nobody's."""
     config, other = home / "config/farshore", home / "par"
     config.mkdir(parents=True)
     (config / "sites.toml").write_text(f'[sites.par]\ndirectory = "{other}"\n')
     (other / "groups").mkdir(parents=True)
     (home / "link").symlink_to(other)
     site = home / "lon"
-    for file in (site / "v.img", other / "groups/v.img", home / "link/v.img", other / "../lon/v.img"):
+    asked = (site / "v.img", other / "../lon/v.img") if word == "export" else ()
+    for file in (other / "groups/v.img", home / "link/v.img", *asked):
         words = {
             "export": ("volume", "export", "vm1/root", str(file), "--site", str(site)),
             "replay": ("journal", "replay", str(site), "--output", str(file)),
