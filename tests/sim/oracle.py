@@ -130,9 +130,12 @@ class Oracle:
             self.flushed = floor
 
     def told_durable(self, cut: Cut) -> None:
-        """Somebody was told that a power loss leaves everything up to `cut`."""
+        """Somebody was told that a power loss leaves everything up to `cut`: of the timelines below it as far
+        as the site has their frames. Where a base stands, the last of them have not come."""
         tree = self.history.tree
         for timeline, end in tree.spans(cut):
+            if timeline != cut.timeline:
+                end = min(end, self.taken.get(timeline, 0))
             if end > max(self.durable.get(timeline, 0), tree.parents[timeline].position):
                 self.durable[timeline] = end
 
