@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import ExitCode
-from tests.support.sites import Site, short_directory
+from tests.support.sites import Site, running_sites
 
 
 @pytest.fixture
 def stopped() -> Iterator[Site]:
     """A site with the groups g and vm1, stopped cleanly."""
-    parent = short_directory()
-    site = Site(parent / "a", "a")
-    try:
-        site.init()
-        site.start()
+    with running_sites("a") as (site,):
         site.create_volume("g/v", "1M")
         site.create_volume("vm1/v", "1M")
         assert site.stop() == 0
         yield site
-    finally:
-        site.kill()
-        shutil.rmtree(parent, ignore_errors=True)
 
 
 def refuses_to_run(site: Site, code: ExitCode, said: str) -> None:
-    """`site run` ends at once with `code` and one error, which says `said` and what to do next."""
-    result = site.run("site", "run", str(site.directory), site=False, timeout_s=30)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert result.stderr.count("error:") == 1, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    assert said in result.stderr
-    assert "next:" in result.stderr
+    """It says `said` and what to do next."""
+    text = site.refuses_to_run(code)
+    assert said in text
+    assert "next:" in text
 
 
 def errors_of(site: Site) -> dict[str, str]:

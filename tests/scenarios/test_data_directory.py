@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from console.demo.host import Host
 from protocol.errors import ExitCode
-from tests.support.sites import Site, short_directory
+from tests.support.sites import Site, running_sites
 
 
 @pytest.fixture
 def stopped() -> Iterator[Site]:
     """A site with a volume whose first block holds `w`s, stopped cleanly."""
-    parent = short_directory()
-    site = Site(parent / "a", "a")
-    try:
-        site.init()
-        site.start()
+    with running_sites("a") as (site,):
         site.create_volume("g/v", "1M")
         with Host(site.nbd_socket, "g/v") as host:
             host.write(0, b"w" * 4096)
         assert site.stop() == 0
         yield site
-    finally:
-        site.kill()
-        shutil.rmtree(parent, ignore_errors=True)
-
-
-def refuses_to_run(site: Site, directory: Path, code: ExitCode) -> str:
-    """`site run` ends at once with `code`, one error and no traceback; what it said."""
-    result = site.run("site", "run", str(directory), site=False, timeout_s=30)
-    assert result.returncode == code, result.stdout + result.stderr
-    assert result.stderr.count("error:") == 1
-    assert "Traceback" not in result.stdout + result.stderr
-    return result.stderr
 
 
 def serves_what_was_written(site: Site) -> None:
@@ -50,13 +32,13 @@ def serves_what_was_written(site: Site) -> None:
 
 def test_a_second_daemon(stopped: Site) -> None:
     stopped.start()
-    said = refuses_to_run(stopped, stopped.directory, ExitCode.BUSY)
+    said = stopped.refuses_to_run(ExitCode.BUSY)
     assert "another daemon runs" in said
     serves_what_was_written(stopped)
     # By another path it is the same directory.
     link = stopped.directory.parent / "link"
     link.symlink_to(stopped.directory)
-    refuses_to_run(stopped, link, ExitCode.BUSY)
+    stopped.refuses_to_run(ExitCode.BUSY, link)
     serves_what_was_written(stopped)
     assert stopped.stop() == 0
     stopped.check_log()
@@ -73,7 +55,7 @@ def test_another_format_version(stopped: Site) -> None:
     path = stopped.directory / "identity.json"
     before = path.read_text()
     path.write_text(json.dumps(json.loads(before) | {"format": 2}))
-    said = refuses_to_run(stopped, stopped.directory, ExitCode.NOT_ALLOWED)
+    said = stopped.refuses_to_run(ExitCode.NOT_ALLOWED)
     assert "format version 2" in said
     assert "next:" in said
     path.write_text(before)
@@ -84,7 +66,7 @@ def test_another_format_version(stopped: Site) -> None:
 def test_a_copied_directory(stopped: Site) -> None:
     copy = stopped.directory.parent / "copy"
     subprocess.run(["cp", "-a", str(stopped.directory), str(copy)], check=True)
-    said = refuses_to_run(stopped, copy, ExitCode.NOT_ALLOWED)
+    said = stopped.refuses_to_run(ExitCode.NOT_ALLOWED, copy)
     assert f"farshore site adopt {copy}" in said
     # The original is as it was; the copy runs once it was adopted.
     stopped.start()
@@ -103,7 +85,7 @@ def test_a_copied_directory(stopped: Site) -> None:
 def test_a_directory_of_another_machine(stopped: Site) -> None:
     path = stopped.directory / "identity.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": "0" * 32}))
-    refuses_to_run(stopped, stopped.directory, ExitCode.NOT_ALLOWED)
+    stopped.refuses_to_run(ExitCode.NOT_ALLOWED)
     stopped.farshore("site", "adopt", str(stopped.directory), site=False)
     stopped.start()
     serves_what_was_written(stopped)
@@ -117,9 +99,9 @@ def test_a_running_site_is_not_adopted(stopped: Site) -> None:
 
 def test_no_site_there(stopped: Site) -> None:
     parent = stopped.directory.parent
-    refuses_to_run(stopped, parent / "nothing", ExitCode.NOT_FOUND)
+    stopped.refuses_to_run(ExitCode.NOT_FOUND, parent / "nothing")
     (parent / "empty").mkdir()
-    refuses_to_run(stopped, parent / "empty", ExitCode.NOT_FOUND)
+    stopped.refuses_to_run(ExitCode.NOT_FOUND, parent / "empty")
     words = ("site", "init", str(stopped.directory), "--name", "a")
     assert "not empty" in stopped.farshore(*words, site=False, exit_code=int(ExitCode.BUSY))
 
@@ -128,11 +110,11 @@ def test_a_wrong_key_in_the_configuration(stopped: Site) -> None:
     path = stopped.directory / "site.toml"
     before = path.read_text()
     path.write_text(before + "jurnal_limit_bytes = 1\n")
-    said = refuses_to_run(stopped, stopped.directory, ExitCode.USAGE)
+    said = stopped.refuses_to_run(ExitCode.USAGE)
     assert "jurnal_limit_bytes" in said
     assert "did you mean 'journal_limit_bytes'?" in said
     path.write_text(before + "reserve_bytes = 'many'\n")
-    refuses_to_run(stopped, stopped.directory, ExitCode.USAGE)
+    stopped.refuses_to_run(ExitCode.USAGE)
     path.write_text(before)
     stopped.start()
     serves_what_was_written(stopped)

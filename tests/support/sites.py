@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from protocol.errors import ExitCode
+
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -179,6 +181,16 @@ class Site:
     def kill(self) -> None:
         """kill -9."""
         self._end(signal.SIGKILL)
+
+    def refuses_to_run(self, code: ExitCode, directory: Path | None = None) -> str:
+        """`site run`, of this directory or another one, ends at once with `code`, one error and no traceback;
+        what it said."""
+        place = str(directory or self.directory)
+        result = self.run("site", "run", place, site=False, timeout_s=30)
+        assert result.returncode == code, result.stdout + result.stderr
+        assert result.stderr.count("error:") == 1, result.stderr
+        assert "Traceback" not in result.stdout + result.stderr
+        return result.stderr
 
     def _end(self, number: signal.Signals) -> int:
         if self.process is None:
