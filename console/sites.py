@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from console.client import Client, OperatorKeys
-from console.images.unfinished_file import UnfinishedFile
+from console.unfinished_file import UnfinishedFile
 from protocol.command_base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError

@@ -16,7 +16,7 @@ from console.images.image import Range, ReadableImage, content_of, rounded
 from console.images.nbd_image import NbdImage
 from console.images.qcow2 import CLUSTER_BYTES, create, served
 from console.images.raw_file import RawFile
-from console.images.unfinished_file import UnfinishedFile
+from console.unfinished_file import UnfinishedFile
 from protocol.errors import Mismatch
 
 NEXT_STEP = "the disk or the way to it is not to be trusted: check it, then write another file"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from console.images.unfinished_file import UnfinishedFile
+from console.unfinished_file import UnfinishedFile
 from protocol.errors import Busy, FarshoreError, Refused, UsageError
 
 
