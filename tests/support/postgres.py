@@ -50,14 +50,18 @@ class Postgres:
         self.data = directory / "mnt" / "data"
         control = f"{tool('setpriv')} --reuid={USER} --regid={account.pw_gid} --clear-groups"
         control += f" {self._programs}/pg_ctl --pgdata={self.data} --wait --timeout=60"
+        # It removes its lock file while it still stands in `data`, which keeps that from being unmounted.
+        gone = "timeout 60 tail --pid=$server --sleep-interval=0.05 --follow /dev/null"
+        lock = f"{self.data}/postmaster.pid"
         self.host = MountedHost(
             directory,
             uri,
             tool,
             # A cut of a running server holds its lock file; on what was just mounted nobody can run.
-            after_mount=f"rm -f {self.data}/postmaster.pid\n"
+            after_mount=f"rm -f {lock}\n"
             f"[ ! -e {self.data}/PG_VERSION ] || {control} --log={self._log} start </dev/null",
-            before_umount=f"[ ! -e {self.data}/postmaster.pid ] || {control} --mode=fast stop",
+            before_umount=f"if [ -e {lock} ]; then\n"
+            f"read -r server <{lock}\n{control} --mode=fast stop\n{gone}\nfi",
         )
 
     @property
