@@ -1,7 +1,7 @@
 """A file that an operator asked for, until it is whole: it stands under its name only once it is durable.
 
 The one module of `console` that calls fsync and rename (docs/decisions/0012). Data directories are not its
-matter: `engine/durable.py` has those.
+matter: `engine/ports/durable.py` has those.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import zmq
 import zmq.asyncio
 import zmq.auth.asyncio
 
-from engine.compartment import attempt_async
+from engine.group.compartment import attempt_async
 from protocol.commands import READ_ONLY, Command, command_name
 from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (

@@ -22,7 +22,7 @@ import secrets
 from dataclasses import dataclass
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
-from engine.durable import FileLock, RealDisk, lock_file
+from engine.ports.durable import FileLock, RealDisk, lock_file
 from engine.ports.zap import check_key
 from engine.ports.zmq_transport import generate_keypair
 from protocol.command_base import check_name

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from engine.clones import Clone
-from engine.compartment import attempt
-from engine.cuts import resolve_cut
-from engine.group import Group
-from engine.serving import refusal
-from engine.site_state import EVERY_VOLUME, SiteState
-from engine.visibility import visibility
-from engine.volumes import Volume
+from engine.group.clones import Clone
+from engine.group.compartment import attempt
+from engine.group.group import Group
+from engine.group.serving import refusal
+from engine.group.site_state import EVERY_VOLUME, SiteState
+from engine.history.cuts import resolve_cut
+from engine.history.visibility import visibility
+from engine.history.volumes import Volume
 from protocol.commands import parse_volume_name
 from protocol.cut_text import parse_export_cut
 from protocol.errors import FarshoreError, NotFound, WrongState

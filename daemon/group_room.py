@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from engine.site_state import Role, SiteState
+from engine.group.site_state import Role, SiteState
 from protocol.errors import FarshoreError, Refused
 from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
 from site_primary.nbd_listener import descriptors_for_hosts

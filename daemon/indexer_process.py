@@ -8,9 +8,9 @@ import pathlib
 import sys
 from collections import deque
 
-from engine.compartment import Defect
-from engine.index_requests import IndexerDone, IndexRequest, encode_request
-from engine.indexer import LENGTH
+from engine.group.compartment import Defect
+from engine.index.indexer import LENGTH
+from engine.index.requests import IndexerDone, IndexRequest, encode_request
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.rows import check_row, unpack_row
 
@@ -18,8 +18,8 @@ STOP_TIMEOUT_S = 10.0
 
 
 class IndexerProcess:
-    """See `engine.indexer` for what the child does and how the two talk. One request at a time, urgent ones
-    first. `on_defect` is told of what may not happen here: a request may then never be answered."""
+    """See `engine.index.indexer` for what the child does and how the two talk. One request at a time, urgent
+    ones first. `on_defect` is told of what may not happen here: a request may then never be answered."""
 
     def __init__(self, directory: pathlib.Path, on_defect: Defect = lambda _: None) -> None:
         self._directory = directory
@@ -30,7 +30,7 @@ class IndexerProcess:
         self._others: deque[tuple[IndexRequest, IndexerDone]] = deque()
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
-        """See `engine.index_requests.Indexer`."""
+        """See `engine.index.requests.Indexer`."""
         (self._urgent if request.URGENT else self._others).append((request, done))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work(), name="indexer")
@@ -68,7 +68,7 @@ class IndexerProcess:
                 sys.executable,
                 "-P",
                 "-m",
-                "engine.indexer",
+                "engine.index.indexer",
                 str(self._directory),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

@@ -25,9 +25,9 @@ from typing import Any
 
 import structlog
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
+from engine.group.site_state import SiteState
 from engine.ports.clock import Clock
-from engine.site_state import SiteState
 from protocol.bounds import NameOrNone, Text, UtcNs, Word
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError, NotFound

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.compartment import attempt
-from engine.group import Group
-from engine.site_state import GroupRow, SiteState
+from engine.group.compartment import attempt
+from engine.group.group import Group
+from engine.group.site_state import GroupRow, SiteState
 from protocol.errors import FarshoreError
 
 

@@ -20,11 +20,11 @@ from daemon.exports import SiteExports
 from daemon.operations.inspect import journal_data
 from daemon.operations.shapes import cut_data, time_of
 from daemon.site import STATE_FILE
-from engine.cuts import resolve_cut
-from engine.group import Group
-from engine.offline import DeadSite, OfflineGroup, offline_groups, open_offline
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.history.cuts import resolve_cut
+from engine.offline.groups import DeadSite, OfflineGroup, offline_groups, open_offline
 from engine.ports.clock import SystemClock
-from engine.site_state import Role
 from protocol.command_base import check_name
 from protocol.commands import JournalShow, parse_volume_name
 from protocol.cut_text import CutTime, parse_fixed_cut, time_text

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from daemon.config import SiteConfig
 from daemon.indexer_process import IndexerProcess
-from engine.branch_drop import BranchDrops
-from engine.compaction import Compaction
-from engine.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
-from engine.durable import RealDisk
-from engine.group import Emit, Group, GroupSettings
-from engine.group_recovery import Recovered, recover_group
-from engine.index_file import open_index
+from engine.group.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
+from engine.group.group import Emit, Group, GroupSettings
+from engine.group.recovery import Recovered, recover_group
+from engine.group.site_state import GroupRow, SiteState
+from engine.history.branch_drop import BranchDrops
+from engine.index.compaction import Compaction
+from engine.index.index_file import open_index
+from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
-from engine.site_state import GroupRow, SiteState
 from protocol.positions import POSITION_MAX
 
 LAST_CHECKPOINT_TIMEOUT_S = 60.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.pair_states import Mode, PairState
-from engine.site_state import SiteState
+from engine.group.site_state import SiteState
+from engine.peering.pair_states import Mode, PairState
 from protocol.errors import FarshoreError
 
 

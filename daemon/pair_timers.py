@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from engine.group import Group
+from engine.group.group import Group
 from engine.ports.clock import Timer
 
 RETRY_S = 1.0

@@ -19,13 +19,13 @@ from daemon.exports import SiteExports
 from daemon.pair_rows import once_remembered, remember
 from daemon.pair_timers import Due, PairTimers
 from daemon.role_exports import ClosedBy, RoleExports
-from engine.compartment import attempt
-from engine.group import Emit, Group
-from engine.head_moves import begin_timeline, generation_of, hand_over
-from engine.pair_states import Mode, PairState, PairVerb, next_state
+from engine.group.compartment import attempt
+from engine.group.group import Emit, Group
+from engine.group.head_moves import begin_timeline, generation_of, hand_over
+from engine.group.serving import Holder, took_over
+from engine.group.site_state import PairRow, Role, SiteState
+from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.transport import PeerAddress, Transport
-from engine.serving import Holder, took_over
-from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import Busy, FarshoreError, NotAllowed, WrongState
 from protocol.events import StrictMode
 from site_primary.carrier import PeerTraffic

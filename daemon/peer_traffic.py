@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.peers import PeerOptions
-from engine.group import Group
-from engine.peer_answers import Header
+from engine.group.group import Group
+from engine.peering.peer_answers import Header
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
 from protocol.compress import Compression

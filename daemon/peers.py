@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 
-from engine.durable import RealDisk
+from engine.ports.durable import RealDisk
 from engine.ports.transport import PeerAddress
 from engine.ports.zap import check_key
 from protocol.command_base import check_name

@@ -16,8 +16,8 @@ from collections.abc import Collection
 from enum import Enum
 
 from daemon.exports import SiteExports
-from engine.group import Emit, Group
-from engine.site_state import EVERY_VOLUME, SiteState
+from engine.group.group import Emit, Group
+from engine.group.site_state import EVERY_VOLUME, SiteState
 
 FENCED = "fenced: "
 

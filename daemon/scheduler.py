@@ -1,7 +1,7 @@
 """Takes the backups that groups' policies ask for, at the site that writes, and prunes after each.
 
 It remembers nothing: what was taken stands in the journal, so a site that takes over, or was down, knows what
-is due (`engine.schedules`). A run that failed is tried again after a while; each failure is an event.
+is due (`engine.copies.schedules`). A run that failed is tried again after a while; each failure is an event.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 from daemon.operations import backups, copies
 from daemon.operations.schedules import last_run
 from daemon.site import Site
-from engine.compartment import attempt_async
-from engine.group import Group
-from engine.keep_rules import KeepRules
-from engine.schedules import due
-from engine.site_state import Role
+from engine.copies.keep_rules import KeepRules
+from engine.copies.schedules import due
+from engine.group.compartment import attempt_async
+from engine.group.group import Group
+from engine.group.site_state import Role
 from protocol.commands import BackupCreate
 from protocol.errors import FarshoreError
 from protocol.events import PolicySet

@@ -32,18 +32,18 @@ from daemon.pairs import SitePairs
 from daemon.peer_traffic import SiteTraffic
 from daemon.peers import Peer, PeerBook
 from daemon.witness import Witness
-from engine.branch_drop import BranchDrops, check_droppable
-from engine.clones import Clone
-from engine.compartment import attempt, attempt_async
-from engine.drills import Drills
-from engine.durable import RealDisk
-from engine.group import Group
-from engine.peer_questions import PeerQuestions
+from engine.group.clones import Clone
+from engine.group.compartment import attempt, attempt_async
+from engine.group.group import Group
+from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.group.stored_rows import ENGINE_TABLES, StoredTable, sort_out
+from engine.history.branch_drop import BranchDrops, check_droppable
+from engine.integrity.drills import Drills
+from engine.peering.peer_questions import PeerQuestions
 from engine.ports.clock import SystemClock
+from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
-from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from engine.stored_rows import ENGINE_TABLES, StoredTable, sort_out
 from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
 from site_primary.nbd_server import NbdServer

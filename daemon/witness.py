@@ -25,10 +25,10 @@ import crc32c
 import msgspec
 
 from daemon.data_directory import machine_id
-from engine.compartment import attempt
-from engine.durable import RealDisk
-from engine.group import Emit, Group
+from engine.group.compartment import attempt
+from engine.group.group import Emit, Group
 from engine.ports.clock import Clock, Timer
+from engine.ports.durable import RealDisk
 from protocol.bounds import GroupIdOrNone, Name, Position, Text, TimelineId, UtcNs
 from protocol.cut_text import time_text
 from protocol.errors import NotFound

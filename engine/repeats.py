@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
 
 K = TypeVar("K")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.pair_states import (  # noqa: E402
+from engine.peering.pair_states import (  # noqa: E402
     FIELD_CODE_SECONDARY_SPLIT,
     FIELD_CODES,
     TRANSITIONS,
@@ -57,7 +57,7 @@ What NBD clients are told is in [wire-format.md](wire-format.md#errors-that-host
 """
 
 PAIR_STATES_PAGE = """\
-<!-- Written by packaging/generate_docs.py from engine/pair_states.py; change that, then run the script. -->
+<!-- By packaging/generate_docs.py from engine/peering/pair_states.py; change that, then run the script. -->
 # Pair states
 
 A pair is one group at two sites. The site that writes the group keeps the state; a verb whose cell in the

@@ -1,5 +1,5 @@
-"""Messages that carry a base (engine.bases): what a site needs to go on from a cut that the journal does not
-lead it to.
+"""Messages that carry a base (engine.history.bases): what a site needs to go on from a cut that the journal
+does not lead it to.
 
     source → target                                      target → source
     BASE_BEGIN    the cuts A and B, X, how many parts    BASE_ACK    X is here up to `written`, indexed up to

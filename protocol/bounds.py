@@ -45,7 +45,7 @@ Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 MsOrUnknown = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: unknown
 UtcNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # to the year 2262
 FrameUtcNs = Annotated[int, Meta(ge=0, le=FRAME_UTC_NS_MAX)]  # of a frame, as a peer says it
-LockNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # of engine.lock_clock
+LockNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # of engine.retention.lock_clock
 LockSeconds = Annotated[int, Meta(ge=1, le=LOCK_S_MAX)]
 Digest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 DigestOrNone = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]  # empty: not known

@@ -10,7 +10,7 @@ Everything else is a small frozen class with `to_row`, read back by `record_from
 what they may hold (protocol.bounds). A volume is named by
 its id, the position of its `VolumeCreated`. Numbers that are not in `EventKind` are refused where they
 come new, never skipped: a reader that does not know an event cannot know what the volume holds. What history
-holds of them is named (engine.unread).
+holds of them is named (engine.history.unread).
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class CopyDeleted(WireRow, frozen=True, kw_only=True, tag=int(EventKind.COPY_DEL
 class CopyLocked(WireRow, frozen=True, kw_only=True, tag=int(EventKind.COPY_LOCKED)):
     """The backup with this id cannot be given up for `lock_s` seconds, at each site from when this event
     came there, whatever any later event says. Of several the one that ends last counts. A span and not a
-    time, because the sites' wall clocks may be wrong, or set (engine.lock_clock)."""
+    time, because the sites' wall clocks may be wrong, or set (engine.retention.lock_clock)."""
 
     copy_id: CopyId
     lock_s: LockSeconds

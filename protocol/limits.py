@@ -117,7 +117,7 @@ NBD_LOG_PERIOD_S = 60.0
 PEERS_MAX = 64
 # Groups of a site, and those of them that one peer may make by calling. Each costs a directory, descriptors,
 # a process while it checkpoints, and address space for its index, of which there is room for so many
-# (engine.index_file). A peer leaves some for the operator.
+# (engine.index.index_file). A peer leaves some for the operator.
 GROUPS_MAX = 120
 PEER_GROUPS_MAX = 112
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
@@ -142,10 +142,10 @@ PEER_UNREAD_BYTES_END = 40 << 20
 # What a queued part is counted with beside its bytes: a frame that tells when it has gone takes 3 KB
 # (measured). Else 170,000 short refusals would pass for 34 MB and be half a GB.
 PEER_UNREAD_PART_BYTES = 3 << 10
-# A peer's share of this site's time, by what it asks and calls (engine.peer_pace): hosts wait in its loop.
-# A turn may be taken while less than the burst is owed; a call counts for as long as it took, up to a bound,
-# and what commits for some time on the fastest disk too. By what cannot wait a peer may come to owe so much
-# that its session ends. A round of messages ends after so long, that others have their turn.
+# A peer's share of this site's time, by what it asks and calls (engine.peering.peer_pace): hosts wait in its
+# loop. A turn may be taken while less than the burst is owed; a call counts for as long as it took, up to a
+# bound, and what commits for some time on the fastest disk too. By what cannot wait a peer may come to owe so
+# much that its session ends. A round of messages ends after so long, that others have their turn.
 PEER_TIME_SHARE = 0.25
 PEER_TIME_BURST_S = 0.03
 PEER_CALL_S_MAX = 0.25

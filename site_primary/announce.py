@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.group import Group
-from engine.lineage import lineage_rows
-from engine.pair_states import Mode, PairState
+from engine.group.group import Group
+from engine.history.lineage import lineage_rows
+from engine.peering.pair_states import Mode, PairState
 from protocol.messages import Heartbeat, Hello
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 
-from engine.copies import Copy
-from engine.group import Group
+from engine.copies.copies import Copy
+from engine.group.group import Group
 from protocol.cut_text import time_text
 from protocol.errors import NotFound, Refused
 from protocol.events import Consistency, CopyDeleted, CopyLocked, CopyPinned, Mark, Record

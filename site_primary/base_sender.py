@@ -1,11 +1,11 @@
-"""Sending a base (engine.bases): the blocks that a peer's cut A and a cut B of this head may differ in, with
-B's timelines and records, so that the peer can go on from B with the journal.
+"""Sending a base (engine.history.bases): the blocks that a peer's cut A and a cut B of this head may differ
+in, with B's timelines and records, so that the peer can go on from B with the journal.
 
 B is a cut up to which the index holds everything. From there on the journal is held for the peer. What is
-sent is found by one walk over each volume's changed blocks (engine.changes); a block whose newest version is
-the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes. Frames are made
-as they are needed and forgotten: a mark for each says where the walk was, so that after a lost connection, or
-a restart of the peer, it goes on from where the peer is.
+sent is found by one walk over each volume's changed blocks (engine.index.changes); a block whose newest
+version is the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes.
+Frames are made as they are needed and forgotten: a mark for each says where the walk was, so that after a
+lost connection, or a restart of the peer, it goes on from where the peer is.
 
 A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices; then hosts have their turn.
 """
@@ -17,15 +17,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from engine.changes import ChangeScan
-from engine.checkpoint import load_records
-from engine.group import Group
+from engine.group.group import Group
+from engine.history.timelines import holds
+from engine.history.unread import is_record
+from engine.index.changes import ChangeScan
+from engine.index.checkpoint import load_records
+from engine.index.view import ReadBatch
 from engine.journal.reader import time_at
-from engine.journal_space import JournalHolder, lease_of
 from engine.ports.disk import Buffer
-from engine.timelines import holds
-from engine.unread import is_record
-from engine.view import ReadBatch
+from engine.retention.journal_space import JournalHolder, lease_of
 from protocol.base_messages import (
     BaseAck,
     BaseBegin,

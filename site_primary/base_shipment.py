@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.base_messages import BaseAck
 from protocol.positions import NO_TIMELINE, Cut
 from site_primary.base_sender import BaseSender, Send

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from engine.changes import ChangeScan
-from engine.group import Group
-from engine.timelines import holds
-from engine.view import Place, ReadBatch, VolumeView
-from engine.visibility import visibility
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.history.timelines import holds
+from engine.history.visibility import visibility
+from engine.history.volumes import Volume
+from engine.index.changes import ChangeScan
+from engine.index.view import Place, ReadBatch, VolumeView
 from protocol.events import WRITE, ZERO
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.changes import SLICE_ROWS, ChangeScan
-from engine.view import extend_stretches, trim_stretches
-from engine.visibility import Interval
+from engine.history.visibility import Interval
+from engine.index.changes import SLICE_ROWS, ChangeScan
+from engine.index.view import extend_stretches, trim_stretches
 from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import BlockState
 from site_primary.exports import Export

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.compartment import Defect
+from engine.group.compartment import Defect
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, compress

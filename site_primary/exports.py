@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.view import VolumeView
-from engine.volumes import Volume
+from engine.history.volumes import Volume
+from engine.index.view import VolumeView
 from site_primary.hosted import Hosted
 from site_primary.sync_gate import SyncGate
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.group import Group
-from engine.head_moves import NotContiguous
+from engine.group.group import Group
+from engine.group.head_moves import NotContiguous
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, frames_in

@@ -23,9 +23,9 @@ import subprocess
 import sys
 from typing import Any
 
-from engine.durable import FileLock, RealDisk, lock_file
 from engine.ports.clock import Clock, SystemClock
-from engine.rights import keep_out_others
+from engine.ports.durable import FileLock, RealDisk, lock_file
+from engine.ports.rights import keep_out_others
 from protocol.errors import RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, encode_line
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import ParamSpec
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
 from engine.ports.clock import Clock, Timer
 from protocol.limits import NBD_HALF_REQUEST_TIMEOUT_S, NBD_PARKED_BYTES
 from protocol.nbd.requests import REQUEST_BYTES
@@ -117,7 +117,7 @@ class HostStream(asyncio.BufferedProtocol):
             self._clock.call_soon(self._collect_soon)
 
     def _guarded(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """What others call back: a defect in it is this connection's, and not theirs (engine.compartment)."""
+        """What others call back: a defect in it is this connection's (engine.group.compartment)."""
         if attempt("connection.defect", work, *args, **kwargs) is not None:
             self.shut()
 

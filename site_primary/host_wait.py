@@ -6,12 +6,12 @@ carried out.
     CHOICE   from when an operator chose the peer's history until all of it is here: what a host wrote
              meanwhile would be left as a branch, and what it read is about to change
 
-Each is a hold of its own (`engine.serving`). Only the site puts START, before hosts can come.
+Each is a hold of its own (`engine.group.serving`). Only the site puts START, before hosts can come.
 """
 
 from __future__ import annotations
 
-from engine.serving import Holder, Holds
+from engine.group.serving import Holder, Holds
 from site_primary.ship_start import Choice
 
 

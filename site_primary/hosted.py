@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.group import Emit, Group
+from engine.group.group import Emit, Group
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from protocol.events import Row
@@ -14,7 +14,7 @@ from protocol.positions import Cut
 
 
 class Hosted(Protocol):
-    """See `engine.group.Group` and `engine.clones.Clone`."""
+    """See `engine.group.group.Group` and `engine.group.clones.Clone`."""
 
     name: str
     clock: Clock

@@ -1,16 +1,16 @@
 """What a peer needs of this site's journal: every frame from the last cut that it is known to have.
 
-Held until the journal fills up and the peer is the slowest to need it (`engine.journal_space`); then the peer
-is sent what changed since that cut, which stays readable.
+Held until the journal fills up and the peer is the slowest to need it (`engine.retention.journal_space`);
+then the peer is sent what changed since that cut, which stays readable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.group import Group
-from engine.journal_space import JournalHolder, lease_of
-from engine.pressure import Stage
+from engine.group.group import Group
+from engine.retention.journal_space import JournalHolder, lease_of
+from engine.retention.pressure import Stage
 from protocol.positions import Cut
 
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 import structlog
 
-from engine.view import ReadBatch
+from engine.index.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
 from protocol.limits import (
     BLOCK_BYTES,

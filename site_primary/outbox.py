@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from engine.group import Group
+from engine.group.group import Group
+from engine.history.lineage import frames_after, next_place
 from engine.journal.reader import BadFrame
-from engine.lineage import frames_after, next_place
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from protocol.frames import Frame

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from engine.compartment import attempt_async
-from engine.durable import RealDisk
+from engine.group.compartment import attempt_async
 from engine.ports.clock import Clock
+from engine.ports.durable import RealDisk
 from protocol.errors import NotFound, RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
 from site_primary.guard import FROZEN_DIRECTORY, note_path

@@ -27,12 +27,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from engine.bases import gap_at
-from engine.group import Group
-from engine.head_moves import begin_timeline
-from engine.lineage import journal_leads
-from engine.serving import Holder, took_over
-from engine.timelines import Span
+from engine.group.group import Group
+from engine.group.head_moves import begin_timeline
+from engine.group.serving import Holder, took_over
+from engine.history.bases import gap_at
+from engine.history.lineage import journal_leads
+from engine.history.timelines import Span
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
 from protocol.messages import LineageRow, Welcome
 from protocol.positions import Cut

@@ -15,12 +15,12 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 
-from engine.group import Group
-from engine.pair_states import TRANSITIONS, PairState, PairVerb, next_state
+from engine.group.group import Group
+from engine.history.watermarks import PeerMarks
+from engine.peering.pair_states import TRANSITIONS, PairState, PairVerb, next_state
 from engine.ports.clock import Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import PeerAddress, Transport
-from engine.watermarks import PeerMarks
 from protocol.base_messages import BaseAck
 from protocol.errors import Diverged, FarshoreError, Trimmed
 from protocol.frames import Frame

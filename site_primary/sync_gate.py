@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from engine.journal.writer import DurableCallback
-from engine.pair_states import Mode
+from engine.peering.pair_states import Mode
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError
 from protocol.limits import SYNC_RETURN_DELAY_MAX_S, SYNC_RETURN_DELAY_S

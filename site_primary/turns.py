@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
 from engine.ports.clock import Clock, Timer
 from protocol.limits import SHIP_MESSAGE_BYTES
 from site_primary.pace import Pace

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.index.view import VolumeView
 from engine.ports.disk import Buffer
-from engine.view import VolumeView
 from protocol.errors import Refused
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES, FRAME_EVENTS_MAX, FRAME_PAYLOAD_BYTES_MAX

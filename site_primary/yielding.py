@@ -12,7 +12,7 @@ it falls silent as a secondary, and is heeded once the time-out is over.
 
 from __future__ import annotations
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.errors import NotAllowed
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from site_primary.ship_start import Choice

@@ -1,5 +1,5 @@
-"""Receiving a base (engine.bases): its messages checked and put in order, X's frames handed to the intake,
-acknowledged by X's positions.
+"""Receiving a base (engine.history.bases): its messages checked and put in order, X's frames handed to the
+intake, acknowledged by X's positions.
 
 One object a group, over any number of sessions. What a message breaks is raised to the caller, who ends the
 session as for frames of the journal; what goes wrong later is told through `on_failed`.
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.base_intake import BaseIntake, BaseOrder
-from engine.group import Group
-from engine.head_moves import NotContiguous
+from engine.group.group import Group
+from engine.group.head_moves import NotContiguous
+from engine.history.base_intake import BaseIntake, BaseOrder
 from engine.ports.disk import Buffer
 from protocol.base_messages import (
     BaseAck,

@@ -3,8 +3,8 @@
 A HELLO for a group that is not here makes it, as a secondary of the caller; every later message finds its
 receiver by the session that the HELLO opened. One session a group: a new HELLO ends those before it.
 
-Questions about a group's past (engine.peer_answers) come in no session: any peer that shares the group may
-put them.
+Questions about a group's past (engine.peering.peer_answers) come in no session: any peer that shares the
+group may put them.
 
 It opens no files and no sockets: who holds the groups is asked through `GroupHolder`.
 """
@@ -16,16 +16,16 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from engine.compartment import attempt
-from engine.frame_checks import check_generation
-from engine.group import Emit, Group
-from engine.head_moves import generation_of
-from engine.pair_states import Mode, PairState
-from engine.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
-from engine.peer_pace import PeerPace, Turn
+from engine.group.compartment import attempt
+from engine.group.frame_checks import check_generation
+from engine.group.group import Emit, Group
+from engine.group.head_moves import generation_of
+from engine.group.site_state import PairRow, Role, SiteState
+from engine.peering.pair_states import Mode, PairState
+from engine.peering.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
+from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
-from engine.site_state import PairRow, Role, SiteState
 from protocol.errors import (
     Busy,
     Corruption,
@@ -208,7 +208,7 @@ class PeerDoor:
             caller.send(Refused(session=session, code=error.code, message=error.message).encode())
 
     def _session_failed(self, caller: Caller, session: int, defect: Exception) -> None:
-        """What a message did to the group, the group knows (engine.compartment); the session is over."""
+        """The group knows what a message did to it (engine.group.compartment); the session is over."""
         self._sessions.pop((caller.peer, session), None)
         text = f"the message was not taken, because of a defect: {type(defect).__name__}"
         self._emit("peer.session_failed", object=caller.peer, error=text)

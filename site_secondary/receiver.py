@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-from engine.group import Group
-from engine.head_moves import NotContiguous
+from engine.group.group import Group
+from engine.group.head_moves import NotContiguous
+from engine.history.lineage import frames_after, journal_leads, lineage_rows
 from engine.journal.reader import BadFrame
-from engine.journal_space import JournalHolder
-from engine.lineage import frames_after, journal_leads, lineage_rows
-from engine.pair_states import Mode, PairState
+from engine.peering.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
+from engine.retention.journal_space import JournalHolder
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed

@@ -14,10 +14,10 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.group import Group
-from engine.view import VolumeView
-from engine.visibility import Interval
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.history.visibility import Interval
+from engine.history.volumes import Volume
+from engine.index.view import VolumeView
 from protocol.errors import Mismatch, NotFound
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES

@@ -1,6 +1,6 @@
 """Turning a volume back by writes, where one `Revert` cannot do it because a site does not hold that past.
 
-The blocks that may differ are found by what both pasts see (engine.changes), compared, and journaled as
+The blocks that may differ are found by what both pasts see (engine.index.changes), compared, and journaled as
 writes and zeroes like a host's: they replicate like those. Where the past comes from is a `Past`: this site's
 own history, or the peer's over the wire.
 
@@ -19,11 +19,11 @@ from functools import partial
 from itertools import chain
 from typing import Protocol, TypeVar
 
-from engine.group import Group
-from engine.peer_answers import change_scan, view_of
-from engine.peer_questions import PeerQuestions
-from engine.view import ZERO_BLOCK, ReadBatch, VolumeView
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.history.volumes import Volume
+from engine.index.view import ZERO_BLOCK, ReadBatch, VolumeView
+from engine.peering.peer_answers import change_scan, view_of
+from engine.peering.peer_questions import PeerQuestions
 from protocol.errors import Busy, Corruption, Mismatch, Unreachable
 from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row
 from protocol.limits import BLOCK_BYTES, QUESTION_BLOCKS_MAX, QUESTIONS_IN_FLIGHT_MAX

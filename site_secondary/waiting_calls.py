@@ -1,4 +1,5 @@
-"""Calls of peers that have had their share of this site's time (engine.peer_pace): they wait, in order.
+"""Calls of peers that have had their share of this site's time (engine.peering.peer_pace): they wait, in
+order.
 
 Only what a peer awaits an answer to before it goes on comes here: a HELLO, a FETCH. A call that is repeated
 while it waits takes the place of the one before, which nobody awaits any more: were each carried out, groups
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from engine.peer_pace import PeerPace, Turn
+from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
 from protocol.limits import GROUPS_MAX, HEARTBEAT_INTERVAL_S, PEER_UNREAD_BYTES_MAX

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from daemon.site import Site
-from engine.group import Group
+from engine.group.group import Group
 from protocol.errors import FarshoreError
 from protocol.messages import Report
 

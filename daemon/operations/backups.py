@@ -13,10 +13,10 @@ from daemon.operations.paging import Turns, beyond, page_of, start_of
 from daemon.operations.shapes import backup_data, require_primary, resolve
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
-from engine.copies import Copy
-from engine.copy_space import held_bytes, unique_bytes
-from engine.group import Group
-from engine.pair_states import PairState
+from engine.copies.copies import Copy
+from engine.copies.copy_space import held_bytes, unique_bytes
+from engine.group.group import Group
+from engine.peering.pair_states import PairState
 from protocol.commands import BackupCreate, BackupList, BackupShow
 from protocol.cut_text import CutBackup, CutLabel, NamedCut
 from protocol.errors import UsageError

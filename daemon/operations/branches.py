@@ -9,10 +9,10 @@ from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
-from engine.branch_drop import check_droppable
-from engine.branches import Branch, branches, find_branch
-from engine.group import Group
-from engine.view import VolumeView
+from engine.group.group import Group
+from engine.history.branch_drop import check_droppable
+from engine.history.branches import Branch, branches, find_branch
+from engine.index.view import VolumeView
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
 from protocol.limits import BLOCK_BYTES

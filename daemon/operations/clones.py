@@ -7,8 +7,8 @@ from typing import Any
 from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
-from engine.clone_rows import CloneRow
-from engine.clones import Clone
+from engine.group.clone_rows import CloneRow
+from engine.group.clones import Clone
 from protocol.clone_commands import CloneCreate, CloneDelete, CloneList
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text

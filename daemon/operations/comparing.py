@@ -15,8 +15,8 @@ from typing import Any
 
 from daemon.jobs import Job
 from daemon.site import Site
-from engine.group import Group
-from engine.view import VolumeView
+from engine.group.group import Group
+from engine.index.view import VolumeView
 from protocol.errors import FarshoreError, Mismatch
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, parse_cut

@@ -8,11 +8,11 @@ from daemon.operations.backups import counted, find_backup
 from daemon.operations.shapes import backup_data, require_primary
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
-from engine.copies import Copy
-from engine.copy_space import unique_bytes
-from engine.group import Group
-from engine.keep_rules import KeepRules
-from engine.pruning import PrunePlan, plan_prune
+from engine.copies.copies import Copy
+from engine.copies.copy_space import unique_bytes
+from engine.copies.keep_rules import KeepRules
+from engine.copies.pruning import PrunePlan, plan_prune
+from engine.group.group import Group
 from protocol.commands import check_confirm
 from protocol.copy_commands import BackupDelete, BackupLock, BackupPin, BackupPrune
 from protocol.cut_text import time_text

@@ -11,7 +11,7 @@ from msgspec import Meta
 from daemon.operations.paging import page_of, start_of
 from daemon.operations.shapes import drill_data, time_of
 from daemon.site import Site
-from engine.drills import Drill, Step
+from engine.integrity.drills import Drill, Step
 from protocol.command_base import ROWS_MAX
 from protocol.drill_commands import DrillList, DrillRecord
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from daemon.site import Site
-from engine.copies import Copy
-from engine.group import Group
+from engine.copies.copies import Copy
+from engine.group.group import Group
 from protocol.errors import FarshoreError, TimedOut, Unsafe
 from protocol.events import Consistency
 from protocol.guarding import GuardReport

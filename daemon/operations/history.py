@@ -6,10 +6,10 @@ from typing import Any
 
 from daemon.operations.shapes import cut_data, time_of
 from daemon.site import Site
-from engine.bases import base_at
-from engine.group import Group
-from engine.history import gaps, oldest_cut
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.history.bases import base_at
+from engine.history.reach import gaps, oldest_cut
+from engine.history.volumes import Volume
 from protocol.cut_text import time_text
 from protocol.positions import Cut
 

@@ -10,9 +10,9 @@ from msgspec import Meta
 from daemon.operations.paging import page_of, start_of
 from daemon.operations.shapes import cut_data, resolve, time_of
 from daemon.site import Site
-from engine.group import Group
-from engine.timelines import Span
-from engine.unread import read_frame
+from engine.group.group import Group
+from engine.history.timelines import Span
+from engine.history.unread import read_frame
 from protocol.bounds import AnyTimeline, Position
 from protocol.command_base import ROWS_MAX
 from protocol.commands import CutResolve, JournalShow

@@ -7,9 +7,9 @@ from typing import Any
 from daemon.operations.shapes import cut_data, group_data, pair_state, require_primary, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
-from engine.group import Group
-from engine.pair_states import Mode, PairState
-from engine.site_state import Role
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.peering.pair_states import Mode, PairState
 from protocol.commands import PairCreate, PairShow, WaitFor, check_confirm
 from protocol.cut_text import time_text
 from protocol.errors import Diverged, NotAllowed, Refused, WrongState

@@ -18,10 +18,10 @@ from enum import Enum
 
 from daemon.operations.shapes import resolve
 from daemon.site import Site
-from engine.group import Group
-from engine.pair_states import PairState
-from engine.peer_questions import PeerQuestions
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.history.volumes import Volume
+from engine.peering.pair_states import PairState
+from engine.peering.peer_questions import PeerQuestions
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
 from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed, WrongState
 from protocol.positions import Cut

@@ -21,7 +21,7 @@ from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.role_exports import open_volumes
 from daemon.site import Site
-from engine.group import Group
+from engine.group.group import Group
 from protocol.commands import RestoreGroup, RestoreVolume, check_confirm
 from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
 from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX

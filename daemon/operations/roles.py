@@ -9,10 +9,10 @@ from daemon.operations.pairs import pair_data
 from daemon.operations.shapes import cut_data, require_primary, time_of
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
-from engine.group import Group
-from engine.head_moves import generation_of
-from engine.pair_states import PairState, PairVerb, next_state
-from engine.site_state import Role
+from engine.group.group import Group
+from engine.group.head_moves import generation_of
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState, PairVerb, next_state
 from protocol.commands import check_confirm
 from protocol.cut_text import time_text
 from protocol.errors import Busy, NotAllowed, Unsafe, WrongState

@@ -10,11 +10,11 @@ from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import require_primary
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
-from engine.copies import Copy
-from engine.group import Group
-from engine.keep_rules import KeepRules
-from engine.schedules import next_slot
-from engine.site_state import Role
+from engine.copies.copies import Copy
+from engine.copies.keep_rules import KeepRules
+from engine.copies.schedules import next_slot
+from engine.group.group import Group
+from engine.group.site_state import Role
 from protocol.copy_commands import ScheduleList, ScheduleRemove, ScheduleSet
 from protocol.cut_text import time_text
 from protocol.errors import Locked, NotFound, Unsafe

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.site import Site
-from engine.copies import Copy, CopyState
-from engine.copy_marks import state_of
-from engine.cuts import resolve_cut
-from engine.drills import Drill
-from engine.group import Group
-from engine.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
-from engine.site_state import Role
-from engine.timelines import holds
-from engine.verify_rounds import last_round
-from engine.volumes import Volume
+from engine.copies.copies import Copy, CopyState
+from engine.copies.copy_marks import state_of
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.history.cuts import resolve_cut
+from engine.history.timelines import holds
+from engine.history.volumes import Volume
+from engine.integrity.drills import Drill
+from engine.integrity.verify_rounds import last_round
+from engine.peering.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
 from protocol.cut_text import NamedCut, time_text
 from protocol.errors import WrongState
 from protocol.events import Consistency

@@ -14,8 +14,8 @@ from daemon.operations.paging import beyond, page_of, start_of
 from daemon.operations.shapes import cut_data, group_data
 from daemon.peers import Peer, PeerOptions, fingerprint, make_token, read_token
 from daemon.site import Site
-from engine.compartment import attempt
-from engine.group import Group
+from engine.group.compartment import attempt
+from engine.group.group import Group
 from protocol.command_base import ROWS_MAX
 from protocol.commands import (
     Events,

@@ -14,14 +14,14 @@ from typing import Any
 from daemon.jobs import Job
 from daemon.operations.reviving import revive
 from daemon.site import Site
-from engine.copies import Copy
-from engine.damage import damage_text
-from engine.faults import Damage, Fault
-from engine.group import Group
-from engine.index_requests import IndexRequest
-from engine.repair import Repair
-from engine.verify_rounds import VerifyRound, last_round, load_round
-from engine.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
+from engine.copies.copies import Copy
+from engine.group.group import Group
+from engine.index.requests import IndexRequest
+from engine.integrity.damage import damage_text
+from engine.integrity.faults import Damage, Fault
+from engine.integrity.repair import Repair
+from engine.integrity.verify_rounds import VerifyRound, last_round, load_round
+from engine.integrity.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.commands import Verify
 from protocol.cut_text import time_text
 from protocol.errors import Busy, FarshoreError, Unreachable, UsageError, WrongState

@@ -10,10 +10,10 @@ from daemon.operations.shapes import backup_data, cut_data, require_primary, res
 from daemon.operations.waiting import wait_durable
 from daemon.role_exports import open_volumes
 from daemon.site import Site
-from engine.group import Group
-from engine.pair_states import PairState
-from engine.site_state import Role
-from engine.volumes import Volume
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.history.volumes import Volume
+from engine.peering.pair_states import PairState
 from protocol.commands import (
     VolumeCreate,
     VolumeDelete,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from daemon.site import Site
-from engine.group import Group
+from engine.group.group import Group
 from protocol.errors import FarshoreError
 
 

@@ -2,7 +2,7 @@
 
     journal/TIMELINE/POSITION.seg   frames end to end from POSITION (16 hex digits each), then zeroes
     journal/spare.seg               preallocated, waiting to become the next segment
-    journal/base-spare.seg          the same for a base that is being received (engine.bases)
+    journal/base-spare.seg          the same for a base that is being received (engine.history.bases)
 
 A frame never spans two files: one that does not fit begins the next, whose name is its position. A segment is
 preallocated (64 MiB, less on a nearly full disk) and truncated to its frames once something follows it. A

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from engine.bases import base_at
+from engine.history.bases import base_at
+from engine.history.timelines import TimelineTable
 from engine.journal.segments import Segment, SegmentMap
-from engine.retention import Anchor
-from engine.timelines import TimelineTable
+from engine.retention.needed import Anchor
 from protocol.errors import Corruption, NotFound
 from protocol.frames import (
     NO_DIGEST,

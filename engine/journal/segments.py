@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import OrderedDict
 
-from engine.bases import FIRST_BASE_LANE
+from engine.history.bases import FIRST_BASE_LANE
 from engine.journal.format import (
     JOURNAL_DIRECTORY,
     segment_path,

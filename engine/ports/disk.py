@@ -1,7 +1,7 @@
 """Disk as a port: the few file operations that the journal needs, with their durability spelled out.
 
 Paths are relative to the disk's root and use `/`. Nothing here is durable unless its docstring says so.
-The real form is `engine.durable.RealDisk`, the only module that calls fsync and rename.
+The real form is `engine.ports.durable.RealDisk`, the only module that calls fsync and rename.
 """
 
 from __future__ import annotations

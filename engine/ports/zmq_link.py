@@ -14,7 +14,7 @@ from typing import ParamSpec, Protocol
 
 import zmq
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, PeerAddress
 from engine.ports.zmq_pump import Parts, SocketPump

@@ -20,7 +20,7 @@ from functools import partial
 import structlog
 import zmq
 
-from engine.compartment import attempt
+from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import Authenticator, check_key, generate_keypair

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from engine.durable import RealDisk, lock_file
 from engine.ports.disk import Buffer, Disk
+from engine.ports.durable import RealDisk, lock_file
 from tests.contract.drivers import Driver, LoopDriver, SimDriver
 from tests.sim.sim_disk import SimDisk
 

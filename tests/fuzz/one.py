@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["protocol", "engine.site_state", "daemon.config"]):
+with atheris.instrument_imports(include=["protocol", "engine.group.site_state", "daemon.config"]):
     from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]

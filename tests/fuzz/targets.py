@@ -21,15 +21,15 @@ from xxhash import xxh3_128_digest
 
 from daemon.config import load_config
 from daemon.peers import Peer, make_token, read_token
-from engine.base_rows import load_bases, load_pending
-from engine.checkpoint import load_checkpoint, load_records, load_timelines
-from engine.clone_rows import clone_rows
-from engine.drills import Drills
-from engine.indexer import REQUEST_BYTES_MAX
+from engine.group.clone_rows import clone_rows
+from engine.group.site_state import SITE_TABLES, SiteState
+from engine.history.base_rows import load_bases, load_pending
+from engine.index.checkpoint import load_checkpoint, load_records, load_timelines
+from engine.index.indexer import REQUEST_BYTES_MAX
+from engine.index.versions import TABLES
+from engine.integrity.drills import Drills
 from engine.ports.store import Store
-from engine.retention import Retention
-from engine.site_state import SITE_TABLES, SiteState
-from engine.versions import TABLES
+from engine.retention.needed import Retention
 from protocol.base_messages import encode_parts, records_in, timelines_in
 from protocol.compress import compress, decompress
 from protocol.cut_text import cut_text, parse_export_cut, parse_fixed_cut, parse_user_cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.index_requests import encode_request
+from engine.index.requests import encode_request
 from protocol.base_messages import encode_parts
 from protocol.rows import pack_row
 from tests.golden.engine_samples import REQUESTS, control_messages, frames, index_rows, state_rows

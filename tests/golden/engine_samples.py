@@ -7,23 +7,23 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
-from engine.base_rows import PendingBase, put_base, put_pending
-from engine.bases import Base
-from engine.branch_drop import ForgetPlan
-from engine.checkpoint import CheckpointPlan, timeline_row
-from engine.clone_rows import CloneRow, put_clone
-from engine.compaction import CompactPlan
-from engine.drills import Drill, Drills, Step
-from engine.fold import FoldPlan, SweepPlan
-from engine.index_requests import IndexRequest
-from engine.mending import MendIndex
-from engine.pair_states import Mode, PairState
-from engine.retention import Anchor, Keep, Retention
-from engine.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Role, SiteState
-from engine.timelines import Timeline
-from engine.verify import Stretch
-from engine.verify_slices import VerifyIndex, VerifyJournal
+from engine.group.clone_rows import CloneRow, put_clone
+from engine.group.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Role, SiteState
+from engine.history.base_rows import PendingBase, put_base, put_pending
+from engine.history.bases import Base
+from engine.history.branch_drop import ForgetPlan
+from engine.history.timelines import Timeline
+from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.index.checkpoint import CheckpointPlan, timeline_row
+from engine.index.compaction import CompactPlan
+from engine.index.requests import IndexRequest
+from engine.integrity.drills import Drill, Drills, Step
+from engine.integrity.mending import MendIndex
+from engine.integrity.verify import Stretch
+from engine.integrity.verify_slices import VerifyIndex, VerifyJournal
+from engine.peering.pair_states import Mode, PairState
+from engine.retention.fold import FoldPlan, SweepPlan
+from engine.retention.needed import Anchor, Keep, Retention
 from protocol.commands import (
     BackupCreate,
     Command,

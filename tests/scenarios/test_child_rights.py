@@ -56,8 +56,8 @@ def test_the_current_directory_is_not_run(trap: Path) -> None:
         site.farshore("backup", "create", "g", *words)
         site.farshore("verify", "g")
         found = children(site.pid)
-        assert "engine.indexer" in found
-        _check_rights(found["engine.indexer"])
+        assert "engine.index.indexer" in found
+        _check_rights(found["engine.index.indexer"])
         assert site.run("ls", "g/v@latest:/").returncode != ExitCode.OK  # it holds no file system
         assert site.stop() == 0
         site.farshore("journal", "show", "--dir", str(site.directory), "g", site=False)
@@ -76,6 +76,8 @@ def _check_rights(status: dict[str, str]) -> None:
 
 def test_the_trap_springs(trap: Path) -> None:
     """The check above would be worth nothing otherwise."""
-    ended = subprocess.run([sys.executable, "-m", "engine.indexer", "x"], capture_output=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-m", "engine.index.indexer", "x"], capture_output=True, check=False
+    )
     assert ended.returncode != 0
     assert trap.exists()

@@ -21,9 +21,9 @@ from xxhash import xxh3_128_hexdigest
 
 from console.client import Client
 from console.demo.host import Host
-from engine.index_file import INDEX_FILE, MAP_BYTES
+from engine.index.index_file import INDEX_FILE, MAP_BYTES
+from engine.index.versions import TABLES
 from engine.ports.lmdb_store import LmdbStore
-from engine.versions import TABLES
 from protocol.commands import BackupCreate, VolumeShow, VolumeUri
 from protocol.copy_commands import BackupDelete
 from protocol.cut_text import CutBackup, CutTime

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_128_digest
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.events import EventKind, TimelineBegan, record_from_row
 from protocol.frames import Frame, decode_rows
 from protocol.positions import Cut

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.group import Group
-from engine.pair_states import Mode, PairState
-from engine.site_state import Role
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.peering.pair_states import Mode, PairState
 from protocol.events import EventKind
 from protocol.frames import Frame, decode_rows
 from protocol.positions import Cut

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from engine.bases import gap_at, spans_after
-from engine.branches import branches
-from engine.group import Group
+from engine.group.group import Group
+from engine.history.bases import gap_at, spans_after
+from engine.history.branches import branches
 from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut

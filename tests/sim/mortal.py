@@ -11,8 +11,8 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
-from engine.group import Group
-from engine.lineage import frames_after
+from engine.group.group import Group
+from engine.history.lineage import frames_after
 from protocol.frames import Frame
 from protocol.positions import Cut
 from tests.sim.sim_disk import SimDisk, SimFile

@@ -7,8 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 from daemon.role_exports import open_volumes
-from engine.cuts import checked_cut, cut_at_time
-from engine.group import Group
+from engine.group.group import Group
+from engine.history.cuts import checked_cut, cut_at_time
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup

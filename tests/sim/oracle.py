@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.frames import Frame
 from protocol.positions import Cut
 from tests.sim.content import Contents, copied

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import engine.checkpoint
-import engine.group
-import engine.group_recovery
+import engine.group.group
+import engine.group.recovery
+import engine.group.site_state
+import engine.history.timelines
+import engine.history.volumes
+import engine.index.checkpoint
+import engine.index.memtable
 import engine.journal.reader
 import engine.journal.recovery
-import engine.memtable
-import engine.site_state
-import engine.timelines
-import engine.volumes
-from engine.checkpoint import CheckpointPlan
-from engine.checkpointing import Checkpoints
-from engine.group import Group
+from engine.group.group import Group
+from engine.index.checkpoint import CheckpointPlan
+from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.recovery import walk_to_end
 from engine.journal.writer import JournalWriter
 from protocol.errors import FarshoreError
@@ -138,15 +138,15 @@ def last_frame_left_out_at_recovery() -> tuple[Patch, ...]:
         return original(cut_short, *args, **named)
 
     before, original = engine.journal.reader.JournalReader.frames, engine.journal.recovery.walk_to_end
-    return ((engine.group_recovery, "walk_to_end", walk),)
+    return ((engine.group.recovery, "walk_to_end", walk),)
 
 
 @plant
 def torn_tail_not_made_durable() -> tuple[Patch, ...]:
     """Recovery serves what it read without making it durable."""
     return (
-        (engine.group_recovery, "cut_tail", lambda *_: None),
-        (engine.group_recovery, "settle", lambda *_: None),
+        (engine.group.recovery, "cut_tail", lambda *_: None),
+        (engine.group.recovery, "settle", lambda *_: None),
     )
 
 
@@ -179,7 +179,7 @@ def follower_trusts_the_writers_durable() -> tuple[Patch, ...]:
     def walk(*args: Any, before: Any = walk_to_end, **named: Any) -> Any:
         return before(*args, **{**named, "own": True})
 
-    return ((engine.group_recovery, "walk_to_end", walk),)
+    return ((engine.group.recovery, "walk_to_end", walk),)
 
 
 # -- checkpoints
@@ -222,4 +222,4 @@ def failed_checkpoint_believed() -> tuple[Patch, ...]:
 @plant
 def zeroes_not_checkpointed() -> tuple[Patch, ...]:
     """A checkpoint forgets that older versions were zeroed."""
-    return ((engine.checkpoint, "_take_zero", lambda *_: None),)
+    return ((engine.index.checkpoint, "_take_zero", lambda *_: None),)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.pairs import SitePairs
-from engine.checkpointing import Checkpoints
+from engine.group.site_state import SiteState
+from engine.history.watermarks import PeerMarks
+from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.writer import JournalWriter
-from engine.site_state import SiteState
-from engine.watermarks import PeerMarks
 from protocol.events import StrictMode
 from site_primary.host_wait import HostWait
 from site_primary.shipper import Shipper

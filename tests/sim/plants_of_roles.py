@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import daemon.pairs
-import engine.group
+import engine.group.group
 import site_primary.ship_start
 import site_primary.shipper
 from daemon.pairs import SitePairs
 from daemon.role_exports import RoleExports
-from engine.group import Group
-from engine.head_moves import begin_timeline, follow_elsewhere, hand_over
+from engine.group.group import Group
+from engine.group.head_moves import begin_timeline, follow_elsewhere, hand_over
+from engine.history.timelines import TimelineTable
 from engine.journal.writer import JournalWriter
-from engine.timelines import TimelineTable
 from site_primary.exports import Export
 from site_primary.ship_start import where_to_start
 from tests.sim.patching import patched
@@ -131,7 +131,7 @@ def anyones_tail_is_left() -> tuple[Patch, ...]:
         return before(*args, choice=site_primary.ship_start.Choice.LOCAL, **named)
 
     return (
-        (engine.group, "follow_elsewhere", follow),
+        (engine.group.group, "follow_elsewhere", follow),
         (site_primary.shipper, "where_to_start", start_for),
     )
 
@@ -156,4 +156,4 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
         group.sealed = True
         begin_timeline(group, authority=authority)
 
-    return ((engine.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))
+    return ((engine.group.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))

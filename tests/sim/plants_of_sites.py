@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import engine.checkpoint
-import engine.group
-import engine.group_recovery
+import engine.group.group
+import engine.group.recovery
+import engine.group.site_state
+import engine.history.timelines
+import engine.history.volumes
+import engine.index.checkpoint
+import engine.index.memtable
 import engine.journal.reader
-import engine.memtable
-import engine.site_state
-import engine.timelines
-import engine.volumes
 import site_primary.outbox
 import site_primary.ship_start
 import site_primary.shipper
-from engine.group import Group
+from engine.group.group import Group
+from engine.history.lineage import frames_after
 from engine.journal.writer import JournalWriter
-from engine.lineage import frames_after
 from protocol.events import WRITE
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
@@ -32,7 +32,7 @@ from tests.sim.shape import Patch
 @plant
 def head_not_remembered() -> tuple[Patch, ...]:
     """Writing begins in a new timeline before the site knows durably that it is its head."""
-    return ((engine.site_state.SiteState, "set_head", lambda self, name, head: None),)
+    return ((engine.group.site_state.SiteState, "set_head", lambda self, name, head: None),)
 
 
 @plant
@@ -42,7 +42,7 @@ def lane_shared_with_a_branch() -> tuple[Patch, ...]:
     def lane(self: Any, parent: int, fork: int, *, certain: bool) -> int:
         return self.get(parent).lane if parent else 0
 
-    return ((engine.timelines.TimelineTable, "lane_for_child", lane),)
+    return ((engine.history.timelines.TimelineTable, "lane_for_child", lane),)
 
 
 @plant
@@ -52,7 +52,7 @@ def revert_to_now() -> tuple[Patch, ...]:
     def reverted(self: Any, timeline: int, position: int, event: Any) -> None:
         before(self, timeline, position, dataclasses.replace(event, cut=Cut(timeline, position)))
 
-    history = engine.volumes.VolumeHistory
+    history = engine.history.volumes.VolumeHistory
     before = history.reverted
     return ((history, "reverted", reverted),)
 
@@ -84,7 +84,7 @@ def time_goes_back() -> tuple[Patch, ...]:
 @plant
 def skip_digest_check() -> tuple[Patch, ...]:
     """A follower stores what it gets. Damage on the way stays."""
-    return ((engine.group, "check_frame", lambda prefix, raw, digest: None),)
+    return ((engine.group.group, "check_frame", lambda prefix, raw, digest: None),)
 
 
 @plant
@@ -123,7 +123,7 @@ def zeroes_outrank_the_next_write() -> tuple[Patch, ...]:
     def zero(self: Any, layer: Any, lane: int, row: Any, entry: int) -> None:
         before(self, layer, lane, row, entry + 4)
 
-    memtable = engine.memtable.Memtable
+    memtable = engine.index.memtable.Memtable
     before = memtable._zero
     return ((memtable, "_zero", zero),)
 
@@ -159,7 +159,7 @@ def newest_version_at_any_cut() -> tuple[Patch, ...]:
     def newest(self: Any, block: int, low: int, high: int, before: Any) -> int:
         return before(self, block, low, 1 << 60)
 
-    versions = engine.memtable.VolumeVersions
+    versions = engine.index.memtable.VolumeVersions
     original = versions.newest
     return ((versions, "newest", lambda self, block, low, high: newest(self, block, low, high, original)),)
 
@@ -172,6 +172,6 @@ def range_off_by_one() -> tuple[Patch, ...]:
         rows = [(*row[:3], row[3] - 1) if row[0] == WRITE and row[3] > 1 else row for row in rows]
         original(self, lane, rows, payload_at)
 
-    memtable = engine.memtable.Memtable
+    memtable = engine.index.memtable.Memtable
     original = memtable.apply
     return ((memtable, "apply", apply),)

@@ -10,8 +10,8 @@ import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from engine.pair_states import PairState
-from engine.site_state import Role
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState
 from protocol.errors import FarshoreError
 from site_primary.ship_start import Choice
 from site_primary.shipper import Shipper

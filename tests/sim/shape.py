@@ -13,13 +13,13 @@ from types import ModuleType
 
 import engine.journal.recovery
 import engine.journal.writer
-import engine.journal_space
+import engine.retention.journal_space
 import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
 import site_secondary.receiver
-from engine.group import GroupSettings
-from engine.pair_states import Mode
+from engine.group.group import GroupSettings
+from engine.peering.pair_states import Mode
 from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
@@ -223,7 +223,7 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SEGMENT_BYTES_MIN", 128 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # A peer that was let go needs the changed blocks, which are not shipped here.
-        (engine.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
+        (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
         # Counted in segments, which are 64 MiB large and not as small as here.
         (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
         (outbox, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),

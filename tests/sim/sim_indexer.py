@@ -1,18 +1,18 @@
 """The indexer of a simulated site: another process, with files of its own, that answers after a while.
 
-What it does with a plan is production's (`engine.indexer.answer_to`), the encoding between the two included.
-It runs at one instant: the journal below its plan does not change, and its commit is one step anyway. It may
-die by itself, before or after the commit, or outlive the daemon by a moment.
+What it does with a plan is production's (`engine.index.indexer.answer_to`), the encoding between the two
+included. It runs at one instant: the journal below its plan does not change, and its commit is one step
+anyway. It may die by itself, before or after the commit, or outlive the daemon by a moment.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine import indexer
-from engine.index_requests import IndexerDone, IndexRequest, encode_request
+from engine.index import indexer
+from engine.index.requests import IndexerDone, IndexRequest, encode_request
+from engine.index.versions import TABLES
 from engine.journal.segments import SegmentMap
-from engine.versions import TABLES
 from protocol.errors import FarshoreError
 from protocol.rows import check_row
 from tests.sim.history import Violation
@@ -27,7 +27,7 @@ OUTLIVES_DAEMON = 0.5
 
 
 class SimIndexer:
-    """See `engine.index_requests.Indexer`."""
+    """See `engine.index.requests.Indexer`."""
 
     def __init__(self, site: SimSite, clock: SimClock) -> None:
         self._site = site

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
-from engine.group import Group, GroupSettings
-from engine.group_recovery import recover_group
+from engine.group.group import Group, GroupSettings
+from engine.group.recovery import recover_group
+from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.index.versions import TABLES
 from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
-from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from engine.versions import TABLES
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import SUPERSEDED, Hello, Refused, decode_message
@@ -249,7 +249,7 @@ class SimProcess:
         self._followed_at: float | None = None  # when the peer last answered as one that follows
 
     def emit(self, event: str, **fields: Any) -> None:
-        """See `engine.group.Emit`."""
+        """See `engine.group.group.Emit`."""
         self.site.witness.emitted(self.site, event, fields)
 
     def notify(self) -> None:

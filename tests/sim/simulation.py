@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.group import Group
-from engine.pair_states import PairState
-from engine.site_state import Role
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState
 from protocol.events import VolumeCreated
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import POSITION_MAX

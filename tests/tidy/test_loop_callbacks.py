@@ -17,7 +17,7 @@ LOOP_CALLS = {
 }  # fmt: skip
 PACKAGES = ("engine", "daemon", "site_primary", "site_secondary")
 
-GROUP = "a group's clock or threads, held by its compartment (engine/compartment.py)"
+GROUP = "a group's clock or threads, held by its compartment (engine/group/compartment.py)"
 CONNECTION = "guarded by the connection"
 SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
@@ -38,23 +38,23 @@ WHERE = {
     "daemon/scheduler.py:start": DAEMON,
     "daemon/site.py:spawn": AWAITED,
     "daemon/witness.py:_tick": WITNESS,
-    "engine/base_intake.py:": GROUP,
-    "engine/branch_drop.py:": GROUP,
-    "engine/checkpointing.py:": GROUP,
-    "engine/compaction.py:": GROUP,
-    "engine/compartment.py:": GROUP,
-    "engine/durable.py:": GROUP,
-    "engine/folding.py:": GROUP,
+    "engine/history/base_intake.py:": GROUP,
+    "engine/history/branch_drop.py:": GROUP,
+    "engine/index/checkpoint_timing.py:": GROUP,
+    "engine/index/compaction.py:": GROUP,
+    "engine/group/compartment.py:": GROUP,
+    "engine/ports/durable.py:": GROUP,
+    "engine/retention/folding.py:": GROUP,
     "engine/journal/writer.py:": GROUP,
-    "engine/journal_space.py:": GROUP,
-    "engine/peer_answers.py:": GROUP,
-    "engine/peer_questions.py:": GROUP,
+    "engine/retention/journal_space.py:": GROUP,
+    "engine/peering/peer_answers.py:": GROUP,
+    "engine/peering/peer_questions.py:": GROUP,
     "engine/ports/clock.py:": GROUP,
     "engine/ports/zmq_link.py:": SESSION,
     "engine/ports/zmq_pump.py:": DAEMON,
     "engine/repeats.py:": COUNTING,
-    "engine/timed_leases.py:": GROUP,
-    "engine/turned_back.py:": GROUP,
+    "engine/retention/timed_leases.py:": GROUP,
+    "engine/group/turned_back.py:": GROUP,
     "site_primary/base_sender.py:": GROUP,
     "site_primary/fetcher.py:": GROUP,
     "site_primary/guard.py:": APART,

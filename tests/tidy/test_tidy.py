@@ -59,7 +59,7 @@ CLOCK_CALLS = {
 } | {"time.sleep", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today"}
 
 # One for data directories, one for the files that an operator asks for (docs/decisions/0012).
-DURABLE_HOMES = ("engine/durable.py", "console/unfinished_file.py")
+DURABLE_HOMES = ("engine/ports/durable.py", "console/unfinished_file.py")
 DURABLE_CALLS = {
     "os.fsync",
     "os.fdatasync",
@@ -72,7 +72,7 @@ DURABLE_CALLS = {
 
 # `except Exception` outside the data path, each with its reason.
 CATCH_ALL_ALLOWED = {
-    "engine/compartment.py": "a defect stops the group, connection or session that it is in, not the others",
+    "engine/group/compartment.py": "a defect stops the group, connection or session it is in, not others",
     "daemon/control.py": "one failing command must answer its caller and leave the daemon serving hosts",
 }
 

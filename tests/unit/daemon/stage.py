@@ -16,8 +16,8 @@ from daemon.data_directory import check_identity, make_site, read_keys
 from daemon.operations import dispatch
 from daemon.service import exception_handler
 from daemon.site import Site
-from engine.group import Group
-from engine.pair_states import PairState
+from engine.group.group import Group
+from engine.peering.pair_states import PairState
 from protocol.commands import PairCreate, VolumeCreate
 from tests.support.sites import free_port, short_directory
 

@@ -17,9 +17,9 @@ from daemon.data_directory import check_identity, read_keys
 from daemon.operations import dispatch
 from daemon.service import exception_handler
 from daemon.site import Site
-from engine.group import Group
-from engine.pair_states import PairState
-from engine.serving import Holder
+from engine.group.group import Group
+from engine.group.serving import Holder
+from engine.peering.pair_states import PairState
 from protocol.commands import VolumeCreate
 from protocol.errors import WrongState
 from tests.support.sites import short_directory

@@ -25,11 +25,11 @@ from daemon.exports import SiteExports
 from daemon.operations import dispatch
 from daemon.service import exception_handler
 from daemon.site import Site
-from engine.compartment import HeldClock, HeldIndexer
-from engine.durable import RealDisk, RealFile
-from engine.index_requests import Indexer
+from engine.group.compartment import HeldClock, HeldIndexer
+from engine.index.requests import Indexer
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk, DiskFile
+from engine.ports.durable import RealDisk, RealFile
 from engine.ports.lmdb_store import LmdbStore, _Transaction
 from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
 from protocol.commands import BackupCreate, PairCreate, VolumeCreate

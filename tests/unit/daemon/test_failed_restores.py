@@ -10,7 +10,7 @@ import pytest
 from daemon.operations import dispatch
 from daemon.operations.restore_ways import Chosen, Way
 from daemon.operations.restores import _carry_out
-from engine.group import Group
+from engine.group.group import Group
 from protocol.commands import RestoreVolume
 from protocol.cut_text import CutPosition
 from protocol.errors import Busy, WrongState

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from daemon.group_room import GroupRoom
-from engine.pair_states import Mode, PairState
+from engine.group.site_state import GroupRow, PairRow, Role, SiteState
+from engine.peering.pair_states import Mode, PairState
 from engine.ports.memory_store import MemoryStore
-from engine.site_state import GroupRow, PairRow, Role, SiteState
 from protocol.errors import Refused
 from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
 

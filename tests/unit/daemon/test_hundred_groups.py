@@ -12,7 +12,7 @@ from daemon.config import load_config
 from daemon.data_directory import check_identity, read_keys
 from daemon.operations import dispatch
 from daemon.site import Site
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from protocol.commands import SiteStatus
 from tests.unit.daemon.stage import Stage, bang, staged
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from daemon.jobs import ENDED_KEPT_MAX, Job, Jobs, JobState
+from engine.group.site_state import SITE_TABLES, SiteState
 from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
-from engine.site_state import SITE_TABLES, SiteState
 from protocol.errors import NotFound, Unsafe
 
 Body = Callable[["Rig"], Coroutine[Any, Any, None]]

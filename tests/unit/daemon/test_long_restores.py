@@ -11,8 +11,8 @@ import pytest
 from daemon.operations import restores
 from daemon.operations.restore_ways import Chosen, Way
 from daemon.operations.restores import KEEP_S, _carry_out
-from engine.group import Group
-from engine.timed_leases import asked_lease
+from engine.group.group import Group
+from engine.retention.timed_leases import asked_lease
 from protocol.positions import Cut
 from site_secondary.restore_volume import plan_restore
 from tests.unit.daemon.stage import staged

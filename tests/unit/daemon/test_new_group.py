@@ -10,8 +10,8 @@ import pytest
 
 from daemon.new_group import make_group
 from daemon.operations import dispatch
-from engine.group import Group
-from engine.site_state import GroupRow, Role
+from engine.group.group import Group
+from engine.group.site_state import GroupRow, Role
 from protocol.commands import VolumeCreate
 from protocol.errors import FarshoreError
 from tests.support.sites import short_directory

@@ -19,8 +19,8 @@ from daemon.control import ControlServer
 from daemon.operations import dispatch, paging
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
-from engine.drills import Drill, Step
-from engine.group import Group
+from engine.group.group import Group
+from engine.integrity.drills import Drill, Step
 from protocol.clone_commands import CloneCreate, CloneList
 from protocol.commands import (
     BackupList,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.site_state import Role
+from engine.group.site_state import Role
 from site_secondary.receiver import ReceiverChange
 from tests.unit.daemon.two_sites import TwoSites
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from engine.pair_states import Mode, PairState
-from engine.serving import Holder
-from engine.site_state import PairRow, Role
+from engine.group.serving import Holder
+from engine.group.site_state import PairRow, Role
+from engine.peering.pair_states import Mode, PairState
 from protocol.errors import WrongState
 from site_primary.ship_start import Choice
 from site_primary.sync_gate import GatePhase

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.peer_traffic import SiteTraffic
 from daemon.peers import PeerOptions
-from engine.group import Group
+from engine.group.group import Group
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, decompress
 from site_primary.carrier import Carrier

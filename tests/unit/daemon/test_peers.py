@@ -21,7 +21,7 @@ from daemon.peers import (
     make_token,
     read_token,
 )
-from engine.durable import RealDisk
+from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from daemon.role_exports import ClosedBy
-from engine.pair_states import PairState
-from engine.site_state import EVERY_VOLUME, Role
+from engine.group.site_state import EVERY_VOLUME, Role
+from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES, HEARTBEAT_TIMEOUT_S

@@ -18,10 +18,10 @@ from daemon.operations import dispatch
 from daemon.operations.jobs import resume_jobs
 from daemon.service import exception_handler
 from daemon.site import STORED_TABLES, Site
-from engine.index_file import open_index
-from engine.site_state import SITE_TABLES, SiteState
-from engine.stored_rows import CLOSED_UNREADABLE, SET_ASIDE, sort_out
-from engine.versions import TABLES
+from engine.group.site_state import SITE_TABLES, SiteState
+from engine.group.stored_rows import CLOSED_UNREADABLE, SET_ASIDE, sort_out
+from engine.index.index_file import open_index
+from engine.index.versions import TABLES
 from protocol.clone_commands import CloneList
 from protocol.commands import (
     BackupCreate,
@@ -118,7 +118,7 @@ def others(name: str, head: int) -> dict[str, list[tuple[bytes, bytes]]]:
 
 
 def test_every_table_of_a_site_has_a_check() -> None:
-    """A new table must say what becomes of a bad row in it, here and in engine/stored_rows.py."""
+    """A new table must say what becomes of a bad row in it, here and in engine/group/stored_rows.py."""
     by_themselves = {"groups", "pairs", SET_ASIDE}
     assert set(SITE_TABLES) == set(STORED_TABLES) | by_themselves == set(KEYS)
 

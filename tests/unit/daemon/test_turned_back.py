@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.group import Group
-from engine.pair_states import PairState
-from engine.serving import Holder
-from engine.site_state import Role
+from engine.group.group import Group
+from engine.group.serving import Holder
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState
 from protocol.positions import Cut
 from site_primary.ship_start import Choice
 from tests.sim.sim_site import SimSite

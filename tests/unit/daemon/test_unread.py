@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.positions import Cut
 from tests.sim.sim_site import GROUP

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.witness import NoWitness, Witness, decode_record, witness_directory
-from engine.durable import RealDisk
-from engine.serving import Holder
+from engine.group.serving import Holder
+from engine.ports.durable import RealDisk
 from protocol.errors import NotFound, Unsafe, WrongState
 from protocol.limits import WITNESS_EVERY_S
 from tests.unit.engine.group_rig import GROUP_ID, GroupRig, follow

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.lineage import lineage_rows
-from engine.pair_states import PairState
-from engine.site_state import Role
+from engine.group.site_state import Role
+from engine.history.lineage import lineage_rows
+from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Hello, Message, Refused, decode_message

@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any
 
 from daemon.role_exports import open_volumes
-from engine.group import Group, GroupSettings
-from engine.pair_states import Mode, PairState
-from engine.site_state import Role
+from engine.group.group import Group, GroupSettings
+from engine.group.site_state import Role
+from engine.peering.pair_states import Mode, PairState
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, VolumeCreated
 from protocol.limits import BLOCK_BYTES

@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import CheckpointPlan
-from engine.durable import RealDisk
-from engine.group import Group, GroupSettings
-from engine.group_recovery import Recovered, recover_group
-from engine.index_file import open_index
-from engine.index_requests import IndexerDone, IndexRequest, encode_request
-from engine.indexer import HANDLERS, REQUEST_BYTES_MAX
+from engine.group.group import Group, GroupSettings
+from engine.group.recovery import Recovered, recover_group
+from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.index.checkpoint import CheckpointPlan
+from engine.index.index_file import open_index
+from engine.index.indexer import HANDLERS, REQUEST_BYTES_MAX
+from engine.index.requests import IndexerDone, IndexRequest, encode_request
+from engine.index.view import VolumeView
 from engine.journal.reader import BadFrame
 from engine.journal.segments import SegmentMap
 from engine.ports.disk import Disk
+from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
-from engine.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from engine.view import VolumeView
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, Row, VolumeCreated
 from protocol.frames import Frame
@@ -62,7 +62,7 @@ class DirectIndexer:
         self._waiting: list[partial[None]] = []
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
-        """See `engine.index_requests.Indexer`."""
+        """See `engine.index.requests.Indexer`."""
         self.requests.append(request)
         failure, figures = (self.failures.pop(0), ()) if self.failures else self._run(request)
         answer = partial(done, failure, figures)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from crc32c import crc32c
 from xxhash import xxh3_128_digest
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.events import WRITE, ZERO, EventKind, Row
 from protocol.frames import DIGESTED_BYTES, PREFIX_BYTES, Frame, encode_frame, parse_prefix
 from protocol.limits import BLOCK_BYTES

@@ -9,13 +9,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.base_rows import load_bases, load_pending
-from engine.checkpoint import timeline_row
-from engine.clone_rows import clone_rows
-from engine.drills import Drills
-from engine.retention import Retention
-from engine.site_state import SITE_TABLES, SiteState
-from engine.versions import TIMELINE_KEY
+from engine.group.clone_rows import clone_rows
+from engine.group.site_state import SITE_TABLES, SiteState
+from engine.history.base_rows import load_bases, load_pending
+from engine.index.checkpoint import timeline_row
+from engine.index.versions import TIMELINE_KEY
+from engine.integrity.drills import Drills
+from engine.retention.needed import Retention
 from protocol.base_messages import encode_parts, records_in, timelines_in
 from protocol.envelopes import decode_reply, decode_request, encode_reply, encode_request
 from protocol.errors import UsageError
@@ -133,7 +133,7 @@ def test_index_rows_are_read_as_before() -> None:
 
 
 def test_requests_to_the_indexer_are_rows_with_a_kind() -> None:
-    """What is done with them is tests/unit/engine/test_index_requests.py's."""
+    """What is done with them is tests/unit/engine/index/test_requests.py's."""
     for data in KEPT["index requests"]:
         row = unpack_row(data, 1 << 20)
         assert type(row[0]) is str

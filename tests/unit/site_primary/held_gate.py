@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.pair_states import Mode
+from engine.peering.pair_states import Mode
 from site_primary.sync_gate import SyncGate
 from tests.unit.engine.group_rig import GroupRig
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.pair_states import Mode, PairState
+from engine.peering.pair_states import Mode, PairState
 from engine.ports.transport import Caller, PeerAddress
 from protocol.limits import SYNC_TIMEOUT_S
 from protocol.messages import Message, decode_message

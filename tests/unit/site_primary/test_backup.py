@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.copies import Copy
+from engine.copies.copies import Copy
 from protocol.errors import NotFound, Refused
 from protocol.positions import Cut
 from site_primary.backup import take_backup

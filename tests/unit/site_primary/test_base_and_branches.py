@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from engine.base_intake import BaseIntake, BaseOrder
-from engine.base_rows import load_bases, put_base
-from engine.bases import FIRST_BASE_LANE, Base
-from engine.branch_drop import BranchDrops, ForgetPlan, check_droppable
-from engine.branches import branches, find_branch
-from engine.index_requests import IndexerDone, IndexRequest
-from engine.versions import VERSION_KEY
+from engine.history.base_intake import BaseIntake, BaseOrder
+from engine.history.base_rows import load_bases, put_base
+from engine.history.bases import FIRST_BASE_LANE, Base
+from engine.history.branch_drop import BranchDrops, ForgetPlan, check_droppable
+from engine.history.branches import branches, find_branch
+from engine.index.requests import IndexerDone, IndexRequest
+from engine.index.versions import VERSION_KEY
 from protocol.errors import Refused, WrongState
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
-from tests.unit.engine.test_verify_rounds import begin, finish
+from tests.unit.engine.integrity.test_verify_rounds import begin, finish
 from tests.unit.site_primary.base_pair import BasePair
 
 

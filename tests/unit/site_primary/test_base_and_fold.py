@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.bases import gap_at
-from engine.cuts import checked_cut, cut_at_time
-from engine.journal_space import lease_of
-from engine.verify_rounds import VerifyRound
+from engine.history.bases import gap_at
+from engine.history.cuts import checked_cut, cut_at_time
+from engine.integrity.verify_rounds import VerifyRound
+from engine.retention.journal_space import lease_of
 from protocol.errors import Trimmed
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
-from tests.unit.engine.test_fold_model import KEEP_ALL, KEEP_NOTHING, Story
-from tests.unit.engine.test_verify_rounds import finish
+from tests.unit.engine.integrity.test_verify_rounds import finish
+from tests.unit.engine.retention.test_fold_model import KEEP_ALL, KEEP_NOTHING, Story
 from tests.unit.site_primary.base_pair import BasePair
 
 
@@ -62,7 +62,7 @@ def check_whole(rig: GroupRig) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_after_the_journal_was_shortened(directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 5 * BLOCK_BYTES)
-    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 12 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 12 * BLOCK_BYTES)
     pair = BasePair(directory, seed)
     try:
         _run(pair, seed)

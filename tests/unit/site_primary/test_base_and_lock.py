@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from msgspec import structs
 
-from engine.group import GroupSettings
-from engine.versions import RECORD_KEY
+from engine.group.group import GroupSettings
+from engine.index.versions import RECORD_KEY
 from protocol.events import Mark, record_from_row
 from protocol.positions import POSITION_MAX
 from protocol.rows import pack_row, unpack_row

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.faults import Fault
-from engine.versions import VERSION_KEY
+from engine.index.versions import VERSION_KEY
+from engine.integrity.faults import Fault
 from tests.unit.engine.group_rig import follow, take_other_line
-from tests.unit.engine.test_verify_rounds import backup, begin, finish, flip_in_file
+from tests.unit.engine.integrity.test_verify_rounds import backup, begin, finish, flip_in_file
 from tests.unit.site_primary.base_pair import BasePair
 
 UTC_AT = 39  # the lowest byte of a prefix's time

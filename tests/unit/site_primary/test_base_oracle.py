@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.bases import gap_at
+from engine.history.bases import gap_at
 from protocol.errors import Trimmed
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
@@ -21,7 +21,7 @@ def test_every_cut_is_what_it_was_or_refused(
     directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 20 * BLOCK_BYTES)
-    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 64 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 64 * BLOCK_BYTES)
     pair = BasePair(directory, seed)
     try:
         _run(pair, seed)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.cuts import checked_cut, cut_at_time
-from engine.history import gaps
+from engine.history.cuts import checked_cut, cut_at_time
+from engine.history.reach import gaps
 from engine.journal import writer
 from protocol.compress import Compression
 from protocol.errors import Trimmed
@@ -268,7 +268,7 @@ def test_a_restart_of_the_receiver_anywhere(
 ) -> None:
     """Until it is installed the receiver is where it was; then it is at the cut, and nothing in between."""
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 3 * BLOCK_BYTES)
-    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 8 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 8 * BLOCK_BYTES)
     volume = pair.one.create("root", 64)
     pair.one.write(volume, 0, *(bytes([65 + n]) for n in range(20)))
     follow(pair.one, pair.other)
@@ -298,7 +298,7 @@ def test_a_restart_of_the_receiver_anywhere(
 
 def test_another_base_replaces_a_half_received_one(pair: BasePair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 3 * BLOCK_BYTES)
-    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 8 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 8 * BLOCK_BYTES)
     volume = pair.one.create("root", 64)
     pair.one.write(volume, 0, *(bytes([65 + n]) for n in range(50)))
     first = pair.start_sender(None)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.cuts import checked_cut
-from engine.pair_states import PairState
+from engine.history.cuts import checked_cut
+from engine.peering.pair_states import PairState
 from protocol.base_messages import BaseBegin, BaseFrames, BasePart
 from protocol.errors import Trimmed
 from protocol.events import Revert
@@ -25,7 +25,7 @@ def shipping(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shipp
     """A pair for which any journal from the root is too long to be shipped whole."""
     monkeypatch.setattr(ship_start, "HISTORY_SHIPPED_BYTES_MAX", 0)
     monkeypatch.setattr("site_primary.base_sender.BASE_PAYLOAD_BYTES", 4 * BLOCK_BYTES)
-    monkeypatch.setattr("engine.base_intake.BASE_INDEX_BYTES", 16 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 16 * BLOCK_BYTES)
     made = ShippingPair(directory)
     yield made
     made.close()

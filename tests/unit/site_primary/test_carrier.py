@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, decompress
 from protocol.limits import FRAME_BYTES_MAX

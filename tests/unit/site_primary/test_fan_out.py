@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.pair_states import PairState
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState
 from engine.ports.transport import Caller, PeerAddress
-from engine.site_state import Role
 from protocol.limits import SYNC_TIMEOUT_S
 from protocol.messages import decode_message
 from site_primary.shipper import Shipper

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.head_moves import begin_timeline, generation_of, hand_over
+from engine.group.head_moves import begin_timeline, generation_of, hand_over
 from protocol.errors import NotAllowed
 from protocol.events import HandOver, TimelineBegan
 from protocol.frames import Frame, encode_frame

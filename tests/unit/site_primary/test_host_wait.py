@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from protocol.messages import Fetch, Hello
 from site_primary.ship_start import Choice
-from tests.unit.engine.test_folding import fold
+from tests.unit.engine.retention.test_folding import fold
 from tests.unit.site_primary.shipping_pair import ShippingPair
 
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from engine.pair_states import Mode
+from engine.peering.pair_states import Mode
 from protocol.limits import BLOCK_BYTES, NBD_UNANSWERED_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 from protocol.nbd.exports import ExportInfo, Negotiated

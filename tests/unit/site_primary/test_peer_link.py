@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from protocol.limits import HEARTBEAT_TIMEOUT_S, RECONNECT_DELAY_MAX_S
 from tests.sim.world import NS
 from tests.unit.site_primary.shipping_pair import ShippingPair

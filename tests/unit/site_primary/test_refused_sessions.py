@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.pair_states import PairState
+from engine.peering.pair_states import PairState
 from protocol.limits import REFUSED_DELAY_MAX_S, REFUSED_DELAY_S
 from protocol.messages import Hello
 from site_primary.ship_start import Choice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from engine.group import Group
+from engine.group.group import Group
 from protocol.errors import NotFound
 from protocol.messages import LineageRow, Welcome
 from protocol.positions import Cut

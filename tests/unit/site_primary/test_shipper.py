@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.lineage import lineage_rows
-from engine.pair_states import PairState
+from engine.history.lineage import lineage_rows
+from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S, REFUSED_DELAY_S
 from protocol.messages import Ack, FrameMessage, Heartbeat, Hello, Welcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.pair_states import Mode
+from engine.peering.pair_states import Mode
 from site_primary.sync_gate import GatePhase
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_primary.held_gate import TIMEOUT_S, Held

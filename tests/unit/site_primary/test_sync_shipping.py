@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.pair_states import Mode, PairState
+from engine.peering.pair_states import Mode, PairState
 from protocol.limits import HEARTBEAT_TIMEOUT_S, SYNC_TIMEOUT_S
 from site_primary.sync_gate import GatePhase
 from tests.unit.site_primary.shipping_pair import ShippingPair

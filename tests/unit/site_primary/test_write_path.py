@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.index.view import VolumeView
 from engine.journal import writer as writer_module
 from engine.ports.disk import Buffer
-from engine.view import VolumeView
 from protocol.errors import NoSpace, Refused
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.frames import Frame, decode_rows

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.peer_answers import PeerAnswers
+from engine.peering.peer_answers import PeerAnswers
 from protocol.messages import Ask, Hello, Refused, Report, decode_message
 from protocol.question_messages import NoAnswer, Question
 from protocol.rows import pack_row

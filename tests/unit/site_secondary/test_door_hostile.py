@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.group import Group
-from engine.pair_states import Mode, PairState
+from engine.group.group import Group
+from engine.group.site_state import GroupRow, PairRow, Role
+from engine.peering.pair_states import Mode, PairState
 from engine.ports.clock import Clock
-from engine.site_state import GroupRow, PairRow, Role
 from protocol.base_messages import BaseBegin
 from protocol.events import TRIM, ZERO, Revert, TimelineBegan, VolumeCreated, VolumeDeleted
 from protocol.frames import encode_frame

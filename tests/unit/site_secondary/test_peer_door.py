@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.group import Group
-from engine.peer_pace import PeerPace
+from engine.group.group import Group
+from engine.group.site_state import GroupRow, Role
+from engine.peering.peer_pace import PeerPace
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
-from engine.site_state import GroupRow, Role
 from protocol.errors import FarshoreError
 from protocol.errors import Refused as NoRoom
 from protocol.frames import Frame

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.lineage import lineage_rows
-from engine.pair_states import PairState
+from engine.history.lineage import lineage_rows
+from engine.peering.pair_states import PairState
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, compress
 from protocol.frames import Frame

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.volumes import Volume
+from engine.history.volumes import Volume
 from protocol.errors import Busy, Corruption, FarshoreError, Mismatch, Unreachable, WrongState
 from protocol.events import ZERO, Revert
 from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_PATIENCE_S

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.durable import RealDisk
 from engine.journal.reader import JournalReader
 from engine.journal.recovery import WINDOW_BYTES, JournalEnd, cut_tail, walk_to_end
 from engine.journal.segments import SegmentMap
+from engine.ports.durable import RealDisk
 from protocol.errors import Corruption
 from protocol.events import WRITE, ZERO
 from protocol.frames import NO_DIGEST, Frame, encode_frame

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.durable import RealDisk
 from engine.journal import segments as segments_module
 from engine.journal.segments import Segment, SegmentMap
+from engine.ports.durable import RealDisk
 from protocol.errors import Corruption
 
 ONE, TWO = 0x11, 0x22

@@ -6,12 +6,12 @@ import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.durable import RealDisk, RealFile
 from engine.journal.format import timeline_directory
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.journal.writer import JournalWriter
 from engine.ports.disk import Buffer, DiskFile, SyncDone
+from engine.ports.durable import RealDisk, RealFile
 from protocol.events import WRITE
 from protocol.frames import NO_DIGEST, Frame, encode_frame
 from protocol.limits import BLOCK_BYTES

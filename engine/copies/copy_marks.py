@@ -1,0 +1,72 @@
+"""What one site found out about its copies: that all of one was read and compared, or that some is damaged.
+
+Kept at the site, not in the journal: the peer has bytes of its own. And the state of a copy that comes of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.copies.copies import Copy, CopyLock, CopyState, CopyTable
+from engine.group.site_state import CopyMark, SiteState
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+
+class GroupCopies(CopyTable):
+    """A group's copies, with what this site knows of each. Every note is durable on return."""
+
+    def __init__(self, group: str, state: SiteState, lock: CopyLock) -> None:
+        super().__init__(lock)
+        self._group = group
+        self._state = state
+        self._marks: dict[int, CopyMark] | None = None
+
+    def mark_of(self, copy_id: int) -> CopyMark:
+        """What is known of a copy."""
+        return self._known().get(copy_id, CopyMark())
+
+    def verified(self, copy_id: int, utc_ns: int) -> None:
+        """All of it was read and compared, at that time: it is whole, whatever was known before."""
+        self._put(copy_id, CopyMark(utc_ns, ""))
+
+    def damaged(self, copy_id: int, why: str) -> None:
+        """Some of it cannot be read; `why` says which range. Stays until it is verified."""
+        self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, why or "damaged"))
+
+    def mended(self, copy_id: int) -> None:
+        """What was damaged is whole again: it is what it was before."""
+        self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, ""))
+
+    def deleted(self, copy_id: int) -> None:
+        """It is gone: nothing more needs to be known of it."""
+        if copy_id in self._known():
+            self._put(copy_id, None)
+
+    def _known(self) -> dict[int, CopyMark]:
+        if self._marks is None:
+            self._marks = self._state.copy_marks(self._group)
+            for copy_id in [each for each in self._marks if self.was_deleted(each)]:
+                self._put(copy_id, None)
+        return self._marks
+
+    def _put(self, copy_id: int, mark: CopyMark | None) -> None:
+        known = self._known()
+        if mark is None:
+            del known[copy_id]
+        else:
+            known[copy_id] = mark
+        self._state.put_copy_mark(self._group, copy_id, mark)
+
+
+def state_of(group: Group, copy: Copy) -> CopyState:
+    """A copy's state at this site. Its mark must be on the head's lineage."""
+    if copy.position >= group.writer.durable:
+        return CopyState.PENDING
+    if copy.cut.timeline not in group.timelines or not group.folding.readable(copy.cut):
+        return CopyState.EXPIRED
+    mark = group.copies.mark_of(copy.id)
+    if mark.damage:
+        return CopyState.DAMAGED
+    return CopyState.VERIFIED if mark.verified_utc_ns else CopyState.AVAILABLE

@@ -1,0 +1,57 @@
+"""Which backups of a group a prune deletes: those that no keep rule keeps.
+
+It looks only at what it may delete. A locked backup stays until its lock ends, a pinned one until it is
+unpinned; a labelled one was taken by
+somebody for a reason, and stays unless it is said otherwise; one that is not whole here, or not yet, must not
+push out another. None of these takes a place in the counts of the rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.copies.copies import Copy, CopyState
+from engine.copies.copy_marks import state_of
+from engine.copies.keep_rules import KeepRules, kept
+from engine.group.group import Group
+
+_LOOKED_AT = frozenset({CopyState.AVAILABLE, CopyState.VERIFIED})
+
+
+@dataclass(slots=True)
+class PrunePlan:
+    """Oldest first. `kept` with the rules that keep each, `left` with why no rule looks at it."""
+
+    deleted: list[Copy] = field(default_factory=list)
+    kept: list[tuple[Copy, list[str]]] = field(default_factory=list)
+    left: list[tuple[Copy, str]] = field(default_factory=list)
+
+
+def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
+    """What a prune would do now. With no rule at all nothing is deleted."""
+    plan = PrunePlan()
+    looked_at: list[Copy] = []
+    for copy in group.copies.at(group.spans()):
+        why = _left(group, copy, labelled=labelled) if any(rules) else "no keep rules"
+        if why:
+            plan.left.append((copy, why))
+        else:
+            looked_at.append(copy)
+    reasons = kept([(copy.utc_ns, copy.id) for copy in looked_at], rules)
+    for copy in looked_at:
+        if copy.id in reasons:
+            plan.kept.append((copy, reasons[copy.id]))
+        else:
+            plan.deleted.append(copy)
+    return plan
+
+
+def _left(group: Group, copy: Copy, *, labelled: bool) -> str:
+    if group.lock.locked(copy.id):
+        return "locked"
+    if copy.pinned:
+        return "pinned"
+    if copy.label and not labelled:
+        return "labelled"
+    state = state_of(group, copy)
+    return "" if state in _LOOKED_AT else state.value.lower()

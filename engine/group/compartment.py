@@ -1,0 +1,113 @@
+"""Failure has a compartment: what an exception that nobody expected may take with it.
+
+    a group          its timers, disk and indexer call back through a `Compartment`; hosts and peers act on it
+                     through methods marked in engine/group/whole.py. A defect in either stops the group, no
+                     other.
+    a connection,    `attempt` calls the handler: one that fails ends what it was called for, and its caller
+    a session        says so to whoever waits
+
+A defect is logged here once, with its traceback. What is in no compartment (the loop's own callbacks,
+sockets, authentication, the site's state) still stops the daemon: docs/durability.md lists that.
+
+This is the one module on the data path that catches everything. It does not know what it guards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, ParamSpec
+
+import structlog
+
+from engine.ports.clock import SystemClock, Timer
+
+if TYPE_CHECKING:
+    from engine.index.requests import Indexer, IndexerDone, IndexRequest
+
+P = ParamSpec("P")
+Defect = Callable[[Exception], None]
+
+log = structlog.get_logger()
+
+
+def attempt(what: str, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Exception | None:
+    """Call `work`; what it raised, logged as `what`, or None."""
+    try:
+        work(*args, **kwargs)
+    except Exception as defect:
+        log.error(what, exc_info=defect)
+        return defect
+    return None
+
+
+async def attempt_async(what: str, work: Awaitable[object]) -> Exception | None:
+    """The same of what is awaited. Its cancellation passes."""
+    try:
+        await work
+    except Exception as defect:
+        log.error(what, exc_info=defect)
+        return defect
+    return None
+
+
+class Compartment:
+    """What belongs together and ends together. `on_defect` is called once; nothing that is held runs
+    afterwards."""
+
+    def __init__(self, name: str, on_defect: Defect) -> None:
+        self.name = name
+        self.broken = False
+        self._on_defect = on_defect
+
+    def broke(self, defect: Exception) -> None:
+        """Something in it failed that may not."""
+        if not self.broken:
+            self.broken = True
+            log.error("group.defect", group=self.name, exc_info=defect)
+            attempt("group.defect", self._on_defect, defect)
+
+    def run(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call back inside."""
+        if self.broken:
+            return
+        try:
+            callback(*args, **kwargs)
+        except Exception as defect:
+            self.broke(defect)
+
+    def hold(self, callback: Callable[P, object]) -> Callable[P, None]:
+        """The callback, inside."""
+
+        def held(*args: P.args, **kwargs: P.kwargs) -> None:
+            self.run(callback, *args, **kwargs)
+
+        return held
+
+
+class HeldClock(SystemClock):
+    """The clock of what is in a compartment."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, compartment: Compartment) -> None:
+        super().__init__(loop)
+        self._run = compartment.run
+
+    def call_soon(self, callback: Callable[[], None]) -> Timer:
+        """See `Clock.call_soon`."""
+        return self._loop.call_soon(self._run, callback)
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """See `Clock.call_later`."""
+        return self._loop.call_later(delay_s, self._run, callback)
+
+
+class HeldIndexer:
+    """An indexer that calls back into a compartment."""
+
+    def __init__(self, indexer: Indexer, compartment: Compartment) -> None:
+        self._indexer = indexer
+        self._compartment = compartment
+
+    def start(self, request: IndexRequest, done: IndexerDone) -> None:
+        """See `Indexer.start`."""
+        self._indexer.start(request, self._compartment.hold(done))

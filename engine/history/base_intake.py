@@ -1,0 +1,360 @@
+"""Taking in a base: X's frames into files of their own, into the index in parts, and installed at the end.
+
+Order, so that a crash at any moment leaves either what was here before or the whole base:
+
+    1. a checkpoint of everything this site has; a pending base that is another one is dropped, files first
+    2. the pending row, before X's first file
+    3. frames appended to X; durable ones indexed in parts under X's lane, which nobody sees
+    4. one transaction: timelines, records, base, checkpoint at B; then the head; then memory
+
+After a crash in 3, X goes on from what is indexed; after one between the parts of 4, recovery does the rest
+(engine.history.base_recovery). Until 4 this site reads, serves and can be taken over as it was at its own
+end.
+
+Everything runs in callbacks on one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.group.group import Group
+from engine.group.head_moves import NotContiguous, require_leavable
+from engine.group.serving import Holder
+from engine.history.base_lineage import new_timelines
+from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base
+from engine.history.base_rows import PendingBase, load_pending
+from engine.history.bases import Base, common_end, gap_at
+from engine.history.timelines import Places, Timeline, TimelineTable, holds_cut
+from engine.history.volume_bounds import check_base_volumes
+from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.index.requests import IndexRequest
+from engine.journal.format import BASE_SPARE_PATH
+from engine.journal.writer import JournalWriter
+from engine.ports.clock import Timer
+from protocol.base_messages import RecordRow, records_in
+from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
+from protocol.events import WRITE, ZERO
+from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows
+from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
+from protocol.positions import POSITION_MAX, Cut
+
+RETRY_S = 5.0
+CHECKPOINT_WAIT_S = 0.05
+LEASE = "base"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseOrder:
+    """Which base: X = `timeline`, at `cut` on top of `start`, with the digest and time at the cut."""
+
+    timeline: int
+    cut: Cut
+    start: Cut | None
+    digest: bytes
+    utc_ns: int
+
+
+class BaseIntake:
+    """One base coming in. `on_ready` is called once frames can be taken, `on_progress` when more is indexed,
+    `on_installed` at the end, `on_failed` if it cannot go on; after that, begin a new one."""
+
+    def __init__(
+        self,
+        group: Group,
+        order: BaseOrder,
+        *,
+        on_ready: Callable[[], None],
+        on_progress: Callable[[], None],
+        on_installed: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.order = order
+        self.ready = False
+        self.installing = False
+        self.installed = False
+        self.failed = ""
+        self.indexed = 0
+        self._group = group
+        self._on_ready = on_ready
+        self._on_progress = on_progress
+        self._on_installed = on_installed
+        self._on_failed = on_failed
+        self._own_end = group.end  # what this site has; nothing may be added to it meanwhile
+        self._lane = 0
+        self._digest = NO_DIGEST
+        self._indexing = False
+        self._closed = False
+        self._parts: tuple[bytes, ...] | None = None  # once X is complete
+        self._records: list[RecordRow] = []  # those of the parts
+        self._timer: Timer | None = None
+        self.writer = JournalWriter(
+            group.disk,
+            group.clock,
+            group.segments,
+            limit_bytes=POSITION_MAX,
+            reserve_bytes=group.settings.reserve_bytes,
+            on_durable=self._index,
+            on_failed=lambda error: self._fail(f"the journal of the base failed: {error}"),
+            spare_path=BASE_SPARE_PATH,
+        )
+
+    @property
+    def written(self) -> int:
+        """Position up to which X is here."""
+        return self.writer.written
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the sender must wait until more is indexed."""
+        return self.writer.written - self.indexed > BASE_UNINDEXED_BYTES_MAX
+
+    def check(self) -> None:
+        """Trimmed if this site cannot build on the base's start; WrongState if the base is not news."""
+        group, order = self._group, self.order
+        installed = {base.timeline for base in group.timelines.bases}
+        if order.timeline in group.timelines or order.timeline in (*installed, order.cut.timeline):
+            raise WrongState("the base's timeline is used already", position=str(order.cut))
+        if group.head and holds_cut(group.spans(group.writer.written), order.cut):
+            raise WrongState("this site has that cut already", position=str(order.cut))
+        if order.cut.timeline in group.timelines and not group.timelines.may_extend(
+            order.cut.timeline, order.cut.position
+        ):
+            raise WrongState("another timeline goes on from that one here", position=str(order.cut))
+        start = order.start
+        if start is None:
+            return
+        if start.timeline not in group.timelines or gap_at(group.timelines, start) is not None:
+            raise _cannot_build_on(start)
+        if holds_cut(group.timelines.lineage(start.timeline, start.position), order.cut):
+            raise WrongState("the base stands on the cut that it leads to", position=str(order.cut))
+        if start != group.end:
+            try:
+                group.reader.digest_at(group.timelines, start.timeline, start.position)
+            except NotFound as error:
+                raise _cannot_build_on(start) from error
+
+    def open(self) -> None:
+        """Begin; `on_ready` follows. Trimmed if the start cannot be read any more."""
+        if self.order.start is not None:
+            self._group.folding.leases.hold(LEASE, self.order.start)
+        self._group.checkpoints.when_indexed(lambda _: self._prepare())
+
+    def _prepare(self) -> None:
+        """What an earlier intake asked of the indexer is done before this is: it takes them in order."""
+        if not self._closed:
+            order = self.order
+            request = BaseOpen(timeline=order.timeline, cut=order.cut, start=order.start)
+            self._ask(request, lambda _: self._look())
+
+    def _look(self) -> None:
+        """Go on with the pending base if it is this one; drop it, files first, if it is not, or broken."""
+        group, order = self._group, self.order
+        try:
+            with group.store.read() as transaction:
+                pending = load_pending(transaction)
+            if pending is None:
+                self._prepare()
+                return
+            same = (pending.timeline, pending.cut, pending.start) == (order.timeline, order.cut, order.start)
+            if same and cut_back(group, pending):
+                self._go_on(pending)
+                return
+            remove_files(group, pending.timeline)
+            self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
+        except (FarshoreError, OSError) as error:
+            self._fail(f"the base cannot begin: {error}")
+
+    def _go_on(self, pending: PendingBase) -> None:
+        self.indexed, self._digest, self._lane = pending.indexed, pending.digest, pending.lane
+        self.writer.start(pending.timeline, pending.lane, pending.indexed)
+        self.ready = True
+        self._on_ready()
+
+    # -- frames
+
+    def take(self, prefix: FramePrefix, raw: Buffer) -> None:
+        """Append one frame of X. NotContiguous if it does not follow, FrameError if it is damaged or holds
+        what a base may not; NoSpace or OSError if it cannot be stored. Then nothing was."""
+        writer = self.writer
+        if not self.ready or (prefix.timeline, prefix.position) != (writer.timeline, writer.written):
+            raise NotContiguous(f"expected {Cut(writer.timeline, writer.written)} of the base")
+        check_frame(prefix, raw, self._digest)
+        if any(row[0] not in (WRITE, ZERO) for row in decode_rows(prefix, raw)):
+            raise FrameError("a base holds blocks and zeroes only")
+        writer.append(Frame(prefix, raw))
+        self._digest = prefix.digest
+        if writer.written - self.indexed >= BASE_INDEX_BYTES:
+            self._index()
+
+    def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
+        """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
+        are not B's lineage and what is on it, or hold too many volumes; WrongState if there is no room for
+        more timelines; NotContiguous if a tail would be left that may not be; Diverged as
+        `require_same_past`."""
+        if self._parts is not None:
+            return
+        if end != self.writer.written or digest != self._digest:
+            raise RemoteProtocolError("the base ends elsewhere than it was said to")
+        self._records = [record for part in parts for record in records_in(part)]
+        self._check_lineage(self._new_timelines(parts), leave)
+        check_base_volumes(self._group.volumes, self._records)
+        if self._group.end == self._own_end:  # else it is not installed, and not all is indexed
+            require_same_past(self._group, self._records)
+        self._parts = parts
+        self._index()
+
+    def _index(self) -> None:
+        """Have the indexer take in what is durable and not indexed, if it is worth a transaction."""
+        writer = self.writer
+        if self._indexing or self._closed or not self.ready or self._timer is not None:
+            return
+        whole = self._parts is not None
+        if self.indexed == writer.written:
+            if whole:
+                self._install()
+            return
+        target = writer.written
+        if not whole and target - self.indexed < BASE_INDEX_BYTES:
+            return
+        self._indexing = True
+
+        def durable(error: OSError | None) -> None:
+            if error is None and not self._closed:
+                self._ask(BasePart(timeline=self.order.timeline, end=target), self._reached)
+
+        writer.when_durable(target, durable)
+
+    def _reached(self, figures: tuple[int, ...]) -> None:
+        self._indexing = False
+        (self.indexed,) = figures
+        self._on_progress()
+        self._index()
+
+    # -- the end
+
+    def _new_timelines(self, parts: tuple[bytes, ...]) -> tuple[Timeline, ...]:
+        return new_timelines(self._group.timelines, self.order.timeline, self.order.cut, parts)
+
+    def _check_lineage(self, new: tuple[Timeline, ...], leave: bool) -> None:
+        """All records are on B's lineage. A tail is left as for frames (engine.group.head_moves), past the
+        place where the lineages part."""
+        group, cut = self._group, self.order.cut
+        table = TimelineTable([*group.timelines.all(), *new])
+        own = group.spans(group.writer.written)
+        lineage = table.lineage(cut.timeline, cut.position)
+        here = Places(lineage)
+        if not all((record.timeline, record.position) in here for record in self._records):
+            raise RemoteProtocolError("a record of the base is not on the way to its cut")
+        common = common_end(own, lineage)
+        if not leave:
+            tail = [span for span in own if span.end > common]
+            require_leavable(group, tail, common, table.get(cut.timeline))
+
+    def _install(self) -> None:
+        group, order, parts = self._group, self.order, self._parts
+        if parts is None:
+            return
+        if group.end != self._own_end or group.checkpoints.reached < group.writer.written:
+            self._fail("this site's own journal went on meanwhile")
+            return
+        group.checkpoints.hold(on=True)
+        if group.checkpoints.running:  # of clones: it must not say after the base what is indexed
+            self._after(CHECKPOINT_WAIT_S, self._install)
+            return
+        base = Base(
+            cut=order.cut,
+            start=order.start,
+            timeline=order.timeline,
+            lane=self._lane,
+            end=self.writer.written,
+            utc_ns=order.utc_ns,
+            digest=order.digest,
+            left=group.end,
+        )
+        timelines = self._new_timelines(parts)
+        self._indexing = self.installing = True
+        group.holds.put(Holder.INSTALL, "installs a copy of what the other site has")
+
+        def done(_: tuple[int, ...]) -> None:
+            # Past the transaction there is no way back: what cannot be done now is tried until it can, and
+            # done by the next start at the latest.
+            try:
+                take_base(group, base, timelines, self._records)
+            except OSError as error:
+                self._later(error, lambda: done(()))
+                return
+            self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
+            self.writer.close()
+            group.holds.lift(Holder.INSTALL)
+            group.checkpoints.hold(on=False)
+            if group.disk.exists(BASE_SPARE_PATH):
+                group.disk.remove(BASE_SPARE_PATH)
+            group.folding.leases.release(LEASE)
+            self.installed = self._closed = True
+            self.installing = False
+            self._on_installed()
+
+        request = BaseInstall(
+            timeline=base.timeline,
+            end=base.end,
+            utc_ns=base.utc_ns,
+            digest=base.digest,
+            left=base.left,
+            timelines=timelines,
+            parts=parts,
+        )
+        self._ask(request, done)
+
+    # -- helpers
+
+    def _ask(self, request: IndexRequest, then: Callable[[tuple[int, ...]], None]) -> None:
+        """Have the indexer do something; again later if it could not."""
+
+        def done(error: Exception | None, figures: tuple[int, ...]) -> None:
+            if self._closed:
+                return
+            if error is None:
+                then(figures)
+                return
+            self._later(error, lambda: self._group.checkpoints.indexer.start(request, done))
+
+        self._group.checkpoints.indexer.start(request, done)
+
+    def _later(self, error: Exception, again: Callable[[], None]) -> None:
+        """Try again after a while."""
+        group = self._group
+        group.emit("base.delayed", group=group.name, position=str(self.order.cut), error=str(error))
+        self._after(RETRY_S, again)
+
+    def _after(self, delay_s: float, again: Callable[[], None]) -> None:
+        def run() -> None:
+            self._timer = None
+            again()
+
+        self._timer = self._group.clock.call_later(delay_s, run)
+
+    def _fail(self, reason: str) -> None:
+        if not self._closed:
+            self.failed = reason
+            self.close()
+            self._on_failed(reason)
+
+    def close(self) -> None:
+        """Stop; what is indexed stays for the next one of the same X. One that is `installing` goes on: the
+        index may say any moment that it is done."""
+        if self.installing:
+            return
+        self._closed = True
+        self.ready = False
+        self._group.checkpoints.hold(on=False)
+        self._group.folding.leases.release(LEASE)
+        self.writer.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _cannot_build_on(start: Cut) -> Trimmed:
+    return Trimmed(f"{start} is not held here", position=str(start), next_step="send a base on nothing")

@@ -1,0 +1,185 @@
+"""Bases: what a site holds of a group where the journal between two cuts never came to it.
+
+A base says: at cut B this site's knowledge is what lane X holds, on top of what was visible here at cut A, or
+on nothing. X's blocks are data frames in a timeline of their own that is on no lineage, with positions from
+0 and a digest chain of its own. A site gets a base as its initial copy, or when a resync finds that the
+journal does not reach back to where it is.
+
+So a lineage with a base on it is held in pieces: from B on, and up to A. Cuts between them are trimmed here.
+
+    position   0 ......... A - - - - - - - - - B ............ end
+    frames     here        never came          here
+    visible    as ever     Trimmed             [B, end), lane X, then as at A
+
+Lanes of bases are numbered from `FIRST_BASE_LANE` on, so that the next lane of a timeline is never one that a
+base, installed or half received, has rows in.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from engine.history.timelines import Span, TimelineTable, holds_cut
+from protocol.errors import Trimmed
+from protocol.frames import NO_DIGEST
+from protocol.positions import POSITION_MAX, Cut
+
+FIRST_BASE_LANE = 1 << 31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """`cut` is B, `start` A (None: on nothing); `timeline` and `lane` are X, whose frames end at `end`.
+    `utc_ns` is the time of the frame before B, `digest` what the next one continues; `left` the end that this
+    site had before, on its own."""
+
+    cut: Cut
+    start: Cut | None
+    timeline: int
+    lane: int
+    end: int
+    utc_ns: int
+    digest: bytes
+    left: Cut
+
+    @property
+    def span(self) -> Span:
+        """X's frames."""
+        return Span(self.timeline, self.lane, 0, self.end)
+
+
+def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:
+    """The newest base whose cut lies on a lineage; None if there is none."""
+    if not table.bases:
+        return None
+    found = [base for base in table.bases if holds_cut(spans, base.cut)]
+    return max(found, key=lambda base: base.cut.position, default=None)
+
+
+def base_at(table: TimelineTable, cut: Cut) -> Base | None:
+    """The base installed at exactly this cut."""
+    return next((base for base in table.bases if base.cut == cut), None)
+
+
+def spans_from_base(table: TimelineTable, head: int, end: int = POSITION_MAX) -> list[Span]:
+    """The part of a lineage whose frames came here one after the other: from its newest base on, or all."""
+    return spans_after(table, table.lineage(head, end))[0]
+
+
+def spans_after(table: TimelineTable, spans: list[Span]) -> tuple[list[Span], bytes]:
+    """The same of a lineage, and the digest that its first frame continues."""
+    base = base_on(table, spans)
+    if base is None:
+        return spans, NO_DIGEST
+    at = next(i for i, span in enumerate(spans) if span.timeline == base.cut.timeline)
+    return [replace(spans[at], start=base.cut.position), *spans[at + 1 :]], base.digest
+
+
+def bases_within(table: TimelineTable, parts: Iterable[tuple[int, int]]) -> list[Base]:
+    """The bases whose cuts are in parts of timelines, each from a position on: what goes with these parts.
+    The cut where a part begins is not in it: it belongs to whoever has the frames before it, unless there
+    are none of this timeline."""
+    starts = dict(parts)
+    return [
+        base
+        for base in table.bases
+        if (start := starts.get(base.cut.timeline)) is not None
+        and (base.cut.position > start or start == table.get(base.cut.timeline).fork)
+    ]
+
+
+def held_before(table: TimelineTable, timeline: int, position: int) -> int:
+    """Up to where frames of a timeline are held before a position, if what lies past that goes, with bases:
+    to there, or to where the gap below the lowest of these bases begins."""
+    past = [base for base in table.bases if base.cut.timeline == timeline and base.cut.position > position]
+    lowest = min(past, key=lambda base: base.cut.position, default=None)
+    if lowest is None:
+        return position
+    ends = [
+        span.end
+        for cut in (lowest.start, lowest.left)
+        if cut is not None and cut.timeline in table
+        for span in table.lineage(cut.timeline, cut.position)
+        if span.timeline == timeline
+    ]
+    return min(position, max(ends, default=table.get(timeline).fork))
+
+
+def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
+    """The base because of which a cut, or something below it that it needs, is not held here; None if all of
+    it is."""
+    if not table.bases:
+        return None
+    spans = table.lineage(cut.timeline, cut.position)
+    below = base_on(table, spans)
+    low = below.cut.position if below else 0
+    for base in table.bases:
+        if base is below or holds_cut(spans, base.cut):
+            continue
+        common = common_end(spans, table.lineage(base.cut.timeline, base.cut.position))
+        known = 0
+        if base.start is not None and base.start.timeline in table:
+            known = common_end(spans, table.lineage(base.start.timeline, base.start.position))
+        if base.left.timeline in table:
+            # What this site had on its own before is still here, as a branch.
+            known = max(known, common_end(spans, table.lineage(base.left.timeline, base.left.position)))
+        if common > max(low, known):
+            return base
+    if below is not None and below.start is not None:
+        # What it stands on may have been dropped with the branch that it is on.
+        return gap_at(table, below.start) if below.start.timeline in table else below
+    return None
+
+
+def held_below(table: TimelineTable, base: Base) -> Cut | None:
+    """Up to where this site holds the frames below a base: to the cut that it stands on, or further, if the
+    journal that was here already went on from there; None if nothing on the base's lineage is here."""
+    lineage = table.lineage(base.cut.timeline, base.cut.position)
+    held = [cut for cut in (base.start, base.left) if cut is not None and holds_cut(lineage, cut)]
+    return max(held, key=lambda cut: cut.position, default=None)
+
+
+def downwards(
+    table: TimelineTable, spans: list[Span]
+) -> Iterator[tuple[list[Span], Base | None, Cut | None]]:
+    """The pieces in which a lineage is held, newest first. Of each: the lineage up to its end, the base that
+    it begins at (None: the root), and where the piece below that ends (None: there is none)."""
+    while True:
+        base = base_on(table, spans)
+        below = held_below(table, base) if base is not None else None
+        yield spans, base, below
+        if below is None or base is None or below == base.cut:
+            return
+        spans = table.lineage(below.timeline, below.position)
+
+
+def require_held(table: TimelineTable, cut: Cut, subject: str = "") -> None:
+    """Trimmed if a cut lies in the gap below a base."""
+    base = gap_at(table, cut)
+    if base is not None:
+        raise not_held(table, base, str(cut), subject)
+
+
+def not_held(table: TimelineTable, base: Base, what: str, subject: str) -> Trimmed:
+    """That `what` lies in the gap below a base."""
+    held = held_below(table, base)
+    since = f" after {held}" if held else ""
+    return Trimmed(
+        f"{what} is not held here: of what lies{since} before {base.cut}, only the outcome came to this site",
+        subject=subject,
+        position=str(base.cut),
+        next_step="read it at the peer, or choose a cut from that position on",
+    )
+
+
+def common_end(one: list[Span], other: list[Span]) -> int:
+    """Up to which position two lineages are the same; 0 if they have nothing in common."""
+    end = 0
+    for left, right in zip(one, other, strict=False):
+        if left.timeline != right.timeline:
+            break
+        end = min(left.end, right.end)
+    return end

@@ -1,0 +1,281 @@
+"""Dropping a branch: its versions leave the index, its files the disk, its rows the index, in this order.
+
+    1. the drop is written down: from now on no cut of the branch is read, and a restart goes on with it
+    2. a checkpoint, so that nothing of the branch is only in memory
+    3. a sweep takes its versions out of the index, and those of bases that were put on it
+    4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
+       to where it was left
+    5. its timelines, bases and records are taken out of the index, in one transaction, floors and folds of
+       it are put back to where it left, and the note of step 1 goes
+
+The versions must go before the timelines do: a lane that no timeline names is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.group.group import Group
+from engine.history.base_recovery import remove_files
+from engine.history.base_rows import load_bases, remove_base
+from engine.history.bases import bases_within, held_before
+from engine.history.branches import Branch, own_part
+from engine.history.timelines import Span, TimelineTable
+from engine.index.checkpoint import load_timelines, timeline_row
+from engine.index.requests import IndexRequest
+from engine.index.versions import RECORD_KEY, TIMELINE_KEY
+from engine.journal.segments import SegmentMap
+from engine.ports.store import Store
+from engine.retention.needed import RETENTION_KEY, BoundsOfCuts, lane_floors, load_retention, without
+from protocol.bounds import DigestOrNone, Position, TimelineId
+from protocol.errors import Busy, Corruption, Refused
+from protocol.frames import NO_DIGEST
+from protocol.positions import Cut
+
+RETRY_S = 5.0
+FOLD_WAIT_S = 0.05
+
+
+class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
+    """Take timelines out of the index from a position on: whole where that is where they begin, else back to
+    there, where the digest is `digest`; with the bases on what goes. If such a base left that place in a gap:
+    back to where frames are held, with the digest there (empty: none are). Figures: records removed."""
+
+    parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
+
+
+def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -> tuple[int, ...]:
+    """Carry out a `ForgetPlan`. OSError (ENOSPC): nothing changed."""
+    plan = ForgetPlan.from_row(fields)
+    with store.read() as transaction:
+        known = load_timelines(transaction)
+        cursor = transaction.cursor("records")
+        records = []
+        for timeline, position, _ in plan.parts:
+            more = cursor.set_range(RECORD_KEY.pack(timeline, position))
+            while more and RECORD_KEY.unpack(cursor.key())[0] == timeline:
+                records.append(bytes(cursor.key()))
+                more = cursor.next()
+        retention = load_retention(transaction)
+        table = TimelineTable((row.timeline for row in known.values()), load_bases(transaction))
+    starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
+    left = without(retention, starts, lambda each: known[each].timeline.fork_cut)
+    with store.write() as write:
+        for base in bases_within(table, starts):
+            remove_base(write, base)
+        if left != retention:
+            write.put("meta", RETENTION_KEY, left.to_value())
+        for key in records:
+            write.delete("records", key)
+        for timeline, position, digest in plan.parts:
+            row = known.get(timeline)
+            if row is None:
+                continue
+            if row.timeline.fork == position:
+                write.delete("timelines", TIMELINE_KEY.pack(timeline))
+            elif row.indexed > position:
+                held = held_before(table, timeline, position)
+                write.put("timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, held, digest))
+    return (len(records),)
+
+
+def check_droppable(group: Group, branch: Branch) -> None:
+    """Busy while someone reads a cut of the branch; Refused if a clone stands on it, or if what can still be
+    read looks through it, because a restore went back to it; Locked as the site's retention lock says."""
+    group.lock.require_droppable(branch)
+    own = {span.timeline: span.start for span in own_part(group, branch)}
+    _require_no_clone(group, branch, own)
+    held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
+    copies = group.copies.at(group.spans())
+    backups = [copy for copy in copies if _inside(branch, copy.cut)]
+    if backups:
+        raise Refused(
+            f"backup {backups[0].label or f'{backups[0].id:016x}'} shows a cut of the branch",
+            subject=group.name,
+            position=str(backups[0].cut),
+            next_step="keep the branch as long as the backup",
+        )
+    if held:
+        raise Busy(
+            f"{held[0]} of the branch is being read",
+            subject=group.name,
+            position=str(held[0]),
+            next_step="disconnect the exports at its cuts first",
+        )
+    cuts = {copy.cut for copy in copies} | {group.end} | _looked_through(group, branch)
+    bounds = BoundsOfCuts(group.timelines, group.volumes).of(cuts)
+    for span in branch.spans:
+        lane = group.timelines.get(span.timeline).lane
+        if any(high > span.start for high in bounds.get(lane, ())) and not _only_below(group, span, bounds):
+            raise Refused(
+                "a volume was turned back to a cut of the branch, and what it was then can still be read",
+                subject=group.name,
+                position=str(branch.fork),
+                next_step="turn it back to another cut, and drop the branch once that is out of the window",
+            )
+    for base in bases_within(group.timelines, own.items()):
+        if base.lane in bounds:
+            raise Refused(
+                f"what is kept looks through the base at {base.cut} of the branch",
+                subject=group.name,
+                position=str(base.cut),
+                next_step="export what you need, or turn the volume back to another cut first",
+            )
+
+
+def _require_no_clone(group: Group, branch: Branch, own: dict[int, int]) -> None:
+    """`own` is the branch's own part: timelines, each from a position on."""
+    for clone in group.clones:
+        if clone.timeline == branch.timeline:
+            continue
+        end = clone.end
+        for span in group.timelines.lineage(end.timeline, end.position):
+            if span.end > own.get(span.timeline, span.end):
+                raise Refused(
+                    f"clone {clone.name} stands on the branch",
+                    subject=group.name,
+                    position=str(clone.row.cut),
+                    next_step=f"`farshore clone delete {clone.name}` first, or keep the branch",
+                )
+
+
+def _looked_through(group: Group, branch: Branch) -> set[Cut]:
+    """Cuts whose view must stay: those held by readers, kept below the floors, and at the ends of clones; and
+    what restores went back to whose outcome can still be read."""
+    table, retention = group.timelines, group.folding.retention
+    cuts = group.folding.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
+    cuts = {cut for cut in cuts if not _inside(branch, cut)}
+    floors = lane_floors(table, retention.floors)
+    for entry in group.volumes.all_reverts():
+        made = Cut(entry.timeline, entry.position + 1)
+        if entry.timeline not in table or _inside(branch, made) or entry.cut.timeline not in table:
+            continue
+        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+            cuts.add(entry.cut)
+    return cuts
+
+
+def _only_below(group: Group, span: Span, bounds: dict[int, tuple[int, ...]]) -> bool:
+    """Whether the bounds of the branch's lane past its start are those of the head's own lineage, which has
+    that lane up to another fork only."""
+    lane = group.timelines.get(span.timeline).lane
+    own = {each.end for each in group.spans(group.writer.written) if each.lane == lane}
+    return all(high in own for high in bounds.get(lane, ()) if high > span.start)
+
+
+def _inside(branch: Branch, cut: Cut) -> bool:
+    return any(span.timeline == cut.timeline and cut.position > span.start for span in branch.spans)
+
+
+class BranchDrops:
+    """Drops under way of one group. `on_done` is told the timeline of each that has ended."""
+
+    def __init__(self, group: Group, on_done: Callable[[int], None]) -> None:
+        self._group = group
+        self._on_done = on_done
+
+    def resume(self) -> None:
+        """Go on with what a restart interrupted. Corruption, with nothing begun, if that would drop a part of
+        the head's own lineage: no such drop was ever written down."""
+        group = self._group
+        drops = group.state.drops(group.name)
+        ends = {span.timeline: span.end for span in group.spans(group.writer.written)}
+        for name, spans in drops.items():
+            if any(start < ends.get(timeline, 0) for timeline, start in spans):
+                raise Corruption(
+                    f"the row state.mdb drops {group.name} {name:016x} would drop what the head stands on",
+                    subject=group.name,
+                    next_step="put state.mdb back from a backup of the data directory",
+                )
+        for name, spans in drops.items():
+            self._carry_on(name, [span for span in spans if span[0] in group.timelines])
+
+    def begin(self, branch: Branch) -> None:
+        """Drop a branch, or a clone as one; `check_droppable` first. OSError: nothing was begun."""
+        group = self._group
+        spans = [(span.timeline, span.start) for span in own_part(group, branch)]
+        group.state.put_drop(group.name, branch.timeline, spans)
+        group.emit("branch.dropping", group=group.name, timeline=f"{branch.timeline:016x}")
+        self._carry_on(branch.timeline, spans)
+
+    def _carry_on(self, name: int, spans: list[tuple[int, int]]) -> None:
+        group = self._group
+        group.folding.dropping |= dict(spans)
+        bases = bases_within(group.timelines, spans)
+        lanes = tuple((group.timelines.get(timeline).lane, start) for timeline, start in spans)
+        lanes += tuple((base.lane, 0) for base in bases)
+
+        def indexed(_: Cut) -> None:
+            if all(group.checkpoints.indexed(timeline) for timeline, _ in spans):
+                group.folding.sweep(lanes, lambda: self._remove(name, spans))
+            else:
+                group.checkpoints.when_indexed(indexed)
+
+        group.checkpoints.when_indexed(indexed)
+
+    def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
+        """Files, then rows. Not beside a checkpoint or a fold, whose plans still name the timelines."""
+        group = self._group
+        if group.checkpoints.running or group.folding.running:
+            delay_s = RETRY_S if group.checkpoints.running else FOLD_WAIT_S
+            group.clock.call_later(delay_s, lambda: self._remove(name, spans))
+            return
+        bases = bases_within(group.timelines, spans)
+        parts = []
+        try:
+            for timeline, start in spans:
+                parts.append((timeline, start, self._digest_left(timeline, start)))
+                self._remove_files(timeline, start)
+            for base in bases:
+                remove_files(group, base.timeline)
+        except OSError as error:
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
+            return
+        group.folding.dropped_for_good(spans)
+        ends = {timeline: held_before(group.timelines, timeline, start) for timeline, start in spans}
+        # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
+        group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
+        for timeline, start in spans:
+            group.forget_records(timeline, start)
+            if group.timelines.get(timeline).fork == start:
+                group.timelines.remove(timeline)
+                group.left.pop(timeline, None)
+            else:
+                group.left[timeline] = ends[timeline]
+        group.checkpoints.indexer.start(
+            ForgetPlan(parts=tuple(parts)), lambda error, _: self._forgotten(name, spans, error)
+        )
+
+    def _digest_left(self, timeline: int, start: int) -> bytes:
+        """What the next frame of a timeline would continue that is cut back to `start`; empty if no frame of
+        it is held then."""
+        group = self._group
+        fork = group.timelines.get(timeline).fork
+        held = held_before(group.timelines, timeline, start)
+        if start == fork:
+            return NO_DIGEST
+        return bytes(group.reader.digest_at(group.timelines, timeline, held)) if held > fork else b""
+
+    def _remove_files(self, timeline: int, start: int) -> None:
+        group = self._group
+        for segment in group.segments.of_timeline(timeline):
+            if segment.start >= start:
+                group.segments.forget(segment)
+                group.disk.remove(segment.path)
+            elif segment.start + segment.size > start:
+                group.segments.file(segment).truncate(start - segment.start)
+                segment.size = start - segment.start
+
+    def _forgotten(self, name: int, spans: list[tuple[int, int]], error: Exception | None) -> None:
+        group = self._group
+        if error is not None:
+            # Its rows stay until the next start, which goes on; nothing is read through them.
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            return
+        group.state.remove_drop(group.name, name)
+        for timeline, _ in spans:
+            group.folding.dropping.pop(timeline, None)
+        group.emit("branch.dropped", group=group.name, timeline=f"{name:016x}")
+        self._on_done(name)

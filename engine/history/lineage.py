@@ -1,0 +1,60 @@
+"""Walking a group's own lineage across its forks, and saying it to another site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.history.bases import base_on
+from engine.history.timelines import Span
+from protocol.frames import Frame
+from protocol.messages import LineageRow
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+LINEAGE_SAID_MAX = 256
+
+
+def lineage_rows(group: Group) -> tuple[LineageRow, ...]:
+    """The newest timelines up to the head, as messages carry them."""
+    timelines = (group.timelines.get(span.timeline) for span in group.spans()[-LINEAGE_SAID_MAX:])
+    return tuple((t.id, t.parent, t.fork, t.generation, t.writer) for t in timelines)
+
+
+def next_place(spans: list[Span], at: Cut) -> Cut | None:
+    """Where the frame after cut `at` begins: there, or in the child where its timeline ends; None if nothing
+    follows. `spans` end at what is written; timeline 0 stands before the root."""
+    if at.timeline == 0 and spans:
+        at = Cut(spans[0].timeline, spans[0].start)
+    for index, span in enumerate(spans):
+        if span.timeline == at.timeline:
+            if at.position < span.end:
+                return at
+            if index + 1 < len(spans):
+                return Cut(spans[index + 1].timeline, spans[index + 1].start)
+    return None
+
+
+def journal_leads(group: Group, cut: Cut) -> bool:
+    """Whether all frames from a cut of the head's lineage (timeline 0: from the root) to the end are in the
+    journal: none was folded, or lies in the gap below a base."""
+    spans = group.spans(group.writer.written)
+    if not spans:
+        return True
+    base = base_on(group.timelines, spans)
+    if base is not None and cut.position < base.cut.position:
+        return False
+    return group.folding.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
+
+
+def frames_after(group: Group, at: Cut) -> Iterator[Frame]:
+    """Frames of the head's lineage from cut `at` on, as they stand, each with its body checked. BadFrame
+    where the journal cannot be read; NotFound if `at` is not on the lineage."""
+    spans = group.spans(group.writer.written)
+    place = next_place(spans, at)
+    while place is not None:
+        end = next(span.end for span in spans if span.timeline == place.timeline)
+        yield from group.reader.frames(place.timeline, place.position, end, None)
+        place = next_place(spans, Cut(place.timeline, end))

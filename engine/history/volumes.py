@@ -1,0 +1,178 @@
+"""Volumes of a group, as its journal tells them: created and turned back, each at a position.
+
+The history is append-only; what exists at a cut is whatever part of it lies on the cut's lineage. A volume's
+id is the position of its `VolumeCreated`, so a name used again is another volume.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.history.timelines import Places, Span, holds
+from protocol.errors import NotFound, WrongState
+from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
+
+VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """One volume: `id` (position of its creation on `timeline`), name within the group, size in bytes."""
+
+    id: int
+    timeline: int
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertEntry:
+    """A `Revert` where it stands in the journal."""
+
+    timeline: int
+    position: int
+    volume: int
+    cut: Cut
+
+
+class VolumeHistory:
+    """Every `VolumeCreated`, `Revert` and `Rewrite…` that this site holds of one group."""
+
+    def __init__(self) -> None:
+        self._volumes: dict[tuple[int, int], Volume] = {}
+        self._deletions: dict[int, set[tuple[int, int]]] = {}
+        self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
+        self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
+
+    @property
+    def ever(self) -> int:
+        """How many were made, on any timeline."""
+        return len(self._volumes)
+
+    def ever_with(self, places: set[tuple[int, int]]) -> int:
+        """How many there would be with those made at these (timeline, position)."""
+        return len(self._volumes.keys() | places)
+
+    def took(self, timeline: int, position: int, event: VolumeEvent) -> None:
+        """Take in whatever it says; the same one again is fine."""
+        match event:
+            case VolumeCreated():
+                self.created(timeline, position, event)
+            case VolumeDeleted():
+                self.deleted(timeline, position, event)
+            case Revert():
+                self.reverted(timeline, position, event)
+            case _:
+                self.rewriting(timeline, position, event)
+
+    def created(self, timeline: int, position: int, event: VolumeCreated) -> None:
+        """Take in a creation; seeing the same one again is fine."""
+        volume = Volume(id=position, timeline=timeline, name=event.name, size_bytes=event.size_bytes)
+        self._volumes[timeline, position] = volume
+
+    def deleted(self, timeline: int, position: int, event: VolumeDeleted) -> None:
+        """Take in a deletion; seeing the same one again is fine."""
+        self._deletions.setdefault(event.volume, set()).add((timeline, position))
+
+    def reverted(self, timeline: int, position: int, event: Revert) -> None:
+        """Take in a revert; seeing the same one again is fine."""
+        entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
+        self._reverts.setdefault(event.volume, {})[timeline, position] = entry
+
+    def rewriting(self, timeline: int, position: int, event: RewriteBegan | RewriteEnded) -> None:
+        """Take in that a volume is turned back by writes from here on, or no longer; the same one again is
+        fine."""
+        began = event if isinstance(event, RewriteBegan) else None
+        self._rewrites.setdefault(event.volume, {})[timeline, position] = began
+
+    def forget(self, timeline: int, position: int) -> None:
+        """Leave out what a timeline says from a position on."""
+
+        def gone(place: tuple[int, int]) -> bool:
+            return place[0] == timeline and place[1] >= position
+
+        self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
+        for volume, reverts in self._reverts.items():
+            self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
+        for volume, places in self._deletions.items():
+            self._deletions[volume] = {place for place in places if not gone(place)}
+        for volume, rewrites in self._rewrites.items():
+            self._rewrites[volume] = {place: each for place, each in rewrites.items() if not gone(place)}
+
+    def at(self, spans: list[Span]) -> dict[str, Volume]:
+        """Volumes by name that exist at the end of a lineage."""
+        here = Places(spans)
+        found: dict[str, Volume] = {}
+        for place, volume in self._volumes.items():
+            if place in here:
+                before = found.get(volume.name)
+                if before is None or before.id < volume.id:
+                    found[volume.name] = volume
+        living = [
+            volume
+            for volume in found.values()
+            if not any(place in here for place in self._deletions.get(volume.id, ()))
+        ]
+        living.sort(key=lambda volume: volume.id)
+        return {volume.name: volume for volume in living}
+
+    def blocks_of(self, spans: list[Span]) -> dict[int, int]:
+        """The size in blocks of every volume that was created on a lineage, by id; of deleted ones too."""
+        here = Places(spans)
+        return {
+            volume.id: -(-volume.size_bytes // BLOCK_BYTES)
+            for place, volume in self._volumes.items()
+            if place in here
+        }
+
+    def find(self, spans: list[Span], name: str, subject: str) -> Volume:
+        """The volume of that name on a lineage; NotFound names `subject`."""
+        volume = self.at(spans).get(name)
+        if volume is None:
+            raise NotFound(
+                f"there is no volume {subject} here",
+                subject=subject,
+                next_step="`farshore volume list` shows those that exist",
+            )
+        return volume
+
+    def reverts_of(self, volume: int) -> list[RevertEntry]:
+        """Reverts of a volume id on any timeline, in order of position."""
+        return sorted(self._reverts.get(volume, {}).values(), key=lambda entry: entry.position)
+
+    def half_way(self, spans: list[Span], volume: int) -> RewriteBegan | None:
+        """The turn back by writes that a volume (id) is in the middle of at the end of a lineage."""
+        rewrites = self._rewrites.get(volume, {})
+        here = [place for place in rewrites if holds(spans, *place)]
+        if not here:
+            return None
+        last = max(here, key=lambda place: place[1])
+        reverts = (entry for entry in self.reverts_of(volume) if entry.position > last[1])
+        if any(holds(spans, entry.timeline, entry.position) for entry in reverts):
+            return None
+        return rewrites[last]
+
+    def require_whole(self, spans: list[Span], volume: int, subject: str) -> None:
+        """WrongState while a volume (id; `subject` its name) is in the middle of a turn back by writes, also
+        of one that was cut short."""
+        half_way = self.half_way(spans, volume)
+        if half_way is not None:
+            raise WrongState(
+                f"{subject} is half way back to {half_way.cut}: it is neither that nor what it was before",
+                subject=subject,
+                position=str(half_way.cut),
+                next_step=f"`farshore restore volume {subject} --at {half_way.cut}` completes it, "
+                f"`--at {half_way.before}` undoes it",
+            )
+
+    def all_reverts(self) -> list[RevertEntry]:
+        """Every revert on any timeline."""
+        return [entry for entries in self._reverts.values() for entry in entries.values()]
+
+    def turned_back(self) -> list[int]:
+        """Ids of volumes that were ever turned back, on any timeline."""
+        return list(self._reverts)

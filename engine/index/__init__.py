@@ -1,0 +1,6 @@
+"""Where the content of each block is: in memory since the last checkpoint, in LMDB before it.
+
+`memtable` and `versions` are the two halves, `view` reads a volume through both. `checkpoint` moves one into
+the other; `indexer` is the child process that does so, `requests` what it is asked, `checkpoint_timing` when.
+`changes` compares two cuts, `compaction` gives free pages back, `base_index` takes a base's rows in.
+"""

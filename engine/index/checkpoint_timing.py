@@ -1,0 +1,173 @@
+"""When a group's checkpoints begin and what follows them; what one is, `engine.index.checkpoint` says.
+
+A checkpoint freezes the memtable's layer, waits until everything in it is durable, has the indexer put it
+into LMDB, and drops the layer. One at a time; one that failed is tried again with the same target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from engine.index.checkpoint import CheckpointPlan
+from engine.index.memtable import Layer
+from engine.index.requests import Indexer
+from engine.ports.clock import Timer
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+RETRY_S = 5.0
+FREE_SLICE = 2000
+FREE_SLICE_EVERY_S = 0.002
+
+
+class Checkpoints:
+    """`reached`: position of the head's lineage up to which LMDB holds everything; `failures` counts."""
+
+    def __init__(self, group: Group, indexer: Indexer) -> None:
+        self.reached = 0
+        self.failures = 0
+        self.indexer = indexer
+        self._group = group
+        self._waiting: list[tuple[int, Callable[[Cut], None]]] = []
+        self._running = False
+        self._held = False
+        self._retry_timer: Timer | None = None
+        self._freeing: list[Layer] = []
+        self._free_timer: Timer | None = None
+        self._branches: dict[int, int] = {}  # timelines left with frames not indexed, by their end
+
+    def head_moved(self, left: Cut, position: int) -> None:
+        """The head left a timeline at `left` for one that goes on at `position`: what was written to the
+        first is indexed too, so that it stays readable."""
+        self.reached = min(self.reached, position)
+        if left.timeline:
+            self._branches[left.timeline] = left.position
+
+    def branch_grew(self, end: Cut) -> None:
+        """A timeline that is not on the head's lineage goes on: it is to be indexed up to `end`."""
+        self._branches[end.timeline] = end.position
+        if self._group.memtable.layers[-1].count >= self._group.settings.memtable_soft:
+            self.begin()
+
+    def branch_gone(self, timeline: int) -> None:
+        """What was written to a timeline last will never be durable."""
+        self._branches.pop(timeline, None)
+
+    def indexed(self, timeline: int) -> bool:
+        """Whether LMDB holds everything of a timeline that is not on the head's lineage."""
+        return timeline not in self._branches
+
+    def hold(self, *, on: bool) -> None:
+        """Begin none for a while: who installs a base says what is indexed."""
+        was_held, self._held = self._held, on
+        if was_held and not on:
+            self.begin()
+
+    @property
+    def running(self) -> bool:
+        """Whether one is under way."""
+        return self._running
+
+    def begin(self) -> None:
+        """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
+        group = self._group
+        if self._running or self._held or group.failed or not group.head:
+            return
+        if group.writer.written == self.reached and not self._branches:
+            return
+        self._running = True
+        group.memtable.freeze()
+        self._plan(group.end)
+
+    def when_indexed(self, callback: Callable[[Cut], None]) -> None:
+        """Call back with a cut of the head's lineage up to which LMDB holds everything, at or past what is
+        written now."""
+        if self._group.writer.written == self.reached and not self._running and not self._branches:
+            callback(self._group.end)
+        else:
+            self._waiting.append((self._group.writer.written, callback))
+            self.begin()
+
+    def _tell_waiting(self, target: Cut) -> None:
+        if not self._group.holds_cut(target):
+            return
+        waiting, self._waiting = self._waiting, []
+        for position, callback in waiting:
+            if position <= target.position:
+                callback(target)
+            else:
+                self._waiting.append((position, callback))
+
+    def _plan(self, target: Cut) -> None:
+        timelines = tuple(self._group.timelines.all())
+        ends = sorted(self._branches.items())
+
+        def start() -> None:
+            branches = tuple(Cut(timeline, end) for timeline, end in ends if timeline in self._branches)
+            plan = CheckpointPlan(
+                target=target, durable=target.position, timelines=timelines, branches=branches
+            )
+            self.indexer.start(plan, lambda failure, _: self._done(plan, failure))
+
+        def durable(error: OSError | None) -> None:
+            if error is None:
+                self._group.clones.when_durable(start)
+
+        if target.timeline == self._group.head:
+            self._group.writer.when_durable(target.position, durable)
+        else:
+            durable(None)  # the head left it, and leaves nothing that is not durable
+
+    def _done(self, plan: CheckpointPlan, failure: Exception | None) -> None:
+        group, target = self._group, plan.target
+        if failure is not None:
+            self.failures += 1
+            group.emit("checkpoint.failed", group=group.name, position=str(target), error=str(failure))
+            self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._plan(target))
+            return
+        overloaded = group.overloaded
+        for branch in plan.branches:
+            if self._branches.get(branch.timeline) == branch.position:
+                del self._branches[branch.timeline]
+        fork = next((span.end for span in group.spans() if span.timeline == target.timeline), 0)
+        self.reached = max(self.reached, min(target.position, fork))
+        self._running = False
+        self._freeing.append(group.memtable.drop_frozen())
+        group.clock.call_soon(self._free_slice)
+        if overloaded and not group.overloaded:
+            for listener in group.listeners.relief:
+                listener()
+        elif group.overloaded:
+            # Everyone waits for the next one, so no frame will come to begin it.
+            self.begin()
+        self._tell_waiting(target)
+        if self._waiting:
+            self.begin()
+        group.folding.consider()
+
+    def _free_slice(self) -> None:
+        """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""
+        if not self._freeing:
+            return
+        volumes = self._freeing[0].volumes
+        for key, versions in list(volumes.items())[:1]:
+            blocks = versions.blocks
+            for _ in range(min(FREE_SLICE, len(blocks))):
+                blocks.popitem()
+            if not blocks:
+                del volumes[key]
+        if not volumes:
+            self._freeing.pop(0)
+        if self._freeing:
+            self._free_timer = self._group.clock.call_later(FREE_SLICE_EVERY_S, self._free_slice)
+
+    def close(self) -> None:
+        """Stop timers."""
+        for timer in (self._retry_timer, self._free_timer):
+            if timer is not None:
+                timer.cancel()
+        self._freeing.clear()
+        self._waiting.clear()

@@ -1,0 +1,248 @@
+"""Verification: is everything that the journal and the index promise still there and unchanged?
+
+Plain: every frame, its CRC, the digest chain, and whether it is understood; every index row decodes and
+names bytes that exist, and no stored bytes are without a row. Deep: also the bytes of every version against
+the row's CRC, and a row for every block and record of the indexed part of the journal. Damage is collected,
+not raised: one bad frame must not hide the next.
+
+It goes slice by slice, so that it can be paced, stopped and gone on with (engine.integrity.verify_rounds); a
+slice only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.history.base_rows import load_bases, load_pending
+from engine.history.timelines import Span, TimelineTable
+from engine.history.unread import read_frame
+from engine.index.checkpoint import load_timelines
+from engine.index.versions import (
+    NUMBER_MASK,
+    RECORD_KEY,
+    VERSION_KEY,
+    check_bytes,
+    read_version,
+    stored_bytes,
+)
+from engine.integrity.faults import Damage, DamagedVersion, Fault
+from engine.journal.reader import BadFrame, JournalReader
+from engine.journal.segments import SegmentMap
+from engine.ports.store import ReadTransaction, Store
+from engine.retention.needed import Retention, lane_floors, load_retention
+from protocol.errors import Corruption, FarshoreError
+from protocol.events import LAST_DATA_KIND, WRITE, Row
+from protocol.frames import FrameError, FramePrefix
+from protocol.limits import BLOCK_BYTES
+from protocol.rows import pack_row
+
+DAMAGE_MAX = 1000
+ROWS_PER_SLICE = 1000
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was read, and what is wrong with it: at most `damage_max` of it, `missed` counts the rest."""
+
+    frames: int = 0
+    journal_bytes: int = 0
+    versions: int = 0
+    version_bytes: int = 0
+    damage: list[Damage] = field(default_factory=list)
+    missed: int = 0
+    damage_max: int = DAMAGE_MAX
+
+    def add(self, fault: Fault, *place: int) -> None:
+        """Note damage at a place of three or four numbers."""
+        if len(self.damage) >= self.damage_max:
+            self.missed += 1
+            return
+        first, second, third, *fourth = place
+        self.damage.append(Damage(fault, (first, second, third, fourth[0] if fourth else 0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """The part [start, end) of a timeline's frames, kept in `lane`; `digest` is what the first one continues
+    (None: whatever it says, or if `chained` what the stretch before ended with). Frames that end in
+    (floor, indexed], with the lane's floor, must be in the index."""
+
+    timeline: int
+    lane: int
+    start: int
+    end: int
+    digest: bytes | None
+    indexed: int
+    chained: bool = False
+
+    def after(self, digest: bytes | None) -> Stretch:
+        """The same, behind a stretch that ended with a digest."""
+        return replace(self, digest=digest) if self.chained else self
+
+
+def all_lanes(transaction: ReadTransaction) -> dict[int, int]:
+    """The lane of every timeline that versions in the index may be of."""
+    lanes = {row.timeline.id: row.timeline.lane for row in load_timelines(transaction).values()}
+    lanes |= {base.timeline: base.lane for base in load_bases(transaction)}
+    pending = load_pending(transaction)
+    if pending is not None:
+        lanes[pending.timeline] = pending.lane
+    return lanes
+
+
+def load_segments(segments: SegmentMap, lanes: Mapping[int, int]) -> None:
+    """Take in what files there are, each in its lane."""
+    segments.load()
+    for timeline, lane in lanes.items():
+        segments.set_lane(timeline, lane)
+
+
+def stretches(spans: list[Span], digest: bytes | None, indexed: int) -> list[Stretch]:
+    """A lineage's stretches, whose first frame continues `digest`."""
+    return [
+        Stretch(
+            timeline=span.timeline,
+            lane=span.lane,
+            start=span.start,
+            end=span.end,
+            digest=None if at else digest,
+            indexed=indexed,
+            chained=bool(at),
+        )
+        for at, span in enumerate(spans)
+    ]
+
+
+def verify_stretch(
+    found: Verified, segments: SegmentMap, store: Store, stretch: Stretch, bytes_max: int
+) -> tuple[int, bytes | None]:
+    """Check frames of a stretch, up to about `bytes_max` bytes of them; the position and digest to go on
+    from. What was folded is not looked for."""
+    with store.read() as transaction:
+        retention = load_retention(transaction)
+        floor = _lane_floor(transaction, retention, stretch.lane)
+    reader = JournalReader(segments, retention.anchor)
+    timeline, position, digest = stretch.timeline, stretch.start, stretch.digest
+    if retention.folded_to(timeline) > position:
+        # On a branch it may be folded past the fork at which this stretch ends.
+        position = min(retention.folded_to(timeline), stretch.end)
+        anchor = retention.anchor(timeline, position)
+        digest = anchor.digest if anchor is not None else None
+    stop = found.journal_bytes + bytes_max
+    while position < stretch.end and found.journal_bytes < stop:
+        try:
+            for frame in reader.frames(timeline, position, stretch.end, digest):
+                found.frames += 1
+                found.journal_bytes += frame.prefix.frame_bytes
+                position, digest = frame.prefix.end, frame.prefix.digest
+                said = read_frame(frame)
+                if said.unread is not None:
+                    found.add(Fault.UNREAD, timeline, frame.prefix.position, position)
+                if floor < position <= stretch.indexed:
+                    _require_rows(found, store, stretch.lane, frame.prefix, said.rows)
+                if found.journal_bytes >= stop:
+                    break
+        except (BadFrame, FarshoreError) as error:
+            bad = error.position if isinstance(error, BadFrame) else position
+            position, digest = _next_start(segments, reader, stretch, bad), None
+            found.add(Fault.FRAME, timeline, bad, position)
+            found.journal_bytes += position - bad
+    return position, digest
+
+
+def _lane_floor(transaction: ReadTransaction, retention: Retention, lane: int) -> int:
+    """From which number on all of a lane's versions are in the index. Not the highest floor: one on a branch,
+    in another lane, says nothing of what the head has below that position."""
+    if not retention.floors:
+        return 0
+    table = TimelineTable(row.timeline for row in load_timelines(transaction).values())
+    here = [floor for floor in retention.floors if floor.timeline in table]
+    return lane_floors(table, here).get(lane, 0)
+
+
+def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, bad: int) -> int:
+    """Where to go on after damage: behind the damaged frame if its length still leads to a frame, else at
+    the next segment."""
+    prefix = reader.prefix_at(stretch.timeline, bad)
+    if prefix is not None and reader.prefix_at(stretch.timeline, prefix.end) is not None:
+        return prefix.end
+    later = [s.start for s in segments.of_timeline(stretch.timeline) if s.start > bad]
+    return min([*later, stretch.end])
+
+
+def _require_rows(found: Verified, store: Store, lane: int, prefix: FramePrefix, rows: Sequence[Row]) -> None:
+    """Every block of an indexed frame has its row, and every record is in the index as it is here."""
+    number = prefix.payload_at
+    with store.read() as transaction:
+        for index, row in enumerate(rows):
+            if row[0] > LAST_DATA_KIND:
+                place = (prefix.timeline, prefix.position + index)
+                expected = pack_row((prefix.utc_ns, prefix.position, row))
+                if transaction.get("records", RECORD_KEY.pack(*place)) != expected:
+                    found.add(Fault.RECORD, *place, prefix.position)
+            if row[0] != WRITE:
+                continue
+            _, volume, first, count = row
+            for block in range(first, first + count):
+                key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+                if transaction.get("versions", key) is None:
+                    found.add(Fault.ROW_MISSING, lane, volume, block, number)
+                number += BLOCK_BYTES
+
+
+def verify_rows(found: Verified, segments: SegmentMap, store: Store, start: bytes, deep: bool) -> bytes:
+    """Check some rows from key `start`, and that no stored bytes among them are without one; the key to go
+    on from, or nothing. One transaction: one that lived for the whole scan would keep LMDB from using pages
+    again."""
+    with store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        keys: set[bytes] = set()
+        more = cursor.set_range(start)
+        while more and len(keys) < ROWS_PER_SLICE:
+            key = bytes(cursor.key())
+            keys.add(key)
+            found.versions += 1
+            _verify_row(found, segments, transaction, key, bytes(cursor.value()), deep)
+            more = cursor.next()
+        following = bytes(cursor.key()) if more else b""
+        _verify_orphans(found, transaction, start, following, keys)
+    return following
+
+
+def _verify_row(
+    found: Verified, segments: SegmentMap, transaction: ReadTransaction, key: bytes, value: bytes, deep: bool
+) -> None:
+    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    number = inverted ^ NUMBER_MASK
+    try:
+        version = read_version(key, value)
+        if version.tail:
+            check_bytes(version, stored_bytes(transaction, version))
+        elif not version.zero:
+            data = segments.read_bytes(lane, number, BLOCK_BYTES if deep else 1)
+            if deep:
+                check_bytes(version, data)
+        else:
+            return
+        found.version_bytes += BLOCK_BYTES
+    except DamagedVersion as error:
+        found.add(error.damage.fault, *error.damage.place)
+    except (Corruption, FrameError):
+        found.add(Fault.JOURNAL, lane, volume, block, number)
+
+
+def _verify_orphans(
+    found: Verified, transaction: ReadTransaction, start: bytes, following: bytes, keys: set[bytes]
+) -> None:
+    """Stored bytes whose row has gone: a read would go on to an older version and call it the truth."""
+    cursor = transaction.cursor("blocks")
+    more = cursor.set_range(start)
+    while more:
+        key = bytes(cursor.key())
+        if following and key >= following:
+            return
+        if key not in keys:
+            lane, volume, block, inverted = VERSION_KEY.unpack(key)
+            found.add(Fault.ROW_MISSING, lane, volume, block, inverted ^ NUMBER_MASK)
+        more = cursor.next()

@@ -1,0 +1,5 @@
+"""A dead site's groups, read with no daemon and without changing a byte of them.
+
+`groups` opens one; `offline_disk` is its disk; `offline_salvage` finds what the journal holds where the index
+is lost.
+"""

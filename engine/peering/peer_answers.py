@@ -1,0 +1,286 @@
+"""Answering what the other site asks of a group's past (protocol.question_messages).
+
+Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. No answer is
+made while as much as `PEER_UNREAD_BYTES_MAX` waits for the asking peer, be it for its pace or because it does
+not read, nor while that peer has had its share of this site's time (engine.peering.peer_pace): questions are
+small and wait instead, `QUESTIONS_WAITING_MAX` of them a peer; more are refused.
+
+A cut that is asked about is read like any other: what this site no longer keeps is refused as trimmed, and
+damaged blocks are said to be so. It writes nothing but leases.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import assert_never
+
+from engine.group.compartment import attempt
+from engine.group.group import Group
+from engine.history.cuts import checked_cut, cut_at_time
+from engine.index.changes import ChangeScan
+from engine.index.view import ZERO_BLOCK, VolumeView
+from engine.journal.reader import BadFrame
+from engine.peering.peer_pace import PeerPace, Turn
+from engine.ports.disk import Buffer
+from engine.ports.transport import Caller
+from engine.retention.timed_leases import asked_lease
+from protocol.compress import Compression
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound
+from protocol.limits import (
+    BLOCK_BYTES,
+    FRAME_BYTES_MAX,
+    PEER_COMMIT_S,
+    PEER_UNREAD_BYTES_MAX,
+    QUESTION_CHANGES_MAX,
+    QUESTIONS_WAITING_MAX,
+)
+from protocol.positions import NO_TIMELINE, Cut
+from protocol.question_messages import (
+    BlockContents,
+    Blocks,
+    Changed,
+    Changes,
+    Content,
+    Find,
+    Frames,
+    Held,
+    Hold,
+    Journal,
+    NoAnswer,
+    Question,
+    Release,
+)
+from protocol.rows import pack_row
+
+# How soon it is looked whether there is room for another answer.
+LOOK_AGAIN_S = 0.02
+
+
+Header = Callable[[Compression], bytes]  # that says how the payload travels
+Travel = Callable[[Caller, Group, Header, bytes], None]
+
+
+def as_it_is(caller: Caller, group: Group, header: Header, payload: Buffer) -> None:
+    """At once, uncompressed."""
+    caller.send(header(Compression.NONE), payload)
+
+
+def nothing_unread(peer: str) -> int:
+    """Of a site that holds nothing for it."""
+    return 0
+
+
+Waiting = deque[tuple[Caller, Question, Group]]  # by their group's clock, which ends with the group
+
+
+class PeerAnswers:
+    """See the module's docstring. `travel` sends an answer, at once or in its turn; `unread` says how many
+    bytes of answers wait for a peer, `pace` who has had too much of this site's time."""
+
+    def __init__(
+        self,
+        travel: Travel = as_it_is,
+        unread: Callable[[str], int] = nothing_unread,
+        pace: PeerPace | None = None,
+    ) -> None:
+        self._travel = travel
+        self._unread = unread
+        self._pace = pace or PeerPace()
+        self._questions: dict[str, Waiting] = {}  # by peer, until there is room
+
+    def answer(self, caller: Caller, question: Question, group: Group) -> None:
+        """Answer a peer that this group is shared with, now or once there is room for more."""
+        waiting = self._questions.setdefault(caller.peer, deque())
+        if not waiting and self._has_room(caller.peer, group):
+            self._answer_now(caller, question, group)
+        elif len(waiting) >= QUESTIONS_WAITING_MAX:
+            refuse(caller, question, Busy("too many questions wait for an answer", subject=group.name))
+        else:
+            waiting.append((caller, question, group))
+            if len(waiting) == 1:
+                self._look_again(caller.peer)
+
+    def _look_again(self, peer: str) -> None:
+        waiting = self._questions[peer]
+        self._pace.waits(peer, Turn.QUESTION, bool(waiting) and self._is_read(peer))
+        if waiting:
+            waiting[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer))
+
+    def group_stopped(self, name: str) -> None:
+        """A group was stopped by a defect: nothing of it waits any more, and what waited behind it goes on by
+        another's clock."""
+        for peer, waiting in self._questions.items():
+            left = deque(each for each in waiting if each[2].name != name)
+            self._questions[peer] = left
+            if len(left) != len(waiting):
+                self._look_again(peer)
+
+    def _has_room(self, peer: str, group: Group) -> bool:
+        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self._is_read(peer)
+
+    def _is_read(self, peer: str) -> bool:
+        return self._unread(peer) < PEER_UNREAD_BYTES_MAX
+
+    def _go_on(self, peer: str) -> None:
+        waiting = self._questions[peer]
+        while waiting and self._has_room(peer, waiting[0][2]):
+            caller, question, group = waiting.popleft()
+            if not group.failed:
+                self._answer_now(caller, question, group)
+        self._look_again(peer)
+
+    def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
+        """A defect is that of this question: others may wait behind it, about other groups."""
+        began_s = group.clock.monotonic()
+        defect = attempt("peer.question_failed", self._answer_or_refuse, caller, question, group)
+        now_s = group.clock.monotonic()
+        least_s = PEER_COMMIT_S if isinstance(question, Hold | Release) else 0.0
+        self._pace.spend(caller.peer, now_s, max(now_s - began_s, least_s), Turn.QUESTION)
+        if defect is not None:
+            refuse(caller, question, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
+
+    def _answer_or_refuse(self, caller: Caller, question: Question, group: Group) -> None:
+        try:
+            self._answer(caller, question, group)
+        except (BadFrame, OSError) as error:
+            refuse(caller, question, Corruption(f"the journal cannot be read: {error}"))
+        except FarshoreError as error:
+            refuse(caller, question, error)
+
+    def _answer(self, caller: Caller, question: Question, group: Group) -> None:
+        session = question.session
+        match question:
+            case Hold(name=name, cut=cut):
+                cut = checked_cut(group, cut)
+                group.folding.timed.hold(asked_lease(caller.peer, name), cut, question.for_s)
+                caller.send(Held(session=session, cut=cut).encode())
+            case Release(name=name):
+                group.folding.timed.release(asked_lease(caller.peer, name))
+                caller.send(Held(session=session, cut=Cut(NO_TIMELINE, 0)).encode())
+            case Find(utc_ns=utc_ns):
+                caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
+            case Blocks():
+                contents, payload = _contents(group, question)
+                header = partial(_contents_header, session, contents)
+                self._send(caller, group, header, payload)
+            case Changes():
+                next_block, done, payload = _changes(group, question)
+                self._send(caller, group, partial(_changed_header, session, next_block, done), payload)
+            case Journal():
+                self._send(caller, group, partial(_frames_header, session), _frames(group, question))
+            case _:
+                assert_never(question)
+
+    def _send(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
+        if payload:
+            self._travel(caller, group, header, payload)
+        else:
+            caller.send(header(Compression.NONE))
+
+
+def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:
+    """Say why there is no answer."""
+    no_answer = NoAnswer(
+        session=question.session, code=error.code, message=error.message, position=error.position
+    )
+    caller.send(no_answer.encode())
+
+
+def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
+    """The volume with an id at a cut. NotFound, or Trimmed."""
+    spans = group.timelines.lineage(cut.timeline, cut.position)
+    for name, each in group.volumes.at(spans).items():
+        if each.id == volume:
+            return group.view_at(name, cut)
+    raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
+
+
+def _contents(group: Group, question: Blocks) -> tuple[bytes, bytes]:
+    view = view_of(group, question.volume, question.cut)
+    kinds = bytearray()
+    pieces = []
+    with view.batch() as batch:
+        for block in question.blocks:
+            if block * BLOCK_BYTES >= view.size_bytes:
+                kinds.append(Content.ZEROES)
+                continue
+            try:
+                data = view.read_block(batch, block)
+            except (Corruption, OSError):
+                kinds.append(Content.DAMAGED)
+                continue
+            if data == ZERO_BLOCK:
+                kinds.append(Content.ZEROES)
+            else:
+                kinds.append(Content.BYTES)
+                pieces.append(data)
+    return bytes(kinds), b"".join(pieces)
+
+
+def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView, first: int) -> ChangeScan:
+    """A scan for the blocks of a volume (id) that may differ between two views of it."""
+    return ChangeScan(
+        store=group.store,
+        memtable=group.memtable,
+        volume=volume,
+        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
+        before=before.intervals,
+        after=after.intervals,
+        first=first,
+    )
+
+
+def _changes(group: Group, question: Changes) -> tuple[int, bool, bytes]:
+    """Where to ask on, whether that was all, and the runs."""
+    volume = question.volume
+    before, after = view_of(group, volume, question.before), view_of(group, volume, question.after)
+    scan = change_scan(group, volume, before, after, question.first)
+    blocks = scan.slice()
+    next_block, done = scan.next_block, scan.done
+    if len(blocks) > QUESTION_CHANGES_MAX:
+        next_block, done = blocks[QUESTION_CHANGES_MAX], False
+        del blocks[QUESTION_CHANGES_MAX:]
+    runs: list[int] = []
+    for block in blocks:
+        if runs and runs[-2] + runs[-1] == block:
+            runs[-1] += 1
+        else:
+            runs += [block, 1]
+    return next_block, done, pack_row(runs)
+
+
+def _frames(group: Group, question: Journal) -> bytes:
+    """As many frames as one message takes; at least one."""
+    found: list[Buffer] = []
+    room = FRAME_BYTES_MAX
+    end = min(question.end, group.end_of(question.timeline))
+    try:
+        for frame in group.reader.frames(question.timeline, question.start, end, None):
+            room -= frame.prefix.frame_bytes
+            if room < 0:
+                break
+            found.append(frame.raw)
+    except BadFrame:
+        if not found:
+            raise
+    if not found:
+        raise NotFound(
+            f"there are no frames from {Cut(question.timeline, question.start)} on",
+            subject=group.name,
+            position=str(Cut(question.timeline, question.start)),
+        )
+    return b"".join(found)
+
+
+def _contents_header(session: int, contents: bytes, compression: Compression) -> bytes:
+    return BlockContents(session=session, contents=contents, compression=compression).encode()
+
+
+def _changed_header(session: int, next_block: int, done: bool, compression: Compression) -> bytes:
+    return Changed(session=session, next_block=next_block, done=done, compression=compression).encode()
+
+
+def _frames_header(session: int, compression: Compression) -> bytes:
+    return Frames(session=session, compression=compression).encode()

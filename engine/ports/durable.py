@@ -1,0 +1,332 @@
+"""The real disk, and the only module that calls fsync, fdatasync or rename.
+
+Rules. Writing and making durable are different verbs: `pwrite` promises nothing, `sync` everything. A sync
+that fails is reported to whoever asked and never tried again here, because Linux marks the pages clean and a
+second fsync would succeed over lost data (invariant 3 of the design). A name is durable once its directory
+was synced, so every call that promises a durable name syncs the directory after the file.
+
+It knows files and nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from engine.ports.disk import Buffer, DiskFile, SyncDone
+
+# One thread may sit in a preallocation of 64 MiB while the other answers a host's FLUSH.
+SYNC_THREADS = 2
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+READ_CHUNK_BYTES = 1 << 20
+
+
+class RealFile:
+    """One open file by its descriptor; -1 once closed, so that every later call fails with EBADF instead of
+    reaching whatever file was given the same number."""
+
+    __slots__ = ("_descriptor", "path")
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        """The descriptor, -1 once closed."""
+        return self._descriptor
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """See `DiskFile.pread`."""
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) == length or not data:
+            return data
+        return self._pread_rest(data, length, offset)
+
+    def _pread_rest(self, data: bytes, length: int, offset: int) -> bytes:
+        """The kernel may return less than asked for before the end of the file."""
+        parts = [data]
+        have_bytes = len(data)
+        while have_bytes < length:
+            part = os.pread(self._descriptor, length - have_bytes, offset + have_bytes)
+            if not part:
+                break
+            parts.append(part)
+            have_bytes += len(part)
+        return b"".join(parts)
+
+    def pwrite(self, data: Buffer, offset: int) -> None:
+        """See `DiskFile.pwrite`."""
+        written_bytes = os.pwrite(self._descriptor, data, offset)
+        if written_bytes != len(data):
+            self._pwrite_rest(data, written_bytes, offset)
+
+    def _pwrite_rest(self, data: Buffer, written_bytes: int, offset: int) -> None:
+        """A nearly full disk writes what fits first and says ENOSPC only to the next call."""
+        with memoryview(data).cast("B") as view:
+            while written_bytes < view.nbytes:
+                with view[written_bytes:] as rest:
+                    more_bytes = os.pwrite(self._descriptor, rest, offset + written_bytes)
+                if more_bytes == 0:
+                    raise OSError(errno.EIO, "nothing was written", self.path)
+                written_bytes += more_bytes
+
+    def truncate(self, size_bytes: int) -> None:
+        """See `DiskFile.truncate`."""
+        os.ftruncate(self._descriptor, size_bytes)
+
+    def size(self) -> int:
+        """See `DiskFile.size`."""
+        return os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        """See `DiskFile.close`."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class RealDisk:
+    """The directory tree under `root`, which must exist.
+
+    With a loop, `start_…` calls run on two threads and call back on that loop; without one (offline tools)
+    they run, and call back, before they return. `hold` puts what calls back into a compartment
+    (engine.group.compartment).
+    """
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        loop: asyncio.AbstractEventLoop | None,
+        hold: Callable[[Callable[..., object]], Callable[..., object]] | None = None,
+    ) -> None:
+        self.root = root
+        self._root = os.fspath(root)
+        self._loop = loop
+        self._hold = hold or (lambda callback: callback)
+        self._executor = None if loop is None else ThreadPoolExecutor(SYNC_THREADS, "farshore-disk")
+
+    def open(self, path: str) -> RealFile:
+        """See `Disk.open`."""
+        return RealFile(path, os.open(self._absolute(path), os.O_RDWR | os.O_NOFOLLOW))
+
+    def exists(self, path: str) -> bool:
+        """See `Disk.exists`."""
+        return os.path.lexists(self._absolute(path))
+
+    def list_directory(self, path: str) -> list[str]:
+        """See `Disk.list_directory`."""
+        try:
+            return sorted(os.listdir(self._absolute(path)))
+        except FileNotFoundError:
+            return []
+
+    def make_directory(self, path: str) -> None:
+        """See `Disk.make_directory`. Parents are synced even where the directory was there already: a run
+        that was killed between its mkdir and its fsync leaves one that is visible and not durable."""
+        made = ""
+        for name in path.split("/"):
+            parent, made = made, f"{made}/{name}" if made else name
+            try:
+                os.mkdir(self._absolute(made), DIRECTORY_MODE)
+            except FileExistsError:
+                if not os.path.isdir(self._absolute(made)):
+                    raise
+            _sync_directory(self._absolute(parent))
+
+    def preallocate(self, path: str, size_bytes: int) -> RealFile:
+        """See `Disk.preallocate`; FileExistsError if the name is taken."""
+        absolute = self._absolute(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        file = RealFile(path, os.open(absolute, flags, FILE_MODE))
+        try:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+            os.fsync(file.fileno())
+            _sync_directory(os.path.dirname(absolute))
+        except OSError:
+            file.close()
+            os.unlink(absolute)
+            raise
+        return file
+
+    def start_preallocate(self, path: str, size_bytes: int, done: SyncDone) -> None:
+        """See `Disk.start_preallocate`."""
+        self._start(lambda: self.preallocate(path, size_bytes).close(), done)
+
+    def rename(self, source: str, target: str) -> None:
+        """See `Disk.rename`."""
+        os.rename(self._absolute(source), self._absolute(target))
+
+    def remove(self, path: str) -> None:
+        """See `Disk.remove`."""
+        absolute = self._absolute(path)
+        try:
+            os.unlink(absolute)
+        except IsADirectoryError:
+            os.rmdir(absolute)
+
+    def sync(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
+        """See `Disk.sync`. Files first: a name must not become durable before what it names."""
+        for file in files:
+            os.fdatasync(_descriptor_of(file))
+        for directory in directories:
+            _sync_directory(self._absolute(directory))
+
+    def forget_cached(self, files: Sequence[DiskFile]) -> None:
+        """See `Disk.forget_cached`."""
+        for file in files:
+            os.posix_fadvise(_descriptor_of(file), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
+        """See `Disk.start_sync`.
+
+        The descriptors are duplicated, so that a file may be closed at once: otherwise its number could by
+        then belong to another file, which would be synced in its place and the success believed. A duplicate
+        shares the open file, and with it the kernel's mark of an error not yet reported.
+        """
+        descriptors: list[int] = []
+        try:
+            for file in files:
+                descriptors.append(os.dup(_descriptor_of(file)))
+        except OSError:
+            _close_all(descriptors)
+            raise
+        paths = [self._absolute(directory) for directory in directories]
+        self._start(lambda: _sync_and_close(descriptors, paths), done)
+
+    def replace_file(self, path: str, data: bytes, mode: int = FILE_MODE) -> None:
+        """See `Disk.replace_file`. Uses the name `path` + ".tmp"."""
+        target = self._absolute(path)
+        temporary = target + ".tmp"
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        file = RealFile(path, os.open(temporary, flags, mode))
+        try:
+            os.fchmod(file.fileno(), mode)
+            file.pwrite(data, 0)
+            os.fsync(file.fileno())
+            os.rename(temporary, target)
+        except OSError:
+            os.unlink(temporary)
+            raise
+        finally:
+            file.close()
+        _sync_directory(os.path.dirname(target))
+
+    def start_replace_file(self, path: str, data: bytes, done: SyncDone) -> None:
+        """`replace_file` away from the loop; one at a time for a path."""
+        self._start(lambda: self.replace_file(path, data), done)
+
+    def read_file(self, path: str) -> bytes:
+        """See `Disk.read_file`."""
+        parts = []
+        descriptor = os.open(self._absolute(path), os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            while part := os.read(descriptor, READ_CHUNK_BYTES):
+                parts.append(part)
+        finally:
+            os.close(descriptor)
+        return b"".join(parts)
+
+    def free_bytes(self) -> int:
+        """See `Disk.free_bytes`: what is left to an unprivileged user."""
+        status = os.statvfs(self._root)
+        return status.f_bavail * status.f_frsize
+
+    def close(self) -> None:
+        """Wait for what was started and stop the threads. What finished meanwhile still calls back if the
+        loop runs on. Twice is fine; `start_…` fails afterwards."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+
+    def _absolute(self, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError(f"not a path below the disk's root: {path!r}")
+        return f"{self._root}/{path}" if path else self._root
+
+    def _start(self, work: Callable[[], None], done: SyncDone) -> None:
+        if self._executor is None or self._loop is None:
+            done(_outcome(work))
+            return
+        loop, held = self._loop, self._hold(lambda future: done(future.result()))
+
+        def finished(future: Future[OSError | None]) -> None:
+            # A defect of ours in the thread is raised on the loop: nobody awaits the future.
+            loop.call_soon_threadsafe(held, future)
+
+        self._executor.submit(_outcome, work).add_done_callback(finished)
+
+
+class FileLock:
+    """A held lock; the kernel drops it with the process, however that ends."""
+
+    def __init__(self, file: RealFile) -> None:
+        self._file = file
+
+    def close(self) -> None:
+        """Give the lock up; twice is fine. The file stays: removing it would let two holders lock two
+        inodes."""
+        self._file.close()
+
+
+def lock_file(path: pathlib.Path) -> FileLock:
+    """Take the lock on `path`, making the file if need be. BlockingIOError if another holder has it.
+
+    A child made by fork without exec would share the lock; ours are started by exec, which closes it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    file = RealFile(path.name, os.open(path, flags, FILE_MODE))
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return FileLock(file)
+
+
+def _outcome(work: Callable[[], None]) -> OSError | None:
+    try:
+        work()
+    except OSError as error:
+        return error
+    return None
+
+
+def _descriptor_of(file: DiskFile) -> int:
+    if not isinstance(file, RealFile):
+        raise TypeError(f"not a file of this disk: {file!r}")
+    descriptor = file.fileno()
+    if descriptor < 0:
+        raise OSError(errno.EBADF, "the file is closed", file.path)
+    return descriptor
+
+
+def _sync_and_close(descriptors: list[int], directories: list[str]) -> None:
+    try:
+        for descriptor in descriptors:
+            os.fdatasync(descriptor)
+        for directory in directories:
+            _sync_directory(directory)
+    finally:
+        _close_all(descriptors)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _sync_directory(absolute: str) -> None:
+    descriptor = os.open(absolute, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,394 @@
+"""When a group's journal is shortened; what a fold is, `engine.retention.fold` says.
+
+A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
+frames: it is durable here and at the writer, every user of journal frames (`engine.retention.journal_space`)
+is past it, the site's lock lets go of it (`engine.retention.retention_lock`), and it is not the last of the
+head's. It must be in the index too: that is worked on, by beginning a checkpoint. One segment after the
+other, oldest first.
+
+Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
+now on may still be whole for a moment, but never the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.history.bases import gap_at, held_below, require_held
+from engine.index.requests import Indexer
+from engine.journal.format import timeline_directory
+from engine.journal.segments import Segment
+from engine.ports.clock import Timer
+from engine.ports.store import ReadTransaction
+from engine.retention.fold import SWEEP_KEY, FoldPlan, SweepPlan
+from engine.retention.journal_space import JournalSpace
+from engine.retention.leases import Leases
+from engine.retention.needed import (
+    NO_ANCHOR,
+    Anchor,
+    BoundsOfCuts,
+    Keep,
+    Retention,
+    floor_on,
+    load_retention,
+    raised,
+    readable,
+    same_name,
+    what_to_keep,
+    without,
+)
+from engine.retention.old_segments import OldSegment, has_tail, lineage_segments
+from engine.retention.timed_leases import TimedLeases
+from protocol.errors import FarshoreError, Trimmed
+from protocol.events import Record, Revert
+from protocol.frames import Frame
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+POLL_S = 2.0
+RETRY_S = 5.0
+SWEEP_EVERY_S = 0.05
+
+
+class Folding:
+    """`retention` is what holds now, `leases` keep cuts readable (`timed`: up to a time), `space` knows who
+    needs frames."""
+
+    def __init__(self, group: Group, indexer: Indexer) -> None:
+        self.retention = Retention()
+        self.leases = Leases(group.name, group.state, self.require)
+        self.timed = TimedLeases(group)
+        self.space = JournalSpace(group)
+        self.failures = 0
+        self._group = group
+        self._indexer = indexer
+        self._bounds = BoundsOfCuts(group.timelines, group.volumes)
+        self.promised = 0  # how far the writing site said that it is durable there
+        self._copies: set[Cut] = set()
+        self._look_at = 0
+        self._running = False
+        self._blocked = False
+        self._closed = False
+        self._sweeping = False
+        self._sweep_due = False
+        self._dropped: tuple[tuple[int, int], ...] = ()
+        self._when_swept: list[Callable[[], None]] = []
+        self.dropping: dict[int, int] = {}  # timelines whose frames from a position on are being dropped
+        self._timers: dict[str, Timer] = {}
+        group.listeners.frame.append(self._on_frame)
+
+    # -- recovery
+
+    def load(self, transaction: ReadTransaction) -> None:
+        """Take up what the index says, before any cut or digest is asked for."""
+        self.retention = load_retention(transaction)
+        self._group.reader.anchor = self._anchor
+        self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
+        self.leases.load()
+        self._group.lock.load()
+
+    def remove_folded(self) -> None:
+        """Remove files that a crash kept from going after their fold."""
+        for timeline, (end, _) in self.retention.folded.items():
+            for segment in self._group.segments.of_timeline(timeline):
+                if segment.start < end:
+                    self._remove(segment)
+
+    def start(self) -> None:
+        """Begin to look, now and then."""
+        self.promised = 0
+        self.timed.load()
+        self._copies = self._group.copies.cuts()
+        self._after("poll", POLL_S, self._poll)
+
+    def _anchor(self, timeline: int, position: int) -> Anchor | None:
+        return self.retention.anchor(timeline, position)
+
+    # -- what can be read
+
+    def floor(self) -> Cut | None:
+        """The cut on the head's lineage below which only kept cuts can be read."""
+        spans, table = self._group.spans(), self._group.timelines
+        found = [floor_on(table, spans, floor) for floor in self.retention.floors]
+        return max((each for each in found if each), key=lambda floor: floor.position, default=None)
+
+    def readable(self, cut: Cut) -> bool:
+        """Whether a cut of a timeline held here can still be read in full."""
+        timelines = self._group.timelines
+        if cut.position > self.dropping.get(cut.timeline, cut.position):
+            return False
+        return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
+
+    def require(self, cut: Cut) -> None:
+        """Trimmed unless `cut` is readable."""
+        require_held(self._group.timelines, cut, self._group.name)
+        if not self.readable(cut):
+            floor = self.floor()
+            raise Trimmed(
+                f"{cut} is no longer kept: history before {floor} was folded",
+                subject=self._group.name,
+                position=str(cut),
+                next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
+            )
+
+    def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Trimmed if one of the records goes back to what cannot be read here."""
+        for _, record in records:
+            if not isinstance(record, Revert):
+                continue
+            if record.cut.timeline not in self._group.timelines:
+                raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
+            self.require(record.cut)
+
+    def journal_reaches(self, cut: Cut) -> bool:
+        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
+        spans = self._group.spans(self._group.writer.written)
+        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
+        if first is None:
+            return False
+        return all(
+            self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
+            for span in spans[first:]
+            if span.end > cut.position
+        )
+
+    # -- when
+
+    def _on_frame(self, frame: Frame) -> None:
+        self.promised = frame.prefix.durable
+        self.space.spend(frame.prefix.frame_bytes)
+        if frame.prefix.end >= self._look_at:
+            self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
+            self._group.clock.call_soon(self.consider)
+
+    def _poll(self) -> None:
+        self._after("poll", POLL_S, self._poll)
+        self.consider()
+
+    def consider(self) -> None:
+        """Fold the oldest segment if it is time, and see how full the journal is."""
+        group = self._group
+        if self._closed or group.failed or not group.head:
+            return
+        group.lock.look()
+        self._look_for_deletions()
+        old = list(self._old_segments())
+        self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
+        if self._running or self._blocked:
+            return
+        if old and old[0].end <= group.checkpoints.reached:
+            if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
+                self._block(old)
+            else:
+                self._fold(old[0])
+        elif old:
+            group.checkpoints.begin()
+        elif self._sweep_due or self._sweeping:
+            self._after("sweep", SWEEP_EVERY_S, self._sweep)
+
+    def _look_for_deletions(self) -> None:
+        """What only deleted backups kept is to be given back, once their deletion is durable."""
+        timelines, before = self._group.timelines, self._copies
+        self._copies = self._retained()
+        gone = (cut for cut in before - self._copies if cut.timeline in timelines)
+        if any(same_name(timelines, cut) in self.retention.kept for cut in gone):
+            self._sweep_due, self._sweeping = True, False
+
+    def _retained(self) -> set[Cut]:
+        return self._group.copies.retained(self._group.spans(), self._group.writer.durable)
+
+    def _old_segments(self) -> Iterator[OldSegment]:
+        """Segments outside the window that nobody needs, oldest first."""
+        group = self._group
+        limit = min(self.promised, self.space.limit(), group.lock.limit())
+        total = group.segments.total_bytes()
+        window_s, window_bytes = group.policies.window(group.spans(), group.settings)
+        window_bytes = min(window_bytes, self.space.capacity(total) // 2)
+        since_ns = group.clock.utc_ns() - int(window_s * 1e9)
+        for old in lineage_segments(self._group):
+            if old.end > limit:
+                return
+            if total <= window_bytes and self._time_at(old.end) > since_ns:
+                return
+            total -= old.segment.size
+            yield old
+
+    def _time_at(self, position: int) -> int:
+        """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
+        all that comes after. Now, if there is no frame yet."""
+        group = self._group
+        for base in group.timelines.bases:
+            held = held_below(group.timelines, base)
+            start = held.position if held else 0
+            if start <= position < base.cut.position and group.holds_cut(base.cut):
+                return base.utc_ns
+        for span in group.spans(group.writer.written):
+            if span.start <= position < span.end:
+                prefix = group.reader.prefix_at(span.timeline, position)
+                return prefix.utc_ns if prefix else 0
+        return group.clock.utc_ns()
+
+    # -- folding
+
+    def _fold(self, old: OldSegment) -> None:
+        group = self._group
+        try:
+            self.space.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            self._failed(error)
+            return
+        floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
+        keep = self._decide(floors)
+        plan = FoldPlan(
+            timeline=old.span.timeline,
+            lane=old.span.lane,
+            start=old.segment.start,
+            end=old.end,
+            keep=keep,
+        )
+        self._running = True
+        self._indexer.start(plan, lambda error, _: self._folded(old, error))
+
+    def _decide(self, floors: frozenset[Cut]) -> Keep:
+        """What stays from now on, for the index and for whoever asks for a cut."""
+        group = self._group
+        keep = what_to_keep(
+            group.timelines,
+            group.volumes,
+            self.retention,
+            floors,
+            self._retained() | self.leases.cuts(),
+            self.tails(floors),
+            self._bounds.of,
+        )
+        if self.retention.kept.keys() - keep.cuts:
+            self._sweep_due = True
+        kept = {cut: self.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
+        self.retention = replace(self.retention, floors=keep.floors, kept=kept)
+        return keep
+
+    @property
+    def running(self) -> bool:
+        """Whether a fold or a slice of a sweep is under way."""
+        return self._running
+
+    def dropped_for_good(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Timelines are about to go, each from a position on; the index is told with them."""
+        table = self._group.timelines
+        self.retention = without(self.retention, parts, lambda each: table.get(each).fork_cut)
+
+    def tails(self, floors: frozenset[Cut]) -> list[int]:
+        """Timelines on the way to a floor that go on past a fork of theirs."""
+        table = self._group.timelines
+        spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
+        return [span.timeline for span in spans if has_tail(self._group, span)]
+
+    def _folded(self, old: OldSegment, error: Exception | None) -> None:
+        self._running = False
+        if self._closed:
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        self._reload()
+        self._remove(old.segment)
+        self._ended()
+
+    def _ended(self) -> None:
+        """Something was done: there may be more, and hosts may go on."""
+        was_overloaded = self._group.overloaded
+        self.consider()
+        if was_overloaded and not self._group.overloaded:
+            for listener in self._group.listeners.relief:
+                listener()
+
+    def _reload(self) -> None:
+        with self._group.store.read() as transaction:
+            self.retention = load_retention(transaction)
+
+    def _failed(self, error: Exception) -> None:
+        """Hosts are not held up for what does not work: they are told that there is no room."""
+        self.failures += 1
+        self._group.emit("fold.failed", group=self._group.name, error=str(error))
+        self._block([])
+        self._ended()
+
+    def _block(self, old: list[OldSegment]) -> None:
+        """The index has no room for what a segment holds, or something else is wrong: try again later."""
+        self._blocked = True
+        self._after("retry", RETRY_S, self._retry)
+        self.space.measure(sum(each.segment.size for each in old), blocked=True)
+
+    def _retry(self) -> None:
+        self._blocked = False
+        self.consider()
+
+    def _remove(self, segment: Segment) -> None:
+        group = self._group
+        group.segments.forget(segment)
+        group.disk.remove(segment.path)
+        if segment.timeline != group.head and not group.segments.of_timeline(segment.timeline):
+            directory = timeline_directory(segment.timeline)
+            if not group.disk.list_directory(directory):
+                group.disk.remove(directory)
+
+    # -- sweeping
+
+    def sweep(
+        self, dropped: tuple[tuple[int, int], ...] = (), when_done: Callable[[], None] = lambda: None
+    ) -> None:
+        """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
+        branches that were dropped, from their first number on."""
+        self._dropped += dropped
+        self._when_swept.append(when_done)
+        self._sweeping = False  # from the start, for what one under way has passed already
+        self._sweep_due = True
+        self.consider()
+
+    def _sweep(self) -> None:
+        if self._running or self._closed or self._blocked:
+            return
+        begin = not self._sweeping
+        keep = self._decide(self.retention.floors)
+        if begin:
+            self._sweep_due = False
+        self._sweeping = self._running = True
+        plan = SweepPlan(begin=begin, dropped=self._dropped, keep=keep)
+        self._indexer.start(plan, self._swept)
+
+    def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
+        self._running = False
+        if self._closed:
+            return
+        if error is not None:
+            self._failed(error)
+            return
+        self._reload()
+        if figures[2]:
+            self._sweeping = False
+            self._dropped = ()
+            done, self._when_swept = self._when_swept, []
+            for callback in done:
+                self._group.clock.call_soon(callback)
+        self._ended()
+
+    # -- timers
+
+    def _after(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
+        """One timer of each name."""
+        before = self._timers.get(name)
+        if before is not None:
+            before.cancel()
+        self._timers[name] = self._group.clock.call_later(delay_s, callback)
+
+    def close(self) -> None:
+        """Stop timers."""
+        self._closed = True
+        self.timed.close()
+        self.space.close()
+        for timer in self._timers.values():
+            timer.cancel()

@@ -1,0 +1,167 @@
+"""The room that a group's journal has, and who keeps it from being shortened.
+
+`holders` are the users of journal frames, by name: folding (`engine.retention.folding`) stops at what the
+slowest of them needs. As the journal fills, stages follow each other (`engine.retention.pressure`), each with
+an event; in the last but one the slowest holder is made to let go. What it is known to have stays readable as
+a lease, so that what changed since can be sent to it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.ports.clock import Timer
+from engine.retention.pressure import Measure, Pressure, Stage
+from protocol.errors import FarshoreError
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+# Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
+ROOM_SEGMENTS = 2
+THROTTLED_ROOM_S = 60.0
+THROTTLED_BYTES_S_MIN = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalHolder:
+    """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
+    known; it needs every frame from there on. `detach` makes it do without. `remember`: what it has stays
+    readable, and is known after a restart."""
+
+    confirmed: Callable[[], Cut | None]
+    detach: Callable[[], None]
+    remember: bool = True
+
+
+class JournalSpace:
+    """`behind`: hosts must wait, the journal is near its end and a fold will make room. Whoever uses frames
+    adds itself to `holders`; `on_stage` is told of every stage entered."""
+
+    def __init__(self, group: Group) -> None:
+        self.holders: dict[str, JournalHolder] = {}
+        self.pressure = Pressure(throttle=group.settings.throttle)
+        self.on_stage: list[Callable[[Stage], None]] = []
+        self.behind = False
+        self._throttled_until = 0.0
+        self._throttle_timer: Timer | None = None
+        self._group = group
+
+    def limit(self) -> int:
+        """The position below which no holder needs anything."""
+        return min([self._group.writer.durable, *map(self._needs, self.holders)])
+
+    def _needs(self, name: str) -> int:
+        """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
+        cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
+        return cut.position if cut is not None and self._group.holds_cut(cut) else 0
+
+    def cut_at(self, position: int) -> Cut | None:
+        """The cut at a position of the head's lineage; None past its end and at 0."""
+        spans = self._group.spans(self._group.writer.written)
+        return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
+
+    def note_confirmed(self) -> None:
+        """Write down what holders have. OSError if the site's state cannot be written."""
+        leases = self._group.folding.leases
+        for name, holder in self.holders.items():
+            cut = holder.confirmed() if holder.remember else None
+            if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
+                leases.hold(lease_of(name), cut, durable=True)
+
+    def capacity(self, total_bytes: int) -> int:
+        """Most that the journal can take, by its limit and by the room that there is."""
+        group = self._group
+        room = group.disk.free_bytes() - group.settings.reserve_bytes
+        return min(group.settings.journal_limit_bytes, total_bytes + max(0, room))
+
+    def measure(self, foldable_bytes: int, *, blocked: bool) -> None:
+        """See how full the journal is. `foldable_bytes` of it can be folded, unless that is `blocked`."""
+        group = self._group
+        total = group.segments.total_bytes()
+        capacity = self.capacity(total)
+        near = capacity - total < ROOM_SEGMENTS * group.writer.segment_bytes
+        was_behind, self.behind = self.behind, near and foldable_bytes > 0 and not blocked
+        measure = Measure(
+            monotonic_s=group.clock.monotonic(),
+            held_bytes=total - foldable_bytes,
+            capacity_bytes=capacity,
+            written=group.writer.written,
+            lacking=bool(group.writer.lack) and not foldable_bytes,
+        )
+        for stage in self.pressure.step(measure):
+            self._tell(stage, total, capacity)
+        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
+            self._detach_slowest()
+        if was_behind and not group.overloaded:
+            # Room may come from elsewhere, or a fold that was counted on be blocked: who waits is told.
+            for listener in group.listeners.relief:
+                listener()
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether hosts and senders must wait, for a fold or because they are slowed down."""
+        return self.behind or self._throttle_timer is not None
+
+    def spend(self, frame_bytes: int) -> None:
+        """A frame was written. At the stage `throttle` hosts wait as long as it takes at a rate at which the
+        room up to the next stage lasts for `THROTTLED_ROOM_S`; so they grow slower, and never stop."""
+        if self.pressure.stage is not Stage.THROTTLE:
+            return
+        group = self._group
+        now_s = group.clock.monotonic()
+        rate = max(THROTTLED_BYTES_S_MIN, self.pressure.room_bytes / THROTTLED_ROOM_S)
+        self._throttled_until = max(now_s, self._throttled_until) + frame_bytes / rate
+        if self._throttle_timer is None:
+            self._throttle_timer = group.clock.call_later(self._throttled_until - now_s, self._go_on)
+
+    def _go_on(self) -> None:
+        group = self._group
+        self._throttle_timer = None
+        left_s = self._throttled_until - group.clock.monotonic()
+        if left_s > 0 and self.pressure.stage is Stage.THROTTLE:
+            self._throttle_timer = group.clock.call_later(left_s, self._go_on)
+        elif not group.overloaded:
+            for listener in group.listeners.relief:
+                listener()
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._throttle_timer is not None:
+            self._throttle_timer.cancel()
+
+    def _tell(self, stage: Stage, used_bytes: int, limit_bytes: int) -> None:
+        left_s = self.pressure.time_to_full_s
+        self._group.emit(
+            "journal.pressure",
+            group=self._group.name,
+            stage=stage.value,
+            used_bytes=used_bytes,
+            limit_bytes=limit_bytes,
+            time_to_full_s=None if left_s is None else round(left_s, 1),
+        )
+        for listener in self.on_stage:
+            listener(stage)
+
+    def _detach_slowest(self) -> None:
+        group = self._group
+        name = min(self.holders, key=self._needs)
+        if self._needs(name) >= min(group.writer.durable, group.lock.limit()):
+            return  # it would make no room: nothing more could be folded
+        try:
+            self.note_confirmed()
+        except (FarshoreError, OSError) as error:
+            group.emit("fold.failed", group=group.name, error=str(error))
+            return  # nobody lets go of what is not written down; tried again with the next look
+        self.holders.pop(name).detach()
+        cut = group.folding.leases.get(lease_of(name))
+        group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
+        group.clock.call_soon(group.folding.consider)
+
+
+def lease_of(holder: str) -> str:
+    """The name of the lease on what a holder is known to have."""
+    return f"peer:{holder}"

@@ -1,0 +1,341 @@
+"""What of the past must stay readable, and so which versions of a block the index must keep.
+
+A *floor* is a cut below which history has been thinned: on the line of timelines that leads to it, a cut
+before it is readable only if it is *kept*. A group has one floor on its head's lineage, and one more on each
+branch that was the head before. Kept cuts are those of copies, of leases, those that later reverts go back
+to, and the places where a branch leaves the line below a floor.
+
+What a cut sees of a lane ends at some position, its bound there (engine.history.visibility). Of the versions
+of a block in one lane, numbered p with the next newer one s, a reader bound to b finds p if p < b <= s. So
+below the lane's floor p is needed while a bound lies in (p, s]; at and above it everything is.
+
+    meta 'retention'    row (floors, kept, folded), each of rows; see `Retention`
+
+Example of why kept cuts are written down and not derived: a `Mark` that names an old cut may come from the
+peer long after this site thinned it. Derived, it would look kept, and read whatever is left.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+
+from engine.history.bases import base_on
+from engine.history.timelines import Span, TimelineTable
+from engine.history.visibility import visibility
+from engine.history.volumes import VolumeHistory
+from engine.index.versions import index_row
+from engine.ports.store import ReadTransaction
+from protocol.bounds import DigestOrNone, Lane, Position, TimelineId, UtcNs
+from protocol.errors import NotFound, Refused, Trimmed
+from protocol.positions import NO_TIMELINE, Cut
+from protocol.rows import pack_row
+from protocol.wire import RowType
+
+RETENTION_KEY = b"retention"
+RETENTION_BYTES_MAX = 16 << 20
+
+Bounds = dict[int, tuple[int, ...]]
+_Anchored = tuple[TimelineId, Position, DigestOrNone, UtcNs]
+_RETENTION = RowType(tuple[tuple[Cut, ...], tuple[_Anchored, ...], tuple[_Anchored, ...]])
+KeepRow = tuple[
+    tuple[Cut, ...],
+    tuple[Cut, ...],
+    tuple[tuple[Lane, Position], ...],
+    tuple[tuple[Lane, tuple[Position, ...]], ...],
+]
+_KEEP = RowType(cast("type[KeepRow]", KeepRow))
+
+
+class Anchor(NamedTuple):
+    """What the frame that ended at a cut said of itself: the digest that the next one continues, and the
+    time. `digest` is empty while the frame is still in the journal."""
+
+    digest: bytes
+    utc_ns: int
+
+
+NO_ANCHOR = Anchor(b"", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """`kept` are the cuts readable below the floors; `folded` says of each timeline from which position on it
+    is still in the journal, with the anchor there."""
+
+    floors: frozenset[Cut] = frozenset()
+    kept: Mapping[Cut, Anchor] = field(default_factory=dict)
+    folded: Mapping[int, tuple[int, Anchor]] = field(default_factory=dict)
+
+    def folded_to(self, timeline: int) -> int:
+        """The position up to which a timeline's frames have gone; 0 if none have."""
+        found = self.folded.get(timeline)
+        return found[0] if found else 0
+
+    def anchor(self, timeline: int, position: int) -> Anchor | None:
+        """What is known of the frame that ended there and has gone."""
+        folded = self.folded.get(timeline)
+        if folded is not None and folded[0] == position:
+            return folded[1]
+        kept = self.kept.get(Cut(timeline, position), NO_ANCHOR)
+        return kept if kept.digest else None
+
+    def to_value(self) -> bytes:
+        """The row."""
+        return pack_row(
+            (
+                [(cut.timeline, cut.position) for cut in sorted(self.floors)],
+                [(cut.timeline, cut.position, *anchor) for cut, anchor in sorted(self.kept.items())],
+                [
+                    (timeline, position, *anchor)
+                    for timeline, (position, anchor) in sorted(self.folded.items())
+                ],
+            )
+        )
+
+    @classmethod
+    def from_value(cls, value: bytes) -> Retention:
+        """What such a row says. RemoteProtocolError if it is anything else."""
+        floors, kept, folded = _RETENTION.decode(value, RETENTION_BYTES_MAX)
+        return cls(
+            floors=frozenset(floors),
+            kept={Cut(row[0], row[1]): Anchor(row[2], row[3]) for row in kept},
+            folded={row[0]: (row[1], Anchor(row[2], row[3])) for row in folded},
+        )
+
+
+def load_retention(transaction: ReadTransaction) -> Retention:
+    """What the last fold left."""
+    value = transaction.get("meta", RETENTION_KEY)
+    if value is None:
+        return Retention()
+    with index_row("meta", RETENTION_KEY):
+        return Retention.from_value(value)
+
+
+def needed(p: int, newer: int, bounds: tuple[int, ...]) -> bool:
+    """Whether a version below its lane's floor is found by a reader: its next newer one is `newer`."""
+    return bisect_right(bounds, p) < bisect_right(bounds, newer)
+
+
+def same_name(table: TimelineTable, cut: Cut) -> Cut:
+    """The cut under the name of the timeline whose frames end there: a child starts at its parent's."""
+    while cut.timeline != NO_TIMELINE:
+        timeline = table.get(cut.timeline)
+        if cut.position != timeline.fork or timeline.parent == NO_TIMELINE:
+            break
+        cut = Cut(timeline.parent, timeline.fork)
+    return cut
+
+
+class WayTo:
+    """The lineage of a floor, to ask of many cuts whether they lie on it."""
+
+    def __init__(self, table: TimelineTable, floor: Cut) -> None:
+        spans = table.lineage(floor.timeline, floor.position) if floor.timeline in table else []
+        self._end = floor.position
+        self._ranges = {span.timeline: (span.start, span.end) for span in spans}
+
+    def below(self, cut: Cut) -> bool:
+        """Whether a cut lies before the floor on the way to it."""
+        start, end = self._ranges.get(cut.timeline, (0, -1))
+        return start <= cut.position <= end and cut.position < self._end
+
+
+def readable(table: TimelineTable, retention: Retention, cut: Cut) -> bool:
+    """Whether a cut of a timeline held here can still be read in full."""
+    cut = same_name(table, cut)
+    return cut in retention.kept or not any(WayTo(table, floor).below(cut) for floor in retention.floors)
+
+
+def floor_on(table: TimelineTable, spans: list[Span], floor: Cut) -> Cut | None:
+    """A floor as another line has it that leads along `spans`: there, or where that line left the way to it.
+    What both have before that was thinned for the floor, but for the cut where they part. None if they have
+    nothing in common."""
+    way = table.lineage(floor.timeline, floor.position) if floor.timeline in table else []
+    found = None
+    for own, other in zip(spans, way, strict=False):
+        if own.timeline != other.timeline:
+            break
+        found = Cut(own.timeline, min(own.end, other.end))
+    return found
+
+
+def lane_floors(table: TimelineTable, floors: Iterable[Cut]) -> dict[int, int]:
+    """By lane: the number from which on all of its versions stay. Lanes that no floor reaches stay whole."""
+    found: dict[int, int] = {}
+    for floor in floors:
+        for span in table.lineage(floor.timeline, floor.position):
+            found[span.lane] = max(found.get(span.lane, 0), span.end)
+    return found
+
+
+def raised(table: TimelineTable, floors: Iterable[Cut], floor: Cut) -> frozenset[Cut]:
+    """The floors with a new one, in place of those on the way to it."""
+    new = same_name(table, floor)
+    others = {old for old in floors if old.timeline in table}
+    if any(new == old or WayTo(table, old).below(new) for old in others):
+        return frozenset(others)
+    way = WayTo(table, new)
+    return frozenset({old for old in others if not way.below(old)} | {new})
+
+
+def cut_back(
+    floors: Iterable[Cut], parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
+) -> frozenset[Cut]:
+    """The floors without timelines that are dropped, each from a position on: what lies below such a place
+    was thinned all the same. `fork_of` gives where a timeline left its parent.
+
+    Example: a branch was the head, and history was folded up to a floor on it. With the branch its floor
+    would go, and cuts that both lines share look as if all of them were there."""
+    starts = dict(parts)
+    found = set()
+    for floor in floors:
+        timeline, position = floor.timeline, floor.position
+        while timeline in starts:
+            position = min(position, starts[timeline])
+            fork = fork_of(timeline)
+            if position != fork.position:
+                break  # it goes on to the place where it was left
+            timeline = fork.timeline
+        if timeline != NO_TIMELINE:
+            found.add(Cut(timeline, position))
+    return frozenset(found)
+
+
+def without(
+    retention: Retention, parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
+) -> Retention:
+    """What stays when timelines are dropped, each from a position on (see `cut_back`). A part that comes back
+    from a peer is in the journal again: nothing past the position counts as folded then."""
+    starts = dict(parts)
+    folded = {}
+    for timeline, (end, anchor) in retention.folded.items():
+        start = starts.get(timeline)
+        if start is None or end <= start:
+            folded[timeline] = (end, anchor)
+        elif start != fork_of(timeline).position:
+            folded[timeline] = (start, retention.anchor(timeline, start) or NO_ANCHOR)
+    return replace(retention, floors=cut_back(retention.floors, starts.items(), fork_of), folded=folded)
+
+
+def departures(table: TimelineTable, floors: Iterable[Cut], tails: Iterable[int]) -> set[Cut]:
+    """Where timelines held here leave the way to a floor: each reads the past through that place. `tails`
+    are timelines that go on past a fork of theirs."""
+    found: set[Cut] = set()
+    for floor in floors:
+        ends = {span.timeline: span.end for span in table.lineage(floor.timeline, floor.position)}
+        for timeline in table.all():
+            if timeline.id in ends or timeline.parent not in ends:
+                continue
+            found.add(same_name(table, Cut(timeline.parent, min(timeline.fork, ends[timeline.parent]))))
+        found |= {same_name(table, Cut(each, ends[each])) for each in tails if each in ends}
+    return found
+
+
+def revert_cuts(table: TimelineTable, history: VolumeHistory, floors: Mapping[int, int]) -> set[Cut]:
+    """The cuts that reverts at or above the floors go back to; those below them are bounds of what stays."""
+    found = set()
+    for entry in history.all_reverts():
+        if entry.timeline not in table or entry.cut.timeline not in table:
+            continue  # what went with a branch can be read by nobody
+        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+            found.add(same_name(table, entry.cut))
+    return found
+
+
+class BoundsOfCuts:
+    """Bounds of cuts, each worked out once: what a cut sees never changes."""
+
+    def __init__(self, table: TimelineTable, history: VolumeHistory) -> None:
+        self._table = table
+        self._history = history
+        self._known: dict[Cut, frozenset[tuple[int, int]]] = {}
+
+    def of(self, cuts: Iterable[Cut]) -> Bounds:
+        """By lane, in order: every position at which one of the cuts' views of it ends."""
+        wanted = set(cuts)
+        known = self._known = {cut: self._known.get(cut) or self._work_out(cut) for cut in wanted}
+        found: dict[int, set[int]] = {}
+        for ends in known.values():
+            for lane, high in ends:
+                found.setdefault(lane, set()).add(high)
+        return {lane: tuple(sorted(highs)) for lane, highs in found.items()}
+
+    def _work_out(self, cut: Cut) -> frozenset[tuple[int, int]]:
+        """A volume never turned back sees each lane of the lineage up to where the lineage leaves it."""
+        ends: dict[int, int] = {}
+        for span in self._table.lineage(cut.timeline, cut.position):
+            ends[span.lane] = max(ends.get(span.lane, 0), span.end)
+        found = set(ends.items())
+        base = base_on(self._table, self._table.lineage(cut.timeline, cut.position))
+        if base is not None and base.start is not None:
+            found |= self._work_out(base.start)
+        for volume in self._history.turned_back():
+            try:
+                intervals = visibility(self._table, self._history, volume, cut.timeline, cut.position)
+            except (NotFound, Refused, Trimmed):
+                continue  # turned back too often, or to what is not here: nobody can read it at this cut
+            found |= {(interval.lane, interval.high) for interval in intervals}
+        return frozenset(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What a fold must leave readable: `cuts` below `floors`, as bounds and floors of lanes."""
+
+    floors: frozenset[Cut]
+    cuts: frozenset[Cut]
+    lane_floors: Mapping[int, int]
+    bounds: Bounds
+
+    def to_row(self) -> tuple[object, ...]:
+        """As a row within a request."""
+        return (
+            [(cut.timeline, cut.position) for cut in sorted(self.floors)],
+            [(cut.timeline, cut.position) for cut in sorted(self.cuts)],
+            sorted(self.lane_floors.items()),
+            [(lane, list(highs)) for lane, highs in sorted(self.bounds.items())],
+        )
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Keep:
+        """What such a row says. RemoteProtocolError if it is anything else."""
+        return cls.of(_KEEP.convert(row))
+
+    @classmethod
+    def of(cls, row: KeepRow) -> Keep:
+        """What a decoded row says."""
+        floors, cuts, lanes, bounds = row
+        return cls(
+            floors=frozenset(floors), cuts=frozenset(cuts), lane_floors=dict(lanes), bounds=dict(bounds)
+        )
+
+
+def what_to_keep(
+    table: TimelineTable,
+    history: VolumeHistory,
+    retention: Retention,
+    floors: frozenset[Cut],
+    wanted: Iterable[Cut],
+    tails: Iterable[int],
+    bounds_of: Callable[[Iterable[Cut]], Bounds],
+) -> Keep:
+    """What stays below `floors` (those of `retention`, or raised): of the `wanted` cuts those that can still
+    be read, with the floors themselves, departures and what reverts go back to."""
+    lanes = lane_floors(table, floors)
+    cuts = {same_name(table, cut) for cut in wanted if cut.timeline in table}
+    cuts |= departures(table, floors, tails) | revert_cuts(table, history, lanes)
+    before = [WayTo(table, floor) for floor in retention.floors]
+    after = [WayTo(table, floor) for floor in floors]
+    kept = frozenset(
+        cut
+        for cut in cuts
+        if any(way.below(cut) for way in after)
+        and (cut in retention.kept or not any(way.below(cut) for way in before))
+    )
+    return Keep(floors=floors, cuts=kept, lane_floors=lanes, bounds=bounds_of(kept | floors))

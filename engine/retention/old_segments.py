@@ -1,0 +1,50 @@
+"""Which segments of a group's journal are no part of a branch: those that folding may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.history.bases import base_at, held_below
+from engine.history.timelines import Span
+from engine.journal.segments import Segment
+from protocol.positions import Cut
+
+if TYPE_CHECKING:
+    from engine.group.group import Group
+
+
+@dataclass(frozen=True, slots=True)
+class OldSegment:
+    """A segment that may be folded, and where its part of the lineage ends."""
+
+    segment: Segment
+    span: Span
+    end: int
+
+
+def lineage_segments(group: Group) -> Iterator[OldSegment]:
+    """Segments of the head's lineage that are no part of a branch, but for the last of the head's."""
+    for span in group.spans(group.writer.written):
+        segments = group.segments.of_timeline(span.timeline)
+        for at, segment in enumerate(segments):
+            following = segments[at + 1].start if at + 1 < len(segments) else None
+            if following is not None and following <= span.end:
+                yield OldSegment(segment, span, _gap_end(group, span.timeline, following))
+                continue
+            if span.timeline != group.head and segment.start < span.end and not has_tail(group, span):
+                yield OldSegment(segment, span, min(span.end, group.end_of(span.timeline)))
+            break
+
+
+def has_tail(group: Group, span: Span) -> bool:
+    """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
+    return group.left.get(span.timeline, 0) > span.end
+
+
+def _gap_end(group: Group, timeline: int, following: int) -> int:
+    """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
+    base = base_at(group.timelines, Cut(timeline, following))
+    held = held_below(group.timelines, base) if base is not None else None
+    return held.position if held is not None and held.timeline == timeline else following

@@ -1,0 +1,90 @@
+"""What a prune deletes, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.copies.copies import Copy
+from engine.copies.keep_rules import KeepRules
+from engine.copies.pruning import plan_prune
+from protocol.errors import Refused
+from protocol.events import Consistency
+from site_primary.backup import delete_backups, pin_backup, take_backup
+from tests.unit.engine.group_rig import GroupRig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[GroupRig]:
+    rig = GroupRig(tmp_path)
+    rig.open()
+    rig.create("root")
+    yield rig
+    rig.drop()
+
+
+def backup(rig: GroupRig, label: str = "") -> Copy:
+    copy = take_backup(
+        rig.group,
+        volume=None,
+        label=label,
+        cut=None,
+        consistency=Consistency.CRASH,
+        pinned=False,
+        rng=rig.rng,
+    )
+    rig.settle(1.0)
+    return copy
+
+
+def deleted(rig: GroupRig, rules: KeepRules, *, labelled: bool = False) -> list[int]:
+    return [copy.id for copy in plan_prune(rig.group, rules, labelled=labelled).deleted]
+
+
+def test_what_no_rule_keeps_goes(rig: GroupRig) -> None:
+    first, second, third = (backup(rig) for _ in range(3))
+    plan = plan_prune(rig.group, KeepRules(last=1), labelled=False)
+    assert [copy.id for copy in plan.deleted] == [first.id, second.id]
+    assert [(copy.id, why) for copy, why in plan.kept] == [(third.id, ["last"])]
+    delete_backups(rig.group, plan.deleted)
+    assert [copy.id for copy in rig.group.copies.at(rig.group.spans())] == [third.id]
+
+
+def test_without_rules_nothing_goes(rig: GroupRig) -> None:
+    backup(rig)
+    plan = plan_prune(rig.group, KeepRules(), labelled=True)
+    assert [why for _, why in plan.left] == ["no keep rules"]
+    assert not plan.deleted
+
+
+def test_pinned_and_labelled_ones_are_left_and_take_no_place(rig: GroupRig) -> None:
+    pinned, labelled, plain, newest = backup(rig), backup(rig, "mine"), backup(rig), backup(rig)
+    pin_backup(rig.group, pinned, pinned=True)
+    rig.sync()
+    assert deleted(rig, KeepRules(last=1)) == [plain.id]
+    assert deleted(rig, KeepRules(last=1), labelled=True) == [labelled.id, plain.id]
+    assert [why for _, why in plan_prune(rig.group, KeepRules(last=1), labelled=False).left] == [
+        "pinned",
+        "labelled",
+    ]
+    assert newest.id not in deleted(rig, KeepRules(last=1))
+
+
+def test_one_that_is_damaged_pushes_no_other_out(rig: GroupRig) -> None:
+    """The newest of the day cannot be read: the one before it is all there is of that day."""
+    whole, damaged = backup(rig), backup(rig)
+    rig.group.copies.damaged(damaged.id, "blocks 3 to 5 of root")
+    plan = plan_prune(rig.group, KeepRules(daily=1), labelled=False)
+    assert [copy.id for copy, _ in plan.kept] == [whole.id]
+    assert [(copy.id, why) for copy, why in plan.left] == [(damaged.id, "damaged")]
+
+
+def test_a_pinned_one_is_not_deleted_with_others(rig: GroupRig) -> None:
+    pinned, plain = backup(rig), backup(rig)
+    pin_backup(rig.group, pinned, pinned=True)
+    copies = rig.group.copies.at(rig.group.spans())
+    with pytest.raises(Refused, match="pinned"):
+        delete_backups(rig.group, copies)
+    assert [copy.id for copy in rig.group.copies.at(rig.group.spans())] == [pinned.id, plain.id]

@@ -1,0 +1,126 @@
+"""Dropping a branch: what stands on it, or looks through it where it can still be read, keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from engine.history.branch_drop import BranchDrops, check_droppable
+from engine.history.branches import Branch, branches, find_branch
+from protocol.errors import Refused
+from protocol.events import Revert
+from protocol.positions import Cut
+from tests.unit.engine.group.test_clones import clone_of, letters
+from tests.unit.engine.group.test_clones import drop as drop_clone
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
+from tests.unit.engine.retention.test_folding import KEEP_ALL, KEEP_NOTHING, folded_past_a_fork
+
+Sites = tuple[GroupRig, GroupRig]
+
+
+@pytest.fixture(params=["tail", "timeline"])
+def branched(sites: Sites, request: pytest.FixtureRequest) -> tuple[GroupRig, Cut, Branch]:
+    """A site that left what it had for another history; the end of what it had, and the branch that this is:
+    the tail of a timeline that the head's lineage has too, or a timeline of its own."""
+    one, other = sites
+    volume = one.group.volume("root").id
+    if request.param == "tail":
+        one.drop()
+        old = one.copy_to(one.directory.parent / "old")
+        one.open()
+        one.group.began = True  # it goes on in its timeline
+        one.write(volume, 0, b"x", b"y")
+        follow(one, other)
+        tail = other.end
+        old.open()
+        old.write(volume, 0, b"o")
+        take_other_line(other, old)
+        old.drop()
+    else:
+        one.reopen()
+        other.write(volume, 0, b"x", b"y")
+        tail = other.end
+        one.write(volume, 0, b"o")
+        take_other_line(other, one)
+    other.sync()
+    return other, tail, find_branch(other.group, tail.timeline)
+
+
+def test_a_clone_of_a_branch_keeps_it(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, tail, branch = branched
+    clone = clone_of(rig, tail)
+    with pytest.raises(Refused, match="clone copy stands on the branch"):
+        check_droppable(rig.group, branch)
+    assert letters(clone).startswith("xy")
+    drop_clone(rig, clone)
+    rig.settle(10.0)
+    check_droppable(rig.group, branch)
+
+
+def test_a_clone_of_the_head_does_not(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, _, branch = branched
+    clone = clone_of(rig, rig.end)
+    check_droppable(rig.group, branch)
+    check_droppable(rig.group, clone.branch())
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    for _ in range(2):
+        (clone,) = rig.group.clones
+        assert letters(clone).startswith("o.")
+        rig.reopen()
+
+
+def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    """It was undone, but the time between can still be read."""
+    rig, tail, branch = branched
+    volume = rig.group.volume("root").id
+    before = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=tail)])
+    between = rig.end
+    assert rig.letters("root").startswith("xy")
+    rig.group.append_records([Revert(volume=volume, cut=before)])
+    assert rig.letters("root").startswith("o.")
+    with pytest.raises(Refused, match="what it was then can still be read"):
+        check_droppable(rig.group, branch)
+    # Once nobody can read that time any more, the branch may go.
+    rig.group.folding.leases.hold("in the way", rig.end, durable=True)
+    turn = 0
+    while rig.group.folding.readable(between):
+        rig.write(volume, 2 + turn % 4, b"z")
+        turn += 1
+        if turn % 100 == 0:
+            rig.sync()
+            rig.write(volume, 6, b"z")
+            rig.group.settings = KEEP_NOTHING
+            rig.settle(5.0)
+            rig.group.settings = KEEP_ALL
+    check_droppable(rig.group, branch)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    for _ in range(2):
+        assert rig.letters("root").startswith("o.")
+        rig.write(volume, 7, b"w")
+        rig.settle(5.0)
+        assert not rig.group.failed
+        rig.reopen()
+
+
+def test_a_tail_that_comes_back_is_not_taken_for_folded(make_rig: Callable[..., GroupRig]) -> None:
+    """It was folded past the fork while it was the head's, was dropped, and comes again from a third site."""
+    third = make_rig("third", site="ber", seed=3)
+    rig, fork, _ = folded_past_a_fork(make_rig, third)
+    (branch,) = branches(rig.group)
+    check_droppable(rig.group, branch)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    assert rig.group.folding.retention.folded_to(fork.timeline) <= fork.position
+    end = third.end
+    for frame in third.group.reader.frames(fork.timeline, fork.position, end.position, None):
+        rig.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    for reopened in (False, True):
+        if reopened:
+            rig.checkpoint()
+            rig.reopen()
+        assert rig.end == end
+        assert rig.letters("root") == third.letters("root")

@@ -1,0 +1,126 @@
+"""Visibility: which versions count, after restarts, restores, their undoing, and on branches."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.history.timelines import Timeline, TimelineTable
+from engine.history.visibility import Interval, visibility
+from engine.history.volumes import VolumeHistory
+from protocol.errors import Refused
+from protocol.events import Revert
+from protocol.limits import VISIBILITY_INTERVALS_MAX
+from protocol.positions import POSITION_MAX, Cut
+
+VOLUME = 50
+
+
+class History:
+    """One group's timelines and reverts of one volume."""
+
+    def __init__(self) -> None:
+        self.timelines = TimelineTable()
+        self.volumes = VolumeHistory()
+
+    def timeline(self, id_: int, parent: int = 0, fork: int = 0, lane: int = 0) -> None:
+        made = Timeline(id=id_, parent=parent, fork=fork, generation=id_, writer="lon", lane=lane)
+        self.timelines.add(made)
+
+    def revert(self, timeline: int, position: int, cut: Cut, volume: int = VOLUME) -> None:
+        self.volumes.reverted(timeline, position, Revert(volume=volume, cut=cut))
+
+    def seen(self, timeline: int, position: int = POSITION_MAX) -> tuple[Interval, ...]:
+        return visibility(self.timelines, self.volumes, VOLUME, timeline, position)
+
+
+@pytest.fixture
+def history() -> History:
+    made = History()
+    made.timeline(1)
+    return made
+
+
+def test_a_volume_begins_with_one_interval_from_its_id(history: History) -> None:
+    assert history.seen(1, 200) == (Interval(0, 50, 200),)
+    assert history.seen(1, 50) == ()
+
+
+def test_restarts_join_into_one_interval(history: History) -> None:
+    history.timeline(2, 1, 100)
+    history.timeline(3, 2, 150)
+    assert history.seen(3, 200) == (Interval(0, 50, 200),)
+
+
+def test_another_lane_is_an_interval_of_its_own(history: History) -> None:
+    history.timeline(2, 1, 100, lane=1)
+    assert history.seen(2, 200) == (Interval(1, 100, 200), Interval(0, 50, 100))
+
+
+def test_a_revert_puts_the_cut_under_what_comes_after(history: History) -> None:
+    history.revert(1, 300, Cut(1, 120))
+    assert history.seen(1, 400) == (Interval(0, 300, 400), Interval(0, 50, 120))
+
+
+def test_a_cut_before_a_revert_does_not_know_it(history: History) -> None:
+    history.revert(1, 300, Cut(1, 120))
+    assert history.seen(1, 300) == (Interval(0, 50, 300),)
+
+
+def test_reverts_nest(history: History) -> None:
+    """Back to 120; then back to 350, which was itself after the first revert."""
+    history.revert(1, 300, Cut(1, 120))
+    history.revert(1, 500, Cut(1, 350))
+    assert history.seen(1, 600) == (Interval(0, 500, 600), Interval(0, 300, 350), Interval(0, 50, 120))
+
+
+def test_an_undone_restore_leaves_no_trace_of_it(history: History) -> None:
+    """Turned back at 300, and at 400 to just before that: what was between is out, all before is in again."""
+    history.revert(1, 300, Cut(1, 120))
+    history.revert(1, 400, Cut(1, 300))
+    assert history.seen(1, 500) == (Interval(0, 400, 500), Interval(0, 50, 300))
+
+
+def test_undone_at_once_the_intervals_join(history: History) -> None:
+    history.revert(1, 300, Cut(1, 120))
+    history.revert(1, 301, Cut(1, 301))
+    assert history.seen(1, 500) == (Interval(0, 300, 500), Interval(0, 50, 120))
+
+
+def test_a_revert_to_before_the_volume_shows_nothing_older(history: History) -> None:
+    history.revert(1, 300, Cut(1, 10))
+    assert history.seen(1, 400) == (Interval(0, 300, 400),)
+
+
+def test_a_revert_on_a_branch_counts_there_only(history: History) -> None:
+    history.timeline(2, 1, 100)
+    history.timeline(3, 1, 100, lane=1)
+    history.revert(3, 150, Cut(1, 60))
+    assert history.seen(2, 200) == (Interval(0, 50, 200),)
+    assert history.seen(3, 200) == (Interval(1, 150, 200), Interval(0, 50, 60))
+
+
+def test_a_revert_of_another_volume_does_not_count(history: History) -> None:
+    history.revert(1, 300, Cut(1, 120), volume=51)
+    assert history.seen(1, 400) == (Interval(0, 50, 400),)
+
+
+def test_a_revert_to_another_timeline_goes_through_its_lineage(history: History) -> None:
+    history.timeline(2, 1, 100, lane=1)
+    history.timeline(3, 1, 80, lane=2)
+    history.revert(3, 150, Cut(2, 130))
+    assert history.seen(3, 200) == (Interval(2, 150, 200), Interval(1, 100, 130), Interval(0, 50, 100))
+
+
+def test_seeing_the_same_revert_again_changes_nothing(history: History) -> None:
+    for _ in range(3):
+        history.revert(1, 300, Cut(1, 120))
+    assert len(history.seen(1, 400)) == 2
+
+
+def test_too_many_intervals_are_refused_with_a_way_out(history: History) -> None:
+    for at in range(VISIBILITY_INTERVALS_MAX):
+        assert len(history.seen(1)) == at + 1
+        history.revert(1, 1000 * (at + 1), Cut(1, 1000 * (at + 1) - 100))
+    with pytest.raises(Refused) as caught:
+        history.seen(1)
+    assert "nbdcopy" in caught.value.next_step

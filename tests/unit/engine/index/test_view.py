@@ -1,0 +1,218 @@
+"""Reading a volume: bytes at any alignment, and the map of what holds data, against a plain byte array."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from engine.index import view as view_module
+from engine.index.view import VolumeView
+from protocol.errors import Corruption
+from protocol.events import TRIM, WRITE, ZERO, Row
+from protocol.limits import BLOCK_BYTES
+from tests.unit.engine.group_rig import GroupRig, filled
+
+BLOCKS = 400
+SIZE = BLOCKS * BLOCK_BYTES
+
+
+@dataclass
+class Painted:
+    """A volume written at random, its bytes, and the blocks that hold data."""
+
+    rig: GroupRig
+    seed: int
+    content: bytearray = field(default_factory=lambda: bytearray(SIZE))
+    data: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.volume = self.rig.create("root", BLOCKS)
+
+    def paint(self, frames: int) -> None:
+        """Frames of several rows: runs of blocks, zeroes of any length, discards."""
+        for _ in range(frames):
+            rows: list[Row] = []
+            contents: list[bytes] = []
+            for _ in range(self.rng.randrange(1, 5)):
+                kind = self.rng.choice([WRITE, WRITE, WRITE, ZERO, TRIM])
+                longest = 8 if kind == WRITE or self.rng.random() < 0.7 else BLOCKS
+                first = self.rng.randrange(BLOCKS)
+                count = min(self.rng.randrange(1, longest + 1), BLOCKS - first)
+                rows.append((kind, self.volume, first, count))
+                for block in range(first, first + count):
+                    at = block * BLOCK_BYTES
+                    if kind == WRITE:
+                        contents.append(self.rng.randbytes(16))
+                        self.content[at : at + BLOCK_BYTES] = filled(contents[-1])
+                        self.data.add(block)
+                    else:
+                        self.content[at : at + BLOCK_BYTES] = bytes(BLOCK_BYTES)
+                        self.data.discard(block)
+            self.rig.append(rows, *contents)
+
+    def view(self) -> VolumeView:
+        return self.rig.live("root")
+
+
+def painted(rig: GroupRig, seed: int, where: str) -> Painted:
+    """Versions in the memtable, in the index, or in both and in a layer between."""
+    made = Painted(rig, seed)
+    made.paint(25)
+    if where != "memtable":
+        rig.checkpoint()
+    if where == "both":
+        made.paint(10)
+        rig.indexer.hold = True
+        rig.checkpoint()
+        made.paint(10)
+    if where == "after a restart":
+        made.paint(5)
+        rig.reopen()
+    return made
+
+
+PLACES = ["memtable", "index", "both", "after a restart"]
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_range_reads_like_the_byte_array(rig: GroupRig, seed: int, where: str) -> None:
+    made = painted(rig, seed, where)
+    view = made.view()
+    with view.batch() as batch:
+        assert view.read(batch, 0, SIZE) == made.content
+        for _ in range(300):
+            offset = made.rng.randrange(SIZE)
+            length = min(made.rng.choice([1, 7, 512, 4095, 4096, 4097, 65536, 300_000]), SIZE - offset)
+            assert view.read(batch, offset, length) == made.content[offset : offset + length]
+
+
+def mapped(view: VolumeView, offset: int, length: int, *, only_one: bool = False) -> list[tuple[int, bool]]:
+    """The whole map, asked for piece by piece as a host does; neighbours joined."""
+    found: list[tuple[int, bool]] = []
+    end = offset + length
+    while offset < end:
+        stretches = view.extents(offset, end - offset, only_one=only_one)
+        assert stretches
+        if only_one:
+            stretches = stretches[:1]
+        for size, data in stretches:
+            assert size > 0
+            offset += size
+            if found and found[-1][1] == data:
+                found[-1] = (found[-1][0] + size, data)
+            else:
+                found.append((size, data))
+    assert offset == end
+    return found
+
+
+def expected_map(made: Painted, offset: int, length: int) -> list[tuple[int, bool]]:
+    found: list[tuple[int, bool]] = []
+    at = offset
+    while at < offset + length:
+        size = min(BLOCK_BYTES - at % BLOCK_BYTES, offset + length - at)
+        data = at // BLOCK_BYTES in made.data
+        if found and found[-1][1] == data:
+            found[-1] = (found[-1][0] + size, data)
+        else:
+            found.append((size, data))
+        at += size
+    return found
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("only_one", [False, True])
+@pytest.mark.parametrize("window", [7, 8192])
+def test_the_map_is_exact(
+    rig: GroupRig, where: str, only_one: bool, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With windows so small that every scan ends early, too."""
+    monkeypatch.setattr(view_module, "SCAN_WINDOW_BLOCKS", window)
+    monkeypatch.setattr(view_module, "SCAN_BLOCKS_MAX", 32 * window)
+    monkeypatch.setattr(view_module, "ONE_WINDOW_BLOCKS", 3)
+    made = painted(rig, 4, where)
+    view = made.view()
+    assert mapped(view, 0, SIZE, only_one=only_one) == expected_map(made, 0, SIZE)
+    for _ in range(40):
+        offset = made.rng.randrange(SIZE)
+        length = made.rng.randrange(1, SIZE - offset + 1)
+        found = mapped(view, offset, length, only_one=only_one)
+        assert found == expected_map(made, offset, length), (offset, length)
+
+
+def test_an_empty_terabyte_is_scanned_in_bounded_steps(rig: GroupRig) -> None:
+    rig.create("huge", 1 << 28)
+    view = rig.live("huge")
+    (step,) = view.extents(0, 1 << 40)
+    assert step == (view_module.SCAN_BLOCKS_MAX * BLOCK_BYTES, False)
+
+
+def test_a_run_of_blocks_is_one_read_of_the_file(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = rig.create("root", BLOCKS)
+    rig.write(volume, 10, *[bytes([65 + block]) for block in range(20)])
+    rig.write(volume, 15, b"z")
+    reads = []
+    read_bytes = rig.group.segments.read_bytes
+
+    def counted(lane: int, number: int, length: int) -> bytes:
+        reads.append(length // BLOCK_BYTES)
+        return read_bytes(lane, number, length)
+
+    monkeypatch.setattr(rig.group.segments, "read_bytes", counted)
+    assert rig.letters("root")[10:30] == "ABCDEzGHIJKLMNOPQRST"
+    assert reads == [5, 1, 14]
+
+
+def test_blocks_side_by_side_in_two_frames_are_not_one_run(rig: GroupRig) -> None:
+    """Between them stands the second frame's prefix."""
+    volume = rig.create("root", 8)
+    rig.write(volume, 0, b"a")
+    rig.write(volume, 1, b"b")
+    rig.checkpoint()
+    rig.write(volume, 2, b"c")
+    assert rig.letters("root") == "abc....."
+
+
+def test_a_cuts_view_never_changes(rig: GroupRig) -> None:
+    volume = rig.create("root", 4)
+    rig.write(volume, 0, b"a", b"b")
+    view = rig.group.view_at("root", rig.end)
+    rig.write(volume, 0, b"z")
+    rig.append([(TRIM, volume, 0, 4)])
+    rig.checkpoint()
+    rig.write(volume, 1, b"y")
+    with view.batch() as batch:
+        assert view.read(batch, 0, 2 * BLOCK_BYTES) == filled(b"a") + filled(b"b")
+
+
+def test_damaged_bytes_are_an_error_that_names_the_block(rig: GroupRig) -> None:
+    volume = rig.create("root", 4)
+    frame = rig.write(volume, 0, b"a", b"b", b"c").prefix
+    rig.checkpoint()
+    path = rig.segment_files()[0]
+    damaged = bytearray(path.read_bytes())
+    damaged[frame.payload_at + BLOCK_BYTES + 5] ^= 1
+    path.write_bytes(damaged)
+    view = rig.live("root")
+    with view.batch() as batch:
+        assert view.read_block(batch, 0) == filled(b"a")
+        for offset, length in ((0, 3 * BLOCK_BYTES), (BLOCK_BYTES, 512)):
+            with pytest.raises(Corruption, match="block 1"):
+                view.read(batch, offset, length)
+
+
+def test_a_missing_segment_is_an_error(rig: GroupRig) -> None:
+    volume = rig.create("root", 4)
+    rig.write(volume, 0, b"a")
+    rig.checkpoint()
+    rig.group.segments.close()
+    rig.segment_files()[0].unlink()
+    view = rig.live("root")
+    with view.batch() as batch:
+        with pytest.raises(Corruption, match="missing"):
+            view.read_block(batch, 0)
+        assert view.read_block(batch, 1) == bytes(BLOCK_BYTES)

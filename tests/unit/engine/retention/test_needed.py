@@ -1,0 +1,148 @@
+"""What must stay readable: floors, kept cuts, bounds, and which versions those need."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.history.timelines import Timeline, TimelineTable
+from engine.history.volumes import VolumeHistory
+from engine.retention.needed import (
+    Anchor,
+    BoundsOfCuts,
+    Keep,
+    Retention,
+    cut_back,
+    departures,
+    lane_floors,
+    needed,
+    raised,
+    readable,
+    same_name,
+    what_to_keep,
+)
+from protocol.errors import RemoteProtocolError
+from protocol.events import Revert
+from protocol.positions import Cut
+from protocol.rows import pack_row, unpack_row
+
+ROOT, HEAD, BRANCH = 1, 2, 3
+
+
+def table() -> TimelineTable:
+    """The head left the root at 100; so did a branch, at 60, in a lane of its own."""
+    made = TimelineTable()
+    for id_, parent, fork, lane in ((ROOT, 0, 0, 0), (HEAD, ROOT, 100, 0), (BRANCH, ROOT, 60, 1)):
+        made.add(Timeline(id=id_, parent=parent, fork=fork, generation=1, writer="lon", lane=lane))
+    return made
+
+
+@given(
+    st.lists(st.integers(0, 40), unique=True, min_size=1).map(sorted),
+    st.sets(st.integers(0, 41), min_size=1),
+)
+def test_exactly_what_a_reader_finds_is_needed(numbers: list[int], bounds: set[int]) -> None:
+    """A reader bound to b finds the newest version numbered below b."""
+    found = {max(n for n in numbers if n < b) for b in bounds if any(n < b for n in numbers)}
+    ordered = tuple(sorted(bounds))
+    for p, newer in pairwise(numbers):
+        assert needed(p, newer, ordered) == (p in found)
+
+
+def test_a_childs_start_is_its_parents_place() -> None:
+    assert same_name(table(), Cut(HEAD, 100)) == Cut(ROOT, 100)
+    assert same_name(table(), Cut(HEAD, 101)) == Cut(HEAD, 101)
+    assert same_name(table(), Cut(ROOT, 0)) == Cut(ROOT, 0)
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected"),
+    [
+        (Cut(HEAD, 150), True),
+        (Cut(HEAD, 149), False),
+        (Cut(HEAD, 100), False),
+        (Cut(ROOT, 40), False),
+        (Cut(ROOT, 50), True),  # kept
+        (Cut(BRANCH, 61), True),
+        (Cut(BRANCH, 60), False),  # the root's 60, which nobody keeps here
+        (Cut(ROOT, 120), True),  # past the fork: a tail, no part of the head's lineage
+    ],
+)
+def test_what_is_readable_below_a_floor(cut: Cut, expected: bool) -> None:
+    retention = Retention(floors=frozenset({Cut(HEAD, 150)}), kept={Cut(ROOT, 50): Anchor(b"", 0)})
+    assert readable(table(), retention, cut) is expected
+
+
+def test_a_floor_replaces_those_on_the_way_to_it_and_never_sinks() -> None:
+    floors = raised(table(), frozenset(), Cut(ROOT, 50))
+    floors = raised(table(), floors, Cut(HEAD, 150))
+    assert floors == {Cut(HEAD, 150)}
+    assert raised(table(), floors, Cut(ROOT, 80)) == floors
+    both = raised(table(), floors, Cut(BRANCH, 90))
+    assert both == {Cut(HEAD, 150), Cut(BRANCH, 90)}
+    assert lane_floors(table(), both) == {0: 150, 1: 90}
+
+
+def test_a_branch_keeps_the_place_where_it_left() -> None:
+    assert departures(table(), [Cut(HEAD, 150)], tails=()) == {Cut(ROOT, 60)}
+    assert departures(table(), [Cut(HEAD, 150)], tails=[ROOT]) == {Cut(ROOT, 60), Cut(ROOT, 100)}
+
+
+def test_what_was_given_up_does_not_come_back() -> None:
+    """A mark that names an old cut keeps it only if it is still whole."""
+    history, floors = VolumeHistory(), frozenset({Cut(HEAD, 150)})
+    bounds = BoundsOfCuts(table(), history)
+    before = Retention(floors=floors, kept={Cut(ROOT, 50): Anchor(b"d", 7)})
+    wanted = [Cut(ROOT, 50), Cut(ROOT, 70), Cut(HEAD, 160), Cut(99, 5)]
+    keep = what_to_keep(table(), history, before, floors, wanted, (), bounds.of)
+    assert keep.cuts == {Cut(ROOT, 50)}
+    assert keep.bounds[0] == (50, 150)
+
+
+def test_reverts_above_the_floor_keep_what_they_go_back_to() -> None:
+    history = VolumeHistory()
+    history.reverted(HEAD, 170, Revert(volume=5, cut=Cut(ROOT, 30)))
+    bounds = BoundsOfCuts(table(), history)
+    floors = frozenset({Cut(HEAD, 150)})
+    keep = what_to_keep(table(), history, Retention(), floors, (), (), bounds.of)
+    assert keep.cuts == {Cut(ROOT, 30), Cut(ROOT, 60)}
+    assert keep.bounds[0] == (30, 60, 150)
+    # Below the floor it is what the floor's own view sees.
+    floors = frozenset({Cut(HEAD, 180)})
+    keep = what_to_keep(table(), history, Retention(), floors, (), (), bounds.of)
+    assert keep.cuts == {Cut(ROOT, 60)}
+    assert keep.bounds[0] == (30, 60, 180)
+
+
+def test_rows_survive() -> None:
+    retention = Retention(
+        floors=frozenset({Cut(HEAD, 150)}),
+        kept={Cut(ROOT, 50): Anchor(b"x" * 16, 9), Cut(ROOT, 60): Anchor(b"", 0)},
+        folded={ROOT: (100, Anchor(b"y" * 16, 11))},
+    )
+    assert Retention.from_value(retention.to_value()) == retention
+    assert retention.anchor(ROOT, 50) == Anchor(b"x" * 16, 9)
+    assert retention.anchor(ROOT, 60) is None
+    assert retention.anchor(ROOT, 100) == Anchor(b"y" * 16, 11)
+    assert retention.folded_to(ROOT) == 100
+    assert retention.folded_to(HEAD) == 0
+    keep = Keep(
+        floors=retention.floors, cuts=frozenset(retention.kept), lane_floors={0: 3}, bounds={0: (1, 3)}
+    )
+    assert Keep.from_row(unpack_row(pack_row(keep.to_row()))) == keep
+    with pytest.raises(RemoteProtocolError):
+        Retention.from_value(pack_row((1, 2, 3)))
+
+
+def test_floors_of_what_is_dropped_go_back_to_where_it_left() -> None:
+    forks = {3: Cut(2, 50), 2: Cut(1, 20)}
+    floors = [Cut(1, 10), Cut(3, 90)]
+    assert cut_back(floors, [], forks.__getitem__) == frozenset(floors)
+    assert cut_back(floors, [(3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(2, 50)}
+    assert cut_back(floors, [(2, 20), (3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(1, 20)}
+    assert cut_back(floors, [(3, 70)], forks.__getitem__) == {Cut(1, 10), Cut(3, 70)}
+    assert cut_back(floors, [(3, 95)], forks.__getitem__) == set(floors)
+    assert cut_back([Cut(5, 9)], [(5, 0)], lambda _: Cut(0, 0)) == frozenset()

@@ -1,0 +1,67 @@
+"""Leases that end by themselves: those of peers and of this site are counted apart, all end by one commit."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import pytest
+
+from engine.ports.lmdb_store import LmdbStore
+from engine.ports.store import WriteTransaction
+from engine.retention.timed_leases import LOOK_AGAIN_S, asked_lease
+from protocol.errors import Busy
+from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
+from tests.unit.engine.group_rig import GroupRig
+
+
+def test_a_peer_that_holds_all_it_may_leaves_the_way_back_from_a_restore(rig: GroupRig) -> None:
+    rig.create("root", 4)
+    timed, cut = rig.group.folding.timed, rig.end
+    for number in range(PEER_LEASES_MAX):
+        timed.hold(asked_lease("lon", str(number)), cut, 3600)
+    with pytest.raises(Busy, match="by peers"):
+        timed.hold(asked_lease("rom", "one more"), cut, 3600)
+    timed.hold(asked_lease("lon", "0"), cut, 7200)  # in place of what it held
+    timed.hold("undo g/root", cut, 3600)
+    rig.reopen()
+    timed = rig.group.folding.timed
+    with pytest.raises(Busy, match="by peers"):
+        timed.hold(asked_lease("lon", "one more"), cut, 3600)
+    assert timed.get("undo g/root") == cut
+
+
+def test_what_this_site_holds_leaves_room_for_what_peers_ask(rig: GroupRig) -> None:
+    rig.create("root", 4)
+    timed, cut = rig.group.folding.timed, rig.end
+    for number in range(TIMED_LEASES_MAX):
+        timed.hold(f"restore g/{number}", cut, 3600)
+    with pytest.raises(Busy, match="by this site"):
+        timed.hold("undo g/root", cut, 3600)
+    timed.hold(asked_lease("lon", "restore"), cut, 3600)
+
+
+def test_those_that_end_together_are_let_go_by_one_commit(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of each held up every host for as long as 1,024 of them take."""
+    rig.create("root", 4)
+    timed, cut = rig.group.folding.timed, rig.end
+    for number in range(PEER_LEASES_MAX):
+        timed.hold(asked_lease("lon", str(number)), cut, 60)
+    timed.hold("undo g/root", cut, 3600)
+    commits = []
+    write = LmdbStore.write
+
+    def counted(store: LmdbStore) -> AbstractContextManager[WriteTransaction]:
+        commits.append(store.path.name)
+        return write(store)
+
+    monkeypatch.setattr(LmdbStore, "write", counted)
+    rig.settle(61)
+    assert commits == ["state.mdb"]
+    assert rig.group.state.leases("g") == {"undo g/root": cut}
+    assert set(rig.group.state.lease_ends("g")) == {"undo g/root"}
+    assert timed.get(asked_lease("lon", "0")) is None
+    rig.settle(LOOK_AGAIN_S)
+    assert commits == ["state.mdb"] * 2
+    assert rig.group.folding.leases.cuts() == set()
