@@ -163,7 +163,7 @@ class ControlServer:
             raise NotAllowed(
                 f"control on {self._endpoint} needs operator keys",
                 subject=self._endpoint,
-                next_step="configure [control] operators in site.toml, or use an ipc:// endpoint",
+                next_step="use an ipc:// endpoint: site.toml has no setting for operator keys",
             )
 
     def _bind_tcp(self, server: zmq.asyncio.Socket) -> None:

@@ -7,7 +7,7 @@
 |----------------|-----------------------------------------------------|--------------------|
 | written        | is in the journal file: survives the process         | journal writer     |
 | durable        | was fdatasync'ed: survives power loss                | journal writer     |
-| checkpointed   | is in LMDB too: recovery starts here                 | group              |
+| checkpointed   | is in LMDB too: recovery starts here                 | checkpoints        |
 | shipped        | was handed to the connection of the current session  | shipper            |
 | remote_written | is in the peer's journal file                        | peer's acknowledgement |
 | remote_durable | survives the peer's power loss                       | peer's acknowledgement |
