@@ -10,20 +10,25 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any, get_args
 
 import pytest
+import typer
 
+from console.cli import app
 from daemon.config import SiteConfig
 from protocol.base_messages import BaseKind
-from protocol.events import WRITE, ZERO, EventKind, TimelineBegan, VolumeCreated
+from protocol.events import WRITE, ZERO, EventKind, Record, TimelineBegan, VolumeCreated
 from protocol.frames import NO_DIGEST, PREFIX_BYTES, encode_frame
 from protocol.limits import BLOCK_BYTES
 from protocol.messages import MessageKind
 from protocol.question_messages import QuestionKind
-from tests.tidy.source_tree import ROOT, all_files
+from tests.tidy.source_tree import OURS, ROOT, all_files
 from tests.tidy.test_tidy import report
 
-PAGES = (*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md")
+PAGES = (*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md")))
+# A file or folder below one of these.
+PLACE = re.compile(rf"(?<![\w/.:-])((?:{'|'.join((*OURS, 'docs', 'packaging', '.ci'))})/[\w./*-]*[\w*/])")
 TIMELINE = 0xA1B2C3D4
 
 
@@ -55,21 +60,85 @@ def test_generated_pages_are_fresh() -> None:
 
 
 def test_pages_name_files_that_exist() -> None:
-    """Paths in backquotes or links, with a folder in them and an ending."""
-    path = re.compile(r"(?<![\w/.-])((?:\.\./)?[a-z_0-9]+(?:/[\w.-]+)*/[\w-]+\.(?:py|md|txt|sh))(?![\w/])")
+    """Files, folders, `engine/ports/zmq_*.py`, `docs/decisions/0002` for what begins so, and links."""
     link = re.compile(r"\]\((?!https?:)([^)#]+)")
 
     def offences() -> Iterator[str]:
         for each in PAGES:
             text = each.read_text(encoding="utf-8")
-            for found in path.findall(text):
-                if not (ROOT / found).is_file():
+            for found in PLACE.findall(text):
+                pattern = f"{found}*" if found.startswith("docs/decisions/") else found
+                if not (ROOT / found).exists() and not list(ROOT.glob(pattern)):
                     yield f"{each.relative_to(ROOT)}: {found}"
             for found in link.findall(text):
                 if not (each.parent / found).exists():
                     yield f"{each.relative_to(ROOT)}: link to {found}"
 
     report("docs name a file that is not there", offences())
+
+
+def test_pages_name_tests_that_exist() -> None:
+    """Also without their folder, as the table in docs/testing.md has them."""
+    there = {file.path.rsplit("/", 1)[-1] for file in all_files()}
+    report(
+        "docs name a test that is not there",
+        (
+            f"{each.relative_to(ROOT)}: {found}"
+            for each in PAGES
+            for found in re.findall(r"\btest_\w+\.py\b", each.read_text(encoding="utf-8"))
+            if found not in there
+        ),
+    )
+
+
+def test_pages_name_commands_that_exist() -> None:
+    """`farshore backup create vm1 --label before`: the words, and every option on the line."""
+    there = dict(commands_below(typer.main.get_command(app)))
+    nouns = {words[:1] for words in there if len(words) > 1}
+    line = re.compile(r"(?:`|[#$] |^)farshore ([a-z][^`\n]*)", re.MULTILINE)
+
+    def offences() -> Iterator[str]:
+        for each in PAGES:
+            for found in line.findall(each.read_text(encoding="utf-8")):
+                said = re.split(r"&&|[|;#] |  ", re.sub(r"'[^']*'", "", found))[0]
+                words = tuple(said.split())
+                known = there.get(words[:2], there.get(words[:1], set()))
+                options = set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", said))
+                if options - known or not (known or words in nouns):
+                    yield f"{each.relative_to(ROOT)}: farshore {said.strip()}"
+
+    report("docs name a command or an option that is not there", offences())
+
+
+def commands_below(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """The words of every command of `farshore`, and its options."""
+    below = getattr(command, "commands", {})
+    for name, each in below.items():
+        yield from commands_below(each, (*words, name))
+    if not below:
+        options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        yield words, options | {"--help", "--json", "--site", "--version"}
+
+
+def test_every_record_is_in_the_glossary() -> None:
+    said = page("glossary.md")
+    report(
+        "docs/glossary.md lacks a record",
+        (each.__name__ for each in get_args(Record) if f"`{each.__name__}`" not in said),
+    )
+
+
+def test_every_decision_is_in_the_list() -> None:
+    said = page("decisions/README.md")
+    pages = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+    report(
+        "docs/decisions/README.md lacks a page", (each.name for each in pages if f"({each.name})" not in said)
+    )
+
+
+def test_the_reader_in_the_journal_format_knows_every_event() -> None:
+    said = re.findall(r'(\d+): "([A-Z_]+)"', page("journal-format.md"))
+    assert {int(number): name for number, name in said} == {int(kind): kind.name for kind in EventKind}
 
 
 def test_code_names_pages_that_exist() -> None:
