@@ -40,7 +40,6 @@ from protocol.positions import POSITION_MAX, Cut
 from protocol.wire import WireDecoder, WireRow
 
 Row = tuple[Any, ...]
-DataRow = tuple[int, int, int, int]
 
 
 class EventKind(IntEnum):

@@ -42,8 +42,6 @@ from protocol.limits import LEASE_S_MAX, QUESTION_BLOCKS_MAX
 from protocol.positions import Cut
 from protocol.wire import AnyCut, WireRow
 
-QUESTIONS_VERSION = 1
-
 
 class QuestionKind(IntEnum):
     """First element of a header; the other kinds are in protocol.messages."""

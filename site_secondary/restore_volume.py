@@ -24,7 +24,7 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
 SAMPLED_BLOCKS = 1000
-# Reading a block asks at so many places at most (DESIGN §3, "Restore is an event").
+# Reading a block asks at so many places at most.
 REVERT_INTERVALS_MAX = 16
 
 

@@ -2,7 +2,7 @@
 writer of its own rows, by a follower of its peer's.
 
 What cannot be read back is never written: a row of no blocks, once journaled, is refused by every later
-start and by every peer (C1). And what names no volume, or lies past its end, has no reader.
+start and by every peer. And what names no volume, or lies past its end, has no reader.
 
 What a site had in its journal before it said HELLO is its history and cannot be refused without losing what
 hosts were told since: of that, a frame that is not understood is carried and named (engine.history.unread). A
@@ -121,6 +121,6 @@ def check_data(rows: Sequence[Row], blocks_of: Mapping[int, int], unknown_below:
 
 def check_generation(claimed: int, known: int) -> None:
     """RemoteProtocolError if a generation is further ahead of what is known here than any number of
-    takeovers explains: one near its bound could never be outranked (C5)."""
+    takeovers explains: one near its bound could never be outranked."""
     if claimed > known + GENERATIONS_AHEAD_MAX:
         raise RemoteProtocolError(f"generation {claimed} is out of all proportion to {known}, known here")

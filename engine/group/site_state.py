@@ -213,7 +213,7 @@ class SiteState:
         with self._store.read() as transaction:
             value = transaction.get("heard", group.encode())
         generation = 0 if value is None else int(U64.unpack(value)[0])
-        # One that nobody could outrank is no authority's: an earlier version kept any number (C5).
+        # One that nobody could outrank is no authority's: an earlier version kept any number.
         return generation if generation <= GENERATION_MAX else 0
 
     def set_heard(self, group: str, generation: int) -> None:

@@ -2,7 +2,7 @@
 
 Such a frame has its place in the chain: prefix, checksum and digest are right, so what stands before it and
 after it is as sure as ever. Only what it says is not known. An older version journaled rows that are refused
-today (a write of no blocks, C1; a volume of size -4096, C7); a newer one may have kinds that this one lacks.
+today (a write of no blocks, a volume of size -4096); a newer one may have kinds that this one lacks.
 
     what it says                            what is taken of it       what it may have changed
     data, and rows of data of no blocks     all the data              nothing more

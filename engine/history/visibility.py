@@ -5,7 +5,7 @@ newest version in the first interval that has one; none means zeroes. A volume b
 `Revert` puts a new one before what was visible at the revert's cut, so that a restore changes no byte of the
 past. A base puts its lane before what was visible at the cut that it stands on.
 
-Pure: no I/O. Source of the idea: DESIGN §2 and §3 ("Restore is an event").
+Pure: no I/O.
 """
 
 from __future__ import annotations

@@ -50,7 +50,6 @@ REGION_BLOCKS = 16_384
 TIMELINE_KEY = Struct(">Q")
 RECORD_KEY = Struct(">QQ")
 NUMBER_MASK = (1 << 64) - 1
-BLOCK_PREFIX_BYTES = BLOCK_PREFIX.size
 
 
 class VersionKind(IntEnum):

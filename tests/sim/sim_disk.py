@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
-from protocol.limits import SECTOR_BYTES
 from tests.sim.sim_inode import Inode
 from tests.sim.world import Crashed, SimWorld
 
@@ -243,10 +242,6 @@ class SimDisk:
     def flip_bit(self, path: str, offset: int, bit: int = 0) -> None:
         """Rot one bit of a file."""
         self._inode(path).content[offset] ^= 1 << bit
-
-    def pending_bytes(self) -> int:
-        """An upper bound of what a crash now could take."""
-        return SECTOR_BYTES * sum(len(inode.pending) + len(inode.lost) for inode in self._files.values())
 
     # Inside.
 

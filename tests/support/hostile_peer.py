@@ -6,7 +6,6 @@ book is here; what it says beyond, `hostile_messages` makes.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -239,9 +238,3 @@ def session_of(header: bytes) -> Message | None:
         return decode_message(header)
     except RemoteProtocolError:
         return None
-
-
-def reachable(port: int) -> bool:
-    """Whether somebody listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -99,7 +99,7 @@ def banned_references(files: Iterable[SourceFile], banned: set[str]) -> Iterable
 
 def test_every_package_is_there() -> None:
     report(
-        "a top-level package of DESIGN is missing",
+        "a top-level package is missing",
         (name for name in OURS if not (ROOT / name / "__init__.py").is_file()),
     )
 

@@ -56,7 +56,6 @@ from tests.unit.console.stub_site import BACKUP, GROUP, PEER
 from tests.unit.daemon.stage import make_one_site, staged
 
 GROUPS = ("bad", "good", "other")
-BRANCHED = "bad"
 
 
 def back_up(site: Site, group: Group, count: int) -> None:
