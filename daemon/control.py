@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 import stat
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +26,7 @@ import zmq.asyncio
 import zmq.auth.asyncio
 
 from engine.group.compartment import attempt_async
+from engine.ports.unix_sockets import bound_socket, remove_dead_socket
 from protocol.commands import READ_ONLY, Command, command_name
 from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
@@ -45,6 +45,9 @@ from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_REQUESTS_IN_FLIGH
 FINISHED_KEYS_MAX = 1024
 CLOSE_LINGER_MS = 200
 CLOSE_WAIT_S = 2.0
+# As many as libzmq lets wait by itself.
+BACKLOG = 100
+SOCKET_MODE = 0o600
 # The callback must be for the very domain: pyzmq takes "*" only for sockets that have none.
 ZAP_DOMAIN = "control"
 
@@ -121,9 +124,10 @@ class ControlServer:
         server.setsockopt(zmq.RCVHWM, self._in_flight_max)
         try:
             if is_ipc(self._endpoint):
-                _bind_unix(server, self._endpoint)
+                _make_room(ipc_path(self._endpoint))
             else:
-                self._bind_tcp(server)
+                self._protect(server)
+            _bind(server, self._endpoint)
         except BaseException:
             self._close_sockets()
             raise
@@ -156,7 +160,7 @@ class ControlServer:
         self._socket = self._context = None
         if is_ipc(self._endpoint):
             # libzmq leaves the file; the next daemon and the client then need not guess whether it is alive.
-            _remove_if_dead(ipc_path(self._endpoint))
+            remove_dead_socket(ipc_path(self._endpoint))
 
     def _check_keys(self) -> None:
         if self._keys is None or not self._keys.operators:
@@ -166,7 +170,7 @@ class ControlServer:
                 next_step="use an ipc:// endpoint: site.toml has no setting for operator keys",
             )
 
-    def _bind_tcp(self, server: zmq.asyncio.Socket) -> None:
+    def _protect(self, server: zmq.asyncio.Socket) -> None:
         keys, context = self._keys, self._context
         if keys is None or context is None:
             raise InternalError("TCP control without keys")
@@ -179,7 +183,6 @@ class ControlServer:
         server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key)
         server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key)
         server.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN.encode())
-        _bind(server, self._endpoint)
 
     async def _receive(self, server: zmq.asyncio.Socket) -> None:
         while True:
@@ -323,8 +326,8 @@ def _explain(refusal: UsageError, api: int) -> UsageError:
     )
 
 
-def _bind_unix(server: zmq.asyncio.Socket, endpoint: str) -> None:
-    path = ipc_path(endpoint)
+def _make_room(path: str) -> None:
+    """See to it that only this user can change the socket's directory, and that nothing has its name."""
     directory = os.path.dirname(path)
     try:
         os.mkdir(directory, 0o700)
@@ -339,49 +342,25 @@ def _bind_unix(server: zmq.asyncio.Socket, endpoint: str) -> None:
             subject=directory,
             next_step=f"chmod go-w {directory}",
         )
-    # libzmq removes whatever has the name before it binds: a second daemon would steal the first's socket.
-    if not _remove_if_dead(path):
+    if not remove_dead_socket(path):
         raise Busy(f"a daemon answers on {path} already", subject=path, next_step="farshore status")
-    # The mode at birth: between bind and chmod anyone could connect. No other thread makes files at start.
-    old_umask = os.umask(0o177)
-    try:
-        _bind(server, endpoint)
-    finally:
-        os.umask(old_umask)
+    if os.path.lexists(path):
+        raise NotAllowed(f"{path} is no socket", subject=path, next_step="move it away")
 
 
 def _bind(server: zmq.asyncio.Socket, endpoint: str) -> None:
     try:
-        server.bind(endpoint)
-    except zmq.ZMQError as error:
+        if is_ipc(endpoint):
+            # libzmq itself would remove whatever has the name by now, and sets no mode.
+            with bound_socket(ipc_path(endpoint), SOCKET_MODE) as listening:
+                listening.listen(BACKLOG)
+                server.setsockopt(zmq.USE_FD, listening.fileno())
+                server.bind(endpoint)
+                listening.detach()  # libzmq closes it
+        else:
+            server.bind(endpoint)
+    except (OSError, zmq.ZMQError) as error:
         hint = "choose another --control" if error.errno == errno.EADDRINUSE else ""
         raise Busy(
             f"cannot listen on {endpoint}: {error.strerror}", subject=endpoint, next_step=hint
         ) from error
-
-
-def _remove_if_dead(path: str) -> bool:
-    """Removes a unix socket that nobody listens on. False when somebody does.
-
-    Raises NotAllowed when the name is taken by something that is no socket.
-    """
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise NotAllowed(f"{path} is no socket", subject=path, next_step="move it away")
-    except FileNotFoundError:
-        return True
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            pass
-        except BlockingIOError:
-            return False  # a full backlog: alive, and slow
-        else:
-            return False
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    return True

@@ -1,4 +1,4 @@
-"""Where hosts knock: listening sockets on a unix path or on TCP, and how many who knock are let in at once.
+"""Where hosts knock: listening sockets, those on TCP made here, and how many who knock are let in at once.
 
 Few are accepted in one round of the loop, because each costs those who are served already; the rest wait in
 the socket's backlog. A descriptor that would eat into the reserve is closed again at once, so that strangers
@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import resource
 import socket
-import stat
 from collections.abc import Callable
 
 from protocol.limits import (
@@ -89,20 +86,6 @@ def descriptors_for_hosts() -> int:
     return limit - min(NBD_DESCRIPTORS_RESERVED, limit // RESERVED_PART)
 
 
-def unix_socket(path: str) -> socket.socket:
-    """A socket at a path, for its owner and group. OSError (EADDRINUSE) if something is there already that is
-    not a killed run's socket."""
-    remove_dead_socket(path)
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        listening.bind(path)
-        os.chmod(path, 0o660)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
 async def tcp_sockets(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[socket.socket]:
     """Sockets at every address of a name, as asyncio's own servers have them. OSError if one is taken."""
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -117,20 +100,3 @@ async def tcp_sockets(loop: asyncio.AbstractEventLoop, host: str, port: int) -> 
             sockets.append(listening)
         undo.pop_all()
     return sockets
-
-
-def remove_dead_socket(path: str) -> None:
-    """Remove a socket file left by a killed run. OSError (EADDRINUSE) if a server answers there."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        # A live server whose backlog is full must not be waited for, and is none that was killed.
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except BlockingIOError:
-            pass
-    raise OSError(errno.EADDRINUSE, "a server answers there")

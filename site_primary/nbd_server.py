@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.group.compartment import attempt, attempt_async
+from engine.ports.unix_sockets import bound_socket, remove_dead_socket
 from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
@@ -26,9 +28,11 @@ from site_primary.block_status import StatusMap
 from site_primary.exports import Export
 from site_primary.host_budget import HostBudget
 from site_primary.nbd_connection import NbdConnection
-from site_primary.nbd_listener import NbdListener, tcp_sockets, unix_socket
+from site_primary.nbd_listener import NbdListener, tcp_sockets
 
 SOCKET_BUFFER_BYTES = 4 << 20
+# The owner and the group.
+SOCKET_MODE = 0o660
 
 
 class ExportOpener(ExportLookup, Protocol):
@@ -67,7 +71,9 @@ class NbdServer:
         kind, _, place = address.partition(":")
         try:
             if kind == "unix":
-                sockets = [unix_socket(place)]
+                if not remove_dead_socket(place):
+                    raise OSError(errno.EADDRINUSE, "a server answers there")
+                sockets = [bound_socket(place, SOCKET_MODE)]
                 self._unix_paths.append(place)
             else:
                 host, _, port = place.rpartition(":")

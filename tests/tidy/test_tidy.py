@@ -70,6 +70,8 @@ DURABLE_CALLS = {
     "shutil.move",
 }
 
+UNIX_SOCKET_HOME = "engine/ports/unix_sockets.py"
+
 # `except Exception` outside the data path, each with its reason.
 CATCH_ALL_ALLOWED = {
     "engine/group/compartment.py": "a defect stops the group, connection or session it is in, not others",
@@ -209,6 +211,17 @@ def test_one_module_syncs_and_renames() -> None:
         f"only {' and '.join(DURABLE_HOMES)} call fsync and rename: durability is judged in one place",
         [*banned_references(files, DURABLE_CALLS), *path_replace()],
     )
+
+
+def test_one_module_binds_unix_sockets() -> None:
+    def offences() -> Iterable[str]:
+        for file in production_files():
+            if file.path != UNIX_SOCKET_HOME and "socket.AF_UNIX" in dict(file.references()):
+                for node in file.nodes:
+                    if isinstance(node, ast.Attribute) and node.attr == "bind":
+                        yield f"{file.path}:{node.lineno}"
+
+    report(f"{UNIX_SOCKET_HOME} knows which socket may be removed, and sets the mode in time", offences())
 
 
 def reraises(handler: ast.ExceptHandler) -> bool:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import socket
+import stat
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from engine.ports.unix_sockets import bound_socket
+from protocol.errors import Busy
 from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED
-from site_primary.nbd_listener import NbdListener, descriptors_for_hosts, tcp_sockets, unix_socket
-from site_primary.nbd_server import host_of
+from site_primary.nbd_listener import NbdListener, descriptors_for_hosts, tcp_sockets
+from site_primary.nbd_server import SOCKET_MODE, ExportOpener, NbdServer, host_of
 
 
 class Door:
@@ -53,7 +58,7 @@ def path(tmp_path: Path) -> str:
 
 def test_few_are_let_in_a_round_and_all_in_the_end(path: str) -> None:
     async def run() -> list[int]:
-        door = Door(asyncio.get_running_loop(), unix_socket(path))
+        door = Door(asyncio.get_running_loop(), bound_socket(path, SOCKET_MODE))
         made = knock(path, 3 * NBD_ACCEPTS_A_ROUND)
         counts = []
         while len(door.taken) < len(made):
@@ -74,7 +79,7 @@ def test_c10_the_last_descriptors_are_refused(path: str, monkeypatch: pytest.Mon
             lowest = probe.fileno()
         # As in a process that may open some more than are open now.
         monkeypatch.setattr("site_primary.nbd_listener.descriptors_for_hosts", lambda: lowest + 30)
-        door = Door(asyncio.get_running_loop(), unix_socket(path))
+        door = Door(asyncio.get_running_loop(), bound_socket(path, SOCKET_MODE))
         made = knock(path, 20)
         await door.answered(len(made))
         assert door.refused
@@ -120,7 +125,7 @@ def test_without_any_descriptor_it_waits_a_moment(path: str, monkeypatch: pytest
             return super().accept()
 
     async def run() -> None:
-        plain = unix_socket(path)
+        plain = bound_socket(path, SOCKET_MODE)
         listening = Exhausted(fileno=plain.detach())
         door = Door(asyncio.get_running_loop(), listening)
         made = knock(path, 1)
@@ -138,15 +143,20 @@ def test_the_reserve_is_part_of_what_there_is() -> None:
 
 
 def test_a_path_in_use_is_refused_and_a_dead_one_taken(path: str) -> None:
-    dead = socket.socket(socket.AF_UNIX)
-    dead.bind(path)
-    dead.close()
-    live = unix_socket(path)
-    live.listen(1)
-    with pytest.raises(OSError) as caught:
-        unix_socket(path)
-    assert caught.value.errno == errno.EADDRINUSE
-    live.close()
+    async def run() -> None:
+        bound_socket(path, SOCKET_MODE).close()
+        loop = asyncio.get_running_loop()
+        first, second = (NbdServer(loop, cast(ExportOpener, None)) for _ in range(2))
+        await first.listen(f"unix:{path}")
+        assert stat.S_IMODE(os.stat(path).st_mode) == SOCKET_MODE
+        with pytest.raises(Busy, match=f"cannot listen on unix:{path}: a server answers there"):
+            await second.listen(f"unix:{path}")
+        await second.close()
+        knock(path, 1)[0].close()
+        await first.close()
+
+    asyncio.run(run())
+    assert not os.path.exists(path)
 
 
 def test_whose_connection_it_is() -> None:
