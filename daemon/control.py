@@ -23,10 +23,10 @@ from typing import Any
 import structlog
 import zmq
 import zmq.asyncio
-import zmq.auth.asyncio
 
 from engine.group.compartment import attempt_async
 from engine.ports.unix_sockets import bound_socket, remove_dead_socket
+from engine.ports.zap import Authenticator
 from protocol.commands import READ_ONLY, Command, command_name
 from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
@@ -48,7 +48,6 @@ CLOSE_WAIT_S = 2.0
 # As many as libzmq lets wait by itself.
 BACKLOG = 100
 SOCKET_MODE = 0o600
-# The callback must be for the very domain: pyzmq takes "*" only for sockets that have none.
 ZAP_DOMAIN = "control"
 
 Dispatch = Callable[[Command], Awaitable[dict[str, Any]]]
@@ -98,9 +97,8 @@ class ControlServer:
         self._dispatch = dispatch
         self._keys = keys
         self._in_flight_max = in_flight_max
-        self._context: zmq.asyncio.Context | None = None
+        self._authenticator: Authenticator | None = None
         self._socket: zmq.asyncio.Socket | None = None
-        self._authenticator: zmq.auth.asyncio.AsyncioAuthenticator | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[Exception | None]] = set()
         self._executions: set[asyncio.Task[dict[str, Any]]] = set()
@@ -113,20 +111,21 @@ class ControlServer:
         Raises Busy when another daemon answers there, NotAllowed for TCP without keys or a socket in a place
         that others can change.
         """
-        if not is_ipc(self._endpoint):
-            self._check_keys()
-        self._context = zmq.asyncio.Context()
-        server: zmq.asyncio.Socket = self._context.socket(zmq.ROUTER)
+        keys = None if is_ipc(self._endpoint) else self._checked_keys()
+        self._authenticator = Authenticator(self._loop)
+        # The same context, for sockets that are awaited.
+        context = zmq.asyncio.Context.shadow(self._authenticator.context)
+        server: zmq.asyncio.Socket = context.socket(zmq.ROUTER)
         self._socket = server
         server.linger = CLOSE_LINGER_MS
         server.setsockopt(zmq.MAXMSGSIZE, CONTROL_MESSAGE_BYTES_MAX)
         server.setsockopt(zmq.SNDHWM, self._in_flight_max)
         server.setsockopt(zmq.RCVHWM, self._in_flight_max)
         try:
-            if is_ipc(self._endpoint):
+            if keys is None:
                 _make_room(ipc_path(self._endpoint))
             else:
-                self._protect(server)
+                _protect(self._authenticator, server, keys)
             _bind(server, self._endpoint)
         except BaseException:
             self._close_sockets()
@@ -150,39 +149,23 @@ class ControlServer:
         self._close_sockets()
 
     def _close_sockets(self) -> None:
-        if self._authenticator is not None:
-            self._authenticator.stop()
-            self._authenticator = None
-        if self._socket is None or self._context is None:
+        if self._socket is None or self._authenticator is None:
             return
         self._socket.close()
-        self._context.term()
-        self._socket = self._context = None
+        self._authenticator.close()
+        self._socket = self._authenticator = None
         if is_ipc(self._endpoint):
             # libzmq leaves the file; the next daemon and the client then need not guess whether it is alive.
             remove_dead_socket(ipc_path(self._endpoint))
 
-    def _check_keys(self) -> None:
+    def _checked_keys(self) -> ControlKeys:
         if self._keys is None or not self._keys.operators:
             raise NotAllowed(
                 f"control on {self._endpoint} needs operator keys",
                 subject=self._endpoint,
                 next_step="use an ipc:// endpoint: site.toml has no setting for operator keys",
             )
-
-    def _protect(self, server: zmq.asyncio.Socket) -> None:
-        keys, context = self._keys, self._context
-        if keys is None or context is None:
-            raise InternalError("TCP control without keys")
-        self._authenticator = zmq.auth.asyncio.AsyncioAuthenticator(context)
-        self._authenticator.start()
-        self._authenticator.configure_curve_callback(
-            domain=ZAP_DOMAIN, credentials_provider=_AllowList(frozenset(keys.operators.values()))
-        )
-        server.setsockopt(zmq.CURVE_SERVER, 1)
-        server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key)
-        server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key)
-        server.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN.encode())
+        return self._keys
 
     async def _receive(self, server: zmq.asyncio.Socket) -> None:
         while True:
@@ -294,17 +277,6 @@ class ControlServer:
                 self._finished.popitem(last=False)
 
 
-class _AllowList:
-    """The ZAP question of pyzmq: may this key (Z85) connect?"""
-
-    def __init__(self, allowed: frozenset[bytes]) -> None:
-        self._allowed = allowed
-
-    def callback(self, _domain: str, key: bytes) -> bool:
-        """True for a listed operator."""
-        return key in self._allowed
-
-
 def _report_defect(task: asyncio.Task[None]) -> None:
     """Without its receiver the daemon would serve on, and nobody could command it."""
     if not task.cancelled() and (defect := task.exception()) is not None:
@@ -324,6 +296,13 @@ def _explain(refusal: UsageError, api: int) -> UsageError:
         f"this daemon speaks control API {API_VERSION}, not {api}",
         next_step="use the farshore command of the daemon's version",
     )
+
+
+def _protect(authenticator: Authenticator, server: zmq.asyncio.Socket, keys: ControlKeys) -> None:
+    authenticator.allow(ZAP_DOMAIN, {name: key.decode() for name, key in keys.operators.items()})
+    authenticator.protect(server, ZAP_DOMAIN)
+    server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key)
+    server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key)
 
 
 def _make_room(path: str) -> None:

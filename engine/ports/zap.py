@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from struct import error as StructError
+from typing import Any
 
 import structlog
 import zmq
@@ -74,7 +75,7 @@ class Authenticator:
         socket.set(zmq.LINGER, 0)
         return socket
 
-    def protect(self, socket: zmq.Socket[bytes], domain: str) -> None:
+    def protect(self, socket: zmq.Socket[Any], domain: str) -> None:
         """Make `socket`, not yet bound, a CURVE server that asks this handler."""
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.ZAP_DOMAIN, domain.encode())

@@ -45,6 +45,8 @@ NOT_IN_PROTOCOL = (
 HOMES = {
     "lmdb": ("engine/ports/lmdb_store.py",),
     "zmq": ("engine/ports/zmq_", "engine/ports/zap.py", "daemon/control.py", "console/client.py"),
+    # Whose key may connect.
+    "zmq.auth": ("engine/ports/zap.py",),
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
     "zstandard": ("protocol/compress.py",),
