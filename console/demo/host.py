@@ -9,16 +9,15 @@ Source: NBD proto.md, "Simple reply message".
 from __future__ import annotations
 
 import random
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import Self
 
+from console.nbd_connection import dial, received, shake_hands
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.limits import BLOCK_BYTES
-from protocol.nbd.client import ClientHandshake
 from protocol.nbd.constants import SIMPLE_REPLY_MAGIC, Command
 from protocol.nbd.requests import Request, encode_request
 
@@ -46,19 +45,8 @@ class Host:
     def __init__(self, path: Path, export: str) -> None:
         self.export = export
         self._cookie = 0
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(TIMEOUT_S)
-        try:
-            self._socket.connect(str(path))
-            handshake = ClientHandshake(export, structured=False)
-            while not handshake.done:
-                self._socket.sendall(handshake.receive(self._some()))
-        except BaseException:
-            self._socket.close()
-            raise
-        if handshake.refusal is not None:
-            self._socket.close()
-            raise FarshoreError(f"{export} was refused: {handshake.refusal.text}", subject=export)
+        self._socket = dial(str(path), TIMEOUT_S)
+        handshake = shake_hands(self._socket, export, structured=False)
         self.size_bytes = handshake.size_bytes
         self._received = bytearray(handshake.leftover)
 
@@ -132,15 +120,9 @@ class Host:
         self._socket.sendall(encode_request(request))
         return self._cookie
 
-    def _some(self) -> bytes:
-        data = self._socket.recv(READ_BYTES)
-        if not data:
-            raise ConnectionResetError("the daemon closed the connection")
-        return data
-
     def _exactly(self, length: int) -> bytes:
         while len(self._received) < length:
-            self._received += self._some()
+            self._received += received(self._socket)
         data = bytes(self._received[:length])
         del self._received[:length]
         return data

@@ -13,14 +13,13 @@ from typing import Self
 
 from console.host_configs import Export
 from console.images.image import Range
+from console.nbd_connection import dial, received, shake_hands
 from protocol.errors import FarshoreError, NotFound, Unreachable, UsageError
 from protocol.limits import NBD_REQUEST_BYTES_MAX
-from protocol.nbd.client import ClientHandshake
 from protocol.nbd.client_transmission import Answer, ClientTransmission
 from protocol.nbd.constants import BASE_ALLOCATION, BlockState, Command, TransmissionFlag
 
 TIMEOUT_S = 120.0
-RECEIVE_BYTES = 1 << 20
 DEPTH = 8
 # A length on the wire has 32 bits; whole blocks, and room to spare.
 STATUS_BYTES_MAX = 2 << 30
@@ -35,18 +34,14 @@ class NbdFailed(FarshoreError):
 
 def connect(export: Export, *contexts: str) -> NbdImage:
     """A new connection. NotFound or FarshoreError if the server refuses, Unreachable if there is none."""
+    if export.tls and not export.unix:
+        raise UsageError(
+            f"{export.name} is only to be had over TLS",
+            subject=export.name,
+            next_step="run this at the site, where there is a unix socket",
+        )
     try:
-        if export.unix:
-            connection = socket.socket(socket.AF_UNIX)
-            connection.connect(export.unix)
-        elif export.tls:
-            raise UsageError(
-                f"{export.name} is only to be had over TLS",
-                subject=export.name,
-                next_step="run this at the site, where there is a unix socket",
-            )
-        else:
-            connection = socket.create_connection((export.host, export.port), TIMEOUT_S)
+        connection = dial(export.unix or (export.host, export.port), TIMEOUT_S)
     except OSError as error:
         place = export.unix or f"{export.host}:{export.port}"
         raise Unreachable(
@@ -66,19 +61,15 @@ class NbdImage:
         self._socket = connection
         self._socket.settimeout(TIMEOUT_S)
         self._unacknowledged: deque[Answer] = deque()
-        handshake = ClientHandshake(name, contexts=(BASE_ALLOCATION, *contexts))
         try:
-            while not handshake.done:
-                self._socket.sendall(handshake.receive(self._some()))
-            if handshake.refusal is not None:
-                raise NotFound(f"{name or 'the export'} was refused: {handshake.refusal.text}", subject=name)
-            self._contexts = {text: at for at, text in handshake.meta_contexts.items()}
-            for context in contexts:
-                if context not in self._contexts:
-                    raise FarshoreError(f"the server of {name} does not know {context}", subject=name)
-        except BaseException:
-            self._socket.close()
-            raise
+            handshake = shake_hands(connection, name, contexts=(BASE_ALLOCATION, *contexts), refusal=NotFound)
+        except OSError as error:
+            raise self._gone() from error
+        self._contexts = {text: at for at, text in handshake.meta_contexts.items()}
+        for context in contexts:
+            if context not in self._contexts:
+                self._socket.close()
+                raise FarshoreError(f"the server of {name} does not know {context}", subject=name)
         self._size_bytes = handshake.size_bytes
         self.read_only = bool(handshake.transmission_flags & TransmissionFlag.READ_ONLY)
         self._transmission = ClientTransmission(handshake.leftover)
@@ -201,12 +192,9 @@ class NbdImage:
 
     def _some(self) -> bytes:
         try:
-            data = self._socket.recv(RECEIVE_BYTES)
+            return received(self._socket)
         except OSError as error:
             raise self._gone() from error
-        if not data:
-            raise self._gone()
-        return data
 
     def _gone(self) -> Unreachable:
         return Unreachable(

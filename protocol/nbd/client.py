@@ -1,4 +1,4 @@
-"""A client's side of the handshake, sans-I/O: for benchmarks, the demo and tests. Hosts use real clients.
+"""A client's side of the handshake, sans-I/O: for the console and tests. Hosts use real clients.
 
 It asks for structured replies, the metadata contexts given and the export, in this order, each option sent
 once the one before is answered; it refuses what a server may not send.

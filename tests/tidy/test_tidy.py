@@ -47,6 +47,7 @@ HOMES = {
     "zmq": ("engine/ports/zmq_", "engine/ports/zap.py", "daemon/control.py", "console/client.py"),
     # Whose key may connect.
     "zmq.auth": ("engine/ports/zap.py",),
+    "protocol.nbd.client": ("console/nbd_connection.py",),
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
     "zstandard": ("protocol/compress.py",),
