@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from daemon.operations.freezing import mark_frozen
-from daemon.operations.paging import Turns, beyond, page_of, start_of
+from daemon.operations.paging import TimeSlices, beyond, page_of, start_of
 from daemon.operations.shapes import backup_data, require_primary, resolve
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
@@ -77,14 +77,14 @@ async def _wait_peer(site: Site, group: Group, copy: Copy) -> None:
 async def list_backups(site: Site, command: BackupList) -> Data:
     """Newest first."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
-    start, turns = start_of(command, tuple[int, str, int]), Turns(site)
+    start, slices = start_of(command, tuple[int, str, int]), TimeSlices(site)
     rows = []
     for group in groups:
         wanted = group.volume(command.volume).id if command.volume else None
         for copy in group.copies.at(group.spans()):
             if wanted is None or wanted in copy.volumes:
                 rows.append(((-copy.utc_ns, group.name, copy.position), (group, copy)))
-        await turns.pause()
+        await slices.pause()
     return await page_of(
         site, command, "backups", beyond(rows, start), lambda item: backup_data(site, item[0], item[1])
     )

@@ -1,4 +1,4 @@
-"""Lists that grow with what a site holds: built row by row, in turns with hosts, up to what a page takes."""
+"""Lists that grow with what a site holds: built row by row, in slices of time, up to what a page takes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Data = dict[str, Any]
 Item = TypeVar("Item")
 
 
-class Turns:
-    """Lets others run whenever a turn of the work is over."""
+class TimeSlices:
+    """Long work on the loop, cut into slices of `CONTROL_TURN_S`: others run between two of them."""
 
     def __init__(self, site: Site) -> None:
         self._clock = site.clock
         self._began = self._clock.monotonic()
 
     async def pause(self) -> None:
-        """Call between two steps."""
+        """Call between two steps: lets others run if the slice is used up."""
         if self._clock.monotonic() - self._began >= CONTROL_TURN_S:
             await asyncio.sleep(0)
             self._began = self._clock.monotonic()
@@ -52,7 +52,7 @@ async def page_of(
     """The list `name` of what `build` makes of the next rows, and `more`; without `after` all of them.
 
     Raises FarshoreError as soon as a whole list is known to be too large."""
-    turns, whole = Turns(site), command.after is UNSET
+    slices, whole = TimeSlices(site), command.after is UNSET
     room = CONTROL_MESSAGE_BYTES_MAX if whole else CONTROL_PAGE_BYTES
     built: list[Data] = []
     last: Key | None = None
@@ -68,5 +68,5 @@ async def page_of(
             return {name: built, MORE: key_text(last)}
         built.append(row)
         last = key
-        await turns.pause()
+        await slices.pause()
     return {name: built} if whole else {name: built, MORE: None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.operations.history import history_data, older_rows
-from daemon.operations.paging import Turns, beyond, page_of, start_of
+from daemon.operations.paging import TimeSlices, beyond, page_of, start_of
 from daemon.operations.shapes import backup_data, cut_data, require_primary, resolve, time_of, volume_data
 from daemon.operations.waiting import wait_durable
 from daemon.role_exports import open_volumes
@@ -69,12 +69,12 @@ async def create(site: Site, command: VolumeCreate) -> Data:
 async def list_volumes(site: Site, command: VolumeList) -> Data:
     """Volumes of one group or all."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
-    start, turns = start_of(command, tuple[str, str]), Turns(site)
+    start, slices = start_of(command, tuple[str, str]), TimeSlices(site)
     rows = []
     for group in groups:
         found = group.volumes.at(group.spans())
         rows += [((group.name, name), (group, volume)) for name, volume in found.items()]
-        await turns.pause()
+        await slices.pause()
     return await page_of(
         site, command, "volumes", beyond(rows, start), lambda item: volume_data(site, item[0], item[1])
     )
