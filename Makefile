@@ -26,7 +26,7 @@ setup: system-packages $(STAMP) ## system packages (as root or by sudo) and .ven
 system-packages:
 	@packaging/install-apt.sh
 
-$(STAMP): pyproject.toml packaging/make-venv.sh | system-packages
+$(STAMP): pyproject.toml setup.py packaging/make-venv.sh | system-packages
 	@mkdir -p $(dir $(STAMP))
 	@packaging/make-venv.sh $(PYTHON) $(VENV) >$(STAMP).new || { cat $(STAMP).new; rm -f $(STAMP).new; exit 1; }
 	@mv $(STAMP).new $(STAMP)

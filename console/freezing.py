@@ -7,11 +7,11 @@ Ctrl-C and kill -9 of this command thaw as well. Both commands run in a shell.
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import Any
 
 from console.client import CALL_TIMEOUT_S
 from console.session import Session
+from farshore.launch import child_words
 from protocol.command_base import WAIT_S_MAX
 from protocol.commands import BackupCreate, BackupShow, WaitFor
 from protocol.cut_text import CutBackup
@@ -94,7 +94,7 @@ class _Guard:
     def __init__(self, order: GuardOrder) -> None:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-B", "-m", "site_primary.guard"],
+                child_words("site_primary.guard", bytecode=False),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,

@@ -18,6 +18,7 @@ import typer
 from console.confirming import confirmed
 from console.session import session_of
 from console.sites import registering
+from farshore.launch import child_words
 from protocol.command_base import check_name
 from protocol.commands import SiteAccept, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
@@ -145,8 +146,8 @@ def demo(
 
 
 def daemon_words(words: list[str]) -> list[str]:
-    """-P: a `daemon.py` in the current directory must not be run in the daemon's place."""
-    return [sys.executable, "-P", "-m", "daemon", *words]
+    """How to run the daemon's own command line."""
+    return child_words("daemon", *words)
 
 
 def run_daemon(words: list[str]) -> dict[str, Any]:

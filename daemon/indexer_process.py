@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-import sys
 from collections import deque
 
 from engine.group.compartment import Defect
 from engine.index.indexer import LENGTH
 from engine.index.requests import IndexerDone, IndexRequest, encode_request
+from farshore.launch import child_words
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.rows import check_row, unpack_row
 
@@ -65,11 +65,7 @@ class IndexerProcess:
             # A session of its own: Ctrl-C in the daemon's terminal must not stop the checkpoint that a clean
             # stop waits for.
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "engine.index.indexer",
-                str(self._directory),
+                *child_words("engine.index.indexer", str(self._directory)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 start_new_session=True,

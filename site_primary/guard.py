@@ -1,6 +1,6 @@
 """The guard: a process of its own that freezes hosts for a backup and thaws them whatever happens.
 
-    python -P -m site_primary.guard        orders and reports as in protocol/guarding.py
+    python -P -B …/farshore/launch.py site_primary.guard     orders and reports as in protocol/guarding.py
 
 Rules. It thaws when it is told to, when the time-out is over, when its input ends (whoever started it was
 killed), and on SIGTERM: also after a freeze that failed or hung, which is killed first, because it may have

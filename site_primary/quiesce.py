@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import pathlib
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +17,7 @@ from enum import Enum
 from engine.group.compartment import attempt_async
 from engine.ports.clock import Clock
 from engine.ports.durable import RealDisk
+from farshore.launch import child_words
 from protocol.errors import NotFound, RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
 from site_primary.guard import FROZEN_DIRECTORY, note_path
@@ -217,6 +217,6 @@ class Hooks:
 def _spawn() -> subprocess.Popen[bytes]:
     # Without writing bytecode: that could be to the very file system that is frozen.
     return subprocess.Popen(
-        [sys.executable, "-P", "-B", "-m", "site_primary.guard"],
+        child_words("site_primary.guard", bytecode=False),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0,
     )  # fmt: skip

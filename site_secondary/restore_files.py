@@ -5,7 +5,7 @@ connection (a file descriptor) to one export; it knows neither the site nor the 
 may be hostile: it is confined before it looks at the first byte, and whoever called it believes nothing of
 what it says. That it is killed or crashes costs its caller the file that it was at.
 
-python -m site_secondary.restore_files --connection FD --size BYTES
+python -P …/farshore/launch.py site_secondary.restore_files --connection FD --size BYTES
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from console.client import CALL_TIMEOUT_S, Client
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
+from farshore.launch import child_words
 from protocol.commands import (
     Command,
     PeerAdd,
@@ -44,7 +44,7 @@ DIRECTORY_CHARS_MAX = 90
 
 def farshore_words() -> list[str]:
     """How this very program is called."""
-    return [sys.executable, "-P", "-m", "console.cli"]
+    return child_words("console.cli")
 
 
 class DemoSite:

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import IO, Self
@@ -21,6 +20,7 @@ import msgspec
 from console.files.export_connection import connect
 from console.files.source import Failed, Path
 from console.host_configs import Export
+from farshore.launch import child_words
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.file_stream import (
     Answer,
@@ -216,11 +216,9 @@ class ReaderProcess:
         connection, size_bytes = connect(self._export)
         with connection:
             descriptor = connection.fileno()
-            # -P: a package in the directory where the command happens to run must not be taken for ours.
-            words = [sys.executable, "-P", "-m", self._module]
-            words += ["--connection", str(descriptor), "--size", str(size_bytes)]
+            options = ("--connection", str(descriptor), "--size", str(size_bytes))
             self._process = subprocess.Popen(
-                words,
+                child_words(self._module, *options),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

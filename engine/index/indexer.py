@@ -1,6 +1,6 @@
 """The indexer: a child process of the daemon that works on a group's index, so that hosts never wait for it.
 
-    python -P -m engine.index.indexer GROUP_DIRECTORY
+    python -P …/farshore/launch.py engine.index.indexer GROUP_DIRECTORY
 
 It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
 msgpack row. A request is (kind, fields…), one of `HANDLERS`; the answer is ('done', figures…) or

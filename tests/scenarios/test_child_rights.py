@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from console.demo.host import Host
+from farshore.launch import PACKAGES, child_words
 from protocol.errors import ExitCode
 from tests.support.sites import running_sites
 
 CAP_SYS_RESOURCE = 1 << 24
-NAMES = ("engine", "protocol", "daemon", "console", "site_primary", "site_secondary", "msgspec", "zmq")
+NAMES = ("farshore", *PACKAGES, "msgspec", "zmq")
 
 
 @pytest.fixture
@@ -36,11 +37,10 @@ def children(pid: int) -> dict[str, dict[str, str]]:
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-        if "-m" in words:
+        if words[1:3] == child_words("")[1:3]:
             lines = Path(f"/proc/{child}/status").read_text().splitlines()
-            status = dict(line.split(":", 1) for line in lines)
-            found[words[words.index("-m") + 1]] = {key: value.strip() for key, value in status.items()}
-            found[words[words.index("-m") + 1]]["fds"] = " ".join(sorted(os.listdir(f"/proc/{child}/fd")))
+            status = {key: value.strip() for key, value in (line.split(":", 1) for line in lines)}
+            found[words[3]] = status | {"fds": " ".join(sorted(os.listdir(f"/proc/{child}/fd")))}
     return found
 
 

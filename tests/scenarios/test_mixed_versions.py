@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ class OldSite(Site):
     def environment(self) -> dict[str, str]:
         """See `Site.environment`."""
         return super().environment() | {"PYTHONPATH": str(self._source)}
+
+    def command(self) -> list[str]:
+        """See `Site.command`: the installed one would find the packages of its own version."""
+        return [sys.executable, "-P", "-m", "console.cli"]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from farshore.launch import child_words
 from protocol.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def farshore_command() -> list[str]:
     installed = Path(sys.executable).parent / "farshore"
     if installed.exists():
         return [str(installed)]
-    return [sys.executable, "-c", "import sys; from console.cli import main; sys.exit(main())"]
+    return child_words("console.cli")
 
 
 def free_port() -> int:
@@ -110,11 +111,15 @@ class Site:
         places = {"HOME": home, "XDG_CONFIG_HOME": home, "STATE_DIRECTORY": str(self.state_directory)}
         return kept | places | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
+    def command(self) -> list[str]:
+        """How to call `farshore` for this site."""
+        return farshore_command()
+
     def run(
         self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S, site: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """`farshore WORDS --site DIR`, whatever its exit code."""
-        command = [*farshore_command(), *words, *(["--site", str(self.directory)] if site else [])]
+        command = [*self.command(), *words, *(["--site", str(self.directory)] if site else [])]
         return subprocess.run(
             command,
             capture_output=True,
@@ -149,7 +154,7 @@ class Site:
         """Start the daemon, under `prefix` (strace and its like) if given, and wait until it serves."""
         self._outputs = [self.log_path.open("ab"), self.stderr_path.open("ab")]
         self.process = subprocess.Popen(
-            [*prefix, *farshore_command(), "site", "run", str(self.directory)],
+            [*prefix, *self.command(), "site", "run", str(self.directory)],
             stdin=subprocess.DEVNULL,
             stdout=self._outputs[0],
             stderr=self._outputs[1],

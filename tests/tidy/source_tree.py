@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from farshore.launch import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[2]
-PRODUCTION = ("protocol", "engine", "site_primary", "site_secondary", "daemon", "console")
+PRODUCTION = ("farshore", *PACKAGES)
 OURS = (*PRODUCTION, "bench", "tests")
 
 

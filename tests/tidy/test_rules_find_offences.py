@@ -7,7 +7,13 @@ import ast
 import pytest
 
 from tests.tidy.source_tree import SourceFile
-from tests.tidy.test_tidy import CLOCK_CALLS, DURABLE_CALLS, banned_references, reraises
+from tests.tidy.test_tidy import (
+    CLOCK_CALLS,
+    DURABLE_CALLS,
+    banned_references,
+    reraises,
+    unsafe_children,
+)
 
 
 def source(text: str, path: str = "engine/example.py") -> SourceFile:
@@ -34,6 +40,23 @@ def test_a_clock_is_found(text: str) -> None:
 @pytest.mark.parametrize("text", ["import os\nos.fsync(3)", "from os import replace\nreplace('a', 'b')"])
 def test_a_sync_is_found(text: str) -> None:
     assert list(banned_references([source(text)], DURABLE_CALLS))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import sys\nwords = [sys.executable, '-P', '-m', 'daemon']",
+        "from sys import executable\nstart(executable, '-m', 'daemon')",
+        "import sys\nwords = [sys.executable, path]",
+    ],
+)
+def test_an_unsafe_child_is_found(text: str) -> None:
+    assert list(unsafe_children(source(text)))
+
+
+def test_a_safe_child_is_let_through() -> None:
+    text = "import sys\nwords = [sys.executable, '-P', path]\nplace = dirname(sys.executable)"
+    assert not list(unsafe_children(source(text)))
 
 
 def test_a_local_name_is_not_taken_for_a_module() -> None:

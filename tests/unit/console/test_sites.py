@@ -16,6 +16,7 @@ import zmq
 
 from console import site_commands
 from console.sites import choose_site, registering, sites_path
+from farshore.launch import child_words
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import StubSite
@@ -203,7 +204,7 @@ def test_a_directory_too_deep_for_a_socket_is_one_clear_error(
 
 
 def daemon_that(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]:
-    """Stands a short script in for `python -m daemon`; gives the words that it was called with."""
+    """Stands a short script in for the daemon's command line; gives the words that it was called with."""
     called: list[list[str]] = []
 
     def words(given: list[str]) -> list[str]:
@@ -251,7 +252,7 @@ def test_run_becomes_the_daemon(
     monkeypatch.setattr(os, "execv", lambda _path, words: became.append(words))
     monkeypatch.chdir(home)
     assert farshore("site", "run", "lon").code == 0
-    assert became == [[sys.executable, "-P", "-m", "daemon", "run", str(home / "lon")]]
+    assert became == [child_words("daemon", "run", str(home / "lon"))]
 
 
 def test_a_daemon_module_in_the_current_directory_is_not_run(home: Path) -> None:
