@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,18 @@ import pytest
 from console.demo.host import Host
 from tests.support.clients import MIB, succeed
 from tests.support.oracle import Oracle
-from tests.support.sites import COMMAND_TIMEOUT_S, ROOT, Site, farshore_command, running_sites
+from tests.support.sites import COMMAND_TIMEOUT_S, Site, farshore_command, running_sites
 
 SIZE = 32 * MIB
 LABELS = ("one", "two", "three")
 
 
-def replay(
-    directory: Path, output: Path, *words: str, exit_code: int = 0, command: list[str] | None = None
-) -> Any:
+def replay(directory: Path, output: Path, *words: str, exit_code: int = 0) -> Any:
     """`farshore journal replay`, as somebody would who has nothing but the directory."""
     always = ("journal", "replay", str(directory), "--output", str(output), "--replace", "--json")
     environment = {"PATH": os.environ["PATH"], "HOME": str(output.parent), "NO_COLOR": "1"}
     done = subprocess.run(
-        [*(command or farshore_command()), *always, *words],
+        [*farshore_command(), *always, *words],
         capture_output=True,
         text=True,
         timeout=COMMAND_TIMEOUT_S,
@@ -192,26 +189,6 @@ def test_an_unreadable_block_is_zeroes_and_listed(dead: Dead, tmp_path: Path) ->
     done = replay(dead.directory, image, "--until", "one", exit_code=3)
     assert done["lost"] == [{"offset": block, "bytes": 4096}]
     assert image.read_bytes() == held[:block] + bytes(4096) + held[block + 4096 :]
-
-
-@pytest.mark.slow
-def test_with_only_the_installed_package(dead: Dead, tmp_path: Path) -> None:
-    """In an environment of its own that has the wheel, and no repository on its path."""
-    source = tmp_path / "source"
-    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "bench")
-    shutil.copytree(ROOT, source, ignore=left_out)
-    succeed(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path / "wheel", source)
-    shutil.rmtree(source)
-    (wheel,) = (tmp_path / "wheel").glob("farshore-*.whl")
-    succeed(sys.executable, "-m", "venv", tmp_path / "venv")
-    succeed(tmp_path / "venv" / "bin" / "pip", "install", "-q", wheel)
-    where = succeed(tmp_path / "venv" / "bin" / "python", "-P", "-c", "import engine; print(engine.__file__)")
-    assert Path(where).is_relative_to(tmp_path / "venv")
-    command = [str(tmp_path / "venv" / "bin" / "farshore")]
-    image = tmp_path / "v.img"
-    for until in LABELS:
-        replay(dead.directory, image, "--until", until, command=command)
-        assert image.read_bytes() == dead.expected[until], until
 
 
 def test_the_journal_is_shown(dead: Dead) -> None:
