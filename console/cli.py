@@ -15,29 +15,29 @@ from typing import Annotated
 
 import typer
 
-from console import (
-    backup_commands,
-    bisect_command,
-    branch_commands,
-    clone_commands,
-    copy_commands,
-    drill_commands,
-    file_commands,
-    image_commands,
-    job_commands,
-    mount_commands,
-    pair_commands,
-    peer_commands,
-    replay_commands,
-    restore_commands,
-    restore_files_commands,
-    role_commands,
-    schedule_commands,
-    site_commands,
-    status_commands,
-    verify_commands,
-    volume_commands,
-    watch_commands,
+from console.commands import (
+    backup,
+    bisect,
+    branch,
+    clone,
+    copy,
+    drill,
+    file,
+    image,
+    job,
+    mount,
+    pair,
+    peer,
+    replay,
+    restore,
+    restore_files,
+    role,
+    schedule,
+    site,
+    status,
+    verify,
+    volume,
+    watch,
 )
 from console.output import Output
 from console.session import Session
@@ -52,37 +52,37 @@ TIMELINE:POSITION."""
 app = typer.Typer(
     name="farshore", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-app.add_typer(site_commands.app, name="site")
-app.add_typer(peer_commands.app, name="peer")
-app.add_typer(volume_commands.app, name="volume")
-volume_commands.app.command("export")(image_commands.export_volume)
-volume_commands.app.command("import")(image_commands.import_volume)
-app.add_typer(pair_commands.app, name="pair")
-app.add_typer(branch_commands.app, name="branch")
-copy_commands.add_to(backup_commands.app)
-app.add_typer(clone_commands.app, name="clone")
-app.add_typer(backup_commands.app, name="backup")
-app.add_typer(schedule_commands.app, name="schedule")
-app.add_typer(restore_commands.app, name="restore")
-watch_commands.journal_app.command("replay")(replay_commands.replay)
-app.add_typer(watch_commands.journal_app, name="journal")
-restore_commands.app.command("files")(restore_files_commands.restore_files)
-app.add_typer(file_commands.app, name="files")
-app.command("ls")(file_commands.ls)
-app.command("cat")(file_commands.cat)
-app.add_typer(job_commands.app, name="job")
-app.command("switchover")(role_commands.switchover)
-app.command("takeover")(role_commands.takeover)
-app.command("failback")(role_commands.failback)
-app.command("status")(status_commands.status)
-app.add_typer(drill_commands.app, name="drill")
-app.command("bisect")(bisect_command.bisect)
-app.command("mount")(mount_commands.mount)
-app.command("umount")(mount_commands.umount)
-app.command("wait")(watch_commands.wait)
-app.command("events")(watch_commands.events)
-app.command("verify")(verify_commands.verify)
-app.command("demo")(site_commands.demo)
+app.add_typer(site.app, name="site")
+app.add_typer(peer.app, name="peer")
+app.add_typer(volume.app, name="volume")
+volume.app.command("export")(image.export_volume)
+volume.app.command("import")(image.import_volume)
+app.add_typer(pair.app, name="pair")
+app.add_typer(branch.app, name="branch")
+copy.add_to(backup.app)
+app.add_typer(clone.app, name="clone")
+app.add_typer(backup.app, name="backup")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(restore.app, name="restore")
+watch.journal_app.command("replay")(replay.replay)
+app.add_typer(watch.journal_app, name="journal")
+restore.app.command("files")(restore_files.restore_files)
+app.add_typer(file.app, name="files")
+app.command("ls")(file.ls)
+app.command("cat")(file.cat)
+app.add_typer(job.app, name="job")
+app.command("switchover")(role.switchover)
+app.command("takeover")(role.takeover)
+app.command("failback")(role.failback)
+app.command("status")(status.status)
+app.add_typer(drill.app, name="drill")
+app.command("bisect")(bisect.bisect)
+app.command("mount")(mount.mount)
+app.command("umount")(mount.umount)
+app.command("wait")(watch.wait)
+app.command("events")(watch.events)
+app.command("verify")(verify.verify)
+app.command("demo")(site.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]

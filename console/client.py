@@ -14,16 +14,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import zmq
-from msgspec import UNSET
 from msgspec.structs import replace
 from zmq.utils.monitor import recv_monitor_message
 
-from protocol.commands import READ_ONLY, Command, command_name
+from protocol.commands.base import BaseCommand, Command, Query, ReplyType, command_name
+from protocol.commands.pages import MORE, PagedCommand, add_page
 from protocol.endpoints import check_endpoint, is_ipc
-from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_reply, encode_request
+from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_answer, encode_request, read_data, read_reply
 from protocol.errors import NotAllowed, TimedOut, Unreachable, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
-from protocol.pages import MORE, PagedCommand, add_page
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 30.0
@@ -83,14 +82,20 @@ class Client:
         self._context = self._socket = self._monitor = None
 
     def call(
-        self, command: Command, timeout_s: float = CALL_TIMEOUT_S, *, idempotency_key: str | None = None
-    ) -> dict[str, Any]:
-        """The reply's data; its shape is in the command's docstring. A list comes whole, however many pages
-        it takes; each of them has `timeout_s`.
+        self,
+        command: BaseCommand[ReplyType],
+        timeout_s: float = CALL_TIMEOUT_S,
+        *,
+        idempotency_key: str | None = None,
+    ) -> ReplyType:
+        """The reply. A list comes whole, however many pages it takes; each of them has `timeout_s`.
 
         Raises the FarshoreError of the site; Unreachable when no daemon answers or it goes away; TimedOut.
         """
-        if not isinstance(command, PagedCommand) or command.after is not UNSET:
+        return read_reply(command, self._whole(command, timeout_s, idempotency_key))
+
+    def _whole(self, command: Command, timeout_s: float, idempotency_key: str | None) -> dict[str, Any]:
+        if not isinstance(command, PagedCommand):
             return self._call(command, timeout_s, idempotency_key)
         try:
             whole = self._call(replace(command, after=""), timeout_s, "")
@@ -103,7 +108,7 @@ class Client:
 
     def _call(self, command: Command, timeout_s: float, idempotency_key: str | None) -> dict[str, Any]:
         if idempotency_key is None:
-            idempotency_key = "" if isinstance(command, READ_ONLY) else os.urandom(16).hex()
+            idempotency_key = "" if isinstance(command, Query) else os.urandom(16).hex()
         request = Request(
             id=os.urandom(REQUEST_ID_BYTES),
             deadline_s=timeout_s,
@@ -171,9 +176,9 @@ class Client:
         while (remaining_s := deadline - time.monotonic()) > 0:
             ready = dict(poller.poll(int(remaining_s * 1000) + 1))
             if connection in ready:
-                reply = decode_reply(connection.recv())
-                if reply.id == request.id:
-                    return reply.result()
+                answer = decode_answer(connection.recv())
+                if answer.id == request.id:
+                    return read_data(answer.result())
             elif monitor in ready and recv_monitor_message(monitor)["event"] & _REFUSED:
                 raise self._lost(name, request)
         raise TimedOut(
@@ -183,7 +188,7 @@ class Client:
         )
 
     def _lost(self, name: str, request: Request) -> Unreachable:
-        done = "" if isinstance(request.command, READ_ONLY) else "; it may have been carried out"
+        done = "" if isinstance(request.command, Query) else "; it may have been carried out"
         return self._unreachable(f"the daemon at {self.endpoint} went away during {name}{done}")
 
     def _unreachable(self, message: str) -> Unreachable:

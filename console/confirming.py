@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from console.session import Session
-from protocol.commands import check_confirm
+from protocol.commands.base import check_confirm
 
 
 def confirmed(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
 
+from protocol.commands.pair import GroupInfo
 from protocol.errors import UsageError
 from protocol.limits import BLOCK_BYTES, LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
 
@@ -163,7 +163,7 @@ def _scaled(value: int) -> tuple[str, str]:
     return text.removesuffix(".0"), _UNITS[power]
 
 
-def mode_text(group: dict[str, Any]) -> str:
+def mode_text(group: GroupInfo) -> str:
     """The pair's mode, and whether what it promises is so now."""
-    mode = str(group.get("mode") or "")
-    return f"{mode} (not in force)" if group.get("fallen_back") else mode
+    mode = group.mode or ""
+    return f"{mode} (not in force)" if group.fallen_back else mode

@@ -7,13 +7,13 @@ Ctrl-C and kill -9 of this command thaw as well. Both commands run in a shell.
 from __future__ import annotations
 
 import subprocess
-from typing import Any
 
 from console.client import CALL_TIMEOUT_S
 from console.session import Session
 from farshore.launch import child_words
-from protocol.command_base import WAIT_S_MAX
-from protocol.commands import BackupCreate, BackupShow, WaitFor
+from protocol.commands.backup import BackupCreate, BackupCreateReply, BackupInfo, BackupShow, FreezeInfo
+from protocol.commands.base import WAIT_S_MAX
+from protocol.commands.pair import WaitFor
 from protocol.cut_text import CutBackup
 from protocol.errors import FarshoreError, RemoteProtocolError, TimedOut, Unsafe, UsageError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_report, encode_line
@@ -22,9 +22,15 @@ HOOK_NAME = "command-line"
 GONE = GuardReport(state="ended", failure="the guard process ended")
 
 
+class FrozenBackup(BackupCreateReply, frozen=True, kw_only=True):
+    """The backup as it is once the sites have it, and its exports."""
+
+    exports: list[str]
+
+
 def frozen_backup(
     session: Session, command: BackupCreate, order: GuardOrder, wait_s: float
-) -> dict[str, Any]:
+) -> BackupCreateReply:
     """Freeze, mark, thaw, wait until the sites have it; the answer of `backup.create`.
 
     Raises TimedOut or Unsafe if the freeze failed: then nothing was marked, and TimedOut if the guard had
@@ -50,22 +56,26 @@ def frozen_backup(
     if last.late:
         raise TimedOut(
             f"thawed by the guard before the mark was surely made: take backup "
-            f"{data.get('label') or data['id']} for crash-consistent",
+            f"{data.label or data.id} for crash-consistent",
             subject=command.group,
-            position=str(data["cut"]["text"]),
+            position=data.cut.text,
             next_step="take another one, with a longer --freeze-timeout",
         )
     wait_s = min(wait_s, WAIT_S_MAX)
     session.call(WaitFor(group=command.group, timeout_s=wait_s), wait_s + CALL_TIMEOUT_S)
-    shown = session.call(BackupShow(group=command.group, cut=CutBackup(data["id"])))
-    freeze = {
-        "hook": HOOK_NAME,
-        "freeze_ms": last.freeze_ms,
-        "frozen_ms": last.frozen_ms,
-        "failure": "",
-        "stuck": last.stuck,
-    }
-    return shown | {"took_ms": data.get("took_ms"), "freeze": freeze}
+    shown = session.call(BackupShow(group=command.group, cut=CutBackup(data.id)))
+    return FrozenBackup(
+        **{name: getattr(shown, name) for name in BackupInfo.__struct_fields__},
+        exports=shown.exports,
+        took_ms=data.took_ms,
+        freeze=FreezeInfo(
+            hook=HOOK_NAME,
+            freeze_ms=last.freeze_ms,
+            frozen_ms=last.frozen_ms,
+            failure="",
+            stuck=last.stuck,
+        ),
+    )
 
 
 def command_line_order(group: str, freeze: str | None, thaw: str | None, timeout_s: float) -> GuardOrder:

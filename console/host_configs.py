@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from protocol.commands.volume import VolumeUriReply
 from protocol.errors import UsageError
 
 NBD_PORT = 10809
@@ -30,19 +30,19 @@ class Export:
     read_only: bool
 
 
-def export_of(data: dict[str, Any]) -> Export:
+def export_of(data: VolumeUriReply) -> Export:
     """From the reply of `volume.uri`; a unix socket is preferred. Raises UsageError if hosts have none."""
-    unix, tcp = data.get("unix") or "", data.get("tcp") or ""
+    unix, tcp = data.unix or "", data.tcp or ""
     if not unix and not tcp:
         raise UsageError("the site serves no hosts", next_step="configure nbd in its site.toml")
     host, _, port = tcp.rpartition(":")
     return Export(
-        name=str(data["export"]),
+        name=data.export,
         unix=unix,
         host=host.strip("[]"),
         port=int(port) if tcp else NBD_PORT,
-        tls=bool(data.get("tls")),
-        read_only=bool(data.get("read_only")),
+        tls=data.tls,
+        read_only=data.read_only,
     )
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
@@ -23,6 +24,7 @@ from rich.table import Table
 from rich.text import Span, Text
 
 from console.streams import abandon_stdout
+from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
 from protocol.printable import printable, printable_json
 
@@ -90,12 +92,14 @@ class Output:
         with Live(console=self._out, auto_refresh=False) as display:
             yield lambda lines: display.update(Text("\n").join(map(_safe, lines)), refresh=True)
 
-    def result(self, kind: str, data: Any, show: Callable[[], None]) -> None:
-        """The command's result: the JSON object, or whatever `show` prints. Raises StdoutFailed and
-        BrokenPipeError, as whatever prints does."""
+    def result(self, kind: str, data: Reply, show: Callable[[], None]) -> None:
+        """The command's result: a JSON object with the fields of `data`, or whatever `show` prints. Raises
+        StdoutFailed and BrokenPipeError, as whatever prints does."""
         self.has_result = True
         if self.as_json:
-            self._json({"api": API_VERSION, "kind": kind, "site": self.site, "data": data})
+            self._json(
+                {"api": API_VERSION, "kind": kind, "site": self.site, "data": msgspec.to_builtins(data)}
+            )
         else:
             show()
 

@@ -6,7 +6,6 @@ Relative and local times are resolved here, once, and said as local and UTC time
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import typer
 
@@ -16,7 +15,8 @@ from console.local_time import LocalZone, now_ns
 from console.options import named
 from console.output import Output
 from console.sites import SiteChoice, choose_site
-from protocol.commands import Command
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.cut import CutInfo
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
 from protocol.envelopes import BadField
 from protocol.errors import FarshoreError
@@ -53,7 +53,7 @@ class Session:
         """What a person types."""
         return input(printable(question)).strip()
 
-    def call(self, command: Command, timeout_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
+    def call(self, command: BaseCommand[ReplyType], timeout_s: float = CALL_TIMEOUT_S) -> ReplyType:
         """The site's reply. Raises FarshoreError."""
         if self._client is None:
             self._client = self.site.client()
@@ -79,12 +79,11 @@ class Session:
         """A reply's time for people."""
         return local_text(utc, self.zone)
 
-    def cut_line(self, cut: dict[str, Any] | None) -> str:
+    def cut_line(self, cut: CutInfo | None) -> str:
         """A reply's cut: position, and its frame's time."""
-        if not cut:
+        if cut is None:
             return ""
-        when = cut.get("time")
-        return f"{cut['text']} ({self.local(when)})" if when else str(cut["text"])
+        return f"{cut.text} ({self.local(cut.time)})" if cut.time else cut.text
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -26,7 +26,7 @@ import msgspec
 
 from console.client import Client, OperatorKeys
 from console.unfinished_file import UnfinishedFile
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 from protocol.toml_text import toml_lines, toml_string

@@ -1,7 +1,8 @@
 """The daemon's own command line, which `farshore site init|run|adopt` hands over to.
 
 python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
-[--insecure] python -m daemon run DIR
+[--insecure]
+python -m daemon run DIR
 python -m daemon adopt DIR
 python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index] [--partial]
 python -m daemon journal DIR --group G [--since TIMELINE:POSITION] [--limit N]
@@ -19,13 +20,16 @@ import pathlib
 import socket
 import sys
 
+import msgspec
+
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
 from daemon.logs import configure_logs
 from daemon.offline import Replay, serve_replay, show_journal
 from daemon.service import run_site
-from protocol.command_base import check_name
-from protocol.commands import JournalShow
+from protocol.commands.base import Reply, check_name
+from protocol.commands.journal import JournalShow, OfflineJournalReply, ReplayFound
+from protocol.commands.site import SiteAdoptReply, SiteInitReply
 from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError
 from protocol.positions import parse_cut
@@ -64,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _init(arguments: argparse.Namespace) -> dict[str, object]:
+def _init(arguments: argparse.Namespace) -> SiteInitReply:
     config = SiteConfig(
         name=arguments.name,
         control=arguments.control,
@@ -74,7 +78,7 @@ def _init(arguments: argparse.Namespace) -> dict[str, object]:
         insecure=arguments.insecure,
     )
     identity = make_site(arguments.directory, config)
-    return {"directory": str(arguments.directory), "site": config.name, "site_id": identity.site_id}
+    return SiteInitReply(directory=str(arguments.directory), site=config.name, site_id=identity.site_id)
 
 
 def _run(directory: pathlib.Path) -> int:
@@ -89,7 +93,7 @@ def _run(directory: pathlib.Path) -> int:
         lock.close()
 
 
-def _journal(arguments: argparse.Namespace) -> dict[str, object]:
+def _journal(arguments: argparse.Namespace) -> OfflineJournalReply:
     since = parse_cut(arguments.since) if arguments.since else None
     command = JournalShow(
         group=check_name(arguments.group, "group"),
@@ -108,7 +112,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         partial=arguments.partial,
     )
 
-    def ready(data: dict[str, object]) -> None:
+    def ready(found: ReplayFound) -> None:
+        data = msgspec.to_builtins(found)
         print(json.dumps({"api": 1, "kind": "journal.replay", "data": data}), flush=True)
 
     serve_replay(replay, socket.socket(fileno=arguments.descriptor), ready)
@@ -143,28 +148,31 @@ def main(words: list[str] | None = None) -> int:
     os.umask(os.umask(0o077) & 0o077)
     arguments = _parser().parse_args(words)
     arguments.directory = arguments.directory.absolute()
+    site = None
+    reply: Reply
     try:
         if arguments.verb == "run":
             return _run(arguments.directory)
         if arguments.verb == "replay":
             return _replay(arguments)
         if arguments.verb == "init":
-            data, kind = _init(arguments), "site.init"
-            place = printable(str(data["directory"]))
-            text = f"site {data['site']} is in {place}\nnext: farshore site run {place}"
+            reply = made = _init(arguments)
+            site, place = made.site, printable(made.directory)
+            kind, text = "site.init", f"site {site} is in {place}\nnext: farshore site run {place}"
         elif arguments.verb == "journal":
-            data, kind = _journal(arguments), "journal.show"
-            text = json.dumps(data, indent=1)
+            reply = _journal(arguments)
+            kind, text = "journal.show", json.dumps(msgspec.to_builtins(reply), indent=1)
         else:
             identity = adopt_site(arguments.directory)
-            data, kind = {"directory": str(arguments.directory), "site_id": identity.site_id}, "site.adopt"
-            text = f"{printable(str(arguments.directory))} belongs to this machine now"
+            reply = SiteAdoptReply(directory=str(arguments.directory), site_id=identity.site_id)
+            kind, text = "site.adopt", f"{printable(reply.directory)} belongs to this machine now"
     except FarshoreError as error:
         return _tell(error, arguments.json)
     except OSError as error:
         return _tell(_failure(error), arguments.json)
     if arguments.json:
-        print(json.dumps({"api": 1, "kind": kind, "site": data.get("site"), "data": data}))
+        data = msgspec.to_builtins(reply)
+        print(json.dumps({"api": 1, "kind": kind, "site": site, "data": data}))
     else:
         print(text)
     return 0

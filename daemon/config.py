@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
 from protocol.errors import UsageError
 from protocol.limits import (

@@ -18,26 +18,26 @@ import stat
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 import zmq
 import zmq.asyncio
+from msgspec import Raw
 
 from engine.group.compartment import attempt_async
 from engine.ports.unix_sockets import bound_socket, remove_dead_socket
 from engine.ports.zap import Authenticator
-from protocol.commands import READ_ONLY, Command, command_name
+from protocol.commands.base import Command, Query, command_name
 from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
     API_VERSION,
-    Reply,
+    Answer,
     Request,
     decode_request,
     decode_request_head,
-    encode_reply,
-    error_reply,
-    ok_reply,
+    encode_answer,
+    error_answer,
+    ok_answer,
 )
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, TimedOut, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_REQUESTS_IN_FLIGHT_MAX
@@ -50,7 +50,8 @@ BACKLOG = 100
 SOCKET_MODE = 0o600
 ZAP_DOMAIN = "control"
 
-Dispatch = Callable[[Command], Awaitable[dict[str, Any]]]
+# What is answered is the reply, encoded.
+Dispatch = Callable[[Command], Awaitable[Raw]]
 
 log = structlog.get_logger("control")
 
@@ -76,7 +77,7 @@ class _Execution:
     """One run of a command and how many requests wait for it."""
 
     command: Command
-    task: asyncio.Task[dict[str, Any]]
+    task: asyncio.Task[Raw]
     waiters: int = 0
 
 
@@ -101,9 +102,9 @@ class ControlServer:
         self._socket: zmq.asyncio.Socket | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[Exception | None]] = set()
-        self._executions: set[asyncio.Task[dict[str, Any]]] = set()
+        self._executions: set[asyncio.Task[Raw]] = set()
         self._running: dict[str, _Execution] = {}
-        self._finished: OrderedDict[str, tuple[Command, dict[str, Any]]] = OrderedDict()
+        self._finished: OrderedDict[str, tuple[Command, Raw]] = OrderedDict()
 
     def start(self) -> None:
         """Listen. Call on the loop's thread while it runs.
@@ -136,7 +137,7 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stop listening and cancel every request; twice is fine."""
-        tasks: set[asyncio.Task[Any]] = {*self._answers, *self._executions}
+        tasks: set[asyncio.Task[object]] = {*self._answers, *self._executions}
         if self._receiver is not None:
             tasks.add(self._receiver)
             self._receiver = None
@@ -186,7 +187,7 @@ class ControlServer:
         head = decode_request_head(raw)
         if head is not None:
             busy = Busy(f"{self._in_flight_max} requests are running", next_step="try again later")
-            await server.send_multipart([caller, encode_reply(error_reply(head.id, busy))])
+            await server.send_multipart([caller, encode_answer(error_answer(head.id, busy))])
 
     async def _answer(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes) -> None:
         try:
@@ -197,7 +198,7 @@ class ControlServer:
                 log.warning("control message dropped", bytes=len(raw))
                 return
             await server.send_multipart(
-                [caller, encode_reply(error_reply(head.id, _explain(refusal, head.api)))]
+                [caller, encode_answer(error_answer(head.id, _explain(refusal, head.api)))]
             )
             return
         await server.send_multipart([caller, await self._encoded_reply(request)])
@@ -206,23 +207,23 @@ class ControlServer:
         """Never raises but for cancellation: whatever went wrong is the reply."""
         name = command_name(request.command)
         try:
-            return encode_reply(await self._reply(request))
+            return encode_answer(await self._reply(request))
         # The edge of the daemon: a bug in one command is logged, answered, and must not end the others.
         except Exception:
             log.exception("command failed", command=name, request=request.id.hex())
             failed = InternalError(f"{name} failed inside the daemon", next_step="see the daemon's log")
-            return encode_reply(error_reply(request.id, failed))
+            return encode_answer(error_answer(request.id, failed))
 
-    async def _reply(self, request: Request) -> Reply:
+    async def _reply(self, request: Request) -> Answer:
         try:
-            return ok_reply(request.id, await self._execute(request))
+            return ok_answer(request.id, await self._execute(request))
         except FarshoreError as error:
-            return error_reply(request.id, error)
+            return error_answer(request.id, error)
 
-    async def _execute(self, request: Request) -> dict[str, Any]:
+    async def _execute(self, request: Request) -> Raw:
         """The command's data: of a finished or running execution with the same key, or of a new one."""
         command = request.command
-        key = "" if isinstance(command, READ_ONLY) else request.idempotency_key
+        key = "" if isinstance(command, Query) else request.idempotency_key
         if key in self._finished:
             known, data = self._finished[key]
             _check_same(known, command, key)
@@ -259,7 +260,7 @@ class ControlServer:
         task.add_done_callback(lambda _done: self._ended(execution, key))
         return execution
 
-    async def _run(self, command: Command) -> dict[str, Any]:
+    async def _run(self, command: Command) -> Raw:
         return await self._dispatch(command)
 
     def _ended(self, execution: _Execution, key: str) -> None:

@@ -25,7 +25,7 @@ from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from engine.ports.durable import FileLock, RealDisk, lock_file
 from engine.ports.zap import check_key
 from engine.ports.zmq_transport import generate_keypair
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError
 
 FORMAT_VERSION = 1

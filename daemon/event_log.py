@@ -17,6 +17,7 @@ import structlog
 
 from engine.ports.clock import Clock
 from engine.repeats import Repeats
+from protocol.commands.event import EventInfo, Level
 from protocol.cut_text import time_text
 from protocol.limits import (
     EVENTS_KEPT_MAX,
@@ -104,25 +105,25 @@ class Event:
 
     seq: int
     utc_ns: int
-    level: str
+    level: Level
     kind: str
     group: str
     subject: str
     position: str
     message: str
 
-    def as_dict(self) -> dict[str, object]:
-        """The shape of command `events`."""
-        return {
-            "seq": self.seq,
-            "time": time_text(self.utc_ns),
-            "level": self.level,
-            "kind": self.kind,
-            "group": self.group or None,
-            "object": self.subject,
-            "position": self.position,
-            "message": self.message,
-        }
+    def info(self) -> EventInfo:
+        """The event as replies have it."""
+        return EventInfo(
+            seq=self.seq,
+            time=time_text(self.utc_ns),
+            level=self.level,
+            kind=self.kind,
+            group=self.group or None,
+            object=self.subject,
+            position=self.position,
+            message=self.message,
+        )
 
 
 class EventLog:
@@ -163,7 +164,7 @@ class EventLog:
         self._add(key[0], self._left_out.pop(key) | {"and_as_many_before": count - 1})
 
     def _add(self, kind: str, fields: dict[str, object]) -> None:
-        level = "info"
+        level: Level = "info"
         if kind in ERRORS:
             level = "error"
         elif kind in WARNINGS or fields.get("state") in WARNING_STATES:

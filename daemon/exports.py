@@ -17,7 +17,7 @@ from engine.group.site_state import EVERY_VOLUME, SiteState
 from engine.history.cuts import resolve_cut
 from engine.history.visibility import visibility
 from engine.history.volumes import Volume
-from protocol.commands import parse_volume_name
+from protocol.commands.base import parse_volume_name
 from protocol.cut_text import parse_export_cut
 from protocol.errors import FarshoreError, NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S

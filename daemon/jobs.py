@@ -23,12 +23,15 @@ from itertools import starmap
 from struct import Struct
 from typing import Any
 
+import msgspec
 import structlog
 
 from engine.group.compartment import attempt
 from engine.group.site_state import SiteState
 from engine.ports.clock import Clock
 from protocol.bounds import NameOrNone, Text, UtcNs, Word
+from protocol.commands.base import Reply
+from protocol.commands.job import ErrorInfo, JobInfo
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError, NotFound
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
@@ -89,8 +92,8 @@ class Job:
         self.text = ""
         self.serial = 0
         self.result: Data | None = None
-        self.error: Data | None = None
-        self.task: asyncio.Task[Data] | None = None
+        self.error: ErrorInfo | None = None
+        self.task: asyncio.Task[Reply] | None = None
         self._moved = asyncio.Event()
 
     def progress(self, done: int, total: int | None, unit: str, text: str = "") -> None:
@@ -110,29 +113,30 @@ class Job:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), timeout_s)
 
-    def as_dict(self) -> Data:
-        """JOB of protocol.job_commands."""
-        return {
-            "job": self.number,
-            "kind": self.kind,
-            "group": self.group,
-            "object": self.subject,
-            "state": self.state.value,
-            "resumable": self.resumable,
-            "cancelling": self.cancelling,
-            "began": time_text(self.began_utc_ns),
-            "ended": time_text(self.ended_utc_ns) if self.ended_utc_ns else None,
-            "done": self.done,
-            "total": self.total,
-            "unit": self.unit,
-            "text": self.text,
-            "serial": self.serial,
-            "result": self.result,
-            "error": self.error,
-        }
+    def info(self) -> JobInfo:
+        """The job as replies have it."""
+        return JobInfo(
+            job=self.number,
+            kind=self.kind,
+            group=self.group,
+            object=self.subject,
+            state=self.state.value,
+            resumable=self.resumable,
+            cancelling=self.cancelling,
+            began=time_text(self.began_utc_ns),
+            ended=time_text(self.ended_utc_ns) if self.ended_utc_ns else None,
+            done=self.done,
+            total=self.total,
+            unit=self.unit,
+            text=self.text,
+            serial=self.serial,
+            result=self.result,
+            error=self.error,
+        )
 
 
-Work = Callable[[Job], Awaitable[Data]]
+# Its result is what the command that begins it says.
+Work = Callable[[Job], Awaitable[Reply]]
 
 
 class Jobs:
@@ -180,13 +184,13 @@ class Jobs:
                 self._ended(job, JobState.FAILED, error=error)
 
     def _begin(self, job: Job, work: Work) -> None:
-        async def run() -> Data:
+        async def run() -> Reply:
             return await work(job)
 
         job.task = asyncio.get_running_loop().create_task(run(), name=f"job {job.number} {job.kind}")
         job.task.add_done_callback(lambda task: attempt("job.defect", self._task_ended, job, task))
 
-    def _task_ended(self, job: Job, task: asyncio.Task[Data]) -> None:
+    def _task_ended(self, job: Job, task: asyncio.Task[Reply]) -> None:
         if task.cancelled():
             # A daemon that stops leaves the row as it is, for the next start to decide.
             if not self._closing:
@@ -213,10 +217,10 @@ class Jobs:
             self._ended(job, JobState.FAILED, error=error)
 
     def _ended(
-        self, job: Job, state: JobState, *, result: Data | None = None, error: FarshoreError | None = None
+        self, job: Job, state: JobState, *, result: Reply | None = None, error: FarshoreError | None = None
     ) -> None:
-        job.state, job.result = state, result
-        job.error = error.as_dict() if error else None
+        job.state, job.result = state, msgspec.to_builtins(result)
+        job.error = msgspec.convert(error.as_dict(), ErrorInfo) if error else None
         job.ended_utc_ns = self._clock.utc_ns()
         job.cancelling = False
         try:
@@ -252,7 +256,7 @@ class Jobs:
             job.resumable,
             job.began_utc_ns,
             job.ended_utc_ns,
-            *(json.dumps(each) for each in (job.arguments, job.result, job.error)),
+            *(json.dumps(msgspec.to_builtins(each)) for each in (job.arguments, job.result, job.error)),
         )
         self._state.put_notes(TABLE, {_NUMBER.pack(job.number): pack_row(row)})
 
@@ -321,7 +325,8 @@ def _read(key: bytes, value: bytes) -> Job:
         began_utc_ns=began,
     )
     job.state, job.ended_utc_ns = state, ended
-    job.result, job.error = result, error
+    job.result = result
+    job.error = msgspec.convert(error, ErrorInfo) if error else None
     return job
 
 

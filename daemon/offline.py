@@ -11,28 +11,25 @@ import pathlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from daemon.data_directory import read_identity
 from daemon.exports import SiteExports
-from daemon.operations.inspect import journal_data
-from daemon.operations.shapes import cut_data, time_of
+from daemon.operations.journal import journal_of
+from daemon.operations.shapes import cut_info, extended, time_of
 from daemon.site import STATE_FILE
 from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.history.cuts import resolve_cut
 from engine.offline.groups import DeadSite, OfflineGroup, offline_groups, open_offline
 from engine.ports.clock import SystemClock
-from protocol.command_base import check_name
-from protocol.commands import JournalShow, parse_volume_name
+from protocol.commands.base import check_name, parse_volume_name
+from protocol.commands.journal import JournalShow, OfflineBackup, OfflineJournalReply, ReplayFound
 from protocol.cut_text import CutTime, parse_fixed_cut, time_text
 from protocol.errors import FarshoreError, NotFound, UsageError, WrongState
 from protocol.positions import Cut
 from site_primary.nbd_server import NbdServer
-
-Data = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +43,7 @@ class Replay:
     partial: bool = False
 
 
-def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
+def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[ReplayFound], None]) -> None:
     """Serve it to the host on `connection` until that goes; `ready` is called once with what was found.
     FarshoreError if it is not there."""
     # Standard output is for what was found; a block that cannot be read is told to the host.
@@ -54,43 +51,43 @@ def serve_replay(replay: Replay, connection: socket.socket, ready: Callable[[Dat
     asyncio.run(_serve(replay, connection, ready))
 
 
-async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Data], None]) -> None:
+async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[ReplayFound], None]) -> None:
     loop = asyncio.get_running_loop()
     group_name, volume_name = _names(replay)
     site = _site(replay.directory, with_index=replay.with_index, partial=replay.partial)
     opened = open_offline(site, group_name, SystemClock(loop))
     try:
-        data, name = _found(opened, replay.until, volume_name)
+        found = _found(opened, replay.until, volume_name)
     except FarshoreError as error:
         if opened.notes:
             error.message = f"{error.message} ({'; '.join(opened.notes)})"
         raise
     group = opened.group
     exports = SiteExports({group_name: group}, opened.state, lambda _: group.utc_ns, lambda _: "")
-    ready(data | {"export": name})
+    ready(found)
     await NbdServer(loop, exports).serve(connection)
     opened.close()
 
 
-def show_journal(directory: pathlib.Path, command: JournalShow) -> Data:
+def show_journal(directory: pathlib.Path, command: JournalShow) -> OfflineJournalReply:
     """The reply of `journal.show`, with the backups and `notes`. FarshoreError if it is not there."""
 
-    async def show() -> Data:
+    async def show() -> OfflineJournalReply:
         opened = open_offline(_site(directory), command.group, SystemClock(asyncio.get_running_loop()))
         group = opened.group
         held = group.spans(group.writer.written)
         copies = [
-            {
-                "id": f"{copy.id:016x}",
-                "label": copy.label or None,
-                "cut": cut_data(copy.cut, time_of(group, copy.cut)),
-            }
+            OfflineBackup(
+                id=f"{copy.id:016x}",
+                label=copy.label or None,
+                cut=cut_info(copy.cut, time_of(group, copy.cut)),
+            )
             for copy in group.copies.at(held)
             if group.folding.readable(copy.cut)
         ]
-        data = journal_data(group, command, lambda site_id: site_id)
+        reply = journal_of(group, command, lambda site_id: site_id)
         opened.close()
-        return data | {"backups": copies, "notes": opened.notes}
+        return extended(OfflineJournalReply, reply, backups=copies, notes=opened.notes)
 
     return asyncio.run(show())
 
@@ -125,8 +122,8 @@ def _names(replay: Replay) -> tuple[str, str]:
     return groups[0], ""
 
 
-def _found(opened: OfflineGroup, until: str, volume: str) -> tuple[Data, str]:
-    """What a replay would give, and the export's name."""
+def _found(opened: OfflineGroup, until: str, volume: str) -> ReplayFound:
+    """What a replay would give."""
     group = opened.group
     cut = _resolve(group, until)
     volumes = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
@@ -147,15 +144,15 @@ def _found(opened: OfflineGroup, until: str, volume: str) -> tuple[Data, str]:
             position=str(cut),
             next_step=f"it has {', '.join(sorted(volumes)) or 'none'} then",
         )
-    data = {
-        "volume": f"{group.name}/{volume}",
-        "size_bytes": volumes[volume].size_bytes,
-        "cut": cut_data(cut, time_of(group, cut)),
-        "end": cut_data(group.end, group.utc_ns),
-        "since": str(opened.since) if opened.since else None,
-        "notes": opened.notes,
-    }
-    return data, f"{group.name}/{volume}@{cut}"
+    return ReplayFound(
+        volume=f"{group.name}/{volume}",
+        size_bytes=volumes[volume].size_bytes,
+        cut=cut_info(cut, time_of(group, cut)),
+        end=cut_info(group.end, group.utc_ns),
+        since=str(opened.since) if opened.since else None,
+        notes=opened.notes,
+        export=f"{group.name}/{volume}@{cut}",
+    )
 
 
 def _resolve(group: Group, until: str) -> Cut:

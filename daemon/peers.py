@@ -24,7 +24,7 @@ import msgspec
 from engine.ports.durable import RealDisk
 from engine.ports.transport import PeerAddress
 from engine.ports.zap import check_key
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.endpoints import check_peer_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 from protocol.limits import PEERS_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN

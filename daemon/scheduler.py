@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from daemon.operations import backups, copies
-from daemon.operations.schedules import last_run
+from daemon.operations import backup
+from daemon.operations.schedule import last_run
 from daemon.site import Site
 from engine.copies.keep_rules import KeepRules
 from engine.copies.schedules import due
 from engine.group.compartment import attempt_async
 from engine.group.group import Group
 from engine.group.site_state import Role
-from protocol.commands import BackupCreate
+from protocol.commands.backup import BackupCreate
 from protocol.errors import FarshoreError
 from protocol.events import PolicySet
 
@@ -64,9 +64,9 @@ class Scheduler:
         if site.state.group(name).role is not Role.PRIMARY or not self._due(group, set_ns, policy):
             return
         try:
-            await backups.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
+            await backup.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
             if any(policy.keep):
-                await copies.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
+                await backup.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
         except (FarshoreError, OSError) as error:
             self._failed(name, error)
         else:

@@ -14,15 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from msgspec import Raw
 
 from daemon.config import SiteConfig
 from daemon.control import ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
-from daemon.operations.jobs import resume_jobs
+from daemon.operations.job import resume_jobs
+from daemon.operations.paging import encoded
 from daemon.scheduler import Scheduler
 from daemon.site import Site
-from protocol.commands import Command
+from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
 
@@ -106,8 +108,8 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
     loop.set_exception_handler(exception_handler(on_defect))
     site = Site(directory=directory, config=config, identity=identity, keys=keys, loop=loop)
 
-    async def carry_out(command: Command) -> dict[str, object]:
-        return await dispatch(site, command)
+    async def carry_out(command: Command) -> Raw:
+        return encoded(await dispatch(site, command))
 
     control = ControlServer(loop, site.control_endpoint, carry_out)
     scheduler = Scheduler(site)

@@ -8,11 +8,11 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
 
-from protocol.command_base import NAME
 from protocol.limits import (
     BLOCK_BYTES,
     BLOCKS_MAX,
@@ -53,6 +53,8 @@ Session = Annotated[int, Meta(ge=1, le=POSITION_MAX)]
 
 # -- words
 
+NAME = re.compile(rf"[a-z][a-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}")
+# `\Z`, not `$`, which would let a name end in a newline and so into a path.
 Name = Annotated[str, Meta(pattern=rf"^{NAME.pattern}\Z")]  # of a group, a volume, a site, a hook
 GroupId = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 GroupIdOrNone = Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{16})?\Z")]  # empty: a journal without its site

@@ -1,7 +1,7 @@
 """The envelopes of control messages: one request or reply a ZeroMQ message, msgpack, bounded in size.
 
-A request is decoded into known Structs only, never into arbitrary dicts; a reply's `data` is a plain dict of
-the shape that its command documents. Sans-I/O; no clock.
+A request is decoded into known Structs only, never into arbitrary dicts; an answer's `data` is the command's
+reply, encoded (`read_reply`). Sans-I/O; no clock.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.commands import Command
+from protocol.commands import AnyCommand
+from protocol.commands.base import BaseCommand, Reply, ReplyType, command_name, reply_type
 from protocol.errors import ExitCode, FarshoreError, RemoteProtocolError, UsageError, error_from_dict
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
@@ -27,7 +28,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     id: Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
     deadline_s: Annotated[float, Meta(gt=0, le=DEADLINE_S_MAX)]
-    command: Command
+    command: AnyCommand
     idempotency_key: Annotated[str, Meta(max_length=IDEMPOTENCY_KEY_CHARS_MAX)] = ""
     api: Literal[1] = 1
 
@@ -50,15 +51,15 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One reply: `data` when `ok`, else `error`. Unknown fields are ignored: a newer daemon may add some."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer: `data` when `ok`, else `error`. Unknown fields are ignored: a newer daemon may add some."""
 
     id: bytes
     ok: bool
-    data: dict[str, Any] = {}
+    data: msgspec.Raw = msgspec.Raw(b"\x80")
     error: ErrorBody | None = None
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> msgspec.Raw:
         """The data. Raises the FarshoreError that the site answered with."""
         if self.ok:
             return self.data
@@ -88,17 +89,17 @@ _EXIT_CODES = frozenset(int(code) for code in ExitCode)
 _encoder = msgspec.msgpack.Encoder()
 _request_decoder = msgspec.msgpack.Decoder(Request)
 _head_decoder = msgspec.msgpack.Decoder(RequestHead)
-_reply_decoder = msgspec.msgpack.Decoder(Reply)
+_answer_decoder = msgspec.msgpack.Decoder(Answer)
 
 
-def ok_reply(request_id: bytes, data: dict[str, Any]) -> Reply:
-    """A reply with a result."""
-    return Reply(id=request_id, ok=True, data=data)
+def ok_answer(request_id: bytes, data: msgspec.Raw) -> Answer:
+    """An answer with a result."""
+    return Answer(id=request_id, ok=True, data=data)
 
 
-def error_reply(request_id: bytes, error: FarshoreError) -> Reply:
-    """A reply with a refusal."""
-    return Reply(id=request_id, ok=False, error=msgspec.convert(error.as_dict(), ErrorBody))
+def error_answer(request_id: bytes, error: FarshoreError) -> Answer:
+    """An answer with a refusal."""
+    return Answer(id=request_id, ok=False, error=msgspec.convert(error.as_dict(), ErrorBody))
 
 
 def encode_request(request: Request) -> bytes:
@@ -135,23 +136,44 @@ def decode_request_head(raw: bytes) -> RequestHead | None:
         return None
 
 
-def encode_reply(reply: Reply) -> bytes:
-    """Bytes of a reply; one that is too large becomes an error that says so."""
-    raw = _encoder.encode(reply)
+def encode_data(data: Reply | dict[str, Any]) -> msgspec.Raw:
+    """A reply, or some fields of one."""
+    return msgspec.Raw(_encoder.encode(data))
+
+
+def read_data(data: msgspec.Raw) -> dict[str, Any]:
+    """The fields of a reply, or of a part of one. Raises RemoteProtocolError."""
+    try:
+        return msgspec.msgpack.decode(data, type=dict[str, Any])
+    except _BAD_BYTES as error:
+        raise RemoteProtocolError(f"bad reply: {error}") from error
+
+
+def read_reply(command: BaseCommand[ReplyType], data: dict[str, Any]) -> ReplyType:
+    """The reply to a command. Raises RemoteProtocolError unless it has the shape that the command says."""
+    try:
+        return msgspec.convert(data, reply_type(type(command)))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise RemoteProtocolError(f"bad reply to {command_name(command)}: {error}") from error
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Bytes of an answer; one that is too large becomes an error that says so."""
+    raw = _encoder.encode(answer)
     if len(raw) <= CONTROL_MESSAGE_BYTES_MAX:
         return raw
     error = FarshoreError(
         f"the reply of {len(raw)} bytes is too large", next_step="ask with a smaller --limit"
     )
-    return _encoder.encode(error_reply(reply.id, error))
+    return _encoder.encode(error_answer(answer.id, error))
 
 
-def decode_reply(raw: bytes) -> Reply:
-    """A reply. Raises RemoteProtocolError for bytes that are none."""
+def decode_answer(raw: bytes) -> Answer:
+    """An answer. Raises RemoteProtocolError for bytes that are none."""
     if len(raw) > CONTROL_MESSAGE_BYTES_MAX:
         raise RemoteProtocolError(f"a reply of {len(raw)} bytes")
     try:
-        return _reply_decoder.decode(raw)
+        return _answer_decoder.decode(raw)
     except _BAD_BYTES as error:
         raise RemoteProtocolError(f"bad reply: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from protocol.command_base import Name
+from protocol.bounds import Name
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HOOK_TIMEOUT_MAX_S, HOOK_WORDS_MAX
 

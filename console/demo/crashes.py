@@ -6,8 +6,8 @@ import random
 import subprocess
 import tempfile
 import threading
-from typing import Any
 
+from console.commands.job import job_result
 from console.demo.host import Host, Ledger
 from console.demo.report import Step
 from console.demo.sites import GROUP, DemoSite
@@ -15,9 +15,12 @@ from console.demo.tools import find_tool, fio_words, identical
 from console.demo.writing import FILES, FIO_SIZE, SCRATCH, Stage, position
 from console.figures import size_text
 from console.local_time import pause
-from protocol.commands import Events, JournalShow, VolumeCreate
+from protocol.commands.event import Events
+from protocol.commands.job import JobWatch
+from protocol.commands.journal import JournalShow
+from protocol.commands.verify import VerifyResult, VerifyStart
+from protocol.commands.volume import VolumeCreate
 from protocol.errors import FarshoreError
-from protocol.job_commands import JobWatch, VerifyStart
 from protocol.limits import BLOCK_BYTES
 
 LEDGER = "ledger"
@@ -36,7 +39,7 @@ KILL_SPREAD_S = 0.8
 def kill_secondary(stage: Stage, step: Step) -> None:
     """The secondary dies under fio's writes at the primary, and catches up with what it missed."""
     primary, secondary = stage.primary, stage.secondary
-    since = primary.call(Events())["next"]
+    since = primary.call(Events()).next
     options = [
         "--rw=randwrite",
         "--bs=4k",
@@ -67,8 +70,8 @@ def kill_secondary(stage: Stage, step: Step) -> None:
     unnoticed = running and code == 0 and "err= 0" in text
     step.proof("killed while fio wrote at the primary, and fio saw no error", unnoticed)
     primary.wait_state("paired")
-    reached = primary.wait_durable()
-    resumed, end = _resumed_at(primary, since), str(reached["position"])
+    end = primary.wait_durable().position
+    resumed = _resumed_at(primary, since)
     sent_bytes = int(end.rpartition(":")[2]) - int(resumed.rpartition(":")[2])
     total_bytes = int(end.rpartition(":")[2])
     step.proof(
@@ -81,11 +84,11 @@ def kill_secondary(stage: Stage, step: Step) -> None:
 
 def _resumed_at(primary: DemoSite, since: int) -> str:
     """Where the last session with the peer began to ship."""
-    events: list[dict[str, Any]] = primary.call(Events(since=since))["events"]
-    sessions = [event["position"] for event in events if event["kind"] == "pair.session"]
+    events = primary.call(Events(since=since)).events
+    sessions = [event.position for event in events if event.kind == "pair.session"]
     if not sessions:
         raise FarshoreError("the primary reports no new session with its peer", subject=GROUP)
-    return str(sessions[-1])
+    return sessions[-1]
 
 
 def kill_primary(stage: Stage, step: Step, rng: random.Random) -> None:
@@ -105,7 +108,7 @@ def kill_primary(stage: Stage, step: Step, rng: random.Random) -> None:
         text = f"{ledger.acknowledged - before} acknowledged, {unanswered} open" if not wrong else wrong[0]
         step.proof(f"kill {number}: every acknowledged write is there", not wrong, text)
     primary.wait_state("paired")
-    end = str(primary.wait_durable()["position"])
+    end = primary.wait_durable().position
     step.proof("paired again, everything durable at both sites", True, f"up to {end}")
     for volume in (LEDGER, SCRATCH, FILES):
         _compare(stage, step, volume, end)
@@ -145,16 +148,18 @@ def _compare(stage: Stage, step: Step, volume: str, cut: str) -> None:
 
 def both_journals(stage: Stage, step: Step) -> None:
     """Every frame and every version of both sites read and checked; the journals end in one digest."""
-    digests = []
+    last = []
     for site in (stage.primary, stage.secondary):
         step.command(f"farshore verify {GROUP} --deep --site {site.directory}")
         job = site.call(VerifyStart(group=GROUP))
-        while job["state"] == "running":
-            job = site.call(JobWatch(job=job["job"], since=job["serial"], wait_s=5.0))
-        data = job["result"] or {"ok": False, "frames": 0, "bytes": 0, "versions": 0}
-        counts = f"{data['frames']} frames, {size_text(data['bytes'])}, {data['versions']} versions"
-        step.proof(f"journal and index of {site.name} sound", data["ok"], counts)
-        digests.append(site.call(JournalShow(group=GROUP, limit=1))["frames"][-1])
-    one, other = digests
-    same = (one["position"], one["digest"]) == (other["position"], other["digest"])
-    step.proof("both end at one position with one digest", same, f"{one['position']} {one['digest'][:16]}…")
+        while job.state == "running":
+            job = site.call(JobWatch(job=job.job, since=job.serial, wait_s=5.0))
+        data = job_result(job, VerifyResult) if job.state == "done" else None
+        counts = (
+            f"{data.frames} frames, {size_text(data.bytes)}, {data.versions} versions" if data else job.state
+        )
+        step.proof(f"journal and index of {site.name} sound", data is not None and data.ok, counts)
+        last.append(site.call(JournalShow(group=GROUP, limit=1)).frames[-1])
+    one, other = last
+    same = (one.position, one.digest) == (other.position, other.digest)
+    step.proof("both end at one position with one digest", same, f"{one.position} {one.digest[:16]}…")

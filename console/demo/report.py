@@ -13,9 +13,29 @@ from rich.text import Text
 
 from console.local_time import monotonic
 from console.output import Output
+from protocol.commands.base import Reply
 from protocol.errors import Mismatch
 
 WIDTH = 84
+
+
+class StepSummary(Reply, frozen=True, kw_only=True):
+    """A step: the proofs that held, and what ended it early if anything did."""
+
+    step: int
+    title: str
+    took_s: float
+    proofs: int
+    failed: str
+
+
+class Summary(Reply, frozen=True, kw_only=True):
+    """A run; with any step that failed `ok` is false."""
+
+    ok: bool
+    took_s: float
+    proofs: int
+    steps: list[StepSummary]
 
 
 @dataclass(slots=True)
@@ -107,24 +127,23 @@ class Report:
         finally:
             step.end()
 
-    def summary(self) -> dict[str, object]:
-        """For scripts: {"ok": bool, "took_s", "proofs": int, "steps": [{"step", "title", "took_s", "proofs",
-        "failed": str}]}"""
-        return {
-            "ok": bool(self.steps) and not any(step.failed for step in self.steps),
-            "took_s": round(self.took_s, 3),
-            "proofs": sum(step.proofs for step in self.steps),
-            "steps": [
-                {
-                    "step": step.number,
-                    "title": step.title,
-                    "took_s": round(step.took_s, 3),
-                    "proofs": step.proofs,
-                    "failed": step.failed,
-                }
+    def summary(self) -> Summary:
+        """For scripts."""
+        return Summary(
+            ok=bool(self.steps) and not any(step.failed for step in self.steps),
+            took_s=round(self.took_s, 3),
+            proofs=sum(step.proofs for step in self.steps),
+            steps=[
+                StepSummary(
+                    step=step.number,
+                    title=step.title,
+                    took_s=round(step.took_s, 3),
+                    proofs=step.proofs,
+                    failed=step.failed,
+                )
                 for step in self.steps
             ],
-        }
+        )
 
     def show_summary(self) -> None:
         """The table for people."""
@@ -140,5 +159,5 @@ class Report:
             for step in self.steps
         ]
         self.output.table(("step", "what", "time", "proofs"), rows, empty="nothing was done")
-        verdict = "every proof held" if data["ok"] else "NOT EVERY PROOF HELD"
-        self.output.line(f"{verdict}: {data['proofs']} proofs in {self.took_s:.1f} s")
+        verdict = "every proof held" if data.ok else "NOT EVERY PROOF HELD"
+        self.output.line(f"{verdict}: {data.proofs} proofs in {self.took_s:.1f} s")

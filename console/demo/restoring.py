@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from typing import Any
 
 from console.demo.host import Host
 from console.demo.report import Step
@@ -13,7 +12,7 @@ from console.demo.sites import GROUP
 from console.demo.tools import fsck, sha256
 from console.demo.writing import FILES, LABEL, Stage, position
 from console.figures import size_text
-from protocol.commands import RestoreVolume
+from protocol.commands.restore import RestoreReply, RestoreVolume
 from protocol.cut_text import CutLabel, NamedCut
 
 PIECE_BYTES = 1 << 20
@@ -52,13 +51,13 @@ def restore(stage: Stage, step: Step) -> str:
     data = _restore(stage, CutLabel(label=LABEL))
     step.proof(
         "turned back by one event in the journal",
-        data["checked_blocks"] > 0 and data["online"],
-        f"{data['took_ms']:.1f} ms, {data['checked_blocks']} blocks sampled",
+        data.checked_blocks > 0 and data.online,
+        f"{data.took_ms:.1f} ms, {data.checked_blocks} blocks sampled",
     )
     live = stage.primary.uri(FILES)
     step.proof("live volume equal to the image", *stage.as_image(live))
     step.proof("its file system is clean (e2fsck -fn)", *fsck(stage.copied("back.img", live)))
-    return str(data["head"]["text"])
+    return data.head.text
 
 
 def undo(stage: Stage, step: Step, left: str, wreck_sha256: str) -> None:
@@ -66,19 +65,19 @@ def undo(stage: Stage, step: Step, left: str, wreck_sha256: str) -> None:
     step.command(f"farshore restore volume {NAME} --at {left} --confirm {NAME} --online")
     data = _restore(stage, position(left))
     digest = sha256(stage.copied("undone.img", stage.primary.uri(FILES)))
-    text = f"sha256 {digest[:16]}…, {data['took_ms']:.1f} ms"
+    text = f"sha256 {digest[:16]}…, {data.took_ms:.1f} ms"
     step.proof("undone: the live volume is the wreck again", digest == wreck_sha256, text)
     step.command(f"farshore restore volume {NAME} --at {LABEL} --confirm {NAME} --online")
     again = _restore(stage, CutLabel(label=LABEL))
     same, said = stage.as_image(stage.primary.uri(FILES))
-    step.proof("turned back again: equal to the image", same, f"{said} {again['took_ms']:.1f} ms")
-    cut = str(stage.primary.wait_durable()["position"])
+    step.proof("turned back again: equal to the image", same, f"{said} {again.took_ms:.1f} ms")
+    cut = stage.primary.wait_durable().position
     past = stage.secondary.uri(FILES, position(cut))
     same, said = stage.as_image(past)
     step.proof("the secondary followed: equal to the image", same, f"at {cut}")
 
 
-def _restore(stage: Stage, cut: NamedCut) -> dict[str, Any]:
+def _restore(stage: Stage, cut: NamedCut) -> RestoreReply:
     stage.primary.wait_without_hosts(FILES)
     return stage.primary.call(
         RestoreVolume(group=GROUP, volume=FILES, cut=cut, confirm=NAME, start=True), timeout_s=120

@@ -13,21 +13,16 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from console.client import CALL_TIMEOUT_S, Client
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
 from farshore.launch import child_words
-from protocol.commands import (
-    Command,
-    PeerAdd,
-    SiteStatus,
-    SiteToken,
-    VolumeShow,
-    VolumeUri,
-    WaitFor,
-)
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.pair import WaitFor, WaitReply
+from protocol.commands.peer import PeerAdd
+from protocol.commands.site import SiteStatus, SiteToken
+from protocol.commands.volume import VolumeShow, VolumeUri
 from protocol.cut_text import NamedCut
 from protocol.endpoints import control_endpoint
 from protocol.errors import FarshoreError, TimedOut, Unreachable
@@ -155,7 +150,7 @@ class DemoSite:
         self._client.close()
         return code
 
-    def call(self, command: Command, timeout_s: float = CALL_TIMEOUT_S) -> dict[str, Any]:
+    def call(self, command: BaseCommand[ReplyType], timeout_s: float = CALL_TIMEOUT_S) -> ReplyType:
         """A command's reply. Raises FarshoreError."""
         return self._client.call(command, timeout_s)
 
@@ -167,27 +162,27 @@ class DemoSite:
         """The NBD URI of a volume of the group, live or at a cut."""
         return uri(export_of(self.call(VolumeUri(group=GROUP, volume=volume, cut=cut))))
 
-    def wait_state(self, state: str) -> dict[str, Any]:
+    def wait_state(self, state: str) -> WaitReply:
         """`farshore wait --state`. Raises TimedOut."""
         return self._wait(lambda slice_s: WaitFor(group=GROUP, state=state, timeout_s=slice_s), state)
 
-    def wait_durable(self) -> dict[str, Any]:
+    def wait_durable(self) -> WaitReply:
         """`farshore wait`: all written by now is durable at both sites; hosts must be quiet."""
         return self._wait(lambda slice_s: WaitFor(group=GROUP, timeout_s=slice_s), "durable at both sites")
 
-    def _wait(self, build: Callable[[float], WaitFor], what: str) -> dict[str, Any]:
+    def _wait(self, build: Callable[[float], WaitFor], what: str) -> WaitReply:
         deadline = monotonic() + WAIT_TIMEOUT_S
         while True:
             data = self.call(build(WAIT_SLICE_S), WAIT_SLICE_S + CALL_TIMEOUT_S)
-            if data["reached"]:
+            if data.reached:
                 return data
             if monotonic() > deadline:
-                raise TimedOut(f"{GROUP} is not {what}: {data['state']}", subject=GROUP)
+                raise TimedOut(f"{GROUP} is not {what}: {data.state}", subject=GROUP)
 
     def wait_without_hosts(self, volume: str) -> None:
         """Until the daemon saw that every host has closed its connection. Raises TimedOut."""
         deadline = monotonic() + START_TIMEOUT_S
-        while self.call(VolumeShow(group=GROUP, volume=volume))["hosts"]:
+        while self.call(VolumeShow(group=GROUP, volume=volume)).hosts:
             if monotonic() > deadline:
                 raise TimedOut(f"{GROUP}/{volume} still has hosts", subject=f"{GROUP}/{volume}")
             pause(POLL_S)
@@ -195,9 +190,8 @@ class DemoSite:
 
 def introduce(one: DemoSite, other: DemoSite) -> str:
     """`farshore peer add` at both; the fingerprint that one has of the other."""
-    other.call(PeerAdd(token=one.call(SiteToken())["token"]))
-    added = one.call(PeerAdd(token=other.call(SiteToken())["token"]))
-    return str(added["fingerprint"])
+    other.call(PeerAdd(token=one.call(SiteToken()).token))
+    return one.call(PeerAdd(token=other.call(SiteToken()).token)).fingerprint
 
 
 def _free_port() -> int:

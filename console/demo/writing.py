@@ -10,7 +10,9 @@ from console.demo.report import Step
 from console.demo.sites import GROUP, DemoSite, introduce
 from console.demo.tools import copy, fio_words, fsck, identical, run
 from console.figures import parse_size, size_text
-from protocol.commands import BackupCreate, PairCreate, VolumeCreate
+from protocol.commands.backup import BackupCreate
+from protocol.commands.pair import PairCreate
+from protocol.commands.volume import VolumeCreate
 from protocol.cut_text import CutLabel, CutPosition
 from protocol.positions import parse_cut
 
@@ -76,7 +78,7 @@ def two_sites(stage: Stage, step: Step) -> None:
     step.command(f"farshore pair create {GROUP} --with {stage.secondary.name} --mode async")
     stage.primary.call(PairCreate(group=GROUP, peer=stage.secondary.name))
     data = stage.primary.wait_state("paired")
-    step.proof("the group is paired", data["state"] == "paired", f"{data['state']} ({data['code']})")
+    step.proof("the group is paired", data.state == "paired", f"{data.state} ({data.code})")
 
 
 def real_files(stage: Stage, step: Step) -> None:
@@ -97,8 +99,8 @@ def at_both_sites(stage: Stage, step: Step) -> None:
     """Wait for the secondary, and compare it at the position that it reached."""
     step.command(f"farshore wait {GROUP}")
     reached = stage.primary.wait_durable()
-    cut = str(reached["position"])
-    step.proof("everything durable at both sites", reached["reached"], f"up to {cut}")
+    cut = reached.position
+    step.proof("everything durable at both sites", reached.reached, f"up to {cut}")
     uri = stage.secondary.uri(FILES, position(cut))
     step.command(f"qemu-img compare files.img 'nbd+unix:///{GROUP}/{FILES}@{cut}?socket=…/b/nbd.sock'")
     step.proof("secondary at that cut equal to the image", *stage.as_image(uri))
@@ -118,11 +120,10 @@ def backup(stage: Stage, step: Step) -> None:
     """A labelled backup: a mark in the journal, available at both sites when the command returns."""
     step.command(f"farshore backup create {GROUP} --label {LABEL}")
     data = stage.primary.call(BackupCreate(group=GROUP, label=LABEL))
-    states = data["state"]
     step.proof(
         "available at both sites",
-        len(states) == 2 and set(states.values()) == {"available"},
-        f"{LABEL} is {data['cut']['text']}, {data['took_ms']:.1f} ms",
+        len(data.state) == 2 and set(data.state.values()) == {"available"},
+        f"{LABEL} is {data.cut.text}, {data.took_ms:.1f} ms",
     )
 
 

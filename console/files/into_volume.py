@@ -15,24 +15,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from console.commands.host import run_host_command, stop_host
+from console.commands.watch import wait_for
 from console.files.digests import content_digest
 from console.files.opening import OpenedFiles, Ways, open_files
 from console.files.other_kernels import kernel_mounted
 from console.files.rights import Rights
 from console.files.source import FileSource, Path
 from console.files.to_directory import DirectoryTarget, Outcome
-from console.files.walk import Finder, Item, Missed, path_text, walk
-from console.host_commands import run_host_command, stop_host
+from console.files.walk import Finder, Item, Missed, MissedInfo, path_text, walk
 from console.local_time import monotonic, pause
 from console.mounts.mounting import require_root
 from console.session import Session
-from console.watch_commands import wait_for
-from protocol.commands import PairShow, VolumeList, VolumeOffline, VolumeOnline
+from protocol.commands.base import Reply
+from protocol.commands.cut import CutInfo
+from protocol.commands.pair import Head, PairResync, PairShow, PairSplit
+from protocol.commands.volume import VolumeList, VolumeOffline, VolumeOnline
 from protocol.cut_text import CutLatest
 from protocol.errors import Busy, FarshoreError, Mismatch, WrongState
-from protocol.role_commands import PairResync, PairSplit
 
 PAIR_TIMEOUT_S = 120.0
 RESYNC_TIMEOUT_S = 3600.0
@@ -61,6 +62,39 @@ class Into:
         return f"{self.group}/{self.volume}"
 
 
+class IntoStep(Reply, frozen=True, kw_only=True):
+    """What happens at which site, or at this machine."""
+
+    where: str
+    do: str
+
+
+class IntoPlan(Reply, frozen=True, kw_only=True):
+    """The steps, and what the group is before them."""
+
+    group: str
+    volume: str
+    dry_run: bool
+    head: Head
+    peer: str
+    steps: list[IntoStep]
+
+
+class IntoReply(IntoPlan, frozen=True, kw_only=True):
+    """What was done; `head` is that of the split, to which `undo` goes back."""
+
+    cut: CutInfo
+    files: int
+    directories: int
+    links: int
+    bytes: int
+    checked_files: int
+    missed: list[MissedInfo]
+    undo: str
+    start_exit_code: int | None
+    took_ms: float
+
+
 class IntoVolume:
     """`here` is the site that writes the group, `there` the one that follows it."""
 
@@ -69,17 +103,17 @@ class IntoVolume:
         self._there = there
         self._into = into
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> IntoPlan:
         """The steps, each with where it happens; nothing is changed. Raises WrongState."""
         into, group = self._into, self._into.group
         pair = self._here.call(PairShow(group=group))
-        if (pair["role"], pair["state"]) != ("primary", "paired"):
+        if (pair.role, pair.state) != ("primary", "paired"):
             raise WrongState(
-                f"{group} is {pair['state']} ({pair['code']}) and {pair['role']} here",
+                f"{group} is {pair.state} ({pair.code}) and {pair.role} here",
                 subject=group,
                 next_step=f"run it for the site that writes it, once `farshore pair show {group}` is paired",
             )
-        here, there, host = self._here.site.name, str(pair["peer"]), "this machine"
+        here, there, host = self._here.site.name, pair.peer or "", "this machine"
         volumes = self._online()
         steps = [
             (host, into.stop or "(no --stop: the hosts of the group are stopped already)"),
@@ -95,16 +129,16 @@ class IntoVolume:
             *((here, f"farshore volume online {group}/{volume}") for volume in volumes),
             (host, into.start or "(no --start: the hosts are started by hand)"),
         ]
-        return {
-            "group": group,
-            "volume": into.volume,
-            "dry_run": True,
-            "head": pair["head"],
-            "peer": there,
-            "steps": [{"where": where, "do": do} for where, do in steps],
-        }
+        return IntoPlan(
+            group=group,
+            volume=into.volume,
+            dry_run=True,
+            head=pair.head,
+            peer=there,
+            steps=[IntoStep(where=where, do=do) for where, do in steps],
+        )
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> IntoReply:
         """The whole flow. Raises FarshoreError; what the primary holds is then what it held before."""
         into, began = self._into, monotonic()
         require_root()
@@ -118,37 +152,40 @@ class IntoVolume:
             with self._undone_if_it_fails(volumes):
                 self._close(volumes)
                 # What hosts wrote while they stopped is not to be lost by an undo.
-                head = self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S)["head"]
+                head = self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S).head
                 outcome = self._write(files, found)
             cut = files.cut
-        with self._here.output.activity(f"{into.group}: taking in what was written at {plan['peer']}"):
+        with self._here.output.activity(f"{into.group}: taking in what was written at {plan.peer}"):
             self._here.call(PairResync(group=into.group, source="remote"), PAIR_TIMEOUT_S)
         wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)
         self._check(outcome)
         for volume in volumes:
             self._here.call(VolumeOnline(group=into.group, volume=volume))
         code = run_host_command(into.start) if into.start else None
-        return {
-            **plan,
-            "dry_run": False,
-            "head": head,
-            "cut": cut,
-            "files": outcome.files,
-            "directories": outcome.directories,
-            "links": outcome.links,
-            "bytes": outcome.data_bytes,
-            "checked_files": len(outcome.digests),
-            "missed": [{"path": path_text(each.path), "why": each.why} for each in outcome.missed],
-            "undo": f"farshore restore volume {into.name} --at {head['timeline']}:{head['position']}"
+        return IntoReply(
+            group=plan.group,
+            volume=plan.volume,
+            dry_run=False,
+            head=head,
+            peer=plan.peer,
+            steps=plan.steps,
+            cut=cut,
+            files=outcome.files,
+            directories=outcome.directories,
+            links=outcome.links,
+            bytes=outcome.data_bytes,
+            checked_files=len(outcome.digests),
+            missed=[each.info for each in outcome.missed],
+            undo=f"farshore restore volume {into.name} --at {head.timeline}:{head.position}"
             f" --confirm {into.name}",
-            "start_exit_code": code,
-            "took_ms": (monotonic() - began) * 1e3,
-        }
+            start_exit_code=code,
+            took_ms=(monotonic() - began) * 1e3,
+        )
 
     def _online(self) -> list[str]:
         """The group's volumes whose exports are open here: all of them go the way of the pair."""
-        rows = self._here.call(VolumeList(group=self._into.group))["volumes"]
-        return [str(row["volume"]) for row in rows if row["online"] and not row["deleted"]]
+        rows = self._here.call(VolumeList(group=self._into.group)).volumes
+        return [row.volume for row in rows if row.online and not row.deleted]
 
     def _close(self, volumes: list[str]) -> None:
         """No host may write while the group's content is to come from elsewhere. Raises Busy."""
@@ -201,7 +238,7 @@ class IntoVolume:
 
     def _resync_from_here(self) -> None:
         into = self._into
-        if self._here.call(PairShow(group=into.group))["state"] == "paired":
+        if self._here.call(PairShow(group=into.group)).state == "paired":
             return
         self._here.call(PairResync(group=into.group, source="local"), PAIR_TIMEOUT_S)
         wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from console.host_configs import Export, export_of
 from console.mounts.clones import attached, cloned, fixed_cut, until_told
 from console.mounts.loops import make_loop
 from console.mounts.programs import call
 from console.session import Session
-from protocol.commands import VolumeUri
+from protocol.commands.cut import CutInfo
+from protocol.commands.volume import VolumeUri
 from protocol.errors import FarshoreError
 
 REPLAY_TIMEOUT_S = 600.0
@@ -27,13 +27,12 @@ _FINE = (0, 1, 2)
 
 @contextmanager
 def replayed(
-    session: Session, group: str, volume: str, cut: dict[str, Any], *, first_byte: int, size_bytes: int
+    session: Session, group: str, volume: str, cut: CutInfo, *, first_byte: int, size_bytes: int
 ) -> Iterator[Export]:
     """The export of a clone of one volume, in a stretch of which the log of an ext3 or ext4 file system was
     played back; gone afterwards. For root. Raises FarshoreError."""
     with until_told(), cloned(session, group, volume, fixed_cut(cut), PURPOSE) as clone:
-        name = str(clone["clone"])
-        with attached(session, name, volume) as made:
+        with attached(session, clone.clone, volume) as made:
             # A loop device and not the file itself: e2fsck writes the superblock by single bytes, and an
             # export takes whole sectors.
             device = make_loop(made.file, read_only=False, offset=first_byte, size_bytes=size_bytes)
@@ -45,4 +44,4 @@ def replayed(
                 subject=f"{group}/{volume}",
                 next_step="add --no-replay to read what there is without it",
             )
-        yield export_of(session.call(VolumeUri(group=name, volume=volume)))
+        yield export_of(session.call(VolumeUri(group=clone.clone, volume=volume)))

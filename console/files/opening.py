@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from console.figures import size_text
 from console.files.log_replay import replayed
@@ -20,8 +19,10 @@ from console.files.other_kernels import guest_can, guest_tree, kernel_tree
 from console.files.reader_process import ReaderProcess
 from console.files.source import FileSource
 from console.host_configs import export_of
+from console.mounts.clones import cut_of
 from console.session import Session
-from protocol.commands import VolumeUri
+from protocol.commands.cut import CutInfo
+from protocol.commands.volume import VolumeUri, VolumeUriReply
 from protocol.cut_text import NamedCut
 from protocol.errors import FarshoreError, NotAllowed, Refused, UsageError
 from protocol.file_stream import Opened
@@ -40,38 +41,37 @@ class Ways:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedFiles:
-    """A file system that can be read. `cut` is the reply's, null for none; `replayed`: on a clone."""
+    """A file system that can be read. `replayed`: on a clone."""
 
     source: FileSource
-    cut: dict[str, Any]
+    cut: CutInfo
     replayed: bool
 
 
 @contextmanager
 def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: Ways) -> Iterator[OpenedFiles]:
     """Raises FarshoreError: what cannot be read is refused with what could be done."""
-    data = session.call(VolumeUri(group=group, volume=volume, cut=cut))
-    export = export_of(data)
-    name = str(data["export"])
-    reader = ReaderProcess(export, partition=ways.partition)
+    where = session.call(VolumeUri(group=group, volume=volume, cut=cut))
+    name, found = where.export, cut_of(where)
+    reader = ReaderProcess(export_of(where), partition=ways.partition)
     with reader:
         opened = reader.opened
         if opened.unfenced:
             session.output.note(f"warning: what reads {name} is kept in by one fence less: {opened.unfenced}")
         if not opened.file_system or ways.kernel:
-            tree = _by_another_kernel(session, f"{group}/{volume}", data, opened, ways)
+            tree = _by_another_kernel(session, f"{group}/{volume}", where, opened, ways)
             if tree is None:
                 raise _unreadable(name, opened, ways)
             reader.close()
             with tree as source:
-                yield OpenedFiles(source=source, cut=data["cut"], replayed=True)
+                yield OpenedFiles(source=source, cut=found, replayed=True)
             return
         if not opened.unfinished or not ways.replay:
             if opened.unfinished:
                 session.output.note(f"warning: {name}: its log is not played back; last writes may lack")
             elif opened.file_system == "ntfs":
                 session.output.note(f"{name}: the log of NTFS is not played back")
-            yield OpenedFiles(source=reader, cut=data["cut"], replayed=False)
+            yield OpenedFiles(source=reader, cut=found, replayed=False)
             return
     if os.geteuid() != 0:
         raise NotAllowed(
@@ -81,7 +81,7 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
         )
     with (
         replayed(
-            session, group, volume, data["cut"], first_byte=opened.first_byte, size_bytes=opened.size_bytes
+            session, group, volume, found, first_byte=opened.first_byte, size_bytes=opened.size_bytes
         ) as writable,
         ReaderProcess(writable, partition=ways.partition) as reader,
     ):
@@ -91,18 +91,18 @@ def open_files(session: Session, group: str, volume: str, cut: NamedCut, ways: W
                 subject=name,
                 next_step="add --no-replay to read what there is without it",
             )
-        yield OpenedFiles(source=reader, cut=data["cut"], replayed=True)
+        yield OpenedFiles(source=reader, cut=found, replayed=True)
 
 
 def _by_another_kernel(
-    session: Session, name: str, data: dict[str, Any], opened: Opened, ways: Ways
+    session: Session, name: str, where: VolumeUriReply, opened: Opened, ways: Ways
 ) -> AbstractContextManager[FileSource] | None:
     """None where nothing is known that would read it."""
     partition = ways.partition or opened.partition
     if ways.kernel:
-        return kernel_tree(session, name, data["cut"], partition, opened.holds)
+        return kernel_tree(session, name, cut_of(where), partition, opened.holds)
     if guest_can(opened.holds):
-        return guest_tree(export_of(data), partition, opened.holds, ways.device)
+        return guest_tree(export_of(where), partition, opened.holds, ways.device)
     return None
 
 

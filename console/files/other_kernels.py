@@ -12,17 +12,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from console.commands.mount import Mounting
 from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
 from console.local_time import monotonic, pause
-from console.mount_commands import Mounting
 from console.mounts.attach import attach
 from console.mounts.clones import delete_clone
 from console.mounts.mounting import at, real, require_root
 from console.mounts.programs import call, program_path
 from console.session import Session
+from protocol.commands.cut import CutInfo
 from protocol.errors import FarshoreError
 
 GUESTMOUNT = "guestmount"
@@ -39,11 +39,11 @@ def guest_can(holds: str) -> bool:
 
 
 @contextmanager
-def kernel_mounted(session: Session, name: str, cut: dict[str, Any] | None, partition: int) -> Iterator[Path]:
+def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: int) -> Iterator[Path]:
     """`G/V`, mounted by this machine's kernel: at a cut read-only, without one the live volume, writable."""
     require_root()
     point = Path(tempfile.mkdtemp(prefix="farshore-mount-"))
-    export = f"{name}@{cut['text']}" if cut else name
+    export = f"{name}@{cut.text}" if cut else name
     try:
         mounting = Mounting(
             session, export, point, writable=cut is None, number=partition or None, no_replay=False
@@ -59,7 +59,7 @@ def kernel_mounted(session: Session, name: str, cut: dict[str, Any] | None, part
 
 @contextmanager
 def kernel_tree(
-    session: Session, name: str, cut: dict[str, Any], partition: int, kind: str
+    session: Session, name: str, cut: CutInfo, partition: int, kind: str
 ) -> Iterator[MountedTree]:
     """The files of a cut as this machine's kernel shows them."""
     session.output.note(f"warning: {name}: the kernel of this machine parses what is in the volume, as root")

@@ -6,7 +6,7 @@ for, owners and access lists only where root restores. What is left out is count
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from protocol.file_stream import Entry
 
@@ -41,10 +41,6 @@ class Dropped:
     capabilities: int = 0
     attributes: int = 0
     owners: int = 0
-
-    def data(self) -> dict[str, int]:
-        """For scripts."""
-        return asdict(self)
 
     def text(self) -> str:
         """For people; empty if nothing was left out."""

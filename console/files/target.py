@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from console.files.source import Path
 from console.files.walk import parse_path
-from protocol.commands import parse_volume_name
+from protocol.commands.base import parse_volume_name
 from protocol.errors import UsageError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from console.files.walk import Item
+from protocol.commands.cut import CutInfo
 from protocol.file_stream import Entry
 
 
@@ -16,7 +16,7 @@ class Version:
     """Cuts in a row at which a path was the same, by name. `digest` is a file's."""
 
     entry: Entry | None
-    cuts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    cuts: list[tuple[str, CutInfo]] = field(default_factory=list)
     digest: bytes = b""
 
 
@@ -26,7 +26,7 @@ class Versions:
     def __init__(self) -> None:
         self.found: list[Version] = []
 
-    def add(self, name: str, cut: dict[str, Any], item: Item | None, digest: Callable[[], bytes]) -> None:
+    def add(self, name: str, cut: CutInfo, item: Item | None, digest: Callable[[], bytes]) -> None:
         """The path at one more cut, None where there was nothing; `digest` reads its content. Raises Failed
         if that was needed and failed."""
         entry = item.entry if item is not None else None

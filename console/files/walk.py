@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from console.files.source import Failed, FileSource, Path
+from protocol.commands.base import Reply
 from protocol.errors import NotFound, UsageError
 from protocol.file_stream import Entry, shown
 from protocol.limits import FILE_DEPTH_MAX, FILE_PATH_BYTES_MAX
@@ -32,6 +33,18 @@ class Missed:
     """Something that did not come, and why."""
 
     path: Path
+    why: str
+
+    @property
+    def info(self) -> MissedInfo:
+        """For scripts."""
+        return MissedInfo(path=path_text(self.path), why=self.why)
+
+
+class MissedInfo(Reply, frozen=True, kw_only=True):
+    """Something that did not come, and why."""
+
+    path: str
     why: str
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from console.mounts.clones import fixed_cut
 from console.session import Session
-from protocol.commands import CutResolve, JournalShow
-from protocol.cut_text import CutTime, parse_fixed_cut
+from protocol.commands.cut import CutInfo, CutResolve
+from protocol.commands.journal import FrameInfo, JournalShow
+from protocol.cut_text import CutPosition, CutTime, parse_fixed_cut
 from protocol.positions import Cut, parse_cut
 
 # So many frames are looked at once: each costs the site a read.
@@ -31,9 +31,9 @@ class Moment:
     time: str | None
 
 
-def moment(cut: dict[str, Any]) -> Moment:
-    """A reply's CUT."""
-    return Moment(cut=fixed_cut(cut).cut, time=cut.get("time"))
+def moment(cut: CutInfo) -> Moment:
+    """A reply's cut."""
+    return Moment(cut=fixed_cut(cut).cut, time=cut.time)
 
 
 class Bisection:
@@ -46,13 +46,13 @@ class Bisection:
         self.good = good
         self.bad = bad
 
-    def run(self) -> dict[str, Any] | None:
+    def run(self) -> FrameInfo | None:
         """The frame, as `journal.show` has it, that makes the difference; None if frames between the two can
         no longer be read one by one."""
         while True:
             frames, between, whole = self._between()
             if whole and not between:
-                begin = parse_cut(frames[0]["position"]).position if frames else -1
+                begin = parse_cut(frames[0].position).position if frames else -1
                 return frames[0] if len(frames) == 1 and begin == self.good.cut.position else None
             tried = between[len(between) // 2] if whole else self._middle() or between[-1]
             if self._probe(tried.cut, tried.time):
@@ -60,15 +60,15 @@ class Bisection:
             else:
                 self.bad = tried
 
-    def _between(self) -> tuple[list[dict[str, Any]], list[Moment], bool]:
+    def _between(self) -> tuple[list[FrameInfo], list[Moment], bool]:
         """Frames from the good cut on, the cuts between those and before the bad one, and whether these are
         all."""
-        command = JournalShow(group=self._group, since=_named(self.good.cut), limit=FRAMES)
-        frames = self._session.call(command)["frames"]
-        inside = [each for each in frames if parse_cut(each["position"]).position < self.bad.cut.position]
-        cuts = [parse_cut(each["position"]) for each in inside]
+        since = CutPosition(timeline=self.good.cut.timeline, position=self.good.cut.position)
+        frames = self._session.call(JournalShow(group=self._group, since=since, limit=FRAMES)).frames
+        inside = [each for each in frames if parse_cut(each.position).position < self.bad.cut.position]
+        cuts = [parse_cut(each.position) for each in inside]
         # The time of a cut is that of the frame before it.
-        times = [None, *(each["time"] for each in inside[:-1])]
+        times = [None, *(each.time for each in inside[:-1])]
         between = [
             Moment(cut=cut, time=time)
             for cut, time in zip(cuts, times, strict=True)
@@ -91,10 +91,6 @@ class Bisection:
             else:
                 return found
         return None
-
-
-def _named(cut: Cut) -> Any:
-    return fixed_cut({"timeline": f"{cut.timeline:016x}", "position": cut.position})
 
 
 def _utc_ns(time: str) -> int:

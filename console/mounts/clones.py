@@ -12,26 +12,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
 from console.mounts.mounting import Mount, record
 from console.session import Session
 from console.sites import choose_site
-from protocol.clone_commands import CloneCreate, CloneDelete
-from protocol.commands import VolumeUri
+from protocol.commands.clone import CloneCreate, CloneCreateReply, CloneDelete
+from protocol.commands.cut import CutInfo
+from protocol.commands.volume import VolumeUri, VolumeUriReply
 from protocol.cut_text import CutPosition, NamedCut
-from protocol.errors import Busy, FarshoreError, NotFound, Unreachable
+from protocol.errors import Busy, FarshoreError, NotFound, RemoteProtocolError, Unreachable
 
 CLONE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 POLL_S = 0.05
 
 
-def fixed_cut(cut: dict[str, Any]) -> CutPosition:
-    """A reply's CUT as a name of it."""
-    return CutPosition(timeline=int(cut["timeline"], 16), position=cut["position"])
+def fixed_cut(cut: CutInfo) -> CutPosition:
+    """A reply's cut as a name of it."""
+    return CutPosition(timeline=int(cut.timeline, 16), position=cut.position)
+
+
+def cut_of(where: VolumeUriReply) -> CutInfo:
+    """The cut of an export that was asked for at one. Raises RemoteProtocolError if it is the live volume."""
+    if where.cut is None:
+        raise RemoteProtocolError(f"bad reply to volume.uri: {where.export} is at no cut")
+    return where.cut
 
 
 @contextmanager
@@ -73,8 +80,8 @@ def undo(session: Session, made: Mount) -> bool:
 @contextmanager
 def cloned(
     session: Session, group: str, volume: str | None, cut: NamedCut, purpose: str
-) -> Iterator[dict[str, Any]]:
-    """CLONE, temporary, gone at the body's end."""
+) -> Iterator[CloneCreateReply]:
+    """A temporary clone, gone at the body's end."""
     name = f"{purpose}-{secrets.token_hex(4)}"
     scope = group if volume is None else f"{group}/{volume}"
     made = record(None, export=scope, site=_site(session), name=name)
@@ -86,8 +93,8 @@ def cloned(
 
 def create_clone(
     session: Session, made: Mount, group: str, volume: str | None, cut: NamedCut, name: str
-) -> dict[str, Any]:
-    """CLONE, temporary, noted in the mount that it is for."""
+) -> CloneCreateReply:
+    """A temporary clone, noted in the mount that it is for."""
     made.note("clone", name)
     purpose = f"mount {made.point}"[:63] if made.named else name.partition("-")[0]
     command = CloneCreate(group=group, volume=volume, cut=cut, clone=name, temporary=True, purpose=purpose)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from console.local_time import monotonic
 from console.mounts.checks import run_check, volume_variables
@@ -19,8 +18,8 @@ from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import check, file_system
 from console.mounts.mounting import Mount
 from console.session import Session
+from protocol.commands.drill import DrillStep, StepInfo, StepState
 from protocol.cut_text import CutPosition
-from protocol.drill_commands import DrillStep, StepState
 from protocol.errors import FarshoreError, NotFound
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
 
@@ -67,13 +66,13 @@ def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
         with session.output.activity("cloning"):
             asked = monotonic()
             clone = stack.enter_context(cloned(session, plan.group, plan.volume, plan.cut, "drill"))
-        result.volumes = tuple(clone["volumes"])
-        _add(result, "clone", "ok", monotonic() - asked, said=clone["clone"])
+        result.volumes = tuple(clone.volumes)
+        _add(result, "clone", "ok", monotonic() - asked, said=clone.clone)
         staged: dict[str, tuple[Path | None, str]] = {}
-        for volume in clone["volumes"]:
+        for volume in clone.volumes:
             with session.output.activity(f"{volume}: attaching, checking, mounting"):
                 try:
-                    staged[volume] = _stage(stack, session, clone["clone"], volume, plan, result)
+                    staged[volume] = _stage(stack, session, clone.clone, volume, plan, result)
                 except Failed:
                     continue
         if plan.check is not None and not result.failed:
@@ -82,7 +81,7 @@ def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
                 "FARSHORE_GROUP": plan.group,
                 "FARSHORE_CUT": str(plan.cut.cut),
                 "FARSHORE_CUT_TIME": plan.cut_time,
-                "FARSHORE_CLONE": clone["clone"],
+                "FARSHORE_CLONE": clone.clone,
             }
             with session.output.activity("checking"):
                 _check(result, plan, variables)
@@ -155,15 +154,15 @@ def _add(
         )
 
 
-def step_rows(steps: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """DRILL's steps for a table."""
+def step_rows(steps: list[StepInfo]) -> list[tuple[str, ...]]:
+    """A drill's steps for a table."""
     return [
         (
-            step["volume"] or "all",
-            step["step"],
-            step["state"],
-            f"{step['took_s']:.2f} s",
-            step["said"].replace("\n", " / ")[-100:],
+            step.volume or "all",
+            step.step,
+            step.state,
+            f"{step.took_s:.2f} s",
+            step.said.replace("\n", " / ")[-100:],
         )
         for step in steps
     ]

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
 
 from daemon.jobs import Job
 from daemon.site import Site
 from engine.group.group import Group
 from engine.index.view import VolumeView
+from protocol.commands.restore import CompareResult
 from protocol.errors import FarshoreError, Mismatch
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, parse_cut
 from site_primary.pace import Pace
-
-Data = dict[str, Any]
 
 KIND = "compare"
 # What is compared at one stroke, on the hosts' loop: about a millisecond, at most some fifty times a second.
@@ -40,7 +38,7 @@ def start(site: Site, group: Group, volumes: list[str], cut: Cut, after: Cut, na
     )
 
 
-async def work(site: Site, job: Job) -> Data:
+async def work(site: Site, job: Job) -> CompareResult:
     """The job. Mismatch names the first block that differs; Corruption one that cannot be read."""
     group = site.group(job.group)
     cut, after = parse_cut(job.arguments["cut"]), parse_cut(job.arguments["after"])
@@ -67,15 +65,15 @@ async def work(site: Site, job: Job) -> Data:
     for copy in verified:
         group.copies.verified(copy.id, began_utc_ns)
     group.emit("restore.verified", group=group.name, object=job.subject, cut=str(cut), bytes=job.done)
-    return {
-        "group": group.name,
-        "volumes": list(views),
-        "cut": str(cut),
-        "position": str(after),
-        "state": "verified",
-        "compared_bytes": job.done,
-        "verified": [f"{copy.id:016x}" for copy in verified],
-    }
+    return CompareResult(
+        group=group.name,
+        volumes=list(views),
+        cut=str(cut),
+        position=str(after),
+        state="verified",
+        compared_bytes=job.done,
+        verified=[f"{copy.id:016x}" for copy in verified],
+    )
 
 
 async def _compare(

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.group.group import Group
+from protocol.commands.backup import FreezeInfo
 from protocol.errors import FarshoreError, TimedOut, Unsafe
 from protocol.events import Consistency
 from protocol.guarding import GuardReport
 from site_primary.quiesce import BY_HAND, OnFailure, Quiesced
 
-Data = dict[str, Any]
-
 
 async def mark_frozen(
     site: Site, group: Group, name: str, mark: Callable[[Consistency], Copy]
-) -> tuple[Copy, Data]:
+) -> tuple[Copy, FreezeInfo]:
     """Run a hook around `mark`; the copy and the `freeze` part of the answer. NotFound without such a hook;
     TimedOut or Unsafe if the freeze failed and the hook wants no backup then."""
     quiesced = await site.hooks.freeze(name, group.name)
@@ -40,13 +38,13 @@ async def mark_frozen(
             position=str(copy.cut),
             next_step="take another one; a longer timeout_s of the hook gives more time",
         )
-    return copy, {
-        "hook": name,
-        "freeze_ms": quiesced.freeze_ms,
-        "frozen_ms": ended.frozen_ms if ended else None,
-        "failure": quiesced.failure,
-        "stuck": ended.stuck if ended else "",
-    }
+    return copy, FreezeInfo(
+        hook=name,
+        freeze_ms=quiesced.freeze_ms,
+        frozen_ms=ended.frozen_ms if ended else None,
+        failure=quiesced.failure,
+        stuck=ended.stuck if ended else "",
+    )
 
 
 def _mark(

@@ -1,43 +1,36 @@
-"""What of a volume's past can be read at this site, as the plain dict that `volume.show` carries."""
+"""What of a volume's past can be read at this site."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from daemon.operations.shapes import cut_data, time_of
+from daemon.operations.shapes import cut_info, time_of, time_or_none
 from daemon.site import Site
 from engine.group.group import Group
 from engine.history.bases import base_at
 from engine.history.reach import gaps, oldest_cut
 from engine.history.volumes import Volume
-from protocol.cut_text import time_text
+from protocol.commands.backup import BackupInfo
+from protocol.commands.cut import CutInfo
+from protocol.commands.volume import Gap, HistoryInfo
 from protocol.positions import Cut
 
-Data = dict[str, Any]
 
-
-def history_data(site: Site, group: Group, volume: Volume) -> Data:
-    """The oldest moment from which on any can be read, and the gaps."""
+def history_info(
+    site: Site, group: Group, volume: Volume, backups: list[BackupInfo], *, first: bool
+) -> HistoryInfo:
+    """The oldest moment from which on any can be read, those of the volume's `backups` that are older, and,
+    in the first page, the gaps."""
     oldest = oldest_cut(group, volume)
     window_s, _ = group.policies.window(group.spans(), group.settings)
-    complete_ns = site.complete_until_ns(group.name)
-    return {
-        "oldest": _cut(group, oldest),
-        "complete_until": time_text(complete_ns) if complete_ns else None,
-        "window_s": window_s,
-        "gaps": [
-            {"from": _cut(group, start) if start else None, "to": _cut(group, end)}
-            for start, end in gaps(group)
-        ],
-    }
+    found = gaps(group) if first else []
+    return HistoryInfo(
+        oldest=_cut(group, oldest),
+        complete_until=time_or_none(site.complete_until_ns(group.name)),
+        window_s=window_s,
+        gaps=[Gap(start=_cut(group, start) if start else None, to=_cut(group, end)) for start, end in found],
+        older=[backup for backup in backups if backup.cut.position < oldest.position],
+    )
 
 
-def older_rows(group: Group, volume: Volume, backups: list[Data]) -> list[Data]:
-    """Those BACKUPs of the volume's that are older than that."""
-    oldest = oldest_cut(group, volume)
-    return [row for row in backups if row["cut"]["position"] < oldest.position]
-
-
-def _cut(group: Group, cut: Cut) -> Data:
+def _cut(group: Group, cut: Cut) -> CutInfo:
     base = base_at(group.timelines, cut)
-    return cut_data(cut, base.utc_ns if base else time_of(group, cut))
+    return cut_info(cut, base.utc_ns if base else time_of(group, cut))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from daemon.site import Site
+from protocol.commands.base import Reply, ReplyType
+from protocol.commands.pages import MORE, Key, PagedCommand, key_text, read_key, row_bytes
+from protocol.envelopes import encode_data
 from protocol.errors import FarshoreError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_PAGE_BYTES, CONTROL_TURN_S
-from protocol.pages import MORE, Key, PagedCommand, key_text, read_key, row_bytes
 
-Data = dict[str, Any]
 Item = TypeVar("Item")
+Row = TypeVar("Row", bound=Reply)
 
 
 class TimeSlices:
@@ -32,7 +36,7 @@ class TimeSlices:
             self._began = self._clock.monotonic()
 
 
-def start_of(command: PagedCommand, kind: type[Key]) -> Key | None:
+def start_of(command: PagedCommand[Any], kind: type[Key]) -> Key | None:
     """The key of the last row that the client has; None for a first page and a whole list. UsageError."""
     return None if command.after is UNSET or not command.after else read_key(command.after, kind)
 
@@ -42,19 +46,37 @@ def beyond(rows: Iterable[tuple[Key, Item]], start: Key | None) -> list[tuple[Ke
     return sorted((row for row in rows if start is None or row[0] > start), key=itemgetter(0))
 
 
-async def page_of(
-    site: Site,
-    command: PagedCommand,
-    name: str,
-    rows: Iterable[tuple[Key, Item]],
-    build: Callable[[Item], Data],
-) -> Data:
-    """The list `name` of what `build` makes of the next rows, and `more`; without `after` all of them.
+@dataclass(frozen=True, slots=True)
+class Page(Generic[ReplyType]):
+    """A page of a reply: all of it, or only some fields, those with the next rows among them."""
+
+    reply: ReplyType
+    more: str | UnsetType | None
+    only: tuple[str, ...] = ()
+
+
+def encoded(answer: Reply | Page[Any]) -> Raw:
+    """What goes to the client."""
+    if not isinstance(answer, Page):
+        return encode_data(answer)
+    fields = {
+        field.encode_name: value
+        for field in msgspec.structs.fields(answer.reply)
+        if (value := getattr(answer.reply, field.name)) is not UNSET
+        and (not answer.only or field.encode_name in answer.only)
+    }
+    return encode_data(fields if answer.more is UNSET else fields | {MORE: answer.more})
+
+
+async def rows_of(
+    site: Site, command: PagedCommand[Any], rows: Iterable[tuple[Key, Item]], build: Callable[[Item], Row]
+) -> tuple[list[Row], str | UnsetType | None]:
+    """What `build` makes of the next rows, and `more` of the page; without `after` all of them.
 
     Raises FarshoreError as soon as a whole list is known to be too large."""
     slices, whole = TimeSlices(site), command.after is UNSET
     room = CONTROL_MESSAGE_BYTES_MAX if whole else CONTROL_PAGE_BYTES
-    built: list[Data] = []
+    built: list[Row] = []
     last: Key | None = None
     for key, item in rows:
         row = build(item)
@@ -65,8 +87,8 @@ async def page_of(
                 next_step="use the farshore command of the daemon's version, which asks for it in pages",
             )
         if room < 0 and last is not None:
-            return {name: built, MORE: key_text(last)}
+            return built, key_text(last)
         built.append(row)
         last = key
         await slices.pause()
-    return {name: built} if whole else {name: built, MORE: None}
+    return built, UNSET if whole else None

@@ -38,7 +38,7 @@ from typing import NamedTuple
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
 from protocol.bounds import AnyTimeline, GroupIdOrNone, Name, Text, UtcNs
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.errors import Corruption, FarshoreError, NotFound, RemoteProtocolError
 from protocol.limits import GENERATION_MAX
 from protocol.positions import Cut

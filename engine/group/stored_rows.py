@@ -39,7 +39,7 @@ from engine.integrity.faults import Fault
 from engine.ports.store import ReadTransaction, Store
 from engine.retention.lock_clock import CLOCK, CLOCK_KEY
 from engine.retention.lock_notes import notes_in
-from protocol.command_base import check_name
+from protocol.commands.base import check_name
 from protocol.errors import Corruption, FarshoreError, RemoteProtocolError
 from protocol.limits import DRILL_BYTES_MAX, LEASE_S_MAX
 from protocol.rows import pack_row

@@ -33,7 +33,7 @@ from engine.retention.needed import Retention
 from protocol.base_messages import encode_parts, records_in, timelines_in
 from protocol.compress import compress, decompress
 from protocol.cut_text import cut_text, parse_export_cut, parse_fixed_cut, parse_user_cut
-from protocol.envelopes import decode_reply, decode_request, decode_request_head, encode_request
+from protocol.envelopes import decode_answer, decode_request, decode_request_head, encode_request
 from protocol.errors import Corruption, FarshoreError, RemoteProtocolError, UsageError
 from protocol.events import LAST_DATA_KIND, record_from_row, records_of
 from protocol.file_stream import (
@@ -193,7 +193,7 @@ def control(data: bytes) -> None:
         raw = encode_request(request)
         require(decode_request(raw) == request and encode_request(decode_request(raw)) == raw, "a command")
     with only(RemoteProtocolError):
-        decode_reply(data)
+        decode_answer(data)
 
 
 def _text(data: bytes) -> str:

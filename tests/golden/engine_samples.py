@@ -24,21 +24,17 @@ from engine.integrity.verify_slices import VerifyIndex, VerifyJournal
 from engine.peering.pair_states import Mode, PairState
 from engine.retention.fold import FoldPlan, SweepPlan
 from engine.retention.needed import Anchor, Keep, Retention
-from protocol.commands import (
-    BackupCreate,
-    Command,
-    CutResolve,
-    Events,
-    JournalShow,
-    PairCreate,
-    PeerAdd,
-    SiteStatus,
-    VolumeCreate,
-    VolumeList,
-    WaitFor,
-)
+from protocol.commands.backup import BackupCreate
+from protocol.commands.base import Command
+from protocol.commands.cut import CutResolve
+from protocol.commands.event import Events
+from protocol.commands.journal import JournalShow
+from protocol.commands.pair import PairCreate, WaitFor
+from protocol.commands.peer import PeerAdd
+from protocol.commands.site import SiteStatus
+from protocol.commands.volume import VolumeCreate, VolumeList
 from protocol.cut_text import CutLatest
-from protocol.envelopes import Request, encode_reply, encode_request, error_reply, ok_reply
+from protocol.envelopes import Request, encode_answer, encode_data, encode_request, error_answer, ok_answer
 from protocol.errors import NotFound
 from protocol.frames import encode_frame
 from protocol.limits import BLOCK_BYTES
@@ -124,8 +120,9 @@ def control_messages() -> Iterator[bytes]:
     """Requests and replies between console and daemon."""
     for command in COMMANDS:
         yield encode_request(Request(id=DIGEST, deadline_s=30.0, command=command, idempotency_key="k" * 33))
-    yield encode_reply(ok_reply(DIGEST, {"group": "vm1", "written": 1 << 33, "ok": True, "lag_s": None}))
-    yield encode_reply(error_reply(DIGEST, NotFound("there is no group vm2 here", subject="vm2")))
+    data = encode_data({"group": "vm1", "written": 1 << 33, "ok": True, "lag_s": None})
+    yield encode_answer(ok_answer(DIGEST, data))
+    yield encode_answer(error_answer(DIGEST, NotFound("there is no group vm2 here", subject="vm2")))
 
 
 def frames() -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from console.files.reader_process import ReaderProcess
@@ -14,6 +15,7 @@ from console.files.rights import Rights
 from console.files.to_directory import DirectoryTarget
 from console.files.walk import Item, path_text, walk
 from console.host_configs import Export, export_of
+from protocol.commands.volume import VolumeUriReply
 from protocol.errors import FarshoreError
 from tests.support import hostile_reader
 from tests.support.sites import Site, running_sites
@@ -24,12 +26,17 @@ SEEDS = 1000 if os.environ.get("FARSHORE_FULL") == "1" else 25
 MEMORY_GROWTH_BYTES_MAX = 96 << 20
 
 
+def export_at(site: Site) -> Export:
+    """Where the volume is."""
+    return export_of(msgspec.convert(site.json("volume", "uri", "g/v"), VolumeUriReply))
+
+
 @pytest.fixture(scope="module")
 def export() -> Iterator[Export]:
     """Of a volume that no reader here looks into."""
     with running_sites("a") as (site,):
         site.create_volume("g/v", "8M")
-        yield export_of(site.json("volume", "uri", "g/v"))
+        yield export_at(site)
         assert site.stop() == 0
         site.check_log()
 
@@ -79,6 +86,6 @@ def test_c15_the_directory_where_it_runs_is_not_looked_into(
         (scratch / package / "__init__.py").write_text(f"open({str(scratch / 'ran')!r}, 'w')\n")
     site.create_volume("g/v", "8M")
     monkeypatch.chdir(scratch)
-    with ReaderProcess(export_of(site.json("volume", "uri", "g/v"))) as reader:
+    with ReaderProcess(export_at(site)) as reader:
         assert reader.opened.file_system == ""
     assert not (scratch / "ran").exists()

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from console.client import Client
 from console.mounts.mounting import mounts
-from protocol.commands import PairShow
+from protocol.commands.pair import PairInfo, PairShow
 from protocol.endpoints import control_endpoint
 from tests.conftest import missing
 from tests.support.clients import MIB, succeed
@@ -57,9 +56,9 @@ def sites(tool: Callable[[str], str]) -> Iterator[tuple[Site, Site]]:
 
 
 @contextmanager
-def watched(site: Site) -> Iterator[list[dict[str, Any]]]:
+def watched(site: Site) -> Iterator[list[PairInfo]]:
     """The pair, looked at again and again meanwhile."""
-    seen: list[dict[str, Any]] = []
+    seen: list[PairInfo] = []
     stop = threading.Event()
 
     def look() -> None:
@@ -83,9 +82,13 @@ def nothing_is_left(site: Site) -> None:
     assert [each.export for each in mounts() if each.site == str(site.directory)] == []
 
 
-def largest(seen: list[dict[str, Any]], key: str) -> Any:
-    """The largest figure seen."""
-    return max(each[key] for each in seen)
+def lags(seen: list[PairInfo]) -> tuple[int, float]:
+    """The largest lag seen, in bytes and in seconds."""
+    known = [(each.lag_bytes, each.lag_s) for each in seen]
+    return (
+        max(lag_bytes for lag_bytes, _ in known if lag_bytes is not None),
+        max(lag_s for _, lag_s in known if lag_s is not None),
+    )
 
 
 @pytest.mark.slow
@@ -123,10 +126,12 @@ def test_a_drill_at_the_secondary_disturbs_nobody(
     assert 0 < data["recovery_s"] <= took_s
     assert data["data_age_s"] < 5
     nothing_is_left(b)
-    assert {each["state"] for each in before + during} == {"paired"}
-    assert during[-1]["remote_durable"] > during[0]["remote_durable"]
-    assert largest(during, "lag_bytes") <= LAG_MOST_BYTES
-    shown = {key: (largest(before, key), largest(during, key)) for key in ("lag_bytes", "lag_s")}
+    assert {each.state for each in before + during} == {"paired"}
+    durable = [each.remote_durable or 0 for each in during]
+    assert durable[-1] > durable[0]
+    most_bytes, _ = lags(during)
+    assert most_bytes <= LAG_MOST_BYTES
+    shown = f"{lags(before)}, {lags(during)}"
     with capsys.disabled():
         print(
             f"\ndrill: {data['recovery_s']} s, data {data['data_age_s']} s old, lag before, during: {shown}"

@@ -19,15 +19,12 @@ import zmq
 
 from console.client import Client
 from console.demo.host import Host
-from protocol.commands import (
-    BackupCreate,
-    BackupList,
-    Command,
-    JournalShow,
-    PairCreate,
-    SiteStatus,
-    VolumeCreate,
-)
+from protocol.commands.backup import BackupCreate, BackupList
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.journal import JournalShow
+from protocol.commands.pair import PairCreate
+from protocol.commands.site import SiteStatus
+from protocol.commands.volume import VolumeCreate
 from protocol.messages import Ack, Hello, Refused, Report, Reset, Welcome
 from protocol.positions import parse_cut
 from protocol.wire import WireRow
@@ -73,7 +70,7 @@ def target() -> Iterator[Site]:
         yield site
 
 
-def ask(site: Site, command: Command) -> dict[str, Any]:
+def ask(site: Site, command: BaseCommand[ReplyType]) -> ReplyType:
     """What the daemon answers."""
     with Client(f"ipc://{site.control_socket}") as client:
         return client.call(command, 60.0)
@@ -82,13 +79,13 @@ def ask(site: Site, command: Command) -> dict[str, Any]:
 def state_of(site: Site) -> dict[str, Any]:
     """Of the groups that are none of the peer's: everything that may not change."""
     found: dict[str, Any] = {}
-    status = {row["group"]: row for row in ask(site, SiteStatus())["groups"]}
+    status = {row.group: row for row in ask(site, SiteStatus()).groups}
     for group in FOREIGN:
         row = status[group]
-        frames = ask(site, JournalShow(group=group, limit=1))["frames"]
-        backups = [(each["id"], each["pinned"]) for each in ask(site, BackupList(group=group))["backups"]]
-        kept = ("role", "mode", "peer", "head", "written", "durable", "volumes")
-        found[group] = ({key: row[key] for key in kept}, frames[-1]["digest"], backups)
+        frames = ask(site, JournalShow(group=group, limit=1)).frames
+        backups = [(each.id, each.pinned) for each in ask(site, BackupList(group=group)).backups]
+        kept = (row.role, row.mode, row.peer, row.head, row.written, row.durable, row.volumes)
+        found[group] = (kept, frames[-1].digest, backups)
         with Host(site.nbd_socket, f"{group}/v") as host:
             found[group] += (host.read(0, 4096),)
     return found
@@ -96,8 +93,8 @@ def state_of(site: Site) -> dict[str, Any]:
 
 def check_locked(site: Site) -> None:
     """The locked backup of the group that the peer shares is there, and whole."""
-    (locked,) = [row for row in ask(site, BackupList(group="out"))["backups"] if row["label"] == "locked"]
-    assert locked["locked_until"]
+    (locked,) = [row for row in ask(site, BackupList(group="out")).backups if row.label == "locked"]
+    assert locked.locked_until
     with Host(site.nbd_socket, "out/v@locked") as host:
         assert host.read(0, 4096) == b"out".ljust(4096, b".")
 
@@ -118,8 +115,7 @@ def pool_of(site: Site, journal: Journal) -> Pool:
         pool.payloads.append(bytes(frame.raw))
     pool.payloads += [b"", bytes(4096), b"".join(pool.payloads[:3])]
     for group in (*FOREIGN, "out"):
-        row = ask(site, JournalShow(group=group, limit=1))["frames"][-1]
-        cut = parse_cut(row["position"])
+        cut = parse_cut(ask(site, JournalShow(group=group, limit=1)).frames[-1].position)
         pool.numbers += [cut.timeline, cut.position]
         pool.words.append(group_id(site, group))
     words = [
@@ -266,14 +262,14 @@ def test_nothing_that_a_known_peer_says_hurts(target: Site) -> None:
     assert files_beside(target) == beside
     assert Path("/tmp/fs-outside").exists() == outside
     # It may ship as many groups as it likes, under names that are free; those are its own.
-    for row in ask(target, SiteStatus())["groups"]:
-        own = (row["peer"], row["role"]) == ("mallory", "secondary")
-        assert own or row["group"] in {*FOREIGN, "out"}, row
+    for row in ask(target, SiteStatus()).groups:
+        own = (row.peer, row.role) == ("mallory", "secondary")
+        assert own or row.group in {*FOREIGN, "out"}, row
     with Host(target.nbd_socket, "mine/v") as host:
         host.write(4096, b"y" * 4096)
         host.flush()
     assert target.stop() == 0
     target.start()
     check_locked(target)
-    assert not [row for row in ask(target, SiteStatus())["groups"] if row["state"] == "damaged"]
+    assert not [row for row in ask(target, SiteStatus()).groups if row.state == "damaged"]
     target.check_log()

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from xxhash import xxh3_128_hexdigest
@@ -24,8 +23,8 @@ from console.demo.host import Host
 from engine.index.index_file import INDEX_FILE, MAP_BYTES
 from engine.index.versions import TABLES
 from engine.ports.lmdb_store import LmdbStore
-from protocol.commands import BackupCreate, VolumeShow, VolumeUri
-from protocol.copy_commands import BackupDelete
+from protocol.commands.backup import BackupCreate, BackupDelete
+from protocol.commands.volume import VolumeShow, VolumeUri
 from protocol.cut_text import CutBackup, CutTime
 from tests.support.clients import MIB, succeed
 from tests.support.pairs import start_pair, wait_until
@@ -134,8 +133,9 @@ def check_empty(descriptor: int, start: int, end: int) -> None:
 
 def older_backups(client: Client) -> int:
     """Backups whose moment only they keep: the window has gone on."""
-    history: dict[str, Any] = client.call(VolumeShow(group="g", volume="v", history=True))["history"]
-    return len(history["older"])
+    history = client.call(VolumeShow(group="g", volume="v", history=True)).history
+    assert history
+    return len(history.older)
 
 
 def index_bytes(site: Site) -> tuple[int, int]:
@@ -153,7 +153,7 @@ def take_backups(site: Site, client: Client, log: WriteLog) -> dict[str, str]:
     taken = {}
     for _ in range(BACKUPS):
         log.wait_for(BETWEEN)
-        name = client.call(BackupCreate(group="g"))["id"]
+        name = client.call(BackupCreate(group="g")).id
         taken[name] = fio_digest(site, f"g/v@{name}")
     return taken
 
@@ -235,9 +235,7 @@ def test_any_second_of_a_run(scratch: Path) -> None:
             replay = log.replay()
             for moment in moments:
                 found = client.call(VolumeUri(group="g", volume="v", cut=CutTime(utc_ns=moment)))
-                region = read(
-                    site, found["export"], 0, 1024 * BLOCK_BYTES if moment in sample else BLOCK_BYTES
-                )
+                region = read(site, found.export, 0, 1024 * BLOCK_BYTES if moment in sample else BLOCK_BYTES)
                 if moment not in sample:
                     continue
                 number = log.newest(region)

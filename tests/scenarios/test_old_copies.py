@@ -28,9 +28,12 @@ from msgspec import convert
 
 from console.demo.host import Host
 from daemon.data_directory import adopt_site
-from protocol.commands import BackupCreate, BackupList, PairCreate, PairShow, VolumeCreate, WaitFor
+from protocol.commands.backup import BackupCreate, BackupList
+from protocol.commands.branch import BranchList
+from protocol.commands.pair import PairCreate, PairShow, WaitFor
+from protocol.commands.role import Takeover
+from protocol.commands.volume import VolumeCreate
 from protocol.errors import FarshoreError, Unsafe
-from protocol.role_commands import BranchList, Takeover
 from tests.support.clients import MIB
 from tests.support.forked import ForkedSite, forked_sites
 from tests.support.oracle import Oracle, content
@@ -150,7 +153,7 @@ def settled(*sites: ForkedSite) -> tuple[str, ...]:
     began = since = time.monotonic()
     before: tuple[str, ...] = ()
     while True:
-        seen = tuple(str(site.call(PairShow(group="g"))["state"]) for site in sites)
+        seen = tuple(site.call(PairShow(group="g")).state for site in sites)
         now = time.monotonic()
         if seen != before:
             before, since = seen, now
@@ -162,13 +165,13 @@ def settled(*sites: ForkedSite) -> tuple[str, ...]:
 
 def newest(site: ForkedSite) -> bytes:
     """The volume at the end of what a site holds."""
-    head = site.call(PairShow(group="g"))["head"]
-    return content(site, f"g/v@{head['timeline']}:{head['position']}")
+    head = site.call(PairShow(group="g")).head
+    return content(site, f"g/v@{head.timeline}:{head.position}")
 
 
 def backups(site: ForkedSite) -> list[str]:
     """Labels of those that a site has."""
-    return sorted(row["label"] for row in site.call(BackupList(group="g"))["backups"])
+    return sorted(row.label or row.id for row in site.call(BackupList(group="g")).backups)
 
 
 def both_have_all(a: ForkedSite) -> None:
@@ -236,7 +239,7 @@ def check(case: Case, seen: tuple[str, ...], a: ForkedSite, b: ForkedSite, oracl
         for site in (a, b):
             assert newest(site) == oracle.image, f"{site.name} lacks what was flushed"
             assert backups(site) == [LATER], f"{site.name} lacks the backup"
-            assert site.call(BranchList(group="g"))["branches"] == []
+            assert site.call(BranchList(group="g")).branches == []
         with Host(a.nbd_socket, "g/v"):
             pass  # hosts are served, without a word of an operator
         return
@@ -273,15 +276,12 @@ def test_a_machines_image_started_twice_c38() -> None:
                     tried(site, oracle)
             time.sleep(SETTLED_FOR_S)
             seen = {site.name: site.call(PairShow(group="g")) for site in oracles}
-            print({name: (pair["state"], pair["reason"]) for name, pair in seen.items()})
-            paired = [name for name, pair in seen.items() if pair["state"] == "paired"]
+            print({name: (pair.state, pair.reason) for name, pair in seen.items()})
+            paired = [name for name, pair in seen.items() if pair.state == "paired"]
             assert len(paired) < 2
-            heads = {
-                name: (pair["head"]["timeline"], pair["head"]["position"]) for name, pair in seen.items()
-            }
-            at_b = b.call(PairShow(group="g"))["head"]
+            at_b = b.call(PairShow(group="g")).head
             for name in paired:
-                assert heads[name] == (at_b["timeline"], at_b["position"])
+                assert seen[name].head == at_b
             for site in (a, twin, b):
                 assert site.stop() == 0
                 site.check_log()

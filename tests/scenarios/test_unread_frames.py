@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from console.client import Client
 from console.demo.host import Host
-from protocol.commands import Command, JournalShow, Verify, VolumeOnline
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.journal import FrameInfo, JournalShow
+from protocol.commands.verify import Verify, VerifyReply
+from protocol.commands.volume import VolumeOnline
 from protocol.errors import ExitCode
 from protocol.events import WRITE, EventKind
 from tests.scenarios.test_journal_replay import replay
@@ -55,28 +59,27 @@ def letters(site: Site, export: str) -> str:
     return data.replace(b"\0", b".").decode()
 
 
-def call(site: Site, command: Command) -> dict[str, Any]:
+def call(site: Site, command: BaseCommand[ReplyType]) -> ReplyType:
     """A command's answer, without a process for it."""
     with Client(f"ipc://{site.control_socket}") as client:
         return client.call(command)
 
 
-def frames(site: Site) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = call(site, JournalShow(group="g", limit=1000))["frames"]
-    return found
+def frames(site: Site) -> list[FrameInfo]:
+    return call(site, JournalShow(group="g", limit=1000)).frames
 
 
 def volume_id(site: Site) -> int:
     """That of `g/v`: where its making stands in the journal."""
-    (made,) = [frame["position"] for frame in frames(site) if "volume_created" in frame["kinds"]]
+    (made,) = [frame.position for frame in frames(site) if "volume_created" in frame.kinds]
     return int(made.partition(":")[2])
 
 
-def places_of(data: dict[str, Any]) -> list[str]:
+def places_of(data: VerifyReply) -> list[str]:
     """Where a verification found damage."""
-    assert not data["ok"]
-    assert all("is whole but cannot be understood" in each["message"] for each in data["damage"])
-    return [each["position"] for each in data["damage"]]
+    assert not data.ok
+    assert all("is whole but cannot be understood" in each.message for each in data.damage)
+    return [each.position for each in data.damage]
 
 
 def named(site: Site) -> list[str]:
@@ -98,12 +101,13 @@ def test_what_older_versions_journaled_holds_nothing_up_c1_c7(sites: tuple[Site,
     for deep in (True, False):
         for site in (lon, par):
             assert named(site) == places
-            assert [frame["position"] for frame in frames(site) if frame.get("unread")] == places
+            assert [frame.position for frame in frames(site) if frame.unread] == places
             assert letters(site, f"g/v@{cut}") == "ABC....."
             assert letters(site, "g/v@before") == "A......."
             if deep:
                 said = site.farshore("verify", "g", "--deep", "--json", exit_code=ExitCode.MISMATCH)
-                assert places_of(json.loads(said.splitlines()[-1])["data"]) == places
+                data = json.loads(said.splitlines()[-1])["data"]
+                assert places_of(convert(data, VerifyReply)) == places
         assert letters(lon, "g/v") == "ABC....."
         if deep:  # once more, from what the checkpoint of a clean stop left
             for site in (par, lon):

@@ -18,7 +18,7 @@ import pytest
 
 from console.client import Client
 from console.demo.host import Host
-from protocol.job_commands import VerifyStart
+from protocol.commands.verify import VerifyStart
 from tests.support.pairs import no_host_may_write, same_at_the_cut, start_pair, wait_until
 from tests.support.sites import Site, farshore_command, running_sites
 
@@ -185,8 +185,7 @@ def test_a_deep_verification_is_left_cancelled_and_killed_and_goes_on(site: Site
 def start_job(site: Site) -> int:
     """Begin a slow deep verification."""
     with Client(f"ipc://{site.control_socket}") as client:
-        number: int = client.call(VerifyStart(group="g", rate_bytes_s=MIB))["job"]
-    return number
+        return client.call(VerifyStart(group="g", rate_bytes_s=MIB)).job
 
 
 def begin_and_leave(site: Site) -> int:

@@ -15,13 +15,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from console.client import Client
 from daemon.__main__ import main
 from daemon.config import SiteConfig
 from daemon.data_directory import make_site
-from protocol.commands import Command, PeerAdd, SiteToken
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.peer import PeerAdd
+from protocol.commands.site import SiteToken
 from protocol.endpoints import control_endpoint
 from tests.support.sites import Site, short_directory
 
@@ -97,7 +99,7 @@ class ForkedSite(Site):
         finally:
             os._exit(code)
 
-    def call(self, command: Command) -> Any:
+    def call(self, command: BaseCommand[ReplyType]) -> ReplyType:
         """Carry out a command by the control socket; FarshoreError as the operator would get it."""
         client = Client(control_endpoint(str(self.directory)), directory=str(self.directory))
         try:
@@ -118,7 +120,7 @@ def forked_sites(*names: str, settings: str = "") -> Iterator[list[ForkedSite]]:
         for one in sites:
             for other in sites:
                 if one is not other:
-                    one.call(PeerAdd(token=other.call(SiteToken())["token"]))
+                    one.call(PeerAdd(token=other.call(SiteToken()).token))
         yield sites
     finally:
         for site in sites:

@@ -18,7 +18,7 @@ from console.client import Client
 from daemon.peers import Peer, make_token
 from engine.ports.zmq_transport import generate_keypair
 from protocol.base_messages import BaseBegin
-from protocol.commands import PeerAdd
+from protocol.commands.peer import PeerAdd
 from protocol.errors import RemoteProtocolError
 from protocol.events import WRITE, TimelineBegan, VolumeCreated
 from protocol.frames import NO_DIGEST, Frame, encode_frame

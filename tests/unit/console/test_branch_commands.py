@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocol.commands.branch import BranchDiff, BranchDrop, BranchListReply
 from protocol.errors import ExitCode
-from protocol.role_commands import BranchDiff, BranchDrop
 from tests.unit.console.conftest import Ran, run_on_terminal
 from tests.unit.console.stub_site import BRANCH, StubSite
 
@@ -17,7 +17,7 @@ def test_a_branch_is_a_line_with_both_its_ends(stub: StubSite, farshore: Run) ->
     lines = farshore("branch", "list", "vm1", "--site", str(stub.directory)).out.splitlines()
     assert lines[0].split()[:3] == ["BRANCH", "FROM", "TO"]
     assert lines[1].split()[:5] == [NAME, "8f3a000000000001:8192", f"{NAME}:20480", "12", "KiB"]
-    stub.replies["branch.list"] = {"branches": []}
+    stub.replies["branch.list"] = BranchListReply(branches=[])
     ran = farshore("branch", "list", "vm1", "--site", str(stub.directory))
     assert (ran.code, ran.out) == (0, "")
     assert "no branches" in ran.err
@@ -50,5 +50,5 @@ def test_a_person_sees_the_branch_before_it_is_forgotten(stub: StubSite) -> None
     words = ("branch", "drop", "vm1", NAME, "--site", str(stub.directory))
     screen, code = run_on_terminal(words, prompt="for good: ", answer=NAME)
     assert code == 0, screen
-    assert str(BRANCH["writer"]) in screen
+    assert BRANCH.writer in screen
     assert stub.asked[-1] == BranchDrop(group="vm1", timeline=NAME, confirm=NAME)

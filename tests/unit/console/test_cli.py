@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from protocol.commands import (
-    BackupCreate,
-    BackupShow,
-    Events,
-    JournalShow,
-    PairCreate,
-    PeerSet,
-    RestoreGroup,
-    RestoreVolume,
-    VolumeCreate,
-    VolumeUri,
-    WaitFor,
-)
+from protocol.commands.backup import BackupCreate, BackupShow
+from protocol.commands.event import Events
+from protocol.commands.journal import JournalShow
+from protocol.commands.pages import PagedCommand
+from protocol.commands.pair import PairCreate, PairDelete, PairResync, PairSet, WaitFor, WaitReply
+from protocol.commands.peer import PeerSet
+from protocol.commands.restore import RestoreGroup, RestoreVolume
+from protocol.commands.verify import DamageInfo
+from protocol.commands.volume import VolumeCreate, VolumeListReply, VolumeUri
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime
 from protocol.errors import Busy, Diverged, ExitCode, NotFound, Trimmed
-from protocol.pages import PagedCommand
-from protocol.role_commands import PairDelete, PairResync, PairSet
 from tests.unit.console.conftest import Ran, run_on_terminal, start_process
-from tests.unit.console.stub_site import GROUP, REPLIES, RESTORE, WAIT, StubSite
+from tests.unit.console.stub_site import (
+    DAMAGED,
+    EVENTS,
+    REPLIES,
+    RESTORE,
+    ROW,
+    STATUS,
+    VERIFIED,
+    VOLUME,
+    WAIT,
+    StubSite,
+)
 
 Run = Callable[..., Ran]
 EVERY_COMMAND = [
@@ -84,9 +91,8 @@ def test_every_command_speaks_to_people_and_to_scripts(
     assert scripted.err == ""
     (answer,) = scripted.json
     assert (answer["api"], answer["kind"], answer["site"]) == (1, kind, "lon")
-    sent = REPLIES.get(kind)
-    if isinstance(sent, dict):
-        assert answer["data"].items() >= sent.items()
+    if kind in REPLIES:
+        assert answer["data"].items() >= json.loads(msgspec.json.encode(REPLIES[kind])).items()
     assert len(stub.asked) == 2
     assert stub.asked[0] == stub.asked[1]
 
@@ -191,7 +197,7 @@ def test_a_restore_sends_its_confirmation(stub: StubSite, farshore: Run) -> None
     ],
 )
 def test_a_sites_error_is_an_exit_code(error: Any, code: int, stub: StubSite, farshore: Run) -> None:
-    def refuse(_command: object) -> dict[str, Any]:
+    def refuse(_command: object) -> NoReturn:
         raise error
 
     stub.replies["volume.list"] = refuse
@@ -271,26 +277,18 @@ def test_status_is_one_line_a_group(stub: StubSite, farshore: Run) -> None:
 
 
 def test_status_with_nothing_known(stub: StubSite, farshore: Run) -> None:
-    group = {
-        "group": "vm1",
-        "state": "simplex",
-        "code": "SMPL",
-        "head": None,
-        "peer": None,
-        "reason": "no peer",
-    }
-    stub.replies["site.status"] = {"site": "lon", "groups": [group], "peers": []}
+    stub.replies["site.status"] = replace(STATUS, groups=[DAMAGED])
     out = farshore("status", "--site", str(stub.directory)).out
-    assert "vm1 simplex (SMPL) | last backup never | no peer" in out
+    assert "vm1 damaged (PSUE) | last backup never | its journal begins nowhere\n" in out
 
 
 def test_status_shows_roles_and_states_that_a_person_must_notice(stub: StubSite, farshore: Run) -> None:
     rows = [
-        {**GROUP, "state": "taken over", "code": "SSWS", "mode": "sync", "fetching": False},
-        {**GROUP, "group": "vm2", "state": "diverged", "code": "PSUE", "fetching": True, "reason": "why"},
-        {**GROUP, "group": "vm3", "role": "detached", "state": "split", "code": "SSUS", "direction": None},
+        replace(ROW, state="taken over", code="SSWS", mode="sync"),
+        replace(ROW, group="vm2", state="diverged", code="PSUE", fetching=True, reason="why"),
+        replace(ROW, group="vm3", role="detached", state="split", code="SSUS", direction=None),
     ]
-    stub.replies["site.status"] = {"site": "lon", "groups": rows, "peers": []}
+    stub.replies["site.status"] = replace(STATUS, groups=rows)
     lines = farshore("status", "--site", str(stub.directory)).out.splitlines()[1:]
     assert [line.split(" | ")[0] for line in lines] == [
         "vm1 taken over (SSWS) sync lon→par",
@@ -301,8 +299,8 @@ def test_status_shows_roles_and_states_that_a_person_must_notice(stub: StubSite,
 
 
 def test_a_wait_goes_on_until_it_is_reached_with_progress(stub: StubSite, farshore: Run) -> None:
-    def gradually(_command: object) -> dict[str, Any]:
-        return {**WAIT, "reached": len(stub.asked) >= 3, "lag_bytes": 4096 * (3 - len(stub.asked))}
+    def gradually(_command: object) -> WaitReply:
+        return replace(WAIT, reached=len(stub.asked) >= 3, lag_bytes=4096 * (3 - len(stub.asked)))
 
     stub.replies["wait"] = gradually
     ran = farshore("wait", "vm1", "--json", "--site", str(stub.directory))
@@ -317,7 +315,7 @@ def test_a_wait_goes_on_until_it_is_reached_with_progress(stub: StubSite, farsho
 
 
 def test_a_wait_that_is_not_reached_ends_with_22(stub: StubSite, farshore: Run) -> None:
-    stub.replies["wait"] = {**WAIT, "reached": False, "state": "split", "code": "PSUS", "lag_bytes": 4096}
+    stub.replies["wait"] = replace(WAIT, reached=False, state="split", code="PSUS", lag_bytes=4096)
     line = ("wait", "vm1", "--state", "paired", "--timeout", "0", "--site", str(stub.directory))
     ran = farshore(*line)
     assert ran.code == ExitCode.TIMEOUT
@@ -325,8 +323,8 @@ def test_a_wait_that_is_not_reached_ends_with_22(stub: StubSite, farshore: Run) 
 
 
 def test_damage_ends_with_24_and_is_told(stub: StubSite, farshore: Run) -> None:
-    damage = {"object": "vm1 journal", "position": "8f:1", "message": "bad digest", "next": "resync"}
-    stub.replies["verify"] = {"group": "vm1", "ok": False, "damage": [damage]}
+    damage = DamageInfo(object="vm1 journal", position="8f:1", message="bad digest", next="resync")
+    stub.replies["verify"] = replace(VERIFIED, ok=False, damage=[damage])
     ran = farshore("verify", "vm1", "--site", str(stub.directory))
     assert ran.code == ExitCode.MISMATCH
     assert "vm1 journal 8f:1: bad digest" in ran.out
@@ -337,15 +335,15 @@ def test_text_from_the_site_is_no_markup(stub: StubSite, farshore: Run) -> None:
 
 
 def test_empty_lists_say_how_to_begin(stub: StubSite, farshore: Run) -> None:
-    stub.replies["volume.list"] = {"volumes": []}
+    stub.replies["volume.list"] = VolumeListReply(volumes=[])
     ran = farshore("volume", "list", "--site", str(stub.directory))
     assert (ran.code, ran.out) == (0, "")
     assert "farshore volume create" in ran.err
 
 
 def test_following_ends_with_130_on_ctrl_c(stub: StubSite) -> None:
-    first = dict(REPLIES["events"])  # type: ignore[arg-type]
-    stub.replies["events"] = lambda command: first if command.since is None else {**first, "events": []}
+    none = replace(EVENTS, events=[])
+    stub.replies["events"] = lambda command: EVENTS if command.since is None else none
     with start_process("events", "--follow", "--json", "--site", str(stub.directory)) as process:
         assert process.stdout is not None
         assert '"kind":"event"' in process.stdout.readline()
@@ -355,8 +353,8 @@ def test_following_ends_with_130_on_ctrl_c(stub: StubSite) -> None:
 
 
 def test_a_reader_that_went_away_is_no_traceback(stub: StubSite) -> None:
-    rows = [dict(REPLIES["volume.create"], volume=f"v{n}") for n in range(5000)]  # type: ignore[arg-type]
-    stub.replies["volume.list"] = {"volumes": rows}
+    rows = [replace(VOLUME, volume=f"v{n}") for n in range(5000)]
+    stub.replies["volume.list"] = VolumeListReply(volumes=rows)
     with start_process("volume", "list", "--site", str(stub.directory)) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -378,7 +376,7 @@ def test_help_and_version(farshore: Run) -> None:
 
 
 def test_a_person_is_shown_the_plan_and_asked_for_the_name(stub: StubSite) -> None:
-    stub.replies["restore.volume"] = lambda command: {**RESTORE, "dry_run": command.dry_run}
+    stub.replies["restore.volume"] = lambda command: replace(RESTORE, dry_run=command.dry_run)
     words = ("restore", "volume", "vm1/root", "--at", "-10m", "--site", str(stub.directory))
     for answer, code in (("vm1", ExitCode.UNSAFE), ("vm1/root", ExitCode.OK)):
         stub.asked.clear()

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from console.figures import (
     age_text,
@@ -26,6 +27,7 @@ from console.host_configs import FORMATS, Export, export_of, nbdtab, qemu, syste
 from console.local_time import LocalZone
 from protocol.cut_text import CutTime, parse_user_cut
 from protocol.errors import UsageError
+from tests.unit.console.stub_site import VOLUME_URI
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -102,8 +104,7 @@ def test_the_machines_zone_knows_its_ambiguous_hours(rule: str, monkeypatch: pyt
 
 def export(**fields: object) -> Export:
     """An export on a unix socket, but for what is named."""
-    base = {"export": "vm1/root", "unix": "/srv/lon/nbd.sock", "tcp": None, "tls": False, "read_only": False}
-    return export_of({**base, **fields})
+    return export_of(replace(VOLUME_URI, **fields))
 
 
 def test_uris() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from protocol.commands import BackupCreate, BackupShow, RestoreVolume, WaitFor
+from protocol.commands.backup import BackupCreate, BackupShow
+from protocol.commands.base import Command, Reply, command_name
+from protocol.commands.pair import WaitFor
+from protocol.commands.restore import RestoreVolume
 from protocol.cut_text import CutLabel, CutPosition
 from protocol.errors import Trimmed
 from tests.unit.console.conftest import Ran
@@ -33,10 +38,10 @@ def words_of(path: Path) -> list[str]:
 def test_the_host_is_stopped_after_the_plan_and_started_after_the_restore(
     stub: StubSite, farshore: Run, done: Path
 ) -> None:
-    def answer(command: Any) -> dict[str, Any]:
+    def answer(command: RestoreVolume) -> Reply:
         with done.open("a") as file:
             file.write("plan " if command.dry_run else "restore ")
-        return dict(REPLIES["restore.volume"]) | {"dry_run": command.dry_run}  # type: ignore[arg-type]
+        return replace(REPLIES["restore.volume"], dry_run=command.dry_run)
 
     stub.replies["restore.volume"] = answer
     around = ("--stop", f"echo stop >> {done}", "--start", f"echo start >> {done}")
@@ -53,7 +58,7 @@ def test_the_host_is_stopped_after_the_plan_and_started_after_the_restore(
 
 
 def test_a_plan_that_is_refused_stops_nothing(stub: StubSite, farshore: Run, done: Path) -> None:
-    def refuse(_: Any) -> dict[str, Any]:
+    def refuse(_: object) -> NoReturn:
         raise Trimmed("folded")
 
     stub.replies["restore.volume"] = refuse
@@ -72,10 +77,10 @@ def test_a_stop_or_a_start_that_fails(stub: StubSite, farshore: Run, done: Path)
 def test_a_freeze_of_the_command_line_is_around_the_mark_alone(
     stub: StubSite, farshore: Run, done: Path
 ) -> None:
-    def answer(command: Any) -> dict[str, Any]:
+    def answer(command: Command) -> Reply:
         with done.open("a") as file:
             file.write(f"{type(command).__name__} ")
-        return dict(REPLIES["backup.create"])  # type: ignore[arg-type]
+        return REPLIES[command_name(command)]
 
     for name in ("backup.create", "backup.show", "wait"):
         stub.replies[name] = answer
@@ -86,10 +91,15 @@ def test_a_freeze_of_the_command_line_is_around_the_mark_alone(
     assert [type(command) for command in stub.asked] == [BackupCreate, WaitFor, BackupShow]
     assert stub.asked[0].frozen
     assert "frozen for" in ran.out
+    (scripted,) = farshore(*BACKUP, *words, "--json", "--site", str(stub.directory)).json
+    assert scripted["data"].items() >= msgspec.to_builtins(REPLIES["backup.show"]).items()
+    assert scripted["data"]["took_ms"] == 4.2
+    freeze = scripted["data"]["freeze"]
+    assert (freeze["hook"], freeze["failure"], freeze["stuck"]) == ("command-line", "", "")
 
 
 def test_a_refused_backup_is_thawed(stub: StubSite, farshore: Run, done: Path) -> None:
-    def refuse(_: Any) -> dict[str, Any]:
+    def refuse(_: object) -> NoReturn:
         raise Trimmed("no")
 
     stub.replies["backup.create"] = refuse

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
+import msgspec
 import pytest
 
+from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
 from protocol.printable import printable
 from tests.unit.console.conftest import Ran, run_on_terminal
@@ -36,6 +38,10 @@ OURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 def poisoned(value: Any, key: str = "") -> Any:
     """The same reply with every free text ending in what is hostile."""
+    if isinstance(value, Reply):
+        fields = [each for each in msgspec.structs.fields(value) if not is_choice(each.type)]
+        changed = {each.name: poisoned(getattr(value, each.name), each.encode_name) for each in fields}
+        return msgspec.structs.replace(value, **changed)
     if isinstance(value, dict):
         return {name: poisoned(each, name) for name, each in value.items()}
     if isinstance(value, list):
@@ -43,9 +49,14 @@ def poisoned(value: Any, key: str = "") -> Any:
     return value + HOSTILE if isinstance(value, str) and key not in READ else value
 
 
+def is_choice(kind: Any) -> bool:
+    """Whether the client takes only some words there."""
+    return any(get_origin(each) is Literal for each in (kind, *get_args(kind)))
+
+
 @pytest.fixture
 def hostile(stub: StubSite) -> StubSite:
-    stub.replies = {name: poisoned(reply) for name, reply in REPLIES.items() if not callable(reply)}
+    stub.replies = {name: poisoned(reply) for name, reply in REPLIES.items()}
     return stub
 
 
@@ -97,7 +108,7 @@ def test_nor_on_a_terminal(line: str, hostile: StubSite) -> None:
 
 
 def test_errors_and_progress(hostile: StubSite, farshore: Run) -> None:
-    def refuse(_: object) -> dict[str, Any]:
+    def refuse(_: object) -> NoReturn:
         raise FarshoreError(
             "no" + HOSTILE, subject="s" + HOSTILE, position="1" + HOSTILE, next_step="n" + HOSTILE
         )

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 import pytest
+from msgspec.structs import replace
 
+from protocol.commands.pair import PairDelete
+from protocol.commands.role import Failback, Switchover, Takeover, TakeoverReply
 from protocol.errors import ExitCode, NotAllowed, Unsafe, WrongState
-from protocol.role_commands import Failback, PairDelete, Switchover, Takeover
 from tests.unit.console.conftest import Ran, run_on_terminal, start_process
-from tests.unit.console.stub_site import GROUP, REPLIES, TAKEOVER, WAIT, StubSite
+from tests.unit.console.stub_site import FAILBACK, PAIR, ROW, STATUS, SWITCHOVER, TAKEOVER, WAIT, StubSite
 
 Run = Callable[..., Ran]
-
-
-def reply(name: str, **changed: Any) -> dict[str, Any]:
-    """The stub's reply, changed."""
-    found = REPLIES[name]
-    assert isinstance(found, dict)
-    return {**found, **changed}
 
 
 @pytest.mark.parametrize(
@@ -50,11 +45,10 @@ def test_switchover_says_where_hosts_reconnect(stub: StubSite, farshore: Run) ->
 
 
 def test_a_hand_over_is_asked_for_once_and_then_watched(stub: StubSite, farshore: Run) -> None:
-    stub.replies["switchover"] = reply("switchover", done=False, role="primary")
-    stub.replies["pair.show"] = lambda _: {
-        **GROUP,
-        "role": "primary" if len(stub.asked) < 3 else "secondary",
-    }
+    stub.replies["switchover"] = replace(SWITCHOVER, done=False, role="primary")
+    stub.replies["pair.show"] = lambda _: replace(
+        PAIR, role="primary" if len(stub.asked) < 3 else "secondary"
+    )
     ran = farshore("switchover", "vm1", "--confirm", "vm1", "--json", "--site", str(stub.directory))
     assert ran.code == 0
     assert [line["kind"] for line in ran.json] == ["progress", "progress", "switchover"]
@@ -63,7 +57,7 @@ def test_a_hand_over_is_asked_for_once_and_then_watched(stub: StubSite, farshore
 
 
 def test_a_hand_over_that_takes_longer_ends_with_22(stub: StubSite, farshore: Run) -> None:
-    stub.replies["switchover"] = reply("switchover", done=False, role="primary")
+    stub.replies["switchover"] = replace(SWITCHOVER, done=False, role="primary")
     line = ("switchover", "vm1", "--confirm", "vm1", "--timeout", "0", "--site", str(stub.directory))
     ran = farshore(*line)
     assert ran.code == ExitCode.TIMEOUT
@@ -72,7 +66,7 @@ def test_a_hand_over_that_takes_longer_ends_with_22(stub: StubSite, farshore: Ru
 
 
 def test_ctrl_c_leaves_the_hand_over_going(stub: StubSite) -> None:
-    stub.replies["switchover"] = reply("switchover", done=False, role="primary")
+    stub.replies["switchover"] = replace(SWITCHOVER, done=False, role="primary")
     words = ("switchover", "vm1", "--confirm", "vm1", "--json", "--site", str(stub.directory))
     with start_process(*words) as process:
         assert process.stdout is not None
@@ -84,7 +78,7 @@ def test_ctrl_c_leaves_the_hand_over_going(stub: StubSite) -> None:
 
 
 def test_a_plan_changes_nothing_and_names_the_next_command(stub: StubSite, farshore: Run) -> None:
-    stub.replies["takeover"] = {**TAKEOVER, "done": False, "took_ms": None}
+    stub.replies["takeover"] = replace(TAKEOVER, done=False, took_ms=None)
     ran = farshore("takeover", "vm1", "--plan", "--site", str(stub.directory))
     assert ran.code == 0
     assert "vm1 would be written here from 8f3a000000000001:8192" in ran.out
@@ -106,16 +100,16 @@ def test_a_takeover_says_what_is_lost_and_what_comes_next(stub: StubSite, farsho
 
 
 def test_unknown_figures_of_a_takeover(stub: StubSite, farshore: Run) -> None:
-    unknown = {"none_lost_until": None, "known_lost_bytes": 0, "age_s": None, "peer": ""}
-    stub.replies["takeover"] = {**TAKEOVER, **unknown}
+    unknown = replace(TAKEOVER, none_lost_until=None, known_lost_bytes=0, age_s=None, peer="")
+    stub.replies["takeover"] = unknown
     ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
     assert ran.code == 0
     assert "nothing that is known of" in ran.out
     assert "an unknown amount" in ran.out
-    stub.replies["takeover"] = {**TAKEOVER, "nothing_lost": True, "known_lost_bytes": 0}
+    stub.replies["takeover"] = replace(TAKEOVER, nothing_lost=True, known_lost_bytes=0)
     ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
     assert ["may", "be", "lost", "nothing"] in [line.split() for line in ran.out.splitlines()]
-    stub.replies["takeover"] = {**TAKEOVER, **unknown}
+    stub.replies["takeover"] = unknown
     ran = farshore("takeover", "vm1", "--confirm", "vm1", "--site", str(stub.directory))
     assert "failback" not in ran.out
 
@@ -123,17 +117,17 @@ def test_unknown_figures_of_a_takeover(stub: StubSite, farshore: Run) -> None:
 def three_groups(stub: StubSite) -> None:
     """Two groups that `par` writes and others that it does not."""
     rows = [
-        {**GROUP, "group": "vm1", "role": "secondary"},
-        {**GROUP, "group": "vm2", "role": "secondary"},
-        {**GROUP, "group": "vm3", "role": "primary"},
-        {**GROUP, "group": "vm4", "role": "secondary", "peer": "ams"},
+        replace(ROW, group="vm1", role="secondary"),
+        replace(ROW, group="vm2", role="secondary"),
+        replace(ROW, group="vm3", role="primary"),
+        replace(ROW, group="vm4", role="secondary", peer="ams"),
     ]
-    stub.replies["site.status"] = reply("site.status", groups=rows)
+    stub.replies["site.status"] = replace(STATUS, groups=rows)
 
 
 def test_every_group_of_a_peer(stub: StubSite, farshore: Run) -> None:
     three_groups(stub)
-    stub.replies["takeover"] = lambda command: {**TAKEOVER, "group": command.group}
+    stub.replies["takeover"] = lambda command: replace(TAKEOVER, group=command.group)
     site = ("--site", str(stub.directory))
     assert farshore("takeover", "--from", "par", *site).code == ExitCode.UNSAFE
     stub.asked.clear()
@@ -152,10 +146,10 @@ def test_every_group_of_a_peer(stub: StubSite, farshore: Run) -> None:
 def test_one_group_that_is_refused_does_not_hold_up_the_others(stub: StubSite, farshore: Run) -> None:
     three_groups(stub)
 
-    def refuse_the_first(command: Takeover) -> dict[str, Any]:
+    def refuse_the_first(command: Takeover) -> TakeoverReply:
         if command.group == "vm1":
             raise Unsafe("too old", subject="vm1")
-        return {**TAKEOVER, "group": command.group}
+        return replace(TAKEOVER, group=command.group)
 
     stub.replies["takeover"] = refuse_the_first
     ran = farshore("takeover", "--from", "par", "--confirm", "par", "--site", str(stub.directory))
@@ -167,19 +161,19 @@ def test_one_group_that_is_refused_does_not_hold_up_the_others(stub: StubSite, f
 def test_a_peer_whose_groups_are_all_refused(stub: StubSite, farshore: Run) -> None:
     three_groups(stub)
 
-    def refuse(_command: object) -> dict[str, Any]:
+    def refuse(_command: object) -> NoReturn:
         raise NotAllowed("par answers")
 
     stub.replies["takeover"] = refuse
     words = ("takeover", "--from", "par", "--confirm", "par", "--site", str(stub.directory))
     assert farshore(*words).code == ExitCode.NOT_ALLOWED
-    stub.replies["site.status"] = reply("site.status", groups=[])
+    stub.replies["site.status"] = replace(STATUS, groups=[])
     assert farshore(*words).code == ExitCode.NOT_FOUND
 
 
 def test_failback_waits_until_the_other_site_follows(stub: StubSite, farshore: Run) -> None:
-    stub.replies["failback"] = reply("failback", state="copying", code="COPY")
-    stub.replies["wait"] = lambda _: {**WAIT, "reached": len(stub.asked) >= 3}
+    stub.replies["failback"] = replace(FAILBACK, state="copying", code="COPY")
+    stub.replies["wait"] = lambda _: replace(WAIT, reached=len(stub.asked) >= 3)
     ran = farshore("failback", "vm1", "--json", "--site", str(stub.directory))
     assert ran.code == 0
     assert [line["kind"] for line in ran.json] == ["progress", "failback"]
@@ -192,12 +186,12 @@ def test_failback_names_the_branch_and_the_switchover(stub: StubSite, farshore: 
     ran = farshore("failback", "vm1", "--site", str(stub.directory))
     assert "12 KiB of journal: farshore branch list vm1 --site par" in ran.out
     assert "farshore switchover vm1" in ran.out
-    stub.replies["failback"] = reply("failback", fork=None, tail_bytes=0)
+    stub.replies["failback"] = replace(FAILBACK, fork=None, tail_bytes=0)
     assert "none" in farshore("failback", "vm1", "--site", str(stub.directory)).out
 
 
 def test_a_failback_that_is_refused_says_the_sites_reason(stub: StubSite, farshore: Run) -> None:
-    def refuse(_command: object) -> dict[str, Any]:
+    def refuse(_command: object) -> NoReturn:
         raise WrongState("par does not answer yet", next_step="start it")
 
     stub.replies["failback"] = refuse
@@ -206,7 +200,7 @@ def test_a_failback_that_is_refused_says_the_sites_reason(stub: StubSite, farsho
 
 
 def test_a_person_sees_the_plan_of_a_takeover_and_types_the_name(stub: StubSite) -> None:
-    stub.replies["takeover"] = lambda command: {**TAKEOVER, "done": not command.plan}
+    stub.replies["takeover"] = lambda command: replace(TAKEOVER, done=not command.plan)
     words = ("takeover", "vm1", "--site", str(stub.directory))
     for answer, code in (("yes", ExitCode.UNSAFE), ("vm1", ExitCode.OK)):
         stub.asked.clear()

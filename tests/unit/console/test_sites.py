@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from console import site_commands
+from console.commands import site as site_commands
 from console.sites import choose_site, registering, sites_path
 from farshore.launch import child_words
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
@@ -218,7 +218,8 @@ def daemon_that(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]
 def test_init_runs_the_daemon_and_remembers_the_name(
     home: Path, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = daemon_that(monkeypatch, """print('{"data": {"site_id": "01"}}')""")
+    made = {"directory": str(home / "lon"), "site": "lon", "site_id": "01"}
+    called = daemon_that(monkeypatch, f"print({json.dumps({'data': made})!r})")
     options = ("--replication", "tcp://127.0.0.1:7001", "--nbd", "unix:/run/n.sock", "--insecure")
     ran = farshore("site", "init", str(home / "lon"), "--name", "lon", *options, "--json")
     assert ran.code == 0

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import COMMAND, ROOT, Ran, start_process
-from tests.unit.console.stub_site import GROUP, StubSite
+from tests.unit.console.stub_site import ROW, STATUS, StubSite
 
 FULL = Path("/dev/full")
 
@@ -102,8 +103,8 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(closed: str, line: str
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_characters_that_standard_output_lacks_are_escaped(encoding: str, stub: StubSite) -> None:
-    group = {**GROUP, "group": "vm\u00e9\u2192\U0001f600"}
-    stub.replies["site.status"] = {"site": "lon", "groups": [group], "peers": []}
+    group = replace(ROW, group="vm\u00e9\u2192\U0001f600")
+    stub.replies["site.status"] = replace(STATUS, groups=[group])
     words = ("status", "--site", str(stub.directory))
     environment = {"PYTHONIOENCODING": encoding}
     with start_process(*words, environment=environment, encoding="latin-1") as process:
@@ -113,4 +114,4 @@ def test_characters_that_standard_output_lacks_are_escaped(encoding: str, stub: 
     with start_process(*words, "--json", environment=environment) as process:
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (ExitCode.OK, "")
-    assert json.loads(out)["data"]["groups"][0]["group"] == group["group"]
+    assert json.loads(out)["data"]["groups"][0]["group"] == group.group

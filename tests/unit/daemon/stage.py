@@ -10,15 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import Raw
+
 from console.demo.host import Host
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import check_identity, make_site, read_keys
 from daemon.operations import dispatch
+from daemon.operations.paging import Page, encoded
 from daemon.service import exception_handler
 from daemon.site import Site
 from engine.group.group import Group
 from engine.peering.pair_states import PairState
-from protocol.commands import PairCreate, VolumeCreate
+from protocol.commands.base import BaseCommand, ReplyType
+from protocol.commands.pair import PairCreate
+from protocol.commands.volume import VolumeCreate
 from tests.support.sites import free_port, short_directory
 
 GROUPS = ("bad", "good", "other")
@@ -128,3 +133,14 @@ async def staged(names: tuple[str, ...] = GROUPS, alone: tuple[str, ...] = ()) -
         for site in (stage.a, stage.b):
             await site.stop()
         shutil.rmtree(parent)
+
+
+async def carried_out(site: Site, command: BaseCommand[ReplyType]) -> ReplyType:
+    """The whole reply to a command."""
+    answer = await dispatch(site, command)
+    return answer.reply if isinstance(answer, Page) else answer
+
+
+async def answered(site: Site, command: BaseCommand[Any]) -> Raw:
+    """What a control server sends."""
+    return encoded(await dispatch(site, command))

@@ -20,7 +20,7 @@ from daemon.site import Site
 from engine.group.group import Group
 from engine.group.serving import Holder
 from engine.peering.pair_states import PairState
-from protocol.commands import VolumeCreate
+from protocol.commands.volume import VolumeCreate
 from protocol.errors import WrongState
 from tests.support.sites import short_directory
 from tests.unit.daemon.stage import GROUPS, Bang, Stage, bang, make_one_site, staged

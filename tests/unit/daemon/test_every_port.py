@@ -32,7 +32,9 @@ from engine.ports.disk import Disk, DiskFile
 from engine.ports.durable import RealDisk, RealFile
 from engine.ports.lmdb_store import LmdbStore, _Transaction
 from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
-from protocol.commands import BackupCreate, PairCreate, VolumeCreate
+from protocol.commands.backup import BackupCreate
+from protocol.commands.pair import PairCreate
+from protocol.commands.volume import VolumeCreate
 from protocol.errors import FarshoreError
 from tests.support.sites import short_directory
 from tests.unit.daemon.stage import BLOCK, Bang, Stage, make_one_site

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from daemon.operations import dispatch
+from daemon.operations.restore import _carry_out
 from daemon.operations.restore_ways import Chosen, Way
-from daemon.operations.restores import _carry_out
 from engine.group.group import Group
-from protocol.commands import RestoreVolume
+from protocol.commands.restore import RestoreVolume
 from protocol.cut_text import CutPosition
 from protocol.errors import Busy, WrongState
 from protocol.limits import TIMED_LEASES_MAX

@@ -10,11 +10,10 @@ import pytest
 
 from daemon.config import load_config
 from daemon.data_directory import check_identity, read_keys
-from daemon.operations import dispatch
 from daemon.site import Site
 from engine.peering.pair_states import PairState
-from protocol.commands import SiteStatus
-from tests.unit.daemon.stage import Stage, bang, staged
+from protocol.commands.site import SiteStatus
+from tests.unit.daemon.stage import Stage, bang, carried_out, staged
 
 NAMES = tuple(f"g{number:03}" for number in range(100))
 # Both sites are in this process, which has room for the address space of 127 indexes.
@@ -27,9 +26,9 @@ async def _all_serve(stage: Stage, *, but: set[str], letter: bytes) -> None:
     for name in NAMES:
         if name not in but:
             await stage.write(name, letter)
-    rows = {row["group"]: row for row in (await dispatch(stage.a, SiteStatus()))["groups"]}
+    rows = {row.group: row for row in (await carried_out(stage.a, SiteStatus())).groups}
     assert set(rows) == set(NAMES)
-    assert {name for name in NAMES if rows[name]["state"] == "damaged" or rows[name]["reason"]} <= but
+    assert {name for name in NAMES if rows[name].state == "damaged" or rows[name].reason} <= but
     assert stage.stopped == []
 
 

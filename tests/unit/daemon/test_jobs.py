@@ -13,9 +13,16 @@ from daemon.jobs import ENDED_KEPT_MAX, Job, Jobs, JobState
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
+from protocol.commands.base import Reply
 from protocol.errors import NotFound, Unsafe
 
 Body = Callable[["Rig"], Coroutine[Any, Any, None]]
+
+
+class Seen(Reply, frozen=True, kw_only=True):
+    """What the work of these tests gives."""
+
+    seen: int
 
 
 class Rig:
@@ -31,7 +38,7 @@ class Rig:
         self.jobs = Jobs(SiteState(self.store), clock, lambda kind, **_: self.events.append(kind))
         return self.jobs
 
-    def start(self, work: Callable[[Job], Coroutine[Any, Any, dict[str, Any]]], **options: Any) -> Job:
+    def start(self, work: Callable[[Job], Coroutine[Any, Any, Reply]], **options: Any) -> Job:
         fields: dict[str, Any] = {
             "group": "g",
             "subject": "g/v",
@@ -58,24 +65,24 @@ async def ended(job: Job) -> None:
     await asyncio.sleep(0)  # the task's callbacks come with the next round of the loop
 
 
-async def forever(job: Job) -> dict[str, Any]:
+async def forever(job: Job) -> Reply:
     job.progress(1, 2, "bytes", "at it")
     await asyncio.Event().wait()
-    return {}
+    return Reply()
 
 
 def test_a_job_ends_with_its_result_and_stays_listed_over_a_restart(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
-        async def work(job: Job) -> dict[str, Any]:
-            return {"seen": job.arguments["rate"]}
+        async def work(job: Job) -> Reply:
+            return Seen(seen=job.arguments["rate"])
 
         job = rig.start(work)
-        assert job.as_dict()["state"] == "running"
+        assert job.info().state == "running"
         await ended(job)
-        assert job.as_dict()["result"] == {"seen": 7}
+        assert job.info().result == {"seen": 7}
         rig.reopen().resume({})
-        kept = rig.jobs.get(job.number).as_dict()
-        assert (kept["state"], kept["result"], kept["object"]) == ("done", {"seen": 7}, "g/v")
+        kept = rig.jobs.get(job.number).info()
+        assert (kept.state, kept.result, kept.object) == ("done", {"seen": 7}, "g/v")
         assert rig.start(work).number == job.number + 1
 
     run(tmp_path, body)
@@ -86,14 +93,14 @@ def test_a_job_ends_with_its_result_and_stays_listed_over_a_restart(tmp_path: Pa
 )
 def test_work_that_fails_says_why(tmp_path: Path, error: Exception, code: str) -> None:
     async def body(rig: Rig) -> None:
-        async def work(_: Job) -> dict[str, Any]:
+        async def work(_: Job) -> Reply:
             raise error
 
         job = rig.start(work)
         await ended(job)
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert job.error["code"] == code
+        assert job.error.code == code
         assert rig.events == ["job.failed"]
 
     run(tmp_path, body)
@@ -133,9 +140,9 @@ def test_a_restart_resumes_what_can_be_resumed_and_fails_the_rest(tmp_path: Path
         await rig.jobs.close()
         seen: list[int] = []
 
-        async def again(job: Job) -> dict[str, Any]:
+        async def again(job: Job) -> Reply:
             seen.append(job.arguments["rate"])
-            return {}
+            return Reply()
 
         rig.reopen().resume({"work": again})
         await ended(rig.jobs.get(kept.number))
@@ -150,8 +157,8 @@ def test_a_restart_resumes_what_can_be_resumed_and_fails_the_rest(tmp_path: Path
 
 def test_only_the_latest_that_ended_are_kept(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
-        async def work(_: Job) -> dict[str, Any]:
-            return {}
+        async def work(_: Job) -> Reply:
+            return Reply()
 
         running = rig.start(forever)
         for _ in range(ENDED_KEPT_MAX + 3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -16,12 +17,14 @@ from console.demo.host import Host
 from daemon import operations
 from daemon.control import ControlServer
 from daemon.operations import dispatch
-from protocol.commands import Command, SiteStatus
-from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_reply, decode_request, encode_request
+from daemon.operations.registry import OPERATIONS
+from protocol.commands import COMMANDS
+from protocol.commands.pair import PairSet
+from protocol.commands.site import SiteStatus
+from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_answer, decode_request, encode_request
 from protocol.errors import FarshoreError, NotFound, Unreachable
-from protocol.role_commands import PairSet
 from tests.support.hostile_messages import Mint, Pool
-from tests.unit.daemon.stage import BLOCK, PATIENCE_S, Bang, Stage, bang, staged
+from tests.unit.daemon.stage import BLOCK, PATIENCE_S, Bang, Stage, answered, bang, staged
 
 # -- what ends a session or a connection only
 
@@ -207,30 +210,28 @@ def _request(kind: Any) -> bytes:
 
 def test_a_defect_in_any_command_is_its_answer_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every command that there is, through the control server's own socket."""
-    kinds = {kind: _request(kind) for kind in get_args(Command)}
-    assert set(kinds) == set(operations._OPERATIONS)
+    kinds = {kind: _request(kind) for kind in COMMANDS}
+    assert set(kinds) == set(OPERATIONS)
 
     async def play() -> None:
         async with staged() as stage:
-
-            async def carry_out(command: Command) -> dict[str, Any]:
-                return await dispatch(stage.a, command)
-
             loop = asyncio.get_running_loop()
-            control = ControlServer(loop, f"ipc://{stage.a.directory / 'control.sock'}", carry_out)
+            control = ControlServer(
+                loop, f"ipc://{stage.a.directory / 'control.sock'}", partial(answered, stage.a)
+            )
             control.start()
-            broken = dict.fromkeys(operations._OPERATIONS, bang)
+            broken = dict.fromkeys(OPERATIONS, bang)
             with (
                 monkeypatch.context() as patched,
                 zmq.asyncio.Context() as context,
                 context.socket(zmq.DEALER) as client,
             ):
-                patched.setattr(operations, "_OPERATIONS", broken)
+                patched.setattr(operations, "OPERATIONS", broken)
                 client.linger = 0
                 client.connect(f"ipc://{stage.a.directory / 'control.sock'}")
                 for raw in kinds.values():
                     await client.send(raw)
-                    answer = decode_reply(await asyncio.wait_for(client.recv(), PATIENCE_S))
+                    answer = decode_answer(await asyncio.wait_for(client.recv(), PATIENCE_S))
                     assert "failed inside the daemon" in str(answer)
             await control.close()
             await stage.check_others()

@@ -12,7 +12,7 @@ from daemon.new_group import make_group
 from daemon.operations import dispatch
 from engine.group.group import Group
 from engine.group.site_state import GroupRow, Role
-from protocol.commands import VolumeCreate
+from protocol.commands.volume import VolumeCreate
 from protocol.errors import FarshoreError
 from tests.support.sites import short_directory
 from tests.unit.daemon.stage import make_one_site

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -21,22 +22,24 @@ from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.group.group import Group
 from engine.integrity.drills import Drill, Step
-from protocol.clone_commands import CloneCreate, CloneList
-from protocol.commands import (
-    BackupList,
-    Events,
-    JournalShow,
-    SiteStatus,
-    VolumeCreate,
-    VolumeList,
-    VolumeShow,
-)
-from protocol.copy_commands import ScheduleList
+from protocol.commands.backup import BackupList, Mirror
+from protocol.commands.branch import BranchList, VolumeDiff
+from protocol.commands.clone import CloneCreate, CloneInfo, CloneList
+from protocol.commands.cut import CutInfo
+from protocol.commands.drill import DrillList
+from protocol.commands.event import Events
+from protocol.commands.job import JobList
+from protocol.commands.journal import JournalShow
+from protocol.commands.pages import MORE, PagedCommand, add_page, row_bytes
+from protocol.commands.peer import PeerListReply
+from protocol.commands.schedule import ScheduleList
+from protocol.commands.site import SiteStatus
+from protocol.commands.verify import VerifyStart
+from protocol.commands.volume import VolumeCreate, VolumeList, VolumeShow
 from protocol.cut_text import CutLatest
-from protocol.drill_commands import DrillList
+from protocol.envelopes import read_data
 from protocol.errors import FarshoreError, UsageError
 from protocol.events import VolumeCreated
-from protocol.job_commands import JobList, VerifyStart
 from protocol.limits import (
     CONTROL_MESSAGE_BYTES_MAX,
     CONTROL_PAGE_BYTES,
@@ -48,12 +51,10 @@ from protocol.limits import (
     TIMED_LEASES_MAX,
     VOLUMES_PER_GROUP_MAX,
 )
-from protocol.pages import MORE, PagedCommand, add_page, row_bytes
-from protocol.role_commands import BranchList
 from site_primary.backup import delete_backups, take_backup
 from tests.support.sites import short_directory
 from tests.unit.console.stub_site import BACKUP, GROUP, PEER
-from tests.unit.daemon.stage import make_one_site, staged
+from tests.unit.daemon.stage import answered, make_one_site, staged
 
 GROUPS = ("bad", "good", "other")
 
@@ -102,6 +103,11 @@ async def filled() -> AsyncIterator[Site]:
         yield site
 
 
+def taken(data: dict[str, Any]) -> int:
+    """Bytes of a row or a reply."""
+    return len(msgspec.msgpack.encode(data))
+
+
 def rows_of(reply: dict[str, Any]) -> list[Any]:
     """Rows that the pages of a reply share out."""
     (found,) = [reply[name] for name in ROW_LISTS if name in reply]
@@ -110,7 +116,7 @@ def rows_of(reply: dict[str, Any]) -> list[Any]:
 
 
 ROW_LISTS = ("groups", "backups", "volumes", "clones", "schedules", "jobs", "drills", "events", "frames")
-LISTS: list[PagedCommand] = [
+LISTS: list[PagedCommand[Any]] = [
     SiteStatus(),
     VolumeList(),
     VolumeList(group="good"),
@@ -133,12 +139,17 @@ LISTS: list[PagedCommand] = [
 ]
 
 
-async def in_pages(site: Site, command: PagedCommand) -> tuple[dict[str, Any], int]:
+async def said(site: Site, command: PagedCommand[Any]) -> dict[str, Any]:
+    """The fields that the client is sent."""
+    return read_data(await answered(site, command))
+
+
+async def in_pages(site: Site, command: PagedCommand[Any]) -> tuple[dict[str, Any], int]:
     """The reply that the pages make up, and their number."""
-    whole = await dispatch(site, replace(command, after=""))  # type: ignore[arg-type]
+    whole = await said(site, replace(command, after=""))
     count = 1
     while (more := whole.pop(MORE)) is not None:
-        page = await dispatch(site, replace(command, after=more))  # type: ignore[arg-type]
+        page = await said(site, replace(command, after=more))
         assert rows_of(page)
         add_page(whole, page)
         count += 1
@@ -159,12 +170,12 @@ def test_pages_make_up_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with filled() as site:
             for command in LISTS:
-                whole = steady(await dispatch(site, command))  # type: ignore[arg-type]
+                whole = steady(await said(site, command))
                 assert MORE not in whole
                 rows = rows_of(whole)
                 assert len(rows) > 1
                 # Two rows fit only where they are small; one that is larger has a page to itself.
-                for budget, least in ((1, len(rows)), (2 * row_bytes(rows[0]) + 8, 2), (1 << 20, 1)):
+                for budget, least in ((1, len(rows)), (2 * taken(rows[0]) + 8, 2), (1 << 20, 1)):
                     monkeypatch.setattr(paging, "CONTROL_PAGE_BYTES", budget)
                     found, pages = await in_pages(site, command)
                     assert steady(found) == whole, command
@@ -179,16 +190,16 @@ def test_rows_that_come_and_go_neither_repeat_others_nor_hide_them(monkeypatch: 
         async with filled() as site:
             monkeypatch.setattr(paging, "CONTROL_PAGE_BYTES", 1)
             group = site.groups["good"]
-            there = {row["id"] for row in (await dispatch(site, BackupList(group="good")))["backups"]}
+            there = {row["id"] for row in (await said(site, BackupList(group="good")))["backups"]}
             command = BackupList(group="good", after="")
-            page = await dispatch(site, command)
+            page = await said(site, command)
             seen = [row["id"] for row in page["backups"]]
             copies = group.copies.at(group.spans())
             # The newest, which the client has, goes, the oldest one too, and a newer one comes.
             delete_backups(group, [copies[-1], copies[0]])
             back_up(site, group, 1)
             while page[MORE] is not None:
-                page = await dispatch(site, replace(command, after=page[MORE]))
+                page = await said(site, replace(command, after=page[MORE]))
                 seen += [row["id"] for row in page["backups"]]
             assert len(seen) == len(set(seen)) == 4
             assert set(seen) == there - {f"{copies[0].id:016x}"}
@@ -204,29 +215,32 @@ def test_a_key_of_another_list_is_refused() -> None:
                     if isinstance(command, ScheduleList) and after == '["good"]':
                         continue
                     with pytest.raises(UsageError, match="no page begins"):
-                        await dispatch(site, replace(command, after=after))  # type: ignore[arg-type]
+                        await dispatch(site, replace(command, after=after))
 
     asyncio.run(play())
 
 
 def test_the_largest_rows_fit_into_a_page_and_the_largest_other_replies_into_one() -> None:
     name = "n" * NAME_CHARS_MAX
-    cut = {"timeline": "f" * 16, "position": 1 << 62, "text": "f" * 36, "time": "2026-11-29T00:00:00.000000Z"}
-    volumes = [name] * VOLUMES_PER_GROUP_MAX
-    backup = {
-        **BACKUP,
-        "volumes": volumes,
-        "local_mirrors": [{"from": f"{name}/{name}", "to": f"{name}/{name}@{name}"} for _ in volumes],
-        "held_by": ["n" * LEASE_NAME_BYTES_MAX] * (TIMED_LEASES_MAX + PEER_LEASES_MAX),
-    }
-    assert row_bytes({**GROUP, "last_backup": backup}) < CONTROL_PAGE_BYTES
-    clone = {"volumes": volumes, "exports": [f"{name}/{name}"] * VOLUMES_PER_GROUP_MAX, "cut": cut}
+    cut = CutInfo(timeline="f" * 16, position=1 << 62, text="f" * 36, time="2026-11-29T00:00:00.000000Z")
+    volumes, exports = [name] * VOLUMES_PER_GROUP_MAX, [f"{name}/{name}"] * VOLUMES_PER_GROUP_MAX
+    backup = replace(
+        BACKUP,
+        volumes=volumes,
+        local_mirrors=[Mirror(source=f"{name}/{name}", to=f"{name}/{name}@{name}") for _ in volumes],
+        held_by=["n" * LEASE_NAME_BYTES_MAX] * (TIMED_LEASES_MAX + PEER_LEASES_MAX),
+    )
+    assert row_bytes(replace(GROUP, last_backup=backup)) < CONTROL_PAGE_BYTES
+    clone = CloneInfo(
+        clone=name, group=name, volumes=volumes, cut=cut, created="2026-11-29T00:00:00Z", temporary=False,
+        purpose=name, bytes=1 << 50, hosts=1 << 10, reason="r" * 1000, exports=exports,
+    )  # fmt: skip
     assert row_bytes(clone) < CONTROL_PAGE_BYTES
-    peers = {"peers": [{**PEER, "groups": [name] * GROUPS_MAX}] * PEERS_MAX}
-    assert row_bytes(peers) < CONTROL_PAGE_BYTES
-    extents = [[1 << 50, 1 << 50]] * 100
-    diff = {"volumes": [{"volume": name, "extents": extents}] * VOLUMES_PER_GROUP_MAX}
-    assert row_bytes(diff) < CONTROL_PAGE_BYTES
+    peers = [replace(PEER, groups=[name] * GROUPS_MAX)] * PEERS_MAX
+    assert row_bytes(PeerListReply(peers=peers)) < CONTROL_PAGE_BYTES
+    extents = [(1 << 50, 1 << 50)] * 100
+    diff = VolumeDiff(volume=name, differing_bytes=1 << 50, extents=extents)
+    assert VOLUMES_PER_GROUP_MAX * row_bytes(diff) < CONTROL_PAGE_BYTES
 
 
 VOLUMES, BACKUPS = 200, 330
@@ -257,7 +271,7 @@ def test_a_site_with_many_backups_of_many_volumes_says_all_of_them(
     async def play() -> None:
         parent = short_directory()
         site = await make_one_site(parent, "a")
-        control = ControlServer(asyncio.get_running_loop(), site.control_endpoint, partial(dispatch, site))
+        control = ControlServer(asyncio.get_running_loop(), site.control_endpoint, partial(answered, site))
         control.start()
         try:
             await dispatch(site, VolumeCreate(group="big", volume="v0", size_bytes=1 << 20))
@@ -271,13 +285,13 @@ def test_a_site_with_many_backups_of_many_volumes_says_all_of_them(
             back_up(site, group, BACKUPS)
             with pytest.raises(FarshoreError, match="too large for one reply"):
                 await dispatch(site, BackupList())
-            page = await dispatch(site, BackupList(after=""))
-            assert CONTROL_PAGE_BYTES // 2 < row_bytes(page) < CONTROL_PAGE_BYTES * 5 // 4
+            page = await said(site, BackupList(after=""))
+            assert CONTROL_PAGE_BYTES // 2 < taken(page) < CONTROL_PAGE_BYTES * 5 // 4
             for line, right in words.items():
                 code = await asyncio.to_thread(main, (*line.split(), "--json", "--site", str(site.directory)))
-                said = capsys.readouterr().out.splitlines()[-1]  # after what the site logs
-                assert code == 0, f"{line}: {said[:300]}"
-                assert right(json.loads(said)["data"]), line
+                printed = capsys.readouterr().out.splitlines()[-1]  # after what the site logs
+                assert code == 0, f"{line}: {printed[:300]}"
+                assert right(json.loads(printed)["data"]), line
             assert await asyncio.to_thread(_cut_of_oldest, site) == BACKUPS
         finally:
             await control.close()
@@ -292,6 +306,6 @@ def _cut_of_oldest(site: Site) -> int:
     with Client(site.control_endpoint) as client:
         shown = client.call(VolumeShow(group="big", volume="v0", history=True))
         assert row_bytes(shown) > CONTROL_MESSAGE_BYTES_MAX
-        found: list[Any] = client.call(BackupList(group="big", volume="v0"))["backups"]
-        assert found == shown["backups"]
+        found = client.call(BackupList(group="big", volume="v0")).backups
+        assert found == shown.backups
         return len(found)

@@ -15,28 +15,25 @@ from daemon.config import load_config
 from daemon.data_directory import check_identity, read_keys
 from daemon.jobs import Jobs
 from daemon.operations import dispatch
-from daemon.operations.jobs import resume_jobs
+from daemon.operations.job import resume_jobs
 from daemon.service import exception_handler
 from daemon.site import STORED_TABLES, Site
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.group.stored_rows import CLOSED_UNREADABLE, SET_ASIDE, sort_out
 from engine.index.index_file import open_index
 from engine.index.versions import TABLES
-from protocol.clone_commands import CloneList
-from protocol.commands import (
-    BackupCreate,
-    BackupList,
-    Events,
-    JournalShow,
-    SiteStatus,
-    VolumeCreate,
-    VolumeList,
-)
-from protocol.drill_commands import DrillList
+from protocol.commands.backup import BackupCreate, BackupList
+from protocol.commands.base import Command
+from protocol.commands.branch import BranchList
+from protocol.commands.clone import CloneList
+from protocol.commands.drill import DrillList
+from protocol.commands.event import Events
+from protocol.commands.job import JobList
+from protocol.commands.journal import JournalShow
+from protocol.commands.site import SiteStatus
+from protocol.commands.volume import VolumeCreate, VolumeList
 from protocol.errors import FarshoreError
-from protocol.job_commands import JobList
 from protocol.positions import POSITION_MAX
-from protocol.role_commands import BranchList
 from protocol.rows import pack_row
 from tests.golden.engine_samples import filled_state
 from tests.sim.sim_store import SimStore, StoreFile
@@ -187,10 +184,12 @@ async def _good_serve(site: Site, stopped: list[str], what: object) -> None:
     for name in GOOD:
         assert not site.groups[name].failed, what
     await Stage(site, site).write(GOOD[0], b"x")
-    for command in (SiteStatus(), Events(), JobList(), VolumeList(), CloneList()):
+    commands: list[Command] = [SiteStatus(), Events(), JobList(), VolumeList(), CloneList()]
+    for command in commands:
         await dispatch(site, command)
     for name in (*site.groups, *site.damaged):
-        for of_group in (BackupList, DrillList, BranchList, JournalShow):
+        kinds: list[Any] = [BackupList, DrillList, BranchList, JournalShow]
+        for of_group in kinds:
             try:
                 await dispatch(site, of_group(group=name))
             except FarshoreError:

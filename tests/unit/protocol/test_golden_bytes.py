@@ -17,7 +17,7 @@ from engine.index.versions import TIMELINE_KEY
 from engine.integrity.drills import Drills
 from engine.retention.needed import Retention
 from protocol.base_messages import encode_parts, records_in, timelines_in
-from protocol.envelopes import decode_reply, decode_request, encode_reply, encode_request
+from protocol.envelopes import decode_answer, decode_request, encode_answer, encode_request
 from protocol.errors import UsageError
 from protocol.events import record_from_row
 from protocol.frames import check_frame, decode_rows, encode_frame, parse_prefix
@@ -85,7 +85,7 @@ def test_control_messages_are_read_as_before() -> None:
         try:
             again = encode_request(decode_request(raw))
         except UsageError:
-            again = encode_reply(decode_reply(raw))
+            again = encode_answer(decode_answer(raw))
         assert again == raw
 
 

@@ -1,0 +1,177 @@
+"""`farshore pair`: replicate a group to a peer, change or pause that, go on, and end it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from console.confirming import confirmed
+from console.figures import age_text, mode_text, size_text, span_text
+from console.session import Session, session_of
+from protocol.commands.base import check_name
+from protocol.commands.pair import PairCreate, PairDelete, PairInfo, PairResync, PairSet, PairShow, PairSplit
+from protocol.errors import UsageError
+
+app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_markup_mode=None)
+
+GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
+CREATE_TIMEOUT_S = 60.0
+MODE_HELP = "async: hosts do not wait for the peer; sync: until it is silent; sync-strict: in any case."
+
+
+class Mode(StrEnum):
+    """When a host's write is acknowledged."""
+
+    ASYNC = "async"
+    SYNC = "sync"
+    SYNC_STRICT = "sync-strict"
+
+
+class Source(StrEnum):
+    """Whose content stays."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    group: GroupArgument,
+    peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.ASYNC,
+) -> None:
+    """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
+    session = session_of(ctx)
+    command = PairCreate(group=check_name(group, "group"), peer=check_name(peer, "peer"), mode=mode.value)
+    data = session.call(command, CREATE_TIMEOUT_S)
+    session.output.result("pair.create", data, lambda: _show(session, data))
+
+
+@app.command()
+def show(ctx: typer.Context, group: GroupArgument) -> None:
+    """One group's pair: state, watermarks at both sites, and how far the peer is behind."""
+    session = session_of(ctx)
+    data = session.call(PairShow(group=check_name(group, "group")))
+    session.output.result("pair.show", data, lambda: _show(session, data))
+
+
+@app.command()
+def split(
+    ctx: typer.Context,
+    group: GroupArgument,
+    confirm: Annotated[
+        str, typer.Option(metavar="G", help="Leave sync-strict although the peer does not answer.")
+    ] = "",
+) -> None:
+    """Pause replication; the peer keeps its last consistent cut, this site's journal what is to come."""
+    session = session_of(ctx)
+    command = PairSplit(group=check_name(group, "group"), confirm=confirm)
+    data = session.call(command, CREATE_TIMEOUT_S)
+    session.output.result("pair.split", data, lambda: _show(session, data))
+
+
+@app.command()
+def resync(
+    ctx: typer.Context,
+    group: GroupArgument,
+    source: Annotated[
+        Source | None,
+        typer.Option(help="Whose history stays if both sites wrote; without it that is refused (21)."),
+    ] = None,
+) -> None:
+    """Go on after a split, an error or a divergence: only what differs is sent."""
+    session = session_of(ctx)
+    command = PairResync(group=check_name(group, "group"), source=source.value if source else None)
+    data = session.call(command, CREATE_TIMEOUT_S)
+    session.output.result("pair.resync", data, lambda: _show(session, data))
+
+
+@app.command("set")
+def change(
+    ctx: typer.Context,
+    group: GroupArgument,
+    mode: Annotated[Mode | None, typer.Option(help="When a host's write is acknowledged.")] = None,
+    confirm: Annotated[
+        str,
+        typer.Option(
+            "--confirm", metavar="G", help="To leave sync-strict while the peer does not answer: its name."
+        ),
+    ] = "",
+) -> None:
+    """Change a pair while it runs."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    if mode is None:
+        raise UsageError("nothing to set", subject=group, next_step=f"farshore pair set {group} --mode sync")
+    data = session.call(PairSet(group=group, mode=mode.value, confirm=confirm), CREATE_TIMEOUT_S)
+    session.output.result("pair.set", data, lambda: _show(session, data))
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    group: GroupArgument,
+    confirm: Annotated[str, typer.Option("--confirm", metavar="G", help="The group's name once more.")] = "",
+) -> None:
+    """End the pair at this site; the peer keeps its copy."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    confirm = confirmed(
+        session,
+        confirm,
+        group,
+        "end its pair here",
+        show=lambda: _show(session, session.call(PairShow(group=group))),
+    )
+    data = session.call(PairDelete(group=group, confirm=confirm), CREATE_TIMEOUT_S)
+
+    def show() -> None:
+        session.output.line(f"{group} has no pair here any more")
+        session.output.note(f"the copy at {data.peer} stays until it is deleted there too")
+
+    session.output.result("pair.delete", data, show)
+
+
+def _show(session: Session, data: PairInfo) -> None:
+    session.output.fields(
+        [
+            ("group", data.group),
+            ("state", f"{data.state} ({data.code})"),
+            ("reason", data.reason),
+            ("role", data.role or ""),
+            ("fetching", "takes in what the peer holds" if data.fetching else ""),
+            ("mode", mode_text(data)),
+            ("peer", f"{data.peer or ''}{_connection(data)}"),
+            ("head", f"{data.head.timeline}:{data.head.position}" if data.head else ""),
+            ("written", _offset(data.written)),
+            ("durable", _offset(data.durable)),
+            ("checkpointed", _offset(data.checkpointed)),
+            ("shipped", _offset(data.shipped)),
+            ("sent", "" if data.sent_bytes is None else size_text(data.sent_bytes)),
+            ("remote written", _offset(data.remote_written)),
+            ("remote durable", _offset(data.remote_durable)),
+            ("remote timeline", data.remote.timeline if data.remote else ""),
+            ("behind", f"{size_text(data.lag_bytes)}, {span_text(data.lag_s)}"),
+            ("to copy", _to_copy(data)),
+            ("applied", age_text(data.applied_age_s)),
+            ("complete until", data.complete_until or ""),
+        ]
+    )
+
+
+def _to_copy(data: PairInfo) -> str:
+    left = data.resync_left_bytes
+    return "" if left is None else f"{size_text(left)}, {span_text(data.resync_eta_s)}"
+
+
+def _offset(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _connection(data: PairInfo) -> str:
+    if not data.peer:
+        return ""
+    return " (connected)" if data.peer_connected else " (not connected)"

@@ -1,0 +1,96 @@
+"""`farshore peer`: whom a site trusts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from console.figures import UNKNOWN, age_text, parse_rate, rate_text
+from console.session import session_of
+from protocol.commands.base import check_name
+from protocol.commands.peer import PeerAdd, PeerInfo, PeerList, PeerSet
+from protocol.errors import UsageError
+
+app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def add(ctx: typer.Context, token: Annotated[str, typer.Argument(metavar="TOKEN")]) -> None:
+    """Trust a peer by the token that its `farshore site token` prints. Do the same at the other site."""
+    session = session_of(ctx)
+    data = session.call(PeerAdd(token=token.strip()))
+
+    def show() -> None:
+        session.output.line(f"peer {data.peer} {'added' if data.added else 'known already'}")
+        session.output.fields([("endpoint", data.endpoint or ""), ("fingerprint", data.fingerprint)])
+
+    session.output.result("peer.add", data, show)
+
+
+@app.command("list")
+def list_peers(ctx: typer.Context) -> None:
+    """Every peer, and when it was last heard."""
+    session = session_of(ctx)
+    data = session.call(PeerList())
+    session.output.result(
+        "peer.list",
+        data,
+        lambda: session.output.table(
+            ("peer", "connected", "heard", "endpoint", "groups", "rate", "compress", "fingerprint"),
+            [_row(peer) for peer in data.peers],
+            empty="no peers: farshore peer add TOKEN",
+        ),
+    )
+
+
+class Compression(StrEnum):
+    """How frames travel to a peer."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+@app.command("set")
+def set_options(
+    ctx: typer.Context,
+    peer: Annotated[str, typer.Argument(metavar="NAME")],
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE|none", help="At most this a second: 10M is 10 MiB/s.")
+    ] = None,
+    compress: Annotated[
+        Compression | None, typer.Option(help="zstd costs this site about 1 ms for each MiB.")
+    ] = None,
+) -> None:
+    """Change how this site sends to a peer: at once, for all groups, and after a restart."""
+    session = session_of(ctx)
+    if rate is None and compress is None:
+        raise UsageError("nothing to set", subject=peer, next_step="--rate 10M, --compress zstd, or both")
+    data = session.call(
+        PeerSet(
+            peer=check_name(peer, "peer"),
+            rate_bytes_s=None if rate is None else parse_rate(rate),
+            compress=None if compress is None else compress.value,
+        )
+    )
+
+    def show() -> None:
+        session.output.fields(
+            [("peer", data.peer), ("rate", rate_text(data.rate_bytes_s)), ("compress", data.compress)]
+        )
+
+    session.output.result("peer.set", data, show)
+
+
+def _row(peer: PeerInfo) -> tuple[str, ...]:
+    return (
+        peer.peer,
+        "yes" if peer.connected else "no",
+        age_text(peer.heard_s),
+        peer.endpoint or UNKNOWN,
+        " ".join(peer.groups) or UNKNOWN,
+        rate_text(peer.rate_bytes_s),
+        peer.compress,
+        peer.fingerprint,
+    )

@@ -1,0 +1,173 @@
+"""`farshore schedule`: when a group is backed up, which backups stay, and how long any moment can be read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+from msgspec.structs import asdict
+
+from console.commands.copy import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
+from console.figures import UNKNOWN, parse_size, parse_span, size_text, span_text
+from console.session import Session, session_of
+from protocol.commands.base import check_name
+from protocol.commands.schedule import ScheduleInfo, ScheduleList, ScheduleRemove, ScheduleSet
+from protocol.errors import UsageError
+
+app = typer.Typer(
+    help="Backups by themselves, keep rules, and the any-point window of a group.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
+
+GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
+
+
+@app.command("set")
+def set_schedule(
+    ctx: typer.Context,
+    group: GroupArgument,
+    every: Annotated[str | None, typer.Option(metavar="SPAN", help="A backup each 1h, 15m, …")] = None,
+    at: Annotated[str | None, typer.Option(metavar="HH:MM", help="A backup each day then, UTC.")] = None,
+    keep_last: KeepLast = None,
+    keep_hourly: KeepHourly = None,
+    keep_daily: KeepDaily = None,
+    keep_weekly: KeepWeekly = None,
+    keep_monthly: KeepMonthly = None,
+    keep_yearly: KeepYearly = None,
+    window: Annotated[
+        str | None,
+        typer.Option(metavar="SPAN", help="Any moment of that long can be read; `site`: as each is set."),
+    ] = None,
+    window_bytes: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most journal for that; `site`: as each is set.")
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="HOOK", help="Freeze with that hook of site.toml; `none`.")
+    ] = None,
+    confirm: Annotated[
+        str, typer.Option(metavar="G", help="The group's name once more, to make the window shorter.")
+    ] = "",
+) -> None:
+    """Change what is given here; the rest stays as it was. It holds at both sites, whichever writes."""
+    session = session_of(ctx)
+    if every is not None and at is not None:
+        raise UsageError("--every and --at exclude each other", next_step="give one of them")
+    data = session.call(
+        ScheduleSet(
+            group=check_name(group, "group"),
+            every_s=None if every is None else _seconds(every),
+            at_minute=None if at is None else _minute(at),
+            keep_last=keep_last,
+            keep_hourly=keep_hourly,
+            keep_daily=keep_daily,
+            keep_weekly=keep_weekly,
+            keep_monthly=keep_monthly,
+            keep_yearly=keep_yearly,
+            window_s=None if window is None else -1 if window == "site" else int(parse_span(window)),
+            window_bytes=None if window_bytes is None else _bytes(window_bytes),
+            freeze=None if freeze is None else "" if freeze == "none" else freeze,
+            confirm=confirm,
+        )
+    )
+    session.output.result("schedule.set", data, lambda: _show(session, data))
+
+
+def _seconds(text: str) -> int:
+    seconds = int(parse_span(text))
+    if seconds < 1:
+        raise UsageError(f"a backup every {text} is too often", subject=text, next_step="--every 1s at most")
+    return seconds
+
+
+def _minute(text: str) -> int:
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no time of the day", subject=text, next_step="write it as 02:00, in UTC"
+        )
+    return int(match[1]) * 60 + int(match[2])
+
+
+def _bytes(text: str) -> int:
+    return 0 if text == "site" else parse_size(text)
+
+
+@app.command()
+def show(ctx: typer.Context, group: GroupArgument) -> None:
+    """A group's schedule, keep rules and window, and how the last run went."""
+    session = session_of(ctx)
+    (data,) = session.call(ScheduleList(group=check_name(group, "group"))).schedules
+    session.output.result("schedule.show", data, lambda: _show(session, data))
+
+
+@app.command("list")
+def list_schedules(ctx: typer.Context) -> None:
+    """Every group's schedule."""
+    session = session_of(ctx)
+    data = session.call(ScheduleList())
+    session.output.result(
+        "schedule.list",
+        data,
+        lambda: session.output.table(
+            ("group", "backup", "keeps", "window", "last run", "next run", "failure"),
+            [_row(session, schedule) for schedule in data.schedules],
+            empty="no groups: farshore volume create G/V --size 10G",
+        ),
+    )
+
+
+@app.command()
+def remove(ctx: typer.Context, group: GroupArgument) -> None:
+    """Take and prune no more backups by itself. The window stays; `set --window site` ends it too."""
+    session = session_of(ctx)
+    data = session.call(ScheduleRemove(group=check_name(group, "group")))
+    session.output.result("schedule.remove", data, lambda: session.output.line(f"no schedule for {group}"))
+
+
+def _when(schedule: ScheduleInfo) -> str:
+    if schedule.every_s:
+        return f"every {span_text(schedule.every_s)}"
+    return f"at {schedule.at} UTC" if schedule.at else "never"
+
+
+def _keeps(schedule: ScheduleInfo) -> str:
+    rules = [f"{count} {name}" for name, count in asdict(schedule.keep).items() if count]
+    return ", ".join(rules) or "all"
+
+
+def _window(schedule: ScheduleInfo) -> str:
+    size_bytes = schedule.window_bytes
+    bound = f", at most {size_text(size_bytes)}" if size_bytes is not None else ""
+    return f"{span_text(schedule.window_s)}{bound}"
+
+
+def _row(session: Session, schedule: ScheduleInfo) -> tuple[str, ...]:
+    return (
+        schedule.group,
+        _when(schedule),
+        _keeps(schedule),
+        _window(schedule),
+        session.local(schedule.last_run),
+        session.local(schedule.next_run),
+        schedule.failure or UNKNOWN,
+    )
+
+
+def _show(session: Session, schedule: ScheduleInfo) -> None:
+    here = "this site" if schedule.runs_here else "the site that writes"
+    session.output.fields(
+        [
+            ("group", schedule.group),
+            ("backup", f"{_when(schedule)}, taken by {here}"),
+            ("keeps", _keeps(schedule)),
+            ("freeze", schedule.freeze or ""),
+            ("window", f"{_window(schedule)} (set for the {schedule.window_from})"),
+            ("last run", session.local(schedule.last_run) if schedule.last_run else ""),
+            ("next run", session.local(schedule.next_run) if schedule.next_run else ""),
+            ("failure", schedule.failure or ""),
+        ]
+    )

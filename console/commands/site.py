@@ -1,0 +1,181 @@
+"""`farshore site` and `farshore demo`: make a site, run its daemon, introduce it to another.
+
+What touches a data directory is the daemon's: `init` and `adopt` run it as a child, `run` becomes it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from msgspec.structs import asdict
+
+from console.confirming import confirmed
+from console.session import session_of
+from console.sites import registering
+from farshore.launch import child_words
+from protocol.commands.base import ReplyType, check_name
+from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteToken
+from protocol.endpoints import check_endpoint, control_endpoint
+from protocol.errors import FarshoreError, error_from_dict
+from protocol.toml_text import toml_string
+
+app = typer.Typer(help="One daemon and its data directory.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class SiteMade(SiteInitReply, frozen=True, kw_only=True):
+    """A new site: where commands come in, and the file that has its name for --site."""
+
+    name: str
+    control: str
+    sites_file: str
+
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site's data directory.")]
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    directory: Directory,
+    name: Annotated[str, typer.Option(help="The site's name, as its peers see it.")],
+    control: Annotated[
+        str | None,
+        typer.Option(metavar="ENDPOINT", help="Where commands come in; default ipc://DIR/control.sock."),
+    ] = None,
+    replication: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="Where peers connect; none: this site dials."),
+    ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="What peers dial, if not --replication.")
+    ] = None,
+    nbd: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="unix:PATH|tcp:HOST:PORT", help="Where hosts connect; default DIR/nbd.sock. Repeatable."
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow NBD over TCP without TLS.")] = False,
+) -> None:
+    """Make a site in a new or empty directory, and remember its name for --site."""
+    session = session_of(ctx)
+    check_name(name, "site")
+    path = os.path.abspath(directory)
+    endpoint = check_endpoint(control) if control else control_endpoint(path)
+    toml_string(path)  # refused before the site is made, not when its name is to be remembered
+    words = ["init", path, "--name", name]
+    for option, value in (("--control", control), ("--replication", replication), ("--advertise", advertise)):
+        words += [option, value] if value else []
+    for address in nbd or []:
+        words += ["--nbd", address]
+    with registering(name, path, control) as sites_file:
+        made = run_daemon([*words, *(["--insecure"] if insecure else [])], SiteInitReply)
+    session.output.site = name
+    data = SiteMade(**asdict(made), name=name, control=endpoint, sites_file=str(sites_file))
+
+    def show() -> None:
+        session.output.line(f"site {name} made in {path}")
+        session.output.note(f"next: farshore site run {path}")
+
+    session.output.result("site.init", data, show)
+
+
+@app.command()
+def run(directory: Directory) -> None:
+    """Run the site's daemon in the foreground; SIGTERM stops it cleanly. Logs are JSON on standard output."""
+    sys.stdout.flush()
+    words = daemon_words(["run", os.path.abspath(directory)])
+    os.execv(words[0], words)
+
+
+@app.command()
+def adopt(ctx: typer.Context, directory: Directory) -> None:
+    """Accept a data directory that was moved or copied from another machine; its original must not run."""
+    session = session_of(ctx)
+    path = os.path.abspath(directory)
+    data = run_daemon(["adopt", path], SiteAdoptReply)
+    session.output.result(
+        "site.adopt", data, lambda: session.output.line(f"{path} now belongs to this machine")
+    )
+
+
+@app.command()
+def accept(
+    ctx: typer.Context,
+    group: Annotated[str, typer.Argument(metavar="G", help="The group that is less here than it was.")],
+    confirm: Annotated[str, typer.Option(metavar="G", help="The group's name once more.")] = "",
+) -> None:
+    """Go on with a group as an old copy of the site has it; what was durable here since then is given up."""
+    session = session_of(ctx)
+
+    def show() -> None:
+        session.output.line(f"{group}: what this site held since the copy was made is given up")
+
+    given = confirmed(session, confirm, group, "go on with what is here", show=show)
+    data = session.call(SiteAccept(group=group, confirm=given))
+
+    def show_done() -> None:
+        what = "goes on with what is here" if data.head else "is forgotten"
+        session.output.line(f"{group} {what}; given up: {data.lost.text}")
+
+    session.output.result("site.accept", data, show_done)
+
+
+@app.command()
+def token(ctx: typer.Context) -> None:
+    """Print what the other site's `farshore peer add` takes: name, endpoint and public key."""
+    session = session_of(ctx)
+    data = session.call(SiteToken())
+
+    def show() -> None:
+        session.output.line(data.token)
+        session.output.note(f"site {data.site}, key {data.fingerprint}: compare it at the other site")
+
+    session.output.result("site.token", data, show)
+
+
+def demo(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where the two sites live; default a new one.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave both sites running at the end.")] = False,
+) -> None:
+    """Two sites on this machine: write, back up, damage, restore, kill; each step with its time and proof."""
+    session = session_of(ctx)
+    # Only here: the other commands start without it.
+    module = importlib.import_module("console.demo")
+    raise typer.Exit(module.main(session.output, directory=directory, keep=keep))
+
+
+def daemon_words(words: list[str]) -> list[str]:
+    """How to run the daemon's own command line."""
+    return child_words("daemon", *words)
+
+
+def run_daemon(words: list[str], kind: type[ReplyType]) -> ReplyType:
+    """Run a short daemon command; gives its data, of that type. Raises the operator error that it
+    answered with."""
+    done = subprocess.run(
+        daemon_words([*words, "--json"]),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout)
+        if done.returncode == 0:
+            return msgspec.convert(answer["data"], kind)
+        error = error_from_dict(answer["errors"][0])
+    except (ValueError, LookupError, TypeError):
+        error = FarshoreError(done.stderr.strip() or f"the daemon ended with {done.returncode}")
+    raise error

@@ -1,0 +1,136 @@
+"""`farshore status`: one line a group, for a person at two in the morning."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+from rich.text import Text
+
+from console.figures import (
+    age_s,
+    age_text,
+    mode_text,
+    position_text,
+    short_time_text,
+    size_text,
+    span_text,
+)
+from console.local_time import pause
+from console.output import styled
+from console.session import Session, session_of
+from protocol.commands.backup import BackupInfo
+from protocol.commands.drill import DrillSummary
+from protocol.commands.pair import GroupInfo, LockInfo
+from protocol.commands.site import SiteStatus, SiteStatusReply
+
+WATCH_INTERVAL_S = 1.0
+
+
+def status(
+    ctx: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Every group: its pair's state, how far the peer is behind, its last backup."""
+    session = session_of(ctx)
+    if watch and session.output.is_terminal:
+        _watch_live(session)
+    _show(session)
+    while watch:
+        pause(WATCH_INTERVAL_S)
+        _show(session)
+
+
+def _show(session: Session) -> None:
+    data = session.call(SiteStatus())
+    session.output.result("status", data, lambda: _print(session, data))
+    session.output.flush()
+
+
+def _watch_live(session: Session) -> NoReturn:
+    with session.output.live() as draw:
+        while True:
+            draw(status_lines(session, session.call(SiteStatus())))
+            pause(WATCH_INTERVAL_S)
+
+
+def _print(session: Session, data: SiteStatusReply) -> None:
+    for line in status_lines(session, data):
+        session.output.line(line)
+
+
+def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
+    """The site's line, one a peer that is not connected, one a group."""
+    lines = [Text(f"site {data.site} {data.version}".rstrip(), style="bold")]
+    for peer in data.peers:
+        if not peer.connected:
+            lines.append(Text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
+    lines += [group_line(session, data, group) for group in data.groups]
+    if not data.groups:
+        lines.append(Text("no groups: farshore volume create G/V --size 10G"))
+    return lines
+
+
+def group_line(session: Session, data: SiteStatusReply, group: GroupInfo) -> Text:
+    """`vm1 paired (PAIR) async lon→par | head 8f3a:91.2G | behind 1.1 MiB 0.4 s | applied 0.3 s ago | …`."""
+    head = Text.assemble(f"{group.group} ", styled(group.state), f" ({group.code})")
+    for word in (group.role == "detached" and "detached", group.fetching and "fetching"):
+        if word:
+            head.append(" ").append_text(styled(word))
+    for word in (mode_text(group), group.direction or _direction(data, group)):
+        if word:
+            head.append(f" {word}")
+    parts = [head]
+    if group.head:
+        parts.append(Text(f"head {position_text(group.head.timeline, group.head.position)}"))
+    if group.peer:
+        parts.append(Text(f"behind {size_text(group.lag_bytes)} {span_text(group.lag_s)}"))
+        if group.resync_left_bytes:
+            eta = span_text(group.resync_eta_s)
+            parts.append(Text(f"{size_text(group.resync_left_bytes)} to copy, {eta}"))
+        parts.append(Text(f"applied {age_text(group.applied_age_s)}"))
+    parts.append(Text(f"last backup {_backup(session, data, group.last_backup)}"))
+    if group.last_drill:
+        parts.append(Text(f"drill {_drill(data, group.last_drill)}"))
+    if group.oldest_check:
+        checked = short_time_text(group.oldest_check, data.time, session.zone)
+        parts.append(Text(f"all compared since {checked}"))
+    if group.damaged:
+        parts.append(Text(f"{group.damaged} places damaged: farshore verify {group.group} --repair", "red"))
+    if group.lock:
+        parts.append(Text(_lock(session, data, group.lock)))
+    if group.time_to_full_s is not None:
+        parts.append(Text(f"journal full in {span_text(group.time_to_full_s)}"))
+    if group.reason:
+        parts.append(Text(group.reason))
+    return Text(" | ").join(parts)
+
+
+def _direction(data: SiteStatusReply, group: GroupInfo) -> str:
+    if not group.peer:
+        return ""
+    return f"{data.site}→{group.peer}" if group.role == "primary" else f"{group.peer}→{data.site}"
+
+
+def _lock(session: Session, data: SiteStatusReply, lock: LockInfo) -> str:
+    """`locked: last 14.0 d, 3 backups until 2027-01-03 12:00`."""
+    words = [f"last {span_text(lock.window_s)}"] if lock.window_s else []
+    if lock.backups:
+        until = short_time_text(lock.until, data.time, session.zone)
+        noun = "backup" if lock.backups == 1 else "backups"
+        words.append(f"{lock.backups} {noun} until {until}")
+    return f"locked: {', '.join(words)}"
+
+
+def _drill(data: SiteStatusReply, drill: DrillSummary) -> str:
+    """`6 d ago 14 s`, or that it failed."""
+    ago = age_text(age_s(drill.started, data.time))
+    return f"{ago} {span_text(drill.recovery_s) if drill.ok else 'failed'}"
+
+
+def _backup(session: Session, data: SiteStatusReply, backup: BackupInfo | None) -> str:
+    if backup is None:
+        return "never"
+    when = short_time_text(backup.time, data.time, session.zone)
+    words = sorted(set(backup.state.values()))
+    return f"{backup.label or backup.id} {when} {' '.join(words)}".rstrip()

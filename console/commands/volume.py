@@ -1,0 +1,210 @@
+"""`farshore volume`: make volumes, look at them, and tell hosts how to reach them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from msgspec.structs import asdict
+
+from console.figures import parse_size, size_text, span_text
+from console.host_configs import FORMATS, export_of, uri
+from console.session import Session, session_of
+from protocol.commands.base import check_confirm, check_name, parse_volume_name
+from protocol.commands.volume import (
+    HistoryInfo,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeInfo,
+    VolumeList,
+    VolumeOffline,
+    VolumeOnline,
+    VolumeShow,
+    VolumeShowReply,
+    VolumeUri,
+    VolumeUriReply,
+)
+
+app = typer.Typer(help="Block volumes.", no_args_is_help=True, rich_markup_mode=None)
+
+VolumeArgument = Annotated[str, typer.Argument(metavar="G/V", help="Group and volume.")]
+
+
+class UriFormat(StrEnum):
+    """Who is to read it."""
+
+    uri = "uri"
+    libvirt = "libvirt"
+    qemu = "qemu"
+    nbdtab = "nbdtab"
+    systemd = "systemd"
+
+
+class UriShown(VolumeUriReply, frozen=True, kw_only=True):
+    """Where the export is, its URI, and `text` in the format that was asked for."""
+
+    uri: str
+    format: str
+    text: str
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="10G is 10 GiB.")],
+) -> None:
+    """Make a volume; its group is made with its first volume."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    data = session.call(VolumeCreate(group=group, volume=name, size_bytes=parse_size(size)))
+    session.output.result(
+        "volume.create",
+        data,
+        lambda: session.output.line(f"volume {volume} made, {size_text(data.size_bytes)}"),
+    )
+
+
+@app.command("list")
+def list_volumes(
+    ctx: typer.Context,
+    group: Annotated[str | None, typer.Argument(metavar="G", help="One group only.")] = None,
+) -> None:
+    """Every volume that this site holds."""
+    session = session_of(ctx)
+    data = session.call(VolumeList(group=None if group is None else check_name(group, "group")))
+    session.output.result(
+        "volume.list",
+        data,
+        lambda: session.output.table(
+            ("volume", "size", "export", "hosts", "id"),
+            [_row(volume) for volume in data.volumes],
+            empty="no volumes: farshore volume create G/V --size 10G",
+        ),
+    )
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    history: Annotated[
+        bool, typer.Option("--history", help="How far back any moment can be read at this site.")
+    ] = False,
+) -> None:
+    """One volume: its hosts, its backups, and which stretches of history it consists of."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    data = session.call(VolumeShow(group=group, volume=name, history=history))
+
+    def show_all() -> None:
+        _show(session, data)
+        if data.history:
+            _show_history(session, data.history)
+
+    session.output.result("volume.show", data, show_all)
+
+
+@app.command("uri")
+def show_uri(
+    ctx: typer.Context,
+    export: Annotated[str, typer.Argument(metavar="G/V[@CUT]", help="A volume, or what it was at a cut.")],
+    style: Annotated[UriFormat, typer.Option("--format", help="Who is to read it.")] = UriFormat.uri,
+) -> None:
+    """How a host reaches a volume. With a cut: read-only, and for good the same content."""
+    session = session_of(ctx)
+    volume, at, cut = export.partition("@")
+    group, name = parse_volume_name(volume)
+    data = session.call(VolumeUri(group=group, volume=name, cut=session.cut(cut) if at else None))
+    where = export_of(data)
+    text = FORMATS[style](where)
+    shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
+    session.output.result("volume.uri", shown, lambda: session.output.lines(text))
+
+
+@app.command()
+def online(ctx: typer.Context, volume: VolumeArgument) -> None:
+    """Open the export to hosts, after `offline`, a restore or a role that moved.
+
+    At the secondary of a split pair this detaches the group: hosts may write here too, and `pair resync
+    --source local|remote` at the primary says later whose writes stay. The other's are kept as a branch."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    data = session.call(VolumeOnline(group=group, volume=name))
+    session.output.result("volume.online", data, lambda: session.output.line(f"{volume} online"))
+
+
+@app.command()
+def offline(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although hosts are connected: they get errors.")
+    ] = False,
+) -> None:
+    """Close the export to hosts."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    data = session.call(VolumeOffline(group=group, volume=name, force=force))
+    session.output.result("volume.offline", data, lambda: session.output.line(f"{volume} offline"))
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    confirm: Annotated[str, typer.Option(metavar="G/V", help="The volume's name once more.")] = "",
+) -> None:
+    """Delete a volume. It can still be read at earlier cuts that are retained."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    check_confirm(confirm, volume, dry_run=False)
+    data = session.call(VolumeDelete(group=group, volume=name, confirm=confirm))
+    session.output.result("volume.delete", data, lambda: session.output.line(f"{volume} deleted"))
+
+
+def _row(volume: VolumeInfo) -> tuple[str, ...]:
+    return (
+        f"{volume.group}/{volume.volume}",
+        size_text(volume.size_bytes),
+        "online" if volume.online else "offline",
+        str(volume.hosts),
+        volume.id,
+    )
+
+
+def _show(session: Session, data: VolumeShowReply) -> None:
+    output = session.output
+    output.fields(
+        [
+            ("volume", f"{data.group}/{data.volume}"),
+            ("size", size_text(data.size_bytes)),
+            ("role", data.role),
+            (
+                "export",
+                "online" if data.online else ": ".join(filter(None, ("offline", data.offline_reason))),
+            ),
+            ("id", data.id),
+            ("created", session.local(data.created)),
+            ("head", session.cut_line(data.head)),
+            ("backups", ", ".join(backup.label or backup.id for backup in data.backups)),
+        ]
+    )
+    for connection in data.connections:
+        output.line(f"host      {connection.client} {connection.export}".rstrip())
+    for interval in data.visibility:
+        end = "now" if interval.to is None else interval.to
+        output.line(f"history   {interval.timeline} from {interval.start} to {end}")
+
+
+def _show_history(session: Session, history: HistoryInfo) -> None:
+    output = session.output
+    output.line(f"oldest    {session.cut_line(history.oldest)}: from there on any moment")
+    output.line(f"complete  until {session.local(history.complete_until)}")
+    output.line(f"window    {span_text(history.window_s)}")
+    for gap in history.gaps:
+        start = session.cut_line(gap.start) or "the start"
+        output.line(f"gap       from {start} to {session.cut_line(gap.to)}: read it at the peer")
+    for backup in history.older:
+        output.line(f"older     backup {backup.label or backup.id} of {session.local(backup.time)}")

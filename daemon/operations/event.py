@@ -1,0 +1,36 @@
+"""Commands about events: those that there are, and waiting for the next."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+from daemon.event_log import Event
+from daemon.operations.paging import Page, rows_of, start_of
+from daemon.operations.registry import carries_out
+from daemon.site import Site
+from protocol.commands.base import ROWS_MAX
+from protocol.commands.event import Events, EventsReply
+
+
+class EventKey(NamedTuple):
+    """Its number. `left`: how many more were asked for."""
+
+    seq: int
+    left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
+
+
+@carries_out(Events)
+async def events(site: Site, command: Events) -> Page[EventsReply]:
+    """The newest events, or those after a number; waits for the first if asked."""
+    start = start_of(command, EventKey)
+    since, limit = start or (command.since, command.limit)
+    found, following, missed = site.events.since(since, limit)
+    if not found and command.wait_s and start is None:
+        await site.events.wait_for_news(command.wait_s)
+        found, following, missed = site.events.since(since, limit)
+    numbered = [(EventKey(event.seq, limit - count), event) for count, event in enumerate(found, 1)]
+    rows, more = await rows_of(site, command, numbered, Event.info)
+    reply = EventsReply(events=rows, next=following, missed=missed)
+    return Page(reply, more, ("events", "next") if start else ())

@@ -1,0 +1,217 @@
+"""Commands about pairs: attach, pause, go on, end; and waiting for what they come to."""
+
+from __future__ import annotations
+
+from daemon.operations.registry import carries_out
+from daemon.operations.shapes import extended, group_info, pair_state, require_primary, time_of, time_or_none
+from daemon.operations.waiting import wait_until
+from daemon.site import Site
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.peering.pair_states import Mode, PairState
+from protocol.commands.base import check_confirm
+from protocol.commands.pair import (
+    PairCreate,
+    PairDelete,
+    PairDeleteReply,
+    PairInfo,
+    PairResync,
+    PairSet,
+    PairShow,
+    PairSplit,
+    Remote,
+    WaitFor,
+    WaitReply,
+)
+from protocol.errors import Diverged, NotAllowed, Refused, WrongState
+from protocol.events import StrictMode
+from protocol.positions import Cut, timeline_text
+from site_primary.ship_start import Choice
+from site_primary.shipper import Shipper
+from site_secondary.receiver import Receiver
+
+LEAVE_STRICT_S = 5.0
+COMPARE_S = 3.0
+
+
+@carries_out(PairCreate)
+async def create(site: Site, command: PairCreate) -> PairInfo:
+    """Attach a group to a peer and begin to copy."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    peer = site.peers.get(command.peer)
+    if site.state.pair(group.name) is not None:
+        raise Refused(
+            f"group {group.name} has a pair already",
+            subject=group.name,
+            next_step=f"`farshore pair show {group.name}`",
+        )
+    if not peer.endpoint:
+        raise WrongState(
+            f"the token of {peer.name} has no endpoint to connect to",
+            subject=peer.name,
+            next_step=f"set `replication` in site.toml at {peer.name} and add its new token here",
+        )
+    site.pairs.create(group, peer.name, Mode(command.mode))
+    return pair_info(site, group.name)
+
+
+@carries_out(PairShow)
+async def show(site: Site, command: PairShow) -> PairInfo:
+    """One pair, from either end."""
+    return pair_info(site, command.group)
+
+
+@carries_out(PairSplit)
+async def split(site: Site, command: PairSplit) -> PairInfo:
+    """Pause; the peer stays at whatever it has."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    await _leave_strict(site, group, command.confirm)
+    site.pairs.split(command.group)
+    return pair_info(site, command.group)
+
+
+@carries_out(PairSet)
+async def set_pair(site: Site, command: PairSet) -> PairInfo:
+    """Change the mode."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    shipper = site.pairs.shipper(group.name)
+    if command.mode is not None:
+        mode = Mode(command.mode)
+        if mode is not Mode.SYNC_STRICT:
+            await _leave_strict(site, group, command.confirm)
+        shipper.gate.set_mode(mode)
+        site.events.emit("pair.mode", group=group.name, peer=shipper.peer, mode=mode.value)
+    return pair_info(site, group.name)
+
+
+async def _leave_strict(site: Site, group: Group, confirm: str) -> None:
+    """Before a write is acknowledged that the peer may lack, the peer knows that it may: else a takeover
+    there would say that nothing is lost. NotAllowed if it does not answer and the operator did not
+    confirm."""
+    if not group.strict:
+        return
+    shipper = site.pairs.shipper(group.name)
+    group.append_records([StrictMode(on=False)])
+    end = group.end.position
+
+    def known() -> bool:
+        # Here too: a power loss that took it would leave the promise in this journal, and in what it ships.
+        return min(shipper.marks.remote_durable, group.writer.durable) >= end
+
+    if await wait_until(site, known, LEAVE_STRICT_S):
+        return
+    if confirm == group.name:
+        site.events.emit(
+            "pair.promise_given_up", group=group.name, peer=shipper.peer, position=str(group.end)
+        )
+        return
+    group.append_records([StrictMode(on=True)])
+    raise NotAllowed(
+        f"{shipper.peer} does not answer, and would go on believing that it has every write",
+        subject=group.name,
+        position=str(group.end),
+        next_step=f"mend the link; or, if {shipper.peer} will not be taken over, add --confirm {group.name}",
+    )
+
+
+@carries_out(PairResync)
+async def resync(site: Site, command: PairResync) -> PairInfo:
+    """Go on from there, in order."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    site.pairs.resync(group, Choice(command.source or "none"))
+    shipper = site.pairs.shipper(group.name)
+    await wait_until(site, lambda: shipper.connected or shipper.state is not PairState.COPYING, COMPARE_S)
+    if shipper.state is PairState.DIVERGED:
+        raise Diverged(
+            f"both sites wrote group {group.name}: {shipper.reason}",
+            subject=group.name,
+            position=str(shipper.fork or group.end),
+            next_step=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
+        )
+    return pair_info(site, command.group)
+
+
+@carries_out(PairDelete)
+async def delete(site: Site, command: PairDelete) -> PairDeleteReply:
+    """End the pair at this site."""
+    group = site.group(command.group)
+    pair = site.state.pair(group.name)
+    if pair is None:
+        raise WrongState(f"group {group.name} has no pair", subject=group.name, next_step="`farshore status`")
+    check_confirm(command.confirm, group.name, dry_run=False)
+    if group.name in site.shippers:
+        await _leave_strict(site, group, command.confirm)
+    site.pairs.delete(group)
+    return PairDeleteReply(group=group.name, peer=pair.peer)
+
+
+def pair_info(site: Site, name: str) -> PairInfo:
+    """A group with its pair."""
+    group = site.group(name)
+    shipper, receiver = site.shippers.get(name), site.receivers.get(name)
+    end = shipper or receiver
+    return extended(
+        PairInfo,
+        group_info(site, group),
+        peer_connected=bool(end and end.connected),
+        remote=_remote(group, shipper, receiver),
+        sent_bytes=shipper.sent_bytes if shipper else None,
+    )
+
+
+def _remote(group: Group, shipper: Shipper | None, receiver: Receiver | None) -> Remote | None:
+    timeline = timeline_text(group.head)
+    if shipper is not None and shipper.connected:
+        written, durable = shipper.marks.remote_written, shipper.marks.remote_durable
+        head_time = time_or_none(time_of(group, Cut(group.head, written)))
+        return Remote(timeline=timeline, written=written, durable=durable, head_time=head_time)
+    if receiver is not None and receiver.connected:
+        written = receiver.remote_written
+        return Remote(timeline=timeline, written=written, durable=written, head_time=None)
+    return None
+
+
+@carries_out(WaitFor)
+async def wait(site: Site, command: WaitFor) -> WaitReply:
+    """Until a state, or until a position is durable at every attached site."""
+    group = site.group(command.group)
+    target = command.position.cut if command.position else group.end
+
+    def reached() -> bool:
+        if command.state is not None:
+            state, code, _ = pair_state(site, group)
+            # The names that are asked for have no blanks: `taken-over`, and `suspended` by its first word.
+            words = (state.value.replace(" ", "-"), state.value.partition(" ")[0], code)
+            return command.state in (state.value, *words)
+        return _durable_everywhere(site, command.group, target)
+
+    ok = await wait_until(site, reached, command.timeout_s)
+    state, code, _ = pair_state(site, group)
+    info = group_info(site, group)
+    at = group.end if command.state is not None else target
+    return WaitReply(
+        reached=ok,
+        state=state.value,
+        code=code,
+        position=str(at),
+        time=time_or_none(time_of(group, at)),
+        remote_durable=info.remote_durable,
+        lag_bytes=info.lag_bytes,
+        lag_s=info.lag_s,
+    )
+
+
+def _durable_everywhere(site: Site, name: str, target: Cut) -> bool:
+    group = site.group(name)
+    if not group.holds_cut(target) or group.writer.durable < target.position:
+        return False
+    if site.state.group(name).role is Role.SECONDARY:
+        return True
+    shipper = site.shippers.get(name)
+    if shipper is None or shipper.state is PairState.SPLIT:
+        return True
+    return shipper.marks.remote_durable >= target.position

@@ -1,0 +1,372 @@
+"""Commands that turn volumes back.
+
+By one event where that works, else by writes (daemon.operations.restore_ways). Hosts are gone before either
+begins and stay out until it is done. A restore by writes is a job, and the command answers as soon as it has
+begun; cut short by a crash, it leaves the volume offline, and the same command completes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+
+from msgspec import structs
+
+from daemon.jobs import Job
+from daemon.operations import comparing
+from daemon.operations.registry import carries_out
+from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, hold_on, let_go
+from daemon.operations.shapes import cut_info, require_primary, time_of
+from daemon.operations.waiting import wait_durable, wait_until
+from daemon.role_exports import open_volumes
+from daemon.site import Site
+from engine.group.group import Group
+from protocol.commands.base import check_confirm
+from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
+from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
+from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
+from protocol.positions import Cut
+from site_secondary.restore_volume import (
+    RestorePlan,
+    carry_out,
+    check_restored,
+    plan_restore,
+    sample_blocks,
+)
+from site_secondary.rewrite_volume import (
+    begin_rewrite,
+    check_rewritten,
+    count_changed,
+    end_rewrite,
+    rewrite,
+)
+
+JOB_KIND = "restore"
+# How long the way back, and the cut that a restore is on its way to, are kept whatever the window is.
+KEEP_S = 86_400.0
+# And how often that is said anew while a restore by writes goes on: 1 TiB at 10 MB/s takes 29 h.
+HOLD_ON_S = 3600.0
+# A restore by writes waits while the peer is so far behind: hosts of other volumes share the link.
+BEHIND_BYTES_MAX = 2 * SHIP_IN_FLIGHT_BYTES_MAX
+STUCK_S = 300.0
+FOLLOW_S = 600.0
+
+
+@carries_out(RestoreVolume)
+async def restore_volume(site: Site, command: RestoreVolume) -> RestoreReply:
+    """One volume."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    cut = await find_cut(site, group, command.cut)
+    plan = plan_restore(group, [command.volume], cut, skip_missing=False)
+    return await _restore(site, group, plan, command, f"{command.group}/{command.volume}", "volume")
+
+
+@carries_out(RestoreGroup)
+async def restore_group(site: Site, command: RestoreGroup) -> RestoreReply:
+    """Every volume of a group, to one cut in one frame."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    cut = await find_cut(site, group, command.cut)
+    names = sorted(group.volumes.at(group.spans()))
+    plan = plan_restore(group, names, cut, skip_missing=True)
+    return await _restore(site, group, plan, command, command.group, "group")
+
+
+async def _restore(
+    site: Site, group: Group, plan: RestorePlan, command: RestoreVolume | RestoreGroup, name: str, noun: str
+) -> RestoreReply:
+    lease, for_s = (f"plan {name}", PROBE_S) if command.dry_run else (f"restore {name}", KEEP_S)
+    if not command.dry_run:
+        check_confirm(command.confirm, name)
+    if group.folding.readable(plan.cut):
+        group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
+    chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
+    # Asking the peer took a moment, in which hosts went on.
+    require_primary(site, group)
+    plan = replace(plan, before=group.end)
+    hosts = _hosts(site, group, plan)
+    reply = _describe(group, plan, command, hosts, chosen)
+    if command.dry_run:
+        pasts = [
+            chosen.past(site, group, v, plan.before) for v in plan.volumes if chosen.way is not Way.REVERT
+        ]
+        blocks = sum([await count_changed(past) for past in pasts])
+        await let_go(site, group, chosen)
+        back = _undo(noun, name, _way_back(group, plan))
+        return structs.replace(reply, copied_bytes=blocks * BLOCK_BYTES, undo=back)
+    if hosts and not command.force:
+        await let_go(site, group, chosen)
+        raise Busy(
+            f"{name} has {len(hosts)} hosts connected; what they hold in memory would overwrite the restore",
+            subject=name,
+            position=str(group.end),
+            next_step="stop those hosts first, or add --force to disconnect them",
+        )
+    work = partial(_carry_out, site, group, plan, chosen, command, name, noun)
+    if chosen.way is Way.REVERT:
+        # It goes on although whoever asked no longer waits.
+        figures = await asyncio.shield(site.spawn(work(None)))
+        return structs.replace(reply, **structs.asdict(figures))
+    job = site.jobs.start(
+        JOB_KIND,
+        work,
+        group=group.name,
+        subject=name,
+        arguments={"cut": str(plan.cut), "way": chosen.way.value},
+        resumable=False,
+    )
+    return structs.replace(reply, restoring=job.info())
+
+
+async def _carry_out(
+    site: Site,
+    group: Group,
+    plan: RestorePlan,
+    chosen: Chosen,
+    command: RestoreVolume | RestoreGroup,
+    name: str,
+    noun: str,
+    job: Job | None,
+) -> RestoreFigures:
+    """What the restore came to."""
+    began = site.clock.monotonic()
+    volumes = [volume.id for volume in plan.volumes]
+    with _only_one(site, group, plan):
+        if job is not None:
+            # What can be refused comes before hosts have to go; held anew once they are gone.
+            _hold(group, plan, chosen, name)
+        with _open_again_if_unchanged(site, group, plan, name):
+            # Closed before anything is written: a host that reconnects in between must not mix two pasts.
+            site.state.set_closed(group.name, volumes, _closed_by(plan))
+            for volume in plan.volumes:
+                site.exports.shut(group, volume)
+            before = _way_back(group, plan)
+            plan = replace(plan, before=before)
+            if job is None:
+                # Written down later: hosts wait for the disk as it is, and a crash leaves it in the window.
+                with suppress(Trimmed):
+                    group.folding.leases.hold(f"undo {name}", before)
+                position, checked, copied_bytes = await _revert(site, group, plan)
+            else:
+                _hold(group, plan, chosen, name)
+                position, checked, copied_bytes = await _rewrite(site, group, plan, chosen, name, job)
+        after = group.end
+    if command.start:
+        open_volumes(site.state, group, volumes)
+    compare = None
+    took_ms = round((site.clock.monotonic() - began) * 1e3, 2)
+    if chosen.way is not Way.FETCH:
+        names = [volume.name for volume in plan.volumes]
+        compare = comparing.start(site, group, names, plan.cut, after, name).number
+    site.events.emit(
+        "volume.restored", group=group.name, object=name, checked_blocks=checked, copied_bytes=copied_bytes,
+        took_ms=took_ms, position=str(position), job=compare, cut=str(plan.cut), way=chosen.way.value,
+    )  # fmt: skip
+    site.spawn(_when_followed(site, group, plan, chosen, f"undo {name}", position))
+    return RestoreFigures(
+        head=cut_info(before, time_of(group, before)),
+        position=str(position),
+        online=command.start,
+        undo=_undo(noun, name, before),
+        checked_blocks=checked,
+        copied_bytes=copied_bytes,
+        took_ms=took_ms,
+        job=compare,
+    )
+
+
+def _hold(group: Group, plan: RestorePlan, chosen: Chosen, name: str) -> None:
+    """Keep here the way back, and the cut if it is read here. Busy; Trimmed."""
+    with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
+        group.folding.timed.hold(f"undo {name}", _way_back(group, plan), KEEP_S)
+    if chosen.way is Way.WRITE:
+        group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
+
+
+@contextmanager
+def _open_again_if_unchanged(site: Site, group: Group, plan: RestorePlan, name: str) -> Iterator[None]:
+    """Whatever fails is said. If nothing was written of these volumes until then, exports are what they were
+    before; else they stay closed, because a volume half way back is neither past."""
+    closed = {volume.id: site.state.closed(group.name, volume.id) for volume in plan.volumes}
+    before = _turns(group, plan)
+    try:
+        yield
+    except (FarshoreError, OSError) as error:
+        if _turns(group, plan) == before:
+            with suppress(FarshoreError, OSError):  # said all the same, and `volume online` opens it
+                still = [v for v in closed if site.state.closed(group.name, v) == _closed_by(plan)]
+                site.state.set_closed(group.name, [v for v in still if closed[v] is None], None)
+        site.events.emit("volume.restore_failed", group=group.name, object=name, error=str(error))
+        raise
+
+
+def _closed_by(plan: RestorePlan) -> str:
+    return f"turned back to {plan.cut}"
+
+
+def _turns(group: Group, plan: RestorePlan) -> list[object]:
+    """Every turn back of these volumes, by a revert or by writes."""
+    spans = group.spans()
+    return [
+        (group.volumes.reverts_of(volume.id), group.volumes.half_way(spans, volume.id))
+        for volume in plan.volumes
+    ]
+
+
+def _undo(noun: str, name: str, before: Cut) -> str:
+    return f"farshore restore {noun} {name} --at {before} --confirm {name}"
+
+
+async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, int, int]:
+    """Where the revert is, how many blocks were compared, and how many bytes written: none."""
+    position = carry_out(group, plan)
+    # Before anything is awaited: another restore, or a host let in again, would change what is compared.
+    checked = check_restored(group, plan, site.rng)
+    await wait_durable(group)
+    return position, checked, 0
+
+
+async def _rewrite(
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str, job: Job
+) -> tuple[Cut, int, int]:
+    """The same of a restore by writes."""
+    held_at = site.clock.monotonic()
+
+    def looked_at(blocks: int) -> None:
+        job.progress(job.done + blocks * BLOCK_BYTES, None, "bytes", "compared and written")
+
+    async def room() -> None:
+        nonlocal held_at
+        if site.clock.monotonic() - held_at >= HOLD_ON_S:
+            held_at = site.clock.monotonic()
+            with suppress(FarshoreError, OSError):  # the hour before it was held for a day
+                _hold(group, plan, chosen, name)
+            await hold_on(site, group, chosen, KEEP_S)
+        await _room(site, group)
+
+    volumes = list(plan.volumes)
+    end = group.end
+    pasts = [chosen.past(site, group, volume, end, QUESTION_PATIENCE_S) for volume in volumes]
+    begin_rewrite(group, volumes, plan.cut, plan.before)
+    site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
+    written = checked = 0
+    for volume, past in zip(volumes, pasts, strict=True):
+        written += await rewrite(group, volume, past, room, looked_at)
+    for volume, past in zip(volumes, pasts, strict=True):
+        sample = sample_blocks(volume, site.rng)
+        await check_rewritten(group, volume, plan.cut, past, sample)
+        checked += len(sample)
+    await _room(site, group)
+    position = end_rewrite(group, volumes)
+    await wait_durable(group)
+    group.folding.timed.release(f"restore {name}")
+    return position, checked, written * BLOCK_BYTES
+
+
+async def _room(site: Site, group: Group) -> None:
+    """Wait for a checkpoint, a fold and the peer to catch up. WrongState once the group is written
+    elsewhere; TimedOut if nothing moves."""
+
+    def ready() -> bool:
+        shipper = site.shippers.get(group.name)
+        behind = shipper is not None and shipper.connected and shipper.lag_bytes > BEHIND_BYTES_MAX
+        return not behind and not group.overloaded
+
+    await asyncio.sleep(0)
+    if not ready() and not await wait_until(site, ready, STUCK_S):
+        raise TimedOut(
+            f"a restore of {group.name} waited {STUCK_S:.0f} s for the journal or the peer to catch up",
+            subject=group.name,
+            position=str(group.end),
+            next_step="`farshore status` says what is full; then restore again",
+        )
+    require_primary(site, group)
+    group.require_serving()
+
+
+async def _when_followed(
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, undo: str, position: Cut
+) -> None:
+    """Have the way back kept; by the peer, too, once it has the restore and need not hold the cut any more.
+    Where that fails, the window keeps it for a while anyway."""
+
+    def followed() -> bool:
+        shipper = site.shippers.get(group.name)
+        return shipper is None or shipper.marks.remote_durable > position.position
+
+    with suppress(FarshoreError, OSError):
+        group.folding.timed.hold(undo, plan.before, KEEP_S)
+        if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
+            await let_go(site, group, chosen)
+            await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
+
+
+def _way_back(group: Group, plan: RestorePlan) -> Cut:
+    """The state before: that before the first try, if one was cut short."""
+    half_way = (group.volumes.half_way(group.spans(), volume.id) for volume in plan.volumes)
+    return min((each.before for each in half_way if each), key=lambda cut: cut.position, default=group.end)
+
+
+def _hosts(site: Site, group: Group, plan: RestorePlan) -> list[RestoreHost]:
+    return [
+        RestoreHost(volume=f"{group.name}/{volume.name}", client=client)
+        for volume in plan.volumes
+        for client in site.exports.clients(group, volume)
+    ]
+
+
+@contextmanager
+def _only_one(site: Site, group: Group, plan: RestorePlan) -> Iterator[None]:
+    """Busy if one of these volumes is being turned back already."""
+    keys = {(group.name, volume.id) for volume in plan.volumes}
+    if keys & site.rewriting:
+        raise Busy(
+            f"a restore of {group.name} is under way",
+            subject=group.name,
+            position=str(plan.cut),
+            next_step="`farshore events --follow` says when it is done",
+        )
+    site.rewriting |= keys
+    try:
+        yield
+    finally:
+        site.rewriting -= keys
+
+
+def _describe(
+    group: Group,
+    plan: RestorePlan,
+    command: RestoreVolume | RestoreGroup,
+    hosts: list[RestoreHost],
+    chosen: Chosen,
+) -> RestoreReply:
+    """The restore before anything of it is done."""
+    cut_time = time_of(group, plan.cut)
+    return RestoreReply(
+        group=group.name,
+        volumes=[volume.name for volume in plan.volumes],
+        untouched=list(plan.untouched),
+        dry_run=command.dry_run,
+        cut=cut_info(plan.cut, cut_time),
+        head=cut_info(plan.before, group.utc_ns),
+        position=None,
+        discarded_bytes=_discarded_bytes(group, plan.cut),
+        discarded_s=round((group.utc_ns - cut_time) / 1e9, 3) if cut_time else None,
+        hosts=hosts,
+        way=chosen.way.value,
+        online=False,
+        undo="",
+        checked_blocks=0,
+        copied_bytes=0,
+        took_ms=None,
+        job=None,
+    )
+
+
+def _discarded_bytes(group: Group, cut: Cut) -> int:
+    """Journal bytes since the cut: an upper bound of what is turned back."""
+    return max(0, group.writer.written - cut.position)

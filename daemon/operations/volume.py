@@ -1,0 +1,224 @@
+"""Commands about volumes: make, look at, open, close and delete them, and where hosts find them."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from daemon.operations.history import history_info
+from daemon.operations.paging import Page, TimeSlices, beyond, rows_of, start_of
+from daemon.operations.registry import carries_out
+from daemon.operations.shapes import (
+    backup_info,
+    cut_info,
+    extended,
+    require_primary,
+    resolve,
+    time_of,
+    volume_info,
+)
+from daemon.operations.waiting import wait_durable
+from daemon.role_exports import open_volumes
+from daemon.site import Site
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.history.volumes import Volume
+from engine.peering.pair_states import PairState
+from protocol.commands.base import check_confirm
+from protocol.commands.cut import CutInfo
+from protocol.commands.volume import (
+    Connection,
+    Interval,
+    VolumeCreate,
+    VolumeDelete,
+    VolumeInfo,
+    VolumeList,
+    VolumeListReply,
+    VolumeOffline,
+    VolumeOnline,
+    VolumeShow,
+    VolumeShowReply,
+    VolumeUri,
+    VolumeUriReply,
+)
+from protocol.errors import Busy, Refused
+from protocol.events import VolumeCreated, VolumeDeleted
+from protocol.limits import VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
+from protocol.positions import POSITION_MAX, Cut, timeline_text
+
+
+@carries_out(VolumeCreate)
+async def create(site: Site, command: VolumeCreate) -> VolumeInfo:
+    """A new volume, and its group if there is none."""
+    name = f"{command.group}/{command.volume}"
+    if command.group in site.groups or command.group in site.damaged:
+        group = site.group(command.group)
+        require_primary(site, group)
+    else:
+        if site.exports.clone(command.group) is not None:
+            raise Refused(
+                f"{command.group} is a clone: it has the volumes that its cut had",
+                subject=name,
+                next_step="choose another group; `farshore clone list` shows clones",
+            )
+        group = site.create_group(command.group, f"{site.rng.getrandbits(64):016x}", Role.PRIMARY)
+    existing = group.volumes.at(group.spans())
+    if command.volume in existing:
+        raise Refused(
+            f"volume {name} exists already", subject=name, next_step=f"`farshore volume show {name}`"
+        )
+    if len(existing) >= VOLUMES_PER_GROUP_MAX:
+        raise Refused(f"a group has at most {VOLUMES_PER_GROUP_MAX} volumes", subject=command.group)
+    if group.volumes.ever >= VOLUMES_EVER_MAX:
+        raise Refused(
+            f"{command.group} has had {VOLUMES_EVER_MAX} volumes, as many as a group may",
+            subject=name,
+            next_step="choose another group",
+        )
+    group.begin_writing()
+    group.append_records([VolumeCreated(name=command.volume, size_bytes=command.size_bytes)])
+    await wait_durable(group)
+    site.events.emit("volume.created", group=group.name, object=name, position=str(group.end))
+    return volume_info(site, group, group.volume(command.volume))
+
+
+@carries_out(VolumeList)
+async def list_volumes(site: Site, command: VolumeList) -> Page[VolumeListReply]:
+    """Volumes of one group or all."""
+    groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
+    start, slices = start_of(command, tuple[str, str]), TimeSlices(site)
+    rows = []
+    for group in groups:
+        found = group.volumes.at(group.spans())
+        rows += [((group.name, name), (group, volume)) for name, volume in found.items()]
+        await slices.pause()
+    volumes, more = await rows_of(site, command, beyond(rows, start), lambda item: volume_info(site, *item))
+    return Page(VolumeListReply(volumes=volumes), more, ("volumes",))
+
+
+@carries_out(VolumeShow)
+async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply]:
+    """One volume, with what is visible and who is connected."""
+    group = site.group(command.group)
+    volume = group.volume(command.volume)
+    start = start_of(command, tuple[int])
+    view = group.live_view(volume)
+    copies = (copy for copy in group.copies.at(group.spans()) if volume.id in copy.volumes)
+    numbered = beyond((((-copy.position,), copy) for copy in copies), start)
+    backups, more = await rows_of(site, command, numbered, lambda copy: backup_info(site, group, copy))
+    reply = extended(
+        VolumeShowReply,
+        volume_info(site, group, volume),
+        role=site.state.group(group.name).role.value,
+        head=cut_info(group.end, group.utc_ns),
+        visibility=[_interval(group, volume, *interval) for interval in view.intervals],
+        connections=[
+            Connection(client=client, export=f"{group.name}/{volume.name}")
+            for client in site.exports.clients(group, volume)
+        ],
+        backups=backups,
+        history=history_info(site, group, volume, backups, first=not start) if command.history else UNSET,
+    )
+    return Page(reply, more, ("backups", "history") if start else ())
+
+
+def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Interval:
+    """An interval under the name of the newest timeline that has a part of it."""
+    inside = [span for span in group.spans() if span.lane == lane and span.start < high and span.end > low]
+    timeline = inside[-1].timeline if inside else group.head
+    return Interval(
+        timeline=timeline_text(timeline),
+        volume=str(Cut(volume.timeline, volume.id)),
+        start=low,
+        to=None if high >= POSITION_MAX else high,
+    )
+
+
+@carries_out(VolumeOnline)
+async def online(site: Site, command: VolumeOnline) -> VolumeInfo:
+    """Open a closed export; what is not understood in its history is accepted with that. At a split pair's
+    secondary: let hosts write there until the resync."""
+    group = site.group(command.group)
+    volume = group.volume(command.volume)
+    group.volumes.require_whole(group.spans(), volume.id, f"{group.name}/{volume.name}")
+    receiver = site.receivers.get(group.name)
+    if receiver is not None and receiver.state is PairState.SPLIT:
+        if site.state.group(group.name).role is Role.SECONDARY:
+            site.pairs.detach(group)
+    else:
+        require_primary(site, group)
+    if group.unread.seen(volume.id, group.live_view(volume).intervals):
+        group.unread.accepted.accept(volume.id, group.end)
+    open_volumes(site.state, group, [volume.id])
+    site.events.emit("volume.online", group=group.name, object=f"{group.name}/{volume.name}")
+    return volume_info(site, group, volume)
+
+
+@carries_out(VolumeOffline)
+async def offline(site: Site, command: VolumeOffline) -> VolumeInfo:
+    """Close an export."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    volume = group.volume(command.volume)
+    name = f"{group.name}/{volume.name}"
+    hosts = site.exports.clients(group, volume)
+    if hosts and not command.force:
+        raise Busy(
+            f"{name} has {len(hosts)} connected: {', '.join(hosts[:4])}",
+            subject=name,
+            next_step="stop those hosts first, or add --force",
+        )
+    site.state.set_closed(group.name, [volume.id], "closed by an operator")
+    site.exports.shut(group, volume)
+    site.events.emit("volume.offline", group=group.name, object=name)
+    return volume_info(site, group, volume)
+
+
+@carries_out(VolumeDelete)
+async def delete(site: Site, command: VolumeDelete) -> VolumeInfo:
+    """Journal a volume's end; its past stays."""
+    group = site.group(command.group)
+    require_primary(site, group)
+    volume = group.volume(command.volume)
+    name = f"{group.name}/{volume.name}"
+    check_confirm(command.confirm, name, dry_run=False)
+    if site.exports.clients(group, volume):
+        raise Busy(f"{name} has hosts connected", subject=name, next_step=f"`farshore volume offline {name}`")
+    before = volume_info(site, group, volume)
+    group.begin_writing()
+    group.append_records([VolumeDeleted(volume=volume.id)])
+    await wait_durable(group)
+    site.events.emit("volume.deleted", group=group.name, object=name, position=str(group.end))
+    return replace(before, deleted=True, online=False)
+
+
+@carries_out(VolumeUri)
+async def uri(site: Site, command: VolumeUri) -> VolumeUriReply:
+    """Where hosts find an export."""
+    name = f"{command.group}/{command.volume}"
+    clone = site.exports.clone(command.group)
+    if clone is not None and command.cut is None:
+        return _where(site, name, clone.volume(command.volume).size_bytes)
+    group = site.group(command.group)
+    if command.cut is not None:
+        cut = resolve(site, group, command.cut)
+        view = group.view_at(command.volume, cut)
+        if command.sound:
+            group.damage.require_sound([view.volume], cut, name)
+        return _where(site, f"{name}@{cut}", view.size_bytes, cut_info(cut, time_of(group, cut)))
+    require_primary(site, group)
+    return _where(site, name, group.volume(command.volume).size_bytes)
+
+
+def _where(site: Site, export: str, size_bytes: int, cut: CutInfo | None = None) -> VolumeUriReply:
+    """Where an export is: of a cut, which is read-only, or of what is live."""
+    places = dict(address.split(":", 1) for address in reversed(site.nbd_addresses))
+    return VolumeUriReply(
+        export=export,
+        unix=places.get("unix"),
+        tcp=places.get("tcp"),
+        tls=False,
+        read_only=cut is not None,
+        size_bytes=size_bytes,
+        cut=cut,
+    )

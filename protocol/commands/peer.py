@@ -1,0 +1,57 @@
+"""Peers: the other sites that this one knows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from protocol.bounds import Name
+from protocol.commands.base import TOKEN_CHARS_MAX, BaseCommand, Compress, Query, Reply
+from protocol.limits import RATE_BYTES_S_MAX
+
+
+class PeerInfo(Reply, frozen=True, kw_only=True):
+    """A peer. `heard_s`: the age of its last message. A rate of 0 is none."""
+
+    peer: str
+    endpoint: str | None
+    fingerprint: str
+    connected: bool
+    heard_s: float | None
+    groups: list[str]
+    rate_bytes_s: int
+    compress: Compress
+
+
+class PeerAddReply(Reply, frozen=True, kw_only=True):
+    """`added`: whether it was not known before."""
+
+    peer: str
+    endpoint: str | None
+    fingerprint: str
+    added: bool
+
+
+class PeerAdd(BaseCommand[PeerAddReply], frozen=True, tag="peer.add"):
+    """Trust a peer by its token."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
+
+
+class PeerListReply(Reply, frozen=True, kw_only=True):
+    """By name."""
+
+    peers: list[PeerInfo]
+
+
+class PeerList(Query[PeerListReply], frozen=True, tag="peer.list"):
+    """Every peer."""
+
+
+class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
+    """How to send to a peer; null leaves as it is, a rate of 0 is none."""
+
+    peer: Name
+    rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)] | None = None
+    compress: Compress | None = None

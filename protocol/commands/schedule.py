@@ -1,0 +1,68 @@
+"""Schedules: a group's policy, which says when it is backed up and what stays."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from protocol.bounds import Name
+from protocol.commands.base import BaseCommand, Confirm, Reply
+from protocol.commands.keep import KeepCounts, KeepInfo
+from protocol.commands.pages import PagedCommand
+from protocol.limits import NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
+
+Hook = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
+
+
+class ScheduleInfo(Reply, frozen=True, kw_only=True):
+    """A group's policy. `at` is `HH:MM` in UTC. The window is what holds at this site, null bytes being no
+    bound of its own. `set_at`: when the policy was set. `runs_here`: the site that writes takes the backups.
+    `failure`: of the last run here."""
+
+    group: str
+    every_s: int | None
+    at: str | None
+    keep: KeepInfo
+    freeze: str | None
+    window_s: float
+    window_bytes: int | None
+    window_from: Literal["group", "site"]
+    set_at: str | None = field(name="set")
+    last_run: str | None
+    next_run: str | None
+    runs_here: bool
+    failure: str | None
+
+
+class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):
+    """Change a group's policy; null leaves a part as it is. `every_s` and `at_minute` replace each other. A
+    `window_s` below this site's `lock_window_s` is refused as locked.
+    `window_s` -1 and `window_bytes` 0: as each site is set. `confirm` is `G`, needed to make the window
+    shorter."""
+
+    group: Name
+    every_s: Annotated[int, Meta(ge=1, le=SCHEDULE_SPAN_S_MAX)] | None = None
+    at_minute: Annotated[int, Meta(ge=0, lt=1440)] | None = None
+    window_s: Annotated[int, Meta(ge=-1, le=SCHEDULE_SPAN_S_MAX)] | None = None
+    window_bytes: Annotated[int, Meta(ge=0, le=VOLUME_BYTES_MAX)] | None = None
+    freeze: Hook | None = None
+    confirm: Confirm = ""
+
+
+class ScheduleListReply(Reply, frozen=True, kw_only=True):
+    """By group."""
+
+    schedules: list[ScheduleInfo]
+
+
+class ScheduleList(PagedCommand[ScheduleListReply], frozen=True, tag="schedule.list"):
+    """The policies of all groups, or of one."""
+
+    group: Name | None = None
+
+
+class ScheduleRemove(BaseCommand[ScheduleInfo], frozen=True, tag="schedule.remove"):
+    """No more backups by themselves and none pruned; the window stays."""
+
+    group: Name

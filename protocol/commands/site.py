@@ -1,0 +1,75 @@
+"""The site itself: its state, and how a peer comes to trust it."""
+
+from __future__ import annotations
+
+from protocol.bounds import Name
+from protocol.commands.base import BaseCommand, Confirm, Query, Reply
+from protocol.commands.cut import CutInfo
+from protocol.commands.pages import PagedCommand
+from protocol.commands.pair import GroupRow
+from protocol.commands.peer import PeerInfo
+
+
+class SiteStatusReply(Reply, frozen=True, kw_only=True):
+    """Everything about this site now."""
+
+    site: str
+    site_id: str
+    version: str
+    time: str
+    pid: int
+    control: str
+    replication: str | None
+    nbd: list[str]
+    peers: list[PeerInfo]
+    groups: list[GroupRow]
+
+
+class SiteStatus(PagedCommand[SiteStatusReply], frozen=True, tag="site.status"):
+    """The site, its peers and its groups."""
+
+
+class SiteTokenReply(Reply, frozen=True, kw_only=True):
+    """`public_key` in Z85."""
+
+    site: str
+    token: str
+    site_id: str
+    replication: str | None
+    public_key: str
+    fingerprint: str
+
+
+class SiteToken(Query[SiteTokenReply], frozen=True, tag="site.token"):
+    """What a peer needs to trust this site."""
+
+
+class SiteAcceptReply(Reply, frozen=True, kw_only=True):
+    """`lost`: what was durable here once; `head`: what is here, null if the group is missing."""
+
+    group: str
+    lost: CutInfo
+    head: CutInfo | None
+
+
+class SiteAccept(BaseCommand[SiteAcceptReply], frozen=True, tag="site.accept"):
+    """A group is less here than it once was, or missing: go on with what is here, and give the rest up.
+    `confirm` is `G`."""
+
+    group: Name
+    confirm: Confirm = ""
+
+
+class SiteInitReply(Reply, frozen=True, kw_only=True):
+    """The directory of a site that was just made."""
+
+    directory: str
+    site: str
+    site_id: str
+
+
+class SiteAdoptReply(Reply, frozen=True, kw_only=True):
+    """A directory that belongs to this machine now."""
+
+    directory: str
+    site_id: str
