@@ -27,7 +27,8 @@ class OldSite(Site):
 
     def environment(self) -> dict[str, str]:
         """See `Site.environment`."""
-        return super().environment() | {"PYTHONPATH": str(self._source)}
+        # That version starts its indexer without -P: in this checkout it would get this one's packages.
+        return super().environment() | {"PYTHONPATH": str(self._source), "PYTHONSAFEPATH": "1"}
 
     def command(self) -> list[str]:
         """See `Site.command`: the installed one would find the packages of its own version."""
