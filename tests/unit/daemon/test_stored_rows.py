@@ -94,6 +94,7 @@ def others(name: str, head: int) -> dict[str, list[tuple[bytes, bytes]]]:
         ("verify", name, "x", "running", True, 1, 0, "[" * 9000, "null", "null"),
         ("compare", "nobody", "x", "running", True, 1, 0, "[]", "null", "null"),
         ("never", name, "x", "running", True, 1, 0, arguments, "null", "null"),
+        ("verify", name, "x", "failed", False, 1, 2, "{}", "null", '{"code":5}'),
     ]
     clones = [
         (name, 5, 197, (), (197,), 1, False, ""),
