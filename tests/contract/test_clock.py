@@ -64,6 +64,33 @@ def test_monotonic_time_covers_the_delay(driver: Driver) -> None:
     assert ended_s[0] - start_s >= 0.019
 
 
+def test_who_waits_for_a_tiny_rest_of_time_sees_it_go_by(driver: Driver) -> None:
+    start_s = driver.clock.monotonic()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        if driver.clock.monotonic() == start_s and asked < 100_000:
+            driver.clock.call_later(7e-15, driver.watch(ask))
+
+    ask()
+    driver.run_until(lambda: driver.clock.monotonic() > start_s)
+    assert asked < 100_000
+
+
+def test_events_that_let_no_time_go_by_are_found() -> None:
+    world = SimWorld(1)
+    clock = SimClock(world)
+
+    def again() -> None:
+        clock.call_soon(again)
+
+    again()
+    with pytest.raises(RuntimeError, match="no time goes by"):
+        world.run_for(1.0)
+
+
 def test_utc_is_in_nanoseconds_of_this_age(driver: Driver) -> None:
     assert 1_600_000_000 * 10**9 < driver.clock.utc_ns() < 5_000_000_000 * 10**9
 

@@ -17,6 +17,8 @@ from engine.ports.clock import Uptime
 NS = 1_000_000_000
 # 2024-01-01T00:00:00Z: any fixed date does, and an early one shows code that confuses it with monotonic time.
 UTC_START_NS = 1_704_067_200 * NS
+# Events at one instant: far more than any moment has, so whatever goes round and round is found.
+AT_ONCE_MAX = 1_000_000
 
 
 class Crashed(RuntimeError):
@@ -46,6 +48,7 @@ class SimWorld:
         self.boots = 1
         self.booted_ns = 0
         self.steps = 0
+        self._at_once = 0
         self._queue: list[tuple[int, int, SimTimer]] = []
         self._scheduled = 0
         self._trace = hashlib.sha256()
@@ -54,7 +57,8 @@ class SimWorld:
         """Run `callback` after `delay_s` virtual seconds; at 0, after all that is scheduled for now."""
         timer = SimTimer(callback)
         self._scheduled += 1
-        when_ns = self.now_ns + max(0, round(delay_s * NS))
+        # Time goes on by a tick at least: who waits for the last of it asks the clock, and again.
+        when_ns = self.now_ns + max(1 if delay_s > 0 else 0, round(delay_s * NS))
         heapq.heappush(self._queue, (when_ns, self._scheduled, timer))
         return timer
 
@@ -66,6 +70,9 @@ class SimWorld:
             if callback is None:
                 continue
             timer.callback = None
+            self._at_once = self._at_once + 1 if when_ns == self.now_ns else 0
+            if self._at_once > AT_ONCE_MAX:
+                raise RuntimeError(f"{AT_ONCE_MAX} events and no time goes by: {callback}")
             self.now_ns = when_ns
             self.steps += 1
             callback()
