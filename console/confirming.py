@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from console.session import Session
-from protocol.commands.base import check_confirm
+from protocol.commands.base import Reply, check_confirm
+
+
+class DetachedStep(Reply, frozen=True, kw_only=True):
+    """Progress of `switchover` and `failback`: Ctrl-C ended the wait, and the work goes on. `next` is a
+    command line."""
+
+    group: str
+    detached: bool
+    next: str
 
 
 def confirmed(
@@ -31,6 +40,6 @@ def detaching(session: Session, group: str, what: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         look = f"farshore pair show {group}"
-        session.output.progress({"group": group, "detached": True, "next": look})
+        session.output.progress(DetachedStep(group=group, detached=True, next=look))
         session.output.note(f"detached: {what} of {group} goes on by itself", f"next: {look}")
         raise

@@ -61,7 +61,7 @@ class Activity:
     _task: TaskID | None
 
     def update(
-        self, data: Mapping[str, Any], text: str, *, done: float | None = None, total: float | None = None
+        self, data: Reply, text: str, *, done: float | None = None, total: float | None = None
     ) -> None:
         """One step: `data` for scripts, `text` and the bar (`done` of `total`) for people."""
         if self._progress is not None and self._task is not None:
@@ -97,16 +97,14 @@ class Output:
         StdoutFailed and BrokenPipeError, as whatever prints does."""
         self.has_result = True
         if self.as_json:
-            self._json(
-                {"api": API_VERSION, "kind": kind, "site": self.site, "data": msgspec.to_builtins(data)}
-            )
+            self._line(kind, data)
         else:
             show()
 
-    def progress(self, data: Mapping[str, Any]) -> None:
+    def progress(self, data: Reply) -> None:
         """A step on the way to the result, for scripts only."""
         if self.as_json:
-            self._json({"api": API_VERSION, "kind": "progress", "site": self.site, "data": dict(data)})
+            self._line("progress", data)
 
     def line(self, text: str | Text) -> None:
         """A line of the result, never wrapped: others cut it up. Colours only on a terminal."""
@@ -184,6 +182,10 @@ class Output:
         """Nobody takes standard output: what is left to say goes to standard error, for people."""
         abandon_stdout()
         self.as_json = False
+
+    def _line(self, kind: str, data: Reply) -> None:
+        fields = msgspec.to_builtins(data)
+        self._json({"api": API_VERSION, "kind": kind, "site": self.site, "data": fields})
 
     def _json(self, fields: Mapping[str, Any]) -> None:
         # JSON has escapes of its own for what another encoding lacks.

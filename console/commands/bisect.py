@@ -93,6 +93,16 @@ class BisectReply(Reply, frozen=True, kw_only=True):
     restore: str
 
 
+class ProbeStep(Reply, frozen=True, kw_only=True):
+    """Progress of `bisect`: a cut that was tried, as `TIMELINE:POSITION`. `said`: the end of what the check
+    printed."""
+
+    cut: str
+    time: str | None
+    good: bool
+    said: str
+
+
 class Prober:
     """Tries the check at one cut after another. `said` is the end of what the last one said."""
 
@@ -125,7 +135,7 @@ class Prober:
         self.said = verdict.said
         word = "good" if verdict.ok else "bad"
         output = self._session.output
-        output.progress({"cut": str(cut), "time": time, "good": verdict.ok, "said": verdict.said[-500:]})
+        output.progress(ProbeStep(cut=str(cut), time=time, good=verdict.ok, said=verdict.said[-500:]))
         output.note(f"{cut} {local_text(time, self._session.zone)} {word}")
         return verdict.ok
 

@@ -119,6 +119,13 @@ class VersionsReply(Reply, frozen=True, kw_only=True):
     failed: list[FailedCut]
 
 
+class VersionsStep(Reply, frozen=True, kw_only=True):
+    """Progress of `files versions`: how many cuts of all were looked at."""
+
+    done: int
+    total: int
+
+
 def ls(
     ctx: typer.Context,
     place: PlaceArgument,
@@ -212,7 +219,8 @@ def versions(
     cuts = _cuts(session, where)
     with session.output.activity(f"looking at {len(cuts)} cuts of {where.name}") as activity:
         for number, (name, cut) in enumerate(cuts):
-            activity.update({"done": number, "total": len(cuts)}, name, done=number, total=len(cuts))
+            step = VersionsStep(done=number, total=len(cuts))
+            activity.update(step, name, done=step.done, total=step.total)
             try:
                 _look(session, where, name, cut, ways_of(partition, no_replay, kernel_mount, device), found)
             except FarshoreError as error:

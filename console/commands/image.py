@@ -62,6 +62,14 @@ class ImageInfo(Reply, frozen=True, kw_only=True):
     base: str | UnsetType | None = UNSET
 
 
+class ImageStep(Reply, frozen=True, kw_only=True):
+    """Progress of `volume export`, `volume import` and `journal replay`."""
+
+    volume: str
+    done_bytes: int
+    total_bytes: int
+
+
 def export_volume(
     ctx: typer.Context,
     volume: VolumeArgument,
@@ -240,7 +248,7 @@ class _Steps:
         if (now := monotonic()) < self._next:
             return
         self._next = now + STEP_EVERY_S
-        data = {"volume": self._volume, "done_bytes": offset, "total_bytes": self._size_bytes}
+        data = ImageStep(volume=self._volume, done_bytes=offset, total_bytes=self._size_bytes)
         text = f"{self._volume}: {size_text(offset)} of {size_text(self._size_bytes)}"
         self._activity.update(data, text, done=offset, total=self._size_bytes)
 

@@ -34,7 +34,7 @@ def follow_job(session: Session, job: JobInfo) -> JobInfo:
                 command = JobWatch(job=number, since=job.serial, wait_s=WATCH_SLICE_S)
                 job = session.call(command, WATCH_SLICE_S + WATCH_GRACE_S)
                 text = f"{job.kind} {job.object}: {progress_text(job)}"
-                activity.update(msgspec.to_builtins(job), text, done=job.done, total=job.total)
+                activity.update(job, text, done=job.done, total=job.total)
     except KeyboardInterrupt:
         session.output.note(f"job {number} goes on: farshore job watch {number}, or job cancel {number}")
         raise

@@ -17,7 +17,7 @@ from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.local_time import monotonic, pause
 from console.options import seconds
 from console.session import Session, session_of
-from protocol.commands.base import check_name
+from protocol.commands.base import Reply, check_name
 from protocol.commands.pair import PairShow
 from protocol.commands.role import (
     Failback,
@@ -38,6 +38,14 @@ CALL_GRACE_S = 30.0
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 Confirm = Annotated[str, typer.Option("--confirm", metavar="NAME", help="What is moved once more: its name.")]
+
+
+class SwitchoverStep(Reply, frozen=True, kw_only=True):
+    """Progress of `switchover`; `lag_bytes`: how far the peer is behind."""
+
+    group: str
+    done: bool
+    lag_bytes: int | None
 
 
 def switchover(
@@ -91,7 +99,7 @@ def _hand_over(session: Session, group: str, confirm: str, timeout_s: float) -> 
                     next_step=f"farshore pair show {group}",
                 )
             text = f"{group} {data.state}, behind {size_text(data.lag_bytes)}"
-            activity.update({"group": group, "done": False, "lag_bytes": data.lag_bytes}, text)
+            activity.update(SwitchoverStep(group=group, done=False, lag_bytes=data.lag_bytes), text)
             pause(LOOK_INTERVAL_S)
             now = session.call(PairShow(group=group))
             swapped = now.role == "secondary"

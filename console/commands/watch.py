@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
+from msgspec.structs import asdict
 
 from console.commands.site import run_daemon
 from console.figures import size_text, span_text
@@ -31,6 +31,12 @@ FOLLOW_SLICE_S = 20.0
 journal_app = typer.Typer(help="A group's journal.", no_args_is_help=True, rich_markup_mode=None)
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
+
+
+class WaitStep(WaitReply, frozen=True, kw_only=True):
+    """Progress of `wait` and `failback`: where the group is now."""
+
+    group: str
 
 
 def wait(
@@ -84,9 +90,8 @@ def wait_for(
             first_lag = lag if first_lag is None else first_lag
             text = f"{group} {data.state}, behind {size_text(lag)} {span_text(data.lag_s)}"
             done = None if lag is None or first_lag is None else max(0, first_lag - lag)
-            activity.update(
-                {"group": group, **msgspec.to_builtins(data)}, text, done=done, total=first_lag or None
-            )
+            step = WaitStep(group=group, **asdict(data))
+            activity.update(step, text, done=done, total=first_lag or None)
 
 
 def _timed_out(group: str, what: str, data: WaitReply, timeout_s: float) -> TimedOut:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
+from msgspec import UNSET, UnsetType
 from rich.text import Text
 
 from console.local_time import monotonic
@@ -17,6 +19,22 @@ from protocol.commands.base import Reply
 from protocol.errors import Mismatch
 
 WIDTH = 84
+
+
+class DemoStep(Reply, frozen=True, kw_only=True):
+    """Progress of `demo`. What happens in a step: it begins or ends, a command as an operator would type it,
+    a note, or a proof (what must be true, and whether it `holds`); `proofs` at the end: how many held."""
+
+    step: int
+    title: str
+    event: Literal["begin", "command", "note", "proof", "end"]
+    command: str | UnsetType = UNSET
+    text: str | UnsetType = UNSET
+    proof: str | UnsetType = UNSET
+    holds: bool | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    took_s: float | UnsetType = UNSET
+    proofs: int | UnsetType = UNSET
 
 
 class StepSummary(Reply, frozen=True, kw_only=True):
@@ -53,11 +71,13 @@ class Step:
 
     def command(self, line: str) -> None:
         """What an operator would type for what comes now."""
-        self._say({"event": "command", "command": line}, Text(f"     $ {line}", style="dim"))
+        data = DemoStep(step=self.number, title=self.title, event="command", command=line)
+        self._say(data, Text(f"     $ {line}", style="dim"))
 
     def note(self, text: str) -> None:
         """A line that explains and proves nothing."""
-        self._say({"event": "note", "text": text}, Text(f"     {text}"))
+        data = DemoStep(step=self.number, title=self.title, event="note", text=text)
+        self._say(data, Text(f"     {text}"))
 
     def proof(self, what: str, holds: bool, detail: str = "") -> None:
         """Something that must be true here. Raises Mismatch if it is not."""
@@ -68,7 +88,15 @@ class Step:
         line.append("ok   " if holds else "BAD  ", style="green" if holds else "bold red")
         pad = max(1, WIDTH - len(text))
         line.append(f"{text}{' ' * pad}{took_s:6.2f} s")
-        data = {"event": "proof", "proof": what, "holds": holds, "detail": detail, "took_s": round(took_s, 3)}
+        data = DemoStep(
+            step=self.number,
+            title=self.title,
+            event="proof",
+            proof=what,
+            holds=holds,
+            detail=detail,
+            took_s=round(took_s, 3),
+        )
         self._say(data, line)
         if not holds:
             raise Mismatch(
@@ -80,23 +108,29 @@ class Step:
         """The next proof's time counts from here."""
         self._mark_s = monotonic()
 
-    def _say(self, data: dict[str, object], text: Text) -> None:
+    def _say(self, data: DemoStep, text: Text) -> None:
         if self.output.as_json:
-            self.output.progress({"step": self.number, "title": self.title, **data})
+            self.output.progress(data)
         else:
             self.output.line(text)
             self.output.flush()
 
     def begin(self) -> None:
         """Print the title."""
-        self._say({"event": "begin"}, Text(f"{self.number:>3}. {self.title}", style="bold"))
+        data = DemoStep(step=self.number, title=self.title, event="begin")
+        self._say(data, Text(f"{self.number:>3}. {self.title}", style="bold"))
 
     def end(self) -> None:
         """Stop the clock."""
         self.took_s = monotonic() - self.began_s
-        if self.output.as_json:
-            data = {"event": "end", "took_s": round(self.took_s, 3), "proofs": self.proofs}
-            self.output.progress({"step": self.number, "title": self.title, **data})
+        data = DemoStep(
+            step=self.number,
+            title=self.title,
+            event="end",
+            took_s=round(self.took_s, 3),
+            proofs=self.proofs,
+        )
+        self.output.progress(data)
 
 
 class Report:
