@@ -33,6 +33,7 @@ from console.commands import (
     restore_files,
     role,
     schedule,
+    schema,
     site,
     status,
     verify,
@@ -82,6 +83,7 @@ app.command("umount")(mount.umount)
 app.command("wait")(watch.wait)
 app.command("events")(watch.events)
 app.command("verify")(verify.verify)
+app.command("schema")(schema.show_schema)
 app.command("demo")(site.demo)
 
 # The parser's base error, under whichever name the installed typer carries its parser.

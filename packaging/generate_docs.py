@@ -1,9 +1,9 @@
-"""Write the pages of docs/ that are tables of the code: docs/errors.md and docs/pair-states.md.
+"""Write the pages of docs/ that are tables of the code: errors.md, json-api.md and pair-states.md.
 
-    python packaging/generate_docs.py            write both
+    python packaging/generate_docs.py            write them
     python packaging/generate_docs.py --check    write nothing; end with 1 if a page is stale
 
-Run from the project's environment. tests/tidy/test_docs_generated.py holds both pages to their code.
+Run from the project's environment. tests/tidy/test_docs_generated.py holds the pages to their code.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from console.kinds import ERROR, KINDS, REFERENCE, reply_types, schemas  # noqa: E402
 from engine.peering.pair_states import (  # noqa: E402
     FIELD_CODE_SECONDARY_SPLIT,
     FIELD_CODES,
@@ -26,6 +29,7 @@ from engine.peering.pair_states import (  # noqa: E402
     next_state,
 )
 from protocol import errors  # noqa: E402
+from protocol.commands.base import Reply  # noqa: E402
 from protocol.errors import ExitCode, FarshoreError, WrongState  # noqa: E402
 
 ERRORS_PAGE = """\
@@ -41,9 +45,9 @@ object: vm1/nope
 next: `farshore volume list` shows those that exist
 ```
 
-With `--json` it is a line on standard output, `{{"api":1,"kind":"error","site":"a","errors":[{{…}}]}}`; each
-error has `code`, `exit_code`, `message`, `object`, `position` and `next`. `code` and `exit_code` are stable,
-the words of `message` and `next` are not.
+With `--json` it is a line on standard output, `{{"api":1,"kind":"error","site":"a","errors":[{{…}}]}}`
+([json-api.md](json-api.md)); each error has `code`, `exit_code`, `message`, `object`, `position` and `next`.
+`code` and `exit_code` are stable, the words of `message` and `next` are not.
 
 ## Exit codes of `farshore`
 
@@ -55,6 +59,51 @@ the words of `message` and `next` are not.
 
 What NBD clients are told is in [wire-format.md](wire-format.md#errors-that-hosts-get).
 """
+
+JSON_PAGE = """\
+<!-- Written by packaging/generate_docs.py from console/kinds.py and its types; change those, then run it. -->
+# JSON for scripts
+
+With `--json` a command prints JSON on standard output, one object a line:
+
+```
+{{"api":1,"kind":"peer.add","site":"a","data":{{"peer":"b","endpoint":null,"fingerprint":"…","added":true}}}}
+```
+
+| field | what it is |
+| --- | --- |
+| `api` | 1 |
+| `kind` | what the line is; it says which fields `data` has |
+| `site` | the site that was asked, by its name here; empty where none was |
+| `data` | the reply |
+
+A kind is called as the command that prints it, but for these: `progress` comes any number of times before
+the result, `error` has `errors` in place of `data`. `event` is a line of `events --follow`, `job` is what
+`job show`, `job watch` and `job cancel` print, `mount.list` is `mount --list`. `restore.plan` and
+`restore.files.plan` are what `--dry-run` says, `takeover.plan` what `--plan` does; `schema.list` is `schema`
+alone. `cat` and `restore files --to -` are refused with `--json`; `site run` prints the daemon's log.
+
+`farshore schema KIND` prints the JSON Schema of a whole line, `farshore schema` all kinds.
+
+## What scripts can rely on
+
+- Kinds and fields keep their names, and fields their types. `tests/golden/replies.json` holds every one.
+- New fields, kinds and words of a set may come with any version: ignore what you do not know.
+- A field is always there, unless its type says "or left out". A figure that is not known is null.
+- The order of fields means nothing. Texts for people, such as `message`, `reason`, `said` and `statement`,
+  may be worded anew; exit codes and the `code` of an error stay ([errors.md](errors.md)).
+- Ids and timelines are hex strings, times RFC 3339 in UTC. Sizes are in bytes and spans in seconds, unless
+  the name ends in `_ms`.
+- `api` becomes 2 if this cannot be kept.
+
+## Kinds
+
+{kinds}
+## Parts
+
+What several kinds have, or what others hold.
+
+{parts}"""
 
 PAIR_STATES_PAGE = """\
 <!-- By packaging/generate_docs.py from engine/peering/pair_states.py; change that, then run the script. -->
@@ -191,8 +240,107 @@ def pair_states_page() -> str:
     )
 
 
+def json_page() -> str:
+    """docs/json-api.md."""
+    replies = {kind: [each.__name__ for each in reply_types(kind)] for kind in sorted(KINDS)}
+    classes = {each.__name__: each for each in subclasses(Reply)}
+    printed = {name for names in replies.values() for name in names}
+    _, definitions = schemas([each for name, each in classes.items() if name in printed])
+    # A base whose fields another type has too is a part like those that are held.
+    bases = {name: base_of(classes[name]) for name in definitions if name in classes}
+    _, more = schemas([each for each in bases.values() if each is not None])
+    definitions |= more
+    uses = Counter(name for names in replies.values() for name in names)
+    uses.update(base.__name__ for base in bases.values() if base is not None)
+    uses.update(name for each in definitions.values() for name in references(each))
+    alone = {name for name in printed if uses[name] == 1}
+
+    def told(name: str) -> str:
+        return struct_text(definitions[name], classes.get(name))
+
+    def section(kind: str) -> str:
+        texts = [told(each) if each in alone else f"{link(each)}\n" for each in replies[kind]]
+        if kind == ERROR:
+            texts = [f"`errors`: array of {text}" for text in texts]
+        return f"### {kind}\n\n" + "\nor\n\n".join(texts)
+
+    return JSON_PAGE.format(
+        kinds="\n".join(section(kind) for kind in replies),
+        parts="\n".join(f"### {name}\n\n{told(name)}" for name in sorted(definitions) if name not in alone),
+    )
+
+
+def subclasses(cls: type[Reply]) -> Iterator[type[Reply]]:
+    """Every type below a class that is imported, at any depth."""
+    for each in cls.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def base_of(cls: type[Reply]) -> type[Reply] | None:
+    """The reply whose fields this one has too."""
+    base = cls.__bases__[0]
+    return base if issubclass(base, Reply) and base is not Reply else None
+
+
+def references(definition: Any) -> Iterator[str]:
+    """Names of the types that a type's fields have."""
+    if isinstance(definition, dict):
+        if "$ref" in definition:
+            yield definition["$ref"].removeprefix(REFERENCE)
+        definition = list(definition.values())
+    if isinstance(definition, list):
+        for each in definition:
+            yield from references(each)
+
+
+def struct_text(definition: Mapping[str, Any], cls: type[Reply] | None) -> str:
+    """A type's docstring, and the table of its fields; of those that it has from a base a link only."""
+    base = None if cls is None else base_of(cls)
+    inherited = {} if base is None else definition_of(base)["properties"]
+    own = {name: each for name, each in definition["properties"].items() if inherited.get(name) != each}
+    rows = []
+    for name, each in own.items():
+        absent = "" if name in definition["required"] else ", or left out"
+        rows.append((f"`{name}`", type_text(each) + absent))
+    text = definition["description"] + "\n"
+    if base is not None:
+        text += f"\nAll of {link(base.__name__)}{', and:' if rows else '.'}\n"
+    return text + ("\n" + table(("field", "type"), rows) if rows else "")
+
+
+def definition_of(cls: type[Reply]) -> Mapping[str, Any]:
+    """The JSON Schema of one type."""
+    _, definitions = schemas([cls])
+    found: Mapping[str, Any] = definitions[cls.__name__]
+    return found
+
+
+def link(name: str) -> str:
+    """To the heading of a type."""
+    return f"[{name}](#{name.lower()})"
+
+
+def type_text(schema: Mapping[str, Any]) -> str:
+    """A field's type in words."""
+    if "$ref" in schema:
+        return link(schema["$ref"].removeprefix(REFERENCE))
+    if "anyOf" in schema:
+        return " or ".join(type_text(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f'`"{each}"`' for each in schema["enum"])
+    if "prefixItems" in schema:
+        return f"array of {', '.join(type_text(each) for each in schema['prefixItems'])}"
+    if schema["type"] == "array":
+        return f"array of {type_text(schema['items'])}"
+    if "additionalProperties" in schema:
+        return f"object of {type_text(schema['additionalProperties'])}"
+    return str(schema["type"])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
+    "docs/json-api.md": json_page,
     "docs/pair-states.md": pair_states_page,
 }
 

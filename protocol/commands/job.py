@@ -14,7 +14,7 @@ JobNumber = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
 
 class ErrorInfo(Reply, frozen=True, kw_only=True):
-    """Why a job failed, as `errors` of a reply has it."""
+    """What failed and why: `error` of a job, or one of the `errors` of a line."""
 
     code: str
     exit_code: int

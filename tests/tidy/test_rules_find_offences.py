@@ -7,6 +7,7 @@ import ast
 import pytest
 
 from tests.tidy.source_tree import SourceFile
+from tests.tidy.test_reply_kinds import printed_kinds
 from tests.tidy.test_tidy import (
     CLOCK_CALLS,
     DURABLE_CALLS,
@@ -72,3 +73,17 @@ def test_cleaning_up_and_raising_again_is_no_catch_all() -> None:
     tree = ast.parse("try:\n    f()\nexcept BaseException:\n    g()\n    raise")
     handlers = [node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)]
     assert [reraises(handler) for handler in handlers] == [True]
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds"),
+    [
+        ("session.output.result('a.b', data, show)", {"a.b"}),
+        ("kind = 'a.b' if plan else 'a'\n    output.result(kind, data, show)", {"a.b", "a"}),
+        ("output.result(kind_of(plan), data, show)", {""}),
+        ("answer.result()", set()),
+    ],
+)
+def test_a_printed_kind_is_found(body: str, kinds: set[str]) -> None:
+    file = source(f"def show(plan, data):\n    {body}", "console/example.py")
+    assert {kind for kind, _ in printed_kinds(file)} == kinds

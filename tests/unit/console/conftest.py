@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from console.cli import main
+from tests.support.reply_lines import check_lines
 from tests.unit.console.stub_site import StubSite
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,12 +63,14 @@ def stub(home: Path) -> Iterator[StubSite]:
 
 @pytest.fixture
 def farshore(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run a command line in this process."""
+    """Run a command line in this process; what it prints as JSON is what console/kinds.py says."""
 
     def run(*words: str) -> Ran:
         capsys.readouterr()
         code = main(words)
         captured = capsys.readouterr()
+        if "--json" in words:
+            check_lines(captured.out)
         return Ran(code, captured.out, captured.err)
 
     return run
