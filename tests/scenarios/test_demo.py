@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.reply_lines import check_lines
 from tests.support.sites import farshore_command
 
 DEMO_TIMEOUT_S = 280
@@ -48,6 +49,7 @@ def test_every_proof_holds(scratch: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    check_lines(result.stdout)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert all(line["api"] == 1 for line in lines)
     summary = lines[-1]

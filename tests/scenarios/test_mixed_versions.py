@@ -21,6 +21,8 @@ SIZE_BYTES = 4 << 20
 class OldSite(Site):
     """Commands and daemon are those of that commit."""
 
+    is_of_this_version = False
+
     def __init__(self, directory: Path, name: str, source: Path) -> None:
         super().__init__(directory, name)
         self._source = source
