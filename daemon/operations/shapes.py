@@ -249,17 +249,16 @@ def group_info(site: Site, group: Group) -> GroupInfo:
     )
 
 
-def damaged_row(site: Site, name: str, reason: str, position: str) -> GroupRow:
-    """A group of which nothing more can be said than why."""
-    pair = site.state.pair(name)
+def damaged_row(name: str, reason: str, position: str) -> GroupRow:
+    """A group of which nothing more can be said than why: its rows may be what is damaged."""
     return GroupRow(
         group=name,
         role=None,
         state="damaged",
         code=FIELD_CODES[PairState.SUSPENDED],
-        mode=pair.mode.value if pair else None,
+        mode=None,
         fallen_back=False,
-        peer=pair.peer if pair else None,
+        peer=None,
         direction=None,
         head=None,
         written=None,

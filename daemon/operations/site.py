@@ -55,11 +55,11 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply]:
 def _group_row(site: Site, name: str, group: Group | FarshoreError) -> GroupRow:
     """A group's row; of one that cannot be opened, or does not say how it is, why."""
     if isinstance(group, FarshoreError):
-        return damaged_row(site, name, group.message, group.position)
+        return damaged_row(name, group.message, group.position)
     found: list[GroupRow] = []
     # What is wrong with one group must not hide the others.
     defect = attempt("status.defect", lambda: found.append(extended(GroupRow, group_info(site, group))))
-    return found[0] if defect is None else damaged_row(site, name, group.failed or str(defect), "")
+    return found[0] if defect is None else damaged_row(name, group.failed or str(defect), "")
 
 
 @carries_out(SiteToken)

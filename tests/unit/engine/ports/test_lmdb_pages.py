@@ -81,7 +81,7 @@ def made_for_cutting(path: pathlib.Path, *, loose: bool) -> None:
 def opened_cut(whole: pathlib.Path, lengths: list[int], bad: pathlib.Path | None = None) -> tuple[int, int]:
     """How many openings of `whole`, or of its `bad` copy, were refused, and how many had every row."""
     command = [sys.executable, "-c", CUTTER, str(whole), str(bad or whole), *map(str, lengths)]
-    root = pathlib.Path(__file__).parents[3]
+    root = pathlib.Path(__file__).parents[4]
     done = subprocess.run(command, cwd=root, check=False, timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     refused, good = map(int, done.stdout.split())
