@@ -13,6 +13,8 @@ fi
 [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
 before=$("$venv/bin/python" -m pip list --format=freeze --disable-pip-version-check | sort)
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -e '.[test]' </dev/null
+# Scripts at the checkout's root import our packages by their short names (docs/decisions/0021).
+pwd >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/farshore-checkout.pth"
 after=$("$venv/bin/python" -m pip list --format=freeze --disable-pip-version-check | sort)
 new=$(comm -13 <(echo "$before") <(echo "$after") | sed 's/==/ /' | paste -sd, - | sed 's/,/, /g')
 echo "python packages: installed into $venv: ${new:-nothing new}"
