@@ -196,7 +196,7 @@ class Laws:
         if self.may_leave:
             self.chosen(site)  # hosts of the other one were told things until the choice reached it
         self.may_leave.clear()
-        self.turning.discard(site.name)
+        self.turning.clear()  # both have one history now, whoever chose which
         history, peer = self._sim.history, self._sim.oracles[self._sim.other(site).name]
         for timeline, position in self._flushed.items():
             cut = Cut(timeline, position)
