@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 from typing import Any
 
-from daemon.operations.paging import Page
+from daemon.operations.paging import NextPage, Page
 from daemon.operations.registry import OPERATIONS
 from daemon.site import Site
 from protocol.commands.base import BaseCommand, ReplyType, command_name
@@ -16,7 +16,7 @@ for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 
-async def dispatch(site: Site, command: BaseCommand[ReplyType]) -> ReplyType | Page[ReplyType]:
+async def dispatch(site: Site, command: BaseCommand[ReplyType]) -> ReplyType | Page[ReplyType] | NextPage:
     """Carry out a command; FarshoreError for the operator."""
     operation = OPERATIONS.get(type(command))
     if operation is None:

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta
 
 from daemon.event_log import Event
-from daemon.operations.paging import Page, rows_of, start_of
+from daemon.operations.paging import NextPage, Page, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.site import Site
 from protocol.commands.base import ROWS_MAX
@@ -22,7 +22,7 @@ class EventKey(NamedTuple):
 
 
 @carries_out(Events)
-async def events(site: Site, command: Events) -> Page[EventsReply]:
+async def events(site: Site, command: Events) -> Page[EventsReply] | NextPage:
     """The newest events, or those after a number; waits for the first if asked."""
     start = start_of(command, EventKey)
     since, limit = start or (command.since, command.limit)
@@ -32,5 +32,6 @@ async def events(site: Site, command: Events) -> Page[EventsReply]:
         found, following, missed = site.events.since(since, limit)
     numbered = [(EventKey(event.seq, limit - count), event) for count, event in enumerate(found, 1)]
     rows, more = await rows_of(site, command, numbered, Event.info)
-    reply = EventsReply(events=rows, next=following, missed=missed)
-    return Page(reply, more, ("events", "next") if start else ())
+    if start:
+        return NextPage({"events": rows, "next": following}, more)
+    return Page(EventsReply(events=rows, next=following, missed=missed), more)

@@ -14,21 +14,26 @@ from protocol.commands.volume import Gap, HistoryInfo
 from protocol.positions import Cut
 
 
-def history_info(
-    site: Site, group: Group, volume: Volume, backups: list[BackupInfo], *, first: bool
-) -> HistoryInfo:
-    """The oldest moment from which on any can be read, those of the volume's `backups` that are older, and,
-    in the first page, the gaps."""
-    oldest = oldest_cut(group, volume)
+def history_info(site: Site, group: Group, volume: Volume, backups: list[BackupInfo]) -> HistoryInfo:
+    """The oldest moment from which on any can be read, the gaps, and those of the volume's `backups` that are
+    older."""
     window_s, _ = group.policies.window(group.spans(), group.settings)
-    found = gaps(group) if first else []
     return HistoryInfo(
-        oldest=_cut(group, oldest),
+        oldest=_cut(group, oldest_cut(group, volume)),
         complete_until=time_or_none(site.complete_until_ns(group.name)),
         window_s=window_s,
-        gaps=[Gap(start=_cut(group, start) if start else None, to=_cut(group, end)) for start, end in found],
-        older=[backup for backup in backups if backup.cut.position < oldest.position],
+        gaps=[
+            Gap(start=_cut(group, start) if start else None, to=_cut(group, end))
+            for start, end in gaps(group)
+        ],
+        older=older_than(group, volume, backups),
     )
+
+
+def older_than(group: Group, volume: Volume, backups: list[BackupInfo]) -> list[BackupInfo]:
+    """Those of the volume's backups that are older than what can be read at any moment."""
+    oldest = oldest_cut(group, volume)
+    return [backup for backup in backups if backup.cut.position < oldest.position]
 
 
 def _cut(group: Group, cut: Cut) -> CutInfo:

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import UNSET, Meta
 
-from daemon.operations.paging import Page, rows_of, start_of
+from daemon.operations.paging import NextPage, Page, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info
 from daemon.site import Site
@@ -33,7 +33,7 @@ class FrameKey(NamedTuple):
 
 
 @carries_out(JournalShow)
-async def show(site: Site, command: JournalShow) -> Page[JournalShowReply]:
+async def show(site: Site, command: JournalShow) -> Page[JournalShowReply] | NextPage:
     """Timelines and frames."""
     group = site.group(command.group)
     start = start_of(command, FrameKey)
@@ -49,8 +49,10 @@ async def show(site: Site, command: JournalShow) -> Page[JournalShowReply]:
         if group.reader.prefix_at(prefix.timeline, prefix.position) is not None
     )
     frames, more = await rows_of(site, command, numbered, lambda prefix: _frame(group, prefix))
-    reply = _reply(group, frames, _following(group, prefixes), site.name_of)
-    return Page(reply, more, ("frames", "next") if start else ())
+    following = _following(group, prefixes)
+    if start:
+        return NextPage({"frames": frames, "next": following}, more)
+    return Page(_reply(group, frames, following, site.name_of), more)
 
 
 def journal_of(group: Group, command: JournalShow, name_of: Callable[[str], str]) -> JournalShowReply:

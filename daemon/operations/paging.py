@@ -48,24 +48,34 @@ def beyond(rows: Iterable[tuple[Key, Item]], start: Key | None) -> list[tuple[Ke
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[ReplyType]):
-    """A page of a reply: all of it, or only some fields, those with the next rows among them."""
+    """A whole list, or its first page: the reply, and `more`."""
 
     reply: ReplyType
     more: str | UnsetType | None
-    only: tuple[str, ...] = ()
 
 
-def encoded(answer: Reply | Page[Any]) -> Raw:
+@dataclass(frozen=True, slots=True)
+class NextPage:
+    """A further page: the next rows, fields that they bring up to date, and `more`."""
+
+    fields: dict[str, Any]
+    more: str | UnsetType | None
+
+
+def encoded(answer: Reply | Page[Any] | NextPage) -> Raw:
     """What goes to the client."""
-    if not isinstance(answer, Page):
+    if isinstance(answer, Reply):
         return encode_data(answer)
+    if isinstance(answer, NextPage):
+        return encode_data({**answer.fields, MORE: answer.more})
+    if answer.more is UNSET:
+        return encode_data(answer.reply)
     fields = {
         field.encode_name: value
         for field in msgspec.structs.fields(answer.reply)
         if (value := getattr(answer.reply, field.name)) is not UNSET
-        and (not answer.only or field.encode_name in answer.only)
     }
-    return encode_data(fields if answer.more is UNSET else fields | {MORE: answer.more})
+    return encode_data({**fields, MORE: answer.more})
 
 
 async def rows_of(

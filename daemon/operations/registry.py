@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from daemon.operations.paging import Page
+from daemon.operations.paging import NextPage, Page
 from daemon.site import Site
 from protocol.commands.base import BaseCommand, Command, ReplyType
 
 AnyCommand = TypeVar("AnyCommand", bound=Command)
-Operation = Callable[[Site, AnyCommand], Awaitable[ReplyType | Page[ReplyType]]]
+Operation = Callable[[Site, AnyCommand], Awaitable[ReplyType | Page[ReplyType] | NextPage]]
 
 OPERATIONS: dict[type[Command], Operation[Any, Any]] = {}
 

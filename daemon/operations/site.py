@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 
-from daemon.operations.paging import Page, beyond, rows_of, start_of
+from daemon.operations.paging import NextPage, Page, beyond, rows_of, start_of
 from daemon.operations.peer import peers
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, damaged_row, extended, group_info
@@ -28,7 +28,7 @@ from protocol.errors import FarshoreError, WrongState
 
 
 @carries_out(SiteStatus)
-async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply]:
+async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply] | NextPage:
     """Everything about this site now."""
     start = start_of(command, tuple[bool, str])
     rows: list[tuple[tuple[bool, str], Group | FarshoreError]] = [
@@ -37,6 +37,8 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply]:
     ]
     named = beyond((((damaged, name), (name, each)) for (damaged, name), each in rows), start)
     groups, more = await rows_of(site, command, named, lambda row: _group_row(site, *row))
+    if start:
+        return NextPage({"groups": groups}, more)
     reply = SiteStatusReply(
         site=site.config.name,
         site_id=site.identity.site_id,
@@ -49,7 +51,7 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply]:
         peers=peers(site),
         groups=groups,
     )
-    return Page(reply, more, ("groups",) if start else ())
+    return Page(reply, more)
 
 
 def _group_row(site: Site, name: str, group: Group | FarshoreError) -> GroupRow:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from daemon.operations.history import history_info
-from daemon.operations.paging import Page, TimeSlices, beyond, rows_of, start_of
+from daemon.operations.history import history_info, older_than
+from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import (
     backup_info,
@@ -93,33 +93,35 @@ async def list_volumes(site: Site, command: VolumeList) -> Page[VolumeListReply]
         rows += [((group.name, name), (group, volume)) for name, volume in found.items()]
         await slices.pause()
     volumes, more = await rows_of(site, command, beyond(rows, start), lambda item: volume_info(site, *item))
-    return Page(VolumeListReply(volumes=volumes), more, ("volumes",))
+    return Page(VolumeListReply(volumes=volumes), more)
 
 
 @carries_out(VolumeShow)
-async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply]:
+async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextPage:
     """One volume, with what is visible and who is connected."""
     group = site.group(command.group)
     volume = group.volume(command.volume)
     start = start_of(command, tuple[int])
-    view = group.live_view(volume)
     copies = (copy for copy in group.copies.at(group.spans()) if volume.id in copy.volumes)
     numbered = beyond((((-copy.position,), copy) for copy in copies), start)
     backups, more = await rows_of(site, command, numbered, lambda copy: backup_info(site, group, copy))
+    if start:
+        older = {"history": {"older": older_than(group, volume, backups)}} if command.history else {}
+        return NextPage({"backups": backups, **older}, more)
     reply = extended(
         VolumeShowReply,
         volume_info(site, group, volume),
         role=site.state.group(group.name).role.value,
         head=cut_info(group.end, group.utc_ns),
-        visibility=[_interval(group, volume, *interval) for interval in view.intervals],
+        visibility=[_interval(group, volume, *interval) for interval in group.live_view(volume).intervals],
         connections=[
             Connection(client=client, export=f"{group.name}/{volume.name}")
             for client in site.exports.clients(group, volume)
         ],
         backups=backups,
-        history=history_info(site, group, volume, backups, first=not start) if command.history else UNSET,
+        history=history_info(site, group, volume, backups) if command.history else UNSET,
     )
-    return Page(reply, more, ("backups", "history") if start else ())
+    return Page(reply, more)
 
 
 def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Interval:

@@ -16,7 +16,7 @@ from console.demo.host import Host
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import check_identity, make_site, read_keys
 from daemon.operations import dispatch
-from daemon.operations.paging import Page, encoded
+from daemon.operations.paging import NextPage, Page, encoded
 from daemon.service import exception_handler
 from daemon.site import Site
 from engine.group.group import Group
@@ -138,6 +138,7 @@ async def staged(names: tuple[str, ...] = GROUPS, alone: tuple[str, ...] = ()) -
 async def carried_out(site: Site, command: BaseCommand[ReplyType]) -> ReplyType:
     """The whole reply to a command."""
     answer = await dispatch(site, command)
+    assert not isinstance(answer, NextPage)
     return answer.reply if isinstance(answer, Page) else answer
 
 
