@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,7 +25,6 @@ from console.mounts.clones import fixed_cut
 from console.session import Session, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreReply, RestoreVolume
-from protocol.cut_text import NamedCut
 from protocol.errors import ExitCode, FarshoreError
 
 app = typer.Typer(help="Turn back to a cut.", no_args_is_help=True, rich_markup_mode=None)
@@ -50,8 +48,7 @@ Start = Annotated[
 Confirm = Annotated[
     str, typer.Option("--confirm", metavar="NAME", help="The name of what is restored once more.")
 ]
-# (cut, dry run, confirmation) to the command that is sent.
-Build = Callable[[NamedCut, bool, str], RestoreVolume | RestoreGroup]
+Restore = RestoreVolume | RestoreGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,20 +87,12 @@ def restore_volume(
 ) -> int:
     """Turn one volume back. Nothing is lost: what it was before stays a cut, and the way back is shown."""
     group, name = parse_volume_name(volume)
-
-    def build(cut: NamedCut, plan_only: bool, confirmed: str) -> RestoreVolume:
-        return RestoreVolume(
-            group=group,
-            volume=name,
-            cut=cut,
-            dry_run=plan_only,
-            force=force,
-            start=online or bool(start),
-            confirm=confirmed,
-        )
-
+    session = session_of(ctx)
+    command = RestoreVolume(
+        group=group, volume=name, cut=session.cut(at), force=force, start=online or bool(start)
+    )
     around = Around(dry_run=dry_run, force=force, confirm=confirm, stop=stop, start=start)
-    return _restore(session_of(ctx), volume, at, build, around)
+    return _restore(session, volume, command, around)
 
 
 @app.command("group")
@@ -120,39 +109,30 @@ def restore_group(
 ) -> int:
     """Turn every volume of a group back to one moment."""
     check_name(group, "group")
-
-    def build(cut: NamedCut, plan_only: bool, confirmed: str) -> RestoreGroup:
-        return RestoreGroup(
-            group=group,
-            cut=cut,
-            dry_run=plan_only,
-            force=force,
-            start=online or bool(start),
-            confirm=confirmed,
-        )
-
+    session = session_of(ctx)
+    command = RestoreGroup(group=group, cut=session.cut(at), force=force, start=online or bool(start))
     around = Around(dry_run=dry_run, force=force, confirm=confirm, stop=stop, start=start)
-    return _restore(session_of(ctx), group, at, build, around)
+    return _restore(session, group, command, around)
 
 
-def _restore(session: Session, name: str, at: str, build: Build, around: Around) -> int:
-    cut, confirm = session.cut(at), around.confirm
+def _restore(session: Session, name: str, command: Restore, around: Around) -> int:
+    confirm = around.confirm
     if around.dry_run:
-        plan = session.call(build(cut, True, ""), RESTORE_TIMEOUT_S)
+        plan = session.call(replace(command, dry_run=True), RESTORE_TIMEOUT_S)
         session.output.result("restore.plan", plan, lambda: _show(session, name, plan))
         return int(ExitCode.OK)
     asks = not confirm and session.interactive
     if asks or around.stop:
-        plan = session.call(build(cut, True, ""), RESTORE_TIMEOUT_S)
-        cut = fixed_cut(plan.cut)
+        plan = session.call(replace(command, dry_run=True), RESTORE_TIMEOUT_S)
+        command = replace(command, cut=fixed_cut(plan.cut))
         if asks:
             _show(session, name, plan)
             confirm = session.ask(f"type {name} to turn it back: ")
     check_confirm(confirm, name)
     if around.stop:
         stop_host(around.stop, name)
-        _wait_until_gone(session, build(cut, True, ""))
-    done = _carry_out(session, name, build(cut, False, confirm), around)
+        _wait_until_gone(session, replace(command, dry_run=True))
+    done = _carry_out(session, name, replace(command, confirm=confirm), around)
     done = replace(done, undo=" ".join([done.undo, *around.words()]))
     code = run_host_command(around.start) if around.start else None
     data = Restored(**asdict(done), start_exit_code=code)
@@ -164,7 +144,7 @@ def _restore(session: Session, name: str, at: str, build: Build, around: Around)
     return int(ExitCode.PARTIAL)
 
 
-def _wait_until_gone(session: Session, plan: RestoreVolume | RestoreGroup) -> None:
+def _wait_until_gone(session: Session, plan: Restore) -> None:
     """The site sees a host leave a moment after its command said so. One that stays is the restore's own
     business: refused, or disconnected by --force."""
     deadline = time.monotonic() + LEAVE_TIMEOUT_S
@@ -172,9 +152,7 @@ def _wait_until_gone(session: Session, plan: RestoreVolume | RestoreGroup) -> No
         time.sleep(LEAVE_POLL_S)
 
 
-def _carry_out(
-    session: Session, name: str, command: RestoreVolume | RestoreGroup, around: Around
-) -> RestoreReply:
+def _carry_out(session: Session, name: str, command: Restore, around: Around) -> RestoreReply:
     try:
         with session.output.activity(f"turning {name} back"):
             data = session.call(command, RESTORE_TIMEOUT_S)
