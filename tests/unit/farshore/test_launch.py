@@ -69,11 +69,11 @@ def test_a_child_has_our_packages(tmp_path: Path, foreign: Path, inside: bool) -
 
 
 def test_only_those_names_are_looked_up_there(tmp_path: Path, foreign: Path) -> None:
-    """`json` and `bench` beside our packages are no packages of ours."""
+    """`json` and whatever else lies beside our packages is no package of ours."""
     launcher = own(tmp_path, inside=False)
     put_package(tmp_path, "json", "raise ImportError('not the real one')")
-    put_package(tmp_path, "bench")
-    text = "import json, importlib.util\nprint(importlib.util.find_spec('bench'))\n"
+    put_package(tmp_path, "beside")
+    text = "import json, importlib.util\nprint(importlib.util.find_spec('beside'))\n"
     (tmp_path / "engine" / "child.py").write_text(text)
     done = run(launcher, foreign, "engine.child")
     assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
