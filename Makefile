@@ -66,7 +66,7 @@ fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it fin
 # measures time. A tool that is missing makes its interop test fail here, never skip.
 test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -n 2 --dist loadfile -m 'not alone' $(REAL)
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n 2 --dist loadfile -m 'not alone' $(REAL)
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
