@@ -63,7 +63,7 @@ async def _serve(replay: Replay, connection: socket.socket, ready: Callable[[Rep
             error.message = f"{error.message} ({'; '.join(opened.notes)})"
         raise
     group = opened.group
-    exports = SiteExports({group_name: group}, opened.state, lambda _: group.utc_ns, lambda _: "")
+    exports = SiteExports({group_name: group}, opened.state, lambda _: group.head.utc_ns, lambda _: "")
     ready(found)
     await NbdServer(loop, exports).serve(connection)
     opened.close()
@@ -148,7 +148,7 @@ def _found(opened: OfflineGroup, until: str, volume: str) -> ReplayFound:
         volume=f"{group.name}/{volume}",
         size_bytes=volumes[volume].size_bytes,
         cut=cut_info(cut, time_of(group, cut)),
-        end=cut_info(group.end, group.utc_ns),
+        end=cut_info(group.end, group.head.utc_ns),
         since=str(opened.since) if opened.since else None,
         notes=opened.notes,
         export=f"{group.name}/{volume}@{cut}",
@@ -157,11 +157,11 @@ def _found(opened: OfflineGroup, until: str, volume: str) -> ReplayFound:
 
 def _resolve(group: Group, until: str) -> Cut:
     named = parse_fixed_cut(until)
-    if isinstance(named, CutTime) and named.utc_ns > group.utc_ns:
+    if isinstance(named, CutTime) and named.utc_ns > group.head.utc_ns:
         raise WrongState(
-            f"the journal ends at {time_text(group.utc_ns)}, before {until}",
+            f"the journal ends at {time_text(group.head.utc_ns)}, before {until}",
             subject=group.name,
             position=str(group.end),
             next_step="ask for `latest`",
         )
-    return resolve_cut(group, named, role=Role.SECONDARY, complete_until_ns=group.utc_ns)
+    return resolve_cut(group, named, role=Role.SECONDARY, complete_until_ns=group.head.utc_ns)

@@ -80,8 +80,8 @@ class SitePairs:
             self.make_receiver(group, pair.peer)
             return
         # Of another site's timeline this one cannot know where it ends there.
-        own = group.head == 0 or group.timelines.get(group.head).writer == group.site
-        group.sealed = own and self._state.shipped(group.name) != group.head
+        own = group.head.timeline == 0 or group.timelines.get(group.head.timeline).writer == group.site
+        group.head.sealed = own and self._state.shipped(group.name) != group.head.timeline
 
         def ask() -> None:
             if pair.state is not PairState.SPLIT and group.head:
@@ -184,7 +184,7 @@ class SitePairs:
     def make_receiver(self, group: Group, peer: str) -> Receiver:
         """Take the group's journal from a peer."""
         self._stop_receiving(group)
-        group.sealed = False
+        group.head.sealed = False
 
         def changed(change: ReceiverChange) -> None:
             self._receiver_changed(group, change)

@@ -349,7 +349,8 @@ class Site:
         if receiver is not None:
             return receiver.complete_until_ns
         if self.state.group(group).role is Role.SECONDARY:
-            return max(0, self.groups[group].utc_ns - 1)  # its pair is gone: frames of that very time may be
+            # Its pair is gone: more frames of that very time may be.
+            return max(0, self.groups[group].head.utc_ns - 1)
         return self.clock.utc_ns()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

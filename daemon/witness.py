@@ -216,7 +216,7 @@ class Witness:
                 if name not in self._ids:
                     self._ids[name] = group.state.group(name).group_id
                 key = (name, self._ids[name])
-                self._rows[key] = Cut(group.head, group.writer.durable)
+                self._rows[key] = Cut(group.head.timeline, group.writer.durable)
                 self._lacking.discard(key)
         return self._rows != self._written
 

@@ -30,10 +30,10 @@ def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> He
     """Where the journal ends now, with the promise that every later frame says a later time. A site that
     ships on what it follows knows that only of what is before its newest frame."""
     floor = group.folding.floor()
-    promise_ns = group.promise_utc_ns() if writes_here(group) else max(0, group.utc_ns - 1)
+    promise_ns = group.promise_utc_ns() if writes_here(group) else max(0, group.head.utc_ns - 1)
     return Heartbeat(
         session=session,
-        timeline=group.head,
+        timeline=group.head.timeline,
         written=group.writer.written,
         utc_ns=promise_ns,
         state=state.value,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, frames_in

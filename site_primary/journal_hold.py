@@ -60,9 +60,9 @@ class JournalHold:
 
     def note_head(self) -> None:
         """Remember, before frames of it go, that the peer may hold the head. OSError: it could not be."""
-        if self._said_head != self._group.head:
-            self._group.state.set_shipped(self._group.name, self._group.head)
-            self._said_head = self._group.head
+        if self._said_head != self._group.head.timeline:
+            self._group.state.set_shipped(self._group.name, self._group.head.timeline)
+            self._said_head = self._group.head.timeline
 
     @property
     def last_confirmed(self) -> Cut | None:

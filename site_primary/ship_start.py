@@ -130,13 +130,13 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
         return _ship_from(group, fork, confirmed)
     writers = {row[4] for row in welcome.lineage if any(span.timeline == row[0] for span in tail)}
     if writers == {group.site} and fork.timeline and choice is not Choice.REMOTE:
-        lost = fork == group.end and not group.began
+        lost = fork == group.end and not group.head.began
         if lost and not serving and fork != known.parted:
             return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
         # A site knows every timeline that it ever began. One that does not is an old copy of itself.
         forgot = any(span.timeline not in group.timelines for span in tail)
         # Nor can it have lost the end of what it writes now, unless the whole machine was turned back.
-        running = group.began and any(span.timeline == group.head for span in tail)
+        running = group.head.began and any(span.timeline == group.head.timeline for span in tail)
         if forgot or running:
             what = "more of the timeline that is written here now" if running else "timelines of this site"
             group.turned_back.suspected(Cut(tail[-1].timeline, tail[-1].end), what)
@@ -150,7 +150,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
     if choice is Choice.REMOTE and fork != known.parted:
         return Start(verdict=Verdict.FETCH, cut=fork, tail=tail)
     if choice is Choice.LOCAL and fork.timeline:
-        if fork == group.end or not group.began:
+        if fork == group.end or not group.head.began:
             # There is nothing past the fork to send: only a timeline that begins there makes the peer leave.
             # Nor may the peer have given the lane of the last one away.
             begin_timeline(group)

@@ -331,7 +331,7 @@ class Shipper:
         cut = start.cut
         self._goal = self._group.writer.written
         self._settle()
-        self._group.sealed = self._group.sealed or writes_here(self._group)
+        self._group.head.sealed = self._group.head.sealed or writes_here(self._group)
         self._back(cut)
         if start.verdict is Verdict.BASE:
             self._journal.let_go()  # it needs no frame before the base

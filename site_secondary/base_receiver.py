@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from engine.history.base_intake import BaseIntake, BaseOrder
 from engine.ports.disk import Buffer
 from protocol.base_messages import (

@@ -306,7 +306,7 @@ class PeerDoor:
             session=ask.session,
             role=row.role.value,
             generation=generation_of(group),
-            timeline=group.head,
+            timeline=group.head.timeline,
             written=group.writer.written,
             durable=group.writer.durable,
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from engine.group.group import Group
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from engine.history.lineage import frames_after, journal_leads, lineage_rows
 from engine.journal.reader import BadFrame
 from engine.peering.pair_states import Mode, PairState
@@ -127,7 +127,7 @@ class Receiver:
     @property
     def applied_age_s(self) -> float:
         """Seconds since the newest frame held here was written there."""
-        return max(0.0, (self._group.clock.utc_ns() - self._group.utc_ns) / 1e9)
+        return max(0.0, (self._group.clock.utc_ns() - self._group.head.utc_ns) / 1e9)
 
     def on_message(self, caller: Caller, message: Message, payload: bytes | None) -> None:
         """One message of the peer."""
@@ -173,13 +173,13 @@ class Receiver:
         if was_split:
             self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        self.complete_until_ns = min(self.complete_until_ns, max(0, group.utc_ns - 1))
+        self.complete_until_ns = min(self.complete_until_ns, max(0, group.head.utc_ns - 1))
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),
             written=group.writer.written,
             durable=group.writer.durable,
-            digest=group.digest,
+            digest=group.head.digest,
         )
         self._base.attach(hello.session, caller.send, leave=hello.adopt)
         caller.send(welcome.encode())
@@ -336,7 +336,7 @@ class Receiver:
         writer = self._group.writer
         if not self._group.overloaded:
             self._acknowledged = writer.written
-        timeline, written = self._group.head, min(self._acknowledged, writer.written)
+        timeline, written = self._group.head.timeline, min(self._acknowledged, writer.written)
         if not self._engaged:
             timeline, written = NO_TIMELINE, 0
         ack = Ack(

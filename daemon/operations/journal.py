@@ -101,7 +101,7 @@ def _reply(
     ends = {span.timeline: span.end for span in group.spans(group.writer.written)}
     return JournalShowReply(
         group=group.name,
-        head=cut_info(group.end, group.utc_ns),
+        head=cut_info(group.end, group.head.utc_ns),
         timelines=[
             TimelineInfo(
                 timeline=timeline_text(t.id),

@@ -164,10 +164,10 @@ def pair_info(site: Site, name: str) -> PairInfo:
 
 
 def _remote(group: Group, shipper: Shipper | None, receiver: Receiver | None) -> Remote | None:
-    timeline = timeline_text(group.head)
+    timeline = timeline_text(group.head.timeline)
     if shipper is not None and shipper.connected:
         written, durable = shipper.marks.remote_written, shipper.marks.remote_durable
-        head_time = time_or_none(time_of(group, Cut(group.head, written)))
+        head_time = time_or_none(time_of(group, Cut(group.head.timeline, written)))
         return Remote(timeline=timeline, written=written, durable=durable, head_time=head_time)
     if receiver is not None and receiver.connected:
         written = receiver.remote_written

@@ -151,11 +151,11 @@ def _complete_until_ns(site: Site, group: Group) -> int:
     ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
     short of what has their very time. A site that handed over wrote everything before that itself."""
     if site.state.group(group.name).role is Role.PRIMARY:
-        return group.utc_ns
+        return group.head.utc_ns
     receiver = site.receivers.get(group.name)
     heard = receiver.complete_until_ns if receiver else 0
-    own = not group.head or group.timelines.get(group.head).writer == group.site
-    return heard if own else max(heard, group.utc_ns - 1)
+    own = not group.head or group.timelines.get(group.head.timeline).writer == group.site
+    return heard if own else max(heard, group.head.utc_ns - 1)
 
 
 @carries_out(Failback)

@@ -56,7 +56,7 @@ def extended(kind: type[Extended], reply: Reply, **more: object) -> Extended:
 def time_of(group: Group, cut: Cut) -> int | None:
     """UTC nanoseconds of the last frame before a cut."""
     if cut == group.end:
-        return group.utc_ns
+        return group.head.utc_ns
     before = group.reader.ending_at(cut.timeline, cut.position)
     return before.utc_ns if before else None
 
@@ -222,7 +222,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         fallen_back=site.exports.gate(group).fallen_back,
         peer=peer or None,
         direction=(f"{here}→{peer}" if role is Role.PRIMARY else f"{peer}→{here}") if peer else None,
-        head=Head(timeline=timeline_text(group.head), position=group.writer.written),
+        head=Head(timeline=timeline_text(group.head.timeline), position=group.writer.written),
         written=group.writer.written,
         durable=group.writer.durable,
         checkpointed=group.checkpoints.reached,

@@ -53,7 +53,7 @@ async def verify(site: Site, command: Verify) -> VerifyReply:
     at = VerifyRound(
         group=group,
         began_utc_ns=group.clock.utc_ns(),
-        target=Cut(group.head, group.writer.durable),
+        target=Cut(group.head.timeline, group.writer.durable),
         indexed=group.checkpoints.reached,
         deep=False,
     )
@@ -170,7 +170,7 @@ async def _begin_round(group: Group) -> VerifyRound:
     if indexed.done():
         target, reached = indexed.result(), indexed.result().position
     else:
-        target, reached = Cut(group.head, group.writer.durable), group.checkpoints.reached
+        target, reached = Cut(group.head.timeline, group.writer.durable), group.checkpoints.reached
     if not group.head:
         raise WrongState(f"{group.name} has no history yet", subject=group.name)
     began = VerifyRound(group=group, began_utc_ns=group.clock.utc_ns(), target=target, indexed=reached)

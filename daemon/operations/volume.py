@@ -112,7 +112,7 @@ async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextP
         VolumeShowReply,
         volume_info(site, group, volume),
         role=site.state.group(group.name).role.value,
-        head=cut_info(group.end, group.utc_ns),
+        head=cut_info(group.end, group.head.utc_ns),
         visibility=[_interval(group, volume, *interval) for interval in group.live_view(volume).intervals],
         connections=[
             Connection(client=client, export=f"{group.name}/{volume.name}")
@@ -127,7 +127,7 @@ async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextP
 def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Interval:
     """An interval under the name of the newest timeline that has a part of it."""
     inside = [span for span in group.spans() if span.lane == lane and span.start < high and span.end > low]
-    timeline = inside[-1].timeline if inside else group.head
+    timeline = inside[-1].timeline if inside else group.head.timeline
     return Interval(
         timeline=timeline_text(timeline),
         volume=str(Cut(volume.timeline, volume.id)),

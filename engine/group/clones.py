@@ -73,7 +73,7 @@ class Clone:
     @property
     def end(self) -> Cut:
         """Everything written to it."""
-        return Cut(self.timeline, self.history.left[self.timeline])
+        return Cut(self.timeline, self.history.head.left[self.timeline])
 
     @property
     def overloaded(self) -> bool:
@@ -88,7 +88,7 @@ class Clone:
     def spans(self) -> list[Span]:
         """Its own timelines, parents first, without the history that it left."""
         timelines = [self.history.timelines.get(each) for each in self.row.timelines]
-        return [Span(t.id, t.lane, t.fork, self.history.left[t.id]) for t in timelines]
+        return [Span(t.id, t.lane, t.fork, self.history.head.left[t.id]) for t in timelines]
 
     def branch(self) -> Branch:
         """The same as a branch, to drop it."""
@@ -170,7 +170,7 @@ class Clone:
     def _took(self, frame: Frame) -> None:
         """A frame is in the clone's journal."""
         self._digest = frame.prefix.digest
-        self.history.left[frame.prefix.timeline] = frame.prefix.end
+        self.history.head.left[frame.prefix.timeline] = frame.prefix.end
         self.history.checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
 
     def when_durable(self, callback: DurableCallback) -> None:
@@ -218,7 +218,7 @@ class Clones:
         for row in self._rows():
             if row.timelines[-1] in dropped:
                 remove_clone(self._group.state, row.name)
-            elif {*row.timelines, row.cut.timeline} <= {*group.left, *lineage} and lineage.isdisjoint(
+            elif {*row.timelines, row.cut.timeline} <= {*group.head.left, *lineage} and lineage.isdisjoint(
                 row.timelines
             ):
                 self._open[row.name] = Clone(group, row)

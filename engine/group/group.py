@@ -19,7 +19,8 @@ from engine.group.clones import Clones
 from engine.group.compartment import Defect
 from engine.group.frame_checks import FrameChecks
 from engine.group.frame_times import FrameTimes
-from engine.group.head_moves import NotContiguous, begin_timeline, follow_elsewhere, note_followed
+from engine.group.head import Head, NotContiguous
+from engine.group.head_moves import begin_timeline, follow_elsewhere, note_followed
 from engine.group.listeners import GroupListeners
 from engine.group.serving import Holds, given_to, refusal
 from engine.group.site_state import SiteState
@@ -63,7 +64,7 @@ from protocol.events import (
     VolumeDeleted,
     records_of,
 )
-from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame
+from protocol.frames import Buffer, Frame, FrameError, FramePrefix, check_frame
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
 from protocol.positions import POSITION_MAX, Cut, timeline_text
 
@@ -139,18 +140,12 @@ class Group:
         self.unread = UnreadFrames(name, state, self.timelines, self.end_of)
         self.checks = FrameChecks(self.timelines, self.volumes, self.unread)
         self.damage = DamageTable(self)
-        self.head = 0
-        self.digest = NO_DIGEST
-        self.utc_ns = 0
+        self.head = Head()
         self._times = FrameTimes(clock)
-        self.began = False  # whether this run has its own timeline
-        self.followed = 0  # the timeline of which another site's frames were stored last, in this run
-        self.sealed = True  # whether the head ends here at every site, as far as this one can know
         self.failed = ""
         self.holds = Holds(self.view_changed)
         self.turned_back = TurnedBack(self)
         self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
-        self.left: dict[int, int] = {}  # timelines that are not the head, by the end of what is held
         self.promises = Promises()
         self.clones = Clones(self)
 
@@ -159,7 +154,7 @@ class Group:
     @property
     def end(self) -> Cut:
         """The head and everything written to it."""
-        return Cut(self.head, self.writer.written)
+        return Cut(self.head.timeline, self.writer.written)
 
     @property
     def history(self) -> Group:
@@ -168,7 +163,7 @@ class Group:
 
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
-        return self.timelines.lineage(self.head, end) if self.head else []
+        return self.timelines.lineage(self.head.timeline, end) if self.head else []
 
     @property
     def handed_to(self) -> str:
@@ -191,7 +186,7 @@ class Group:
 
     def live_view(self, volume: Volume) -> VolumeView:
         """The volume as it is; make it anew when `listeners.view` says so."""
-        return self.view_on(volume, self.head)
+        return self.view_on(volume, self.head.timeline)
 
     def view_on(self, volume: Volume, timeline: int) -> VolumeView:
         """The volume as it is on a timeline that goes on."""
@@ -217,16 +212,16 @@ class Group:
 
     def end_of(self, timeline: int) -> int:
         """The position up to which this site holds a timeline's frames; NotFound."""
-        if timeline == self.head:
+        if timeline == self.head.timeline:
             return self.writer.written
-        end = self.left.get(self.timelines.get(timeline).id)
+        end = self.head.left.get(self.timelines.get(timeline).id)
         if end is None:  # it lies in the gap below a base
             raise NotFound(f"nothing of timeline {timeline_text(timeline)} came here", subject=self.name)
         return end
 
     def leaves(self, timeline: int) -> int:
         """The position up to which a timeline is part of the head's lineage; 0 if it is none."""
-        if timeline == self.head:
+        if timeline == self.head.timeline:
             return self.writer.written
         return next((span.end for span in self.spans() if span.timeline == timeline), 0)
 
@@ -242,7 +237,7 @@ class Group:
         """Make this run's own timeline, once: the first write after any start must not share positions with a
         tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
         self.require_serving()
-        if not self.began:
+        if not self.head.began:
             begin_timeline(self)
 
     def new_id(self) -> int:
@@ -252,33 +247,30 @@ class Group:
     def head_moved(self, left: Cut, timeline: int, position: int) -> None:
         """The head is another timeline from now on, at `position`: nothing past it on this lineage is
         indexed."""
-        if left.timeline:
-            self.left[left.timeline] = left.position
-        self.left.pop(timeline, None)
-        self.head = timeline
+        self.head.moved(left, timeline)
         self.checkpoints.head_moved(left, position)
 
     def promise_utc_ns(self) -> int:
         """The time now. Every frame that this run still writes says a later one, whatever the clock does."""
-        return self._times.promise_ns(self.utc_ns)
+        return self._times.promise_ns(self.head.utc_ns)
 
     def append(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """Append one frame of data rows with their blocks, within a frame's limits. On return it is written,
         not durable. NoSpace, Unwritable or OSError: nothing was."""
-        if not self.began or self.holds or self.promises.handed:
+        if not self.head.began or self.holds or self.promises.handed:
             self.begin_writing()
-        self.checks.own(self.head, rows, payload_bytes)
+        self.checks.own(self.head.timeline, rows, payload_bytes)
         frame = self.frame(rows, payload, payload_bytes)
         self._write(frame, rows)
         return frame
 
     def frame(self, rows: Sequence[Row], payload: Sequence[Buffer], payload_bytes: int) -> Frame:
         """The frame that comes next, not yet written."""
-        return self.writer.next_frame(self.next_utc_ns(), self.digest, rows, payload, payload_bytes)
+        return self.writer.next_frame(self.next_utc_ns(), self.head.digest, rows, payload, payload_bytes)
 
     def next_utc_ns(self) -> int:
         """The time of the next frame: not before that of the last one, nor before what was promised."""
-        return self._times.next_ns(self.utc_ns)
+        return self._times.next_ns(self.head.utc_ns)
 
     def append_records(self, records: Sequence[Record]) -> Frame:
         """Append one frame of records; they never share a frame with data."""
@@ -292,19 +284,19 @@ class Group:
         is not understood (engine.history.unread)."""
         writer = self.writer
         frame = Frame(prefix, raw)
-        if prefix.timeline != self.head:
-            said = self.checks.followed(self.head, frame, history=history)
+        if prefix.timeline != self.head.timeline:
+            said = self.checks.followed(self.head.timeline, frame, history=history)
             follow_elsewhere(self, frame, said.rows, said.records, leave=leave)
             took_unread(self, said.unread)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
-        check_frame(prefix, raw, self.digest)
-        if prefix.utc_ns < self.utc_ns:
+        check_frame(prefix, raw, self.head.digest)
+        if prefix.utc_ns < self.head.utc_ns:
             raise FrameError("the frame's time is before that of the frame before it")
-        said = self.checks.followed(self.head, frame, history=history)
+        said = self.checks.followed(self.head.timeline, frame, history=history)
         self.folding.require_reverts(said.records)
-        if self.followed != prefix.timeline:
+        if self.head.followed != prefix.timeline:
             note_followed(self, self.timelines.get(prefix.timeline))
         self._write(frame, said.rows)
         took_unread(self, said.unread)
@@ -318,8 +310,7 @@ class Group:
     def took(self, frame: Frame, rows: Sequence[Row]) -> None:
         """A frame is in the journal file: let everything that derives from it follow."""
         prefix = frame.prefix
-        self.digest = prefix.digest
-        self.utc_ns = prefix.utc_ns
+        self.head.took(prefix)
         self.take(prefix, self.writer.lane, rows)
         for listener in self.listeners.frame:
             listener(frame)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from engine.group.head import NotContiguous
 from engine.group.serving import took_over
 from engine.history.timelines import Span, Timeline, tail_after
 from engine.journal.recovery import cut_tail, settle
@@ -26,13 +27,9 @@ if TYPE_CHECKING:
     from engine.group.group import Group
 
 
-class NotContiguous(Exception):
-    """A frame does not follow what is here; the sender must find out where to go on."""
-
-
 def generation_of(group: Group) -> int:
     """That of the head; 0 without one."""
-    return group.timelines.get(group.head).generation if group.head else 0
+    return group.timelines.get(group.head.timeline).generation if group.head else 0
 
 
 def begin_timeline(group: Group, *, authority: bool = False) -> None:
@@ -40,11 +37,10 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
     raised = authority or not group.head or group.handed_to or took_over(group)
     generation = _next_generation(group) if raised else generation_of(group)
-    sealed = group.sealed or bool(group.handed_to)
-    timeline, frame = first_frame(group, group.end, group.digest, generation=generation, sealed=sealed)
+    sealed = group.head.sealed or bool(group.handed_to)
+    timeline, frame = first_frame(group, group.end, group.head.digest, generation=generation, sealed=sealed)
     _move(group, timeline, frame, decode_rows(frame.prefix, frame.raw))
-    group.began = True
-    group.sealed = True
+    group.head.own()
     position = timeline.fork
     group.emit("timeline.began", group=group.name, timeline=timeline_text(timeline.id), position=position)
 
@@ -94,7 +90,7 @@ def hand_over(group: Group, to: str) -> None:
     """Say as the journal's last event that the site `to` writes from here on. Durable here on return, before
     any other site can see it. OSError fails the group's writer, and no frame that is not durable is said."""
     rows = [HandOver(to=to).to_row()]
-    if not group.began:
+    if not group.head.began:
         group.begin_writing()
     writer = group.writer
     if writer.written > writer.durable:
@@ -148,8 +144,7 @@ def follow_elsewhere(
         check_frame(prefix, frame.raw, digest)
         note_followed(group, timeline)
         _move(group, timeline, frame, rows)
-    group.began = False
-    group.sealed = False
+    group.head.others()
     tail_bytes = sum(span.end - span.start for span in tail)
     group.emit(
         "timeline.followed",
@@ -176,7 +171,7 @@ def _back_onto(group: Group, timeline: Timeline, frame: Frame, end: int) -> None
     cut_tail(group.disk, group.segments, timeline.id, start, end)
     note_followed(group, timeline)
     _put_head(group, timeline, end, start, lambda: None)
-    group.digest, group.utc_ns = held[-1].digest, held[-1].utc_ns
+    group.head.took(held[-1])
     group.view_changed()
 
 
@@ -235,7 +230,7 @@ def note_followed(group: Group, timeline: Timeline) -> None:
     journal to it. Durable before the first of them is stored."""
     if timeline.writer == group.site:
         group.state.note_followed(group.name, timeline.id)
-    group.followed = timeline.id
+    group.head.followed = timeline.id
 
 
 def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -> None:

@@ -113,11 +113,9 @@ def recover_group(group: Group) -> Recovered:
     start, _ = _start(group, indexed, group.timelines.get(head))
     cut_tail(group.disk, group.segments, head, start, end.position)
     _remove_orphans(group, orphans, found)
-    group.head = head
+    group.head.put(head, end.digest, end.utc_ns)
     _forget_heads(group, indexed)
     group.clones.load()
-    group.digest = end.digest
-    group.utc_ns = end.utc_ns
     group.writer.start(head, group.timelines.get(head).lane, end.position)
     if end.torn_bytes:
         found.torn_bytes, found.torn_at, found.reason = (
@@ -184,7 +182,7 @@ def _load_timelines(
         )
     for timeline in group.timelines.all():
         group.segments.set_lane(timeline.id, timeline.lane)
-    group.head = head
+    group.head.put(head, NO_DIGEST, 0)
     return orphans
 
 
@@ -250,7 +248,7 @@ def _remove_orphans(group: Group, orphans: list[int], found: Recovered) -> None:
 def _forget_heads(group: Group, indexed: dict[int, IndexedTimeline]) -> None:
     """Those that the index knows, and those that were dropped, need no note of their own. The head does: the
     note says whether another site brought its frames."""
-    noted = group.state.heads(group.name) - {group.head}
+    noted = group.state.heads(group.name) - {group.head.timeline}
     known = {each for each in noted if each in indexed or each not in group.timelines}
     if known:
         group.state.forget_heads(group.name, known)
@@ -283,12 +281,12 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
                 group.unread.took(said.unread)
                 found.unread.append(said.unread)
             group.take(frame.prefix, lane, said.rows)
-            group.utc_ns = frame.prefix.utc_ns
+            group.head.took(frame.prefix)
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
 
         if _never_came(group, indexed, timeline):
-            group.left[timeline.id] = timeline.fork
+            group.head.left[timeline.id] = timeline.fork
             continue
         start, digest = _start(group, indexed, timeline)
         if timeline.id == head:
@@ -313,7 +311,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
         raise Corruption(f"the head timeline {timeline_text(head)} is not on disk", subject=group.name)
     if end.utc_ns == 0:
         time = time_at(group.reader, group.timelines, Cut(head, end.position))
-        end = replace(end, utc_ns=time or group.utc_ns)
+        end = replace(end, utc_ns=time or group.head.utc_ns)
     return end
 
 
@@ -347,7 +345,7 @@ def _replay_left(
                     next_step="nothing was cut; restore the file, or read the volumes at the peer",
                 )
                 raise name_stray(group.reader, group.segments, timeline.id, damage) from error
-    group.left[timeline.id] = end
+    group.head.left[timeline.id] = end
     if end > start:
         group.checkpoints.head_moved(Cut(timeline.id, end), group.checkpoints.reached)
 

@@ -68,7 +68,7 @@ def refusal(group: Group) -> WrongState | None:
         return WrongState(
             f"group {group.name} has stopped: {group.failed}",
             subject=group.name,
-            position=str(Cut(group.head, group.writer.durable)),
+            position=str(Cut(group.head.timeline, group.writer.durable)),
             next_step="check the disk, then restart the site's daemon",
         )
     if group.holds:
@@ -96,13 +96,13 @@ def given_to(group: Group) -> str:
     to = group.promises.handed_at(group.end)
     if to in ("", group.site):
         return to
-    own = group.timelines.get(group.head).writer == group.site
-    return to if own and not group.state.followed(group.name, group.head) else ""
+    own = group.timelines.get(group.head.timeline).writer == group.site
+    return to if own and not group.state.followed(group.name, group.head.timeline) else ""
 
 
 def took_over(group: Group) -> bool:
     """Whether this site is to write a group whose head is still another site's timeline: what it writes first
     must then outrank that site."""
-    if not group.head or group.timelines.get(group.head).writer == group.site:
+    if not group.head or group.timelines.get(group.head.timeline).writer == group.site:
         return False
     return group.state.group(group.name).role is Role.PRIMARY

@@ -104,7 +104,7 @@ def holds_durably(group: Group, cut: Cut) -> bool:
     """Whether everything up to a cut is durable here, on the head's lineage or on a branch."""
     if cut.timeline not in group.timelines:
         return False
-    if cut.timeline == group.head:
+    if cut.timeline == group.head.timeline:
         return group.writer.durable >= cut.position
     try:
         end = group.end_of(cut.timeline)

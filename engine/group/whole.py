@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.group.group import Group
-from engine.group.head_moves import NotContiguous, require_leavable
+from engine.group.head import NotContiguous
+from engine.group.head_moves import require_leavable
 from engine.group.serving import Holder
 from engine.history.base_lineage import new_timelines
 from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base

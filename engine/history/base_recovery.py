@@ -30,16 +30,14 @@ def take_base(group: Group, base: Base, timelines: tuple[Timeline, ...], records
     group.state.set_head(group.name, base.cut.timeline)
     for timeline in timelines:
         group.timelines.add(timeline)
-        group.left[timeline.id] = timeline.fork
+        group.head.left[timeline.id] = timeline.fork
     group.timelines.bases.append(base)
     for record in records:
         event = record_from_row(record.row)
         group.take_record(record.timeline, record.frame_position, record.position, record.utc_ns, event)
     group.head_moved(group.end, base.cut.timeline, base.cut.position)
     group.checkpoints.reached = base.cut.position
-    group.began = False
-    group.digest = base.digest
-    group.utc_ns = base.utc_ns
+    group.head.put(base.cut.timeline, base.digest, base.utc_ns)
     group.writer.start(base.cut.timeline, group.timelines.get(base.cut.timeline).lane, base.cut.position)
     group.emit(
         "base.installed",
@@ -57,7 +55,7 @@ def require_same_past(group: Group, records: list[RecordRow]) -> None:
     with group.store.read() as transaction:
         for record in records:
             place = Cut(record.timeline, record.position)
-            held = place.timeline == group.head or place.timeline in group.left
+            held = place.timeline == group.head.timeline or place.timeline in group.head.left
             if not held or place.position >= group.end_of(place.timeline):
                 continue
             value = pack_row((record.utc_ns, record.frame_position, record.row))

@@ -241,9 +241,9 @@ class BranchDrops:
             group.forget_records(timeline, start)
             if group.timelines.get(timeline).fork == start:
                 group.timelines.remove(timeline)
-                group.left.pop(timeline, None)
+                group.head.left.pop(timeline, None)
             else:
-                group.left[timeline] = ends[timeline]
+                group.head.left[timeline] = ends[timeline]
         group.checkpoints.indexer.start(
             ForgetPlan(parts=tuple(parts)), lambda error, _: self._forgotten(name, spans, error)
         )

@@ -116,7 +116,7 @@ class Checkpoints:
             if error is None:
                 self._group.clones.when_durable(start)
 
-        if target.timeline == self._group.head:
+        if target.timeline == self._group.head.timeline:
             self._group.writer.when_durable(target.position, durable)
         else:
             durable(None)  # the head left it, and leaves nothing that is not durable

@@ -95,7 +95,7 @@ class VerifyRound:
         for base in table.bases:
             found += stretches([base.span], NO_DIGEST, base.end if self.deep else 0)
         clones = group.clones.timelines()
-        left = {timeline: end for timeline, end in group.left.items() if timeline not in clones}
+        left = {timeline: end for timeline, end in group.head.left.items() if timeline not in clones}
         for span in held_besides(table, pieces, left):
             below = base_at(table, Cut(span.timeline, span.start))
             found += stretches([span], below.digest if below else None, 0)

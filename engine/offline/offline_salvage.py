@@ -19,7 +19,7 @@ from engine.journal.reader import BadFrame, JournalReader
 from engine.retention.needed import NO_ANCHOR
 from protocol.errors import Corruption, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, TimelineBegan, VolumeCreated, record_from_row
-from protocol.frames import Frame, FrameError, decode_rows
+from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
 
@@ -56,7 +56,7 @@ def salvage(group: Group, head: int) -> Salvaged:
     blocks: dict[tuple[int, int], int] = {}
     for timeline in group.timelines.all():
         end, reason = _take_frames(group, timeline, starts[timeline.id], blocks)
-        group.left[timeline.id] = end
+        group.head.left[timeline.id] = end
         if reason:
             found.notes.append(reason)
     _name_volumes(group, blocks, starts)
@@ -67,8 +67,9 @@ def salvage(group: Group, head: int) -> Salvaged:
         floors=frozenset(Cut(each, start) for each, start in cut_off.items()),
         folded={each: (start, NO_ANCHOR) for each, start in cut_off.items()},
     )
-    group.head = head
-    group.writer.start(head, group.timelines.get(head).lane, group.left.pop(head))
+    end = group.head.left.pop(head)
+    group.head.put(head, NO_DIGEST, group.head.utc_ns)
+    group.writer.start(head, group.timelines.get(head).lane, end)
     found.since = group.folding.floor()
     return found
 
@@ -126,7 +127,7 @@ def _take_frames(
     try:
         for frame in group.reader.frames(timeline.id, start, POSITION_MAX, None):
             _take(group, timeline, frame, blocks)
-            end, group.utc_ns = frame.prefix.end, max(group.utc_ns, frame.prefix.utc_ns)
+            end, group.head.utc_ns = frame.prefix.end, max(group.head.utc_ns, frame.prefix.utc_ns)
     except BadFrame as error:
         if any(each.start > end for each in group.segments.of_timeline(timeline.id)):
             return end, f"the journal is damaged at {error}; what follows there was left out"
@@ -150,7 +151,7 @@ def _take_unknown(group: Group) -> dict[int, int]:
     unknown = {each for each in unknown if each not in group.timelines}
     for each in sorted(unknown):
         _take_root(group, each, None)
-        group.left[each] = 0
+        group.head.left[each] = 0
     return dict.fromkeys(unknown, POSITION_MAX)
 
 

@@ -331,7 +331,7 @@ class Folding:
         group = self._group
         group.segments.forget(segment)
         group.disk.remove(segment.path)
-        if segment.timeline != group.head and not group.segments.of_timeline(segment.timeline):
+        if segment.timeline != group.head.timeline and not group.segments.of_timeline(segment.timeline):
             directory = timeline_directory(segment.timeline)
             if not group.disk.list_directory(directory):
                 group.disk.remove(directory)

@@ -33,14 +33,18 @@ def lineage_segments(group: Group) -> Iterator[OldSegment]:
             if following is not None and following <= span.end:
                 yield OldSegment(segment, span, _gap_end(group, span.timeline, following))
                 continue
-            if span.timeline != group.head and segment.start < span.end and not has_tail(group, span):
+            if (
+                span.timeline != group.head.timeline
+                and segment.start < span.end
+                and not has_tail(group, span)
+            ):
                 yield OldSegment(segment, span, min(span.end, group.end_of(span.timeline)))
             break
 
 
 def has_tail(group: Group, span: Span) -> bool:
     """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
-    return group.left.get(span.timeline, 0) > span.end
+    return group.head.left.get(span.timeline, 0) > span.end
 
 
 def _gap_end(group: Group, timeline: int, following: int) -> int:

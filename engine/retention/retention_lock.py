@@ -130,10 +130,10 @@ class RetentionLock:
         if not self.window_ns:
             return {}
         clones = group.clones.timelines()
-        left = {timeline: end for timeline, end in group.left.items() if timeline not in clones}
-        if (left, group.head) == (self._left, self._head):
+        left = {timeline: end for timeline, end in group.head.left.items() if timeline not in clones}
+        if (left, group.head.timeline) == (self._left, self._head):
             return dict(before)
-        self._left, self._head = left, group.head
+        self._left, self._head = left, group.head.timeline
         found = {}
         for branch in branches(group):
             note = before.get(branch.timeline)

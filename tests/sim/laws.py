@@ -60,8 +60,8 @@ class Laws:
     # -- frames
 
     def _durable(self, site: SimSite, group: Group) -> None:
-        if group.writer.timeline == group.head:
-            self._sim.oracles[site.name].says_durable(group.head, group.writer.durable)
+        if group.writer.timeline == group.head.timeline:
+            self._sim.oracles[site.name].says_durable(group.head.timeline, group.writer.durable)
 
     def _took(self, site: SimSite, group: Group, frame: Frame) -> None:
         oracle = self._sim.oracles[site.name]
@@ -72,8 +72,8 @@ class Laws:
             raise Violation(f"L2: hosts of {site.name} are connected while frames come from elsewhere")
         if taken.before is not None:
             self._left(site, taken.before)
-        if frame.prefix.timeline == group.head and began(frame) is not None:
-            oracle.says_durable(group.head, frame.prefix.end)
+        if frame.prefix.timeline == group.head.timeline and began(frame) is not None:
+            oracle.says_durable(group.head.timeline, frame.prefix.end)
         if not taken.new:
             self._look_for_hand_over(site, frame)
 
@@ -218,14 +218,14 @@ class Laws:
         if shipper is None or not shipper.connected:
             return
         held = self._sim.history.tree.common(here.end, there.end)
-        durable = Cut(here.head, shipper.marks.remote_durable)
+        durable = Cut(here.head.timeline, shipper.marks.remote_durable)
         name, other = site.name, self._sim.other(site).name
         if other in self.turned_back and not self.in_session(site):
             return  # it was so, and will be found out with the next session
         if durable.position > held:
             raise Violation(f"L3: {name} believes {durable} durable, and {other} is at {there.end}")
         self._sim.oracles[other].told_durable(durable)
-        written = Cut(here.head, shipper.marks.remote_written)
+        written = Cut(here.head.timeline, shipper.marks.remote_written)
         # Without a session: a power loss may have taken what was only written.
         if self.in_session(site) and written.position > held:
             raise Violation(f"L3: {name} believes {written} written, and {other} is at {there.end}")

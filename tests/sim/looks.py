@@ -39,7 +39,7 @@ def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]
         for frame in group.reader.frames(span.timeline, start, span.end, digest):
             digest = frame.prefix.digest
             yield frame
-    if digest != group.digest:
+    if digest != group.head.digest:
         raise Violation(f"L3: {site} says another digest than its journal has at {group.end}")
 
 

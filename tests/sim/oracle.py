@@ -218,7 +218,7 @@ class Oracle:
         self._check_journal(group)
         if group.end != ROOT and group.end not in history.moments:
             raise Violation(f"L3: {self.site} came back at {group.end}, where no frame ended")
-        moved = before if group.head != before.timeline else None
+        moved = before if group.head.timeline != before.timeline else None
         floor = self.flushed if power else Floor(before, self.live)
         if followed:
             floor = Floor(floor.cut, {})  # it died as it took a frame in

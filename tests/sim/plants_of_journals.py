@@ -85,7 +85,9 @@ def receiver_acknowledges_durable_early() -> tuple[Patch, ...]:
         self._ack_pending = False
         if self._session and self._caller is not None:
             written = self._group.writer.written
-            message = Ack(session=self._session, timeline=self._group.head, written=written, durable=written)
+            message = Ack(
+                session=self._session, timeline=self._group.head.timeline, written=written, durable=written
+            )
             self._caller.send(message.encode())
 
     return ((Receiver, "_ack", ack),)

@@ -125,7 +125,7 @@ def checkpoint_waits_in_another_timeline() -> tuple[Patch, ...]:
 
     def plan(self: Any, target: Any, before: Any = Checkpoints._plan) -> None:
         group = self._group
-        if target.timeline == group.head or target.position <= group.writer.durable:
+        if target.timeline == group.head.timeline or target.position <= group.writer.durable:
             before(self, target)
         else:
             group.writer.when_durable(target.position, lambda error: error or before(self, target))

@@ -153,7 +153,7 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
     """A timeline's first frame says that its parent ends there, whatever the peer may hold."""
 
     def begin(group: Any, *, authority: bool = False) -> None:
-        group.sealed = True
+        group.head.sealed = True
         begin_timeline(group, authority=authority)
 
     return ((engine.group.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))

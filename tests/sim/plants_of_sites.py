@@ -106,8 +106,8 @@ def frames_before_the_fork_skipped() -> tuple[Patch, ...]:
     """A follower that lags behind a fork is sent the new timeline only."""
 
     def after(group: Any, at: Any, before: Any = frames_after) -> Any:
-        if at.timeline not in (0, group.head):
-            at = Cut(group.head, group.timelines.get(group.head).fork)
+        if at.timeline not in (0, group.head.timeline):
+            at = Cut(group.head.timeline, group.timelines.get(group.head.timeline).fork)
         return before(group, at)
 
     return ((site_primary.outbox, "frames_after", after),)

@@ -268,7 +268,7 @@ class SimProcess:
     def generation(self) -> int:
         """That of the group's head; 0 without one."""
         group = self.groups[GROUP]
-        return group.timelines.get(group.head).generation if group.head else 0
+        return group.timelines.get(group.head.timeline).generation if group.head else 0
 
     def _heard(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
         """A message for the peer door; what it says of authority is learned before it is acted on."""

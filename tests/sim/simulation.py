@@ -313,7 +313,7 @@ class Simulation:
             and not here.holds
             and here.writer.durable == here.writer.written
             and here.end == there.end
-            and here.digest == there.digest
+            and here.head.digest == there.head.digest
             and shipper.marks.remote_durable == here.writer.written == there.writer.durable
         )
 
@@ -349,4 +349,4 @@ class Simulation:
             check_branches(self.history, site.name, group)
             self.operator.audit(site, cuts=12)
             check_backups(self.history, site.name, group, whole=True)
-            self.world.note(site.name, "end", process.role.value, str(group.end), group.digest)
+            self.world.note(site.name, "end", process.role.value, str(group.end), group.head.digest)

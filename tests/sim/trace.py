@@ -79,7 +79,7 @@ class Trace:
         now = Standing(
             process.role.value,
             process.generation,
-            group.head,
+            group.head.timeline,
             f"{gate.mode.value} {gate.phase.value}",
             group.holds.reason,
             shipper._link.session if shipper else receiver._session if receiver else 0,

@@ -276,7 +276,7 @@ def test_a_takeover_whose_role_could_not_be_set_back_is_completed(
     assert sites.refused(sites.b)
     assert Holder.TAKEOVER in group.holds
     sites.until(lambda: GROUP in sites.process(sites.b).shippers)
-    assert group.timelines.get(group.head).writer == "b"
+    assert group.timelines.get(group.head.timeline).writer == "b"
     assert sites.process(sites.b).generation > 1
     assert not sites.refused(sites.b)
 

@@ -164,7 +164,7 @@ async def _prepared(parent: Path, names: Iterable[str]) -> dict[str, int]:
         for name in (*GOOD, *names):
             await dispatch(site, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))
             await dispatch(site, BackupCreate(group=name, label="b1"))
-        return {name: site.groups[name].head for name in site.groups}
+        return {name: site.groups[name].head.timeline for name in site.groups}
     finally:
         await site.stop()
 

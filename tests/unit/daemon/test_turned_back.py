@@ -42,7 +42,7 @@ class Aged(TwoSites):
             self.part()
         self.world.run_for(2.0)
         group = self.group(site)
-        self.lost = Cut(group.head, group.writer.durable) if witness else None
+        self.lost = Cut(group.head.timeline, group.writer.durable) if witness else None
         site.end(power=False)
         site.put_back(copy)
         site.start()

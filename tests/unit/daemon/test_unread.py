@@ -30,7 +30,7 @@ def test_it_is_refused_new_and_carried_once_the_peer_stands_by_it_c1_c7(sites: T
     assert not len(sites.group(sites.b).unread)
     sites.until_paired(sites.a)
     one, other = sites.group(sites.a), sites.group(sites.b)
-    assert (other.end, other.digest) == (one.end, one.digest)
+    assert (other.end, other.head.digest) == (one.end, one.head.digest)
     assert [each.cut for each in other.unread.all()] == [place]
     assert sites.said("journal.unread") == ["b"]
     ended = len(sites.said("pair.session_ended"))

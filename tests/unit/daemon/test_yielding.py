@@ -24,7 +24,7 @@ def claim(sites: TwoSites, generation: int) -> list[Message]:
         address("a"), lambda header, payload: answers.append(decode_message(header))
     )
     group = sites.group(sites.a)
-    forged = (77, group.head, group.end.position, generation, "b")
+    forged = (77, group.head.timeline, group.end.position, generation, "b")
     hello = Hello(
         session=9,
         group=GROUP,

@@ -246,9 +246,9 @@ def follow(source: GroupRig, target: GroupRig, frames: int = 1 << 30, *, history
     given = 0
     group, other = source.group, target.group
     for span in group.spans(group.writer.written):
-        if span.timeline in other.timelines and span.timeline != other.head:
+        if span.timeline in other.timelines and span.timeline != other.head.timeline:
             continue
-        start = other.writer.written if span.timeline == other.head else span.start
+        start = other.writer.written if span.timeline == other.head.timeline else span.start
         for frame in group.reader.frames(span.timeline, start, span.end, None):
             if given == frames:
                 return given

@@ -56,17 +56,17 @@ UNREAD_NAMES = list(unread_kinds(0))
 def unread_frame(group: Group, unread: Unread) -> Frame:
     """The frame that would come next in the group's journal."""
     frame = frame_after(group, unread.rows, unread.payload)
-    return signed(frame, group.digest) if unread.garbage else frame
+    return signed(frame, group.head.digest) if unread.garbage else frame
 
 
 def frame_after(group: Group, rows: Sequence[Row], payload: bytes = b"") -> Frame:
     """Whatever rows, as the frame that comes next."""
     return encode_frame(
-        timeline=group.head,
+        timeline=group.head.timeline,
         position=group.writer.written,
         utc_ns=group.next_utc_ns(),
         durable=0,
-        previous_digest=group.digest,
+        previous_digest=group.head.digest,
         rows=rows,
         payload=[payload] if payload else [],
         payload_bytes=len(payload),
@@ -90,5 +90,5 @@ def journal_unread(group: Group, unread: Unread) -> Frame:
     it goes on as if it had not been there but for its place in the chain."""
     frame = unread_frame(group, unread)
     group.writer.append(frame)
-    group.digest, group.utc_ns = frame.prefix.digest, frame.prefix.utc_ns
+    group.head.digest, group.head.utc_ns = frame.prefix.digest, frame.prefix.utc_ns
     return frame

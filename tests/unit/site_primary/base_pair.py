@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from engine.ports.disk import Buffer
 from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BasePart
 from protocol.errors import FarshoreError, RemoteProtocolError

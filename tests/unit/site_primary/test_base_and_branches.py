@@ -194,7 +194,7 @@ def test_a_kill_after_the_line_that_was_left_for_a_base_went_on(pair: BasePair, 
     pair.copy(start)
     # The same run of the writer as far as anyone can tell: a machine that went on from an image.
     old.open()
-    old.group.began = True
+    old.group.head.began = True
     old.write(volume, 3, b"d")
     for frame in old.group.reader.frames(start.timeline, start.position, old.end.position, None):
         pair.other.group.follow(frame.prefix, bytes(frame.raw), leave=True)

@@ -150,7 +150,7 @@ def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path)
             one.write(volume, block % 16, b"a")
         follow(one, other)
         start = other.end
-        other.group.sealed = False  # as of who follows
+        other.group.head.sealed = False  # as of who follows
         other.write(volume, 1, b"u")
         for block in range(20):
             one.write(volume, block % 16, b"b")

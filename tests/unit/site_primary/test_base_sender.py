@@ -34,7 +34,7 @@ def test_an_empty_site_gets_what_is_there(pair: BasePair) -> None:
     cut = pair.copy(None)
     assert cut == pair.one.end == pair.other.end
     assert pair.other.letters("root") == "..ax............"
-    assert pair.other.group.digest == pair.one.group.digest
+    assert pair.other.group.head.digest == pair.one.group.head.digest
     assert pair.sender is not None
     assert pair.sender.sent_blocks == 2
 
@@ -58,7 +58,7 @@ def test_the_journal_goes_on_from_there(pair: BasePair) -> None:
     pair.one.write(volume, 0, b"a", b"b")
     pair.copy(None)
     between = pair.one.write(volume, 1, b"c").prefix.end
-    timeline = pair.one.group.head
+    timeline = pair.one.group.head.timeline
     pair.one.reopen()
     pair.one.write(volume, 2, b"d")
     follow(pair.one, pair.other)
@@ -81,7 +81,7 @@ def test_a_restart_right_after_it(pair: BasePair) -> None:
     assert found.frames == 0
     assert pair.other.end == cut
     assert pair.other.letters("root") == "ab......"
-    assert pair.other.group.utc_ns == pair.one.group.utc_ns
+    assert pair.other.group.head.utc_ns == pair.one.group.head.utc_ns
     pair.one.write(volume, 0, b"z")
     follow(pair.one, pair.other)
     assert pair.other.letters("root") == "zb......"
@@ -121,7 +121,7 @@ def test_times_in_the_gap_are_refused(pair: BasePair) -> None:
     for letter in (b"a", b"b", b"c", b"d", b"e"):
         pair.one.settle(10.0)
         pair.one.write(volume, 0, letter)
-        times.append(pair.one.group.utc_ns)
+        times.append(pair.one.group.head.utc_ns)
         if letter == b"b":
             follow(pair.one, pair.other)
             start = pair.other.end
@@ -139,7 +139,7 @@ def write_later(pair: BasePair, volume: int, block: int) -> tuple[Cut, int]:
     """Ten seconds after the last one; the cut behind it and its time."""
     pair.one.settle(10.0)
     pair.one.write(volume, block, b"x")
-    return pair.one.end, pair.one.group.utc_ns
+    return pair.one.end, pair.one.group.head.utc_ns
 
 
 def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BasePair) -> None:
@@ -329,7 +329,7 @@ def test_a_crash_between_the_install_and_the_head(pair: BasePair) -> None:
         pair.one.settle(10.0)
         pair.other.indexer.answer()
     pair.one.settle(10.0)
-    assert pair.other.group.head == 0
+    assert pair.other.group.head.timeline == 0
     pair.restart_other()
     assert pair.other.end == sender.cut
     assert pair.other.letters("root") == "a......."

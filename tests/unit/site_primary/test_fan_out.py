@@ -92,7 +92,7 @@ class Sites:
                 and all(place.rig.end == self.lon.rig.end for place in places)
             )
         )
-        assert len({place.rig.group.digest for place in places}) == 1
+        assert len({place.rig.group.head.digest for place in places}) == 1
         assert len({place.rig.read("root") for place in places}) == 1
 
     def close(self) -> None:
@@ -145,12 +145,12 @@ def test_a_follower_ships_on(make_sites: Callable[[str], Sites]) -> None:
     sites.until(lambda: onward.state is PairState.SUSPENDED)
     sites.network.heal("par", "rom")
     sites.until_equal()
-    assert not sites.par.rig.group.sealed, "where the head ends is for its writer to say"
+    assert not sites.par.rig.group.head.sealed, "where the head ends is for its writer to say"
 
     sites.network.part("lon", "par")
     sites.world.run_for(3.0)
     sites.write(30)
-    written_ns = sites.lon.rig.group.utc_ns
+    written_ns = sites.lon.rig.group.head.utc_ns
     sites.world.run_for(5.0)
     assert onward.state is PairState.PAIRED
     assert sites.rom.rig.end == sites.par.rig.end != sites.lon.rig.end

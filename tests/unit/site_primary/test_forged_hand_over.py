@@ -25,9 +25,9 @@ def forged(rig: GroupRig, row: tuple[object, ...], timeline: int) -> Frame:
     return encode_frame(
         timeline=timeline,
         position=group.writer.written,
-        utc_ns=group.utc_ns,
+        utc_ns=group.head.utc_ns,
         durable=0,
-        previous_digest=group.digest,
+        previous_digest=group.head.digest,
         rows=[row],
         payload=(),
         payload_bytes=0,

@@ -48,7 +48,7 @@ def test_what_the_peer_cannot_give_is_diverged_and_not_asked_for_again(shipping:
     fold(shipping.other)
     floor = shipping.other.group.folding.floor()
     assert floor is not None
-    assert floor.timeline == shipping.other.group.head
+    assert floor.timeline == shipping.other.group.head.timeline
     shipping.restart_other()
     shipping.shipper.resync(Choice.REMOTE)
     shipping.until(lambda: shipping.shipper.state is PairState.DIVERGED)

@@ -34,12 +34,12 @@ class Writer:
         self.rig = rig
         volume = rig.create("root", 8)
         rig.write(volume, 0, b"a")
-        self.middle = rig.end, rig.group.digest
+        self.middle = rig.end, rig.group.head.digest
         rig.write(volume, 1, b"b")
-        self.first = rig.end, rig.group.digest
+        self.first = rig.end, rig.group.head.digest
         rig.reopen()
         rig.write(volume, 2, b"c")
-        self.last = rig.end, rig.group.digest
+        self.last = rig.end, rig.group.head.digest
 
     def start(self, cut: Cut, digest: bytes = bytes(16), *, serving: bool = True) -> Start:
         group = self.rig.group
@@ -135,12 +135,12 @@ def test_a_chosen_history_that_ends_at_the_fork_goes_on_there(writer: Writer) ->
     """Else nothing would be sent, and the peer stay on what it wrote."""
     group = writer.rig.group
     fork, digest = writer.last
-    group.began = True
+    group.head.began = True
     message = replace(welcome(group, fork, digest, others_run(fork)), written=fork.position + 700)
     start = where_to_start(group, message, choice=Choice.LOCAL, serving=True)
     assert (start.verdict, start.cut) == (Verdict.SHIP, fork)
     assert group.end.timeline != fork.timeline
-    assert group.timelines.get(group.head).fork == fork.position
+    assert group.timelines.get(group.head.timeline).fork == fork.position
 
 
 def test_a_history_without_a_common_timeline_is_diverged(writer: Writer) -> None:

@@ -81,7 +81,7 @@ class Site:
         self.peer = Peer()
         state = rig.group.state
         row = GroupRow(
-            name="g", group_id=GROUP_ID, role=Role.SECONDARY, head=rig.group.head, created_utc_ns=1
+            name="g", group_id=GROUP_ID, role=Role.SECONDARY, head=rig.group.head.timeline, created_utc_ns=1
         )
         state.put_group(row)
         state.put_pair(PairRow(group="g", peer="lon", mode=Mode.ASYNC, state=PairState.PAIRED, reason=""))
@@ -160,7 +160,7 @@ def interesting(site: Site) -> tuple[list[int], list[int], list[int]]:
 def good_questions(site: Site) -> list[Any]:
     """One of each kind; no frame is old enough for the time."""
     group = site.group_
-    head, start = Cut(group.head, group.end.position), group.spans()[-1].start
+    head, start = Cut(group.head.timeline, group.end.position), group.spans()[-1].start
     volume = next(iter(group.volumes.at(group.spans()).values())).id
     return [
         Hold(**ABOUT, name="restore", cut=head, for_s=1),
@@ -168,7 +168,7 @@ def good_questions(site: Site) -> list[Any]:
         Find(**ABOUT, utc_ns=0),
         Blocks(**ABOUT, volume=volume, cut=head, blocks=(0,)),
         Changes(**ABOUT, volume=volume, before=head, after=head, first=0),
-        Journal(**ABOUT, timeline=group.head, start=start, end=head.position),
+        Journal(**ABOUT, timeline=group.head.timeline, start=start, end=head.position),
         Ask(**ABOUT),
     ]
 
@@ -247,7 +247,7 @@ def test_a_hello_that_nobody_could_outrank_is_refused_and_forgotten_c5(site: Sit
 
 def in_session(site: Site, session: int = 9) -> None:
     group = site.group_
-    head = group.timelines.get(group.head)
+    head = group.timelines.get(group.head.timeline)
     lineage = ((head.id, head.parent, head.fork, head.generation, head.writer),)
     hello = Hello(session=session, group="g", group_id=GROUP_ID, site="lon", lineage=lineage, written=0)
     assert any(isinstance(each, Welcome) for each in site.say(hello.encode()))
@@ -260,11 +260,11 @@ def crafted(
     in by hand, as no frame of ours has such a one."""
     group = site.group_
     frame = encode_frame(
-        timeline=timeline if position is not None else group.head,
+        timeline=timeline if position is not None else group.head.timeline,
         position=group.writer.written if position is None else position,
-        utc_ns=min(utc_ns or group.utc_ns, UTC_NS_MAX),
+        utc_ns=min(utc_ns or group.head.utc_ns, UTC_NS_MAX),
         durable=0,
-        previous_digest=group.digest,
+        previous_digest=group.head.digest,
         rows=rows,
         payload=(),
         payload_bytes=0,

@@ -117,7 +117,7 @@ def test_a_hello_is_answered_with_what_is_here(following: Following) -> None:
         lineage=lineage_rows(following.one.group),
         written=following.one.end.position,
         durable=group.writer.durable,
-        digest=following.one.group.digest,
+        digest=following.one.group.head.digest,
     )
 
 
@@ -206,7 +206,7 @@ def test_compressed_frames_are_stored_as_they_were(following: Following) -> None
     assert packed is not None
     assert following.give_packed(1, packed) == [following.ack(1)]
     assert following.other.end == following.one.end
-    assert following.other.group.digest == following.one.group.digest
+    assert following.other.group.head.digest == following.one.group.head.digest
 
 
 @pytest.mark.parametrize("damage", ["noise", "bomb", "cut short"])

@@ -66,10 +66,15 @@ NAMES = list(bad_rows(0))
 def crafted(rig: GroupRig, rows: Sequence[Row], payload: bytes = b"", **fields: int) -> Frame:
     """A frame with right checksums that continues what a site has."""
     group = rig.group
-    usual = {"timeline": group.head, "position": group.writer.written, "utc_ns": group.utc_ns, "durable": 0}
+    usual = {
+        "timeline": group.head.timeline,
+        "position": group.writer.written,
+        "utc_ns": group.head.utc_ns,
+        "durable": 0,
+    }
     return encode_frame(
         **(usual | fields),
-        previous_digest=group.digest,
+        previous_digest=group.head.digest,
         rows=rows,
         payload=[payload],
         payload_bytes=len(payload),
@@ -188,13 +193,15 @@ def test_a_follower_refuses_more_volumes_than_a_group_may_ever_make(
     while made < VOLUMES_EVER_MAX:
         for volume in list(other.group.volumes.at(other.group.spans()).values()):
             other.group.volumes.deleted(
-                other.group.head, other.end.position - 1, VolumeDeleted(volume=volume.id)
+                other.group.head.timeline, other.end.position - 1, VolumeDeleted(volume=volume.id)
             )
         count = min(VOLUMES_PER_GROUP_MAX, VOLUMES_EVER_MAX - made)
         take(other, created(made, count))
         made += count
     for volume in list(other.group.volumes.at(other.group.spans()).values()):
-        other.group.volumes.deleted(other.group.head, other.end.position - 1, VolumeDeleted(volume=volume.id))
+        other.group.volumes.deleted(
+            other.group.head.timeline, other.end.position - 1, VolumeDeleted(volume=volume.id)
+        )
     with pytest.raises(RemoteProtocolError, match="VOLUMES_EVER_MAX"):
         take(other, created(made, 1))
 
@@ -227,7 +234,7 @@ def test_sizes_are_those_of_the_lineage_that_is_followed(sites: tuple[GroupRig, 
     frame = encode_frame(
         timeline=77,
         position=fork.position,
-        utc_ns=other.group.utc_ns,
+        utc_ns=other.group.head.utc_ns,
         durable=fork.position,
         previous_digest=digest,
         rows=[began.to_row()],

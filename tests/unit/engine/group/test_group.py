@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.group.head_moves import NotContiguous
+from engine.group.head import NotContiguous
 from engine.ports.durable import RealDisk
 from protocol.errors import NoSpace, NotFound, RemoteProtocolError, WrongState
 from protocol.events import WRITE, ZERO, TimelineBegan, VolumeCreated
@@ -76,10 +76,10 @@ def test_a_followers_journal_is_the_writers_byte_for_byte(sites: tuple[GroupRig,
     for block in range(8):
         one.write(one.group.volume("root").id, block, bytes([97 + block]))
     follow(one, other)
-    assert (other.end, other.group.digest, other.group.utc_ns) == (
+    assert (other.end, other.group.head.digest, other.group.head.utc_ns) == (
         one.end,
-        one.group.digest,
-        one.group.utc_ns,
+        one.group.head.digest,
+        one.group.head.utc_ns,
     )
     assert other.letters("root") == "abcdefgh"
     for (name, mine), (_, theirs) in zip(one.files().items(), other.files().items(), strict=True):
@@ -111,13 +111,13 @@ def test_every_damaged_byte_of_a_frame_is_refused(
 ) -> None:
     one, other = sites
     frame = one.append([(ZERO, one.group.volume("root").id, 0, 3)])
-    before = other.end, other.group.digest
+    before = other.end, other.group.head.digest
     for at in range(len(frame.raw)):
         damaged = bytearray(frame.raw)
         damaged[at] ^= 1
         with pytest.raises((FrameError, NotContiguous)):
             other.group.follow(parse_prefix(damaged), damaged)
-    assert (other.end, other.group.digest) == before
+    assert (other.end, other.group.head.digest) == before
     assert follow(one, other) == 1
 
 
@@ -127,11 +127,11 @@ def crafted(
     """A frame that continues the follower's journal, as no writer of ours makes it."""
     group = rig.group
     return encode_frame(
-        timeline=group.head,
+        timeline=group.head.timeline,
         position=group.writer.written,
-        utc_ns=utc_ns or group.utc_ns,
+        utc_ns=utc_ns or group.head.utc_ns,
         durable=0,
-        previous_digest=group.digest if previous is None else previous,
+        previous_digest=group.head.digest if previous is None else previous,
         rows=rows,
         payload=[],
         payload_bytes=0,
@@ -144,7 +144,7 @@ def test_what_no_writer_of_ours_sends_is_refused(sites: tuple[GroupRig, GroupRig
     for frame, error in [
         (crafted(other, [(99, 1)]), RemoteProtocolError),
         (crafted(other, [created, (ZERO, 1, 0, 1)]), FrameError),
-        (crafted(other, [(ZERO, 1, 0, 1)], utc_ns=other.group.utc_ns - 1), FrameError),
+        (crafted(other, [(ZERO, 1, 0, 1)], utc_ns=other.group.head.utc_ns - 1), FrameError),
         (crafted(other, [(ZERO, 1, 0, 1)], previous=NO_DIGEST), FrameError),
     ]:
         before = other.end
@@ -163,9 +163,9 @@ def test_a_fork_is_followed_only_from_the_head(sites: tuple[GroupRig, GroupRig])
         return encode_frame(
             timeline=77,
             position=at,
-            utc_ns=other.group.utc_ns,
+            utc_ns=other.group.head.utc_ns,
             durable=at,
-            previous_digest=other.group.digest,
+            previous_digest=other.group.head.digest,
             rows=[event.to_row()],
             payload=[],
             payload_bytes=0,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.group.head_moves import NotContiguous, hand_over
+from engine.group.head import NotContiguous
+from engine.group.head_moves import hand_over
 from engine.journal.format import segment_path
 from protocol.errors import Diverged, WrongState
 from protocol.positions import Cut
@@ -24,7 +25,7 @@ def test_a_move_that_failed_leaves_nothing_in_the_lane_that_comes_next(
     one, other = sites
     volume = other.group.volume("root").id
     one.reopen()
-    one.group.sealed = False  # its next timeline gets a lane of its own everywhere
+    one.group.head.sealed = False  # its next timeline gets a lane of its own everywhere
     for block in range(8):
         one.write(volume, block, b"o")
     other.write(volume, 0, b"x")
@@ -182,7 +183,7 @@ def test_a_head_that_was_left_with_nothing_but_its_first_frame_is_no_orphan(
     other.checkpoint()
     other.reopen()
     assert other.group.end_of(child.timeline) == child.position
-    assert other.group.state.heads("g") <= {other.group.head}
+    assert other.group.state.heads("g") <= {other.group.head.timeline}
 
 
 def test_what_a_move_that_did_not_last_left_is_found_again(
@@ -227,7 +228,7 @@ def test_what_a_move_that_did_not_last_left_is_found_again(
         assert other.letters("root", tail) == "x......."
     other.group.follow(frames[1].prefix, bytes(frames[1].raw))
     assert other.end == one.end == Cut(spans[-1].timeline, spans[-1].end)
-    assert other.group.digest == one.group.digest
+    assert other.group.head.digest == one.group.head.digest
     other.checkpoint()
     other.reopen()
     assert other.letters("root") == "op......"

@@ -306,7 +306,7 @@ def test_directories_of_orphans_are_removed(rig: GroupRig) -> None:
         position=fork,
         utc_ns=1,
         durable=fork,
-        previous_digest=rig.group.digest,
+        previous_digest=rig.group.head.digest,
         rows=[began.to_row()],
         payload=[],
         payload_bytes=0,
@@ -358,6 +358,6 @@ def test_a_spare_segment_is_removed(rig: GroupRig) -> None:
 
 def test_a_group_that_was_never_written_opens_empty(rig: GroupRig) -> None:
     rig.reopen()
-    assert rig.group.head == 0
+    assert rig.group.head.timeline == 0
     assert rig.group.spans() == []
     rig.drop()

@@ -29,7 +29,7 @@ def branched(sites: Sites, request: pytest.FixtureRequest) -> tuple[GroupRig, Cu
         one.drop()
         old = one.copy_to(one.directory.parent / "old")
         one.open()
-        one.group.began = True  # it goes on in its timeline
+        one.group.head.began = True  # it goes on in its timeline
         one.write(volume, 0, b"x", b"y")
         follow(one, other)
         tail = other.end

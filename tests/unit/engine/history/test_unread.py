@@ -80,7 +80,7 @@ def verified(rig: GroupRig, *, deep: bool) -> list[Damage]:
     at = VerifyRound(
         group=group,
         began_utc_ns=group.clock.utc_ns(),
-        target=Cut(group.head, group.writer.durable),
+        target=Cut(group.head.timeline, group.writer.durable),
         indexed=group.checkpoints.reached,
         deep=deep,
     )
@@ -239,7 +239,7 @@ def test_a_follower_carries_history_and_refuses_what_is_new(make_rig: MakeRig, n
     assert other.files() == files
     follow(one, other, history=True)
     for _ in range(3):
-        assert (other.end, other.group.digest) == (one.end, one.group.digest)
+        assert (other.end, other.group.head.digest) == (one.end, one.group.head.digest)
         assert other.letters("root") == made.now
         assert other.letters("root", made.before) == made.held
         assert other.group.damage.all() == [made.damage]
@@ -262,7 +262,7 @@ def test_data_of_a_volume_whose_making_is_not_understood_is_carried(make_rig: Ma
     made = journal_unread(one.group, Unread(rows=(later,), touches=False))
     data = frame_after(one.group, [(WRITE, made.prefix.position, 0, 1)], filled(b"x"))
     one.group.writer.append(data)
-    one.group.digest = data.prefix.digest
+    one.group.head.digest = data.prefix.digest
     one.write(volume, 0, b"a")
     one.sync()
     one.reopen()

@@ -117,7 +117,7 @@ def test_the_next_checkpoint_goes_on_where_the_last_one_ended(rig: GroupRig) -> 
     with rig.group.store.read() as read:
         assert load_checkpoint(read) == rig.end
         row = load_timelines(read)[rig.end.timeline]
-        assert (row.indexed, row.digest) == (rig.end.position, rig.group.digest)
+        assert (row.indexed, row.digest) == (rig.end.position, rig.group.head.digest)
 
 
 def test_records_carry_time_and_place(rig: GroupRig) -> None:
@@ -126,7 +126,13 @@ def test_records_carry_time_and_place(rig: GroupRig) -> None:
     with rig.group.store.read() as read:
         records = list(load_records(read))
     assert [row[0] for *_, row in records] == [16, 17]
-    assert records[1] == (rig.end.timeline, volume, volume, rig.group.utc_ns, (17, "root", 64 * BLOCK_BYTES))
+    assert records[1] == (
+        rig.end.timeline,
+        volume,
+        volume,
+        rig.group.head.utc_ns,
+        (17, "root", 64 * BLOCK_BYTES),
+    )
 
 
 def test_a_journal_that_cannot_be_read_changes_nothing(rig: GroupRig) -> None:

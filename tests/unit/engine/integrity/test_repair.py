@@ -137,14 +137,14 @@ def folded(two: tuple[GroupRig, OtherSite]) -> tuple[GroupRig, OtherSite]:
 
 
 def file_of(rig: GroupRig, position: int) -> tuple[Path, int]:
-    segment = rig.group.segments.segment_at(rig.group.head, position)
+    segment = rig.group.segments.segment_at(rig.group.head.timeline, position)
     assert segment is not None
     return rig.directory / "g" / segment.path, position - segment.start
 
 
 def test_a_frame_flipped_anywhere_is_mended(two: tuple[GroupRig, OtherSite]) -> None:
     rig, other = two
-    prefixes = list(rig.group.reader.prefixes(rig.group.head, 0, rig.end.position))
+    prefixes = list(rig.group.reader.prefixes(rig.group.head.timeline, 0, rig.end.position))
     before = rig.files()
     for prefix in (prefixes[0], prefixes[20], prefixes[-3]):
         for offset in (0, 17, 25, 49, 73, prefix.frame_bytes - 1):
@@ -182,7 +182,7 @@ def test_a_file_that_is_gone_or_cut_short_is_made_again(
 
 def test_frames_that_do_not_fit_are_not_written(two: tuple[GroupRig, OtherSite]) -> None:
     rig, other = two
-    prefixes = list(rig.group.reader.prefixes(rig.group.head, 0, rig.end.position))
+    prefixes = list(rig.group.reader.prefixes(rig.group.head.timeline, 0, rig.end.position))
     path, start = file_of(rig, prefixes[20].position)
     with path.open("r+b") as file:
         file.seek(start + prefixes[20].frame_bytes - 1)

@@ -45,7 +45,7 @@ class Sound:
         at = VerifyRound(
             group=group,
             began_utc_ns=group.clock.utc_ns(),
-            target=Cut(group.head, group.writer.durable),
+            target=Cut(group.head.timeline, group.writer.durable),
             indexed=group.checkpoints.reached,
             deep=deep,
         )

@@ -221,10 +221,10 @@ def test_a_row_that_is_missing_below_the_floor_of_a_branch_is_found(make_rig: Ma
     with rig.group.store.write() as write:
         if kind == "version":
             cursor = write.cursor("versions")
-            lane = rig.group.timelines.get(rig.group.head).lane
+            lane = rig.group.timelines.get(rig.group.head.timeline).lane
             assert cursor.set_range(VERSION_KEY.pack(lane, 0, 0, 0))
             write.delete("versions", bytes(cursor.key()))
         else:
-            write.delete("records", RECORD_KEY.pack(rig.group.head, fork.position))
+            write.delete("records", RECORD_KEY.pack(rig.group.head.timeline, fork.position))
     (damage,) = finish(rig, at)
     assert damage.fault is (Fault.ROW_MISSING if kind == "version" else Fault.RECORD)

@@ -165,7 +165,7 @@ def test_a_cut_is_let_go(asked: Asked) -> None:
 def test_the_cut_of_a_time(asked: Asked) -> None:
     asked.rig.settle(1)
     asked.rig.write(asked.volume, 0, b"x")
-    cut, utc_ns = asked.rig.end, asked.rig.group.utc_ns
+    cut, utc_ns = asked.rig.end, asked.rig.group.head.utc_ns
     asked.rig.settle(1)
     asked.rig.write(asked.volume, 0, b"y")
     assert asked.run(asked.questions.cut_at(utc_ns)) == cut

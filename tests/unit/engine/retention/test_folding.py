@@ -51,7 +51,7 @@ def test_only_the_last_segment_stays_and_reads_go_on(rig: GroupRig) -> None:
     cuts = fill(rig, volume, 3)
     take_backup(rig.group, volume=None, label="kept", cut=cuts[10], pinned=False, rng=rig.rng)
     expected, then = rig.letters("root"), rig.letters("root", cuts[10])
-    early = cut_at_time(rig.group, rig.group.utc_ns)
+    early = cut_at_time(rig.group, rig.group.head.utc_ns)
     assert early == rig.end
     fold(rig)
     assert len(rig.segment_files()) == 1

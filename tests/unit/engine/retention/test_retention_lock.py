@@ -202,7 +202,9 @@ def test_a_branch_is_not_dropped_within_the_window(make_rig: MakeRig) -> None:
     mine, then = site.end, site.letters("root")
     begin_timeline(writer.group)
     writer.write(volume(writer), 4, b"w")
-    for frame in writer.group.reader.frames(writer.group.head, _start(writer), writer.end.position, None):
+    for frame in writer.group.reader.frames(
+        writer.group.head.timeline, _start(writer), writer.end.position, None
+    ):
         site.group.follow(frame.prefix, bytes(frame.raw), leave=True)
     (branch,) = branches(site.group)
     assert branch.end == mine
@@ -222,7 +224,7 @@ def test_a_branch_is_not_dropped_within_the_window(make_rig: MakeRig) -> None:
 
 
 def _start(rig: GroupRig) -> int:
-    return rig.group.timelines.get(rig.group.head).fork
+    return rig.group.timelines.get(rig.group.head.timeline).fork
 
 
 def test_a_clone_may_go(site: GroupRig) -> None:
@@ -365,7 +367,9 @@ def test_the_branch_of_a_locked_backup_is_not_dropped(make_rig: MakeRig) -> None
     copy = back_up(site, "gold", lock_s=1000)
     begin_timeline(writer.group)
     writer.group.append_records([CopyDeleted(copy_id=copy.id)])
-    for frame in writer.group.reader.frames(writer.group.head, _start(writer), writer.end.position, None):
+    for frame in writer.group.reader.frames(
+        writer.group.head.timeline, _start(writer), writer.end.position, None
+    ):
         site.group.follow(frame.prefix, bytes(frame.raw), leave=True)
     site.sync()
     site.settle(5.0)

@@ -102,15 +102,20 @@ class Attack:
     def send(self, records: Sequence[Record] = (), blocks: Sequence[int] = ()) -> None:
         """A frame of the peer's: one that goes on, or leaves where it likes first."""
         group = self.rig.group
-        own = group.timelines.get(group.head).writer == "par"
+        own = group.timelines.get(group.head.timeline).writer == "par"
         if own or self.rng.random() < 0.08:
             self._leave()
         if records:
-            self._frame(group.head, group.end.position, group.digest, [each.to_row() for each in records])
+            self._frame(
+                group.head.timeline,
+                group.end.position,
+                group.head.digest,
+                [each.to_row() for each in records],
+            )
         if blocks:
             rows = [(WRITE, self.volume.id, block, 1) for block in blocks]
             payload = [filled(bytes([97 + self.rng.randrange(26)])) for _ in blocks]
-            self._frame(group.head, group.end.position, group.digest, rows, payload)
+            self._frame(group.head.timeline, group.end.position, group.head.digest, rows, payload)
 
     def _leave(self) -> None:
         """Begin a timeline at a cut of the past, which has the volume."""
@@ -126,7 +131,7 @@ class Attack:
         )
         digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
         if fork == group.end:
-            digest = group.digest
+            digest = group.head.digest
         self._frame(self.rng.getrandbits(64) | 1, fork.position, digest, [began.to_row()])
 
     def _frame(
@@ -140,7 +145,7 @@ class Attack:
         group = self.rig.group
         # The peer says whatever helps: that all is durable, and that it is long past.
         late_ns = self.rng.choice((0, 0, 0, 10**15))
-        utc_ns = max(group.utc_ns + late_ns, UTC_START_NS - 10**17)
+        utc_ns = max(group.head.utc_ns + late_ns, UTC_START_NS - 10**17)
         frame = encode_frame(
             timeline=timeline,
             position=position,
@@ -204,10 +209,10 @@ class Attack:
     def turn_back(self) -> None:
         group = self.rig.group
         cut = self.some_cut()
-        own = group.timelines.get(group.head).writer == "par"
+        own = group.timelines.get(group.head.timeline).writer == "par"
         if not own and group.holds_cut(cut):
             revert = [Revert(volume=self.volume.id, cut=cut).to_row()]
-            self._frame(group.head, group.end.position, group.digest, revert)
+            self._frame(group.head.timeline, group.end.position, group.head.digest, revert)
 
     # -- operators, and the machine
 
