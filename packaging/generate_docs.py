@@ -1,4 +1,4 @@
-"""Write the pages of docs/ that are tables of the code: errors.md, json-api.md and pair-states.md.
+"""Write what docs/ has of the code: errors.md, json-api.md, pair-states.md, the records in journal-format.md.
 
     python packaging/generate_docs.py            write them
     python packaging/generate_docs.py --check    write nothing; end with 1 if a page is stale
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -31,6 +32,8 @@ from engine.peering.pair_states import (  # noqa: E402
 from protocol import errors  # noqa: E402
 from protocol.commands.base import Reply  # noqa: E402
 from protocol.errors import ExitCode, FarshoreError, WrongState  # noqa: E402
+from protocol.events import EventKind, Record  # noqa: E402
+from protocol.positions import Cut  # noqa: E402
 
 ERRORS_PAGE = """\
 <!-- Written by packaging/generate_docs.py from protocol/errors.py; change that, then run the script. -->
@@ -240,6 +243,26 @@ def pair_states_page() -> str:
     )
 
 
+def journal_page() -> str:
+    """docs/journal-format.md with its rows of records."""
+    kinds = {EventKind(each.__struct_config__.tag): each for each in get_args(Record)}
+    records = "".join(
+        f"| {kind} | `[{kind}, {', '.join(fields_text(each))}]` | {kind.name}: {first_sentence(each)} |\n"
+        for kind, each in sorted(kinds.items())
+    )
+    page = (ROOT / "docs" / "journal-format.md").read_text(encoding="utf-8")
+    return re.sub(r"(?:^\| (?:1[6-9]|[2-9]\d) \| `\[.*\n)+", lambda _: records, page, flags=re.MULTILINE)
+
+
+def fields_text(record: type[Record]) -> Iterator[str]:
+    """What follows the kind in a row: a cut is two numbers."""
+    for name, hint in get_type_hints(record).items():
+        if hint in (Cut, Cut | None):
+            yield from (f"{name}_timeline", f"{name}_position")
+        else:
+            yield f"[{name}, …]" if get_origin(hint) is tuple else name
+
+
 def json_page() -> str:
     """docs/json-api.md."""
     replies = {kind: [each.__name__ for each in reply_types(kind)] for kind in sorted(KINDS)}
@@ -340,6 +363,7 @@ def type_text(schema: Mapping[str, Any]) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
+    "docs/journal-format.md": journal_page,
     "docs/json-api.md": json_page,
     "docs/pair-states.md": pair_states_page,
 }

@@ -16,14 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from engine.history.timelines import Span, holds
 from protocol.errors import NotFound, Refused
-from protocol.events import Consistency, CopyDeleted, CopyLocked, CopyPinned, Mark
+from protocol.events import Consistency, CopyDeleted, CopyLocked, CopyPinned, CopyRecord, Mark
 from protocol.positions import Cut
 
-CopyRecord = Mark | CopyPinned | CopyDeleted | CopyLocked
 Place = tuple[int, int]  # timeline, position of an event
 
 
@@ -109,6 +108,8 @@ class CopyTable:
                 self._deletions.setdefault(record.copy_id, set()).add((timeline, position))
             case CopyLocked():
                 self._locks.setdefault(record.copy_id, {})[timeline, position] = record.lock_s
+            case _:
+                assert_never(record)
 
     def _marked(self, timeline: int, frame_position: int, position: int, utc_ns: int, event: Mark) -> None:
         self._copies[timeline, position] = Copy(

@@ -22,13 +22,14 @@ from engine.group.frame_times import FrameTimes
 from engine.group.head import Head, NotContiguous
 from engine.group.head_moves import begin_timeline, follow_elsewhere, note_followed
 from engine.group.listeners import GroupListeners
+from engine.group.record_tables import RecordTables
 from engine.group.serving import Holds, given_to, refusal
 from engine.group.site_state import SiteState
 from engine.group.turned_back import TurnedBack
 from engine.group.whole import all_or_stop, holds_together
 from engine.history.promises import Promises
 from engine.history.timelines import Span, TimelineTable, holds_cut
-from engine.history.unread import UnreadFrames, took_unread
+from engine.history.unread import UnreadFrame, UnreadFrames
 from engine.history.visibility import visibility
 from engine.history.volumes import Volume, VolumeHistory
 from engine.index.checkpoint_timing import Checkpoints
@@ -45,25 +46,7 @@ from engine.ports.store import Store
 from engine.retention.folding import Folding
 from engine.retention.retention_lock import RetentionLock
 from protocol.errors import NotFound
-from protocol.events import (
-    LAST_DATA_KIND,
-    CopyDeleted,
-    CopyLocked,
-    CopyPinned,
-    HandOver,
-    Mark,
-    PolicySet,
-    Record,
-    Revert,
-    RewriteBegan,
-    RewriteEnded,
-    Row,
-    StrictMode,
-    TimelineBegan,
-    VolumeCreated,
-    VolumeDeleted,
-    records_of,
-)
+from protocol.events import LAST_DATA_KIND, Record, Row, records_of
 from protocol.frames import Buffer, Frame, FrameError, FramePrefix, check_frame
 from protocol.limits import CHECKPOINT_AFTER_BYTES, MEMTABLE_VERSIONS_HARD, MEMTABLE_VERSIONS_SOFT
 from protocol.positions import POSITION_MAX, Cut, timeline_text
@@ -147,6 +130,7 @@ class Group:
         self.turned_back = TurnedBack(self)
         self.on_defect: Defect = lambda _: None  # stops the group; whoever composes it says how
         self.promises = Promises()
+        self.records = RecordTables(self.volumes, self.copies, self.policies, self.promises, self.unread)
         self.clones = Clones(self)
 
     # -- what is here
@@ -287,7 +271,7 @@ class Group:
         if prefix.timeline != self.head.timeline:
             said = self.checks.followed(self.head.timeline, frame, history=history)
             follow_elsewhere(self, frame, said.rows, said.records, leave=leave)
-            took_unread(self, said.unread)
+            self._took_unread(said.unread)
             return
         if prefix.position != writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
@@ -299,7 +283,15 @@ class Group:
         if self.head.followed != prefix.timeline:
             note_followed(self, self.timelines.get(prefix.timeline))
         self._write(frame, said.rows)
-        took_unread(self, said.unread)
+        self._took_unread(said.unread)
+
+    def _took_unread(self, unread: UnreadFrame | None) -> None:
+        """A frame was just journaled; if it is not understood, say so, and whoever serves looks again."""
+        if unread is not None:
+            self.unread.took(unread)
+            where = {"group": self.name, "position": str(unread.cut)}
+            self.emit("journal.unread", **where, places=1, error=unread.reason)
+            self.view_changed()
 
     @holds_together
     def _write(self, frame: Frame, rows: Sequence[Row]) -> None:
@@ -327,29 +319,9 @@ class Group:
             self.memtable.apply(lane, rows, prefix.payload_at)
             return
         for index, record in records_of(rows):
-            self.take_record(prefix.timeline, prefix.position, prefix.position + index, prefix.utc_ns, record)
+            position = prefix.position + index
+            self.records.apply(prefix.timeline, prefix.position, position, prefix.utc_ns, record)
         self.view_changed()
-
-    def take_record(
-        self, timeline: int, frame_position: int, position: int, utc_ns: int, record: Record
-    ) -> None:
-        """One record at its place; the same one again is fine."""
-        match record:
-            case VolumeCreated() | VolumeDeleted() | Revert() | RewriteBegan() | RewriteEnded():
-                self.volumes.took(timeline, position, record)
-            case Mark() | CopyPinned() | CopyDeleted() | CopyLocked():
-                self.copies.took(timeline, frame_position, position, utc_ns, record)
-            case PolicySet():
-                self.policies.took(timeline, position, utc_ns, record)
-            case HandOver() | StrictMode():
-                self.promises.took(timeline, frame_position, record)
-            case TimelineBegan():
-                pass  # the timeline itself was taken in with its first frame
-
-    def forget_records(self, timeline: int, position: int) -> None:
-        """Leave out what a timeline that is being dropped says from a position on."""
-        for table in (self.copies, self.policies, self.volumes, self.promises, self.unread):
-            table.forget(timeline, position)
 
     @all_or_stop
     def view_changed(self) -> None:

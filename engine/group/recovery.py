@@ -139,7 +139,7 @@ def _take_indexed(group: Group, indexed: tuple[int, int, int, int, Row]) -> None
         end = prefix.end if prefix is not None else position + 1
         group.unread.took(unread_record(timeline, frame_position, end, row, error))
         return
-    group.take_record(timeline, frame_position, position, utc_ns, record)
+    group.records.apply(timeline, frame_position, position, utc_ns, record)
 
 
 def _load_timelines(

@@ -34,7 +34,7 @@ def take_base(group: Group, base: Base, timelines: tuple[Timeline, ...], records
     group.timelines.bases.append(base)
     for record in records:
         event = record_from_row(record.row)
-        group.take_record(record.timeline, record.frame_position, record.position, record.utc_ns, event)
+        group.records.apply(record.timeline, record.frame_position, record.position, record.utc_ns, event)
     group.head_moved(group.end, base.cut.timeline, base.cut.position)
     group.checkpoints.reached = base.cut.position
     group.head.put(base.cut.timeline, base.digest, base.utc_ns)

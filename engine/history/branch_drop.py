@@ -238,7 +238,7 @@ class BranchDrops:
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
         group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:
-            group.forget_records(timeline, start)
+            group.records.forget(timeline, start)
             if group.timelines.get(timeline).fork == start:
                 group.timelines.remove(timeline)
                 group.head.left.pop(timeline, None)

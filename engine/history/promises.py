@@ -11,8 +11,10 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from engine.history.timelines import Span, holds
-from protocol.events import HandOver, StrictMode
+from protocol.events import HandOver, PromiseRecord, StrictMode
 from protocol.frames import NO_DIGEST, encode_frame
 from protocol.positions import Cut
 
@@ -26,12 +28,15 @@ class Promises:
         self.handed: dict[Cut, str] = {}
         self._strict: dict[tuple[int, int], bool] = {}
 
-    def took(self, timeline: int, frame_position: int, event: HandOver | StrictMode) -> None:
+    def took(self, timeline: int, frame_position: int, event: PromiseRecord) -> None:
         """Take one in; seeing the same one again is fine."""
-        if isinstance(event, HandOver):
-            self.handed[_end_of(timeline, frame_position, event)] = event.to
-        else:
-            self._strict[timeline, frame_position] = event.on
+        match event:
+            case HandOver():
+                self.handed[_end_of(timeline, frame_position, event)] = event.to
+            case StrictMode():
+                self._strict[timeline, frame_position] = event.on
+            case _:
+                assert_never(event)
 
     def handed_at(self, end: Cut) -> str:
         """The id of the site to which the last event before `end` hands the group over; or nothing."""

@@ -25,7 +25,7 @@ New frames are never written so, nor taken (engine.group.frame_checks); this is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 from msgspec import Meta
 
@@ -41,18 +41,12 @@ from protocol.limits import UNREAD_FRAMES_MAX, UNREAD_TOUCHING_MAX, UNREAD_VOLUM
 from protocol.positions import POSITION_MAX, Cut
 from protocol.wire import RowType
 
-if TYPE_CHECKING:
-    from engine.group.group import Group
-
 UNREAD = 0  # the kind of its index row; no event has it
 REASON_MAX = 120
 NOTES_MAX = 16
 _Reason = Annotated[str, Meta(max_length=REASON_MAX)]
 _Volumes = Annotated[tuple[VolumeId, ...], Meta(max_length=UNREAD_VOLUMES_MAX)]
 _ROW = RowType(tuple[Literal[0], Position, _Reason, _Volumes | None])
-
-_CONTENT = frozenset({EventKind.REVERT, EventKind.REWRITE_BEGAN, EventKind.REWRITE_ENDED})
-_DATA = frozenset({EventKind.WRITE, EventKind.ZERO, EventKind.TRIM})
 
 
 class UnreadFrame(NamedTuple):
@@ -124,13 +118,32 @@ def may_have_changed(rows: tuple[Row, ...]) -> tuple[int, ...] | None:
     """Ids of the volumes whose content rows of a frame may have changed; None where that is not known."""
     found = set()
     for kind, *fields in rows:
-        if kind in _DATA or kind in _CONTENT:
+        try:
+            known = EventKind(kind)
+        except ValueError:
+            return None
+        if _names_what_it_changes(known):
             if not fields or type(fields[0]) is not int or not 0 <= fields[0] < POSITION_MAX:
                 return None
             found.add(fields[0])
-        elif kind not in EventKind.__members__.values():
-            return None
     return tuple(sorted(found)) if len(found) <= UNREAD_VOLUMES_MAX else None
+
+
+def _names_what_it_changes(kind: EventKind) -> bool:
+    """Whether an event changes what one volume holds, which is then its first field."""
+    match kind:
+        case EventKind.WRITE | EventKind.ZERO | EventKind.TRIM:
+            return True
+        case EventKind.REVERT | EventKind.REWRITE_BEGAN | EventKind.REWRITE_ENDED:
+            return True
+        case EventKind.TIMELINE_BEGAN | EventKind.VOLUME_CREATED | EventKind.VOLUME_DELETED:
+            return False
+        case EventKind.MARK | EventKind.COPY_PINNED | EventKind.COPY_DELETED | EventKind.COPY_LOCKED:
+            return False
+        case EventKind.HAND_OVER | EventKind.STRICT_MODE | EventKind.POLICY_SET:
+            return False
+        case _:
+            assert_never(kind)
 
 
 class UnreadFrames:
@@ -200,15 +213,6 @@ class UnreadFrames:
             interval.lane == lane and interval.low < unread.end and unread.position < interval.high
             for interval in intervals
         )
-
-
-def took_unread(group: Group, unread: UnreadFrame | None) -> None:
-    """A frame was just journaled; if it is not understood, say so, and whoever serves looks again."""
-    if unread is not None:
-        group.unread.took(unread)
-        where = {"group": group.name, "position": str(unread.cut)}
-        group.emit("journal.unread", **where, places=1, error=unread.reason)
-        group.view_changed()
 
 
 def unread_record(

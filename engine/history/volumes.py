@@ -9,14 +9,13 @@ Pure: no I/O.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from engine.history.timelines import Places, Span, holds
 from protocol.errors import NotFound, WrongState
-from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted
+from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted, VolumeRecord
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
-
-VolumeEvent = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ class VolumeHistory:
         """How many there would be with those made at these (timeline, position)."""
         return len(self._volumes.keys() | places)
 
-    def took(self, timeline: int, position: int, event: VolumeEvent) -> None:
+    def took(self, timeline: int, position: int, event: VolumeRecord) -> None:
         """Take in whatever it says; the same one again is fine."""
         match event:
             case VolumeCreated():
@@ -66,8 +65,10 @@ class VolumeHistory:
                 self.deleted(timeline, position, event)
             case Revert():
                 self.reverted(timeline, position, event)
-            case _:
+            case RewriteBegan() | RewriteEnded():
                 self.rewriting(timeline, position, event)
+            case _:
+                assert_never(event)
 
     def created(self, timeline: int, position: int, event: VolumeCreated) -> None:
         """Take in a creation; seeing the same one again is fine."""

@@ -155,9 +155,9 @@ def test_a_hand_over_goes_with_the_part_that_says_it(rig: GroupRig) -> None:
     before = rig.end
     hand_over(rig.group, "par")
     after = rig.end
-    rig.group.forget_records(after.timeline, after.position)
+    rig.group.records.forget(after.timeline, after.position)
     assert rig.group.handed_to == "par"
-    rig.group.forget_records(before.timeline, before.position)
+    rig.group.records.forget(before.timeline, before.position)
     assert rig.group.handed_to == ""
 
 
