@@ -8,6 +8,7 @@ TIMELINE:POSITION.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from engine.group.clones import Clone
 from engine.group.compartment import attempt
@@ -91,7 +92,7 @@ class SiteExports:
         group = self.group(group_name)
         if at:
             cut = self.resolve(group, text)
-            view = group.view_at(volume_name, cut)
+            view = group.kept.view_at(volume_name, cut)
             return ExportInfo(
                 name=name,
                 size_bytes=view.size_bytes,
@@ -122,10 +123,10 @@ class SiteExports:
             return self._cloned(clone, clone.volume(volume_name), info.name)
         group = self.group(group_name)
         if isinstance(info.token, Cut):
-            view = group.view_at(volume_name, info.token)
+            view = group.kept.view_at(volume_name, info.token)
             spans = group.timelines.lineage(info.token.timeline, info.token.position)
             volume = group.volumes.find(spans, volume_name, info.name)
-            leases = group.folding.leases
+            leases = group.kept.leases
             lease = leases.take("export", info.token)
             export = Export(
                 info.name,
@@ -202,8 +203,8 @@ class SiteExports:
     def maps(self, export: Export, contexts: Mapping[int, str]) -> dict[int, StatusMap]:
         """See `ExportOpener.maps`."""
         maps: dict[int, StatusMap] = {}
-        group = export.group.history
-        leases = group.folding.leases
+        group = self._groups[export.group.history.name]
+        leases = group.kept.leases
         try:
             for context, name in contexts.items():
                 if name == BASE_ALLOCATION:
@@ -214,7 +215,7 @@ class SiteExports:
                 seen = visibility(
                     group.timelines, group.volumes, export.view.volume, cut.timeline, cut.position
                 )
-                maps[context] = ChangedSince(export, seen, lease)
+                maps[context] = ChangedSince(export, seen, partial(leases.release, lease))
         except FarshoreError:
             for each in maps.values():
                 each.close()

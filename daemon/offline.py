@@ -83,7 +83,7 @@ def show_journal(directory: pathlib.Path, command: JournalShow) -> OfflineJourna
                 cut=cut_info(copy.cut, time_of(group, copy.cut)),
             )
             for copy in group.copies.at(held)
-            if group.folding.readable(copy.cut)
+            if group.kept.readable(copy.cut)
         ]
         reply = journal_of(group, command, lambda site_id: site_id)
         opened.close()

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from daemon.config import SiteConfig
 from daemon.indexer_process import IndexerProcess
 from engine.group.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
-from engine.group.group import Emit, Group, GroupSettings
+from engine.group.group import Group
+from engine.group.listeners import Emit
 from engine.group.recovery import Recovered, recover_group
+from engine.group.settings import GroupSettings
 from engine.group.site_state import GroupRow, SiteState
 from engine.history.branch_drop import BranchDrops
 from engine.index.compaction import Compaction

@@ -20,9 +20,11 @@ from daemon.pair_rows import once_remembered, remember
 from daemon.pair_timers import Due, PairTimers
 from daemon.role_exports import ClosedBy, RoleExports
 from engine.group.compartment import attempt
-from engine.group.group import Emit, Group
+from engine.group.group import Group
 from engine.group.head_moves import begin_timeline, generation_of, hand_over
-from engine.group.serving import Holder, took_over
+from engine.group.holds import Holder
+from engine.group.listeners import Emit
+from engine.group.serving import took_over
 from engine.group.site_state import PairRow, Role, SiteState
 from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.transport import PeerAddress, Transport

@@ -16,7 +16,8 @@ from collections.abc import Collection
 from enum import Enum
 
 from daemon.exports import SiteExports
-from engine.group.group import Emit, Group
+from engine.group.group import Group
+from engine.group.listeners import Emit
 from engine.group.site_state import EVERY_VOLUME, SiteState
 
 FENCED = "fenced: "

@@ -280,12 +280,12 @@ class Site:
 
     def drop_clone(self, clone: Clone) -> None:
         """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
-        branch = clone.branch()
-        check_droppable(clone.history, branch)
-        clone.history.clones.stop(clone)
+        branch, group = clone.branch(), self.groups[clone.history.name]
+        check_droppable(group, branch)
+        group.clones.stop(clone)
         self.exports.shut_clone(clone)
-        self.drops(clone.history).begin(branch)
-        clone.history.clones.forget(clone)
+        self.drops(group).begin(branch)
+        group.clones.forget(clone)
 
     def create_group(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,

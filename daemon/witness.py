@@ -26,7 +26,8 @@ import msgspec
 
 from daemon.data_directory import machine_id
 from engine.group.compartment import attempt
-from engine.group.group import Emit, Group
+from engine.group.group import Group
+from engine.group.listeners import Emit
 from engine.ports.clock import Clock, Timer
 from engine.ports.durable import RealDisk
 from protocol.bounds import GroupIdOrNone, Name, Position, Text, TimelineId, UtcNs

@@ -34,7 +34,7 @@ def take_backup(
     there is nothing to back up at the cut, Trimmed if that is no longer kept, WrongState if a volume is half
     way back to another cut there."""
     if cut is not None:
-        group.folding.require(cut)
+        group.kept.require(cut)
     if label:
         group.copies.require_free(group.spans(), label, group.name)
     spans = group.timelines.lineage(cut.timeline, cut.position) if cut else group.spans()
@@ -78,7 +78,7 @@ def pin_backup(group: Group, copy: Copy, *, pinned: bool) -> None:
 def lock_backup(group: Group, copy: Copy, lock_s: int) -> None:
     """Lock a copy for so many seconds from now on. Refused if it is locked for longer already, Trimmed if
     its cut cannot be read here any more."""
-    group.folding.require(copy.cut)
+    group.kept.require(copy.cut)
     if group.lock.left_ns(copy.id) > lock_s * 1_000_000_000:
         until = time_text(group.lock.until_utc_ns(copy.id))
         raise Refused(

@@ -141,7 +141,7 @@ class BaseSender:
             self._fail(f"a base at {cut} cannot be made: {error}")
             return
         self.cut = cut
-        space = group.folding.space
+        space = group.space
         space.holders[self._holder] = JournalHolder(confirmed=lambda: cut, detach=self._detached)
         group.emit(
             "base.begun",
@@ -153,22 +153,21 @@ class BaseSender:
 
     def _hold(self, cut: Cut) -> None:
         """Both cuts stay readable. Trimmed if one is not."""
-        leases = self._group.folding.leases
+        leases = self._group.kept.leases
         leases.hold(self._holder, cut)
         if self.start_cut is not None:
             leases.hold(f"{self._holder}:start", self.start_cut)
 
     def _release(self) -> None:
-        folding = self._group.folding
-        folding.space.holders.pop(self._holder, None)
+        self._group.space.holders.pop(self._holder, None)
         for name in (self._holder, f"{self._holder}:start"):
-            folding.leases.release(name)
+            self._group.kept.leases.release(name)
         self._release_written()
 
     def _release_written(self) -> None:
         """What folding wrote down for this base, or for one of a run that ended in the middle."""
         try:
-            self._group.folding.leases.release(lease_of(self._holder))
+            self._group.kept.leases.release(lease_of(self._holder))
         except OSError:
             pass  # it keeps a cut too many, until the next base to this peer
 

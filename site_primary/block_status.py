@@ -11,6 +11,7 @@ Source: NBD proto.md, "Metadata querying", "`base:allocation` metadata context".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from engine.history.visibility import Interval
@@ -57,13 +58,13 @@ class Allocation:
 
 
 class ChangedSince:
-    """`farshore:changed-since/CUT` of an export. `before` is what the volume saw at the cut, which `lease`
-    keeps whole: after a restore a difference may lie in versions that only that cut needs."""
+    """`farshore:changed-since/CUT` of an export. `before` is what the volume saw at the cut, which its lease
+    keeps whole until `release`: after a restore a difference may lie in versions that only that cut needs."""
 
-    def __init__(self, export: Export, before: tuple[Interval, ...], lease: str) -> None:
+    def __init__(self, export: Export, before: tuple[Interval, ...], release: Callable[[], None]) -> None:
         self._export = export
         self._before = before
-        self._lease = lease
+        self._release = release
 
     def extents(self, offset: int, length: int, *, only_one: bool) -> list[tuple[int, int]]:
         """See `StatusMap.extents`."""
@@ -97,4 +98,4 @@ class ChangedSince:
 
     def close(self) -> None:
         """See `StatusMap.close`."""
-        self._export.group.history.folding.leases.release(self._lease)
+        self._release()

@@ -11,7 +11,7 @@ Each is a hold of its own (`engine.group.serving`). Only the site puts START, be
 
 from __future__ import annotations
 
-from engine.group.serving import Holder, Holds
+from engine.group.holds import Holder, Holds
 from site_primary.ship_start import Choice
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.group.group import Emit, Group
+from engine.group.core import GroupCore
+from engine.group.listeners import Emit
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
 from protocol.events import Row
@@ -22,7 +23,7 @@ class Hosted(Protocol):
     emit: Emit
 
     @property
-    def history(self) -> Group:
+    def history(self) -> GroupCore:
         """The group in whose journal and index it is."""
 
     @property

@@ -30,33 +30,33 @@ class JournalHold:
         self._remote_written = remote_written
         self._on_filling = on_filling
         self._said_head = group.state.shipped(group.name)
-        group.folding.space.on_stage.append(self._on_stage)
+        group.space.on_stage.append(self._on_stage)
 
     @property
     def filling(self) -> bool:
         """Whether the journal fills up."""
-        return self._group.folding.space.pressure.stage is not Stage.NORMAL
+        return self._group.space.pressure.stage is not Stage.NORMAL
 
     def _on_stage(self, stage: Stage) -> None:
         self._on_filling(stage is not Stage.NORMAL, f"journal pressure: {stage.value}")
 
     def hold(self) -> None:
         """Keep, from now on, what the peer lacks; but not if the journal does not lead it on any more."""
-        known, folding = self.last_confirmed, self._group.folding
-        if known is not None and not folding.journal_reaches(known) and self._confirmed() is None:
+        known, group = self.last_confirmed, self._group
+        if known is not None and not group.kept.journal_reaches(known) and self._confirmed() is None:
             return
         holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
-        folding.space.holders[self._peer] = holder
+        group.space.holders[self._peer] = holder
 
     def close(self) -> None:
         """The peer is none any more; twice is fine."""
         self.let_go()
-        if self._on_stage in self._group.folding.space.on_stage:
-            self._group.folding.space.on_stage.remove(self._on_stage)
+        if self._on_stage in self._group.space.on_stage:
+            self._group.space.on_stage.remove(self._on_stage)
 
     def let_go(self) -> None:
         """It needs no frames for now."""
-        self._group.folding.space.holders.pop(self._peer, None)
+        self._group.space.holders.pop(self._peer, None)
 
     def note_head(self) -> None:
         """Remember, before frames of it go, that the peer may hold the head. OSError: it could not be."""
@@ -67,7 +67,7 @@ class JournalHold:
     @property
     def last_confirmed(self) -> Cut | None:
         """The cut that was last written down as the peer's; readable here."""
-        return self._group.folding.leases.get(lease_of(self._peer))
+        return self._group.kept.leases.get(lease_of(self._peer))
 
     def _confirmed(self) -> Cut | None:
         position = self._remote_written()

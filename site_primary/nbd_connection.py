@@ -213,7 +213,8 @@ class NbdConnection(HostAnswers):
         if self._budget.log.may_say("nbd.read_failed"):
             log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
                       length=length, error=str(failure))  # fmt: skip
-        self._export.group.history.damage.read_failed(failure)
+        for listener in self._export.group.history.listeners.read_failed:
+            listener(failure)
 
     # -- large requests
 

@@ -29,7 +29,8 @@ from enum import Enum
 
 from engine.group.group import Group
 from engine.group.head_moves import begin_timeline
-from engine.group.serving import Holder, took_over
+from engine.group.holds import Holder
+from engine.group.serving import took_over
 from engine.history.bases import gap_at
 from engine.history.lineage import journal_leads
 from engine.history.timelines import Span
@@ -119,7 +120,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
     if not tail:
         if not fork.timeline:
             return Start(verdict=Verdict.DIVERGED, cut=fork)
-        if not group.folding.journal_reaches(fork) and not group.folding.readable(fork):
+        if not group.kept.journal_reaches(fork) and not group.kept.readable(fork):
             # The frame that said the digest there has gone. A base is taken on what both are known to have.
             return _ship_from(group, fork, confirmed)
         if welcome.digest != group.reader.digest_at(group.timelines, fork.timeline, fork.position):
@@ -180,7 +181,7 @@ def _ship_from(group: Group, cut: Cut, confirmed: Cut | None, tail: tuple[Span, 
 def _readable(group: Group, cut: Cut) -> bool:
     if not cut.timeline or not group.holds_cut(cut):
         return False
-    return gap_at(group.timelines, cut) is None and group.folding.readable(cut)
+    return gap_at(group.timelines, cut) is None and group.kept.readable(cut)
 
 
 def _fork(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:

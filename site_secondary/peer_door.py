@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from engine.group.compartment import attempt
 from engine.group.frame_checks import check_generation
-from engine.group.group import Emit, Group
+from engine.group.group import Group
 from engine.group.head_moves import generation_of
+from engine.group.listeners import Emit
 from engine.group.site_state import PairRow, Role, SiteState
 from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse

@@ -86,7 +86,7 @@ class Receiver:
             on_failed=self._base_failed,
         )
         self._floor = 0
-        space = group.folding.space
+        space = group.space
         space.holders[f"history of {peer}"] = JournalHolder(
             confirmed=lambda: space.cut_at(self._floor), detach=lambda: None, remember=False
         )
@@ -348,7 +348,7 @@ class Receiver:
         """Stop listening to the group."""
         self._session = 0
         self._base.close()
-        self._group.folding.space.holders.pop(f"history of {self.peer}", None)
+        self._group.space.holders.pop(f"history of {self.peer}", None)
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

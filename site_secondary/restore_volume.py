@@ -67,13 +67,14 @@ def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool
 def too_deep(group: Group, volumes: Iterable[Volume], cut: Cut) -> bool:
     """Whether after a revert to `cut` one of the volumes would have to be looked for at too many places: its
     blocks are then better written anew."""
-    return any(len(group.view_at(volume.name, cut).intervals) >= REVERT_INTERVALS_MAX for volume in volumes)
+    views = (group.kept.view_at(volume.name, cut) for volume in volumes)
+    return any(len(view.intervals) >= REVERT_INTERVALS_MAX for view in views)
 
 
 def carry_out(group: Group, plan: RestorePlan) -> Cut:
     """Append the reverts in one frame; returns the frame's position. Written, not yet durable. Trimmed if the
     cut was given up since the plan was made."""
-    group.folding.require(plan.cut)
+    group.kept.require(plan.cut)
     group.begin_writing()
     before = [Revert(volume=volume.id, cut=plan.cut) for volume in plan.volumes]
     frame = group.append_records(before)
@@ -86,7 +87,7 @@ def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
     compared = 0
     for volume in plan.volumes:
         live = group.live_view(volume)
-        past = group.view_at(volume.name, plan.cut)
+        past = group.kept.view_at(volume.name, plan.cut)
         if _since(live, plan.before) != past.intervals or live.size_bytes != past.size_bytes:
             raise _mismatch(group, volume, plan, "its visibility is not the cut's")
         compared += _compare_blocks(group, volume, plan, (live, past), rng)

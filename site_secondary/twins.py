@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.group.group import Emit, Group
+from engine.group.group import Group
+from engine.group.listeners import Emit
 from protocol.errors import NotAllowed
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
 

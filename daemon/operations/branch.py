@@ -97,7 +97,7 @@ async def diff(site: Site, command: BranchDiff) -> BranchDiffReply:
         if now is None or now.id != volume.id:
             volumes.append(VolumeDiff(volume=name, differing_bytes=volume.size_bytes, extents=[]))
             continue
-        extents = await _compare(group.view_at(name, branch.end), group.live_view(now))
+        extents = await _compare(group.kept.view_at(name, branch.end), group.live_view(now))
         volumes.append(
             VolumeDiff(
                 volume=name,
@@ -119,7 +119,7 @@ async def drop(site: Site, command: BranchDrop) -> BranchDropReply:
     before = group.segments.total_bytes()
     site.witness.write()  # it may still name the branch as what this site has
     site.drops(group).begin(branch)
-    done = await wait_until(site, lambda: branch.timeline not in group.folding.dropping, DROP_WAIT_S)
+    done = await wait_until(site, lambda: branch.timeline not in group.dropping, DROP_WAIT_S)
     freed_bytes = before - group.segments.total_bytes()
     return BranchDropReply(branch=info, done=done, freed_bytes=freed_bytes)
 

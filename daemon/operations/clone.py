@@ -103,7 +103,7 @@ def clone_info(site: Site, clone: Clone) -> CloneInfo:
         clone=clone.name,
         group=row.group,
         volumes=names,
-        cut=cut_info(row.cut, time_of(clone.history, row.cut)),
+        cut=cut_info(row.cut, time_of(site.groups[row.group], row.cut)),
         created=time_text(row.created_utc_ns),
         temporary=row.temporary,
         purpose=row.purpose,

@@ -42,14 +42,14 @@ async def work(site: Site, job: Job) -> CompareResult:
     """The job. Mismatch names the first block that differs; Corruption one that cannot be read."""
     group = site.group(job.group)
     cut, after = parse_cut(job.arguments["cut"]), parse_cut(job.arguments["after"])
-    leases = group.folding.leases
+    leases = group.kept.leases
     names = {f"job:{job.number}:{end}": each for end, each in (("cut", cut), ("after", after))}
     began_utc_ns = site.clock.utc_ns()
     try:
         for lease, each in names.items():
             leases.hold(lease, each, durable=True)
         views = {
-            volume: (group.view_at(volume, cut), group.view_at(volume, after))
+            volume: (group.kept.view_at(volume, cut), group.kept.view_at(volume, after))
             for volume in job.arguments["volumes"]
         }
         await _compare(site, job, group, views)

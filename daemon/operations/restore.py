@@ -82,7 +82,7 @@ async def _restore(
     lease, for_s = (f"plan {name}", PROBE_S) if command.dry_run else (f"restore {name}", KEEP_S)
     if not command.dry_run:
         check_confirm(command.confirm, name)
-    if group.folding.readable(plan.cut):
+    if group.kept.readable(plan.cut):
         group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
     chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
     # Asking the peer took a moment, in which hosts went on.
@@ -149,7 +149,7 @@ async def _carry_out(
             if job is None:
                 # Written down later: hosts wait for the disk as it is, and a crash leaves it in the window.
                 with suppress(Trimmed):
-                    group.folding.leases.hold(f"undo {name}", before)
+                    group.kept.leases.hold(f"undo {name}", before)
                 position, checked, copied_bytes = await _revert(site, group, plan)
             else:
                 _hold(group, plan, chosen, name)
@@ -182,9 +182,9 @@ async def _carry_out(
 def _hold(group: Group, plan: RestorePlan, chosen: Chosen, name: str) -> None:
     """Keep here the way back, and the cut if it is read here. Busy; Trimmed."""
     with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
-        group.folding.timed.hold(f"undo {name}", _way_back(group, plan), KEEP_S)
+        group.kept.timed.hold(f"undo {name}", _way_back(group, plan), KEEP_S)
     if chosen.way is Way.WRITE:
-        group.folding.timed.hold(f"restore {name}", plan.cut, KEEP_S)
+        group.kept.timed.hold(f"restore {name}", plan.cut, KEEP_S)
 
 
 @contextmanager
@@ -263,7 +263,7 @@ async def _rewrite(
     await _room(site, group)
     position = end_rewrite(group, volumes)
     await wait_durable(group)
-    group.folding.timed.release(f"restore {name}")
+    group.kept.timed.release(f"restore {name}")
     return position, checked, written * BLOCK_BYTES
 
 
@@ -299,7 +299,7 @@ async def _when_followed(
         return shipper is None or shipper.marks.remote_durable > position.position
 
     with suppress(FarshoreError, OSError):
-        group.folding.timed.hold(undo, plan.before, KEEP_S)
+        group.kept.timed.hold(undo, plan.before, KEEP_S)
         if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
             await let_go(site, group, chosen)
             await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)

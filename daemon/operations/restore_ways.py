@@ -87,7 +87,7 @@ async def choose_way(
 ) -> Chosen:
     """The way for these volumes to `cut`, which the peer then holds under the name `lease` for so long if it
     can. Trimmed if no site that answers can read it; Diverged if the peer's history is another one."""
-    if group.folding.readable(cut):
+    if group.kept.readable(cut):
         there = await _ask_attached(site, group, cut, lease, for_s)
         deep = too_deep(group, volumes, cut)
         way = Way.WRITE if deep or there is There.GONE else Way.REVERT
@@ -97,7 +97,7 @@ async def choose_way(
         if await _ask(peer, cut, lease, for_s) is There.HELD:
             common = await _common_cut(group, peer, lease, for_s)
             return Chosen(way=Way.FETCH, cut=cut, lease=lease, there=True, common=common)
-    group.folding.require(cut)
+    group.kept.require(cut)
     raise NotFound(f"{cut} cannot be read", subject=group.name, position=str(cut))
 
 
@@ -155,7 +155,7 @@ async def _common_cut(group: Group, peer: PeerQuestions, lease: str, for_s: floa
             position=str(common),
             next_step=f"`farshore pair resync {group.name}`, then restore again",
         )
-    group.folding.require(common)
+    group.kept.require(common)
     await peer.hold(_common_lease(lease), common, for_s)
     return common
 

@@ -8,7 +8,7 @@ import msgspec
 
 from daemon.site import Site
 from engine.copies.copies import Copy, CopyState
-from engine.copies.copy_marks import state_of
+from engine.copies.copy_states import state_of
 from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.history.cuts import resolve_cut
@@ -178,7 +178,7 @@ def _volume_names(group: Group, copy: Copy) -> list[str]:
 def _held_by(group: Group, copy: Copy) -> list[str]:
     """Leases on the copy's cut, clones that left it, and restores that went back to it."""
     spans = group.spans()
-    held = group.folding.leases.holders(copy.cut)
+    held = group.kept.leases.holders(copy.cut)
     held += [f"clone {clone.name}" for clone in group.clones if clone.row.cut == copy.cut]
     return held + [
         f"restore at {Cut(entry.timeline, entry.position)}"
@@ -236,8 +236,8 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         applied_age_s=receiver.applied_age_s if receiver else None,
         complete_until=time_text(site.complete_until_ns(group.name)),
         journal_bytes=group.segments.total_bytes(),
-        journal_pressure=group.folding.space.pressure.stage.value,
-        time_to_full_s=group.folding.space.pressure.time_to_full_s,
+        journal_pressure=group.space.pressure.stage.value,
+        time_to_full_s=group.space.pressure.time_to_full_s,
         lock=_lock_info(group),
         volumes=len(group.volumes.at(group.spans())),
         reason=reason or _why_not_written(site, group),
@@ -322,7 +322,7 @@ def _lock_info(group: Group) -> LockInfo | None:
     ends = lock.ends_utc_ns() if group.copies.has_locks else []
     if not window_s and not ends:
         return None
-    cut = group.folding.space.cut_at(lock.limit()) if window_s else None
+    cut = group.space.cut_at(lock.limit()) if window_s else None
     return LockInfo(
         window_s=window_s,
         start=cut_info(cut, time_of(group, cut)) if cut else None,

@@ -280,7 +280,7 @@ def mark_copies(
     for copy in group.copies.at(group.spans(group.writer.written)):
         if copy.id in damaged:
             group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
-        elif whole is not None and whole.covers(copy) and group.folding.readable(copy.cut):
+        elif whole is not None and whole.covers(copy) and group.kept.readable(copy.cut):
             group.copies.verified(copy.id, whole.began_utc_ns)
             verified.append(f"{copy.id:016x}")
         elif group.copies.mark_of(copy.id).damage:

@@ -204,7 +204,7 @@ async def uri(site: Site, command: VolumeUri) -> VolumeUriReply:
     group = site.group(command.group)
     if command.cut is not None:
         cut = resolve(site, group, command.cut)
-        view = group.view_at(command.volume, cut)
+        view = group.kept.view_at(command.volume, cut)
         if command.sound:
             group.damage.require_sound([view.volume], cut, name)
         return _where(site, f"{name}@{cut}", view.size_bytes, cut_info(cut, time_of(group, cut)))

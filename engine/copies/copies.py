@@ -88,8 +88,8 @@ NO_LOCK = NoLock()
 class CopyTable:
     """Every copy that this site knows of in one group."""
 
-    def __init__(self, lock: CopyLock = NO_LOCK) -> None:
-        self._lock = lock
+    def __init__(self) -> None:
+        self.lock: CopyLock = NO_LOCK
         self._locks: dict[int, dict[Place, int]] = {}  # by copy: seconds, by the event that says so
         self._copies: dict[Place, Copy] = {}
         self._pins: dict[int, dict[Place, bool]] = {}
@@ -156,10 +156,10 @@ class CopyTable:
         def kept(place: Place, copy: Copy) -> bool:
             if copy.id == without:
                 return False
-            if self._lock.locked(copy.id):
+            if self.lock.locked(copy.id):
                 return True
             deletion = self._gives_up(spans, durable, place, copy)
-            return deletion is None or not self._lock.gave_up(deletion)
+            return deletion is None or not self.lock.gave_up(deletion)
 
         return {copy.cut for place, copy in self._copies.items() if kept(place, copy)}
 
@@ -234,7 +234,7 @@ class CopyTable:
         deletions = self._deletions.get(copy.id)
         if not deletions:
             return False  # at once: a list goes through thousands of copies, beside hosts
-        return any(holds(spans, *place) for place in deletions) and not self._lock.locked(copy.id)
+        return any(holds(spans, *place) for place in deletions) and not self.lock.locked(copy.id)
 
     def _as_pinned(self, spans: list[Span], copy: Copy) -> Copy:
         """With the newest word on whether it is pinned; positions grow along a lineage."""

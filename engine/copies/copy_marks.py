@@ -1,24 +1,19 @@
 """What one site found out about its copies: that all of one was read and compared, or that some is damaged.
 
-Kept at the site, not in the journal: the peer has bytes of its own. And the state of a copy that comes of it.
+Kept at the site, not in the journal: the peer has bytes of its own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from engine.copies.copies import Copy, CopyLock, CopyState, CopyTable
+from engine.copies.copies import CopyTable
 from engine.group.site_state import CopyMark, SiteState
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 
 class GroupCopies(CopyTable):
     """A group's copies, with what this site knows of each. Every note is durable on return."""
 
-    def __init__(self, group: str, state: SiteState, lock: CopyLock) -> None:
-        super().__init__(lock)
+    def __init__(self, group: str, state: SiteState) -> None:
+        super().__init__()
         self._group = group
         self._state = state
         self._marks: dict[int, CopyMark] | None = None
@@ -58,15 +53,3 @@ class GroupCopies(CopyTable):
         else:
             known[copy_id] = mark
         self._state.put_copy_mark(self._group, copy_id, mark)
-
-
-def state_of(group: Group, copy: Copy) -> CopyState:
-    """A copy's state at this site. Its mark must be on the head's lineage."""
-    if copy.position >= group.writer.durable:
-        return CopyState.PENDING
-    if copy.cut.timeline not in group.timelines or not group.folding.readable(copy.cut):
-        return CopyState.EXPIRED
-    mark = group.copies.mark_of(copy.id)
-    if mark.damage:
-        return CopyState.DAMAGED
-    return CopyState.VERIFIED if mark.verified_utc_ns else CopyState.AVAILABLE

@@ -24,12 +24,12 @@ SLICE_BYTES = 8_192 * BLOCK_BYTES
 
 def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
     """Bytes of data in a copy's volumes, slice by slice. Trimmed if it can no longer be read."""
-    group.folding.require(copy.cut)
+    group.kept.require(copy.cut)
     spans = group.timelines.lineage(copy.cut.timeline, copy.cut.position)
     for name, volume in sorted(group.volumes.at(spans).items()):
         if volume.id not in copy.volumes:
             continue
-        view = group.view_at(name, copy.cut)
+        view = group.kept.view_at(name, copy.cut)
         offset = 0
         while offset < view.size_bytes:
             extents = view.extents(offset, min(SLICE_BYTES, view.size_bytes - offset))
@@ -40,20 +40,20 @@ def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
 def unique_bytes(group: Group, copy: Copy) -> Iterator[int]:
     """Bytes that the index would give back without a copy, slice by slice."""
     cut = same_name(group.timelines, copy.cut)
-    if cut not in group.folding.retention.kept:
+    if cut not in group.kept.retention.kept:
         return
     others = group.copies.retained(group.spans(), group.writer.durable, without=copy.id)
-    others |= group.folding.leases.cuts()
+    others |= group.kept.leases.cuts()
     bounds = BoundsOfCuts(group.timelines, group.volumes)
-    floors = group.folding.retention.floors
+    floors = group.kept.retention.floors
     keeps = [
         what_to_keep(
             group.timelines,
             group.volumes,
-            group.folding.retention,
+            group.kept.retention,
             floors,
             wanted,
-            group.folding.tails(floors),
+            group.kept.tails(floors),
             bounds.of,
         )
         for wanted in (others | {copy.cut}, others)

@@ -7,22 +7,9 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from engine.group.settings import GroupSettings
 from engine.history.timelines import Span, holds
 from protocol.events import NO_POLICY, PolicySet
-
-
-class WindowSettings(Protocol):
-    """The any-point window that a site has where no policy says another."""
-
-    @property
-    def window_s(self) -> float:
-        """Seconds."""
-
-    @property
-    def window_bytes(self) -> int:
-        """Bytes of journal."""
 
 
 class Policies:
@@ -46,7 +33,7 @@ class Policies:
         found = [(place[1], each) for place, each in self._set.items() if holds(spans, *place)]
         return max(found, key=lambda row: row[0])[1] if found else (0, NO_POLICY)
 
-    def window(self, spans: list[Span], settings: WindowSettings) -> tuple[float, int]:
+    def window(self, spans: list[Span], settings: GroupSettings) -> tuple[float, int]:
         """How far back any moment can be read, in seconds and in bytes of journal: as the policy says, else
         as the site is set."""
         _, policy = self.at(spans)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.copies.copies import Copy, CopyState
-from engine.copies.copy_marks import state_of
+from engine.copies.copy_states import state_of
 from engine.copies.keep_rules import KeepRules, kept
 from engine.group.group import Group
 

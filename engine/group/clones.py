@@ -17,18 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from engine.group.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
+from engine.group.core import GroupCore
 from engine.group.frame_checks import check_own
 from engine.group.head_moves import first_frame
 from engine.group.whole import holds_together
 from engine.history.branches import Branch
 from engine.history.timelines import Span
 from engine.history.volumes import Volume
+from engine.index.checkpoint_timing import Checkpoints
 from engine.index.view import VolumeView
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
+from engine.retention.kept import KeptHistory
 from engine.retention.needed import same_name
 from protocol.errors import FarshoreError, NotFound, Refused, WrongState
 from protocol.events import Row
@@ -36,17 +38,15 @@ from protocol.frames import Buffer, Frame
 from protocol.limits import CLONES_PER_GROUP_MAX
 from protocol.positions import Cut
 
-if TYPE_CHECKING:
-    from engine.group.group import Group
-
 
 class Clone:
     """One clone, open. To hosts it is what a group is: `append`, `writer`, `when_durable`."""
 
-    def __init__(self, group: Group, row: CloneRow) -> None:
+    def __init__(self, group: GroupCore, checkpoints: Checkpoints, row: CloneRow) -> None:
         self.row = row
         self.name = row.name
-        self.history: Group = group
+        self.history = group
+        self._checkpoints = checkpoints
         self.clock: Clock = group.clock
         self.emit = group.emit
         self.began = False  # whether this run has its own timeline
@@ -171,7 +171,7 @@ class Clone:
         """A frame is in the clone's journal."""
         self._digest = frame.prefix.digest
         self.history.head.left[frame.prefix.timeline] = frame.prefix.end
-        self.history.checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
+        self._checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
 
     def when_durable(self, callback: DurableCallback) -> None:
         """Call back once everything written so far is durable, or never will be."""
@@ -191,7 +191,7 @@ class Clone:
         self.failed = f"journal sync failed: {error.strerror or error}"
         self.emit("clone.failed", group=self.history.name, object=self.name, error=str(error))
         if self.row.timelines:
-            self.history.checkpoints.branch_gone(self.timeline)
+            self._checkpoints.branch_gone(self.timeline)
         for listener in self.on_view:
             listener()
 
@@ -199,8 +199,10 @@ class Clone:
 class Clones:
     """The clones of one group."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: GroupCore, kept: KeptHistory, checkpoints: Checkpoints) -> None:
         self._group = group
+        self._kept = kept
+        self._checkpoints = checkpoints
         self._open: dict[str, Clone] = {}
 
     def _rows(self) -> list[CloneRow]:
@@ -221,7 +223,7 @@ class Clones:
             elif {*row.timelines, row.cut.timeline} <= {*group.head.left, *lineage} and lineage.isdisjoint(
                 row.timelines
             ):
-                self._open[row.name] = Clone(group, row)
+                self._open[row.name] = Clone(group, self._checkpoints, row)
             else:
                 error = "its timelines are not here, or are those of the group itself"
                 subject = f"state.mdb clones {row.name}"
@@ -256,12 +258,12 @@ class Clones:
                 next_step=f"clone a cut of {group.name} itself",
             )
         row = replace(row, cut=same_name(group.timelines, row.cut))
-        lease = group.folding.leases.take("clone", row.cut)  # until its timeline keeps the cut by itself
+        lease = self._kept.leases.take("clone", row.cut)  # until its timeline keeps the cut by itself
         try:
-            clone = Clone(group, row)
+            clone = Clone(group, self._checkpoints, row)
             clone.begin()
         finally:
-            group.folding.leases.release(lease)
+            self._kept.leases.release(lease)
         self._open[row.name] = clone
         group.emit("clone.created", group=group.name, object=row.name, position=str(row.cut))
         return clone

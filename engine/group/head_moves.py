@@ -12,32 +12,41 @@ word.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from engine.group.core import GroupCore
 from engine.group.head import NotContiguous
-from engine.group.serving import took_over
+from engine.group.serving import given_to, require_serving, took_over
+from engine.group.whole import holds_together
 from engine.history.timelines import Span, Timeline, tail_after
+from engine.history.unread import Said
 from engine.journal.recovery import cut_tail, settle
+from engine.retention.kept import KeptHistory
 from protocol.errors import Diverged, FarshoreError, Trimmed
-from protocol.events import HandOver, Record, Row, TimelineBegan
+from protocol.events import HandOver, Row, TimelineBegan
 from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
 from protocol.positions import Cut, timeline_text
 
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
-
-def generation_of(group: Group) -> int:
+def generation_of(group: GroupCore) -> int:
     """That of the head; 0 without one."""
     return group.timelines.get(group.head.timeline).generation if group.head else 0
 
 
-def begin_timeline(group: Group, *, authority: bool = False) -> None:
+@holds_together
+def begin_writing(group: GroupCore) -> None:
+    """Make this run's own timeline, once: the first write after any start must not share positions with a
+    tail that another site may have seen. Waits for two syncs. NoSpace or OSError leaves all as it was."""
+    require_serving(group)
+    if not group.head.began:
+        begin_timeline(group)
+
+
+def begin_timeline(group: GroupCore, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
-    raised = authority or not group.head or group.handed_to or took_over(group)
+    raised = authority or not group.head or given_to(group) or took_over(group)
     generation = _next_generation(group) if raised else generation_of(group)
-    sealed = group.head.sealed or bool(group.handed_to)
+    sealed = group.head.sealed or bool(given_to(group))
     timeline, frame = first_frame(group, group.end, group.head.digest, generation=generation, sealed=sealed)
     _move(group, timeline, frame, decode_rows(frame.prefix, frame.raw))
     group.head.own()
@@ -46,7 +55,7 @@ def begin_timeline(group: Group, *, authority: bool = False) -> None:
 
 
 def first_frame(
-    group: Group, fork: Cut, digest: bytes, *, generation: int, sealed: bool
+    group: GroupCore, fork: Cut, digest: bytes, *, generation: int, sealed: bool
 ) -> tuple[Timeline, Frame]:
     """A new timeline of this site that leaves `fork`, where the digest is `digest`, and its first frame.
     `sealed`: nothing else goes on from there, at any site."""
@@ -79,19 +88,19 @@ def first_frame(
     return timeline, frame
 
 
-def _next_generation(group: Group) -> int:
+def _next_generation(group: GroupCore) -> int:
     """One that outranks every authority known here: those held, one that a peer only came with, and the next
     one if this site gave it away and now takes the group back."""
     known = max(group.timelines.generation(), group.state.heard(group.name))
     return known + (2 if group.promises.handed_at(group.end) not in ("", group.site) else 1)
 
 
-def hand_over(group: Group, to: str) -> None:
+def hand_over(group: GroupCore, to: str) -> None:
     """Say as the journal's last event that the site `to` writes from here on. Durable here on return, before
     any other site can see it. OSError fails the group's writer, and no frame that is not durable is said."""
     rows = [HandOver(to=to).to_row()]
     if not group.head.began:
-        group.begin_writing()
+        begin_writing(group)
     writer = group.writer
     if writer.written > writer.durable:
         writer.sync_now()
@@ -107,10 +116,8 @@ def hand_over(group: Group, to: str) -> None:
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
 
 
-def follow_elsewhere(
-    group: Group, frame: Frame, rows: Sequence[Row], records: list[tuple[int, Record]], *, leave: bool
-) -> None:
-    """Take a frame, with its rows and records, not of the head: the first of a timeline that left what
+def follow_elsewhere(group: GroupCore, kept: KeptHistory, frame: Frame, said: Said, *, leave: bool) -> None:
+    """Take a frame, which says that, not of the head: the first of a timeline that left what
     is held here, or the next of one that was left here. NotContiguous if it is neither, or if a tail would be
     left that may not be; Diverged as `require_leavable`; Trimmed if only a base can lead there."""
     prefix = frame.prefix
@@ -129,7 +136,7 @@ def follow_elsewhere(
             )
         fork = Cut(timeline.id, prefix.position)
     else:
-        timeline = _began(group, frame, records, len(rows))
+        timeline = _began(group, frame, said)
         fork = Cut(timeline.parent, timeline.fork)
     tail = tail_after(group.spans(group.writer.written), fork) if group.head else []
     if not leave:
@@ -139,11 +146,11 @@ def follow_elsewhere(
     else:
         digest = NO_DIGEST
         if fork.timeline:
-            group.folding.require(fork)
+            kept.require(fork)
             digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
         check_frame(prefix, frame.raw, digest)
         note_followed(group, timeline)
-        _move(group, timeline, frame, rows)
+        _move(group, timeline, frame, said.rows)
     group.head.others()
     tail_bytes = sum(span.end - span.start for span in tail)
     group.emit(
@@ -159,7 +166,7 @@ def follow_elsewhere(
         raise NotContiguous(f"timeline {timeline_text(timeline.id)} was held here to {end}: go on from there")
 
 
-def _back_onto(group: Group, timeline: Timeline, frame: Frame, end: int) -> None:
+def _back_onto(group: GroupCore, timeline: Timeline, frame: Frame, end: int) -> None:
     """Put the head at the end of what is held of a timeline that goes on further than this lineage shows: its
     frames were stored, and the move to it did not last. `frame` is the first of them, as it comes once more.
     NotContiguous if another one is held in its place."""
@@ -175,7 +182,7 @@ def _back_onto(group: Group, timeline: Timeline, frame: Frame, end: int) -> None
     group.view_changed()
 
 
-def require_leavable(group: Group, tail: Sequence[Span], fork: int, timeline: Timeline) -> None:
+def require_leavable(group: GroupCore, tail: Sequence[Span], fork: int, timeline: Timeline) -> None:
     """Whether the tail of the head's lineage past `fork` may be left for another timeline, without an
     operator's word. NotContiguous if another site than that timeline's writer wrote any of it. Diverged if no
     power loss can have taken it from its writer: frames say how far their writer's journal was durable. A
@@ -197,11 +204,11 @@ def require_leavable(group: Group, tail: Sequence[Span], fork: int, timeline: Ti
         )
 
 
-def _began(group: Group, frame: Frame, records: list[tuple[int, Record]], count: int) -> Timeline:
+def _began(group: GroupCore, frame: Frame, said: Said) -> Timeline:
     """The timeline whose first frame this is."""
     prefix = frame.prefix
-    began = records[0][1] if records else None
-    if not isinstance(began, TimelineBegan) or count != 1 or began.fork != prefix.position:
+    began = said.records[0][1] if said.records else None
+    if not isinstance(began, TimelineBegan) or len(said.rows) != 1 or began.fork != prefix.position:
         raise NotContiguous(f"timeline {timeline_text(prefix.timeline)} is not known here")
     if began.parent == 0:
         if group.head:
@@ -224,7 +231,7 @@ def _began(group: Group, frame: Frame, records: list[tuple[int, Record]], count:
     )
 
 
-def note_followed(group: Group, timeline: Timeline) -> None:
+def note_followed(group: GroupCore, timeline: Timeline) -> None:
     """Frames of a timeline come from another site from now on. If this one wrote them once (it lost them, or
     is an old copy of itself), what they call durable was so in another life, and recovery must not hold this
     journal to it. Durable before the first of them is stored."""
@@ -233,7 +240,7 @@ def note_followed(group: Group, timeline: Timeline) -> None:
     group.head.followed = timeline.id
 
 
-def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -> None:
+def _move(group: GroupCore, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -> None:
     """Put the head on a timeline at the place of `frame`: all durable before anyone relies on it."""
 
     def store() -> None:
@@ -246,7 +253,7 @@ def _move(group: Group, timeline: Timeline, frame: Frame, rows: Sequence[Row]) -
 
 
 def _put_head(
-    group: Group, timeline: Timeline, position: int, common: int, store: Callable[[], None]
+    group: GroupCore, timeline: Timeline, position: int, common: int, store: Callable[[], None]
 ) -> None:
     """The head is at `position` of a timeline, plus what `store` writes there; up to `common` the lineage is
     what it was."""

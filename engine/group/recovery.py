@@ -103,7 +103,7 @@ def recover_group(group: Group) -> Recovered:
     group.folding.remove_folded()
     orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
     group.folding.start()
-    group.unread.drop_folded({each: end for each, (end, _) in group.folding.retention.folded.items()})
+    group.unread.drop_folded({each: end for each, (end, _) in group.kept.retention.folded.items()})
     if head == 0:
         _remove_orphans(group, orphans, found)
         return found

@@ -11,20 +11,16 @@ It decides nothing else: what a comparison with the peer leads to is `site_prima
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from engine.group.serving import Holder
+from engine.group.core import GroupCore
+from engine.group.holds import Holder
 from protocol.errors import NotFound, Unsafe
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 
 class TurnedBack:
     """`lost`: the newest cut known to have been durable here that is not here; None if there is none."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: GroupCore) -> None:
         self.lost: Cut | None = None
         self._group = group
         self._suspected: set[int] = set()
@@ -100,7 +96,7 @@ class TurnedBack:
         )
 
 
-def holds_durably(group: Group, cut: Cut) -> bool:
+def holds_durably(group: GroupCore, cut: Cut) -> bool:
     """Whether everything up to a cut is durable here, on the head's lineage or on a branch."""
     if cut.timeline not in group.timelines:
         return False

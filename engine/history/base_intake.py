@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from engine.group.group import Group
 from engine.group.head import NotContiguous
 from engine.group.head_moves import require_leavable
-from engine.group.serving import Holder
+from engine.group.holds import Holder
 from engine.history.base_lineage import new_timelines
 from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base
 from engine.history.base_rows import PendingBase, load_pending
-from engine.history.bases import Base, common_end, gap_at
-from engine.history.timelines import Places, Timeline, TimelineTable, holds_cut
+from engine.history.bases import common_end, gap_at
+from engine.history.timelines import Base, Places, Timeline, TimelineTable, holds_cut
 from engine.history.volume_bounds import check_base_volumes
 from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.requests import IndexRequest
@@ -139,7 +139,7 @@ class BaseIntake:
     def open(self) -> None:
         """Begin; `on_ready` follows. Trimmed if the start cannot be read any more."""
         if self.order.start is not None:
-            self._group.folding.leases.hold(LEASE, self.order.start)
+            self._group.kept.leases.hold(LEASE, self.order.start)
         self._group.checkpoints.when_indexed(lambda _: self._prepare())
 
     def _prepare(self) -> None:
@@ -292,7 +292,7 @@ class BaseIntake:
             group.checkpoints.hold(on=False)
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
-            group.folding.leases.release(LEASE)
+            group.kept.leases.release(LEASE)
             self.installed = self._closed = True
             self.installing = False
             self._on_installed()
@@ -350,7 +350,7 @@ class BaseIntake:
         self._closed = True
         self.ready = False
         self._group.checkpoints.hold(on=False)
-        self._group.folding.leases.release(LEASE)
+        self._group.kept.leases.release(LEASE)
         self.writer.close()
         if self._timer is not None:
             self._timer.cancel()

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.history.base_rows import PendingBase
-from engine.history.bases import Base
-from engine.history.timelines import Timeline
+from engine.history.timelines import Base, Timeline
 from engine.index.versions import RECORD_KEY
 from engine.journal.format import timeline_directory
 from engine.journal.recovery import cut_tail

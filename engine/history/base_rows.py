@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.history.bases import Base
+from engine.history.timelines import Base
 from engine.index.versions import TIMELINE_KEY, index_row
 from engine.ports.store import ReadTransaction, WriteTransaction
 from protocol.bounds import AnyTimeline, Digest, Lane, Position, TimelineId, UtcNs

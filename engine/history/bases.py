@@ -20,35 +20,14 @@ Pure: no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from engine.history.timelines import Span, TimelineTable, holds_cut
+from engine.history.timelines import Base, Span, TimelineTable, holds_cut
 from protocol.errors import Trimmed
 from protocol.frames import NO_DIGEST
 from protocol.positions import POSITION_MAX, Cut
 
 FIRST_BASE_LANE = 1 << 31
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """`cut` is B, `start` A (None: on nothing); `timeline` and `lane` are X, whose frames end at `end`.
-    `utc_ns` is the time of the frame before B, `digest` what the next one continues; `left` the end that this
-    site had before, on its own."""
-
-    cut: Cut
-    start: Cut | None
-    timeline: int
-    lane: int
-    end: int
-    utc_ns: int
-    digest: bytes
-    left: Cut
-
-    @property
-    def span(self) -> Span:
-        """X's frames."""
-        return Span(self.timeline, self.lane, 0, self.end)
 
 
 def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:

@@ -86,7 +86,7 @@ def check_droppable(group: Group, branch: Branch) -> None:
     group.lock.require_droppable(branch)
     own = {span.timeline: span.start for span in own_part(group, branch)}
     _require_no_clone(group, branch, own)
-    held = [cut for cut in group.folding.leases.cuts() if _inside(branch, cut)]
+    held = [cut for cut in group.kept.leases.cuts() if _inside(branch, cut)]
     copies = group.copies.at(group.spans())
     backups = [copy for copy in copies if _inside(branch, copy.cut)]
     if backups:
@@ -143,8 +143,8 @@ def _require_no_clone(group: Group, branch: Branch, own: dict[int, int]) -> None
 def _looked_through(group: Group, branch: Branch) -> set[Cut]:
     """Cuts whose view must stay: those held by readers, kept below the floors, and at the ends of clones; and
     what restores went back to whose outcome can still be read."""
-    table, retention = group.timelines, group.folding.retention
-    cuts = group.folding.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
+    table, retention = group.timelines, group.kept.retention
+    cuts = group.kept.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
     cuts = {cut for cut in cuts if not _inside(branch, cut)}
     floors = lane_floors(table, retention.floors)
     for entry in group.volumes.all_reverts():
@@ -201,7 +201,7 @@ class BranchDrops:
 
     def _carry_on(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group
-        group.folding.dropping |= dict(spans)
+        group.dropping |= dict(spans)
         bases = bases_within(group.timelines, spans)
         lanes = tuple((group.timelines.get(timeline).lane, start) for timeline, start in spans)
         lanes += tuple((base.lane, 0) for base in bases)
@@ -233,7 +233,7 @@ class BranchDrops:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
-        group.folding.dropped_for_good(spans)
+        group.kept.dropped_for_good(spans)
         ends = {timeline: held_before(group.timelines, timeline, start) for timeline, start in spans}
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
         group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
@@ -276,6 +276,6 @@ class BranchDrops:
             return
         group.state.remove_drop(group.name, name)
         for timeline, _ in spans:
-            group.folding.dropping.pop(timeline, None)
+            group.dropping.pop(timeline, None)
         group.emit("branch.dropped", group=group.name, timeline=f"{name:016x}")
         self._on_done(name)

@@ -8,14 +8,11 @@ too: the tail that a follower had of a writer who came back without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from engine.group.core import GroupCore
 from engine.history.timelines import Span
 from protocol.errors import NotFound
 from protocol.positions import Cut, timeline_text
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +34,13 @@ class Branch:
         return sum(span.end - span.start for span in self.spans)
 
 
-def branches(group: Group) -> list[Branch]:
+def branches(group: GroupCore) -> list[Branch]:
     """Every branch, by fork."""
     lineage = {span.timeline: span for span in group.spans(group.writer.written)}
-    clones = group.clones.timelines()
+    clones = group.clone_timelines()
     found = []
     for timeline in group.timelines.all():
-        if timeline.id in group.folding.dropping or timeline.id in clones:
+        if timeline.id in group.dropping or timeline.id in clones:
             continue
         end = Cut(timeline.id, group.end_of(timeline.id))
         on = lineage.get(timeline.id)
@@ -56,7 +53,7 @@ def branches(group: Group) -> list[Branch]:
     return sorted(found, key=lambda branch: (branch.fork.position, branch.timeline))
 
 
-def _branch(group: Group, lineage: dict[int, Span], end: Cut) -> Branch:
+def _branch(group: GroupCore, lineage: dict[int, Span], end: Cut) -> Branch:
     own = []
     fork = Cut(0, 0)
     for span in reversed(group.timelines.lineage(end.timeline, end.position)):
@@ -70,7 +67,7 @@ def _branch(group: Group, lineage: dict[int, Span], end: Cut) -> Branch:
     return Branch(fork=fork, end=end, spans=tuple(reversed(own)))
 
 
-def own_part(group: Group, branch: Branch) -> list[Span]:
+def own_part(group: GroupCore, branch: Branch) -> list[Span]:
     """The part of a branch that no other branch goes through."""
     ends: dict[int, int] = {}
     for other in branches(group):
@@ -85,7 +82,7 @@ def own_part(group: Group, branch: Branch) -> list[Span]:
     return own
 
 
-def find_branch(group: Group, timeline: int) -> Branch:
+def find_branch(group: GroupCore, timeline: int) -> Branch:
     """The branch of that name; NotFound."""
     for branch in branches(group):
         if branch.timeline == timeline:

@@ -27,7 +27,7 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
             return group.end
         case CutLabel(label=name) | CutBackup(backup_id=name):
             cut = group.copies.find(group.spans(group.writer.written), name, group.name).cut
-            group.folding.require(cut)
+            group.kept.require(cut)
             return cut
         case CutPosition(timeline=timeline, position=position):
             return checked_cut(group, Cut(timeline, position))
@@ -59,7 +59,7 @@ def checked_cut(group: Group, cut: Cut) -> Cut:
             next_step=f"`farshore wait {group.name} --position {cut}`",
         )
     require_held(group.timelines, cut, group.name)
-    group.folding.require(cut)
+    group.kept.require(cut)
     group.reader.digest_at(group.timelines, cut.timeline, cut.position)
     return cut
 
@@ -80,7 +80,7 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
                 if above is not None and boundary == end:  # or a later one, which never came
                     raise not_held(table, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
-                if group.folding.readable(cut) and not (hidden and boundary == span.end):
+                if group.kept.readable(cut) and not (hidden and boundary == span.end):
                     return cut
                 raise _before_the_floor(group, utc_ns)
             # The first frame that is left was written later, and so was all that comes after it.
@@ -109,7 +109,7 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
 def _folded_within(group: Group, span: Span) -> tuple[int, Anchor | None]:
     """Up to where a span's frames have gone, 0 if none have, and what is known of the last of them. The
     timeline may be folded below the span, which then begins at a base, or past it, on a branch."""
-    folded = group.folding.retention.folded.get(span.timeline)
+    folded = group.kept.retention.folded.get(span.timeline)
     if folded is None or folded[0] <= span.start:
         return 0, None
     if folded[0] <= span.end:
@@ -118,7 +118,7 @@ def _folded_within(group: Group, span: Span) -> tuple[int, Anchor | None]:
 
 
 def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:
-    floor = group.folding.floor()
+    floor = group.kept.floor()
     oldest = group.reader.ending_at(floor.timeline, floor.position) if floor else None
     since = time_text(oldest.utc_ns) if oldest else "now"
     return Trimmed(

@@ -46,7 +46,7 @@ def journal_leads(group: Group, cut: Cut) -> bool:
     base = base_on(group.timelines, spans)
     if base is not None and cut.position < base.cut.position:
         return False
-    return group.folding.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
+    return group.kept.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
 
 
 def frames_after(group: Group, at: Cut) -> Iterator[Frame]:

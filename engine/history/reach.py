@@ -17,7 +17,7 @@ def oldest_cut(group: Group, volume: Volume) -> Cut:
     spans = group.spans(group.writer.written)
     created = group.reader.prefix_at(volume.timeline, volume.id)
     found = [Cut(volume.timeline, created.end if created else volume.id)]
-    floor, base = group.folding.floor(), base_on(group.timelines, spans)
+    floor, base = group.kept.floor(), base_on(group.timelines, spans)
     found += [cut for cut in (floor, base.cut if base else None) if cut is not None]
     return max(found, key=lambda cut: cut.position)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,9 +22,6 @@ from protocol.bounds import AnyTimeline, Generation, Lane, Position, SiteId, Tim
 from protocol.errors import Corruption, NotFound, WrongState
 from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
-
-if TYPE_CHECKING:
-    from engine.history.bases import Base
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
@@ -53,6 +49,27 @@ class Span:
     lane: int
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base (engine.history.bases): `cut` is B, `start` A (None: on nothing); `timeline` and `lane` are X,
+    whose frames end at `end`. `utc_ns` is the time of the frame before B, `digest` what the next one
+    continues; `left` the end that this site had before, on its own."""
+
+    cut: Cut
+    start: Cut | None
+    timeline: int
+    lane: int
+    end: int
+    utc_ns: int
+    digest: bytes
+    left: Cut
+
+    @property
+    def span(self) -> Span:
+        """X's frames."""
+        return Span(self.timeline, self.lane, 0, self.end)
 
 
 class TimelineTable:

@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from engine.history.base_rows import PENDING_KEY, PendingBase, load_bases, load_pending, put_base, put_pending
-from engine.history.bases import FIRST_BASE_LANE, Base
-from engine.history.timelines import Timeline
+from engine.history.bases import FIRST_BASE_LANE
+from engine.history.timelines import Base, Timeline
 from engine.index.checkpoint import (
     CHECKPOINT_KEY,
     IndexBatch,

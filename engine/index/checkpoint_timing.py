@@ -7,16 +7,14 @@ into LMDB, and drops the layer. One at a time; one that failed is tried again wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from engine.group.core import GroupCore
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.memtable import Layer
 from engine.index.requests import Indexer
 from engine.ports.clock import Timer
+from protocol.frames import Frame
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 RETRY_S = 5.0
 FREE_SLICE = 2000
@@ -26,11 +24,14 @@ FREE_SLICE_EVERY_S = 0.002
 class Checkpoints:
     """`reached`: position of the head's lineage up to which LMDB holds everything; `failures` counts."""
 
-    def __init__(self, group: Group, indexer: Indexer) -> None:
+    def __init__(
+        self, group: GroupCore, indexer: Indexer, when_clones_durable: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.reached = 0
         self.failures = 0
         self.indexer = indexer
         self._group = group
+        self._when_clones_durable = when_clones_durable
         self._waiting: list[tuple[int, Callable[[Cut], None]]] = []
         self._running = False
         self._held = False
@@ -38,6 +39,14 @@ class Checkpoints:
         self._freeing: list[Layer] = []
         self._free_timer: Timer | None = None
         self._branches: dict[int, int] = {}  # timelines left with frames not indexed, by their end
+        group.listeners.head.append(self.head_moved)
+        group.listeners.frame.append(self._on_frame)
+
+    def _on_frame(self, frame: Frame) -> None:
+        settings = self._group.settings
+        due = frame.prefix.end - self.reached >= settings.checkpoint_after_bytes
+        if due or self._group.memtable.layers[-1].count >= settings.memtable_soft:
+            self.begin()
 
     def head_moved(self, left: Cut, position: int) -> None:
         """The head left a timeline at `left` for one that goes on at `position`: what was written to the
@@ -114,7 +123,7 @@ class Checkpoints:
 
         def durable(error: OSError | None) -> None:
             if error is None:
-                self._group.clones.when_durable(start)
+                self._when_clones_durable(start)
 
         if target.timeline == self._group.head.timeline:
             self._group.writer.when_durable(target.position, durable)
@@ -137,16 +146,15 @@ class Checkpoints:
         self._running = False
         self._freeing.append(group.memtable.drop_frozen())
         group.clock.call_soon(self._free_slice)
-        if overloaded and not group.overloaded:
-            for listener in group.listeners.relief:
-                listener()
-        elif group.overloaded:
+        group.relieve(waited=overloaded)
+        if group.overloaded:
             # Everyone waits for the next one, so no frame will come to begin it.
             self.begin()
         self._tell_waiting(target)
         if self._waiting:
             self.begin()
-        group.folding.consider()
+        for listener in group.listeners.indexed:
+            listener()
 
     def _free_slice(self) -> None:
         """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""

@@ -14,24 +14,23 @@ Finding it out reads the index and nothing else; mending is `engine.integrity.re
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
+from engine.copies.copies import Copy
+from engine.group.core import GroupCore
 from engine.history.unread import UnreadFrame
 from engine.history.visibility import Interval
+from engine.index.checkpoint_timing import Checkpoints
 from engine.index.memtable import NOT_FOUND
 from engine.index.versions import NUMBER_MASK, VERSION_KEY, unpack_version_key
 from engine.index.view import ReadBatch, VolumeView
 from engine.integrity.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
+from engine.retention.kept import KeptHistory
 from protocol.bounds import UtcNs
 from protocol.errors import Trimmed, Unsafe
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
-
-if TYPE_CHECKING:
-    from engine.copies.copies import Copy
-    from engine.group.group import Group
 
 TABLE = "damage"
 ROW = RowType(tuple[UtcNs])
@@ -50,9 +49,12 @@ ACCEPT = (
 class DamageTable:
     """Known damage of one group, by what it is, with the time when it was last found (UTC ns)."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: GroupCore, kept: KeptHistory, checkpoints: Checkpoints) -> None:
         self._group = group
+        self._kept = kept
+        self._checkpoints = checkpoints
         self._prefix = group.name.encode() + b"\0"
+        group.listeners.read_failed.append(self.read_failed)
         self._found: dict[Damage, int] = {}
         for key, value in group.state.notes(TABLE, self._prefix).items():
             fault, *place = KEY.unpack(key[len(self._prefix) :])
@@ -140,7 +142,7 @@ class DamageTable:
         """Whether the view has versions in a damaged stretch that only the journal knows."""
         group = self._group
         timeline, position, end, _ = damage.place
-        if timeline not in group.timelines or end <= group.checkpoints.reached:
+        if timeline not in group.timelines or end <= self._checkpoints.reached:
             return False
         lane = group.timelines.get(timeline).lane
         return any(
@@ -158,7 +160,7 @@ class DamageTable:
         for volume in group.volumes.at(spans).values():
             if volume.id in set(volumes):
                 try:
-                    found |= dict.fromkeys(self.through(group.view_at(volume.name, cut)))
+                    found |= dict.fromkeys(self.through(self._kept.view_at(volume.name, cut)))
                 except Trimmed:
                     continue
         return list(found)

@@ -341,7 +341,7 @@ class Repair:
         lane, _, _, number = damage.version
         head = group.spans(group.writer.written)
         candidates = [copy.cut for copy in group.copies.at(head)]
-        floor = group.folding.floor()
+        floor = group.kept.floor()
         candidates += [floor] if floor is not None else []
         segment = group.segments.holding(lane, number)
         if segment is not None:
@@ -350,7 +350,7 @@ class Repair:
                     candidates.append(Cut(segment.timeline, prefix.end))
         candidates.append(group.end)
         for cut in dict.fromkeys(candidates):
-            if group.folding.readable(cut) and self._seen_at(damage, cut):
+            if group.kept.readable(cut) and self._seen_at(damage, cut):
                 yield cut
 
     def _seen_at(self, damage: Damage, cut: Cut) -> bool:
@@ -358,7 +358,7 @@ class Repair:
         spans = group.timelines.lineage(cut.timeline, cut.position)
         for volume in group.volumes.at(spans).values():
             if volume.id == damage.version[1]:
-                view = group.view_at(volume.name, cut)
+                view = group.kept.view_at(volume.name, cut)
                 with view.batch() as batch:
                     return sees(view, batch, damage)
         return False

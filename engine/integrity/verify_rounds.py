@@ -126,12 +126,12 @@ class VerifyRound:
         timeline, position, end, _ = damage.place
         if damage.fault not in (Fault.FRAME, Fault.UNREAD):
             return True
-        if end <= group.folding.retention.folded_to(timeline):
+        if end <= group.kept.retention.folded_to(timeline):
             return False
         known = timeline in group.timelines or any(
             base.timeline == timeline for base in group.timelines.bases
         )
-        return known and position < group.folding.dropping.get(timeline, position + 1)
+        return known and position < group.dropping.get(timeline, position + 1)
 
     def took_index(self, found: IndexSlice) -> None:
         """Take in a slice of the index."""

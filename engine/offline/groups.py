@@ -12,8 +12,9 @@ import pathlib
 import random
 from dataclasses import dataclass, field, replace
 
-from engine.group.group import Group, GroupSettings
+from engine.group.group import Group
 from engine.group.recovery import recover_group
+from engine.group.settings import GroupSettings
 from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.history.base_rows import load_bases, load_pending
 from engine.history.unread import unread_notes
@@ -182,7 +183,7 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
         # Nothing is to happen by itself from here on.
         group.folding.close()
         for spans in state.drops(name).values():
-            group.folding.dropping |= dict(spans)
+            group.dropping |= dict(spans)
         if found.torn_bytes:
             notes.append(
                 f"the journal ends at {found.torn_at}: {found.torn_bytes} bytes there are no whole frame"

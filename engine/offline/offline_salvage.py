@@ -62,15 +62,15 @@ def salvage(group: Group, head: int) -> Salvaged:
     _name_volumes(group, blocks, starts)
     starts |= _take_unknown(group)
     cut_off = {each: start for each, start in starts.items() if group.timelines.get(each).parent == 0 < start}
-    group.folding.retention = replace(
-        group.folding.retention,
+    group.kept.retention = replace(
+        group.kept.retention,
         floors=frozenset(Cut(each, start) for each, start in cut_off.items()),
         folded={each: (start, NO_ANCHOR) for each, start in cut_off.items()},
     )
     end = group.head.left.pop(head)
     group.head.put(head, NO_DIGEST, group.head.utc_ns)
     group.writer.start(head, group.timelines.get(head).lane, end)
-    found.since = group.folding.floor()
+    found.since = group.kept.floor()
     return found
 
 

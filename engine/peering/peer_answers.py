@@ -154,10 +154,10 @@ class PeerAnswers:
         match question:
             case Hold(name=name, cut=cut):
                 cut = checked_cut(group, cut)
-                group.folding.timed.hold(asked_lease(caller.peer, name), cut, question.for_s)
+                group.kept.timed.hold(asked_lease(caller.peer, name), cut, question.for_s)
                 caller.send(Held(session=session, cut=cut).encode())
             case Release(name=name):
-                group.folding.timed.release(asked_lease(caller.peer, name))
+                group.kept.timed.release(asked_lease(caller.peer, name))
                 caller.send(Held(session=session, cut=Cut(NO_TIMELINE, 0)).encode())
             case Find(utc_ns=utc_ns):
                 caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
@@ -193,7 +193,7 @@ def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
     spans = group.timelines.lineage(cut.timeline, cut.position)
     for name, each in group.volumes.at(spans).items():
         if each.id == volume:
-            return group.view_at(name, cut)
+            return group.kept.view_at(name, cut)
     raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
 
 

@@ -12,11 +12,12 @@ now on may still be whole for a moment, but never the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from engine.history.bases import gap_at, held_below, require_held
+from engine.group.core import GroupCore
+from engine.history.bases import held_below
+from engine.index.checkpoint_timing import Checkpoints
 from engine.index.requests import Indexer
 from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
@@ -24,30 +25,20 @@ from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
 from engine.retention.fold import SWEEP_KEY, FoldPlan, SweepPlan
 from engine.retention.journal_space import JournalSpace
-from engine.retention.leases import Leases
+from engine.retention.kept import KeptHistory
 from engine.retention.needed import (
     NO_ANCHOR,
-    Anchor,
     BoundsOfCuts,
     Keep,
-    Retention,
-    floor_on,
-    load_retention,
     raised,
-    readable,
     same_name,
     what_to_keep,
-    without,
 )
-from engine.retention.old_segments import OldSegment, has_tail, lineage_segments
-from engine.retention.timed_leases import TimedLeases
-from protocol.errors import FarshoreError, Trimmed
-from protocol.events import Record, Revert
+from engine.retention.old_segments import OldSegment, lineage_segments
+from engine.retention.retention_lock import RetentionLock
+from protocol.errors import FarshoreError
 from protocol.frames import Frame
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 POLL_S = 2.0
 RETRY_S = 5.0
@@ -55,19 +46,26 @@ SWEEP_EVERY_S = 0.05
 
 
 class Folding:
-    """`retention` is what holds now, `leases` keep cuts readable (`timed`: up to a time), `space` knows who
-    needs frames."""
+    """`promised`: how far the writing site said that it is durable there."""
 
-    def __init__(self, group: Group, indexer: Indexer) -> None:
-        self.retention = Retention()
-        self.leases = Leases(group.name, group.state, self.require)
-        self.timed = TimedLeases(group)
-        self.space = JournalSpace(group)
+    def __init__(
+        self,
+        group: GroupCore,
+        kept: KeptHistory,
+        lock: RetentionLock,
+        space: JournalSpace,
+        checkpoints: Checkpoints,
+        indexer: Indexer,
+    ) -> None:
         self.failures = 0
+        self.promised = 0
         self._group = group
+        self._kept = kept
+        self._lock = lock
+        self._space = space
+        self._checkpoints = checkpoints
         self._indexer = indexer
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
-        self.promised = 0  # how far the writing site said that it is durable there
         self._copies: set[Cut] = set()
         self._look_at = 0
         self._running = False
@@ -77,23 +75,21 @@ class Folding:
         self._sweep_due = False
         self._dropped: tuple[tuple[int, int], ...] = ()
         self._when_swept: list[Callable[[], None]] = []
-        self.dropping: dict[int, int] = {}  # timelines whose frames from a position on are being dropped
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
+        group.listeners.indexed.append(self.consider)
 
     # -- recovery
 
     def load(self, transaction: ReadTransaction) -> None:
         """Take up what the index says, before any cut or digest is asked for."""
-        self.retention = load_retention(transaction)
-        self._group.reader.anchor = self._anchor
+        self._kept.load(transaction)
         self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
-        self.leases.load()
-        self._group.lock.load()
+        self._lock.load()
 
     def remove_folded(self) -> None:
         """Remove files that a crash kept from going after their fold."""
-        for timeline, (end, _) in self.retention.folded.items():
+        for timeline, (end, _) in self._kept.retention.folded.items():
             for segment in self._group.segments.of_timeline(timeline):
                 if segment.start < end:
                     self._remove(segment)
@@ -101,66 +97,15 @@ class Folding:
     def start(self) -> None:
         """Begin to look, now and then."""
         self.promised = 0
-        self.timed.load()
+        self._kept.timed.load()
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
-
-    def _anchor(self, timeline: int, position: int) -> Anchor | None:
-        return self.retention.anchor(timeline, position)
-
-    # -- what can be read
-
-    def floor(self) -> Cut | None:
-        """The cut on the head's lineage below which only kept cuts can be read."""
-        spans, table = self._group.spans(), self._group.timelines
-        found = [floor_on(table, spans, floor) for floor in self.retention.floors]
-        return max((each for each in found if each), key=lambda floor: floor.position, default=None)
-
-    def readable(self, cut: Cut) -> bool:
-        """Whether a cut of a timeline held here can still be read in full."""
-        timelines = self._group.timelines
-        if cut.position > self.dropping.get(cut.timeline, cut.position):
-            return False
-        return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
-
-    def require(self, cut: Cut) -> None:
-        """Trimmed unless `cut` is readable."""
-        require_held(self._group.timelines, cut, self._group.name)
-        if not self.readable(cut):
-            floor = self.floor()
-            raise Trimmed(
-                f"{cut} is no longer kept: history before {floor} was folded",
-                subject=self._group.name,
-                position=str(cut),
-                next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
-            )
-
-    def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
-        """Trimmed if one of the records goes back to what cannot be read here."""
-        for _, record in records:
-            if not isinstance(record, Revert):
-                continue
-            if record.cut.timeline not in self._group.timelines:
-                raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
-            self.require(record.cut)
-
-    def journal_reaches(self, cut: Cut) -> bool:
-        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
-        spans = self._group.spans(self._group.writer.written)
-        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
-        if first is None:
-            return False
-        return all(
-            self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
-            for span in spans[first:]
-            if span.end > cut.position
-        )
 
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
         self.promised = frame.prefix.durable
-        self.space.spend(frame.prefix.frame_bytes)
+        self._space.spend(frame.prefix.frame_bytes)
         if frame.prefix.end >= self._look_at:
             self._look_at = frame.prefix.end + self._group.writer.segment_bytes // 4
             self._group.clock.call_soon(self.consider)
@@ -174,19 +119,19 @@ class Folding:
         group = self._group
         if self._closed or group.failed or not group.head:
             return
-        group.lock.look()
+        self._lock.look()
         self._look_for_deletions()
         old = list(self._old_segments())
-        self.space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
+        self._space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
         if self._running or self._blocked:
             return
-        if old and old[0].end <= group.checkpoints.reached:
+        if old and old[0].end <= self._checkpoints.reached:
             if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
                 self._block(old)
             else:
                 self._fold(old[0])
         elif old:
-            group.checkpoints.begin()
+            self._checkpoints.begin()
         elif self._sweep_due or self._sweeping:
             self._after("sweep", SWEEP_EVERY_S, self._sweep)
 
@@ -195,7 +140,7 @@ class Folding:
         timelines, before = self._group.timelines, self._copies
         self._copies = self._retained()
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
-        if any(same_name(timelines, cut) in self.retention.kept for cut in gone):
+        if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):
             self._sweep_due, self._sweeping = True, False
 
     def _retained(self) -> set[Cut]:
@@ -204,10 +149,10 @@ class Folding:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self.promised, self.space.limit(), group.lock.limit())
+        limit = min(self.promised, self._space.limit(), self._lock.limit())
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
-        window_bytes = min(window_bytes, self.space.capacity(total) // 2)
+        window_bytes = min(window_bytes, self._space.capacity(total) // 2)
         since_ns = group.clock.utc_ns() - int(window_s * 1e9)
         for old in lineage_segments(self._group):
             if old.end > limit:
@@ -237,11 +182,11 @@ class Folding:
     def _fold(self, old: OldSegment) -> None:
         group = self._group
         try:
-            self.space.note_confirmed()
+            self._space.note_confirmed()
         except (FarshoreError, OSError) as error:
             self._failed(error)
             return
-        floors = raised(group.timelines, self.retention.floors, Cut(old.span.timeline, old.end))
+        floors = raised(group.timelines, self._kept.retention.floors, Cut(old.span.timeline, old.end))
         keep = self._decide(floors)
         plan = FoldPlan(
             timeline=old.span.timeline,
@@ -259,33 +204,22 @@ class Folding:
         keep = what_to_keep(
             group.timelines,
             group.volumes,
-            self.retention,
+            self._kept.retention,
             floors,
-            self._retained() | self.leases.cuts(),
-            self.tails(floors),
+            self._retained() | self._kept.leases.cuts(),
+            self._kept.tails(floors),
             self._bounds.of,
         )
-        if self.retention.kept.keys() - keep.cuts:
+        if self._kept.retention.kept.keys() - keep.cuts:
             self._sweep_due = True
-        kept = {cut: self.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
-        self.retention = replace(self.retention, floors=keep.floors, kept=kept)
+        kept = {cut: self._kept.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
+        self._kept.retention = replace(self._kept.retention, floors=keep.floors, kept=kept)
         return keep
 
     @property
     def running(self) -> bool:
         """Whether a fold or a slice of a sweep is under way."""
         return self._running
-
-    def dropped_for_good(self, parts: Iterable[tuple[int, int]]) -> None:
-        """Timelines are about to go, each from a position on; the index is told with them."""
-        table = self._group.timelines
-        self.retention = without(self.retention, parts, lambda each: table.get(each).fork_cut)
-
-    def tails(self, floors: frozenset[Cut]) -> list[int]:
-        """Timelines on the way to a floor that go on past a fork of theirs."""
-        table = self._group.timelines
-        spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
-        return [span.timeline for span in spans if has_tail(self._group, span)]
 
     def _folded(self, old: OldSegment, error: Exception | None) -> None:
         self._running = False
@@ -294,7 +228,7 @@ class Folding:
         if error is not None:
             self._failed(error)
             return
-        self._reload()
+        self._kept.reload()
         self._remove(old.segment)
         self._ended()
 
@@ -302,13 +236,7 @@ class Folding:
         """Something was done: there may be more, and hosts may go on."""
         was_overloaded = self._group.overloaded
         self.consider()
-        if was_overloaded and not self._group.overloaded:
-            for listener in self._group.listeners.relief:
-                listener()
-
-    def _reload(self) -> None:
-        with self._group.store.read() as transaction:
-            self.retention = load_retention(transaction)
+        self._group.relieve(waited=was_overloaded)
 
     def _failed(self, error: Exception) -> None:
         """Hosts are not held up for what does not work: they are told that there is no room."""
@@ -321,7 +249,7 @@ class Folding:
         """The index has no room for what a segment holds, or something else is wrong: try again later."""
         self._blocked = True
         self._after("retry", RETRY_S, self._retry)
-        self.space.measure(sum(each.segment.size for each in old), blocked=True)
+        self._space.measure(sum(each.segment.size for each in old), blocked=True)
 
     def _retry(self) -> None:
         self._blocked = False
@@ -353,7 +281,7 @@ class Folding:
         if self._running or self._closed or self._blocked:
             return
         begin = not self._sweeping
-        keep = self._decide(self.retention.floors)
+        keep = self._decide(self._kept.retention.floors)
         if begin:
             self._sweep_due = False
         self._sweeping = self._running = True
@@ -367,7 +295,7 @@ class Folding:
         if error is not None:
             self._failed(error)
             return
-        self._reload()
+        self._kept.reload()
         if figures[2]:
             self._sweeping = False
             self._dropped = ()
@@ -388,7 +316,5 @@ class Folding:
     def close(self) -> None:
         """Stop timers."""
         self._closed = True
-        self.timed.close()
-        self.space.close()
         for timer in self._timers.values():
             timer.cancel()

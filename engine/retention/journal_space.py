@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from engine.group.core import GroupCore
 from engine.ports.clock import Timer
+from engine.retention.kept import KeptHistory
 from engine.retention.pressure import Measure, Pressure, Stage
+from engine.retention.retention_lock import RetentionLock
 from protocol.errors import FarshoreError
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 # Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
 ROOM_SEGMENTS = 2
@@ -41,7 +40,12 @@ class JournalSpace:
     """`behind`: hosts must wait, the journal is near its end and a fold will make room. Whoever uses frames
     adds itself to `holders`; `on_stage` is told of every stage entered."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(
+        self, group: GroupCore, kept: KeptHistory, lock: RetentionLock, consider: Callable[[], None]
+    ) -> None:
+        self._kept = kept
+        self._lock = lock
+        self._consider = consider
         self.holders: dict[str, JournalHolder] = {}
         self.pressure = Pressure(throttle=group.settings.throttle)
         self.on_stage: list[Callable[[Stage], None]] = []
@@ -56,7 +60,7 @@ class JournalSpace:
 
     def _needs(self, name: str) -> int:
         """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
-        cut = self.holders[name].confirmed() or self._group.folding.leases.get(lease_of(name))
+        cut = self.holders[name].confirmed() or self._kept.leases.get(lease_of(name))
         return cut.position if cut is not None and self._group.holds_cut(cut) else 0
 
     def cut_at(self, position: int) -> Cut | None:
@@ -66,10 +70,10 @@ class JournalSpace:
 
     def note_confirmed(self) -> None:
         """Write down what holders have. OSError if the site's state cannot be written."""
-        leases = self._group.folding.leases
+        leases = self._kept.leases
         for name, holder in self.holders.items():
             cut = holder.confirmed() if holder.remember else None
-            if cut is not None and cut != leases.get(lease_of(name)) and self._group.folding.readable(cut):
+            if cut is not None and cut != leases.get(lease_of(name)) and self._kept.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
 
     def capacity(self, total_bytes: int) -> int:
@@ -96,10 +100,8 @@ class JournalSpace:
             self._tell(stage, total, capacity)
         if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
             self._detach_slowest()
-        if was_behind and not group.overloaded:
-            # Room may come from elsewhere, or a fold that was counted on be blocked: who waits is told.
-            for listener in group.listeners.relief:
-                listener()
+        # Room may come from elsewhere, or a fold that was counted on be blocked: who waits is told.
+        group.relieve(waited=was_behind)
 
     @property
     def must_wait(self) -> bool:
@@ -124,9 +126,8 @@ class JournalSpace:
         left_s = self._throttled_until - group.clock.monotonic()
         if left_s > 0 and self.pressure.stage is Stage.THROTTLE:
             self._throttle_timer = group.clock.call_later(left_s, self._go_on)
-        elif not group.overloaded:
-            for listener in group.listeners.relief:
-                listener()
+        else:
+            group.relieve()
 
     def close(self) -> None:
         """Stop the timer."""
@@ -149,7 +150,7 @@ class JournalSpace:
     def _detach_slowest(self) -> None:
         group = self._group
         name = min(self.holders, key=self._needs)
-        if self._needs(name) >= min(group.writer.durable, group.lock.limit()):
+        if self._needs(name) >= min(group.writer.durable, self._lock.limit()):
             return  # it would make no room: nothing more could be folded
         try:
             self.note_confirmed()
@@ -157,9 +158,9 @@ class JournalSpace:
             group.emit("fold.failed", group=group.name, error=str(error))
             return  # nobody lets go of what is not written down; tried again with the next look
         self.holders.pop(name).detach()
-        cut = group.folding.leases.get(lease_of(name))
+        cut = self._kept.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
-        group.clock.call_soon(group.folding.consider)
+        group.clock.call_soon(self._consider)
 
 
 def lease_of(holder: str) -> str:

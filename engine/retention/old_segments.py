@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from engine.group.core import GroupCore
 from engine.history.bases import base_at, held_below
 from engine.history.timelines import Span
 from engine.journal.segments import Segment
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class OldSegment:
     end: int
 
 
-def lineage_segments(group: Group) -> Iterator[OldSegment]:
+def lineage_segments(group: GroupCore) -> Iterator[OldSegment]:
     """Segments of the head's lineage that are no part of a branch, but for the last of the head's."""
     for span in group.spans(group.writer.written):
         segments = group.segments.of_timeline(span.timeline)
@@ -42,12 +39,12 @@ def lineage_segments(group: Group) -> Iterator[OldSegment]:
             break
 
 
-def has_tail(group: Group, span: Span) -> bool:
+def has_tail(group: GroupCore, span: Span) -> bool:
     """Whether a timeline goes on past where the lineage leaves it: the rest is a branch."""
     return group.head.left.get(span.timeline, 0) > span.end
 
 
-def _gap_end(group: Group, timeline: int, following: int) -> int:
+def _gap_end(group: GroupCore, timeline: int, following: int) -> int:
     """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
     base = base_at(group.timelines, Cut(timeline, following))
     held = held_below(group.timelines, base) if base is not None else None

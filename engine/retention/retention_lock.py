@@ -18,21 +18,16 @@ would have them folded as they come.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from engine.copies.copies import Copy, Place
+from engine.group.core import GroupCore
 from engine.history.bases import common_end
-from engine.history.branches import branches
+from engine.history.branches import Branch, branches
 from engine.retention.lock_clock import LOCK_TABLE, LockClock
 from engine.retention.lock_notes import BranchNote, LockMark, LockNotes, notes_in
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError, Locked
 from protocol.limits import LOCK_MARK_S_MIN, LOCK_MARKS_A_WINDOW
 from protocol.positions import POSITION_MAX, timeline_text
-
-if TYPE_CHECKING:
-    from engine.copies.copies import Copy, Place
-    from engine.group.group import Group
-    from engine.history.branches import Branch
 
 NS = 1_000_000_000
 LOOK_EVERY_S = 1.0
@@ -41,7 +36,7 @@ LOOK_EVERY_S = 1.0
 class RetentionLock:
     """See the module's docstring."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: GroupCore) -> None:
         self._group = group
         self._clock = LockClock(group.state, group.clock)
         self._notes = LockNotes()
@@ -129,7 +124,7 @@ class RetentionLock:
         group, before = self._group, self._notes.branches
         if not self.window_ns:
             return {}
-        clones = group.clones.timelines()
+        clones = group.clone_timelines()
         left = {timeline: end for timeline, end in group.head.left.items() if timeline not in clones}
         if (left, group.head.timeline) == (self._left, self._head):
             return dict(before)
@@ -221,7 +216,7 @@ class RetentionLock:
                     position=str(copy.cut),
                     next_step="wait: nobody can shorten that",
                 )
-        if not self.window_ns or branch.timeline in group.clones.timelines():
+        if not self.window_ns or branch.timeline in group.clone_timelines():
             return
         note, now_ns = self._notes.branches.get(branch.timeline), self._clock.now_ns()
         since_ns = note.ns if note is not None and note.end == branch.end.position else now_ns

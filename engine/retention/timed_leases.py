@@ -9,15 +9,12 @@ as it may leaves the way back from a restore.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from engine.group.core import GroupCore
 from engine.ports.clock import Timer
+from engine.retention.leases import Leases
 from protocol.errors import Busy
 from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
 from protocol.positions import Cut
-
-if TYPE_CHECKING:
-    from engine.group.group import Group
 
 LOOK_AGAIN_S = 3600.0
 ASKED = "asked by "
@@ -29,10 +26,11 @@ def asked_lease(peer: str, name: str) -> str:
 
 
 class TimedLeases:
-    """One group's; on top of `group.folding.leases`."""
+    """One group's; on top of its leases."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: GroupCore, leases: Leases) -> None:
         self._group = group
+        self._leases = leases
         self._ends: dict[str, int] = {}
         self._timer: Timer | None = None
 
@@ -48,7 +46,7 @@ class TimedLeases:
         if name not in self._ends:
             self._require_room(name.startswith(ASKED))
         end_ns = group.clock.utc_ns() + int(for_s * 1e9)
-        group.folding.leases.hold(name, cut, durable=True, end_utc_ns=end_ns)
+        self._leases.hold(name, cut, durable=True, end_utc_ns=end_ns)
         self._ends[name] = end_ns
         self._look()
 
@@ -62,11 +60,11 @@ class TimedLeases:
     def release(self, name: str) -> None:
         """Let go before the time; a name not held is fine."""
         if self._ends.pop(name, None) is not None:
-            self._group.folding.leases.release(name)
+            self._leases.release(name)
 
     def get(self, name: str) -> Cut | None:
         """The cut held under a name."""
-        return self._group.folding.leases.get(name) if name in self._ends else None
+        return self._leases.get(name) if name in self._ends else None
 
     def _look(self) -> None:
         self.close()
@@ -75,7 +73,7 @@ class TimedLeases:
         for name in over:
             del self._ends[name]
         # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile.
-        self._group.folding.leases.release(*over)
+        self._leases.release(*over)
         if self._ends:
             # A wall clock may be set: look again now and then.
             left_s = max(0.0, (min(self._ends.values()) - now_ns) / 1e9)

@@ -10,9 +10,8 @@ import msgspec
 from engine.group.clone_rows import CloneRow, put_clone
 from engine.group.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Role, SiteState
 from engine.history.base_rows import PendingBase, put_base, put_pending
-from engine.history.bases import Base
 from engine.history.branch_drop import ForgetPlan
-from engine.history.timelines import Timeline
+from engine.history.timelines import Base, Timeline
 from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan, timeline_row
 from engine.index.compaction import CompactPlan

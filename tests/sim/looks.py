@@ -27,7 +27,7 @@ def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]
     spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
     for span in spans:
         start = span.start
-        folded = group.folding.retention.folded.get(span.timeline)
+        folded = group.kept.retention.folded.get(span.timeline)
         if folded is not None and folded[0] > span.end:
             digest = None  # nothing of it is left, nor of what its timeline had past the fork
             continue
@@ -50,7 +50,7 @@ def check_branches(history: History, site: str, group: Group) -> None:
     for branch in known:
         for span in branch.spans:
             # Of what was folded before it was left there are no frames.
-            folded = group.folding.retention.folded.get(span.timeline, (0,))[0]
+            folded = group.kept.retention.folded.get(span.timeline, (0,))[0]
             for frame in group.reader.frames(span.timeline, max(span.start, folded), span.end, None):
                 history.check_frame(site, frame)
         check_cut(history, site, group, branch.end)
@@ -67,7 +67,7 @@ def check_cut(history: History, site: str, group: Group, cut: Cut, contents: Con
     if contents is None:
         contents = history.moments[cut].contents
     for name, content in sorted(contents.items()):
-        view = group.view_at(name, cut)
+        view = group.kept.view_at(name, cut)
         with view.batch() as batch:
             data = view.read(batch, 0, view.size_bytes)
         wrong = content.mismatch(0, data, settle=False)
@@ -94,7 +94,7 @@ def check_backups(history: History, site: str, group: Group, *, whole: bool) -> 
         copy = group.copies.find(group.spans(), backup.label, group.name)
         if copy.cut != backup.cut:
             raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
-        if not group.folding.readable(copy.cut):
+        if not group.kept.readable(copy.cut):
             if backup.cut.position == backup.began and gap_at(group.timelines, copy.cut) is None:
                 raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
             continue  # of a cut that this site had given up before it heard of the backup

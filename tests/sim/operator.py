@@ -107,7 +107,7 @@ class Operator:
         """Whether both sites can read a cut: a revert to what the secondary gave up stops it."""
         groups = [each.group for each in (site, self._sim.other(site))]
         return all(
-            group.folding.readable(cut)
+            group.kept.readable(cut)
             for group in groups
             if group is not None and cut.timeline in group.timelines
         )
@@ -204,7 +204,7 @@ class Operator:
         if group.end in history.moments:
             chosen.append(group.end)
         for cut in chosen:
-            if not group.folding.readable(cut):
+            if not group.kept.readable(cut):
                 continue
             check_cut(history, site.name, group, checked_cut(group, cut))
         if process.role.writes:
@@ -233,7 +233,7 @@ class Operator:
         except NotFound:
             found = None
         except Trimmed:
-            retention = group.folding.retention
+            retention = group.kept.retention
             # Below what was folded, and at the edge of a base's gap, a kept cut may be the answer, or a frame
             # that is not here: nobody can tell. The frame after a run's last one is of another timeline.
             edges = {edge for base in group.timelines.bases for edge in (base.start, base.left)}
@@ -244,7 +244,7 @@ class Operator:
             later = (cut for cut in held if wanted is None or cut.position > wanted.position)
             beside = [wanted, min(later, key=lambda cut: cut.position, default=None)]
             known = all(cut.position > retention.folded_to(cut.timeline) for cut in beside if cut is not None)
-            if wanted is not None and known and wanted not in edges and group.folding.readable(wanted):
+            if wanted is not None and known and wanted not in edges and group.kept.readable(wanted):
                 raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None
             return
         if found != wanted:

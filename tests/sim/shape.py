@@ -18,7 +18,7 @@ import site_primary.nbd_connection
 import site_primary.outbox
 import site_primary.write_path
 import site_secondary.receiver
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.peering.pair_states import Mode
 from protocol.compress import Compression
 from protocol.nbd.constants import Command

@@ -1,8 +1,8 @@
 """One site of the simulator: a machine with what survives on it, and the process that runs there.
 
 `SimProcess` wires production code as `daemon.site.Site` does, over simulated ports; anything that decides is
-production's. What is modelled: the data directory (one group's disk, its index, the site's state), the
-indexer as another process on the same machine, SIGKILL, power loss and a clean stop.
+production's. Modelled: the data directory (a group's disk, index, the site's state), the indexer as another
+process, SIGKILL, power loss and a clean stop.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from daemon.exports import SiteExports
 from daemon.pairs import SitePairs
-from engine.group.group import Group, GroupSettings
+from engine.group.group import Group
 from engine.group.recovery import recover_group
+from engine.group.settings import GroupSettings
 from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.index.versions import TABLES
 from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress

@@ -18,7 +18,7 @@ from daemon.operations import dispatch
 from daemon.service import exception_handler
 from daemon.site import Site
 from engine.group.group import Group
-from engine.group.serving import Holder
+from engine.group.holds import Holder
 from engine.peering.pair_states import PairState
 from protocol.commands.volume import VolumeCreate
 from protocol.errors import WrongState

@@ -46,7 +46,7 @@ def test_without_room_for_the_way_back_no_host_has_to_go() -> None:
     async def play() -> None:
         async with staged() as stage:
             group, cut = await written_twice(stage)
-            timed: Any = group.folding.timed
+            timed: Any = group.kept.timed
             timed._ends |= dict.fromkeys(map(str, range(TIMED_LEASES_MAX)), 1 << 62)
             plan = plan_restore(group, ["v"], cut, skip_missing=False)
             chosen = Chosen(way=Way.WRITE, cut=cut, lease="", there=False)

@@ -25,7 +25,7 @@ JOB: Any = SimpleNamespace(done=0, progress=lambda *_: None)
 def holds(group: Group) -> list[tuple[str, Cut, float]]:
     """What is held there for a time from now on."""
     found: list[tuple[str, Cut, float]] = []
-    timed: Any = group.folding.timed
+    timed: Any = group.kept.timed
     hold = timed.hold
 
     def noted(name: str, cut: Cut, for_s: float) -> None:

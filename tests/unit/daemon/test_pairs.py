@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.group.serving import Holder
+from engine.group.holds import Holder
 from engine.group.site_state import PairRow, Role
 from engine.peering.pair_states import Mode, PairState
 from protocol.errors import WrongState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.group.group import Group
-from engine.group.serving import Holder
+from engine.group.holds import Holder
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
 from protocol.positions import Cut

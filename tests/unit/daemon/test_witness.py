@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.witness import NoWitness, Witness, decode_record, witness_directory
-from engine.group.serving import Holder
+from engine.group.holds import Holder
 from engine.ports.durable import RealDisk
 from protocol.errors import NotFound, Unsafe, WrongState
 from protocol.limits import WITNESS_EVERY_S

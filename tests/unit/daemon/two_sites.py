@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from daemon.role_exports import open_volumes
-from engine.group.group import Group, GroupSettings
+from engine.group.group import Group
+from engine.group.settings import GroupSettings
 from engine.group.site_state import Role
 from engine.peering.pair_states import Mode, PairState
 from protocol.errors import FarshoreError

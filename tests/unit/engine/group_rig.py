@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.group.group import Group, GroupSettings
+from engine.group.group import Group
 from engine.group.recovery import Recovered, recover_group
+from engine.group.settings import GroupSettings
 from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.index_file import open_index
@@ -208,7 +209,7 @@ class GroupRig:
 
     def read(self, name: str, cut: Cut | None = None) -> bytes:
         """The whole volume, live or at a cut."""
-        view = self.live(name) if cut is None else self.group.view_at(name, cut)
+        view = self.live(name) if cut is None else self.group.kept.view_at(name, cut)
         with view.batch() as batch:
             return view.read(batch, 0, view.size_bytes)
 

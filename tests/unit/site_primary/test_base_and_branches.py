@@ -10,9 +10,10 @@ import pytest
 
 from engine.history.base_intake import BaseIntake, BaseOrder
 from engine.history.base_rows import load_bases, put_base
-from engine.history.bases import FIRST_BASE_LANE, Base
+from engine.history.bases import FIRST_BASE_LANE
 from engine.history.branch_drop import BranchDrops, ForgetPlan, check_droppable
 from engine.history.branches import branches, find_branch
+from engine.history.timelines import Base
 from engine.index.requests import IndexerDone, IndexRequest
 from engine.index.versions import VERSION_KEY
 from protocol.errors import Refused, WrongState
@@ -138,7 +139,7 @@ def test_a_base_whose_foot_is_dropped_fails_nobody_else(pair: BasePair, left: Ba
     gone = Cut(left.cut.timeline ^ 2, 7)
     table.bases = [replace(left, start=gone)]
     assert pair.other.letters("root") == "a..d...."
-    assert not pair.other.group.folding.readable(left.cut)
+    assert not pair.other.group.kept.readable(left.cut)
 
 
 def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, directory: Path) -> None:

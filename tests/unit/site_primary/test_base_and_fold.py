@@ -34,7 +34,7 @@ def check(story: Story, rig: GroupRig) -> int:
     for cut, snapshot in story.past.items():
         if cut.timeline not in group.timelines or cut.position > group.end_of(cut.timeline):
             continue
-        if group.folding.readable(cut) and gap_at(group.timelines, cut) is None:
+        if group.kept.readable(cut) and gap_at(group.timelines, cut) is None:
             readable += 1
             for name, expected in snapshot.items():
                 assert rig.read(name, cut) == expected, f"{name} at {cut}"
@@ -79,13 +79,13 @@ def _run(pair: BasePair, seed: int) -> None:
             story.note()
         follow(pair.one, pair.other)
         start = pair.other.end
-        pair.one.group.folding.leases.hold(lease_of("par"), start, durable=True)
+        pair.one.group.kept.leases.hold(lease_of("par"), start, durable=True)
     for _ in range(4):
         for _ in range(story.rng.randrange(20, 60)):
             story.step()
         fold(pair.one)
         if start is not None:
-            assert pair.one.group.folding.readable(start)
+            assert pair.one.group.kept.readable(start)
         pair.copy(start)
         assert pair.other.end == pair.one.end
         check(story, pair.other)
@@ -96,7 +96,7 @@ def _run(pair: BasePair, seed: int) -> None:
             story.note()
         follow(pair.one, pair.other)
         start = pair.other.end
-        pair.one.group.folding.leases.hold(lease_of("par"), start, durable=True)
+        pair.one.group.kept.leases.hold(lease_of("par"), start, durable=True)
         if story.rng.random() < 0.7:
             fold(pair.other)
             if story.rng.random() < 0.5:
@@ -124,7 +124,7 @@ def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
         follow(pair.one, pair.other)
         start = pair.other.end
         fold(pair.other)
-        folded_to = pair.other.group.folding.retention.folded_to(start.timeline)
+        folded_to = pair.other.group.kept.retention.folded_to(start.timeline)
         assert 0 < folded_to < start.position
         write(3)
         cut = pair.copy(start)
@@ -161,7 +161,7 @@ def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path)
         follow(one, other)
         fold(other)
         assert [fields for kind, fields in other.events if kind == "fold.failed"] == []
-        assert other.group.folding.retention.folded_to(base.timeline) == start.position
+        assert other.group.kept.retention.folded_to(base.timeline) == start.position
         for reopened in (False, True):
             if reopened:
                 other.reopen()

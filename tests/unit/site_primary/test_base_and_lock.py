@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec import structs
 
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.index.versions import RECORD_KEY
 from protocol.events import Mark, record_from_row
 from protocol.positions import POSITION_MAX

@@ -46,7 +46,7 @@ def test_what_the_peer_cannot_give_is_diverged_and_not_asked_for_again(shipping:
     shipping.one.write(shipping.volume, 0, b"o")
     shipping.receiver.close()
     fold(shipping.other)
-    floor = shipping.other.group.folding.floor()
+    floor = shipping.other.group.kept.floor()
     assert floor is not None
     assert floor.timeline == shipping.other.group.head.timeline
     shipping.restart_other()

@@ -197,7 +197,7 @@ def test_every_question_gets_an_answer_c6(site: Site) -> None:
         assert answer.session == 7
         answers.add(type(answer).__name__)
         if isinstance(answer, Held):
-            site.group_.folding.timed.release(f"asked by lon: {getattr(question, 'name', '')}")
+            site.group_.kept.timed.release(f"asked by lon: {getattr(question, 'name', '')}")
 
     for question in good_questions(site):
         ask(question)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.copies.copies import Copy, CopyState
-from engine.copies.copy_marks import state_of
+from engine.copies.copy_states import state_of
 from engine.group.site_state import CopyMark
 from protocol.events import CopyDeleted
 from protocol.positions import Cut
@@ -77,7 +77,7 @@ def test_a_copy_whose_cut_was_folded_first_is_expired(rig: GroupRig) -> None:
     rig.write(volume, 1, b"d")
     rig.checkpoint()
     rig.settle(5.0)
-    assert not rig.group.folding.readable(early)
+    assert not rig.group.kept.readable(early)
     copy = replace(backup(rig, "late"), cut=early)
     rig.sync()
     assert state_of(rig.group, copy) is CopyState.EXPIRED
@@ -97,15 +97,15 @@ def test_a_deleted_copy_gives_its_versions_up(rig: GroupRig) -> None:
     rig.write(volume, 1, b"d")
     rig.checkpoint()
     rig.settle(5.0)
-    assert rig.group.folding.retention.floors
+    assert rig.group.kept.retention.floors
     assert rig.letters("root", copy.cut)[:2] == "a."
     rows = versions(rig)
     rig.group.append_records([CopyDeleted(copy_id=copy.id)])
     rig.group.folding.consider()
-    assert rig.group.folding.readable(copy.cut), "the deletion is not durable yet"
+    assert rig.group.kept.readable(copy.cut), "the deletion is not durable yet"
     rig.sync()
     rig.settle(5.0)
-    assert not rig.group.folding.readable(copy.cut)
+    assert not rig.group.kept.readable(copy.cut)
     assert versions(rig) == rows - 1
     assert rig.letters("root")[:2] == "bd"
 

@@ -12,7 +12,7 @@ import pytest
 from engine.copies import copy_space
 from engine.copies.copies import Copy
 from engine.copies.copy_space import held_bytes, unique_bytes
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.history.reach import gaps, oldest_cut
 from engine.index.versions import read_version
 from engine.journal import writer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from engine.copies.policies import Policies
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.history.timelines import Span
 from protocol.events import NO_POLICY
 

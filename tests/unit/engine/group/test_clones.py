@@ -223,7 +223,7 @@ def test_the_cut_stays_readable_below_the_floor(rig: GroupRig) -> None:
     fill(rig, volume, 2)
     fold(rig)
     with pytest.raises(Trimmed):
-        rig.group.folding.require(cuts[11])
+        rig.group.kept.require(cuts[11])
     expected = then[:12] + "X" + then[13:]
     assert letters(clone) == expected
     assert letters(open_again(rig)) == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.group.serving import Holder, Holds
+from engine.group.holds import Holder, Holds
 from protocol.errors import WrongState
 from tests.unit.engine.group_rig import GroupRig
 

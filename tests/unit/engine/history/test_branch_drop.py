@@ -84,9 +84,9 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
     with pytest.raises(Refused, match="what it was then can still be read"):
         check_droppable(rig.group, branch)
     # Once nobody can read that time any more, the branch may go.
-    rig.group.folding.leases.hold("in the way", rig.end, durable=True)
+    rig.group.kept.leases.hold("in the way", rig.end, durable=True)
     turn = 0
-    while rig.group.folding.readable(between):
+    while rig.group.kept.readable(between):
         rig.write(volume, 2 + turn % 4, b"z")
         turn += 1
         if turn % 100 == 0:
@@ -114,7 +114,7 @@ def test_a_tail_that_comes_back_is_not_taken_for_folded(make_rig: Callable[..., 
     check_droppable(rig.group, branch)
     BranchDrops(rig.group, lambda _: None).begin(branch)
     rig.settle(10.0)
-    assert rig.group.folding.retention.folded_to(fork.timeline) <= fork.position
+    assert rig.group.kept.retention.folded_to(fork.timeline) <= fork.position
     end = third.end
     for frame in third.group.reader.frames(fork.timeline, fork.position, end.position, None):
         rig.group.follow(frame.prefix, bytes(frame.raw), leave=True)

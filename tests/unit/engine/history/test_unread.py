@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.group.clone_rows import CloneRow
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.history.unread import UNREAD, UnreadFrame, read_frame, unread_from_row
 from engine.index.versions import RECORD_KEY
 from engine.integrity.faults import Damage, Fault
@@ -217,7 +217,7 @@ def test_it_is_folded_like_any_frame_and_not_forgotten(make_rig: MakeRig, name: 
         rig.checkpoint()
         rig.reopen()
         rig.settle(10)
-    assert rig.group.folding.retention.folded_to(made.frame.prefix.timeline) >= made.frame.prefix.end
+    assert rig.group.kept.retention.folded_to(made.frame.prefix.timeline) >= made.frame.prefix.end
     rig.reopen()
     assert rig.letters("root") == f"{made.now[:6]}d."
     assert rig.group.damage.live() == (["root"] if made.unread.touches else [])

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.index.checkpoint_timing import RETRY_S
 from protocol.positions import POSITION_MAX
 from tests.unit.engine.group_rig import GroupRig, follow

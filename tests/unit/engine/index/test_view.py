@@ -180,7 +180,7 @@ def test_blocks_side_by_side_in_two_frames_are_not_one_run(rig: GroupRig) -> Non
 def test_a_cuts_view_never_changes(rig: GroupRig) -> None:
     volume = rig.create("root", 4)
     rig.write(volume, 0, b"a", b"b")
-    view = rig.group.view_at("root", rig.end)
+    view = rig.group.kept.view_at("root", rig.end)
     rig.write(volume, 0, b"z")
     rig.append([(TRIM, volume, 0, 4)])
     rig.checkpoint()

@@ -45,10 +45,10 @@ class OtherSite:
         if self.refusals:
             raise self.refusals.pop(0)
         group = self.rig.group
-        group.folding.require(cut)
+        group.kept.require(cut)
         spans = group.timelines.lineage(cut.timeline, cut.position)
         (name,) = [each.name for each in group.volumes.at(spans).values() if each.id == volume]
-        view = group.view_at(name, cut)
+        view = group.kept.view_at(name, cut)
         with view.batch() as batch:
             return [view.read_block(batch, block) for block in blocks]
 
@@ -255,7 +255,7 @@ def test_a_tombstone_whose_row_is_damaged_is_mended(folded: tuple[GroupRig, Othe
         assert mend(rig, other) == []
         assert tables(rig) == before
     copy = rig.group.copies.find(rig.group.spans(), "kept", "g")
-    view = rig.group.view_at("root", copy.cut)
+    view = rig.group.kept.view_at("root", copy.cut)
     with view.batch() as batch:
         assert view.read_block(batch, 3) == ZERO_BLOCK
 

@@ -215,7 +215,7 @@ def test_a_branch_that_was_folded_past_its_fork_is_no_damage(make_rig: MakeRig) 
 def test_a_row_that_is_missing_below_the_floor_of_a_branch_is_found(make_rig: MakeRig, kind: str) -> None:
     """Nothing of the head's own was thinned, though it stands lower than where the branch was."""
     rig, fork, _ = folded_past_a_fork(make_rig)
-    (floor,) = rig.group.folding.retention.floors
+    (floor,) = rig.group.kept.retention.floors
     assert fork.position < rig.end.position < floor.position
     at = begin(rig)
     with rig.group.store.write() as write:

@@ -66,7 +66,7 @@ def test_every_cut_after_folds_is_what_a_start_would_read(home: Path, seed: int)
     rig.open()
     try:
         assert story.check() == counts
-        folded = bool(rig.group.folding.retention.floors)
+        folded = bool(rig.group.kept.retention.floors)
     finally:
         rig.drop()
     alone = replace(site_of(home), with_index=False)
@@ -103,7 +103,7 @@ def check_partial(found: OfflineGroup, shadow: GroupRig, story: Story, ids: dict
     assert right
     refused = [cut for cut in story.past if group.holds_cut(cut) and cut.position < since.position]
     for cut in refused:
-        assert not group.folding.readable(cut)
+        assert not group.kept.readable(cut)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -145,21 +145,21 @@ def test_frames_as_they_stand(asked: Asked) -> None:
 def test_a_cut_is_held_for_a_time(asked: Asked) -> None:
     cut = asked.rig.end
     asked.run(asked.questions.hold("restore", cut, 60))
-    timed = asked.rig.group.folding.timed
+    timed = asked.rig.group.kept.timed
     assert timed.get("asked by client: restore") == cut
     asked.rig.reopen()
-    timed = asked.rig.group.folding.timed
+    timed = asked.rig.group.kept.timed
     assert timed.get("asked by client: restore") == cut
     asked.rig.settle(61)
     assert timed.get("asked by client: restore") is None
-    assert asked.rig.group.folding.leases.cuts() == set()
+    assert asked.rig.group.kept.leases.cuts() == set()
 
 
 def test_a_cut_is_let_go(asked: Asked) -> None:
     asked.run(asked.questions.hold("restore", asked.rig.end, 60))
     asked.run(asked.questions.release("restore"))
     asked.run(asked.questions.release("never held"))
-    assert asked.rig.group.folding.leases.cuts() == set()
+    assert asked.rig.group.kept.leases.cuts() == set()
 
 
 def test_the_cut_of_a_time(asked: Asked) -> None:
@@ -181,7 +181,7 @@ def test_what_is_not_there_is_refused(asked: Asked) -> None:
         asked.run(asked.questions.hold("a", Cut(end.timeline ^ 1, 5), 60))
     with pytest.raises(NotFound):
         asked.run(asked.questions.blocks_at(asked.volume + 1, end, [0]))
-    asked.rig.group.folding.dropping[end.timeline] = 0
+    asked.rig.group.dropping[end.timeline] = 0
     with pytest.raises(Trimmed):
         asked.run(asked.questions.blocks_at(asked.volume, end, [0]))
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from protocol.errors import Trimmed
 from protocol.events import TRIM, WRITE, ZERO, CopyDeleted, Row
 from protocol.limits import BLOCK_BYTES
@@ -116,19 +116,19 @@ class Story:
     def some_readable(self) -> Cut | None:
         """A cut of the past that is not trimmed, if the dice find one."""
         cut = self.rng.choice(sorted(self.past, key=lambda cut: cut.position))
-        return cut if cut in self.past and self.rig.group.folding.readable(cut) else None
+        return cut if cut in self.past and self.rig.group.kept.readable(cut) else None
 
     def lease(self) -> None:
         cut = self.some_readable()
         if cut is not None:
             name = f"job:{self.rng.randrange(3)}"
-            self.rig.group.folding.leases.hold(name, cut, durable=True)
+            self.rig.group.kept.leases.hold(name, cut, durable=True)
             self.leased[name] = cut
 
     def release(self) -> None:
         if self.leased:
             name = self.rng.choice(sorted(self.leased))
-            self.rig.group.folding.leases.release(name)
+            self.rig.group.kept.leases.release(name)
             del self.leased[name]
 
     def turn_back(self) -> None:
@@ -163,17 +163,17 @@ class Story:
     def check(self, rig: GroupRig | None = None) -> tuple[int, int]:
         """Cuts that can be read and cuts that are refused."""
         rig = rig or self.rig
-        folding = rig.group.folding
+        kept = rig.group.kept
         readable = refused = 0
         for cut, snapshot in self.past.items():
-            if folding.readable(cut):
+            if kept.readable(cut):
                 readable += 1
                 for name, expected in snapshot.items():
                     assert rig.read(name, cut) == expected, f"{name} at {cut}"
             else:
                 refused += 1
                 with pytest.raises(Trimmed):
-                    folding.require(cut)
+                    kept.require(cut)
         for name, data in self.now.items():
             assert rig.read(name) == bytes(data), name
         return readable, refused
@@ -181,12 +181,12 @@ class Story:
     def check_kept(self) -> None:
         """Nothing is given up that someone counts on."""
         group = self.rig.group
-        floor = group.folding.floor()
+        floor = group.kept.floor()
         for cut in [*self.backups.values(), *self.leased.values()]:
-            assert group.folding.readable(cut)
+            assert group.kept.readable(cut)
         for cut in self.past:
             if group.holds_cut(cut) and (floor is None or cut.position >= floor.position):
-                assert group.folding.readable(cut)
+                assert group.kept.readable(cut)
 
 
 @pytest.mark.usefixtures("tiny_segments")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from engine.group.group import GroupSettings
+from engine.group.settings import GroupSettings
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.history.reach import oldest_cut
 from engine.retention.folding import POLL_S, RETRY_S
@@ -126,7 +126,7 @@ def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> Non
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
     detached = []
-    space = rig.group.folding.space
+    space = rig.group.space
     space.holders["par"] = JournalHolder(confirmed=lambda: cuts[5], detach=lambda: detached.append("par"))
     files = len(rig.segment_files())
     fold(rig)
@@ -140,15 +140,15 @@ def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> Non
     assert stages[:2] == ["warning", "detach"]
     # What it had stays readable, over a restart too.
     rig.reopen()
-    assert rig.group.folding.readable(cuts[5])
-    assert rig.group.folding.leases.get("peer:par") == cuts[5]
-    assert not rig.group.folding.readable(cuts[6])
+    assert rig.group.kept.readable(cuts[5])
+    assert rig.group.kept.leases.get("peer:par") == cuts[5]
+    assert not rig.group.kept.readable(cuts[6])
 
 
 def test_a_lease_released_is_swept(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
-    rig.group.folding.leases.hold("job:1", cuts[5])
+    rig.group.kept.leases.hold("job:1", cuts[5])
     fold(rig)
     then = rig.letters("root", cuts[5])
 
@@ -159,7 +159,7 @@ def test_a_lease_released_is_swept(rig: GroupRig) -> None:
 
     before = stored()
     assert then
-    rig.group.folding.leases.release("job:1")
+    rig.group.kept.leases.release("job:1")
     rig.group.folding.sweep()
     rig.settle(1.0)
     assert stored() < before
@@ -171,7 +171,7 @@ def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
-    rig.group.folding.space.holders["check"] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
+    rig.group.space.holders["check"] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
     used = rig.group.segments.total_bytes()
     rig.group.settings = replace(KEEP_ALL, throttle=True, journal_limit_bytes=used * 5 // 4)
     rig.settle(2 * POLL_S)
@@ -192,7 +192,7 @@ def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> N
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
     fold(rig)
-    floor = rig.group.folding.floor()
+    floor = rig.group.kept.floor()
     assert floor is not None
     expected = rig.letters("root", floor)
     take_backup(rig.group, volume=None, label="edge", cut=floor, pinned=False, rng=rig.rng)
@@ -226,7 +226,7 @@ def folded_past_a_fork(make_rig: MakeRig, third: GroupRig | None = None) -> tupl
     other.sync()
     other.write(volume, 9, b"z")
     fold(other)
-    assert other.group.folding.retention.folded_to(fork.timeline) > fork.position
+    assert other.group.kept.retention.folded_to(fork.timeline) > fork.position
     one.settle(1.0)
     one.write(volume, 0, b"o")
     take_other_line(other, one)
@@ -244,13 +244,13 @@ def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) ->
 def test_the_floor_of_a_head_that_left_below_one_is_where_it_left(make_rig: MakeRig) -> None:
     """All that both lines have was folded for the other one; nothing of it can be read but that cut."""
     rig, fork, _ = folded_past_a_fork(make_rig)
-    (floor,) = rig.group.folding.retention.floors
+    (floor,) = rig.group.kept.retention.floors
     assert floor.position > rig.end.position > fork.position
     volume = rig.group.volume("root")
     for _ in range(2):
-        assert rig.group.folding.floor() == fork
+        assert rig.group.kept.floor() == fork
         assert oldest_cut(rig.group, volume) == fork
-        assert rig.group.folding.readable(fork)
+        assert rig.group.kept.readable(fork)
         rig.reopen()
 
 
@@ -260,8 +260,8 @@ def test_a_floor_on_the_heads_line_is_that_of_the_head(make_rig: MakeRig) -> Non
     volume = rig.group.volume("root").id
     fill(rig, volume, 2)
     fold(rig)
-    floors = rig.group.folding.retention.floors
-    own = rig.group.folding.floor()
+    floors = rig.group.kept.retention.floors
+    own = rig.group.kept.floor()
     assert own in floors
     assert len(floors) == 2
     assert own is not None
@@ -293,7 +293,7 @@ def test_a_time_below_a_folded_run_whose_start_is_still_held(make_rig: MakeRig) 
     other.settle(1.0)
     fill(other, volume, 1)
     fold(other)
-    retention = other.group.folding.retention
+    retention = other.group.kept.retention
     assert retention.folded_to(folded.timeline) == folded.end
     assert not retention.folded_to(first.timeline)
     for utc_ns in (kept_ns, kept_ns + 1, moments[3][0] - 1):

@@ -12,8 +12,8 @@ from engine.copies.copies import Copy
 from engine.copies.keep_rules import KeepRules
 from engine.copies.pruning import plan_prune
 from engine.group.clone_rows import CloneRow
-from engine.group.group import GroupSettings
 from engine.group.head_moves import begin_timeline
+from engine.group.settings import GroupSettings
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches
 from engine.retention.folding import POLL_S
@@ -83,7 +83,7 @@ def test_every_cut_of_the_window_can_be_read_and_older_ones_are_folded(site: Gro
     pass_time(site, 10.0)
     assert len(site.segment_files()) < 3
     with pytest.raises(Trimmed):
-        site.group.folding.require(cuts[0])
+        site.group.kept.require(cuts[0])
 
 
 @pytest.mark.parametrize("jump_s", [1000 * DAY_S, -1000 * DAY_S])
@@ -98,17 +98,17 @@ def test_a_clock_that_jumps_releases_nothing(site: GroupRig, jump_s: float) -> N
     site.reopen()
     site.clock.jump(jump_s)
     pass_time(site, 10.0)
-    assert site.group.folding.readable(cuts[0])
+    assert site.group.kept.readable(cuts[0])
     pass_time(site, WINDOW_S)
     pass_time(site, 10.0)
-    assert not site.group.folding.readable(cuts[0])
+    assert not site.group.kept.readable(cuts[0])
 
 
 def test_a_policy_with_no_window_does_not_shorten_it(site: GroupRig) -> None:
     cuts = fill(site, volume(site), 2)
     site.group.append_records([structs.replace(NO_POLICY, window_s=0, window_bytes=1)])
     pass_time(site, 10.0)
-    assert site.group.folding.readable(cuts[0])
+    assert site.group.kept.readable(cuts[0])
 
 
 def test_the_times_of_frames_do_not_matter(make_rig: MakeRig) -> None:
@@ -122,8 +122,8 @@ def test_the_times_of_frames_do_not_matter(make_rig: MakeRig) -> None:
     follow(writer, site)
     site.sync()
     site.settle(20.0)
-    assert site.group.folding.readable(cuts[0])
-    assert not writer.group.folding.readable(cuts[0])
+    assert site.group.kept.readable(cuts[0])
+    assert not writer.group.kept.readable(cuts[0])
 
 
 def test_a_backup_deleted_keeps_its_cut_for_the_window(site: GroupRig) -> None:
@@ -132,7 +132,7 @@ def test_a_backup_deleted_keeps_its_cut_for_the_window(site: GroupRig) -> None:
     fill(site, volume(site), 3)
     pass_time(site, 2 * WINDOW_S)
     pass_time(site, WINDOW_S)
-    floor = site.group.folding.floor()
+    floor = site.group.kept.floor()
     assert floor is not None
     assert floor.position > copy.cut.position
     site.group.append_records([CopyPinned(copy_id=copy.id, pinned=False), CopyDeleted(copy_id=copy.id)])
@@ -146,7 +146,7 @@ def test_a_backup_deleted_keeps_its_cut_for_the_window(site: GroupRig) -> None:
     back = site.group.copies.find(site.group.spans(), "again", "g")
     delete_backups(site.group, [back])
     pass_time(site, WINDOW_S + 60.0)
-    assert not site.group.folding.readable(copy.cut)
+    assert not site.group.kept.readable(copy.cut)
 
 
 def test_a_deleted_volume_is_there_at_every_cut_of_the_window(site: GroupRig) -> None:
@@ -175,12 +175,12 @@ def test_a_full_journal_gives_nothing_up_and_detaches_nobody(make_rig: MakeRig) 
     site.create("root", 16)
     detached: list[str] = []
     holder = JournalHolder(confirmed=lambda: site.end, detach=lambda: detached.append("par"))
-    site.group.folding.space.holders["par"] = holder
+    site.group.space.holders["par"] = holder
     first = site.end
     with pytest.raises(NoSpace):
         write_until_full(site)
     site.settle(10 * POLL_S)
-    assert site.group.folding.readable(first)
+    assert site.group.kept.readable(first)
     assert detached == []
     assert "the retention lock keeps" in site.group.lock.why(site.group.writer.lack)
     kinds = [(kind, fields.get("reason", "")) for kind, fields in site.events]
@@ -188,7 +188,7 @@ def test_a_full_journal_gives_nothing_up_and_detaches_nobody(make_rig: MakeRig) 
     # Once the time is over, there is room again.
     site.settle(WINDOW_S + 60.0)
     site.write(volume(site), 0, b"v")
-    assert not site.group.folding.readable(first)
+    assert not site.group.kept.readable(first)
 
 
 def test_a_branch_is_not_dropped_within_the_window(make_rig: MakeRig) -> None:
@@ -253,7 +253,7 @@ def test_what_is_there_when_a_lock_is_set_counts_as_having_come_then(make_rig: M
     site.settings = LOCKED
     site.reopen()
     pass_time(site, WINDOW_S / 2)
-    assert site.group.folding.readable(cuts[0])
+    assert site.group.kept.readable(cuts[0])
 
 
 def test_bad_notes_lock_for_longer(site: GroupRig) -> None:
@@ -264,10 +264,10 @@ def test_bad_notes_lock_for_longer(site: GroupRig) -> None:
     site.reopen()
     assert [kind for kind, _ in site.events].count("row.set_aside") == 1
     pass_time(site, 0.8 * WINDOW_S)
-    assert site.group.folding.readable(cuts[0])
+    assert site.group.kept.readable(cuts[0])
     pass_time(site, WINDOW_S / 2)
     pass_time(site, 10.0)
-    assert not site.group.folding.readable(cuts[0])
+    assert not site.group.kept.readable(cuts[0])
 
 
 # -- locks of single backups
@@ -300,7 +300,7 @@ def test_a_locked_backup_outlives_whatever_is_said_of_it(plain: GroupRig) -> Non
     pass_time(plain, 300.0)
     pass_time(plain, 10.0)
     assert names(plain) == []
-    assert not plain.group.folding.readable(copy.cut)
+    assert not plain.group.kept.readable(copy.cut)
 
 
 def test_commands_are_refused_by_name_and_time(plain: GroupRig) -> None:

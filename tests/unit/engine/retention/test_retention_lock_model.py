@@ -18,8 +18,8 @@ from msgspec import structs
 
 from engine.copies.keep_rules import KeepRules
 from engine.copies.pruning import plan_prune
-from engine.group.group import GroupSettings
 from engine.group.head_moves import begin_timeline, generation_of
+from engine.group.settings import GroupSettings
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches
 from engine.history.volumes import Volume
@@ -95,7 +95,7 @@ class Attack:
 
     def readable(self, cut: Cut) -> bool:
         group = self.rig.group
-        return cut.timeline in group.timelines and group.folding.readable(cut)
+        return cut.timeline in group.timelines and group.kept.readable(cut)
 
     # -- the peer
 
@@ -234,7 +234,7 @@ class Attack:
                 continue
             if branch is not None:
                 BranchDrops(group, lambda _: None).begin(branch)
-                assert self.rig.world.run_until(lambda: not group.folding.dropping)
+                assert self.rig.world.run_until(lambda: not group.dropping)
                 self._forget_unlocked()
         if self.rng.random() < 0.3:
             self.take_over()

@@ -16,7 +16,7 @@ from tests.unit.engine.group_rig import GroupRig
 
 def test_a_peer_that_holds_all_it_may_leaves_the_way_back_from_a_restore(rig: GroupRig) -> None:
     rig.create("root", 4)
-    timed, cut = rig.group.folding.timed, rig.end
+    timed, cut = rig.group.kept.timed, rig.end
     for number in range(PEER_LEASES_MAX):
         timed.hold(asked_lease("lon", str(number)), cut, 3600)
     with pytest.raises(Busy, match="by peers"):
@@ -24,7 +24,7 @@ def test_a_peer_that_holds_all_it_may_leaves_the_way_back_from_a_restore(rig: Gr
     timed.hold(asked_lease("lon", "0"), cut, 7200)  # in place of what it held
     timed.hold("undo g/root", cut, 3600)
     rig.reopen()
-    timed = rig.group.folding.timed
+    timed = rig.group.kept.timed
     with pytest.raises(Busy, match="by peers"):
         timed.hold(asked_lease("lon", "one more"), cut, 3600)
     assert timed.get("undo g/root") == cut
@@ -32,7 +32,7 @@ def test_a_peer_that_holds_all_it_may_leaves_the_way_back_from_a_restore(rig: Gr
 
 def test_what_this_site_holds_leaves_room_for_what_peers_ask(rig: GroupRig) -> None:
     rig.create("root", 4)
-    timed, cut = rig.group.folding.timed, rig.end
+    timed, cut = rig.group.kept.timed, rig.end
     for number in range(TIMED_LEASES_MAX):
         timed.hold(f"restore g/{number}", cut, 3600)
     with pytest.raises(Busy, match="by this site"):
@@ -45,7 +45,7 @@ def test_those_that_end_together_are_let_go_by_one_commit(
 ) -> None:
     """A commit of each held up every host for as long as 1,024 of them take."""
     rig.create("root", 4)
-    timed, cut = rig.group.folding.timed, rig.end
+    timed, cut = rig.group.kept.timed, rig.end
     for number in range(PEER_LEASES_MAX):
         timed.hold(asked_lease("lon", str(number)), cut, 60)
     timed.hold("undo g/root", cut, 3600)
@@ -64,4 +64,4 @@ def test_those_that_end_together_are_let_go_by_one_commit(
     assert timed.get(asked_lease("lon", "0")) is None
     rig.settle(LOOK_AGAIN_S)
     assert commits == ["state.mdb"] * 2
-    assert rig.group.folding.leases.cuts() == set()
+    assert rig.group.kept.leases.cuts() == set()

@@ -1,0 +1,107 @@
+"""Which cuts of a group can be read, and who keeps them so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.group.core import GroupCore
+from engine.history.bases import gap_at, require_held
+from engine.index.view import VolumeView
+from engine.ports.store import ReadTransaction
+from engine.retention.leases import Leases
+from engine.retention.needed import Anchor, Retention, floor_on, load_retention, readable, without
+from engine.retention.old_segments import has_tail
+from engine.retention.timed_leases import TimedLeases
+from protocol.errors import Trimmed
+from protocol.events import Record, Revert
+from protocol.positions import Cut
+
+
+class KeptHistory:
+    """`retention` is what holds now; `leases` keep cuts readable (`timed`: up to a time)."""
+
+    def __init__(self, group: GroupCore) -> None:
+        self.retention = Retention()
+        self.leases = Leases(group.name, group.state, self.require)
+        self.timed = TimedLeases(group, self.leases)
+        self._group = group
+
+    def load(self, transaction: ReadTransaction) -> None:
+        """Take up what the index says, before any cut or digest is asked for."""
+        self.retention = load_retention(transaction)
+        self._group.reader.anchor = self._anchor
+        self.leases.load()
+
+    def reload(self) -> None:
+        """The index was changed."""
+        with self._group.store.read() as transaction:
+            self.retention = load_retention(transaction)
+
+    def _anchor(self, timeline: int, position: int) -> Anchor | None:
+        return self.retention.anchor(timeline, position)
+
+    def floor(self) -> Cut | None:
+        """The cut on the head's lineage below which only kept cuts can be read."""
+        spans, table = self._group.spans(), self._group.timelines
+        found = [floor_on(table, spans, floor) for floor in self.retention.floors]
+        return max((each for each in found if each), key=lambda floor: floor.position, default=None)
+
+    def readable(self, cut: Cut) -> bool:
+        """Whether a cut of a timeline held here can still be read in full."""
+        timelines = self._group.timelines
+        if cut.position > self._group.dropping.get(cut.timeline, cut.position):
+            return False
+        return readable(timelines, self.retention, cut) and gap_at(timelines, cut) is None
+
+    def require(self, cut: Cut) -> None:
+        """Trimmed unless `cut` is readable."""
+        require_held(self._group.timelines, cut, self._group.name)
+        if not self.readable(cut):
+            floor = self.floor()
+            raise Trimmed(
+                f"{cut} is no longer kept: history before {floor} was folded",
+                subject=self._group.name,
+                position=str(cut),
+                next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
+            )
+
+    def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Trimmed if one of the records goes back to what cannot be read here."""
+        for _, record in records:
+            if not isinstance(record, Revert):
+                continue
+            if record.cut.timeline not in self._group.timelines:
+                raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
+            self.require(record.cut)
+
+    def view_at(self, name: str, cut: Cut) -> VolumeView:
+        """The volume of that name at a cut (engine.history.cuts checks and resolves). Trimmed if it is no
+        longer kept."""
+        self.require(cut)
+        group = self._group
+        spans = group.timelines.lineage(cut.timeline, cut.position)
+        volume = group.volumes.find(spans, name, f"{group.name}/{name}@{cut}")
+        return group.view_on(volume, cut.timeline, cut.position)
+
+    def journal_reaches(self, cut: Cut) -> bool:
+        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
+        spans = self._group.spans(self._group.writer.written)
+        first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
+        if first is None:
+            return False
+        return all(
+            self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
+            for span in spans[first:]
+            if span.end > cut.position
+        )
+
+    def tails(self, floors: frozenset[Cut]) -> list[int]:
+        """Timelines on the way to a floor that go on past a fork of theirs."""
+        table = self._group.timelines
+        spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
+        return [span.timeline for span in spans if has_tail(self._group, span)]
+
+    def dropped_for_good(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Timelines are about to go, each from a position on; the index is told with them."""
+        table = self._group.timelines
+        self.retention = without(self.retention, parts, lambda each: table.get(each).fork_cut)
