@@ -1,8 +1,7 @@
 """One site of the simulator: a machine with what survives on it, and the process that runs there.
 
-`SimProcess` wires production code as `daemon.site.Site` does, over simulated ports; anything that decides is
-production's. Modelled: the data directory (a group's disk, index, the site's state), the indexer as another
-process, SIGKILL, power loss and a clean stop.
+`SimProcess` wires production code as `daemon.site.Site` does, over simulated ports. Modelled: the data
+directory (a group's disk, index, the site's state), the indexer as a process, SIGKILL, power loss, clean stops.
 """
 
 from __future__ import annotations
