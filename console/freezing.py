@@ -10,7 +10,7 @@ import subprocess
 
 from console.client import CALL_TIMEOUT_S
 from console.session import Session
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.commands.backup import BackupCreate, BackupCreateReply, BackupInfo, BackupShow, FreezeInfo
 from protocol.commands.base import WAIT_S_MAX
 from protocol.commands.pair import WaitFor

@@ -10,7 +10,7 @@ from collections import deque
 from engine.group.compartment import Defect
 from engine.index.indexer import LENGTH
 from engine.index.requests import IndexerDone, IndexRequest, encode_request
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.rows import check_row, unpack_row
 

@@ -27,8 +27,7 @@ from types import ModuleType
 
 PACKAGES = ("protocol", "engine", "site_primary", "site_secondary", "daemon", "console")
 
-_FILE = os.path.abspath(__file__)
-_HERE = os.path.dirname(_FILE)
+_HERE = os.path.dirname(os.path.abspath(__file__))
 _ABOVE = os.path.dirname(_HERE)
 
 
@@ -52,15 +51,6 @@ class _OwnPackages:
 def find_own_packages() -> None:
     """From now on in this process, our names mean our packages."""
     sys.meta_path.insert(0, _OwnPackages())
-
-
-def child_words(module: str, *words: str, bytecode: bool = True) -> list[str]:
-    """The command line that runs a module of ours as a child process; without `bytecode` it writes no .pyc.
-
-    By this file's path and with -P: neither the current directory nor another installed package is taken for
-    ours, and the child has the code of its parent.
-    """
-    return [sys.executable, "-P", *([] if bytecode else ["-B"]), _FILE, module, *words]
 
 
 def main() -> int:

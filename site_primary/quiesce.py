@@ -17,7 +17,7 @@ from enum import Enum
 from engine.group.compartment import attempt_async
 from engine.ports.clock import Clock
 from engine.ports.durable import RealDisk
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.errors import NotFound, RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
 from site_primary.guard import FROZEN_DIRECTORY, note_path

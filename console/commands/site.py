@@ -20,7 +20,7 @@ from msgspec.structs import asdict
 from console.confirming import confirmed
 from console.session import session_of
 from console.sites import registering
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint

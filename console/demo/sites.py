@@ -17,7 +17,7 @@ from pathlib import Path
 from console.client import CALL_TIMEOUT_S, Client
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.commands.base import BaseCommand, ReplyType
 from protocol.commands.pair import WaitFor, WaitReply
 from protocol.commands.peer import PeerAdd

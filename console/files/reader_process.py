@@ -20,7 +20,7 @@ import msgspec
 from console.files.export_connection import connect
 from console.files.source import Failed, Path
 from console.host_configs import Export
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.file_stream import (
     Answer,

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from console.demo.host import Host
-from farshore.launch import PACKAGES, child_words
+from farshore.children import child_words
+from farshore.launch import PACKAGES
 from protocol.errors import ExitCode
 from tests.support.sites import running_sites
 

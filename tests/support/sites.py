@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.errors import ExitCode
 from tests.support.reply_lines import check_lines
 

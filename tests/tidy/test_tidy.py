@@ -320,7 +320,7 @@ def unsafe_children(file: SourceFile) -> Iterable[str]:
 
 def test_children_run_our_own_code() -> None:
     report(
-        "python -m may find another's package: start children by farshore.launch.child_words",
+        "python -m may find another's package: start children by farshore.children.child_words",
         (found for file in production_files() for found in unsafe_children(file)),
     )
 

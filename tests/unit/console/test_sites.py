@@ -16,7 +16,7 @@ import zmq
 
 from console.commands import site as site_commands
 from console.sites import choose_site, registering, sites_path
-from farshore.launch import child_words
+from farshore.children import child_words
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import StubSite

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farshore import launch
+from farshore.children import child_words
 
 # Says which packages it got, and its words.
 MODULE = """import sys
@@ -47,7 +48,7 @@ def own(parent: Path, *, inside: bool) -> Path:
 
 def run(launcher: Path, foreign: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """With foreign packages in the current directory and first on the path."""
-    command = launch.child_words(*words)
+    command = child_words(*words)
     command[command.index(launch.__file__)] = str(launcher)
     environment = os.environ | {"PYTHONPATH": str(foreign)}
     return subprocess.run(
@@ -80,9 +81,9 @@ def test_only_those_names_are_looked_up_there(tmp_path: Path, foreign: Path) -> 
 
 
 def test_a_childs_words() -> None:
-    assert launch.child_words("daemon", "run", "/x") == [
+    assert child_words("daemon", "run", "/x") == [
         sys.executable, "-P", launch.__file__, "daemon", "run", "/x",
     ]  # fmt: skip
-    assert launch.child_words("daemon", bytecode=False) == [
+    assert child_words("daemon", bytecode=False) == [
         sys.executable, "-P", "-B", launch.__file__, "daemon",
     ]  # fmt: skip
