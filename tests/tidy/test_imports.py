@@ -1,0 +1,153 @@
+"""How much a file knows of the others: at most 15 of them, and none that comes back to itself.
+
+Imports for type checking count like the others: who reads a file must read what it names. A file above the
+limit has two jobs: give the second one a file of its own. One that only passes names on would hide the count
+and help nobody.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from tests.tidy.source_tree import production_files
+from tests.tidy.test_tidy import report
+
+IMPORTS_MAX = 15
+
+# Where parts are put together, and which know them all for that.
+COMPOSITION_ROOTS = {
+    "console.cli": "every command of `farshore`",
+    "daemon.operations": "registers what carries out each control command",
+    "daemon.site": "the parts of one site",
+    "engine.group.group": "the parts of one group",
+}
+
+# Files above the limit, with what they import today: a count may only become less. New ones are not added.
+KNOWN = {
+    "console.commands.file": 17,
+    "console.commands.image": 22,
+    "console.files.into_volume": 18,
+    "daemon.exports": 18,
+    "daemon.offline": 16,
+    "daemon.operations.backup": 19,
+    "daemon.operations.restore": 16,
+    "daemon.operations.role": 16,
+    "daemon.operations.shapes": 23,
+    "daemon.operations.verify": 18,
+    "daemon.operations.volume": 18,
+    "daemon.pairs": 18,
+    "engine.group.clones": 17,
+    "engine.history.base_intake": 21,
+    "engine.history.branch_drop": 16,
+    "engine.index.base_index": 17,
+    "engine.index.checkpoint": 20,
+    "engine.index.indexer": 17,
+    "engine.integrity.repair": 20,
+    "engine.offline.groups": 23,
+    "engine.peering.peer_answers": 16,
+    "engine.retention.folding": 17,
+    "site_primary.base_sender": 18,
+    "site_primary.shipper": 23,
+    "site_secondary.peer_door": 16,
+    "site_secondary.receiver": 16,
+}
+
+# The circles of today: each may only become smaller.
+KNOWN_CIRCLES = (
+    frozenset({"engine.history.bases", "engine.history.timelines"}),
+    frozenset(
+        {
+            "engine.copies.copy_marks",
+            "engine.group.clones",
+            "engine.group.group",
+            "engine.group.head_moves",
+            "engine.group.serving",
+            "engine.group.turned_back",
+            "engine.history.branches",
+            "engine.index.checkpoint_timing",
+            "engine.integrity.damage",
+            "engine.retention.folding",
+            "engine.retention.journal_space",
+            "engine.retention.old_segments",
+            "engine.retention.retention_lock",
+            "engine.retention.timed_leases",
+        }
+    ),
+)
+
+
+@lru_cache(maxsize=1)
+def imported() -> dict[str, frozenset[str]]:
+    """By module of ours, the other modules of ours that it imports."""
+    files = {module_of(file.path): file for file in production_files()}
+
+    def owner(name: str) -> str:
+        """The module that a dotted name is in, or is."""
+        while name and name not in files:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {
+        module: frozenset(owner(each.module) for each in file.imports) - {module, ""}
+        for module, file in files.items()
+    }
+
+
+def module_of(path: str) -> str:
+    """`engine/ports/disk.py` is `engine.ports.disk`, `engine/ports/__init__.py` is `engine.ports`."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def reached(imports: dict[str, frozenset[str]], module: str) -> set[str]:
+    """Every module that is imported by one, or by those that it imports."""
+    found: set[str] = set()
+    waiting = set(imports[module])
+    while waiting:
+        found |= waiting
+        waiting = {further for each in waiting for further in imports[each]} - found
+    return found
+
+
+def circles(imports: dict[str, frozenset[str]]) -> set[frozenset[str]]:
+    """Sets of modules of which each reaches every other."""
+    far = {module: reached(imports, module) for module in imports}
+    return {
+        frozenset(other for other in far[module] if module in far[other])
+        for module in imports
+        if module in far[module]
+    }
+
+
+def test_files_know_few_others() -> None:
+    def may(module: str) -> int | None:
+        return None if module in COMPOSITION_ROOTS else KNOWN.get(module, IMPORTS_MAX)
+
+    report(
+        f"a file imports more than {IMPORTS_MAX} modules of ours, or more than it did",
+        (
+            f"{module}: {len(others)}, may have {limit}"
+            for module, others in sorted(imported().items())
+            if (limit := may(module)) is not None and len(others) > limit
+        ),
+    )
+
+
+def test_no_file_comes_back_to_itself() -> None:
+    report(
+        "files import each other in a circle",
+        (
+            ", ".join(sorted(circle))
+            for circle in circles(imported())
+            if not any(circle <= known for known in KNOWN_CIRCLES)
+        ),
+    )
+
+
+def test_lists_name_modules_that_exist() -> None:
+    named = {*COMPOSITION_ROOTS, *KNOWN}.union(*KNOWN_CIRCLES)
+    report("a list of import rules names a module that is gone", named - set(imported()))
+
+
+def test_a_circle_is_found() -> None:
+    chain = {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset("bd"), "d": frozenset[str]()}
+    assert circles(chain) == {frozenset("bc")}
