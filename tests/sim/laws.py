@@ -193,10 +193,12 @@ class Laws:
 
     def paired(self, site: SimSite) -> None:
         """A site calls its pair paired."""
+        self.turning.clear()  # both have one history, whoever chose which
+        if self._peer_went_on(site):
+            return
         if self.may_leave:
             self.chosen(site)  # hosts of the other one were told things until the choice reached it
         self.may_leave.clear()
-        self.turning.clear()  # both have one history now, whoever chose which
         history, peer = self._sim.history, self._sim.oracles[self._sim.other(site).name]
         for timeline, position in self._flushed.items():
             cut = Cut(timeline, position)
@@ -206,6 +208,18 @@ class Laws:
                 raise Violation(
                     f"L1: paired at {self._sim.oracles[site.name].end} without {cut}, once flushed"
                 )
+
+    def _peer_went_on(self, site: SimSite) -> bool:
+        """Whether the peer has ended the site's session and writes by itself, from all that the site has on:
+        its last word of the session was still on its way. What it wrote since is on no branch."""
+        tree, there = self._sim.history.tree, self._sim.other(site)
+        end, newest = self._sim.oracles[site.name].end, self._sim.oracles[there.name].end
+        return (
+            not self.in_session(site)
+            and newest != end
+            and tree.holds(newest, end)
+            and all(tree.writers[timeline] == there.name for timeline in tree.tail(newest, end))
+        )
 
     # -- what a shipper believes
 
