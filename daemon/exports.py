@@ -25,8 +25,8 @@ from protocol.limits import SYNC_TIMEOUT_S
 from protocol.nbd.constants import BASE_ALLOCATION
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
-from site_primary.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
-from site_primary.exports import Export
+from site_primary.nbd.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
+from site_primary.nbd.exports import Export
 from site_primary.sync_gate import SyncGate
 
 CONTEXTS = (BASE_ALLOCATION, CHANGED_SINCE)

@@ -13,7 +13,7 @@ import os
 from engine.group.site_state import Role, SiteState
 from protocol.errors import FarshoreError, Refused
 from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
-from site_primary.nbd_listener import descriptors_for_hosts
+from site_primary.nbd.listener import descriptors_for_hosts
 
 
 class GroupRoom:

@@ -29,7 +29,7 @@ from protocol.commands.journal import JournalShow, OfflineBackup, OfflineJournal
 from protocol.cut_text import CutTime, parse_fixed_cut, time_text
 from protocol.errors import FarshoreError, NotFound, UsageError, WrongState
 from protocol.positions import Cut
-from site_primary.nbd_server import NbdServer
+from site_primary.nbd.server import NbdServer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

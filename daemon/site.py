@@ -46,7 +46,7 @@ from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.errors import FarshoreError, WrongState
 from protocol.limits import FRAME_BYTES_MAX
-from site_primary.nbd_server import NbdServer
+from site_primary.nbd.server import NbdServer
 from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 

@@ -68,7 +68,7 @@ NBD_REQUEST_BYTES_MAX = 32 << 20
 NBD_OPTION_BYTES_MAX = 64 << 10
 
 # What hosts may cost, one and all together. Each of these has a test that measures it:
-# tests/interop/test_host_budgets.py with real sockets, tests/unit/site_primary/test_nbd_*.py in one process.
+# tests/interop/test_host_budgets.py with real sockets, tests/unit/site_primary/nbd in one process.
 #
 # Connections, in all and of one host: a user on a unix socket, an address (or a /64 of IPv6) on TCP. One host
 # cannot take them all, and a machine with a thousand guests of one user is served.

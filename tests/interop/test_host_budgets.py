@@ -1,6 +1,6 @@
 """What hosts can cost a running daemon: memory, time, connections, descriptors. The figures are printed.
 
-The bounds are in protocol/limits.py. tests/unit/site_primary/test_nbd_budgets.py does it without sockets.
+The bounds are in protocol/limits.py. tests/unit/site_primary/nbd/test_host_budget.py does it without sockets.
 """
 
 from __future__ import annotations

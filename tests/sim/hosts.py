@@ -26,7 +26,7 @@ from protocol.nbd.constants import (
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.requests import REQUEST
 from protocol.positions import Cut
-from site_primary.nbd_connection import NbdConnection
+from site_primary.nbd.connection import NbdConnection
 from tests.sim.content import SECTORS_PER_BLOCK, Content, copied, written_bytes
 from tests.sim.history import ROOT, Violation
 from tests.sim.mortal import ProcessDied

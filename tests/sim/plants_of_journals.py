@@ -22,7 +22,7 @@ from protocol.errors import FarshoreError
 from protocol.messages import Ack
 from protocol.nbd.replies import simple_replies
 from protocol.positions import Cut
-from site_primary.nbd_connection import NbdConnection
+from site_primary.nbd.connection import NbdConnection
 from site_secondary.receiver import Receiver
 from tests.sim.plant_registry import plant
 from tests.sim.shape import Patch

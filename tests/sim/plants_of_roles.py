@@ -14,7 +14,7 @@ from engine.group.group import Group
 from engine.group.head_moves import begin_timeline, follow_elsewhere, hand_over
 from engine.history.timelines import TimelineTable
 from engine.journal.writer import JournalWriter
-from site_primary.exports import Export
+from site_primary.nbd.exports import Export
 from site_primary.ship_start import where_to_start
 from tests.sim.patching import patched
 from tests.sim.plant_registry import plant

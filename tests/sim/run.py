@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import site_primary.nbd_connection
+import site_primary.nbd.connection
 from tests.sim.history import Violation
 from tests.sim.patching import patched
 from tests.sim.shape import Focus, Patch
@@ -52,7 +52,7 @@ def run_seed(seed: int, patches: tuple[Patch, ...] = (), trim: Trim = WHOLE, foc
     sim = Simulation(seed, trim, focus)
     with ExitStack() as stack:
         stack.enter_context(patched(sim.shape.patches))
-        stack.enter_context(patched(((site_primary.nbd_connection, "log", HostLog(sim)),)))
+        stack.enter_context(patched(((site_primary.nbd.connection, "log", HostLog(sim)),)))
         stack.enter_context(patched(patches))
         try:
             sim.run()

@@ -14,7 +14,7 @@ from types import ModuleType
 import engine.journal.recovery
 import engine.journal.writer
 import engine.retention.journal_space
-import site_primary.nbd_connection
+import site_primary.nbd.connection
 import site_primary.outbox
 import site_primary.write_path
 import site_secondary.receiver
@@ -231,5 +231,5 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (outbox, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
         (outbox, "SHIP_READ_BYTES", 128 << 10),
         (site_secondary.receiver, "frames_after", readable_frames_after),
-        (site_primary.nbd_connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
+        (site_primary.nbd.connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

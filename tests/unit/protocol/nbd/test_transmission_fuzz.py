@@ -1,6 +1,6 @@
 """Decoders of the transmission phase: whatever bytes come, the same values, one kind of error, or none.
 
-The server's own loop, which unpacks requests in place, is in tests/unit/site_primary/test_nbd_stream_fuzz.py.
+The server's own loop, which unpacks requests in place, is in tests/unit/site_primary/nbd/test_stream_fuzz.py.
 """
 
 from __future__ import annotations

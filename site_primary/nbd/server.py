@@ -24,11 +24,11 @@ from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
-from site_primary.block_status import StatusMap
-from site_primary.exports import Export
-from site_primary.host_budget import HostBudget
-from site_primary.nbd_connection import NbdConnection
-from site_primary.nbd_listener import NbdListener, tcp_sockets
+from site_primary.nbd.block_status import StatusMap
+from site_primary.nbd.connection import NbdConnection
+from site_primary.nbd.exports import Export
+from site_primary.nbd.host_budget import HostBudget
+from site_primary.nbd.listener import NbdListener, tcp_sockets
 
 SOCKET_BUFFER_BYTES = 4 << 20
 # The owner and the group.

@@ -18,8 +18,8 @@ from protocol.limits import BLOCK_BYTES, NBD_UNANSWERED_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 from protocol.nbd.exports import ExportInfo, Negotiated
 from protocol.nbd.requests import REQUEST
-from site_primary.exports import Export
-from site_primary.nbd_connection import NbdConnection
+from site_primary.nbd.connection import NbdConnection
+from site_primary.nbd.exports import Export
 from site_primary.sync_gate import SyncGate
 from tests.unit.engine.group_rig import GroupRig
 

@@ -21,9 +21,9 @@ from protocol.limits import (
 from protocol.nbd.client_transmission import Answer
 from protocol.nbd.constants import Command, CommandFlag
 from protocol.nbd.requests import Request, encode_request
-from site_primary.host_budget import HostBudget
+from site_primary.nbd.host_budget import HostBudget
 from tests.unit.engine.group_rig import GroupRig
-from tests.unit.site_primary.nbd_rig import EVERYTHING, NbdHost, NbdServed
+from tests.unit.site_primary.nbd.nbd_rig import EVERYTHING, NbdHost, NbdServed
 
 BLOCKS = NBD_REQUEST_BYTES_MAX // BLOCK_BYTES
 LARGEST = NBD_REQUEST_BYTES_MAX

@@ -21,7 +21,7 @@ from engine.group.compartment import attempt
 from engine.ports.clock import Clock, Timer
 from protocol.limits import NBD_HALF_REQUEST_TIMEOUT_S, NBD_PARKED_BYTES
 from protocol.nbd.requests import REQUEST_BYTES
-from site_primary.host_budget import HostBudget
+from site_primary.nbd.host_budget import HostBudget
 
 P = ParamSpec("P")
 PIPELINED_DEPTH = 3

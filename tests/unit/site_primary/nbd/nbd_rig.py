@@ -15,10 +15,10 @@ from protocol.limits import BLOCK_BYTES
 from protocol.nbd.client_transmission import Answer, ClientTransmission
 from protocol.nbd.constants import BASE_ALLOCATION, Command
 from protocol.nbd.exports import ExportInfo, Negotiated
-from site_primary.block_status import Allocation
-from site_primary.exports import Export
-from site_primary.host_budget import HostBudget
-from site_primary.nbd_connection import NbdConnection
+from site_primary.nbd.block_status import Allocation
+from site_primary.nbd.connection import NbdConnection
+from site_primary.nbd.exports import Export
+from site_primary.nbd.host_budget import HostBudget
 from site_primary.sync_gate import SyncGate
 from tests.unit.engine.group_rig import GroupRig
 

@@ -34,12 +34,12 @@ from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 from protocol.nbd.exports import Negotiated
 from protocol.nbd.replies import block_status, read_reply_header, simple_replies, simple_reply
 from protocol.nbd.requests import REQUEST, REQUEST_BYTES, request_check
-from site_primary.block_status import StatusMap
-from site_primary.exports import Export
-from site_primary.host_answers import HostAnswers
-from site_primary.host_budget import HostBudget
-from site_primary.host_stream import DEPTH_DECAY, Pause
-from site_primary.large_requests import LargeRead, LargeWrite
+from site_primary.nbd.answers import HostAnswers
+from site_primary.nbd.block_status import StatusMap
+from site_primary.nbd.exports import Export
+from site_primary.nbd.host_budget import HostBudget
+from site_primary.nbd.large_requests import LargeRead, LargeWrite
+from site_primary.nbd.stream import DEPTH_DECAY, Pause
 from site_primary.write_path import WriteBatch
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from protocol.errors import Corruption, NoSpace
 from protocol.limits import BLOCK_BYTES, NBD_REQUEST_BYTES_MAX, NBD_TURN_BLOCKS, NBD_WHOLE_WRITE_BYTES
 from protocol.nbd.constants import Command, CommandFlag, NbdError
 from tests.unit.engine.group_rig import GroupRig
-from tests.unit.site_primary.nbd_rig import NbdHost, NbdServed
+from tests.unit.site_primary.nbd.nbd_rig import NbdHost, NbdServed
 
 BLOCKS = NBD_REQUEST_BYTES_MAX // BLOCK_BYTES
 SIZE = NBD_REQUEST_BYTES_MAX

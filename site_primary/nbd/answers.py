@@ -16,9 +16,9 @@ from engine.ports.disk import Buffer
 from protocol.limits import NBD_UNANSWERED_MAX
 from protocol.nbd.constants import NbdError
 from protocol.nbd.replies import error_reply, simple_replies
-from site_primary.exports import Export
-from site_primary.host_budget import HostBudget
-from site_primary.host_stream import HostStream, Pause
+from site_primary.nbd.exports import Export
+from site_primary.nbd.host_budget import HostBudget
+from site_primary.nbd.stream import HostStream, Pause
 
 
 class HostAnswers(HostStream):

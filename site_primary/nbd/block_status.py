@@ -19,7 +19,7 @@ from engine.index.changes import SLICE_ROWS, ChangeScan
 from engine.index.view import extend_stretches, trim_stretches
 from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import BlockState
-from site_primary.exports import Export
+from site_primary.nbd.exports import Export
 
 CHANGED_SINCE = "farshore:changed-since/"
 CHANGED = 1

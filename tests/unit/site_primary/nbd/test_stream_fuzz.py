@@ -20,7 +20,7 @@ from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import Command
 from protocol.nbd.requests import Request, encode_request, parse_requests, request_check
 from tests.unit.engine.group_rig import GroupRig, memory_directory
-from tests.unit.site_primary.nbd_rig import NbdHost, NbdServed
+from tests.unit.site_primary.nbd.nbd_rig import NbdHost, NbdServed
 
 BLOCKS = 8
 SIZE = BLOCKS * BLOCK_BYTES

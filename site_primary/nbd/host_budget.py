@@ -20,7 +20,7 @@ from protocol.limits import (
     NBD_TURN_BLOCKS_MIN,
     NBD_UNSENT_BYTES_MAX,
 )
-from site_primary.log_budget import LogBudget
+from site_primary.nbd.log_budget import LogBudget
 
 
 class HostBudget:

@@ -16,8 +16,8 @@ import pytest
 from engine.ports.unix_sockets import bound_socket
 from protocol.errors import Busy
 from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED
-from site_primary.nbd_listener import NbdListener, descriptors_for_hosts, tcp_sockets
-from site_primary.nbd_server import SOCKET_MODE, ExportOpener, NbdServer, host_of
+from site_primary.nbd.listener import NbdListener, descriptors_for_hosts, tcp_sockets
+from site_primary.nbd.server import SOCKET_MODE, ExportOpener, NbdServer, host_of
 
 
 class Door:
@@ -78,7 +78,7 @@ def test_c10_the_last_descriptors_are_refused(path: str, monkeypatch: pytest.Mon
         with socket.socket() as probe:
             lowest = probe.fileno()
         # As in a process that may open some more than are open now.
-        monkeypatch.setattr("site_primary.nbd_listener.descriptors_for_hosts", lambda: lowest + 30)
+        monkeypatch.setattr("site_primary.nbd.listener.descriptors_for_hosts", lambda: lowest + 30)
         door = Door(asyncio.get_running_loop(), bound_socket(path, SOCKET_MODE))
         made = knock(path, 20)
         await door.answered(len(made))
@@ -113,7 +113,7 @@ def _closed(one: socket.socket) -> bool:
 
 def test_without_any_descriptor_it_waits_a_moment(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The socket stays readable: to try at once again would take the whole processor."""
-    monkeypatch.setattr("site_primary.nbd_listener.NBD_ACCEPT_PAUSE_S", 0.01)
+    monkeypatch.setattr("site_primary.nbd.listener.NBD_ACCEPT_PAUSE_S", 0.01)
 
     class Exhausted(socket.socket):
         calls = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from structlog.testing import capture_logs
 
 from protocol.limits import NBD_LOG_LINES_MAX
-from site_primary.log_budget import LogBudget
+from site_primary.nbd.log_budget import LogBudget
 
 
 def test_a_flood_becomes_a_count() -> None:
