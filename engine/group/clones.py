@@ -26,7 +26,6 @@ from engine.group.whole import holds_together
 from engine.history.branches import Branch
 from engine.history.timelines import Span
 from engine.history.volumes import Volume
-from engine.index.checkpoint_timing import Checkpoints
 from engine.index.view import VolumeView
 from engine.journal.writer import DurableCallback, JournalWriter
 from engine.ports.clock import Clock
@@ -42,11 +41,10 @@ from protocol.positions import Cut
 class Clone:
     """One clone, open. To hosts it is what a group is: `append`, `writer`, `when_durable`."""
 
-    def __init__(self, group: GroupCore, checkpoints: Checkpoints, row: CloneRow) -> None:
+    def __init__(self, group: GroupCore, row: CloneRow) -> None:
         self.row = row
         self.name = row.name
         self.history = group
-        self._checkpoints = checkpoints
         self.clock: Clock = group.clock
         self.emit = group.emit
         self.began = False  # whether this run has its own timeline
@@ -171,7 +169,8 @@ class Clone:
         """A frame is in the clone's journal."""
         self._digest = frame.prefix.digest
         self.history.head.left[frame.prefix.timeline] = frame.prefix.end
-        self._checkpoints.branch_grew(Cut(frame.prefix.timeline, frame.prefix.end))
+        for listener in self.history.listeners.branch_grew:
+            listener(Cut(frame.prefix.timeline, frame.prefix.end))
 
     def when_durable(self, callback: DurableCallback) -> None:
         """Call back once everything written so far is durable, or never will be."""
@@ -191,7 +190,8 @@ class Clone:
         self.failed = f"journal sync failed: {error.strerror or error}"
         self.emit("clone.failed", group=self.history.name, object=self.name, error=str(error))
         if self.row.timelines:
-            self._checkpoints.branch_gone(self.timeline)
+            for tell in self.history.listeners.branch_failed:
+                tell(self.timeline)
         for listener in self.on_view:
             listener()
 
@@ -199,10 +199,9 @@ class Clone:
 class Clones:
     """The clones of one group."""
 
-    def __init__(self, group: GroupCore, kept: KeptHistory, checkpoints: Checkpoints) -> None:
+    def __init__(self, group: GroupCore, kept: KeptHistory) -> None:
         self._group = group
         self._kept = kept
-        self._checkpoints = checkpoints
         self._open: dict[str, Clone] = {}
 
     def _rows(self) -> list[CloneRow]:
@@ -223,7 +222,7 @@ class Clones:
             elif {*row.timelines, row.cut.timeline} <= {*group.head.left, *lineage} and lineage.isdisjoint(
                 row.timelines
             ):
-                self._open[row.name] = Clone(group, self._checkpoints, row)
+                self._open[row.name] = Clone(group, row)
             else:
                 error = "its timelines are not here, or are those of the group itself"
                 subject = f"state.mdb clones {row.name}"
@@ -260,7 +259,7 @@ class Clones:
         row = replace(row, cut=same_name(group.timelines, row.cut))
         lease = self._kept.leases.take("clone", row.cut)  # until its timeline keeps the cut by itself
         try:
-            clone = Clone(group, self._checkpoints, row)
+            clone = Clone(group, row)
             clone.begin()
         finally:
             self._kept.leases.release(lease)

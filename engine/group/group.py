@@ -68,12 +68,12 @@ class Group(GroupCore):
         self.lock = RetentionLock(self)
         self.copies.lock = self.lock
         self.checkpoints = Checkpoints(self, indexer, lambda then: self.clones.when_durable(then))
-        self.clones = Clones(self, self.kept, self.checkpoints)
+        self.clones = Clones(self, self.kept)
         self.clone_timelines = self.clones.timelines
         self.space = JournalSpace(self, self.kept, self.lock, lambda: self.folding.consider())
         self.must_wait = lambda: self.space.must_wait
         self.folding = Folding(self, self.kept, self.lock, self.space, self.checkpoints, indexer)
-        self.damage = DamageTable(self, self.kept, self.checkpoints)
+        self.damage = DamageTable(self, self.kept, lambda: self.checkpoints.reached)
         self.turned_back = TurnedBack(self)
         self.listeners.space.append(self._on_lack)
 

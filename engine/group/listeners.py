@@ -21,6 +21,9 @@ class GroupListeners:
     relief: list[Callable[[], None]] = field(default_factory=list)
     # The head left a timeline at a cut, for one that is held in common up to a position.
     head: list[Callable[[Cut, int], None]] = field(default_factory=list)
+    # A timeline that is not on the head's lineage goes on to a cut, or will not be durable to its end.
+    branch_grew: list[Callable[[Cut], None]] = field(default_factory=list)
+    branch_failed: list[Callable[[int], None]] = field(default_factory=list)
     # A checkpoint is done.
     indexed: list[Callable[[], None]] = field(default_factory=list)
     # A host's read failed.

@@ -40,6 +40,8 @@ class Checkpoints:
         self._free_timer: Timer | None = None
         self._branches: dict[int, int] = {}  # timelines left with frames not indexed, by their end
         group.listeners.head.append(self.head_moved)
+        group.listeners.branch_grew.append(self._branch_grew)
+        group.listeners.branch_failed.append(self._branch_failed)
         group.listeners.frame.append(self._on_frame)
 
     def _on_frame(self, frame: Frame) -> None:
@@ -55,14 +57,12 @@ class Checkpoints:
         if left.timeline:
             self._branches[left.timeline] = left.position
 
-    def branch_grew(self, end: Cut) -> None:
-        """A timeline that is not on the head's lineage goes on: it is to be indexed up to `end`."""
+    def _branch_grew(self, end: Cut) -> None:
         self._branches[end.timeline] = end.position
         if self._group.memtable.layers[-1].count >= self._group.settings.memtable_soft:
             self.begin()
 
-    def branch_gone(self, timeline: int) -> None:
-        """What was written to a timeline last will never be durable."""
+    def _branch_failed(self, timeline: int) -> None:
         self._branches.pop(timeline, None)
 
     def indexed(self, timeline: int) -> bool:

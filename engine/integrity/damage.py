@@ -13,13 +13,12 @@ Finding it out reads the index and nothing else; mending is `engine.integrity.re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.copies.copies import Copy
 from engine.group.core import GroupCore
 from engine.history.unread import UnreadFrame
 from engine.history.visibility import Interval
-from engine.index.checkpoint_timing import Checkpoints
 from engine.index.memtable import NOT_FOUND
 from engine.index.versions import NUMBER_MASK, VERSION_KEY, unpack_version_key
 from engine.index.view import ReadBatch, VolumeView
@@ -47,12 +46,13 @@ ACCEPT = (
 
 
 class DamageTable:
-    """Known damage of one group, by what it is, with the time when it was last found (UTC ns)."""
+    """Known damage of one group, by what it is, with the time when it was last found (UTC ns). `indexed_to`
+    gives the position of the head's lineage up to which the index holds everything."""
 
-    def __init__(self, group: GroupCore, kept: KeptHistory, checkpoints: Checkpoints) -> None:
+    def __init__(self, group: GroupCore, kept: KeptHistory, indexed_to: Callable[[], int]) -> None:
         self._group = group
         self._kept = kept
-        self._checkpoints = checkpoints
+        self._indexed_to = indexed_to
         self._prefix = group.name.encode() + b"\0"
         group.listeners.read_failed.append(self.read_failed)
         self._found: dict[Damage, int] = {}
@@ -142,7 +142,7 @@ class DamageTable:
         """Whether the view has versions in a damaged stretch that only the journal knows."""
         group = self._group
         timeline, position, end, _ = damage.place
-        if timeline not in group.timelines or end <= self._checkpoints.reached:
+        if timeline not in group.timelines or end <= self._indexed_to():
             return False
         lane = group.timelines.get(timeline).lane
         return any(

@@ -1,7 +1,7 @@
 """One site of the simulator: a machine with what survives on it, and the process that runs there.
 
 `SimProcess` wires production code as `daemon.site.Site` does, over simulated ports. Modelled: the data
-directory (a group's disk, index, the site's state), the indexer as a process, SIGKILL, power loss, clean stops.
+directory (a group's disk, index, the site's state), the indexer as a process, SIGKILL, power loss, a stop.
 """
 
 from __future__ import annotations
