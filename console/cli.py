@@ -20,11 +20,12 @@ from console.commands import (
     bisect,
     branch,
     clone,
-    copy,
     drill,
+    event,
     file,
     image,
     job,
+    journal,
     mount,
     pair,
     peer,
@@ -38,7 +39,6 @@ from console.commands import (
     status,
     verify,
     volume,
-    watch,
 )
 from console.output import Output
 from console.session import Session
@@ -60,13 +60,12 @@ volume.app.command("export")(image.export_volume)
 volume.app.command("import")(image.import_volume)
 app.add_typer(pair.app, name="pair")
 app.add_typer(branch.app, name="branch")
-copy.add_to(backup.app)
 app.add_typer(clone.app, name="clone")
 app.add_typer(backup.app, name="backup")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(restore.app, name="restore")
-watch.journal_app.command("replay")(replay.replay)
-app.add_typer(watch.journal_app, name="journal")
+journal.app.command("replay")(replay.replay)
+app.add_typer(journal.app, name="journal")
 restore.app.command("files")(restore_files.restore_files)
 app.add_typer(file.app, name="files")
 app.command("ls")(file.ls)
@@ -80,8 +79,8 @@ app.add_typer(drill.app, name="drill")
 app.command("bisect")(bisect.bisect)
 app.command("mount")(mount.mount)
 app.command("umount")(mount.umount)
-app.command("wait")(watch.wait)
-app.command("events")(watch.events)
+app.command("wait")(pair.wait)
+app.command("events")(event.events)
 app.command("verify")(verify.verify)
 app.command("schema")(schema.show_schema)
 app.command("demo")(site.demo)

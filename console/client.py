@@ -25,6 +25,8 @@ from protocol.errors import NotAllowed, TimedOut, Unreachable, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
 CONNECT_TIMEOUT_S = 5.0
+# Beyond what the daemon was asked to wait: one that is slow for a moment must not end a long wait.
+WAIT_GRACE_S = 10.0
 CALL_TIMEOUT_S = 30.0
 # The daemon's own answer to a deadline should win over the client giving up.
 REPLY_GRACE_S = 2.0

@@ -75,7 +75,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "console.commands.file:VersionsStep",
         "console.commands.image:ImageStep",
         "console.commands.role:SwitchoverStep",
-        "console.commands.watch:WaitStep",
+        "console.commands.pair:WaitStep",
         "console.confirming:DetachedStep",
         "console.demo.report:DemoStep",
         "protocol.commands.job:JobInfo",

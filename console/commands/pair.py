@@ -1,4 +1,4 @@
-"""`farshore pair`: replicate a group to a peer, change or pause that, go on, and end it."""
+"""`farshore pair` and `wait`: replicate a group to a peer, change or pause that, go on, and end it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,35 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from msgspec.structs import asdict
 
+from console.client import WAIT_GRACE_S
 from console.confirming import confirmed
 from console.figures import age_text, mode_text, size_text, span_text
-from console.session import Session, session_of
+from console.local_time import monotonic
+from console.options import seconds
+from console.session import Session, position_argument, session_of
 from protocol.commands.base import check_name
-from protocol.commands.pair import PairCreate, PairDelete, PairInfo, PairResync, PairSet, PairShow, PairSplit
-from protocol.errors import UsageError
+from protocol.commands.pair import (
+    PairCreate,
+    PairDelete,
+    PairInfo,
+    PairResync,
+    PairSet,
+    PairShow,
+    PairSplit,
+    WaitFor,
+    WaitReply,
+)
+from protocol.errors import TimedOut, UsageError
 
 app = typer.Typer(help="Replication of a group.", no_args_is_help=True, rich_markup_mode=None)
 
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 CREATE_TIMEOUT_S = 60.0
+STATES = ("simplex", "copying", "paired", "split", "suspended", "journal-filling", "taken-over", "diverged")
+WAIT_SLICE_S = 1.0
+WAIT_TIMEOUT_S = 300.0
 MODE_HELP = "async: hosts do not wait for the peer; sync: until it is silent; sync-strict: in any case."
 
 
@@ -175,3 +192,74 @@ def _connection(data: PairInfo) -> str:
     if not data.peer:
         return ""
     return " (connected)" if data.peer_connected else " (not connected)"
+
+
+class WaitStep(WaitReply, frozen=True, kw_only=True):
+    """Progress of `wait` and `failback`: where the group is now."""
+
+    group: str
+
+
+def wait(
+    ctx: typer.Context,
+    group: GroupArgument,
+    state: Annotated[str | None, typer.Option(help=f"One of {', '.join(STATES)}.")] = None,
+    position: Annotated[
+        str | None, typer.Option(metavar="TIMELINE:POSITION", help="Durable at both sites.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", callback=seconds, help="Seconds; then it ends with 22.")
+    ] = WAIT_TIMEOUT_S,
+) -> None:
+    """Wait for a state, or until both sites hold a position: by default all that is written now."""
+    session = session_of(ctx)
+    check_name(group, "group")
+    if state is not None and position is not None:
+        raise UsageError("--state and --position together", next_step="wait for one, then for the other")
+    if state is not None and state not in STATES:
+        raise UsageError(f"no state {state!r}", subject=state, next_step=f"use one of {', '.join(STATES)}")
+    data = wait_for(session, group, state, position, timeout)
+
+    def show() -> None:
+        session.output.line(f"{group} {data.state} ({data.code}) at {data.position}")
+
+    session.output.result("wait", data, show)
+
+
+def wait_for(
+    session: Session, group: str, state: str | None, position: str | None, timeout_s: float
+) -> WaitReply:
+    """Asks in slices, for its progress. The position that the first answer names is what is waited for, or a
+    busy group would never be done. Raises TimedOut."""
+    deadline = monotonic() + timeout_s
+    first_lag: int | None = None
+    what = state or position or "all that is written now"
+    with session.output.activity(f"{group}: waiting for {what}") as activity:
+        while True:
+            slice_s = max(0.0, min(WAIT_SLICE_S, deadline - monotonic()))
+            command = WaitFor(
+                group=group, state=state, position=position_argument(position), timeout_s=slice_s
+            )
+            data = session.call(command, slice_s + WAIT_GRACE_S)
+            if data.reached:
+                return data
+            if state is None:
+                position = data.position
+            if monotonic() >= deadline:
+                raise _timed_out(group, what, data, timeout_s)
+            lag = data.lag_bytes
+            first_lag = lag if first_lag is None else first_lag
+            text = f"{group} {data.state}, behind {size_text(lag)} {span_text(data.lag_s)}"
+            done = None if lag is None or first_lag is None else max(0, first_lag - lag)
+            step = WaitStep(group=group, **asdict(data))
+            activity.update(step, text, done=done, total=first_lag or None)
+
+
+def _timed_out(group: str, what: str, data: WaitReply, timeout_s: float) -> TimedOut:
+    behind = f"behind {size_text(data.lag_bytes)}"
+    return TimedOut(
+        f"{group}: not {what} after {timeout_s:g} s; it is {data.state} ({data.code}), {behind}",
+        subject=group,
+        position=data.position,
+        next_step=f"farshore pair show {group}",
+    )

@@ -18,9 +18,9 @@ import typer
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from console.commands.host import run_host_command, stop_host
 from console.commands.job import follow_job, job_result
 from console.figures import size_text, span_text
+from console.host_commands import run_host_command, stop_host
 from console.mounts.clones import fixed_cut
 from console.session import Session, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict, replace
 
-from console.commands.watch import WAIT_TIMEOUT_S, wait_for
+from console.commands.pair import WAIT_TIMEOUT_S, wait_for
 from console.confirming import confirmed, detaching
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.local_time import monotonic, pause

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict
 
-from console.commands.copy import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
+from console.commands.backup import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
 from console.figures import UNKNOWN, parse_size, parse_span, size_text, span_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
-from console.commands.host import run_host_command, stop_host
-from console.commands.watch import wait_for
+from console.commands.pair import wait_for
 from console.files.digests import content_digest
 from console.files.opening import OpenedFiles, Ways, open_files
 from console.files.other_kernels import kernel_mounted
@@ -25,6 +24,7 @@ from console.files.rights import Rights
 from console.files.source import FileSource, Path
 from console.files.to_directory import DirectoryTarget, Outcome
 from console.files.walk import Finder, Item, Missed, MissedInfo, path_text, walk
+from console.host_commands import run_host_command, stop_host
 from console.local_time import monotonic, pause
 from console.mounts.mounting import require_root
 from console.session import Session
