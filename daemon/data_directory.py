@@ -30,6 +30,7 @@ from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFoun
 
 FORMAT_VERSION = 1
 IDENTITY_FILE = "identity.json"
+STATE_FILE = "state.mdb"
 PUBLIC_KEY_FILE = "keys/public"
 SECRET_KEY_FILE = "keys/secret"
 MACHINE_ID_PATHS = (pathlib.Path("/etc/machine-id"), pathlib.Path("/var/lib/dbus/machine-id"))

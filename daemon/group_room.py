@@ -9,6 +9,7 @@ operator is bound by the site's room alone.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from engine.group.site_state import Role, SiteState
 from protocol.errors import FarshoreError, Refused
@@ -19,13 +20,18 @@ from site_primary.nbd.listener import descriptors_for_hosts
 class GroupRoom:
     """Counts groups by their rows: one that cannot be opened has its row, and is opened by the next start."""
 
-    def __init__(self, state: SiteState) -> None:
+    def __init__(self, state: SiteState, descriptors_left: Callable[[], bool]) -> None:
         self._state = state
+        self._descriptors_left = descriptors_left
 
     def check(self, name: str, peer: str = "") -> None:
         """Refused if the group `name` may not be made, by a peer's call if one is named."""
-        if peer:
-            _check_descriptors(name)
+        if peer and not self._descriptors_left():
+            raise Refused(
+                "the descriptors left are kept for the groups that are here (NBD_DESCRIPTORS_RESERVED)",
+                subject=name,
+                next_step="allow the daemon more open files (LimitNOFILE), or pair fewer groups with it",
+            )
         rows, bad = self._state.groups(), self._state.bad_groups()
         if any(row.name == name for row in rows):
             return  # it was begun before, and not finished
@@ -53,13 +59,9 @@ class GroupRoom:
         return pair is not None and pair.peer == peer
 
 
-def _check_descriptors(name: str) -> None:
-    """The system gives the lowest number that is free: below it, all are in use."""
+def descriptors_left() -> bool:
+    """Whether a descriptor is free that is not kept for the groups that are here. The system gives the lowest
+    number that is free: below it, all are in use."""
     descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.close(descriptor)
-    if descriptor >= descriptors_for_hosts():
-        raise Refused(
-            "the descriptors left are kept for the groups that are here (NBD_DESCRIPTORS_RESERVED)",
-            subject=name,
-            next_step="allow the daemon more open files (LimitNOFILE), or pair fewer groups with this site",
-        )
+    return descriptor < descriptors_for_hosts()

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from daemon.data_directory import read_identity
+from daemon.data_directory import STATE_FILE, read_identity
 from daemon.exports import SiteExports
 from daemon.operations.journal import journal_of
 from daemon.operations.shapes import cut_info, extended, time_of
-from daemon.site import STATE_FILE
 from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.history.cuts import resolve_cut

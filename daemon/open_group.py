@@ -7,117 +7,74 @@ is in the compartment calls back through it, so that a defect stops this group (
 from __future__ import annotations
 
 import asyncio
-import pathlib
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.config import SiteConfig
-from daemon.indexer_process import IndexerProcess
+from daemon.parts import GroupParts, SiteParts
 from engine.group.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
 from engine.group.group import Group
-from engine.group.listeners import Emit
 from engine.group.recovery import Recovered, recover_group
-from engine.group.settings import GroupSettings
 from engine.group.site_state import GroupRow, SiteState
 from engine.history.branch_drop import BranchDrops
 from engine.index.compaction import Compaction
-from engine.index.index_file import open_index
-from engine.ports.durable import RealDisk
-from engine.ports.lmdb_store import LmdbStore
-from protocol.positions import POSITION_MAX
 
 LAST_CHECKPOINT_TIMEOUT_S = 60.0
-RESERVE_PART = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMaker:
     """What every group of a site is made with. `on_defect` is told which one broke, and by what."""
 
-    directory: pathlib.Path
-    loop: asyncio.AbstractEventLoop
+    parts: SiteParts
     site_id: str
-    config: SiteConfig
     state: SiteState
-    rng: random.Random
-    emit: Emit
     notify: Callable[[], None]
     on_defect: Callable[[str, Exception], None]
 
     def open(self, row: GroupRow) -> OpenGroup:
-        """Open and recover a group whose directory is there. FarshoreError or OSError say why not; nothing
-        stays open then."""
-        directory = self.directory / "groups" / row.name
+        """Open and recover a group. FarshoreError or OSError say why not; nothing stays open then."""
+        self.parts.disk.make_directory(f"groups/{row.name}")
         compartment = Compartment(row.name, lambda defect: self.on_defect(row.name, defect))
-        disk = RealDisk(directory, self.loop, compartment.hold)
+        parts = self.parts.open_group(row.name, compartment)
         try:
-            store = open_index(directory)
-        except BaseException:
-            disk.close()
-            raise
-        indexer = IndexerProcess(directory, compartment.broke)
-        try:
-            disk.sync([], [""])  # the index file's name
-            group = self._group(row, disk, store, indexer, compartment)
+            parts.disk.sync([], [""])  # the index file's name
+            indexer = HeldIndexer(parts.indexer, compartment)
+            group = Group(
+                name=row.name,
+                site=self.site_id,
+                disk=parts.disk,
+                clock=HeldClock(self.parts.clock, compartment),
+                store=parts.store,
+                indexer=indexer,
+                state=self.state,
+                rng=self.parts.rng,
+                settings=parts.settings,
+                emit=self.parts.events.emit,
+            )
             try:
                 self._say(group, recover_group(group))
                 drops = BranchDrops(group, lambda _: self.notify())
                 drops.resume()
-                compaction = Compaction(group, store, HeldIndexer(indexer, compartment), disk)
+                compaction = Compaction(group, parts.store, indexer, parts.disk)
                 compaction.start()
             except BaseException:
                 compartment.broken = True  # nothing that it began may call back into what is closed
                 group.close()
                 raise
         except BaseException:
-            store.close()
-            disk.close()
+            parts.store.close()
+            parts.disk.close()
             raise
         group.on_defect = compartment.broke
         group.listeners.durable.append(self.notify)
         return OpenGroup(
-            group=group,
-            disk=disk,
-            store=store,
-            indexer=indexer,
-            drops=drops,
-            compaction=compaction,
-            compartment=compartment,
-        )
-
-    def _group(
-        self,
-        row: GroupRow,
-        disk: RealDisk,
-        store: LmdbStore,
-        indexer: IndexerProcess,
-        compartment: Compartment,
-    ) -> Group:
-        config = self.config
-        return Group(
-            name=row.name,
-            site=self.site_id,
-            disk=disk,
-            clock=HeldClock(self.loop, compartment),
-            store=store,
-            indexer=HeldIndexer(indexer, compartment),
-            state=self.state,
-            rng=self.rng,
-            settings=GroupSettings(
-                journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
-                reserve_bytes=min(config.reserve_bytes, disk.free_bytes() // RESERVE_PART),
-                window_s=config.window_s,
-                window_bytes=config.window_bytes or POSITION_MAX,
-                throttle=config.throttle,
-                lock_window_s=config.lock_window_s,
-            ),
-            emit=self.emit,
+            group=group, parts=parts, drops=drops, compaction=compaction, compartment=compartment
         )
 
     def _say(self, group: Group, found: Recovered) -> None:
+        emit = self.parts.events.emit
         if found.torn_bytes:
-            self.emit(
+            emit(
                 "journal.torn_tail",
                 group=group.name,
                 position=found.torn_at,
@@ -126,7 +83,7 @@ class GroupMaker:
             )
         if found.unread:
             first = found.unread[0]
-            self.emit(
+            emit(
                 "journal.unread",
                 group=group.name,
                 position=str(first.cut),
@@ -134,7 +91,7 @@ class GroupMaker:
                 error=first.reason,
             )
         if found.frames or found.removed:
-            self.emit(
+            emit(
                 "group.recovered",
                 group=group.name,
                 position=str(group.end),
@@ -148,9 +105,7 @@ class OpenGroup:
     """See the module's docstring."""
 
     group: Group
-    disk: RealDisk
-    store: LmdbStore
-    indexer: IndexerProcess
+    parts: GroupParts
     drops: BranchDrops
     compaction: Compaction
     compartment: Compartment
@@ -173,9 +128,9 @@ class OpenGroup:
         self.compaction.close()
         await attempt_async("group.close_failed", self._last_checkpoint())
         attempt("group.close_failed", group.close)
-        await attempt_async("group.close_failed", self.indexer.stop())
-        attempt("group.close_failed", self.store.close)
-        self.disk.close()
+        await attempt_async("group.close_failed", self.parts.indexer.stop())
+        attempt("group.close_failed", self.parts.store.close)
+        self.parts.disk.close()
 
     async def _last_checkpoint(self) -> None:
         """Best effort: without it the next start replays the journal instead."""

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 
-from engine.ports.durable import RealDisk
+from engine.ports.disk import Disk
 from engine.ports.transport import PeerAddress
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name
@@ -142,7 +142,7 @@ class PeerBook:
     it; of two rows that contradict each other, one of `in_use` stays. `set_aside`: rows that were not taken,
     and why."""
 
-    def __init__(self, disk: RealDisk, own: Peer | None = None, in_use: Collection[str] = ()) -> None:
+    def __init__(self, disk: Disk, own: Peer | None = None, in_use: Collection[str] = ()) -> None:
         self._disk = disk
         self._own = own
         self._peers: dict[str, Peer] = {}

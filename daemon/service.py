@@ -22,8 +22,8 @@ from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
 from daemon.operations.job import resume_jobs
 from daemon.operations.paging import encoded
+from daemon.real_parts import real_site
 from daemon.scheduler import Scheduler
-from daemon.site import Site
 from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
@@ -106,7 +106,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
         stop.set()
 
     loop.set_exception_handler(exception_handler(on_defect))
-    site = Site(directory=directory, config=config, identity=identity, keys=keys, loop=loop)
+    site = real_site(directory, config, identity, keys, loop)
 
     async def carry_out(command: Command) -> Raw:
         return encoded(await dispatch(site, command))

@@ -16,7 +16,7 @@ from enum import Enum
 
 from engine.group.compartment import attempt_async
 from engine.ports.clock import Clock
-from engine.ports.durable import RealDisk
+from engine.ports.disk import Disk
 from farshore.children import child_words
 from protocol.errors import NotFound, RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
@@ -127,14 +127,16 @@ class Quiesced:
 
 
 class Hooks:
-    """A site's hooks, by name."""
+    """A site's hooks, by name. `disk` is the data directory's."""
 
-    def __init__(self, directory: pathlib.Path, hooks: Mapping[str, Hook], clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self, directory: pathlib.Path, disk: Disk, hooks: Mapping[str, Hook], clock: Clock, emit: Emit
+    ) -> None:
         self._directory = directory
         self._hooks = dict(hooks)
         self._clock = clock
         self._emit = emit
-        self._disk = RealDisk(directory, None)
+        self._disk = disk
         self._thawing: set[asyncio.Task[None]] = set()
 
     def find(self, name: str) -> Hook:

@@ -14,13 +14,12 @@ This is the one module on the data path that catches everything. It does not kno
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ParamSpec
 
 import structlog
 
-from engine.ports.clock import SystemClock, Timer
+from engine.ports.clock import Clock, Timer, Uptime
 
 if TYPE_CHECKING:
     from engine.index.requests import Indexer, IndexerDone, IndexRequest
@@ -85,20 +84,32 @@ class Compartment:
         return held
 
 
-class HeldClock(SystemClock):
-    """The clock of what is in a compartment."""
+class HeldClock:
+    """A clock that calls back into a compartment."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, compartment: Compartment) -> None:
-        super().__init__(loop)
-        self._run = compartment.run
+    def __init__(self, clock: Clock, compartment: Compartment) -> None:
+        self._clock = clock
+        self._compartment = compartment
+
+    def utc_ns(self) -> int:
+        """See `Clock.utc_ns`."""
+        return self._clock.utc_ns()
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        return self._clock.monotonic()
+
+    def uptime(self) -> Uptime:
+        """See `Clock.uptime`."""
+        return self._clock.uptime()
 
     def call_soon(self, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_soon`."""
-        return self._loop.call_soon(self._run, callback)
+        return self._clock.call_soon(self._compartment.hold(callback))
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_later`."""
-        return self._loop.call_later(delay_s, self._run, callback)
+        return self._clock.call_later(delay_s, self._compartment.hold(callback))
 
 
 class HeldIndexer:

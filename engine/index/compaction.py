@@ -16,12 +16,15 @@ Hosts do not wait for the copy; checkpoints do, so an index in which much is in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import pathlib
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.index.index_file import COMPACT_FILE, INDEX_FILE, LOCK_FILE
 from engine.index.requests import Indexer, IndexRequest
 from engine.journal.segments import SegmentMap
 from engine.ports.clock import Timer
+from engine.ports.disk import Disk
 from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store
@@ -34,6 +37,18 @@ LOOK_EVERY_S = 10.0
 AFTER_FAILURE_S = 600.0
 FREE_BYTES_MIN = 64 << 20
 USED_BYTES_MAX = 4 << 30
+
+
+class IndexFile(Store, Protocol):
+    """A store whose file can be replaced; see `LmdbStore` for both."""
+
+    path: pathlib.Path
+
+    def space(self) -> tuple[int, int]:
+        """Bytes in use, and the file's size."""
+
+    def let_go(self) -> AbstractContextManager[None]:
+        """Close the file while the body runs, and open what then has its name. Busy if it is being read."""
 
 
 class CompactPlan(IndexRequest, frozen=True, kw_only=True, tag="compact"):
@@ -60,7 +75,7 @@ def handle_compact(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> 
         copy.close()
 
 
-def _remove_copy(disk: RealDisk) -> None:
+def _remove_copy(disk: Disk) -> None:
     if disk.exists(COMPACT_FILE):
         disk.remove(COMPACT_FILE)
 
@@ -68,7 +83,7 @@ def _remove_copy(disk: RealDisk) -> None:
 class Compaction:
     """Looks at one group's index now and then. `disk` is the group's directory."""
 
-    def __init__(self, group: Group, store: LmdbStore, indexer: Indexer, disk: RealDisk) -> None:
+    def __init__(self, group: Group, store: IndexFile, indexer: Indexer, disk: Disk) -> None:
         self._group = group
         self._store = store
         self._indexer = indexer

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from structlog.testing import capture_logs
+
 import site_primary.nbd.connection
 from tests.sim.history import Violation
 from tests.sim.patching import patched
@@ -51,6 +53,7 @@ def run_seed(seed: int, patches: tuple[Patch, ...] = (), trim: Trim = WHOLE, foc
     result = Result(seed)
     sim = Simulation(seed, trim, focus)
     with ExitStack() as stack:
+        stack.enter_context(capture_logs())  # what is logged of a group is an event, too
         stack.enter_context(patched(sim.shape.patches))
         stack.enter_context(patched(((site_primary.nbd.connection, "log", HostLog(sim)),)))
         stack.enter_context(patched(patches))

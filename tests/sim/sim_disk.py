@@ -243,6 +243,9 @@ class SimDisk:
         """Rot one bit of a file."""
         self._inode(path).content[offset] ^= 1 << bit
 
+    def close(self) -> None:
+        """See `ClosableDisk.close`: what was started ends with the process."""
+
     # Inside.
 
     def write(self, inode: Inode, data: bytes, offset: int, path: str) -> None:

@@ -17,7 +17,7 @@ from protocol.errors import FarshoreError
 from protocol.rows import check_row
 from tests.sim.history import Violation
 from tests.sim.sim_store import SimStore
-from tests.sim.world import SimClock
+from tests.sim.world import SimClock, SimTimer
 
 if TYPE_CHECKING:
     from tests.sim.sim_site import SimSite
@@ -36,6 +36,7 @@ class SimIndexer:
         self._store = SimStore(site.index_file, TABLES)
         self._request: bytes | None = None
         self._waiting: list[tuple[IndexRequest, IndexerDone]] = []
+        self._timer: SimTimer | None = None
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
         """See `Indexer.start`."""
@@ -49,7 +50,8 @@ class SimIndexer:
         request, done = self._waiting.pop(0)
         rng = self._site.world.random
         self._request = encode_request(request)
-        self._clock.call_later(rng.uniform(*self._site.knobs.indexer_delay_s), lambda: self._run(done))
+        delay_s = rng.uniform(*self._site.knobs.indexer_delay_s)
+        self._timer = self._clock.call_later(delay_s, lambda: self._run(done))
 
     def _run(self, done: IndexerDone) -> None:
         rng = self._site.world.random
@@ -77,6 +79,14 @@ class SimIndexer:
         if answer[0] == "failed" and answer[1] in ("corruption", "wrong-state"):
             raise Violation(f"the indexer of {self._site.name}: {answer}")
         return answer
+
+    async def stop(self) -> None:
+        """See `GroupIndexer.stop`. What it is at is carried out, and nobody is told."""
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._request is not None:
+            self._answer()
 
     def orphan(self) -> None:
         """The daemon died: a plan under way is carried out, or not."""

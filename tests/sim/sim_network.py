@@ -244,6 +244,10 @@ class SimTransport:
             raise UsageError("two peers have the same public key", subject=self.name)
         self._names = {key: name for name, key in peers.items()}
 
+    def unread_bytes(self, peer: str) -> int:
+        """See `SiteTransport.unread_bytes`: a message is under way as soon as it is sent."""
+        return 0
+
     def close(self) -> None:
         """See `Transport.close`."""
         for link in list(self._links):

@@ -1,49 +1,50 @@
 """One site of the simulator: a machine with what survives on it, and the process that runs there.
 
-`SimProcess` wires production code as `daemon.site.Site` does, over simulated ports. Modelled: the data
-directory (a group's disk, index, the site's state), the indexer as a process, SIGKILL, power loss, a stop.
+The process is `daemon.site.Site`, whole, over simulated parts; `SimProcess` adds what the laws want to know
+of it. What is modelled: the data directory (the site's disk and state, one group's disk and index), the
+indexer as another process on the same machine, SIGKILL, power loss and a clean stop.
 """
 
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from daemon.exports import SiteExports
-from daemon.pairs import SitePairs
+from daemon.config import SiteConfig
+from daemon.data_directory import Identity, Keys
+from daemon.parts import GroupParts, HostDoor, SiteParts
+from daemon.peers import Peer, PeerBook, PeerOptions
+from daemon.site import Site
+from engine.group.compartment import Compartment
 from engine.group.group import Group
-from engine.group.recovery import recover_group
 from engine.group.settings import GroupSettings
-from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
+from engine.group.site_state import SITE_TABLES, Role
 from engine.index.versions import TABLES
-from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import SUPERSEDED, Hello, Refused, decode_message
-from site_primary.carrier import PeerTraffic
-from site_secondary.peer_door import PeerDoor
+from site_primary.nbd.server import ExportOpener
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
 from tests.sim.sim_disk import DiskImage
 from tests.sim.sim_indexer import SimIndexer
+from tests.sim.sim_loop import SimLoop
 from tests.sim.sim_network import SimNetwork, SimTransport
+from tests.sim.sim_parts import NoSockets, Overheard, Reported, SwitchedOff
 from tests.sim.sim_store import SimStore, Tables
 from tests.sim.world import SimClock, SimWorld
 
 GROUP = "g"
 GROUP_ID = "00000000000000a1"
-STOP_POLL_S = 0.01
-START_WAIT_S = 3.0
-STOP_TIMEOUT_S = 10.0
 
 
-class Witness(Protocol):
+class Watcher(Protocol):
     """Who watches a site."""
 
     def opened(self, site: SimSite, group: Group) -> None:
-        """A group is open; nothing else listens to it yet."""
+        """A group is open; nobody has asked for it yet."""
 
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
         """The site reports an event."""
@@ -60,11 +61,11 @@ class Witness(Protocol):
 
 @dataclass(slots=True)
 class SiteKnobs:
-    """What an operator may change between two runs."""
+    """What an operator may change between two runs; `options` are how this site sends to its peer."""
 
     settings: GroupSettings
     indexer_delay_s: tuple[float, float]
-    traffic: Callable[[SimClock], PeerTraffic]
+    options: PeerOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,15 @@ class SiteCopy:
     be gone, as after a power loss."""
 
     disk: DiskImage
+    group_disk: DiskImage
     state: Tables
     index: Tables
     unsure: bool
 
 
 class SimSite:
-    """A machine. `process` is None while nothing runs on it."""
+    """A machine. `process` is None while nothing runs on it; `disk` is the group's directory, which faults
+    are about, and `site_disk` the rest of the data directory."""
 
     def __init__(
         self,
@@ -88,15 +91,16 @@ class SimSite:
         name: str,
         peer: str,
         knobs: SiteKnobs,
-        witness: Witness,
+        watcher: Watcher,
     ) -> None:
         self.world = world
         self.network = network
         self.name = name
         self.peer = peer
         self.knobs = knobs
-        self.witness = witness
+        self.watcher = watcher
         self.fuse = Fuse(name, world)
+        self.site_disk = MortalDisk(world, self.fuse)
         self.disk = MortalDisk(world, self.fuse)
         self.state_file = MortalStoreFile(self.fuse)
         self.index_file = MortalStoreFile(self.fuse)
@@ -105,6 +109,9 @@ class SimSite:
         self.starting = False
         self.down_since_power = False
         self.syncs_failed_before = 0
+        peers = PeerBook(self.site_disk)
+        peers.add(peer_of_name(peer))
+        peers.set_options(peer, knobs.options)
 
     @property
     def group(self) -> Group | None:
@@ -122,42 +129,77 @@ class SimSite:
         return self.disk.failed_syncs > self.syncs_failed_before
 
     def start(self) -> None:
-        """Start the process. OSError if it ended at once: the disk failed."""
+        """Start the process. It has opened what it can on return, and serves once it has asked its peer; it
+        may have ended at once, as the disk failed."""
         self.starting = True
-        self.process = SimProcess(self)
         try:
-            self.process.start()
-        except OSError:
-            self.end(power=False)
-            raise
-        self.starting = False
+            self.process = process = SimProcess(self)
+        except OSError as error:
+            self._not_started(error)
+        else:
+            process.sim_loop.begin(self._start(process))
+
+    async def _start(self, process: SimProcess) -> None:
+        """As `daemon.service.run_site`."""
+        try:
+            await process.start()
+        except (FarshoreError, OSError) as error:
+            await process.stop()
+            self._not_started(error)
+        else:
+            self.starting = False
+
+    def _not_started(self, error: Exception) -> None:
+        self.world.note(self.name, "start failed", str(error))
+        self.end(power=False)
+
+    def stop(self) -> None:
+        """Stop the process cleanly."""
+        process = self.process
+        if process is not None:
+            process.stopping = True
+            process.sim_loop.begin(self._stop(process))
+
+    async def _stop(self, process: SimProcess) -> None:
+        await process.stop()
+        self.end(power=False)
+
+    def opened(self, group: Group) -> None:
+        """The process has opened the group."""
+        self.watcher.opened(self, group)
+        self.down_since_power, self.syncs_failed_before = False, self.disk.failed_syncs
 
     def end(self, *, power: bool) -> None:
         """The process ends here and now, with the machine or alone."""
         self.fuse.put_out()
         process, self.process, self.starting = self.process, None, False
         if process is not None:
-            process.indexer_outlives()
-            process.clock.stop()
-            process.transport.crash()
-        if power:
-            self.disk.crash()
-            self.down_since_power = True
-        else:
-            self.disk.kill()
+            process.die()
+        for disk in (self.site_disk, self.disk):
+            if power:
+                disk.crash()
+            else:
+                disk.kill()
+        self.down_since_power = self.down_since_power or power
         self.state_file.crash()
         self.index_file.crash()
         self.world.note(self.name, "ended", power)
-        self.witness.gone(self)
+        self.watcher.gone(self)
 
     def copy(self) -> SiteCopy:
         """A copy of the data directory of a site that does not run."""
-        unsure = self.down_since_power or self.sync_failed
-        return SiteCopy(self.disk.image(), self.state_file.tables, self.index_file.tables, unsure)
+        return SiteCopy(
+            self.site_disk.image(),
+            self.disk.image(),
+            self.state_file.tables,
+            self.index_file.tables,
+            self.down_since_power or self.sync_failed,
+        )
 
     def put_back(self, copy: SiteCopy) -> None:
         """An operator puts an old copy of the data directory in place; nothing runs."""
-        self.disk.put_back(copy.disk)
+        self.site_disk.put_back(copy.disk)
+        self.disk.put_back(copy.group_disk)
         self.state_file.put_back(copy.state)
         self.index_file.put_back(copy.index)
         self.down_since_power = copy.unsure
@@ -167,7 +209,7 @@ class SimSite:
         """Set the wall clock."""
         self.wall_offset_s += seconds
         if self.process is not None:
-            self.process.clock.jump(seconds)
+            self.process.sim_clock.jump(seconds)
 
     def mend(self) -> None:
         """No more faults."""
@@ -177,89 +219,81 @@ class SimSite:
         self.index_file.mend()
 
 
-def address(site: str) -> PeerAddress:
-    """Where a site listens."""
-    return PeerAddress(name=site, endpoint=f"tcp://{site}:7480", public_key=f"key of {site}")
+def peer_of_name(site: str) -> Peer:
+    """A site as its peer knows it. Its name is its id as well."""
+    return Peer(name=site, site_id=site, endpoint=f"tcp://{site}:7480", public_key=site * 40)
 
 
-class _Overheard:
-    """A process's transport: what the peer answers is looked at before production has it."""
+class SimProcess(Site):
+    """One run of a site."""
 
-    def __init__(self, process: SimProcess, transport: SimTransport) -> None:
-        self._process = process
-        self._transport = transport
-
-    def allow(self, keys: dict[str, str]) -> None:
-        """See `Transport.allow`."""
-        self._transport.allow(keys)
-
-    def listen(self, on_message: OnServerMessage) -> None:
-        """See `Transport.listen`."""
-        self._transport.listen(on_message)
-
-    def dial(self, address: PeerAddress, on_message: OnLinkMessage) -> Link:
-        """See `Transport.dial`."""
-
-        def heard(header: bytes, payload: bytes | None) -> None:
-            process = self._process
-            process._told(header)
-            on_message(header, payload)
-            process.site.witness.settled(process.site)
-
-        return self._transport.dial(address, heard)
-
-    def close(self) -> None:
-        """See `Transport.close`."""
-        self._transport.close()
-
-
-class SimProcess:
-    """One run of a site. Also the `GroupHolder` of its peer door."""
-
-    def __init__(self, site: SimSite) -> None:
-        self.site = site
-        self.rng = random.Random(site.world.random.getrandbits(64))
-        self.clock = SimClock(site.world)
-        self.clock.jump(site.wall_offset_s)
-        here = address(site.name)
-        self.transport = SimTransport(site.network, site.name, here.endpoint, here.public_key)
-        self.state = SiteState(SimStore(site.state_file, SITE_TABLES))
-        self.groups: dict[str, Group] = {}
-        self.damaged: dict[str, FarshoreError] = {}
-        traffic = site.knobs.traffic(self.clock)
-        self.exports = SiteExports(self.groups, self.state, self.complete_until_ns, lambda _: site.peer)
-        self.pairs = SitePairs(
-            state=self.state,
-            exports=self.exports,
-            transport=_Overheard(self, self.transport),
-            rng=self.rng,
-            emit=self.emit,
-            notify=self.notify,
-            address_of=address,
-            site_id_of=lambda name: name,
-            traffic_of=lambda _: traffic,
-        )
-        self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
-        self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
-        self._door = PeerDoor(self, self.state, self.emit, self.notify)
-        self._indexer: SimIndexer | None = None
+    def __init__(self, machine: SimSite) -> None:
+        self.machine = machine
         self.stopping = False
-        self._role: tuple[int, Role] | None = None
         self.learned = 0  # the newest authority that this process was to yield to while it was the primary
+        self._role: tuple[int, Role] | None = None
         self._followed_at: float | None = None  # when the peer last answered as one that follows
+        self._indexer: SimIndexer | None = None
+        self.sim_clock = clock = SimClock(machine.world)
+        clock.jump(machine.wall_offset_s)
+        self.sim_loop = SimLoop(clock)
+        here = peer_of_name(machine.name)
+        self._wire = SimTransport(machine.network, here.name, here.endpoint, here.public_key)
+        events = Reported(machine, clock)
+        directory = pathlib.Path("/simulated", machine.name)
+        parts = SiteParts(
+            loop=self.sim_loop.asyncio,
+            clock=clock,
+            rng=random.Random(machine.world.random.getrandbits(64)),
+            events=events,
+            disk=machine.site_disk,
+            store=SimStore(machine.state_file, SITE_TABLES),
+            transport=Overheard(self, self._wire),
+            witness=SwitchedOff(machine, directory, clock, events),
+            host_door=self._door_of,
+            open_group=self._parts_of,
+            descriptors_left=lambda: True,
+        )
+        super().__init__(
+            directory=directory,
+            config=SiteConfig(name=here.name, replication=here.endpoint),
+            identity=Identity(site_id=here.site_id, machine="", inode=0),
+            keys=Keys(public=here.public_key, secret=""),
+            parts=parts,
+        )
 
-    def emit(self, event: str, **fields: Any) -> None:
-        """See `engine.group.group.Emit`."""
-        self.site.witness.emitted(self.site, event, fields)
+    def _door_of(self, exports: ExportOpener) -> HostDoor:
+        return NoSockets()
+
+    def _parts_of(self, name: str, compartment: Compartment) -> GroupParts:
+        machine = self.machine
+        self._indexer = SimIndexer(machine, self.sim_clock)
+        return GroupParts(
+            disk=machine.disk,
+            store=SimStore(machine.index_file, TABLES, readonly=True),
+            indexer=self._indexer,
+            settings=machine.knobs.settings,
+        )
 
     def notify(self) -> None:
-        """As `Site.notify`."""
-        self.site.witness.changed(self.site)
+        """See `Site.notify`."""
+        super().notify()
+        self.machine.watcher.changed(self.machine)
+
+    def die(self) -> None:
+        """The process is no more; its indexer may commit what it was about to before it follows."""
+        if self._indexer is not None:
+            self._indexer.orphan()
+        self.sim_clock.stop()
+        self.sim_loop.close()
+        self._wire.crash()
+
+    # -- what the laws ask
 
     @property
     def role(self) -> Role:
         """What the site's state says, durably. Asked after every message: read again after a commit."""
-        commits = self.site.state_file.commits
+        commits = self.machine.state_file.commits
         if self._role is None or self._role[0] != commits:
             self._role = (commits, self.state.group(GROUP).role)
         return self._role[1]
@@ -270,16 +304,14 @@ class SimProcess:
         group = self.groups[GROUP]
         return group.timelines.get(group.head.timeline).generation if group.head else 0
 
-    def _heard(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def asked(self, header: bytes) -> None:
         """A message for the peer door; what it says of authority is learned before it is acted on."""
         with contextlib.suppress(RemoteProtocolError):
             message = decode_message(header)
             if isinstance(message, Hello) and GROUP in self.groups and self._yields():
                 self.learned = max(self.learned, message.generation)
-        self._door.on_message(caller, header, payload)
-        self.site.witness.settled(self.site)
 
-    def _told(self, header: bytes) -> None:
+    def told(self, header: bytes) -> None:
         """An answer of the peer's; that it writes by a newer authority may count as heard."""
         with contextlib.suppress(RemoteProtocolError):
             message = decode_message(header)
@@ -287,7 +319,7 @@ class SimProcess:
             if shipper is None or shipper._link.session != message.session:
                 return
             if not isinstance(message, Refused):
-                self._followed_at = self.clock.monotonic()
+                self._followed_at = self.sim_clock.monotonic()
             elif message.code == SUPERSEDED and self._yields():
                 self.learned = max(self.learned, self.generation + 1)
 
@@ -298,103 +330,4 @@ class SimProcess:
             return False
         if self._followed_at is None or group.handed_to not in ("", group.site):
             return True
-        return self.clock.monotonic() - self._followed_at > HEARTBEAT_TIMEOUT_S
-
-    # -- start and stop
-
-    def start(self) -> None:
-        """As `Site.start`."""
-        for row in self.state.groups():
-            try:
-                self.open_group(row)
-            except FarshoreError as error:
-                self.damaged[row.name] = error
-                self.emit("group.damaged", group=row.name, position=error.position, error=error.message)
-        self.transport.allow({self.site.peer: address(self.site.peer).public_key})
-        self.transport.listen(self._heard)
-        for group in self.groups.values():
-            self.pairs.resume(group)
-        self.clock.call_later(START_WAIT_S, self.pairs.serve)
-
-    def begin_stop(self, stopped: Callable[[], None]) -> None:
-        """As `Site.stop`: a last checkpoint, as far as one can be made in time."""
-        self.stopping = True
-        self.pairs.close()
-        self.transport.close()
-        deadline_s = self.clock.monotonic() + STOP_TIMEOUT_S
-
-        def poll() -> None:
-            waiting = False
-            for group in self.groups.values():
-                if group.checkpoints.reached < group.writer.written and not group.failed:
-                    group.checkpoints.begin()
-                    waiting = True
-            if waiting and self.clock.monotonic() < deadline_s:
-                self.clock.call_later(STOP_POLL_S, poll)
-                return
-            for group in self.groups.values():
-                group.close()
-            stopped()
-
-        poll()
-
-    def indexer_outlives(self) -> None:
-        """The daemon is gone; its indexer may commit what it was about to before it follows."""
-        if self._indexer is not None:
-            self._indexer.orphan()
-
-    # -- groups
-
-    def open_group(self, row: GroupRow) -> Group:
-        """As `Site.open_group`."""
-        site = self.site
-        self._indexer = indexer = SimIndexer(site, self.clock)
-        group = Group(
-            name=row.name,
-            site=site.name,
-            disk=site.disk,
-            clock=self.clock,
-            store=SimStore(site.index_file, TABLES, readonly=True),
-            indexer=indexer,
-            state=self.state,
-            rng=self.rng,
-            settings=site.knobs.settings,
-            emit=self.emit,
-        )
-        try:
-            found = recover_group(group)
-        except (FarshoreError, OSError):
-            group.close()
-            raise
-        if found.torn_bytes:
-            torn = {"bytes": found.torn_bytes, "reason": found.reason}
-            self.emit("journal.torn_tail", position=found.torn_at, **torn)
-        self.emit("group.recovered", position=str(group.end), frames=found.frames, removed=found.removed)
-        site.witness.opened(site, group)
-        site.down_since_power, site.syncs_failed_before = False, site.disk.failed_syncs
-        self.groups[row.name] = group
-        return group
-
-    def has_group(self, name: str) -> bool:
-        """See `GroupHolder`."""
-        return name in self.groups or name in self.damaged
-
-    def group(self, name: str) -> Group:
-        """See `GroupHolder`."""
-        if name in self.damaged:
-            raise self.damaged[name]
-        return self.exports.group(name)
-
-    def check_room(self, name: str, peer: str = "") -> None:
-        """See `GroupHolder`; there is one group."""
-
-    def create_group(self, name: str, group_id: str, role: Role) -> Group:
-        """See `GroupHolder`."""
-        row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=self.clock.utc_ns())
-        self.state.put_group(row)
-        return self.open_group(row)
-
-    def complete_until_ns(self, group: str) -> int:
-        """As `Site.complete_until_ns`."""
-        receiver = self.receivers.get(group)
-        return receiver.complete_until_ns if receiver else self.clock.utc_ns()
+        return self.sim_clock.monotonic() - self._followed_at > HEARTBEAT_TIMEOUT_S

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import bisect
 import errno
-from collections.abc import Iterable
+import pathlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -224,6 +226,7 @@ class SimStore:
 
     def __init__(self, file: StoreFile, tables: tuple[str, ...], readonly: bool = False) -> None:
         self.file = file
+        self.path = pathlib.Path("simulated")
         self._tables = tables
         self._readonly = readonly
         self.generation = file.generation
@@ -247,6 +250,15 @@ class SimStore:
         if self._open_transactions:
             raise RuntimeError("closed with a transaction open")
         self.closed = True
+
+    def space(self) -> tuple[int, int]:
+        """See `IndexFile.space`: there are no pages here, and so none that is free."""
+        return (0, 0)
+
+    @contextmanager
+    def let_go(self) -> Iterator[None]:
+        """See `IndexFile.let_go`."""
+        yield
 
     def begin(self, write: bool) -> dict[str, _Table]:
         """A transaction's block begins."""

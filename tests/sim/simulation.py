@@ -17,16 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from daemon.peers import PeerOptions
 from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
 from protocol.events import VolumeCreated
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import POSITION_MAX
-from site_primary.carrier import PeerTraffic
-from site_primary.pace import Pace
 from site_primary.ship_start import Choice
-from site_primary.turns import Turns
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
 from tests.sim.history import History, Violation
@@ -40,7 +38,7 @@ from tests.sim.shape import Focus, focused, shape_of
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimSite, SiteKnobs
 from tests.sim.trace import Trace
-from tests.sim.world import SimClock, SimWorld
+from tests.sim.world import SimWorld
 
 SETUP_S = 5.0
 LAST_WRITES_S = 0.5
@@ -48,6 +46,7 @@ CONVERGE_S = 60.0
 CHANGE_MIND_S = 25.0
 CHECKPOINTED_S = 30.0  # of one that failed and is tried again, with a slow indexer
 KEPT_NOTES = 4000
+NEVER = ("group.failed", "peer.bad_message", "peer.session_failed")
 RESTART_DELAYS_S = (0.01, 0.3, 2.0)
 
 
@@ -105,11 +104,8 @@ class Simulation:
 
     def _site(self, name: str, peer: str) -> SimSite:
         shape = self.shape
-
-        def traffic(clock: SimClock) -> PeerTraffic:
-            return PeerTraffic(Turns(clock, Pace(shape.rate_bytes_s)), shape.compression)
-
-        knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, traffic)
+        options = PeerOptions(rate_bytes_s=shape.rate_bytes_s, compress=shape.compression.name.lower())
+        knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, options)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 
     def other(self, site: SimSite) -> SimSite:
@@ -121,17 +117,17 @@ class Simulation:
         self.world.note(site, *fields)
         self.trace.line(site, " ".join(fields))
 
-    # -- witness
+    # -- watcher
 
     def opened(self, site: SimSite, group: Group) -> None:
-        """See `Witness.opened`."""
+        """See `Watcher.opened`."""
         self.laws.opened(site, group)
 
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
-        """See `Witness.emitted`."""
+        """See `Watcher.emitted`."""
         self.world.note(site.name, event, *(f"{key}={fields[key]}" for key in sorted(fields)))
         self.trace.event(site.name, event, fields)
-        if event in ("group.damaged", "peer.bad_message", "peer.session_failed"):
+        if event in NEVER or (event == "group.damaged" and not self._set_aside(site)):
             raise Violation(f"{site.name}: {event} {fields}")
         if event == "base.installed":
             self.laws.installed(site)
@@ -140,18 +136,23 @@ class Simulation:
         if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
             self.laws.paired(site)
 
+    def _set_aside(self, site: SimSite) -> bool:
+        """Whether the group could not be opened as the disk failed, which is no damage."""
+        process = site.process
+        return process is not None and isinstance(process.damaged[GROUP].__cause__, OSError)
+
     def changed(self, site: SimSite) -> None:
-        """See `Witness.changed`."""
+        """See `Watcher.changed`."""
         self.trace.look(site)
         self.laws.believed(site)
 
     def settled(self, site: SimSite) -> None:
-        """See `Witness.settled`."""
+        """See `Watcher.settled`."""
         self.trace.look(site)
         self.laws.look(site)
 
     def gone(self, site: SimSite) -> None:
-        """See `Witness.gone`."""
+        """See `Watcher.gone`."""
         self.trace.line(site.name, "ended")
         self.laws.turning.discard(site.name)
         for host in self.hosts:
@@ -168,25 +169,24 @@ class Simulation:
         if site.process is not None:
             return
         self.starts += 1
-        try:
-            site.start()
-        except OSError as error:
-            self.world.note(site.name, "start failed", str(error))
+        site.start()
 
     def stop_cleanly(self, site: SimSite) -> None:
         """As an operator does; its hosts are sent away first."""
-        process = site.process
-        if process is None or not site.serving:
-            return
-        for host in self.hosts:
-            host.leave(site)
-        process.begin_stop(lambda: site.end(power=False))
+        if site.serving:
+            for host in self.hosts:
+                host.leave(site)
+            site.stop()
 
     def _keep(self) -> None:
         """The service manager: a site that stopped serving is started again."""
         for site in self.sites:
-            if site.group is not None and site.group.failed and site.serving:
-                self.world.note(site.name, "restarted after", site.group.failed)
+            process, group = site.process, site.group
+            if process is None or not site.serving:
+                continue
+            why = group.failed if group is not None else "; ".join(map(str, process.damaged.values()))
+            if why:
+                self.world.note(site.name, "restarted after", why)
                 site.end(power=False)
 
     # -- running

@@ -18,6 +18,7 @@ IMPORTS_MAX = 15
 COMPOSITION_ROOTS = {
     "console.cli": "every command of `farshore`",
     "daemon.operations": "registers what carries out each control command",
+    "daemon.real_parts": "the real part behind each of a site's ports",
     "daemon.site": "the parts of one site",
     "engine.group.core": "the tables and real parts that the parts of one group share",
     "engine.group.group": "the parts of one group",

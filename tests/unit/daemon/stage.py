@@ -17,6 +17,7 @@ from daemon.config import SiteConfig, load_config
 from daemon.data_directory import check_identity, make_site, read_keys
 from daemon.operations import dispatch
 from daemon.operations.paging import NextPage, Page, encoded
+from daemon.real_parts import real_site
 from daemon.service import exception_handler
 from daemon.site import Site
 from engine.group.group import Group
@@ -96,17 +97,17 @@ class Stage:
         assert self.stopped == []
 
 
+def open_site(directory: Path) -> Site:
+    """The site of a directory, not started yet."""
+    config, identity, keys = load_config(directory), check_identity(directory), read_keys(directory)
+    return real_site(directory, config, identity, keys, asyncio.get_running_loop())
+
+
 async def make_one_site(parent: Path, name: str) -> Site:
     """A new site, running in this process."""
     directory = parent / name
     make_site(directory, SiteConfig(name=name, replication=f"tcp://127.0.0.1:{free_port()}"))
-    site = Site(
-        directory=directory,
-        config=load_config(directory),
-        identity=check_identity(directory),
-        keys=read_keys(directory),
-        loop=asyncio.get_running_loop(),
-    )
+    site = open_site(directory)
     await site.start()
     return site
 

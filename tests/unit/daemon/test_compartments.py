@@ -12,18 +12,15 @@ from typing import Any
 
 import pytest
 
-from daemon.config import load_config
-from daemon.data_directory import check_identity, read_keys
 from daemon.operations import dispatch
 from daemon.service import exception_handler
-from daemon.site import Site
 from engine.group.group import Group
 from engine.group.holds import Holder
 from engine.peering.pair_states import PairState
 from protocol.commands.volume import VolumeCreate
 from protocol.errors import WrongState
 from tests.support.sites import short_directory
-from tests.unit.daemon.stage import GROUPS, Bang, Stage, bang, make_one_site, staged
+from tests.unit.daemon.stage import GROUPS, Bang, Stage, bang, make_one_site, open_site, staged
 
 Throw = Callable[[Stage], Coroutine[Any, Any, None]]
 
@@ -89,7 +86,7 @@ async def indexer_answer(stage: Stage) -> None:
 
 async def indexer_task(stage: Stage) -> None:
     """What talks to the child process fails, so that nobody would ever be answered."""
-    indexer: Any = stage.a._open["bad"].indexer
+    indexer: Any = stage.a._groups._made["bad"].parts.indexer
     indexer._ask = bang
     stage.group("bad").checkpoints.begin()
 
@@ -199,13 +196,7 @@ def test_a_group_that_does_not_open_keeps_no_other_closed(tmp_path: Path) -> Non
             await site.stop()
         store = (parent / "a" / "groups" / "bad" / "index.mdb").write_bytes(b"not an index" * 4096)
         assert store
-        again = Site(
-            directory=parent / "a",
-            config=load_config(parent / "a"),
-            identity=check_identity(parent / "a"),
-            keys=read_keys(parent / "a"),
-            loop=asyncio.get_running_loop(),
-        )
+        again = open_site(parent / "a")
         again.state.put_notes("groups", {b"../../x": b"\xc1", b"nobody": b"\xc1"})
         again.state.put_notes("pairs", {b"other": b"\xc1"})
         stopped: list[str] = []

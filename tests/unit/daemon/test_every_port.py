@@ -19,12 +19,9 @@ import structlog.testing
 
 import engine.journal.writer
 from console.demo.host import Host
-from daemon.config import load_config
-from daemon.data_directory import check_identity, read_keys
 from daemon.exports import SiteExports
 from daemon.operations import dispatch
 from daemon.service import exception_handler
-from daemon.site import Site
 from engine.group.compartment import HeldClock, HeldIndexer
 from engine.index.requests import Indexer
 from engine.ports.clock import Clock
@@ -37,7 +34,7 @@ from protocol.commands.pair import PairCreate
 from protocol.commands.volume import VolumeCreate
 from protocol.errors import FarshoreError
 from tests.support.sites import short_directory
-from tests.unit.daemon.stage import BLOCK, Bang, Stage, make_one_site
+from tests.unit.daemon.stage import BLOCK, Bang, Stage, make_one_site, open_site
 
 Owner = Callable[[Any], str]
 
@@ -53,7 +50,7 @@ PARTS: list[tuple[type, type, Owner]] = [
     (Store, LmdbStore, lambda part: str(part.path)),
     (ReadTransaction, _Transaction, lambda part: str(part._store.path)),
     (WriteTransaction, _Transaction, lambda part: str(part._store.path)),
-    (Clock, HeldClock, lambda part: f"/groups/{part._run.__self__.name}/"),
+    (Clock, HeldClock, lambda part: f"/groups/{part._compartment.name}/"),
     (Indexer, HeldIndexer, lambda part: f"/groups/{part._compartment.name}/"),
 ]
 GOOD = ("good", "other")
@@ -164,18 +161,6 @@ async def check_good(stage: Stage) -> None:
     assert stage.stopped == []
 
 
-def again(site: Site) -> Site:
-    """The next run of a site."""
-    directory = site.directory
-    return Site(
-        directory=directory,
-        config=load_config(directory),
-        identity=check_identity(directory),
-        keys=read_keys(directory),
-        loop=asyncio.get_running_loop(),
-    )
-
-
 @pytest.mark.timeout(600)
 @structlog.testing.capture_logs()  # hundreds of tracebacks
 def test_what_any_port_throws_stays_in_its_group(hits: Counter[str]) -> None:
@@ -196,7 +181,7 @@ def test_what_any_port_throws_stays_in_its_group(hits: Counter[str]) -> None:
             await check_good(stage)
             for site in (stage.a, stage.b):
                 await site.stop()
-            stage.a, stage.b = again(stage.a), again(stage.b)
+            stage.a, stage.b = open_site(stage.a.directory), open_site(stage.b.directory)
             for site in (stage.a, stage.b):
                 await site.start()
             await check_good(stage)

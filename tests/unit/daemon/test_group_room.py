@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from daemon.group_room import GroupRoom
+from daemon.group_room import GroupRoom, descriptors_left
 from engine.group.site_state import GroupRow, PairRow, Role, SiteState
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.memory_store import MemoryStore
@@ -33,7 +33,7 @@ def add(state: SiteState, count: int, peer: str = "", role: Role = Role.SECONDAR
 
 
 def test_a_peer_makes_its_share_and_the_operator_the_rest(state: SiteState) -> None:
-    room = GroupRoom(state)
+    room = GroupRoom(state, descriptors_left)
     add(state, PEER_GROUPS_MAX - 1, "lon")
     room.check("new", "lon")
     add(state, 1, "lon")
@@ -49,12 +49,12 @@ def test_a_peer_makes_its_share_and_the_operator_the_rest(state: SiteState) -> N
 
 def test_what_the_operator_writes_here_is_not_the_peers(state: SiteState) -> None:
     add(state, PEER_GROUPS_MAX, "lon", Role.PRIMARY)
-    GroupRoom(state).check("new", "lon")
+    GroupRoom(state, descriptors_left).check("new", "lon")
 
 
 def test_one_that_was_begun_before_needs_no_more_room(state: SiteState) -> None:
     add(state, GROUPS_MAX, "lon")
-    GroupRoom(state).check("g0", "lon")
+    GroupRoom(state, descriptors_left).check("g0", "lon")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def few_descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("few_descriptors")
 def test_the_last_descriptors_are_for_the_groups_that_are_there(state: SiteState) -> None:
-    room = GroupRoom(state)
+    room = GroupRoom(state, descriptors_left)
     with pytest.raises(Refused, match="NBD_DESCRIPTORS_RESERVED"):
         room.check("new", "lon")
     room.check("new")

@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from daemon.config import load_config
-from daemon.data_directory import check_identity, read_keys
-from daemon.site import Site
 from engine.peering.pair_states import PairState
 from protocol.commands.site import SiteStatus
-from tests.unit.daemon.stage import Stage, bang, carried_out, staged
+from tests.unit.daemon.stage import Stage, bang, carried_out, open_site, staged
 
 NAMES = tuple(f"g{number:03}" for number in range(100))
 # Both sites are in this process, which has room for the address space of 127 indexes.
@@ -71,13 +68,7 @@ def test_one_of_a_hundred_groups_takes_no_other_with_it() -> None:
             directory = stage.a.directory
             await stage.a.stop()
             (directory / "groups" / RECOVERY / "index.mdb").write_bytes(b"not an index" * 4096)
-            stage.a = Site(
-                directory=directory,
-                config=load_config(directory),
-                identity=check_identity(directory),
-                keys=read_keys(directory),
-                loop=asyncio.get_running_loop(),
-            )
+            stage.a = open_site(directory)
             await stage.a.start()
             assert set(stage.a.damaged) == {RECOVERY}
             # A start mends the others: each is what its journal says.

@@ -121,18 +121,19 @@ async def hello(stage: Stage) -> Callable[[], None]:
 
 async def host_turn(stage: Stage) -> Callable[[], None]:
     """A turn that a connection asked for: the loop calls it back."""
-    budget: Any = stage.a.nbd.budget
+    door: Any = stage.a.nbd
+    loop = asyncio.get_running_loop()
 
     def talk(host: Host) -> None:
         host.write(0, b"t" * BLOCK)
         connection: Any = next(each for e in stage.a.exports.live.values() for each in e.connections)
         connection._take_turn = bang
-        stage.a.clock._loop.call_soon_threadsafe(connection._ask_turn)
+        loop.call_soon_threadsafe(connection._ask_turn)
         host.read(0, BLOCK)
 
     with pytest.raises(OSError):
         await stage.host("bad", talk)
-    assert not budget._turns
+    assert not door.budget._turns
     return lambda: None
 
 

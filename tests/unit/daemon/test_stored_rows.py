@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from daemon.config import load_config
-from daemon.data_directory import check_identity, read_keys
 from daemon.jobs import Jobs
 from daemon.operations import dispatch
 from daemon.operations.job import resume_jobs
@@ -38,7 +36,7 @@ from protocol.rows import pack_row
 from tests.golden.engine_samples import filled_state
 from tests.sim.sim_store import SimStore, StoreFile
 from tests.support.sites import short_directory
-from tests.unit.daemon.stage import Stage, make_one_site
+from tests.unit.daemon.stage import Stage, make_one_site, open_site
 
 BIG = (1 << 64) - 1
 NUL = b"\0"
@@ -169,16 +167,6 @@ async def _prepared(parent: Path, names: Iterable[str]) -> dict[str, int]:
         await site.stop()
 
 
-def _site(parent: Path) -> Site:
-    return Site(
-        directory=parent / "a",
-        config=load_config(parent / "a"),
-        identity=check_identity(parent / "a"),
-        keys=read_keys(parent / "a"),
-        loop=asyncio.get_running_loop(),
-    )
-
-
 async def _good_serve(site: Site, stopped: list[str], what: object) -> None:
     """Hosts of the good groups write, and an operator sees everything."""
     assert set(GOOD) <= set(site.groups), what
@@ -213,7 +201,7 @@ def test_no_row_of_the_state_keeps_another_group_or_the_daemon_from_starting() -
             saved = (parent / "a" / "state.mdb").read_bytes()
             for number in range(len(STARTED) + 4):
                 (parent / "a" / "state.mdb").write_bytes(saved)
-                site = _site(parent)
+                site = open_site(parent / "a")
                 wrote = {}
                 for table, name in named.items():
                     if number < len(STARTED):
@@ -223,7 +211,7 @@ def test_no_row_of_the_state_keeps_another_group_or_the_daemon_from_starting() -
                     site.state.put_notes(table, dict(rows))
                     wrote[table] = rows
                 await site.stop()
-                site = _site(parent)
+                site = open_site(parent / "a")
                 await site.start()
                 resume_jobs(site)
                 await asyncio.sleep(0)
@@ -259,7 +247,7 @@ def test_no_row_of_an_index_keeps_another_group_or_the_daemon_from_starting() ->
                     with store.write() as write:
                         write.put(table, key, value)
                     store.close()
-                site = _site(parent)
+                site = open_site(parent / "a")
                 await site.start()
                 await _good_serve(site, stopped, value)
                 for name, error in site.damaged.items():
@@ -278,11 +266,11 @@ def test_a_row_set_aside_says_so_once_and_can_be_looked_up() -> None:
         try:
             await _prepared(parent, ())
             for expected in (1, 0):
-                site = _site(parent)
+                site = open_site(parent / "a")
                 if expected:
                     site.state.put_notes("jobs", {U64: b"\xc1"})
                     await site.stop()
-                    site = _site(parent)
+                    site = open_site(parent / "a")
                 await site.start()
                 said: list[Any] = [e for e in site.events.since(0, 100)[0] if e.kind == "row.set_aside"]
                 assert [e.subject for e in said] == ["state.mdb jobs 0000000000000001"][:expected]

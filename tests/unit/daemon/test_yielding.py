@@ -13,7 +13,7 @@ from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Hello, Message, Refused, decode_message
 from site_primary.ship_start import Choice
-from tests.sim.sim_site import GROUP, GROUP_ID, address
+from tests.sim.sim_site import GROUP, GROUP_ID, peer_of_name
 from tests.unit.daemon.two_sites import TwoSites
 
 
@@ -21,7 +21,7 @@ def claim(sites: TwoSites, generation: int) -> list[Message]:
     """What `a` answers to whoever has b's key and says that b writes by an authority of its own."""
     answers: list[Message] = []
     link = sites.process(sites.b).transport.dial(
-        address("a"), lambda header, payload: answers.append(decode_message(header))
+        peer_of_name("a").address, lambda header, payload: answers.append(decode_message(header))
     )
     group = sites.group(sites.a)
     forged = (77, group.head.timeline, group.end.position, generation, "b")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from daemon.peers import PeerOptions
 from daemon.role_exports import open_volumes
 from engine.group.group import Group
 from engine.group.settings import GroupSettings
@@ -20,9 +21,7 @@ from protocol.errors import FarshoreError
 from protocol.events import WRITE, VolumeCreated
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
-from site_primary.carrier import PeerTraffic
 from site_primary.shipper import Shipper
-from site_primary.turns import Turns
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimProcess, SimSite, SiteKnobs
 from tests.sim.world import SimWorld
@@ -53,7 +52,7 @@ class TwoSites:
         self.network = SimNetwork(self.world)
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.heard = {"a": 0, "b": 0}  # messages that each has done with
-        knobs = SiteKnobs(SETTINGS, (0.001, 0.002), lambda clock: PeerTraffic(Turns(clock)))
+        knobs = SiteKnobs(SETTINGS, (0.001, 0.002), PeerOptions())
         self.a = SimSite(self.world, self.network, "a", "b", knobs, self)
         self.b = SimSite(self.world, self.network, "b", "a", knobs, self)
         for site in (self.a, self.b):
@@ -65,24 +64,24 @@ class TwoSites:
         process.pairs.create(group, "b", mode)
         self.until_paired(self.a)
 
-    # `Witness`
+    # `Watcher`
 
     def opened(self, site: SimSite, group: Group) -> None:
-        """See `Witness.opened`."""
+        """See `Watcher.opened`."""
 
     def emitted(self, site: SimSite, event: str, fields: dict[str, Any]) -> None:
-        """See `Witness.emitted`."""
+        """See `Watcher.emitted`."""
         self.events.append((site.name, event, fields))
 
     def changed(self, site: SimSite) -> None:
-        """See `Witness.changed`."""
+        """See `Watcher.changed`."""
 
     def settled(self, site: SimSite) -> None:
-        """See `Witness.settled`."""
+        """See `Watcher.settled`."""
         self.heard[site.name] += 1
 
     def gone(self, site: SimSite) -> None:
-        """See `Witness.gone`."""
+        """See `Watcher.gone`."""
 
     # What tests ask
 

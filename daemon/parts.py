@@ -1,0 +1,85 @@
+"""What a site is made of that touches the world: its parts, as one argument to `daemon.site.Site`.
+
+`daemon.real_parts` makes the real ones. The simulator makes its own and runs the same `Site` on them, so
+nothing that a site or a group of it uses may be made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from daemon.event_log import EventLog
+from daemon.witness import Witness
+from engine.group.compartment import Compartment
+from engine.group.settings import GroupSettings
+from engine.index.compaction import IndexFile
+from engine.index.requests import Indexer
+from engine.ports.clock import Clock
+from engine.ports.disk import Disk
+from engine.ports.store import Store
+from engine.ports.transport import Transport
+from site_primary.nbd.server import ExportOpener
+
+
+class ClosableDisk(Disk, Protocol):
+    """A disk that its owner gives back."""
+
+    def close(self) -> None:
+        """Wait for what was started; nothing can be started any more. Twice is fine."""
+
+
+class GroupIndexer(Indexer, Protocol):
+    """An indexer that its owner ends."""
+
+    async def stop(self) -> None:
+        """End it. What waits is not carried out."""
+
+
+class SiteTransport(Transport, Protocol):
+    """A transport that counts what its peers have not read yet."""
+
+    def unread_bytes(self, peer: str) -> int:
+        """Bytes sent to a peer and still held here."""
+
+
+class HostDoor(Protocol):
+    """Where hosts connect."""
+
+    async def listen(self, address: str) -> None:
+        """Take connections at an address. Busy if it is taken."""
+
+    async def close(self) -> None:
+        """Take no more connections, and end those that there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupParts:
+    """What one group stands on. Disk and indexer call back into the group's compartment."""
+
+    disk: ClosableDisk  # rooted in the group's directory
+    store: IndexFile
+    indexer: GroupIndexer
+    settings: GroupSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteParts:
+    """What a site stands on. It closes what it was given."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Clock
+    rng: random.Random
+    events: EventLog
+    disk: ClosableDisk  # rooted in the data directory
+    store: Store  # the site's state
+    transport: SiteTransport
+    witness: Witness
+    host_door: Callable[[ExportOpener], HostDoor]
+    open_group: Callable[[str, Compartment], GroupParts]
+    """Opens those of a group whose directory is there. FarshoreError or OSError; nothing stays open then."""
+    descriptors_left: Callable[[], bool]
+    """Whether a peer may make a group: more descriptors are free than the groups here may want."""

@@ -1,0 +1,101 @@
+"""The real parts of a site: this machine's clock, disk and processes, LMDB, ZeroMQ, and sockets for hosts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import random
+
+from daemon.config import SiteConfig
+from daemon.data_directory import STATE_FILE, Identity, Keys
+from daemon.event_log import EventLog
+from daemon.group_room import descriptors_left
+from daemon.indexer_process import IndexerProcess
+from daemon.parts import GroupParts, SiteParts
+from daemon.site import Site
+from daemon.witness import Witness
+from engine.group.compartment import Compartment
+from engine.group.settings import GroupSettings
+from engine.group.site_state import SITE_TABLES
+from engine.index.index_file import open_index
+from engine.ports.clock import SystemClock
+from engine.ports.durable import RealDisk
+from engine.ports.lmdb_store import LmdbStore
+from engine.ports.zmq_transport import ZmqTransport
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.positions import POSITION_MAX
+from site_primary.nbd.server import NbdServer
+
+STATE_MAP_BYTES = 1 << 30
+PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
+RESERVE_PART = 16
+
+
+def real_site(
+    directory: pathlib.Path,
+    config: SiteConfig,
+    identity: Identity,
+    keys: Keys,
+    loop: asyncio.AbstractEventLoop,
+) -> Site:
+    """The site of a data directory that this process holds the lock of; not started yet. FarshoreError or
+    OSError if its state cannot be opened."""
+    clock = SystemClock(loop)
+    events = EventLog(clock)
+    disk = RealDisk(directory, loop)
+    store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
+    witness = Witness(
+        chosen=config.witness,
+        environment=os.environ,
+        data_directory=directory,
+        site_id=identity.site_id,
+        clock=clock,
+        disk_at=lambda root: RealDisk(root, loop),
+        emit=events.emit,
+    )
+
+    def open_group(name: str, compartment: Compartment) -> GroupParts:
+        return _open_group(directory / "groups" / name, config, loop, compartment)
+
+    parts = SiteParts(
+        loop=loop,
+        clock=clock,
+        rng=random.SystemRandom(),
+        events=events,
+        disk=disk,
+        store=store,
+        transport=ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX),
+        witness=witness,
+        host_door=lambda exports: NbdServer(loop, exports, config.nbd_connections_per_host),
+        open_group=open_group,
+        descriptors_left=descriptors_left,
+    )
+    return Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
+
+
+def _open_group(
+    directory: pathlib.Path, config: SiteConfig, loop: asyncio.AbstractEventLoop, compartment: Compartment
+) -> GroupParts:
+    disk = RealDisk(directory, loop, compartment.hold)
+    try:
+        return GroupParts(
+            disk=disk,
+            store=open_index(directory),
+            indexer=IndexerProcess(directory, compartment.broke),
+            settings=_settings(config, disk.free_bytes()),
+        )
+    except BaseException:
+        disk.close()
+        raise
+
+
+def _settings(config: SiteConfig, free_bytes: int) -> GroupSettings:
+    return GroupSettings(
+        journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
+        reserve_bytes=min(config.reserve_bytes, free_bytes // RESERVE_PART),
+        window_s=config.window_s,
+        window_bytes=config.window_bytes or POSITION_MAX,
+        throttle=config.throttle,
+        lock_window_s=config.lock_window_s,
+    )

@@ -1,0 +1,126 @@
+"""The groups of one site: opened at its start, made, set aside, stopped by a defect and closed.
+
+A group that cannot be opened, or that a defect stops, takes no other with it. What it is opened with comes
+from the site's parts; what it is wired to (pairs, doors, answers to peers) is the site's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from daemon.exports import SiteExports
+from daemon.new_group import make_group
+from daemon.open_group import GroupMaker, OpenGroup
+from engine.group.clones import Clone
+from engine.group.compartment import attempt, attempt_async
+from engine.group.group import Group
+from engine.group.site_state import GroupRow, Role
+from engine.history.branch_drop import BranchDrops, check_droppable
+from protocol.errors import FarshoreError
+
+
+class SiteGroups:
+    """See the module's docstring. `open` has the groups that are open, by name, `damaged` why others are not;
+    `exports` serves those of `open`."""
+
+    def __init__(
+        self,
+        open_groups: dict[str, Group],
+        maker: GroupMaker,
+        exports: SiteExports,
+        check_room: Callable[[str], None],
+    ) -> None:
+        self.open = open_groups
+        self.damaged: dict[str, FarshoreError] = {}
+        self._made: dict[str, OpenGroup] = {}
+        self._maker = maker
+        self._exports = exports
+        self._check_room = check_room
+
+    def open_group(self, row: GroupRow) -> Group:
+        """Open, and recover, a group. Corruption if what was promised is not there."""
+        made = self._maker.open(row)
+        self.open[row.name] = group = made.group
+        self._made[row.name] = made
+        self._maker.parts.witness.compare(group, row.group_id)
+        for clone in list(group.clones):
+            if clone.row.temporary:
+                self.drop_clone(clone)
+        return group
+
+    def start(self, name: str, begin: Callable[[], object]) -> None:
+        """Take a group up; one that cannot be is set aside, and the others start."""
+        damage: list[FarshoreError] = []
+
+        def begin_or_say() -> None:
+            try:
+                begin()
+            except FarshoreError as found:  # damage that was looked for, and no defect
+                damage.append(found)
+
+        error = attempt("group.not_started", begin_or_say) or next(iter(damage), None)
+        if error is None:
+            return
+        if name in self._made:
+            self._maker.on_defect(name, error)
+        elif isinstance(error, FarshoreError):
+            self.set_aside(name, error)
+        else:
+            aside = FarshoreError(f"{name} cannot be opened: {error}", subject=name)
+            aside.__cause__ = error
+            self.set_aside(name, aside)
+
+    def set_aside(self, name: str, error: FarshoreError) -> None:
+        """Keep a group closed, and say why."""
+        self.damaged[name] = error
+        self._maker.parts.events.emit(
+            "group.damaged", group=name, position=error.position, error=error.message
+        )
+
+    def stop(self, name: str, reason: str) -> bool:
+        """A group serves nobody until the next start. False if it is being opened: who does so is told."""
+        made = self._made.get(name)
+        if made is not None:
+            made.compartment.broken = True
+            made.stop(reason)
+        return made is not None
+
+    def create(self, name: str, group_id: str, role: Role) -> Group:
+        """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
+        and no row of it stays."""
+        self._check_room(name)
+        parts, state = self._maker.parts, self._maker.state
+        row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=parts.clock.utc_ns())
+        group = make_group(row, state, self.open_group, self.set_aside)
+        parts.events.emit("group.created", group=name, role=role.value)
+        return group
+
+    def has(self, name: str) -> bool:
+        """Whether a group is here, damaged or not."""
+        return name in self.open or name in self.damaged
+
+    def get(self, name: str) -> Group:
+        """An open group; the damage that keeps it closed, or NotFound."""
+        damage = self.damaged.get(name)
+        if damage is not None:
+            raise damage
+        return self._exports.group(name)
+
+    def drops(self, group: Group) -> BranchDrops:
+        """Branches of a group that are being dropped."""
+        return self._made[group.name].drops
+
+    def drop_clone(self, clone: Clone) -> None:
+        """Forget a clone; hosts go at once. Busy while one of its cuts is being read."""
+        branch, group = clone.branch(), self.open[clone.history.name]
+        check_droppable(group, branch)
+        group.clones.stop(clone)
+        self._exports.shut_clone(clone)
+        self.drops(group).begin(branch)
+        group.clones.forget(clone)
+
+    async def close(self) -> None:
+        """Close every group, and leave nothing that the next start must replay."""
+        for made in self._made.values():
+            attempt("group.close_failed", self._exports.close_gate, made.group)
+            await attempt_async("group.close_failed", made.close())
