@@ -35,7 +35,8 @@ def lineage_segments(group: GroupCore) -> Iterator[OldSegment]:
                 and segment.start < span.end
                 and not has_tail(group, span)
             ):
-                yield OldSegment(segment, span, min(span.end, group.end_of(span.timeline)))
+                end = min(span.end, group.end_of(span.timeline))
+                yield OldSegment(segment, span, _gap_end(group, span.timeline, end))
             break
 
 
@@ -44,8 +45,12 @@ def has_tail(group: GroupCore, span: Span) -> bool:
     return group.head.left.get(span.timeline, 0) > span.end
 
 
-def _gap_end(group: GroupCore, timeline: int, following: int) -> int:
-    """Where the frames before a segment end: where it begins, or where a base left a gap before it."""
-    base = base_at(group.timelines, Cut(timeline, following))
-    held = held_below(group.timelines, base) if base is not None else None
-    return held.position if held is not None and held.timeline == timeline else following
+def _gap_end(group: GroupCore, timeline: int, end: int) -> int:
+    """Where the frames before a place end: there, or where a base left a gap before it, and one on that where
+    no frame came between the two."""
+    while (base := base_at(group.timelines, Cut(timeline, end))) is not None:
+        held = held_below(group.timelines, base)
+        if held is None or held == base.cut or held.timeline != timeline:
+            break
+        end = held.position
+    return end

@@ -168,3 +168,36 @@ def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path)
             assert other.letters("root") == one.letters("root")
     finally:
         pair.close()
+
+
+@pytest.mark.usefixtures("tiny_segments")
+@pytest.mark.parametrize("bases", [1, 2])
+@pytest.mark.parametrize("stands", [True, False])
+def test_a_gap_at_the_end_of_a_timeline_is_folded_up_to(directory: Path, bases: int, stands: bool) -> None:
+    """Its writer began another one right after the base: no frame of the old one came past the gap."""
+    pair = BasePair(directory, 1)
+    try:
+        one, other = pair.one, pair.other
+        volume = one.create("root", 16)
+        for block in range(40):
+            one.write(volume, block % 16, b"a")
+        follow(one, other)
+        held = other.end
+        for letter in (b"b", b"c")[:bases]:
+            start = other.end
+            for block in range(20):
+                one.write(volume, block % 16, letter)
+            pair.copy(start if stands else None)
+        one.reopen()
+        for block in range(60):
+            one.write(volume, block % 16, b"d")
+        follow(one, other)
+        fold(other)
+        assert [fields for kind, fields in other.events if kind == "fold.failed"] == []
+        assert other.group.kept.retention.folded_to(held.timeline) == held.position
+        for reopened in (False, True):
+            if reopened:
+                other.reopen()
+            assert other.letters("root") == one.letters("root")
+    finally:
+        pair.close()
