@@ -7,29 +7,23 @@ TIMELINE:POSITION.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
+from daemon.export_cuts import CONTEXTS, ExportCuts
 from engine.group.clones import Clone
 from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.group.serving import refusal
 from engine.group.site_state import EVERY_VOLUME, SiteState
-from engine.history.cuts import resolve_cut
-from engine.history.visibility import visibility
 from engine.history.volumes import Volume
 from protocol.commands.base import parse_volume_name
-from protocol.cut_text import parse_export_cut
-from protocol.errors import FarshoreError, NotFound, WrongState
+from protocol.errors import NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
-from protocol.nbd.constants import BASE_ALLOCATION
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
-from site_primary.nbd.block_status import CHANGED_SINCE, Allocation, ChangedSince, StatusMap
 from site_primary.nbd.exports import Export
 from site_primary.sync_gate import SyncGate
-
-CONTEXTS = (BASE_ALLOCATION, CHANGED_SINCE)
 
 
 class SiteExports:
@@ -46,7 +40,8 @@ class SiteExports:
     ) -> None:
         self._groups = groups
         self._state = state
-        self._complete_until = complete_until
+        self._cuts = ExportCuts(groups, state, complete_until)
+        self.maps = self._cuts.maps  # of `ExportOpener`
         self._peer_of = peer_of
         self._sync_timeout_s = sync_timeout_s
         self._gates: dict[str, SyncGate] = {}
@@ -91,7 +86,7 @@ class SiteExports:
             )
         group = self.group(group_name)
         if at:
-            cut = self.resolve(group, text)
+            cut = self._cuts.resolve(group, text)
             view = group.kept.view_at(volume_name, cut)
             return ExportInfo(
                 name=name,
@@ -100,7 +95,7 @@ class SiteExports:
                 description=f"{path} at {cut}",
                 token=cut,
                 meta_contexts=CONTEXTS,
-                check_context=lambda context: self._check_since(group, view.volume, context),
+                check_context=partial(self._cuts.since, group, view.volume),
             )
         self._require_writable(group, path)
         volume = group.volume(volume_name)
@@ -111,7 +106,7 @@ class SiteExports:
             description=f"{path}, live",
             token=volume,
             meta_contexts=CONTEXTS,
-            check_context=lambda context: self._check_since(group, volume.id, context),
+            check_context=partial(self._cuts.since, group, volume.id),
         )
 
     def open(self, info: ExportInfo) -> Export:
@@ -200,47 +195,6 @@ class SiteExports:
             clone.history.listeners.relief.remove(export.resume)
             export.shut()
 
-    def maps(self, export: Export, contexts: Mapping[int, str]) -> dict[int, StatusMap]:
-        """See `ExportOpener.maps`."""
-        maps: dict[int, StatusMap] = {}
-        group = self._groups[export.group.history.name]
-        leases = group.kept.leases
-        try:
-            for context, name in contexts.items():
-                if name == BASE_ALLOCATION:
-                    maps[context] = Allocation(export)
-                    continue
-                cut = self._since(group, export.view.volume, name)
-                lease = leases.take("changed-since", cut)
-                seen = visibility(
-                    group.timelines, group.volumes, export.view.volume, cut.timeline, cut.position
-                )
-                maps[context] = ChangedSince(export, seen, partial(leases.release, lease))
-        except FarshoreError:
-            for each in maps.values():
-                each.close()
-            export.release()
-            raise
-        return maps
-
-    def _check_since(self, group: Group, volume: int, context: str) -> None:
-        """See `ExportInfo.check_context`."""
-        self._since(group, volume, context)
-
-    def _since(self, group: Group, volume: int, context: str) -> Cut:
-        """The cut that a context names, at which the volume (id) existed: another volume of that name may
-        have held other bytes where this one has nothing."""
-        cut = self.resolve(group, context.removeprefix(CHANGED_SINCE))
-        existing = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
-        if all(each.id != volume for each in existing.values()):
-            raise NotFound(
-                f"the volume did not exist at {cut}",
-                subject=context,
-                position=str(cut),
-                next_step="read it whole: `base:allocation` says what it holds",
-            )
-        return cut
-
     def gate(self, group: Group) -> SyncGate:
         """The group's gate, one for all its exports, with or without a pair."""
         found = self._gates.get(group.name)
@@ -251,12 +205,6 @@ class SiteExports:
     def close_gate(self, group: Group) -> None:
         """The site stops: hosts wait for no peer any more."""
         self.gate(group).close()
-
-    def resolve(self, group: Group, text: str) -> Cut:
-        """The cut that an export name's text stands for."""
-        role = self._state.group(group.name).role
-        until = self._complete_until(group.name)
-        return resolve_cut(group, parse_export_cut(text), role=role, complete_until_ns=until)
 
     def group(self, name: str) -> Group:
         """An open group; NotFound."""

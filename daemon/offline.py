@@ -18,7 +18,6 @@ from daemon.data_directory import STATE_FILE, read_identity
 from daemon.exports import SiteExports
 from daemon.operations.journal import journal_of
 from daemon.operations.shapes import cut_info, extended, time_of
-from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.history.cuts import resolve_cut
 from engine.offline.groups import DeadSite, OfflineGroup, offline_groups, open_offline
@@ -27,7 +26,6 @@ from protocol.commands.base import check_name, parse_volume_name
 from protocol.commands.journal import JournalShow, OfflineBackup, OfflineJournalReply, ReplayFound
 from protocol.cut_text import CutTime, parse_fixed_cut, time_text
 from protocol.errors import FarshoreError, NotFound, UsageError, WrongState
-from protocol.positions import Cut
 from site_primary.nbd.server import NbdServer
 
 
@@ -124,7 +122,15 @@ def _names(replay: Replay) -> tuple[str, str]:
 def _found(opened: OfflineGroup, until: str, volume: str) -> ReplayFound:
     """What a replay would give."""
     group = opened.group
-    cut = _resolve(group, until)
+    named = parse_fixed_cut(until)
+    if isinstance(named, CutTime) and named.utc_ns > group.head.utc_ns:
+        raise WrongState(
+            f"the journal ends at {time_text(group.head.utc_ns)}, before {until}",
+            subject=group.name,
+            position=str(group.end),
+            next_step="ask for `latest`",
+        )
+    cut = resolve_cut(group, named, role=Role.SECONDARY, complete_until_ns=group.head.utc_ns)
     volumes = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))
     if not volume:
         if len(volumes) != 1:
@@ -152,15 +158,3 @@ def _found(opened: OfflineGroup, until: str, volume: str) -> ReplayFound:
         notes=opened.notes,
         export=f"{group.name}/{volume}@{cut}",
     )
-
-
-def _resolve(group: Group, until: str) -> Cut:
-    named = parse_fixed_cut(until)
-    if isinstance(named, CutTime) and named.utc_ns > group.head.utc_ns:
-        raise WrongState(
-            f"the journal ends at {time_text(group.head.utc_ns)}, before {until}",
-            subject=group.name,
-            position=str(group.end),
-            next_step="ask for `latest`",
-        )
-    return resolve_cut(group, named, role=Role.SECONDARY, complete_until_ns=group.head.utc_ns)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from daemon.operations import backup
+from daemon.operations.pruning import prune_by
 from daemon.operations.schedule import last_run
 from daemon.site import Site
 from engine.copies.keep_rules import KeepRules
@@ -66,7 +67,7 @@ class Scheduler:
         try:
             await backup.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
             if any(policy.keep):
-                await backup.prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
+                await prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
         except (FarshoreError, OSError) as error:
             self._failed(name, error)
         else:

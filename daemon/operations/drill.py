@@ -10,11 +10,12 @@ from msgspec import Meta
 
 from daemon.operations.paging import Page, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import drill_info, time_of
+from daemon.operations.shapes import cut_info, extended, time_of
 from daemon.site import Site
 from engine.integrity.drills import Drill, Step
 from protocol.commands.base import ROWS_MAX
-from protocol.commands.drill import DrillInfo, DrillList, DrillListReply, DrillRecord
+from protocol.commands.drill import DrillInfo, DrillList, DrillListReply, DrillRecord, DrillSummary, StepInfo
+from protocol.cut_text import time_text
 
 
 class DrillKey(NamedTuple):
@@ -95,3 +96,33 @@ def _newest_first(
         negative_ns, name, drill = heappop(waiting)
         yield DrillKey(negative_ns, name, limit), drill
         take(name, drill.started_utc_ns)
+
+
+def drill_summary(site: Site, drill: Drill) -> DrillSummary:
+    """A drill without its steps."""
+    return DrillSummary(
+        drill=f"{drill.started_utc_ns:016x}",
+        group=drill.group,
+        site=site.config.name,
+        volumes=list(drill.volumes),
+        cut=cut_info(drill.cut, drill.cut_utc_ns),
+        started=time_text(drill.started_utc_ns),
+        ok=drill.ok,
+        recovery_s=drill.recovery_ms / 1e3,
+        data_age_s=drill.data_age_ms / 1e3 if drill.data_age_ms >= 0 else None,
+    )
+
+
+def drill_info(site: Site, drill: Drill) -> DrillInfo:
+    """A drill."""
+    steps = [
+        StepInfo(
+            volume=step.volume,
+            step=step.step,
+            state=step.state,
+            took_s=step.took_ms / 1e3,
+            said=step.said,
+        )
+        for step in drill.steps
+    ]
+    return extended(DrillInfo, drill_summary(site, drill), steps=steps)

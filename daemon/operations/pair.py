@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from daemon.operations.group_row import group_info, pair_info, pair_state
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import extended, group_info, pair_state, require_primary, time_of, time_or_none
+from daemon.operations.shapes import require_primary, time_of, time_or_none
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group.group import Group
@@ -19,16 +20,13 @@ from protocol.commands.pair import (
     PairSet,
     PairShow,
     PairSplit,
-    Remote,
     WaitFor,
     WaitReply,
 )
 from protocol.errors import Diverged, NotAllowed, Refused, WrongState
 from protocol.events import StrictMode
-from protocol.positions import Cut, timeline_text
+from protocol.positions import Cut
 from site_primary.ship_start import Choice
-from site_primary.shipper import Shipper
-from site_secondary.receiver import Receiver
 
 LEAVE_STRICT_S = 5.0
 COMPARE_S = 3.0
@@ -147,32 +145,6 @@ async def delete(site: Site, command: PairDelete) -> PairDeleteReply:
         await _leave_strict(site, group, command.confirm)
     site.pairs.delete(group)
     return PairDeleteReply(group=group.name, peer=pair.peer)
-
-
-def pair_info(site: Site, name: str) -> PairInfo:
-    """A group with its pair."""
-    group = site.group(name)
-    shipper, receiver = site.shippers.get(name), site.receivers.get(name)
-    end = shipper or receiver
-    return extended(
-        PairInfo,
-        group_info(site, group),
-        peer_connected=bool(end and end.connected),
-        remote=_remote(group, shipper, receiver),
-        sent_bytes=shipper.sent_bytes if shipper else None,
-    )
-
-
-def _remote(group: Group, shipper: Shipper | None, receiver: Receiver | None) -> Remote | None:
-    timeline = timeline_text(group.head.timeline)
-    if shipper is not None and shipper.connected:
-        written, durable = shipper.marks.remote_written, shipper.marks.remote_durable
-        head_time = time_or_none(time_of(group, Cut(group.head.timeline, written)))
-        return Remote(timeline=timeline, written=written, durable=durable, head_time=head_time)
-    if receiver is not None and receiver.connected:
-        written = receiver.remote_written
-        return Remote(timeline=timeline, written=written, durable=written, head_time=None)
-    return None
 
 
 @carries_out(WaitFor)

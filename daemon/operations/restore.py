@@ -18,7 +18,8 @@ from msgspec import structs
 from daemon.jobs import Job
 from daemon.operations import comparing
 from daemon.operations.registry import carries_out
-from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, hold_on, let_go
+from daemon.operations.restore_by_writes import KEEP_S, changed_bytes, hold_past, restore_by_writes, way_back
+from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
 from daemon.operations.shapes import cut_info, require_primary, time_of
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.role_exports import open_volumes
@@ -26,32 +27,16 @@ from daemon.site import Site
 from engine.group.group import Group
 from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
-from protocol.errors import Busy, FarshoreError, TimedOut, Trimmed
-from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
+from protocol.errors import Busy, FarshoreError, Trimmed
 from protocol.positions import Cut
 from site_secondary.restore_volume import (
     RestorePlan,
     carry_out,
     check_restored,
     plan_restore,
-    sample_blocks,
-)
-from site_secondary.rewrite_volume import (
-    begin_rewrite,
-    check_rewritten,
-    count_changed,
-    end_rewrite,
-    rewrite,
 )
 
 JOB_KIND = "restore"
-# How long the way back, and the cut that a restore is on its way to, are kept whatever the window is.
-KEEP_S = 86_400.0
-# And how often that is said anew while a restore by writes goes on: 1 TiB at 10 MB/s takes 29 h.
-HOLD_ON_S = 3600.0
-# A restore by writes waits while the peer is so far behind: hosts of other volumes share the link.
-BEHIND_BYTES_MAX = 2 * SHIP_IN_FLIGHT_BYTES_MAX
-STUCK_S = 300.0
 FOLLOW_S = 600.0
 
 
@@ -91,13 +76,10 @@ async def _restore(
     hosts = _hosts(site, group, plan)
     reply = _describe(group, plan, command, hosts, chosen)
     if command.dry_run:
-        pasts = [
-            chosen.past(site, group, v, plan.before) for v in plan.volumes if chosen.way is not Way.REVERT
-        ]
-        blocks = sum([await count_changed(past) for past in pasts])
+        copied_bytes = 0 if chosen.way is Way.REVERT else await changed_bytes(site, group, plan, chosen)
         await let_go(site, group, chosen)
-        back = _undo(noun, name, _way_back(group, plan))
-        return structs.replace(reply, copied_bytes=blocks * BLOCK_BYTES, undo=back)
+        back = _undo(noun, name, way_back(group, plan))
+        return structs.replace(reply, copied_bytes=copied_bytes, undo=back)
     if hosts and not command.force:
         await let_go(site, group, chosen)
         raise Busy(
@@ -138,13 +120,13 @@ async def _carry_out(
     with _only_one(site, group, plan):
         if job is not None:
             # What can be refused comes before hosts have to go; held anew once they are gone.
-            _hold(group, plan, chosen, name)
+            hold_past(group, plan, chosen, name)
         with _open_again_if_unchanged(site, group, plan, name):
             # Closed before anything is written: a host that reconnects in between must not mix two pasts.
             site.state.set_closed(group.name, volumes, _closed_by(plan))
             for volume in plan.volumes:
                 site.exports.shut(group, volume)
-            before = _way_back(group, plan)
+            before = way_back(group, plan)
             plan = replace(plan, before=before)
             if job is None:
                 # Written down later: hosts wait for the disk as it is, and a crash leaves it in the window.
@@ -152,8 +134,10 @@ async def _carry_out(
                     group.kept.leases.hold(f"undo {name}", before)
                 position, checked, copied_bytes = await _revert(site, group, plan)
             else:
-                _hold(group, plan, chosen, name)
-                position, checked, copied_bytes = await _rewrite(site, group, plan, chosen, name, job)
+                hold_past(group, plan, chosen, name)
+                position, checked, copied_bytes = await restore_by_writes(
+                    site, group, plan, chosen, name, job
+                )
         after = group.end
     if command.start:
         open_volumes(site.state, group, volumes)
@@ -177,14 +161,6 @@ async def _carry_out(
         took_ms=took_ms,
         job=compare,
     )
-
-
-def _hold(group: Group, plan: RestorePlan, chosen: Chosen, name: str) -> None:
-    """Keep here the way back, and the cut if it is read here. Busy; Trimmed."""
-    with suppress(Trimmed):  # of a restore that was cut short long ago: it can still be completed
-        group.kept.timed.hold(f"undo {name}", _way_back(group, plan), KEEP_S)
-    if chosen.way is Way.WRITE:
-        group.kept.timed.hold(f"restore {name}", plan.cut, KEEP_S)
 
 
 @contextmanager
@@ -230,64 +206,6 @@ async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, int
     return position, checked, 0
 
 
-async def _rewrite(
-    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, name: str, job: Job
-) -> tuple[Cut, int, int]:
-    """The same of a restore by writes."""
-    held_at = site.clock.monotonic()
-
-    def looked_at(blocks: int) -> None:
-        job.progress(job.done + blocks * BLOCK_BYTES, None, "bytes", "compared and written")
-
-    async def room() -> None:
-        nonlocal held_at
-        if site.clock.monotonic() - held_at >= HOLD_ON_S:
-            held_at = site.clock.monotonic()
-            with suppress(FarshoreError, OSError):  # the hour before it was held for a day
-                _hold(group, plan, chosen, name)
-            await hold_on(site, group, chosen, KEEP_S)
-        await _room(site, group)
-
-    volumes = list(plan.volumes)
-    end = group.end
-    pasts = [chosen.past(site, group, volume, end, QUESTION_PATIENCE_S) for volume in volumes]
-    begin_rewrite(group, volumes, plan.cut, plan.before)
-    site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
-    written = checked = 0
-    for volume, past in zip(volumes, pasts, strict=True):
-        written += await rewrite(group, volume, past, room, looked_at)
-    for volume, past in zip(volumes, pasts, strict=True):
-        sample = sample_blocks(volume, site.rng)
-        await check_rewritten(group, volume, plan.cut, past, sample)
-        checked += len(sample)
-    await _room(site, group)
-    position = end_rewrite(group, volumes)
-    await wait_durable(group)
-    group.kept.timed.release(f"restore {name}")
-    return position, checked, written * BLOCK_BYTES
-
-
-async def _room(site: Site, group: Group) -> None:
-    """Wait for a checkpoint, a fold and the peer to catch up. WrongState once the group is written
-    elsewhere; TimedOut if nothing moves."""
-
-    def ready() -> bool:
-        shipper = site.shippers.get(group.name)
-        behind = shipper is not None and shipper.connected and shipper.lag_bytes > BEHIND_BYTES_MAX
-        return not behind and not group.overloaded
-
-    await asyncio.sleep(0)
-    if not ready() and not await wait_until(site, ready, STUCK_S):
-        raise TimedOut(
-            f"a restore of {group.name} waited {STUCK_S:.0f} s for the journal or the peer to catch up",
-            subject=group.name,
-            position=str(group.end),
-            next_step="`farshore status` says what is full; then restore again",
-        )
-    require_primary(site, group)
-    group.require_serving()
-
-
 async def _when_followed(
     site: Site, group: Group, plan: RestorePlan, chosen: Chosen, undo: str, position: Cut
 ) -> None:
@@ -303,12 +221,6 @@ async def _when_followed(
         if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
             await let_go(site, group, chosen)
             await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
-
-
-def _way_back(group: Group, plan: RestorePlan) -> Cut:
-    """The state before: that before the first try, if one was cut short."""
-    half_way = (group.volumes.half_way(group.spans(), volume.id) for volume in plan.volumes)
-    return min((each.before for each in half_way if each), key=lambda cut: cut.position, default=group.end)
 
 
 def _hosts(site: Site, group: Group, plan: RestorePlan) -> list[RestoreHost]:

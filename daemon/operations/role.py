@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from daemon.operations.asking import ask_report
-from daemon.operations.pair import pair_info
+from daemon.operations.group_row import pair_info
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, time_of, time_or_none
 from daemon.operations.waiting import wait_until
@@ -25,7 +25,6 @@ from protocol.commands.role import (
 )
 from protocol.cut_text import time_text
 from protocol.errors import Busy, NotAllowed, Unsafe, WrongState
-from protocol.messages import Report
 from site_primary.ship_start import Choice
 
 FAILBACK_WAIT_S = 10.0
@@ -79,7 +78,7 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
     report = await ask_report(site, group) if peer else None
     plan = _plan(site, group, peer)
     if not command.plan:
-        _require_gone(group, peer, report)
+        _require_gone(group, peer, report.role if report else "")
         group.turned_back.require_whole()
         check_confirm(command.confirm, group.name, look="--plan")
         limit_s, age_s = command.max_loss_s, plan.age_s
@@ -96,9 +95,9 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
     return plan if command.plan else replace(plan, done=True, took_ms=took_ms)
 
 
-def _require_gone(group: Group, peer: str, report: Report | None) -> None:
-    """NotAllowed while the peer answers, unless it does not write the group either."""
-    if report is None or report.role in ("", Role.SECONDARY.value):
+def _require_gone(group: Group, peer: str, role: str) -> None:
+    """NotAllowed while the peer answers with this role, unless it does not write the group either."""
+    if role in ("", Role.SECONDARY.value):
         return
     raise NotAllowed(
         f"{peer} answers, and writes group {group.name}",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 
+from daemon.operations.group_row import damaged_row, group_info
 from daemon.operations.paging import NextPage, Page, beyond, rows_of, start_of
 from daemon.operations.peer import peers
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import cut_info, damaged_row, extended, group_info
+from daemon.operations.shapes import cut_info, extended
 from daemon.peers import fingerprint, make_token
 from daemon.site import Site
 from engine.group.compartment import attempt

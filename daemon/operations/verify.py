@@ -7,21 +7,16 @@ goes into the group's table of damage. At the end of a round the copies that it 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 
 from daemon.jobs import Job
+from daemon.operations.checking import begin_round, check_slice, go_on, mark_copies, repair
 from daemon.operations.registry import carries_out
 from daemon.operations.reviving import revive
 from daemon.site import Site
-from engine.copies.copies import Copy
 from engine.group.group import Group
-from engine.index.requests import IndexRequest
-from engine.integrity.damage import damage_text
 from engine.integrity.faults import Damage, Fault
-from engine.integrity.repair import Repair
 from engine.integrity.verify_rounds import VerifyRound, last_round, load_round
-from engine.integrity.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.commands.job import JobInfo
 from protocol.commands.verify import (
     AffectedBackup,
@@ -32,16 +27,11 @@ from protocol.commands.verify import (
     VerifyStart,
 )
 from protocol.cut_text import time_text
-from protocol.errors import Busy, FarshoreError, Unreachable, UsageError, WrongState
+from protocol.errors import Busy, UsageError
 from protocol.positions import Cut
-from site_primary.pace import Pace
 
 KIND = "verify"
 DAMAGE_SHOWN_MAX = 1000
-SAVE_EVERY_S = 2.0
-SHOW_EVERY_S = 0.25
-SHOW_EVERY_PLACES = 100
-ASK_AGAIN_MAX = 3
 ROUNDS_MAX = 1000
 
 
@@ -59,7 +49,7 @@ async def verify(site: Site, command: Verify) -> VerifyReply:
     )
     found: list[Damage] = []
     while (request := at.next()) is not None:
-        found += (await _slice(group, at, request))[1]
+        found += (await check_slice(group, at, request))[1]
     return VerifyReply(
         group=group.name,
         ok=not found,
@@ -117,8 +107,8 @@ async def work(site: Site, job: Job) -> VerifyResult:
     for _ in range(ROUNDS_MAX):
         places = 0
         if job.arguments["deep"]:
-            found = load_round(group) or await _begin_round(group)
-            complete = await _go_on(site, job, group, found, deadline)
+            found = load_round(group) or await begin_round(group)
+            complete = await go_on(site, job, group, found, deadline)
         if job.arguments["repair"]:
             places, reasons = await repair(site, job, group)
             mended += places
@@ -157,157 +147,6 @@ async def work(site: Site, job: Job) -> VerifyResult:
         mended=mended,
         took_s=round(site.clock.monotonic() - began, 3),
     )
-
-
-async def _begin_round(group: Group) -> VerifyRound:
-    """A new round, for everything that is written now. It should be in the index; where that cannot be,
-    because the journal cannot be read, the round is for what is durable, and will find why."""
-    failures = group.checkpoints.failures
-    indexed: asyncio.Future[Cut] = asyncio.get_running_loop().create_future()
-    group.checkpoints.when_indexed(lambda cut: None if indexed.done() else indexed.set_result(cut))
-    while not indexed.done() and group.checkpoints.failures == failures and not group.failed:
-        await asyncio.wait({indexed}, timeout=0.2)
-    if indexed.done():
-        target, reached = indexed.result(), indexed.result().position
-    else:
-        target, reached = Cut(group.head.timeline, group.writer.durable), group.checkpoints.reached
-    if not group.head:
-        raise WrongState(f"{group.name} has no history yet", subject=group.name)
-    began = VerifyRound(group=group, began_utc_ns=group.clock.utc_ns(), target=target, indexed=reached)
-    began.save()
-    return began
-
-
-async def _go_on(site: Site, job: Job, group: Group, at: VerifyRound, deadline: float | None) -> bool:
-    """Check slice after slice; whether the round came to its end."""
-    clock = site.clock
-    pace = Pace(job.arguments["rate_bytes_s"])
-    saved = shown = clock.monotonic()
-    while (request := at.next()) is not None:
-        now = clock.monotonic()
-        if deadline is not None and now >= deadline:
-            at.save()
-            return False
-        read_bytes, _ = await _slice(group, at, request)
-        pace.spend(read_bytes, clock.monotonic())
-        if clock.monotonic() - saved > SAVE_EVERY_S:
-            at.save()
-            saved = clock.monotonic()
-        if clock.monotonic() - shown > SHOW_EVERY_S:
-            total = group.segments.total_bytes() if isinstance(request, VerifyJournal) else None
-            part = "journal" if total else "index"
-            job.progress(at.journal_bytes if total else at.version_bytes, total, "bytes", part)
-            shown = clock.monotonic()
-        wait_s = pace.wait_s(1, clock.monotonic())
-        if wait_s:
-            await asyncio.sleep(wait_s)
-    return True
-
-
-async def _slice(
-    group: Group, at: VerifyRound, request: VerifyJournal | VerifyIndex
-) -> tuple[int, list[Damage]]:
-    """Check one slice and note what it found; the bytes that it read, and the damage."""
-    figures = await ask_indexer(group, request)
-    found: JournalSlice | IndexSlice
-    if isinstance(request, VerifyJournal):
-        found = journal = JournalSlice.from_figures(figures)
-        at.took_journal(request, journal)
-    else:
-        found = index = IndexSlice.from_figures(figures)
-        at.took_index(index)
-    damage = [each for each in found.damage if at.still_here(each)]
-    if found.missed:
-        damage.append(Damage(Fault.MORE, (0, 0, 0, 0)))
-    _note(group, damage)
-    return found.read_bytes, damage
-
-
-def _note(group: Group, damage: list[Damage]) -> None:
-    new = group.damage.found(damage)
-    if new:
-        group.emit(
-            "damage.found",
-            group=group.name,
-            object=f"{group.name} {new[0].subject}",
-            position=new[0].position,
-            places=len(new),
-            error=new[0].message,
-        )
-
-
-async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, str]]:
-    """Mend what is known to be damaged, and what comes to light behind it; how many places were mended, and
-    why the others were not."""
-    source = site.ask_peer(group.name) if site.peer_of(group.name) else None
-    mender = Repair(group, source, ask_indexer)
-    mended, reasons = 0, dict[Damage, str]()
-    waiting: deque[Damage] = deque(group.damage.all())
-    whole: list[Damage] = []  # to be taken off the list together: each time is a sync
-    try:
-        while waiting:
-            if mended % SHOW_EVERY_PLACES == 0:
-                job.progress(mended, mended + len(waiting), "places", "mending")
-            await asyncio.sleep(0)
-            damage = waiting.popleft()
-            try:
-                behind = await mender.mend(damage)
-            except Unreachable as error:
-                # Asking for each of thousands of blocks would wait for the same silence.
-                reasons[damage] = error.message
-                mender = Repair(group, None, ask_indexer)
-            except FarshoreError as error:
-                reasons[damage] = error.message
-            else:
-                whole.append(damage)
-                waiting.extend(behind)
-                mended += 1
-                if behind:
-                    _note(group, behind)
-    finally:
-        group.damage.mended(whole)
-    if mended:
-        group.emit("damage.mended", group=group.name, object=group.name, places=mended, left=len(reasons))
-    return mended, reasons
-
-
-def mark_copies(
-    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]]
-) -> list[str]:
-    """Say of each copy what was found out about it; the ids of those that a whole round verified."""
-    damaged = {copy.id: damage for copy, damage in affected}
-    verified = []
-    for copy in group.copies.at(group.spans(group.writer.written)):
-        if copy.id in damaged:
-            group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
-        elif whole is not None and whole.covers(copy) and group.kept.readable(copy.cut):
-            group.copies.verified(copy.id, whole.began_utc_ns)
-            verified.append(f"{copy.id:016x}")
-        elif group.copies.mark_of(copy.id).damage:
-            group.copies.mended(copy.id)
-    return verified
-
-
-async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:
-    """The figures of an answer. A process that ended is begun again, and asked again; FarshoreError."""
-    for attempt in range(ASK_AGAIN_MAX):
-        answer: asyncio.Future[tuple[int, ...]] = asyncio.get_running_loop().create_future()
-
-        def done(error: Exception | None, figures: tuple[int, ...]) -> None:
-            if answer.done():  # noqa: B023 - each attempt waits for its own answer
-                return
-            if error is None:
-                answer.set_result(figures)  # noqa: B023
-            else:
-                answer.set_exception(error)  # noqa: B023
-
-        group.checkpoints.indexer.start(request, done)
-        try:
-            return await answer
-        except FarshoreError:
-            if attempt + 1 == ASK_AGAIN_MAX:
-                raise
-    raise FarshoreError("the indexer process does not answer", subject=group.name)
 
 
 def damage_info(group: Group, damage: Damage, reason: str = "") -> DamageInfo:

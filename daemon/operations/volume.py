@@ -5,30 +5,26 @@ from __future__ import annotations
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from daemon.operations.backup_row import backup_info
 from daemon.operations.history import history_info, older_than
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import (
-    backup_info,
     cut_info,
     extended,
     require_primary,
     resolve,
     time_of,
-    volume_info,
 )
+from daemon.operations.volume_row import interval_info, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.role_exports import open_volumes
 from daemon.site import Site
-from engine.group.group import Group
 from engine.group.site_state import Role
-from engine.history.volumes import Volume
 from engine.peering.pair_states import PairState
 from protocol.commands.base import check_confirm
-from protocol.commands.cut import CutInfo
 from protocol.commands.volume import (
     Connection,
-    Interval,
     VolumeCreate,
     VolumeDelete,
     VolumeInfo,
@@ -43,8 +39,6 @@ from protocol.commands.volume import (
 )
 from protocol.errors import Busy, Refused
 from protocol.events import VolumeCreated, VolumeDeleted
-from protocol.limits import VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
-from protocol.positions import POSITION_MAX, Cut, timeline_text
 
 
 @carries_out(VolumeCreate)
@@ -67,14 +61,7 @@ async def create(site: Site, command: VolumeCreate) -> VolumeInfo:
         raise Refused(
             f"volume {name} exists already", subject=name, next_step=f"`farshore volume show {name}`"
         )
-    if len(existing) >= VOLUMES_PER_GROUP_MAX:
-        raise Refused(f"a group has at most {VOLUMES_PER_GROUP_MAX} volumes", subject=command.group)
-    if group.volumes.ever >= VOLUMES_EVER_MAX:
-        raise Refused(
-            f"{command.group} has had {VOLUMES_EVER_MAX} volumes, as many as a group may",
-            subject=name,
-            next_step="choose another group",
-        )
+    group.volumes.require_room(len(existing), command.group)
     group.begin_writing()
     group.append_records([VolumeCreated(name=command.volume, size_bytes=command.size_bytes)])
     await wait_durable(group)
@@ -113,7 +100,9 @@ async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextP
         volume_info(site, group, volume),
         role=site.state.group(group.name).role.value,
         head=cut_info(group.end, group.head.utc_ns),
-        visibility=[_interval(group, volume, *interval) for interval in group.live_view(volume).intervals],
+        visibility=[
+            interval_info(group, volume, *interval) for interval in group.live_view(volume).intervals
+        ],
         connections=[
             Connection(client=client, export=f"{group.name}/{volume.name}")
             for client in site.exports.clients(group, volume)
@@ -122,18 +111,6 @@ async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextP
         history=history_info(site, group, volume, backups) if command.history else UNSET,
     )
     return Page(reply, more)
-
-
-def _interval(group: Group, volume: Volume, lane: int, low: int, high: int) -> Interval:
-    """An interval under the name of the newest timeline that has a part of it."""
-    inside = [span for span in group.spans() if span.lane == lane and span.start < high and span.end > low]
-    timeline = inside[-1].timeline if inside else group.head.timeline
-    return Interval(
-        timeline=timeline_text(timeline),
-        volume=str(Cut(volume.timeline, volume.id)),
-        start=low,
-        to=None if high >= POSITION_MAX else high,
-    )
 
 
 @carries_out(VolumeOnline)
@@ -207,20 +184,21 @@ async def uri(site: Site, command: VolumeUri) -> VolumeUriReply:
         view = group.kept.view_at(command.volume, cut)
         if command.sound:
             group.damage.require_sound([view.volume], cut, name)
-        return _where(site, f"{name}@{cut}", view.size_bytes, cut_info(cut, time_of(group, cut)))
+        where = _where(site, f"{name}@{cut}", view.size_bytes)
+        return replace(where, read_only=True, cut=cut_info(cut, time_of(group, cut)))
     require_primary(site, group)
     return _where(site, name, group.volume(command.volume).size_bytes)
 
 
-def _where(site: Site, export: str, size_bytes: int, cut: CutInfo | None = None) -> VolumeUriReply:
-    """Where an export is: of a cut, which is read-only, or of what is live."""
+def _where(site: Site, export: str, size_bytes: int) -> VolumeUriReply:
+    """Where the export of what is live is."""
     places = dict(address.split(":", 1) for address in reversed(site.nbd_addresses))
     return VolumeUriReply(
         export=export,
         unix=places.get("unix"),
         tcp=places.get("tcp"),
         tls=False,
-        read_only=cut is not None,
+        read_only=False,
         size_bytes=size_bytes,
-        cut=cut,
+        cut=None,
     )

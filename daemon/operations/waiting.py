@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 from daemon.site import Site
 from engine.group.group import Group
+from engine.peering.pair_states import PairState
 from protocol.errors import FarshoreError
+
+PEER_WAIT_S = 10.0
 
 
 async def wait_durable(group: Group) -> None:
@@ -43,3 +46,14 @@ async def wait_until(site: Site, reached: Callable[[], bool], timeout_s: float) 
         except TimeoutError:
             continue
     return True
+
+
+async def wait_peer(site: Site, group: Group, position: int) -> None:
+    """Until a position is durable at a peer that is in step; not for long."""
+    shipper = site.shippers.get(group.name)
+    if shipper is not None and shipper.state is PairState.PAIRED:
+        await wait_until(
+            site,
+            lambda: shipper.marks.remote_durable > position or shipper.state is not PairState.PAIRED,
+            PEER_WAIT_S,
+        )

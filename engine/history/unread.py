@@ -192,6 +192,17 @@ class UnreadFrames:
         kept = [each for each in self.all() if each.touches or each.end > folded_to.get(each.timeline, 0)]
         self._frames = {(each.timeline, each.position): each for each in kept}
 
+    def notes(self) -> list[str]:
+        """For people who read a dead site: which frames were read past."""
+        found = self.all()
+        notes = [
+            f"the journal frame at {each.cut}, {each.end - each.position} bytes, is whole but cannot be "
+            f"understood ({each.reason}): it was read past, and {_changed(each)}"
+            for each in found[:NOTES_MAX]
+        ]
+        rest = len(found) - len(notes)
+        return [*notes, f"{rest} more frames cannot be understood"] if rest else notes
+
     def seen(self, volume: int, intervals: tuple[Interval, ...]) -> list[UnreadFrame]:
         """Those that may have changed what a visibility of a volume (id) shows, and were not accepted."""
         if not self._touching:
@@ -234,18 +245,6 @@ def is_record(row: Row) -> bool:
     except RemoteProtocolError:
         return False
     return True
-
-
-def unread_notes(unread: UnreadFrames) -> list[str]:
-    """For people who read a dead site: which frames were read past."""
-    found = unread.all()
-    notes = [
-        f"the journal frame at {each.cut}, {each.end - each.position} bytes, is whole but cannot be "
-        f"understood ({each.reason}): it was read past, and {_changed(each)}"
-        for each in found[:NOTES_MAX]
-    ]
-    rest = len(found) - len(notes)
-    return [*notes, f"{rest} more frames cannot be understood"] if rest else notes
 
 
 def _changed(unread: UnreadFrame) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from engine.history.timelines import Places, Span, holds
-from protocol.errors import NotFound, WrongState
+from protocol.errors import NotFound, Refused, WrongState
 from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted, VolumeRecord
-from protocol.limits import BLOCK_BYTES
+from protocol.limits import BLOCK_BYTES, VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import Cut
 
 
@@ -55,6 +55,17 @@ class VolumeHistory:
     def ever_with(self, places: set[tuple[int, int]]) -> int:
         """How many there would be with those made at these (timeline, position)."""
         return len(self._volumes.keys() | places)
+
+    def require_room(self, living: int, group: str) -> None:
+        """Refused if a group (its name) that has so many `living` volumes may not have another."""
+        if living >= VOLUMES_PER_GROUP_MAX:
+            raise Refused(f"a group has at most {VOLUMES_PER_GROUP_MAX} volumes", subject=group)
+        if self.ever >= VOLUMES_EVER_MAX:
+            raise Refused(
+                f"{group} has had {VOLUMES_EVER_MAX} volumes, as many as a group may",
+                subject=group,
+                next_step="choose another group",
+            )
 
     def took(self, timeline: int, position: int, event: VolumeRecord) -> None:
         """Take in whatever it says; the same one again is fine."""

@@ -10,32 +10,23 @@ from __future__ import annotations
 
 import pathlib
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from engine.group.group import Group
 from engine.group.recovery import recover_group
 from engine.group.settings import GroupSettings
-from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from engine.history.base_rows import load_bases, load_pending
-from engine.history.unread import unread_notes
-from engine.index.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
-from engine.index.index_file import INDEX_FILE, MAP_BYTES
+from engine.group.site_state import SiteState
 from engine.index.requests import IndexerDone, IndexRequest
-from engine.index.versions import TABLES
 from engine.journal.format import JOURNAL_DIRECTORY
-from engine.journal.reader import JournalReader
-from engine.journal.segments import SegmentMap
 from engine.offline.offline_disk import OfflineDisk
-from engine.offline.offline_salvage import began_as, salvage
+from engine.offline.offline_index import load_index, no_use
+from engine.offline.offline_salvage import leave_out, salvage
+from engine.offline.offline_state import load_state
 from engine.ports.clock import Clock
-from engine.ports.lmdb_store import LmdbStore
 from engine.ports.memory_store import MemoryStore
 from engine.ports.store import Store
-from engine.retention.needed import load_retention
 from protocol.errors import Corruption, FarshoreError, NotFound, ProtocolError, WrongState
-from protocol.events import TimelineBegan
-from protocol.limits import SEGMENT_FILE_BYTES_MAX
-from protocol.positions import POSITION_MAX, Cut, parse_cut, timeline_text
+from protocol.positions import POSITION_MAX, Cut
 
 GROUPS_DIRECTORY = "groups"
 # More places than this at which a journal does not go on are no accident of a disk.
@@ -97,13 +88,13 @@ def open_offline(site: DeadSite, name: str, clock: Clock) -> OfflineGroup:
             next_step=f"it has {', '.join(offline_groups(directory))}",
         )
     notes: list[str] = []
-    store = _index(place, notes) if site.with_index else None
+    store = load_index(place, notes) if site.with_index else None
     if store is not None:
         try:
             return _open(site, name, store, clock, notes)
         except (FarshoreError, ProtocolError) as error:
             store.close()
-            notes.append(f"{INDEX_FILE} is of no use ({error}): only the journal was read")
+            notes.append(no_use(error))
     try:
         return _open(site, name, MemoryStore(), clock, list(notes))
     except Corruption as error:
@@ -120,13 +111,13 @@ def open_offline(site: DeadSite, name: str, clock: Clock) -> OfflineGroup:
 
 def _salvaged(site: DeadSite, name: str, clock: Clock, notes: list[str]) -> OfflineGroup:
     disk, store = OfflineDisk(site.directory / GROUPS_DIRECTORY / name), MemoryStore()
-    state = _state(name, disk, store, site.state_file, notes)
+    state = load_state(name, disk, store, site.state_file, notes)
     group = _group(name, site.site_id, disk, store, state, clock)
     found = salvage(group, state.group(name).head)
     group.folding.close()
     if found.since is not None:
         notes.append(f"blocks that were not written since {found.since} are missing: they read as zeroes")
-    return OfflineGroup(group, state, store, notes + found.notes + unread_notes(group.unread), found.since)
+    return OfflineGroup(group, state, store, notes + found.notes + group.unread.notes(), found.since)
 
 
 class _NoIndexer:
@@ -137,34 +128,9 @@ class _NoIndexer:
         done(WrongState("the group is only read"), ())
 
 
-def _index(place: pathlib.Path, notes: list[str]) -> Store | None:
-    """The group's index, if every table can be walked that recovery needs."""
-    if not (place / INDEX_FILE).exists():
-        notes.append(f"{INDEX_FILE} is missing: only the journal was read")
-        return None
-    try:
-        store = LmdbStore(place / INDEX_FILE, MAP_BYTES, TABLES, readonly=True, alone=True)
-    except (FarshoreError, OSError) as error:
-        notes.append(f"{INDEX_FILE} cannot be opened ({_words(error)}): only the journal was read")
-        return None
-    try:
-        if missing := sorted(set(TABLES) - store.tables.keys()):
-            raise Corruption(f"it lacks {', '.join(missing)}")
-        with store.read() as transaction:
-            for load in (load_timelines, load_checkpoint, load_retention, load_bases, load_pending):
-                load(transaction)
-            for _ in load_records(transaction):
-                pass
-    except (FarshoreError, ProtocolError, OSError) as error:
-        store.close()
-        notes.append(f"{INDEX_FILE} is damaged ({_words(error)}): only the journal was read")
-        return None
-    return store
-
-
 def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str]) -> OfflineGroup:
     disk = OfflineDisk(site.directory / GROUPS_DIRECTORY / name)
-    state = _state(name, disk, store, site.state_file, notes)
+    state = load_state(name, disk, store, site.state_file, notes)
     first: Corruption | None = None
     for _ in range(DAMAGE_TRIES):
         group = _group(name, site.site_id, disk, store, state, clock)
@@ -173,7 +139,7 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
         except Corruption as error:
             group.close()
             first = first or error
-            if not _leave_out(disk, error):
+            if not leave_out(disk, error):
                 raise first from None
             notes.append(f"{error}; what follows there was left out")
             continue
@@ -188,7 +154,7 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
             notes.append(
                 f"the journal ends at {found.torn_at}: {found.torn_bytes} bytes there are no whole frame"
             )
-        return OfflineGroup(group, state, store, notes + unread_notes(group.unread))
+        return OfflineGroup(group, state, store, notes + group.unread.notes())
     raise first or Corruption(f"group {name} cannot be opened", subject=name)
 
 
@@ -205,95 +171,3 @@ def _group(name: str, site_id: str, disk: OfflineDisk, store: Store, state: Site
         settings=GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0, window_s=FOR_EVER_S),
         emit=lambda *_, **__: None,
     )
-
-
-def _leave_out(disk: OfflineDisk, error: Corruption) -> bool:
-    """Let a timeline end where it is damaged, and no file of it be larger than a segment. False if it was so
-    already."""
-    try:
-        bad = parse_cut(error.position)
-    except FarshoreError:
-        return False
-    segments = SegmentMap(disk)
-    changed = False
-    try:
-        segments.load_timeline(bad.timeline)
-        large = [s for s in segments.of_timeline(bad.timeline) if s.size > SEGMENT_FILE_BYTES_MAX]
-        for segment in large:
-            disk.limit(segment.path, SEGMENT_FILE_BYTES_MAX)
-        if large:
-            return True
-        for segment in segments.of_timeline(bad.timeline):
-            if segment.start + segment.size > bad.position:
-                size = max(0, bad.position - segment.start)
-                changed = changed or size < segment.size
-                if size:
-                    disk.limit(segment.path, size)
-                else:
-                    disk.remove(segment.path)
-    finally:
-        segments.close()
-    return changed
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, without a number that says it again."""
-    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
-
-
-def _state(
-    name: str, disk: OfflineDisk, store: Store, state_file: pathlib.Path, notes: list[str]
-) -> SiteState:
-    """The site's rows in memory, with the group as a follower's: nobody may write it."""
-    memory = MemoryStore()
-    state = SiteState(memory)
-    try:
-        held = LmdbStore(state_file, MAP_BYTES, SITE_TABLES, readonly=True, alone=True)
-        try:
-            memory.copy_from(held, held.tables)
-        finally:
-            held.close()
-        row = state.group(name)
-    except (FarshoreError, ProtocolError, OSError) as error:
-        head = _newest(disk, store)
-        row = GroupRow(name=name, group_id="", role=Role.SECONDARY, head=head, created_utc_ns=0)
-        notes.append(
-            f"{state_file.name} does not say which history was the newest ({_words(error)}): "
-            f"{timeline_text(head)} was taken; --until TIMELINE:POSITION chooses another"
-        )
-    state.put_group(replace(row, role=Role.SECONDARY))
-    return state
-
-
-def _newest(disk: OfflineDisk, store: Store) -> int:
-    """The timeline of the highest generation that reaches furthest. Corruption if none says what it is."""
-    segments = SegmentMap(disk)
-    reader = JournalReader(segments)
-    try:
-        with store.read() as transaction:
-            rows = load_timelines(transaction)
-            apart = {base.timeline for base in load_bases(transaction)}
-            if (pending := load_pending(transaction)) is not None:
-                apart.add(pending.timeline)
-        segments.load()
-        found = [
-            (_generation(rows.get(each), began_as(reader, each, first[0].start)), first[-1].start, each)
-            for each in segments.timelines()
-            if each not in apart and (first := segments.of_timeline(each))
-        ]
-    finally:
-        segments.close()
-    if not found:
-        raise Corruption(
-            "the journal is empty",
-            subject=JOURNAL_DIRECTORY,
-            next_step="restore the files, or read the volumes at the peer",
-        )
-    return max(found)[2]
-
-
-def _generation(row: IndexedTimeline | None, began: TimelineBegan | None) -> int:
-    """A timeline's generation, by the index or its first frame; 0 if neither says."""
-    if row is not None:
-        return row.timeline.generation
-    return began.generation if began else 0

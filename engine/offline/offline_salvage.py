@@ -16,12 +16,18 @@ from engine.group.group import Group
 from engine.history.timelines import Timeline
 from engine.history.unread import read_frame
 from engine.journal.reader import BadFrame, JournalReader
+from engine.journal.segments import SegmentMap
+from engine.offline.offline_disk import OfflineDisk
 from engine.retention.needed import NO_ANCHOR
-from protocol.errors import Corruption, RemoteProtocolError
+from protocol.errors import (
+    Corruption,
+    FarshoreError,
+    RemoteProtocolError,
+)
 from protocol.events import LAST_DATA_KIND, TimelineBegan, VolumeCreated, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
-from protocol.limits import BLOCK_BYTES
-from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
+from protocol.limits import BLOCK_BYTES, SEGMENT_FILE_BYTES_MAX
+from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, parse_cut, timeline_text
 
 
 @dataclass(slots=True)
@@ -165,3 +171,32 @@ def _name_volumes(group: Group, blocks: dict[tuple[int, int], int], starts: dict
     for (root, volume), count in sorted(unnamed.items()):
         record = VolumeCreated(name=f"volume-{volume:x}", size_bytes=count * BLOCK_BYTES)
         group.volumes.created(root, volume, record)
+
+
+def leave_out(disk: OfflineDisk, error: Corruption) -> bool:
+    """Let a timeline end where it is damaged, and no file of it be larger than a segment. False if it was so
+    already."""
+    try:
+        bad = parse_cut(error.position)
+    except FarshoreError:
+        return False
+    segments = SegmentMap(disk)
+    changed = False
+    try:
+        segments.load_timeline(bad.timeline)
+        large = [s for s in segments.of_timeline(bad.timeline) if s.size > SEGMENT_FILE_BYTES_MAX]
+        for segment in large:
+            disk.limit(segment.path, SEGMENT_FILE_BYTES_MAX)
+        if large:
+            return True
+        for segment in segments.of_timeline(bad.timeline):
+            if segment.start + segment.size > bad.position:
+                size = max(0, bad.position - segment.start)
+                changed = changed or size < segment.size
+                if size:
+                    disk.limit(segment.path, size)
+                else:
+                    disk.remove(segment.path)
+    finally:
+        segments.close()
+    return changed

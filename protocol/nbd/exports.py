@@ -43,7 +43,7 @@ class ExportInfo:
     description: str = ""
     token: object = None
     meta_contexts: tuple[str, ...] = (BASE_ALLOCATION,)
-    check_context: Callable[[str], None] | None = None
+    check_context: Callable[[str], object] | None = None
     block_bytes_min: int = SECTOR_BYTES
     block_bytes_preferred: int = BLOCK_BYTES
     block_bytes_max: int = NBD_REQUEST_BYTES_MAX

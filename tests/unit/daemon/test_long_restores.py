@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from daemon.operations import restore
-from daemon.operations.restore import KEEP_S, _carry_out
+from daemon.operations import restore_by_writes
+from daemon.operations.restore import _carry_out
+from daemon.operations.restore_by_writes import KEEP_S
 from daemon.operations.restore_ways import Chosen, Way
 from engine.group.group import Group
 from engine.retention.timed_leases import asked_lease
@@ -38,7 +39,7 @@ def holds(group: Group) -> list[tuple[str, Cut, float]]:
 
 @pytest.mark.parametrize("way", [Way.WRITE, Way.FETCH])
 def test_what_it_needs_is_held_for_as_long_as_it_takes(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore, "HOLD_ON_S", 0.0)  # every step is an hour
+    monkeypatch.setattr(restore_by_writes, "HOLD_ON_S", 0.0)  # every step is an hour
 
     async def play() -> None:
         async with staged(("good",)) as stage:
