@@ -23,7 +23,7 @@ from console.commands import (
     drill,
     event,
     file,
-    image,
+    file_versions,
     job,
     journal,
     mount,
@@ -39,6 +39,8 @@ from console.commands import (
     status,
     verify,
     volume,
+    volume_export,
+    volume_import,
 )
 from console.output import Output
 from console.session import Session
@@ -56,8 +58,8 @@ app = typer.Typer(
 app.add_typer(site.app, name="site")
 app.add_typer(peer.app, name="peer")
 app.add_typer(volume.app, name="volume")
-volume.app.command("export")(image.export_volume)
-volume.app.command("import")(image.import_volume)
+volume.app.command("export")(volume_export.export_volume)
+volume.app.command("import")(volume_import.import_volume)
 app.add_typer(pair.app, name="pair")
 app.add_typer(branch.app, name="branch")
 app.add_typer(clone.app, name="clone")
@@ -67,7 +69,7 @@ app.add_typer(restore.app, name="restore")
 journal.app.command("replay")(replay.replay)
 app.add_typer(journal.app, name="journal")
 restore.app.command("files")(restore_files.restore_files)
-app.add_typer(file.app, name="files")
+app.add_typer(file_versions.app, name="files")
 app.command("ls")(file.ls)
 app.command("cat")(file.cat)
 app.add_typer(job.app, name="job")

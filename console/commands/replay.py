@@ -19,12 +19,12 @@ from typing import IO, Annotated
 import msgspec
 import typer
 
-from console.commands.image import FormatOption, steps
 from console.commands.site import Directory, daemon_words
 from console.figures import size_text, span_text
 from console.images.copying import Salvage
 from console.images.formats import QCOW2, format_of
 from console.images.nbd_image import NbdImage
+from console.images.report import FormatOption, steps
 from console.images.writing import write_qcow2, write_raw
 from console.local_time import monotonic
 from console.session import Session, session_of

@@ -25,13 +25,13 @@ from console.commands.file import (
 )
 from console.confirming import confirmed
 from console.figures import size_text
-from console.files.into_volume import Into, IntoReply, IntoVolume, all_items
+from console.files.into_volume import IntoReply, IntoVolume
 from console.files.opening import OpenedFiles, open_files
 from console.files.rights import NOT_KEPT, Dropped, Rights
-from console.files.source import FileSource
 from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
 from console.files.to_tar import TarTarget
-from console.files.walk import Finder, Item, Missed, MissedInfo, parse_path
+from console.files.walk import Finder, Item, Missed, MissedInfo, all_items, parse_path
+from console.files.writing_back import Into
 from console.session import Session, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.cut import CutInfo
@@ -113,7 +113,7 @@ def restore_files(
         finder = Finder(files.source)
         found = [finder.ancestors(path) or [finder.find(path)] for path in wanted]
         items = all_items(files.source, found)
-        outcome = _take(session, files.source, items, to, rights)
+        outcome = _take(session, files, items, to, rights)
         data = _reply(files, outcome, to)
     if to == "-":
         for line in _left_out(data.not_kept, outcome):
@@ -125,14 +125,14 @@ def restore_files(
 
 
 def _take(
-    session: Session, source: FileSource, items: Iterator[Item | Missed], to: str, rights: Rights
+    session: Session, files: OpenedFiles, items: Iterator[Item | Missed], to: str, rights: Rights
 ) -> Outcome:
     if to == "-":
-        tar = TarTarget(sys.stdout.buffer, source, special=rights.special, privileged=rights.privileged)
+        tar = TarTarget(sys.stdout.buffer, files.source, special=rights.special, privileged=rights.privileged)
         tar.take(items)
         tar.finish()
         return tar.outcome
-    target = DirectoryTarget(to, source, rights)
+    target = DirectoryTarget(to, files.source, rights)
     with closing(target), session.output.activity(f"restoring files to {to}"):
         target.take(items)
         target.finish()

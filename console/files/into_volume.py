@@ -13,17 +13,12 @@ into the file system.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 
 from console.commands.pair import wait_for
-from console.files.digests import content_digest
-from console.files.opening import OpenedFiles, Ways, open_files
-from console.files.other_kernels import kernel_mounted
-from console.files.rights import Rights
-from console.files.source import FileSource, Path
-from console.files.to_directory import DirectoryTarget, Outcome
-from console.files.walk import Finder, Item, Missed, MissedInfo, path_text, walk
+from console.files.opening import open_files
+from console.files.walk import Finder, MissedInfo
+from console.files.writing_back import Into, check_files, write_files
 from console.host_commands import run_host_command, stop_host
 from console.local_time import monotonic, pause
 from console.mounts.mounting import require_root
@@ -32,34 +27,13 @@ from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo
 from protocol.commands.pair import Head, PairResync, PairShow, PairSplit
 from protocol.commands.volume import VolumeList, VolumeOffline, VolumeOnline
-from protocol.cut_text import CutLatest
-from protocol.errors import Busy, FarshoreError, Mismatch, WrongState
+from protocol.errors import Busy, WrongState
 
 PAIR_TIMEOUT_S = 120.0
 RESYNC_TIMEOUT_S = 3600.0
 # How long hosts that were stopped may take to be gone at the site.
 LEAVE_TIMEOUT_S = 10.0
 LEAVE_POLL_S = 0.1
-# What came out of the volume goes back into it.
-_ALL = Rights(owner=True, special=True, privileged=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Into:
-    """What is to be done. `stop` and `start` are lines of shell, empty for none."""
-
-    group: str
-    volume: str
-    at: str
-    paths: list[Path]
-    ways: Ways
-    stop: str
-    start: str
-
-    @property
-    def name(self) -> str:
-        """`G/V`."""
-        return f"{self.group}/{self.volume}"
 
 
 class IntoStep(Reply, frozen=True, kw_only=True):
@@ -153,12 +127,12 @@ class IntoVolume:
                 self._close(volumes)
                 # What hosts wrote while they stopped is not to be lost by an undo.
                 head = self._here.call(PairSplit(group=into.group), PAIR_TIMEOUT_S).head
-                outcome = self._write(files, found)
+                outcome = write_files(self._there, into, files, found)
             cut = files.cut
         with self._here.output.activity(f"{into.group}: taking in what was written at {plan.peer}"):
             self._here.call(PairResync(group=into.group, source="remote"), PAIR_TIMEOUT_S)
         wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)
-        self._check(outcome)
+        check_files(self._here, into, outcome)
         for volume in volumes:
             self._here.call(VolumeOnline(group=into.group, volume=volume))
         code = run_host_command(into.start) if into.start else None
@@ -200,26 +174,6 @@ class IntoVolume:
                         raise
                     pause(LEAVE_POLL_S)
 
-    def _write(self, files: OpenedFiles, found: list[list[Item]]) -> Outcome:
-        """The files into the secondary's volume, through its file system."""
-        into, there = self._into, self._there
-        there.call(VolumeOnline(group=into.group, volume=into.volume))
-        partition = files.source.opened.partition or into.ways.partition
-        with kernel_mounted(there, into.name, None, partition) as point:
-            target = DirectoryTarget(str(point), files.source, _ALL, replace=True)
-            with closing(target), there.output.activity(f"writing files into {into.name}"):
-                target.take(all_items(files.source, found))
-                target.finish()
-        there.call(VolumeOffline(group=into.group, volume=into.volume))
-        if target.outcome.missed:
-            missed = target.outcome.missed[0]
-            raise FarshoreError(
-                f"{path_text(missed.path)}: {missed.why}: {into.name} stays as it was",
-                subject=into.name,
-                next_step="restore files --to DIR, and copy what came by hand",
-            )
-        return target.outcome
-
     @contextmanager
     def _undone_if_it_fails(self, volumes: list[str]) -> Iterator[None]:
         """Back to where the primary is what it was and the pair runs, exports open, hosts started."""
@@ -242,23 +196,3 @@ class IntoVolume:
             return
         self._here.call(PairResync(group=into.group, source="local"), PAIR_TIMEOUT_S)
         wait_for(self._here, into.group, "paired", None, RESYNC_TIMEOUT_S)
-
-    def _check(self, outcome: Outcome) -> None:
-        """Each file as the primary has it now. Raises Mismatch."""
-        into = self._into
-        with open_files(self._here, into.group, into.volume, CutLatest(), into.ways) as files:
-            finder = Finder(files.source)
-            for path, digest in sorted(outcome.digests.items()):
-                if content_digest(files.source, finder.find(path)) != digest:
-                    raise Mismatch(
-                        f"{into.name}: {path_text(path)} is not what was written",
-                        subject=into.name,
-                        next_step=f"farshore verify {into.group} --deep",
-                    )
-
-
-def all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Missed]:
-    """The way to each path, then what is there and below."""
-    for way in found:
-        yield from way[:-1]
-        yield from walk(source, way[-1])

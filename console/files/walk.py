@@ -164,6 +164,13 @@ def _content(source: FileSource, here: Item, seen: set[int]) -> Iterator[Item | 
         yield Missed(path=path, why=why) if why else Item(path=path, entry=entry)
 
 
+def all_items(source: FileSource, found: list[list[Item]]) -> Iterator[Item | Missed]:
+    """The way to each path, then what is there and below."""
+    for way in found:
+        yield from way[:-1]
+        yield from walk(source, way[-1])
+
+
 def _not_a_directory(path: Path, entry: Entry) -> NotFound:
     if entry.what == "l":
         return NotFound(

@@ -19,7 +19,9 @@ from typing import Any
 from console.host_configs import Export
 from console.images.backing_chain import Layer, opened_chain
 from console.images.formats import QCOW2, RAW
+from console.images.image import ReadableImage
 from console.images.nbd_image import NbdImage, connect
+from console.images.raw_file import RawSource
 from protocol.errors import FarshoreError, NotFound
 
 CLUSTER_BYTES = 64 << 10
@@ -51,6 +53,17 @@ def served(path: Path, *, read_only: bool, alone: bool = False) -> Iterator[NbdI
         where = Export(name="", unix=place, host="", port=0, tls=False, read_only=read_only)
         with connect(where) as image:
             yield image
+
+
+@contextmanager
+def opened_image(file: Path, kind: str, *, chain: bool) -> Iterator[ReadableImage]:
+    """An image file to be read; with `chain` also what a qcow2 builds on."""
+    if kind == RAW:
+        with RawSource(file) as raw:
+            yield raw
+        return
+    with served(file, read_only=True, alone=not chain) as image:
+        yield image
 
 
 def _graph(layers: Sequence[Layer]) -> str:

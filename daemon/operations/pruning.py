@@ -19,6 +19,7 @@ from site_primary.backup import delete_backups
 
 
 async def delete_copies(site: Site, group: Group, copies: list[Copy]) -> None:
+    """Delete them all in one frame, durably."""
     delete_backups(group, copies)
     await wait_durable(group)
     for copy in copies:
