@@ -4,7 +4,7 @@ Every change of role is durable before the first message or write that depends o
 exports that it closed stay closed until an operator opens them, or a role move brings the writing back here.
 
     takeover, or a hand-over that arrived      secondary → primary, by a timeline that outranks all others
-    the peer writes by a newer authority       primary → secondary: hosts go at once (site_primary.yielding)
+    the peer writes by a newer authority       primary → secondary: hosts go at once (shipping.yielding)
     opened while the pair is split             secondary → detached, until the peer's next session
 """
 
@@ -30,10 +30,10 @@ from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.ports.transport import PeerAddress, Transport
 from protocol.errors import Busy, FarshoreError, NotAllowed, WrongState
 from protocol.events import StrictMode
-from site_primary.carrier import PeerTraffic
-from site_primary.ship_start import Choice
-from site_primary.shipper import Shipper
-from site_primary.yielding import check_yield, given_away
+from site_primary.shipping.comparison import Choice
+from site_primary.shipping.session import PeerTraffic, Session
+from site_primary.shipping.shipper import Shipper
+from site_primary.shipping.yielding import check_yield, given_away
 from site_secondary.receiver import Receiver, ReceiverChange
 
 
@@ -130,7 +130,7 @@ class SitePairs:
             if shipper.gate.in_force is Mode.SYNC_STRICT:
                 continue
             # A listener of one group must not keep the others from being served.
-            attempt("pair.not_served", shipper.hosts.no_longer, taking_in=shipper.fetcher.active)
+            attempt("pair.not_served", shipper.wait_no_longer)
 
     def close(self) -> None:
         """Stop all of them."""
@@ -145,16 +145,18 @@ class SitePairs:
     def _ship(self, group: Group, pair: PairRow) -> Shipper:
         self._stop_shipping(group)  # of a group that is taken back after a hand-over there is one
         gate = self._exports.gate(group)
+        address, traffic = self._address_of(pair.peer), self._traffic_of(pair.peer)
+        session = Session(
+            transport=self._transport, address=address, clock=group.clock, rng=self._rng, traffic=traffic
+        )
         shipper = Shipper(
             group=group,
             group_id=self._state.group(group.name).group_id,
-            address=self._address_of(pair.peer),
-            transport=self._transport,
+            session=session,
             rng=self._rng,
             gate=gate,
             on_change=self._notify,
             on_superseded=lambda: self.superseded(group, pair.peer),
-            traffic=self._traffic_of(pair.peer),
         )
         self.shippers[group.name] = shipper
         gate.start(
@@ -358,7 +360,7 @@ class SitePairs:
 
     def superseded(self, group: Group, by: str, generation: int = 0) -> None:
         """The peer writes the group by a newer authority, of that generation if it is known: stop serving at
-        once and follow it. NotAllowed: this site does not yield to it (site_primary.yielding). Another
+        once and follow it. NotAllowed: this site does not yield to it (shipping.yielding). Another
         FarshoreError or OSError: nobody is served all the same, and it is tried again with the peer's next
         word."""
         try:

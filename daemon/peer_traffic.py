@@ -1,6 +1,6 @@
 """How this site sends to each of its peers: as the operator chose, groups and answers in one queue a peer.
 
-Groups bring their own senders (site_primary.carrier). Answers to what a peer asks about a group are one
+Groups bring their own senders (site_primary.shipping). Answers to what a peer asks about a group are one
 sender together, whatever the number of questions: a peer that asks much holds up only what it asked for.
 """
 
@@ -16,16 +16,16 @@ from engine.peering.peer_answers import Header
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
 from protocol.compress import Compression
-from site_primary.carrier import PeerTraffic
-from site_primary.turns import Turns
+from site_primary.shipping.rate_limit import SendQueue
+from site_primary.shipping.session import PeerTraffic
 
 
 class _Answers:
     """About one group, to one peer. Those that wait do so in their order."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, queue: SendQueue) -> None:
         self.waiting_bytes = 0
-        self._turns = turns
+        self._queue = queue
         self._waiting: deque[tuple[Callable[[], None], int]] = deque()
 
     def add(self, send: Callable[[], None], size_bytes: int) -> None:
@@ -37,10 +37,10 @@ class _Answers:
 
     def take_turn(self) -> None:
         """See `Sender.take_turn`."""
-        while self._waiting and self._turns.may_send(self):
+        while self._waiting and self._queue.may_send(self):
             send, size_bytes = self._waiting.popleft()
             self.waiting_bytes -= size_bytes
-            self._turns.sent(size_bytes)
+            self._queue.sent(size_bytes)
             send()
 
     def turn_failed(self, defect: Exception) -> None:
@@ -49,7 +49,7 @@ class _Answers:
 
     def stop(self) -> None:
         """Nothing of it is sent any more."""
-        self._turns.leave(self)
+        self._queue.leave(self)
         self._waiting.clear()
         self.waiting_bytes = 0
 
@@ -71,9 +71,9 @@ class SiteTraffic:
         """How a peer is sent to, as its options say now; one for all groups."""
         traffic = self._traffic.get(peer)
         if traffic is None:
-            traffic = self._traffic[peer] = PeerTraffic(Turns(self._clock))
+            traffic = self._traffic[peer] = PeerTraffic(SendQueue(self._clock))
         options = self._options_of(peer)
-        traffic.turns.set_rate(options.rate_bytes_s)
+        traffic.queue.set_rate(options.rate_bytes_s)
         traffic.compression = Compression[options.compress.upper()]
         return traffic
 
@@ -84,7 +84,7 @@ class SiteTraffic:
         of_peer = self._answers.setdefault(caller.peer, {})
         answers = of_peer.get(group.name)
         if answers is None:
-            answers = of_peer[group.name] = _Answers(traffic.turns)
+            answers = of_peer[group.name] = _Answers(traffic.queue)
         answers.add(partial(caller.send, header(used), wire), len(wire))
 
     def unread_bytes(self, peer: str) -> int:

@@ -18,7 +18,7 @@ from engine.integrity.verify_rounds import VerifyRound
 from engine.integrity.verify_slices import IndexSlice, JournalSlice, VerifyIndex, VerifyJournal
 from protocol.errors import FarshoreError, Unreachable, WrongState
 from protocol.positions import Cut
-from site_primary.pace import Pace
+from site_primary.shipping.rate_limit import TokenBucket
 
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
@@ -48,7 +48,7 @@ async def begin_round(group: Group) -> VerifyRound:
 async def go_on(site: Site, job: Job, group: Group, at: VerifyRound, deadline: float | None) -> bool:
     """Check slice after slice; whether the round came to its end."""
     clock = site.clock
-    pace = Pace(job.arguments["rate_bytes_s"])
+    pace = TokenBucket(job.arguments["rate_bytes_s"])
     saved = shown = clock.monotonic()
     while (request := at.next()) is not None:
         now = clock.monotonic()

@@ -20,7 +20,7 @@ from protocol.commands.restore import CompareResult
 from protocol.errors import FarshoreError, Mismatch
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, parse_cut
-from site_primary.pace import Pace
+from site_primary.shipping.rate_limit import TokenBucket
 
 KIND = "compare"
 # What is compared at one stroke, on the hosts' loop: about a millisecond, at most some fifty times a second.
@@ -79,7 +79,7 @@ async def work(site: Site, job: Job) -> CompareResult:
 async def _compare(
     site: Site, job: Job, group: Group, views: dict[str, tuple[VolumeView, VolumeView]]
 ) -> None:
-    pace = Pace(RATE_BYTES_S)
+    pace = TokenBucket(RATE_BYTES_S)
     total = sum(past.size_bytes for past, _ in views.values())
     done = 0
     shown = site.clock.monotonic()

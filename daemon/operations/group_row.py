@@ -19,9 +19,9 @@ from protocol.commands.pair import (
     Remote,
 )
 from protocol.cut_text import time_text
-from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, timeline_text
-from site_primary.shipper import Shipper
+from site_primary.shipping.session_phases import Phase
+from site_primary.shipping.shipper import Shipper
 from site_secondary.receiver import Receiver
 
 
@@ -79,7 +79,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         lock=_lock_info(group),
         volumes=len(group.volumes.at(group.spans())),
         reason=reason or _why_not_written(site, group),
-        fetching=bool(shipper and shipper.fetcher.active),
+        fetching=shipper is not None and shipper.session.phase is Phase.FETCHING,
         last_backup=backup_info(site, group, copies[-1]) if copies else None,
         last_drill=drill_summary(site, drill) if drill else None,
         damaged=len(group.damage),
@@ -142,9 +142,7 @@ def _resync(shipper: Shipper | None) -> tuple[int | None, float | None]:
     """What is left of a copy that is under way, in bytes and in seconds."""
     if shipper is None or shipper.state is not PairState.COPYING or not shipper.connected:
         return None, None
-    # A base is at most so large; the journal after it is small beside it.
-    left = shipper.base.blocks_left * BLOCK_BYTES if shipper.base.active else shipper.lag_bytes
-    return left, shipper.carrier.eta_s(left)
+    return shipper.left_bytes, shipper.session.eta_s(shipper.left_bytes)
 
 
 def _why_not_written(site: Site, group: Group) -> str:

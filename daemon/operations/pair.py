@@ -26,7 +26,7 @@ from protocol.commands.pair import (
 from protocol.errors import Diverged, NotAllowed, Refused, WrongState
 from protocol.events import StrictMode
 from protocol.positions import Cut
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 
 LEAVE_STRICT_S = 5.0
 COMPARE_S = 3.0
@@ -127,7 +127,7 @@ async def resync(site: Site, command: PairResync) -> PairInfo:
         raise Diverged(
             f"both sites wrote group {group.name}: {shipper.reason}",
             subject=group.name,
-            position=str(shipper.fork or group.end),
+            position=str(shipper.compared.fork or group.end),
             next_step=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
         )
     return pair_info(site, command.group)

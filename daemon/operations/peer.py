@@ -9,7 +9,7 @@ from daemon.peers import Peer, PeerOptions, fingerprint, read_token
 from daemon.site import Site
 from protocol.commands.peer import PeerAdd, PeerAddReply, PeerInfo, PeerList, PeerListReply, PeerSet
 from protocol.limits import HEARTBEAT_TIMEOUT_S
-from site_primary.shipper import Shipper
+from site_primary.shipping.shipper import Shipper
 from site_secondary.receiver import Receiver
 
 
@@ -46,7 +46,7 @@ async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
     site.traffic.to(peer.name)
     for shipper in site.shippers.values():
         if shipper.peer == peer.name:
-            shipper.reconnect.peer_set()
+            shipper.session.backoff.peer_set()
     site.events.emit("peer.set", object=peer.name, **asdict(options))
     return _info(site, peer)
 

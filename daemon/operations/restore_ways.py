@@ -25,6 +25,7 @@ from engine.peering.peer_questions import PeerQuestions
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
 from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed, WrongState
 from protocol.positions import Cut
+from site_primary.shipping.session_phases import Phase
 from site_secondary.restore_volume import too_deep
 from site_secondary.rewrite_volume import OwnPast, Past, PeerPast
 
@@ -124,7 +125,7 @@ async def let_go(site: Site, group: Group, chosen: Chosen) -> None:
 async def _ask_attached(site: Site, group: Group, cut: Cut, lease: str, for_s: float) -> There:
     """Of a peer that follows right now: one that is away is not waited for."""
     shipper = site.shippers.get(group.name)
-    if shipper is None or not shipper.connected or shipper.base.active:
+    if shipper is None or not shipper.connected or shipper.session.phase is Phase.BASE:
         return There.AWAY
     if shipper.state not in (PairState.PAIRED, PairState.COPYING):
         return There.AWAY

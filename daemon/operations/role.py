@@ -25,7 +25,7 @@ from protocol.commands.role import (
 )
 from protocol.cut_text import time_text
 from protocol.errors import Busy, NotAllowed, Unsafe, WrongState
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 
 FAILBACK_WAIT_S = 10.0
 
@@ -175,10 +175,10 @@ async def failback(site: Site, command: Failback) -> FailbackReply:
             )
         site.pairs.resync(group, Choice.LOCAL)
     await wait_until(site, lambda: shipper.state is PairState.PAIRED, FAILBACK_WAIT_S)
-    fork = shipper.fork
+    fork = shipper.compared.fork
     return extended(
         FailbackReply,
         pair_info(site, group.name),
         fork=cut_info(fork) if fork else None,
-        tail_bytes=shipper.tail_bytes,
+        tail_bytes=shipper.compared.tail_bytes,
     )

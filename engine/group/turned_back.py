@@ -6,7 +6,7 @@ back, or its machine was turned back to a snapshot.
     suspected    the peer has what this site wrote and does not know. Hosts that are served go on: who tells
                  of it is another site, which must not be able to send them away. The pair is diverged
 
-It decides nothing else: what a comparison with the peer leads to is `site_primary.ship_start`'s.
+It decides nothing else: what a comparison with the peer leads to is `site_primary.shipping.comparison`'s.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ class Laws:
         receiver = there.receivers.get(GROUP) if there is not None else None
         if shipper is None or receiver is None or not shipper.connected:
             return False
-        return shipper._link.session == receiver._session != 0
+        return shipper.session.id == receiver._session != 0
 
     # -- who writes, in the end
 

@@ -12,7 +12,7 @@ from engine.history.cuts import checked_cut, cut_at_time
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 from tests.sim.content import Contents, copied
 from tests.sim.history import Backup, Violation

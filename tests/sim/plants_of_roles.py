@@ -6,8 +6,8 @@ from typing import Any
 
 import daemon.pairs
 import engine.group.group
-import site_primary.ship_start
-import site_primary.shipper
+import site_primary.shipping.comparison
+import site_primary.shipping.shipper
 from daemon.pairs import SitePairs
 from daemon.role_exports import RoleExports
 from engine.group.group import Group
@@ -15,7 +15,7 @@ from engine.group.head_moves import begin_timeline, follow_elsewhere, hand_over
 from engine.history.timelines import TimelineTable
 from engine.journal.writer import JournalWriter
 from site_primary.nbd.exports import Export
-from site_primary.ship_start import where_to_start
+from site_primary.shipping.comparison import where_to_start
 from tests.sim.patching import patched
 from tests.sim.plant_registry import plant
 from tests.sim.shape import Patch
@@ -128,11 +128,11 @@ def anyones_tail_is_left() -> tuple[Patch, ...]:
         follow_elsewhere(group, frame, *decoded, leave=True)
 
     def start_for(*args: Any, choice: Any, before: Any = where_to_start, **named: Any) -> Any:
-        return before(*args, choice=site_primary.ship_start.Choice.LOCAL, **named)
+        return before(*args, choice=site_primary.shipping.comparison.Choice.LOCAL, **named)
 
     return (
         (engine.group.group, "follow_elsewhere", follow),
-        (site_primary.shipper, "where_to_start", start_for),
+        (site_primary.shipping.shipper, "where_to_start", start_for),
     )
 
 

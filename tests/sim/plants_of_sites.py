@@ -13,9 +13,9 @@ import engine.history.volumes
 import engine.index.checkpoint
 import engine.index.memtable
 import engine.journal.reader
-import site_primary.outbox
-import site_primary.ship_start
-import site_primary.shipper
+import site_primary.shipping.comparison
+import site_primary.shipping.send_window
+import site_primary.shipping.shipper
 from engine.group.group import Group
 from engine.history.lineage import frames_after
 from engine.journal.writer import JournalWriter
@@ -92,13 +92,13 @@ def lost_tail_called_divergence() -> tuple[Patch, ...]:
     """A secondary that holds what the writer lost is never sent anything again."""
 
     def start_for(
-        group: Any, welcome: Any, before: Any = site_primary.ship_start.where_to_start, **said: Any
+        group: Any, welcome: Any, before: Any = site_primary.shipping.comparison.where_to_start, **said: Any
     ) -> Any:
         start = before(group, welcome, **said)
-        verdict = site_primary.ship_start.Verdict.DIVERGED
+        verdict = site_primary.shipping.comparison.Verdict.DIVERGED
         return dataclasses.replace(start, verdict=verdict) if start.tail else start
 
-    return ((site_primary.shipper, "where_to_start", start_for),)
+    return ((site_primary.shipping.shipper, "where_to_start", start_for),)
 
 
 @plant
@@ -110,7 +110,7 @@ def frames_before_the_fork_skipped() -> tuple[Patch, ...]:
             at = Cut(group.head.timeline, group.timelines.get(group.head.timeline).fork)
         return before(group, at)
 
-    return ((site_primary.outbox, "frames_after", after),)
+    return ((site_primary.shipping.send_window, "frames_after", after),)
 
 
 # -- what is written and read

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
 from protocol.errors import FarshoreError
-from site_primary.ship_start import Choice
-from site_primary.shipper import Shipper
+from site_primary.shipping.comparison import Choice
+from site_primary.shipping.shipper import Shipper
 from tests.sim.history import Violation
 from tests.sim.mortal import ProcessDied
 from tests.sim.sim_site import GROUP, SimSite

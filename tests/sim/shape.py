@@ -15,7 +15,7 @@ import engine.journal.recovery
 import engine.journal.writer
 import engine.retention.journal_space
 import site_primary.nbd.connection
-import site_primary.outbox
+import site_primary.shipping.send_window
 import site_primary.write_path
 import site_secondary.receiver
 from engine.group.settings import GroupSettings
@@ -214,7 +214,8 @@ def _faults(rng: random.Random) -> dict[Fault, float]:
 def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
     """Bounds small enough to be met: at their real sizes a run of some seconds fills no segment."""
     payload_bytes = rng.choice((16, 32, 96)) << 10
-    write_path, writer, outbox = site_primary.write_path, engine.journal.writer, site_primary.outbox
+    write_path, writer = site_primary.write_path, engine.journal.writer
+    window = site_primary.shipping.send_window
     in_flight_bytes = rng.choice((128 << 10, 1 << 20))
     return (
         (write_path, "FRAME_PAYLOAD_BYTES_MAX", payload_bytes),
@@ -226,10 +227,10 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
         # Counted in segments, which are 64 MiB large and not as small as here.
         (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
-        (outbox, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
-        (outbox, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
-        (outbox, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
-        (outbox, "SHIP_READ_BYTES", 128 << 10),
+        (window, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
+        (window, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
+        (window, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
+        (window, "SHIP_READ_BYTES", 128 << 10),
         (site_secondary.receiver, "frames_after", readable_frames_after),
         (site_primary.nbd.connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

@@ -316,7 +316,7 @@ class SimProcess(Site):
         with contextlib.suppress(RemoteProtocolError):
             message = decode_message(header)
             shipper = self.shippers.get(GROUP)
-            if shipper is None or shipper._link.session != message.session:
+            if shipper is None or shipper.session.id != message.session:
                 return
             if not isinstance(message, Refused):
                 self._followed_at = self.sim_clock.monotonic()

@@ -24,7 +24,7 @@ from engine.peering.pair_states import PairState
 from protocol.events import VolumeCreated
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import POSITION_MAX
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 from tests.sim.content import Content, copied
 from tests.sim.faults import Faults
 from tests.sim.history import History, Violation

@@ -82,7 +82,7 @@ class Trace:
             group.head.timeline,
             f"{gate.mode.value} {gate.phase.value}",
             group.holds.reason,
-            shipper._link.session if shipper else receiver._session if receiver else 0,
+            shipper.session.id if shipper else receiver._session if receiver else 0,
         )
         before = self._standing.get(site.name)
         self._standing[site.name] = now

@@ -36,8 +36,6 @@ KNOWN = {
     "engine.integrity.repair": 20,
     "engine.peering.peer_answers": 16,
     "engine.retention.folding": 17,
-    "site_primary.base_sender": 18,
-    "site_primary.shipper": 23,
     "site_secondary.peer_door": 17,
     "site_secondary.receiver": 16,
 }

@@ -24,7 +24,7 @@ AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
-TURN = "guarded: a defect is of whoever had the turn (site_primary/turns.py)"
+TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
 APART = "another process"
 DAEMON = "stops the daemon"
 
@@ -55,18 +55,18 @@ WHERE = {
     "engine/repeats.py:": COUNTING,
     "engine/retention/timed_leases.py:": GROUP,
     "engine/group/turned_back.py:": GROUP,
-    "site_primary/base_sender.py:": GROUP,
-    "site_primary/fetcher.py:": GROUP,
+    "site_primary/shipping/base_sender.py:": GROUP,
+    "site_primary/shipping/fetcher.py:": GROUP,
     "site_primary/guard.py:": APART,
     "site_primary/nbd/host_budget.py:": CONNECTION,
     "site_primary/nbd/stream.py:": CONNECTION,
     "site_primary/nbd/listener.py:": DAEMON,
     "site_primary/nbd/server.py:": CONNECTION,
-    "site_primary/outbox.py:": GROUP,
+    "site_primary/shipping/send_window.py:": GROUP,
     "site_primary/quiesce.py:": AWAITED,
-    "site_primary/shipper.py:": GROUP,
+    "site_primary/shipping/session.py:": GROUP,
     "site_primary/sync_gate.py:": GROUP,
-    "site_primary/turns.py:": TURN,
+    "site_primary/shipping/rate_limit.py:": TURN,
     "site_secondary/base_receiver.py:": GROUP,
     "site_secondary/receiver.py:": GROUP,
     "site_secondary/rewrite_volume.py:": AWAITED,

@@ -107,19 +107,18 @@ async def hold_listener(stage: Stage) -> None:
 
 async def shipper_timer(stage: Stage) -> None:
     shipper: Any = stage.a.shippers["bad"]
-    shipper._tick = bang
-    shipper._link.hang_up()
+    shipper.session._on_due = bang
     shipper._connect()
 
 
 async def shipper_turn(stage: Stage) -> None:
     shipper: Any = stage.a.shippers["bad"]
-    shipper._outbox.take_turn = bang
-    turns = stage.a.traffic.to(shipper.peer).turns
-    turns.set_rate(64 << 10)
-    turns.sent(1 << 20)
-    assert not shipper.carrier.ready()
-    turns.set_rate(0)
+    shipper._window.take_turn = bang
+    queue = stage.a.traffic.to(shipper.peer).queue
+    queue.set_rate(64 << 10)
+    queue.sent(1 << 20)
+    assert not shipper.session.ready(shipper._window)
+    queue.set_rate(0)
 
 
 STOPS_THE_GROUP = [

@@ -48,7 +48,7 @@ def test_one_of_a_hundred_groups_takes_no_other_with_it() -> None:
             await _all_serve(stage, but=failed, letter=b"2")
 
             shipper: Any = stage.a.shippers[SHIP]
-            shipper._tick = bang
+            shipper.session._on_due = bang
             shipper._connect()
             await stage.until(lambda: stage.group(SHIP).failed)
             failed.add(SHIP)

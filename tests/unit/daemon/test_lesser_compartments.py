@@ -38,11 +38,11 @@ async def receiver_message(stage: Stage) -> Callable[[], None]:
 
 
 async def shipper_message(stage: Stage) -> Callable[[], None]:
-    link: Any = stage.a.shippers["bad"]._link
+    link: Any = stage.a.shippers["bad"].session
     was, link._on_message = link._on_message, bang
-    before = link.session
+    before = link.id
     await stage.write("bad")
-    await stage.until(lambda: link.session != before)
+    await stage.until(lambda: link.id != before)
     return lambda: setattr(link, "_on_message", was)
 
 

@@ -11,7 +11,8 @@ from engine.group.holds import Holder
 from engine.group.site_state import PairRow, Role
 from engine.peering.pair_states import Mode, PairState
 from protocol.errors import WrongState
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
+from site_primary.shipping.session_phases import Phase
 from site_primary.sync_gate import GatePhase
 from tests.sim.sim_site import GROUP
 from tests.unit.daemon.two_sites import TwoSites
@@ -201,7 +202,7 @@ def test_a_lost_tail_is_not_waited_for_longer_than_it_comes(sites: TwoSites) -> 
     shipper = sites.shipper(sites.a)
     sites.group(sites.a).holds.put(Holder.START, "asks b")
     shipper.hosts.serving = False
-    shipper.fetcher.begin(shipper._link.session, sites.group(sites.a).end, leave=False)
+    shipper.session.phase = Phase.FETCHING
     shipper.hosts.no_longer(taking_in=True)
     assert sites.refused(sites.a), "its frames are coming in"
     sites.part()
@@ -287,7 +288,7 @@ def test_a_group_taken_back_after_a_hand_over_is_shipped_once(sites: TwoSites) -
     first = sites.shipper(sites.a)
     sites.process(sites.a).pairs.take_over(sites.group(sites.a), PairState.TAKEN_OVER)
     assert sites.shipper(sites.a) is not first
-    assert first._link.session == 0, "the first one is closed"
+    assert first.session.id == 0, "the first one is closed"
     sites.heal()
     sites.until_paired(sites.a)
 

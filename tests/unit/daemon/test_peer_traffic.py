@@ -12,7 +12,6 @@ from daemon.peers import PeerOptions
 from engine.group.group import Group
 from engine.ports.disk import Buffer
 from protocol.compress import Compression, decompress
-from site_primary.carrier import Carrier
 from tests.unit.engine.group_rig import GroupRig
 
 RATE = 1 << 20
@@ -48,16 +47,21 @@ class Site:
         self.traffic = SiteTraffic(rig.clock, lambda _: self.options, lambda _: 7)
         self.caller = Connection()
         self.frames = 0
-        self.carrier = Carrier(rig.clock, self.traffic.to("lon"), self._sent, self.ship)
-        self.carrier.open(1)
-
-    def _sent(self, header: bytes, payload: Buffer) -> None:
-        self.frames += 1
 
     def ship(self) -> None:
         """A group that always has more."""
-        while self.carrier.ready():
-            self.carrier.send_frames(MESSAGE)
+        queue = self.traffic.to("lon").queue
+        while queue.may_send(self):
+            self.frames += 1
+            queue.sent(len(MESSAGE))
+
+    def take_turn(self) -> None:
+        """See `Sender.take_turn`."""
+        self.ship()
+
+    def turn_failed(self, defect: Exception) -> None:
+        """See `Sender.turn_failed`."""
+        raise defect
 
     @property
     def group(self) -> Group:

@@ -10,7 +10,7 @@ from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES, HEARTBEAT_TIMEOUT_S
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 from tests.sim.sim_site import GROUP, SimSite
 from tests.unit.daemon.two_sites import TwoSites
 

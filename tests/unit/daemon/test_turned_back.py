@@ -9,7 +9,7 @@ from engine.group.holds import Holder
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
 from protocol.positions import Cut
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 from tests.sim.sim_site import SimSite
 from tests.unit.daemon.two_sites import TwoSites
 

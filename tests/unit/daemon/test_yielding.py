@@ -12,7 +12,7 @@ from engine.peering.pair_states import PairState
 from protocol.errors import WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Hello, Message, Refused, decode_message
-from site_primary.ship_start import Choice
+from site_primary.shipping.comparison import Choice
 from tests.sim.sim_site import GROUP, GROUP_ID, peer_of_name
 from tests.unit.daemon.two_sites import TwoSites
 

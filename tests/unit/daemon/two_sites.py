@@ -21,7 +21,7 @@ from protocol.errors import FarshoreError
 from protocol.events import WRITE, VolumeCreated
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
-from site_primary.shipper import Shipper
+from site_primary.shipping.shipper import Shipper
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimProcess, SimSite, SiteKnobs
 from tests.sim.world import SimWorld

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.engine.conftest import directory, make_rig, rig, small_segments, tiny_segments
-from tests.unit.site_primary.shipping_pair import ShippingPair
+from tests.unit.site_primary.shipping.shipping_pair import ShippingPair
 
 __all__ = ["directory", "make_rig", "rig", "shipping", "small_segments", "tiny_segments"]
 
