@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.peering.pair_states import PairState
+from protocol.base_messages import BaseAck
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import Ack, Fetched, Hello, Welcome
 from site_primary.shipping.comparison import Choice
@@ -58,6 +59,18 @@ def test_an_answer_that_is_late_or_comes_twice_changes_nothing(shipping: Shippin
     ack = Ack(session=session.id, timeline=end.timeline, written=end.position, durable=end.position)
     session.take(session.id, ack.encode())
     assert session.phase is Phase.GREETING
+
+
+def test_a_late_word_of_a_base_does_not_take_an_operators_choice_back(shipping: ShippingPair) -> None:
+    """The peer may acknowledge in a new session what it got of a base in the one before."""
+    shipping.start_one()
+    shipping.until_paired()
+    shipping.shipper.split()
+    shipping.shipper.resync(Choice.REMOTE)
+    session = shipping.shipper.session
+    late = BaseAck(session=session.id, base=7, written=0, indexed=0, installed=False)
+    session.take(session.id, late.encode())
+    assert shipping.shipper.hosts.choice is Choice.REMOTE
 
 
 @pytest.mark.parametrize("word", ["noise", "failure"])
