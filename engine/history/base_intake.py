@@ -29,7 +29,7 @@ from engine.history.base_rows import PendingBase, load_pending
 from engine.history.bases import common_end, gap_at
 from engine.history.timelines import Base, Places, Timeline, TimelineTable, holds_cut
 from engine.history.volume_bounds import check_base_volumes
-from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.requests import IndexRequest
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter

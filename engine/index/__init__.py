@@ -2,5 +2,6 @@
 
 `memtable` and `versions` are the two halves, `view` reads a volume through both. `checkpoint` moves one into
 the other; `indexer` is the child process that does so, `requests` what it is asked, `checkpoint_timing` when.
-`changes` compares two cuts, `compaction` gives free pages back, `base_index` takes a base's rows in.
+`changes` compares two cuts, `compaction` gives free pages back, `base_index` takes a base's rows in, as
+`base_requests` ask for it.
 """

@@ -12,13 +12,12 @@ blocks that have an older version in the index.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from engine.history.base_rows import PENDING_KEY, PendingBase, load_bases, load_pending, put_base, put_pending
 from engine.history.bases import FIRST_BASE_LANE
-from engine.history.timelines import Base, Timeline
+from engine.history.timelines import Base
+from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import (
     CHECKPOINT_KEY,
     IndexBatch,
@@ -27,55 +26,16 @@ from engine.index.checkpoint import (
     take_frame,
     timeline_row,
 )
-from engine.index.requests import IndexRequest
 from engine.index.versions import BLOCK_PREFIX, RECORD_KEY, REGION_KEY, TIMELINE_KEY, VERSION_KEY
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from protocol.base_messages import records_in
-from protocol.bounds import Digest, Position, TimelineId, UtcNs
 from protocol.errors import WrongState
 from protocol.frames import NO_DIGEST
-from protocol.limits import BASE_PARTS_MAX
-from protocol.positions import Cut
 from protocol.rows import pack_row
-from protocol.wire import AnyCut
 
 DROP_ROWS_MAX = 20_000
-
-
-class BaseOpen(IndexRequest, frozen=True, kw_only=True, tag="base-open"):
-    """Begin a pending base with X = `timeline`, unless one is pending, this or another."""
-
-    timeline: TimelineId
-    cut: Cut
-    start: Cut | None
-
-
-class BasePart(IndexRequest, frozen=True, kw_only=True, tag="base-part"):
-    """Index X up to `end`, a frame boundary that is durable."""
-
-    timeline: TimelineId
-    end: Position
-
-
-class BaseInstall(IndexRequest, frozen=True, kw_only=True, tag="base-install"):
-    """Install a base X = `timeline` that is indexed to its `end`, as `engine.history.bases.Base` has it.
-    `timelines`: those of B's lineage that are new here; `parts`: the records up to B, as they were sent."""
-
-    timeline: TimelineId
-    end: Position
-    utc_ns: UtcNs
-    digest: Digest
-    left: AnyCut
-    timelines: tuple[Timeline, ...]
-    parts: Annotated[tuple[bytes, ...], Meta(max_length=BASE_PARTS_MAX)]
-
-
-class BaseDrop(IndexRequest, frozen=True, kw_only=True, tag="base-drop"):
-    """Delete rows of the pending base, whose files are gone."""
-
-    timeline: TimelineId
 
 
 def handle_open(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from engine.group.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Ro
 from engine.history.base_rows import PendingBase, put_base, put_pending
 from engine.history.branch_drop import ForgetPlan
 from engine.history.timelines import Base, Timeline
-from engine.index.base_index import BaseDrop, BaseInstall, BaseOpen, BasePart
+from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan, timeline_row
 from engine.index.compaction import CompactPlan
 from engine.index.requests import IndexRequest
