@@ -201,7 +201,11 @@ class Site:
 
     async def reopen(self, name: str) -> None:
         """Open a group that was damaged, and serve it. FarshoreError if it still cannot be opened."""
-        group = self._groups.open_group(self.state.group(name))
+        try:
+            group = self._groups.open_group(self.state.group(name))
+        except FarshoreError as error:
+            self.damaged[name] = error
+            raise
         del self.damaged[name]
         self.pairs.resume(group)
         await self._ask_peers()

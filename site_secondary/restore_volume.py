@@ -11,7 +11,6 @@ site_secondary.rewrite_volume.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.group.group import Group
@@ -24,8 +23,6 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
 SAMPLED_BLOCKS = 1000
-# Reading a block asks at so many places at most.
-REVERT_INTERVALS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +59,6 @@ def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool
     if not chosen:
         raise NotFound("no volume of the group existed at that cut", subject=group.name, position=str(cut))
     return RestorePlan(volumes=tuple(chosen), cut=cut, before=group.end, untouched=tuple(untouched))
-
-
-def too_deep(group: Group, volumes: Iterable[Volume], cut: Cut) -> bool:
-    """Whether after a revert to `cut` one of the volumes would have to be looked for at too many places: its
-    blocks are then better written anew."""
-    views = (group.kept.view_at(volume.name, cut) for volume in volumes)
-    return any(len(view.intervals) >= REVERT_INTERVALS_MAX for view in views)
 
 
 def carry_out(group: Group, plan: RestorePlan) -> Cut:

@@ -1,6 +1,6 @@
 """Commands that turn volumes back.
 
-By one event where that works, else by writes (daemon.operations.restore_ways). Hosts are gone before either
+By one event where that works, else by writes (engine.peering.restore_ways). Hosts are gone before either
 begins and stay out until it is done. A restore by writes is a job, and the command answers as soon as it has
 begun; cut short by a crash, it leaves the volume offline, and the same command completes it.
 """
@@ -19,12 +19,12 @@ from daemon.jobs import Job
 from daemon.operations import comparing
 from daemon.operations.registry import carries_out
 from daemon.operations.restore_by_writes import KEEP_S, changed_bytes, hold_past, restore_by_writes, way_back
-from daemon.operations.restore_ways import PROBE_S, Chosen, Way, choose_way, find_cut, let_go
-from daemon.operations.shapes import cut_info, require_primary, time_of
+from daemon.operations.shapes import cut_info, require_primary, resolve, time_of
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.role_exports import open_volumes
 from daemon.site import Site
 from engine.group.group import Group
+from engine.peering.restore_ways import Chosen, Way, choose_way, trimmed_cut
 from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed
@@ -37,6 +37,8 @@ from site_secondary.restore_volume import (
 )
 
 JOB_KIND = "restore"
+# How long a dry run has the peer hold the cut.
+PROBE_S = 60.0
 FOLLOW_S = 600.0
 
 
@@ -45,7 +47,7 @@ async def restore_volume(site: Site, command: RestoreVolume) -> RestoreReply:
     """One volume."""
     group = site.group(command.group)
     require_primary(site, group)
-    cut = await find_cut(site, group, command.cut)
+    cut = await _cut_of(site, group, command)
     plan = plan_restore(group, [command.volume], cut, skip_missing=False)
     return await _restore(site, group, plan, command, f"{command.group}/{command.volume}", "volume")
 
@@ -55,10 +57,21 @@ async def restore_group(site: Site, command: RestoreGroup) -> RestoreReply:
     """Every volume of a group, to one cut in one frame."""
     group = site.group(command.group)
     require_primary(site, group)
-    cut = await find_cut(site, group, command.cut)
+    cut = await _cut_of(site, group, command)
     names = sorted(group.volumes.at(group.spans()))
     plan = plan_restore(group, names, cut, skip_missing=True)
     return await _restore(site, group, plan, command, command.group, "group")
+
+
+async def _cut_of(site: Site, group: Group, command: RestoreVolume | RestoreGroup) -> Cut:
+    """What the command's cut stands for, although perhaps only the peer can read it."""
+    try:
+        return resolve(site, group, command.cut)
+    except Trimmed:
+        found = await trimmed_cut(group, command.cut, partial(site.ask_peer, group.name))
+        if found is None:
+            raise
+        return found
 
 
 async def _restore(
@@ -69,7 +82,10 @@ async def _restore(
         check_confirm(command.confirm, name)
     if group.kept.readable(plan.cut):
         group.damage.require_sound([volume.id for volume in plan.volumes], plan.cut, name)
-    chosen = await choose_way(site, group, plan.volumes, plan.cut, lease, for_s)
+    ask = partial(site.ask_peer, group.name)
+    following = site.shippers.get(group.name)
+    peer = ask if site.peer_of(group.name) else None
+    chosen = await choose_way(group, plan.volumes, plan.cut, lease, for_s, following, peer)
     # Asking the peer took a moment, in which hosts went on.
     require_primary(site, group)
     plan = replace(plan, before=group.end)
@@ -77,11 +93,11 @@ async def _restore(
     reply = _describe(group, plan, command, hosts, chosen)
     if command.dry_run:
         copied_bytes = 0 if chosen.way is Way.REVERT else await changed_bytes(site, group, plan, chosen)
-        await let_go(site, group, chosen)
+        await chosen.let_go(ask)
         back = _undo(noun, name, way_back(group, plan))
         return structs.replace(reply, copied_bytes=copied_bytes, undo=back)
     if hosts and not command.force:
-        await let_go(site, group, chosen)
+        await chosen.let_go(ask)
         raise Busy(
             f"{name} has {len(hosts)} hosts connected; what they hold in memory would overwrite the restore",
             subject=name,
@@ -216,11 +232,12 @@ async def _when_followed(
         shipper = site.shippers.get(group.name)
         return shipper is None or shipper.marks.remote_durable > position.position
 
+    ask = partial(site.ask_peer, group.name)
     with suppress(FarshoreError, OSError):
         group.kept.timed.hold(undo, plan.before, KEEP_S)
         if await wait_until(site, followed, FOLLOW_S) and site.peer_of(group.name):
-            await let_go(site, group, chosen)
-            await site.ask_peer(group.name).hold(undo, plan.before, KEEP_S)
+            await chosen.let_go(ask)
+            await ask().hold(undo, plan.before, KEEP_S)
 
 
 def _hosts(site: Site, group: Group, plan: RestorePlan) -> list[RestoreHost]:

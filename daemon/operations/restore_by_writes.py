@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from daemon.jobs import Job
-from daemon.operations.restore_ways import Chosen, Way, hold_on
 from daemon.operations.shapes import require_primary
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.group.group import Group
+from engine.peering.restore_ways import Chosen, Way
 from protocol.errors import FarshoreError, TimedOut, Trimmed
 from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
@@ -19,6 +20,9 @@ from site_secondary.restore_volume import (
     sample_blocks,
 )
 from site_secondary.rewrite_volume import (
+    OwnPast,
+    Past,
+    PeerPast,
     begin_rewrite,
     check_rewritten,
     count_changed,
@@ -58,12 +62,12 @@ async def restore_by_writes(
             held_at = site.clock.monotonic()
             with suppress(FarshoreError, OSError):  # the hour before it was held for a day
                 hold_past(group, plan, chosen, name)
-            await hold_on(site, group, chosen, KEEP_S)
+            await chosen.hold_on(partial(site.ask_peer, group.name), KEEP_S)
         await _room(site, group)
 
     volumes = list(plan.volumes)
     end = group.end
-    pasts = [chosen.past(site, group, volume, end, QUESTION_PATIENCE_S) for volume in volumes]
+    pasts = _pasts(site, group, plan, chosen, end, QUESTION_PATIENCE_S)
     begin_rewrite(group, volumes, plan.cut, plan.before)
     site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
     written = checked = 0
@@ -109,5 +113,15 @@ def way_back(group: Group, plan: RestorePlan) -> Cut:
 
 async def changed_bytes(site: Site, group: Group, plan: RestorePlan, chosen: Chosen) -> int:
     """How much would be written."""
-    pasts = [chosen.past(site, group, volume, plan.before) for volume in plan.volumes]
+    pasts = _pasts(site, group, plan, chosen, plan.before)
     return sum([await count_changed(past) for past in pasts]) * BLOCK_BYTES
+
+
+def _pasts(
+    site: Site, group: Group, plan: RestorePlan, chosen: Chosen, end: Cut, patience_s: float = 0.0
+) -> list[Past]:
+    """Where each volume's blocks come from; `end` is what it is now. See `PeerPast` for `patience_s`."""
+    if chosen.common is None:
+        return [OwnPast(group, volume, chosen.cut, end) for volume in plan.volumes]
+    peer, common = site.ask_peer(group.name), chosen.common
+    return [PeerPast(group, v, chosen.cut, end, peer, common, patience_s) for v in plan.volumes]

@@ -12,10 +12,10 @@ from functools import partial
 from daemon.jobs import Job
 from daemon.operations.checking import begin_round, check_slice, go_on, mark_copies, repair
 from daemon.operations.registry import carries_out
-from daemon.operations.reviving import revive
 from daemon.site import Site
 from engine.group.group import Group
 from engine.integrity.faults import Damage, Fault
+from engine.integrity.reviving import revive
 from engine.integrity.verify_rounds import VerifyRound, last_round, load_round
 from protocol.commands.job import JobInfo
 from protocol.commands.verify import (
@@ -95,12 +95,27 @@ async def start(site: Site, command: VerifyStart) -> JobInfo:
     return job.info()
 
 
+async def _revive(site: Site, job: Job) -> int:
+    """Open a group that its damaged journal keeps closed; the number of frames that came from the peer."""
+    name = job.group
+    mended = await revive(
+        name,
+        site.damaged[name],
+        peer=site.ask_peer(name),
+        disk=site.disk,
+        reopen=lambda: site.reopen(name),
+        progress=lambda frames: job.progress(frames, None, "frames", "mending"),
+    )
+    site.events.emit("group.mended", group=name, frames=mended)
+    return mended
+
+
 async def work(site: Site, job: Job) -> VerifyResult:
     """The job."""
     began = site.clock.monotonic()
     mended = 0
     if job.group in site.damaged and job.arguments["repair"]:
-        mended = await revive(site, job, job.group)
+        mended = await _revive(site, job)
     group = site.group(job.group)
     deadline = began + job.arguments["for_s"] if job.arguments["for_s"] else None
     found, complete, reasons = None, False, dict[Damage, str]()

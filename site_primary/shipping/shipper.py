@@ -144,6 +144,11 @@ class Shipper:
         return self.session.connected
 
     @property
+    def sends_base(self) -> bool:
+        """Whether the peer gets changed blocks in place of the journal."""
+        return self.session.phase is Phase.BASE
+
+    @property
     def heard_at(self) -> float | None:
         """When the peer was last heard, monotonic."""
         return self.session.heard_at

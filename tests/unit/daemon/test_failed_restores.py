@@ -9,8 +9,8 @@ import pytest
 
 from daemon.operations import dispatch
 from daemon.operations.restore import _carry_out
-from daemon.operations.restore_ways import Chosen, Way
 from engine.group.group import Group
+from engine.peering.restore_ways import Chosen, Way
 from protocol.commands.restore import RestoreVolume
 from protocol.cut_text import CutPosition
 from protocol.errors import Busy, WrongState

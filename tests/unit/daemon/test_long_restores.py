@@ -11,8 +11,8 @@ import pytest
 from daemon.operations import restore_by_writes
 from daemon.operations.restore import _carry_out
 from daemon.operations.restore_by_writes import KEEP_S
-from daemon.operations.restore_ways import Chosen, Way
 from engine.group.group import Group
+from engine.peering.restore_ways import Chosen, Way
 from engine.retention.timed_leases import asked_lease
 from protocol.positions import Cut
 from site_secondary.restore_volume import plan_restore

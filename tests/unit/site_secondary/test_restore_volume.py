@@ -6,16 +6,15 @@ import random
 
 import pytest
 
+from engine.peering.restore_ways import REVERT_INTERVALS_MAX, too_deep
 from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
 from site_secondary.restore_volume import (
-    REVERT_INTERVALS_MAX,
     RestorePlan,
     carry_out,
     check_restored,
     plan_restore,
-    too_deep,
 )
 from tests.unit.engine.group_rig import GroupRig, follow
 

@@ -8,11 +8,11 @@ anew; so the next damaged place, if there is one, comes to light. A frame that h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from daemon.jobs import Job
-from daemon.site import Site
 from engine.journal.format import segment_path, start_from_name, timeline_directory
-from engine.ports.disk import DiskFile
+from engine.peering.peer_questions import PeerQuestions
+from engine.ports.disk import Disk, DiskFile
 from protocol.errors import FarshoreError, NotFound
 from protocol.frames import Frame
 from protocol.limits import SEGMENT_BYTES
@@ -21,29 +21,36 @@ from protocol.positions import Cut, parse_cut
 FRAMES_MAX = 100_000
 
 
-async def revive(site: Site, job: Job, name: str) -> int:
-    """Mend and open a group; the number of frames that were written again. FarshoreError says what keeps it
-    closed."""
-    peer = site.ask_peer(name)
+async def revive(
+    name: str,
+    error: FarshoreError,
+    *,
+    peer: PeerQuestions,
+    disk: Disk,
+    reopen: Callable[[], Awaitable[None]],
+    progress: Callable[[int], None],
+) -> int:
+    """Mend and open the group `name`, which `error` keeps closed, on the site's `disk`; the number of frames
+    that were written again, which `progress` is told too. FarshoreError says what keeps it closed."""
     written = 0
-    while (error := site.damaged.get(name)) is not None:
+    while True:
         at = _place(error)
         if at is None or written >= FRAMES_MAX:
             raise error
         frames = [frame async for frame in peer.frames(at.timeline, at.position, at.position + 1)]
         if not frames:
             raise NotFound(f"the peer has no frame at {at}", subject=name, position=str(at))
-        await _write(site, name, frames[0])
+        await _write(disk, name, frames[0])
         written += 1
-        job.progress(written, None, "frames", "mending")
+        progress(written)
         try:
-            await site.reopen(name)
+            await reopen()
         except FarshoreError as again:
             if _place(again) == at:
                 raise
-            site.damaged[name] = again
-    site.events.emit("group.mended", group=name, frames=written)
-    return written
+            error = again
+        else:
+            return written
 
 
 def _place(error: FarshoreError) -> Cut | None:
@@ -53,13 +60,13 @@ def _place(error: FarshoreError) -> Cut | None:
         return None
 
 
-async def _write(site: Site, name: str, frame: Frame) -> None:
+async def _write(disk: Disk, name: str, frame: Frame) -> None:
     timeline, position = frame.prefix.timeline, frame.prefix.position
-    file, start = _file(site, name, timeline, position)
+    file, start = _file(disk, name, timeline, position)
     try:
         file.pwrite(frame.raw, position - start)
         synced: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        site.disk.start_sync([file], [], synced.set_result)
+        disk.start_sync([file], [], synced.set_result)
         error = await asyncio.shield(synced)
         if error is not None:
             raise error
@@ -67,15 +74,15 @@ async def _write(site: Site, name: str, frame: Frame) -> None:
         file.close()
 
 
-def _file(site: Site, name: str, timeline: int, position: int) -> tuple[DiskFile, int]:
+def _file(disk: Disk, name: str, timeline: int, position: int) -> tuple[DiskFile, int]:
     """The open file that a frame belongs in, made anew if it has gone, and the position where it begins."""
     directory = f"groups/{name}"
-    names = site.disk.list_directory(f"{directory}/{timeline_directory(timeline)}")
+    names = disk.list_directory(f"{directory}/{timeline_directory(timeline)}")
     starts = [start for start in map(start_from_name, names) if start is not None and start <= position]
     if starts:
-        file = site.disk.open(f"{directory}/{segment_path(timeline, max(starts))}")
+        file = disk.open(f"{directory}/{segment_path(timeline, max(starts))}")
         if position < max(starts) + file.size():
             return file, max(starts)
         file.close()
-    site.disk.make_directory(f"{directory}/{timeline_directory(timeline)}")
-    return site.disk.preallocate(f"{directory}/{segment_path(timeline, position)}", SEGMENT_BYTES), position
+    disk.make_directory(f"{directory}/{timeline_directory(timeline)}")
+    return disk.preallocate(f"{directory}/{segment_path(timeline, position)}", SEGMENT_BYTES), position
