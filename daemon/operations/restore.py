@@ -21,10 +21,10 @@ from daemon.operations.registry import carries_out
 from daemon.operations.restore_by_writes import KEEP_S, changed_bytes, hold_past, restore_by_writes, way_back
 from daemon.operations.shapes import cut_info, require_primary, resolve, time_of
 from daemon.operations.waiting import wait_durable, wait_until
-from daemon.role_exports import open_volumes
 from daemon.site import Site
 from engine.group.group import Group
 from engine.peering.restore_ways import Chosen, Way, choose_way, trimmed_cut
+from engine.peering.role_exports import open_volumes
 from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed

@@ -18,10 +18,10 @@ from daemon.operations.shapes import (
 )
 from daemon.operations.volume_row import interval_info, volume_info
 from daemon.operations.waiting import wait_durable
-from daemon.role_exports import open_volumes
 from daemon.site import Site
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
+from engine.peering.role_exports import open_volumes
 from protocol.commands.base import check_confirm
 from protocol.commands.volume import (
     Connection,

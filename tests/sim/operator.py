@@ -6,9 +6,9 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-from daemon.role_exports import open_volumes
 from engine.group.group import Group
 from engine.history.cuts import checked_cut, cut_at_time
+from engine.peering.role_exports import open_volumes
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup

@@ -12,6 +12,7 @@ from engine.group.site_state import SiteState
 from engine.history.watermarks import PeerMarks
 from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.writer import JournalWriter
+from engine.peering.role_moves import RoleMoves
 from protocol.events import StrictMode
 from site_primary.shipping.host_wait import HostWait
 from site_primary.shipping.shipper import Shipper
@@ -92,7 +93,7 @@ def marks_of_the_last_session_count() -> tuple[Patch, ...]:
 def hand_over_looked_for_once() -> tuple[Patch, ...]:
     """A hand-over that could not be taken is not looked for again."""
 
-    def look(self: Any, group: Any, before: Any = SitePairs._look_for_hand_over) -> None:
+    def look(self: Any, group: Any, before: Any = RoleMoves._look_for_hand_over) -> None:
         clock = group.clock
         group.clock = _NoLater(clock)
         try:
@@ -100,7 +101,7 @@ def hand_over_looked_for_once() -> tuple[Patch, ...]:
         finally:
             group.clock = clock
 
-    return ((SitePairs, "_look_for_hand_over", look),)
+    return ((RoleMoves, "_look_for_hand_over", look),)
 
 
 class _NoLater:

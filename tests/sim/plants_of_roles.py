@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import daemon.pairs
 import engine.group.group
+import engine.peering.role_moves
 import site_primary.shipping.comparison
 import site_primary.shipping.shipper
 from daemon.pairs import SitePairs
-from daemon.role_exports import RoleExports
 from engine.group.group import Group
 from engine.group.head_moves import begin_timeline, follow_elsewhere, hand_over
 from engine.history.timelines import TimelineTable
 from engine.journal.writer import JournalWriter
+from engine.peering.role_exports import RoleExports
+from engine.peering.role_moves import RoleMoves
 from site_primary.nbd.exports import Export
 from site_primary.shipping.comparison import where_to_start
 from tests.sim.patching import patched
@@ -27,7 +28,7 @@ from tests.sim.shape import Patch
 def role_not_durable_before_the_timeline() -> tuple[Patch, ...]:
     """A takeover begins to write, and remembers its role a little later."""
 
-    def take_over(self: Any, group: Any, state: Any, before: Any = SitePairs.take_over) -> None:
+    def take_over(self: Any, group: Any, state: Any, before: Any = RoleMoves.take_over) -> None:
         site_state = self._state
         late: list[Any] = []
         self._state = _Late(site_state, late)
@@ -38,7 +39,7 @@ def role_not_durable_before_the_timeline() -> tuple[Patch, ...]:
         for change in late:
             group.clock.call_later(0.05, change)
 
-    return ((SitePairs, "take_over", take_over),)
+    return ((RoleMoves, "take_over", take_over),)
 
 
 class _Late:
@@ -51,9 +52,9 @@ class _Late:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
-    def set_role(self, name: str, role: Any) -> None:
+    def set_role(self, name: str, role: Any, pair: Any = None) -> None:
         """Keep it."""
-        self._late.append(lambda: self._state.set_role(name, role))
+        self._late.append(lambda: self._state.set_role(name, role, pair))
 
 
 @plant
@@ -86,7 +87,7 @@ def takeover_keeps_the_generation() -> tuple[Patch, ...]:
     def begin(group: Any, *, authority: bool = False) -> None:
         begin_timeline(group)
 
-    return ((daemon.pairs, "begin_timeline", begin),)
+    return ((engine.peering.role_moves, "begin_timeline", begin),)
 
 
 # -- hand-over
@@ -100,7 +101,7 @@ def hand_over_before_it_is_durable() -> tuple[Patch, ...]:
         with patched(((JournalWriter, "sync_now", lambda self: None),)):
             hand_over(group, to)
 
-    return ((daemon.pairs, "hand_over", over),)
+    return ((engine.peering.role_moves, "hand_over", over),)
 
 
 @plant
@@ -114,7 +115,7 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
     def close(self: Any, group: Any, peer: str) -> None:
         pass
 
-    return ((daemon.pairs, "hand_over", over), (RoleExports, "close", close))
+    return ((engine.peering.role_moves, "hand_over", over), (RoleExports, "close", close))
 
 
 # -- what is left
@@ -156,4 +157,7 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
         group.head.sealed = True
         begin_timeline(group, authority=authority)
 
-    return ((engine.group.group, "begin_timeline", begin), (daemon.pairs, "begin_timeline", begin))
+    return (
+        (engine.group.group, "begin_timeline", begin),
+        (engine.peering.role_moves, "begin_timeline", begin),
+    )

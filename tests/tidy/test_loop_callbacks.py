@@ -34,7 +34,7 @@ WHERE = {
     "daemon/control.py:start": DAEMON,
     "daemon/indexer_process.py:start": GROUP,
     "daemon/jobs.py:_begin": AWAITED,
-    "daemon/pair_timers.py:": GROUP,
+    "engine/peering/pair_timers.py:": GROUP,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/site.py:spawn": AWAITED,
     "daemon/witness.py:_tick": WITNESS,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.role_exports import ClosedBy
 from engine.group.site_state import EVERY_VOLUME, Role
 from engine.peering.pair_states import PairState
+from engine.peering.role_exports import ClosedBy
 from protocol.errors import WrongState
 from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES, HEARTBEAT_TIMEOUT_S

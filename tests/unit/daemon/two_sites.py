@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from daemon.peers import PeerOptions
-from daemon.role_exports import open_volumes
 from engine.group.group import Group
 from engine.group.settings import GroupSettings
 from engine.group.site_state import Role
 from engine.peering.pair_states import Mode, PairState
+from engine.peering.role_exports import open_volumes
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, VolumeCreated
 from protocol.limits import BLOCK_BYTES

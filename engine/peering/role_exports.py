@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum
+from typing import Protocol
 
-from daemon.exports import SiteExports
 from engine.group.group import Group
 from engine.group.listeners import Emit
 from engine.group.site_state import EVERY_VOLUME, SiteState
+from engine.history.volumes import Volume
 
 FENCED = "fenced: "
 
@@ -32,10 +33,23 @@ class ClosedBy(Enum):
     RESYNC = "fenced: the pair went on from what was at "
 
 
+class LiveExports(Protocol):
+    """The exports of this site's live volumes."""
+
+    def shut(self, group: Group, volume: Volume) -> None:
+        """Close the connections to one."""
+
+    def clients(self, group: Group, volume: Volume) -> list[str]:
+        """Hosts connected to it."""
+
+    def had_clients(self, group: Group, volume: Volume) -> bool:
+        """Whether any host connected to it since this site started."""
+
+
 class RoleExports:
     """See the module's docstring."""
 
-    def __init__(self, state: SiteState, exports: SiteExports, emit: Emit) -> None:
+    def __init__(self, state: SiteState, exports: LiveExports, emit: Emit) -> None:
         self._state = state
         self._exports = exports
         self._emit = emit
