@@ -166,7 +166,7 @@ STATE_MEANINGS: dict[PairState, str] = {
 
 VERB_MEANINGS: dict[PairVerb, str] = {
     PairVerb.CREATE: "`farshore pair create`; also the daemon's start, for a pair that is not split",
-    PairVerb.CAUGHT_UP: "the peer has everything that was written here when the session began",
+    PairVerb.CAUGHT_UP: "the peer follows, and has everything that was written here when the session began",
     PairVerb.PEER_LOST: "the connection was lost, or silent for longer than `HEARTBEAT_TIMEOUT_S`",
     PairVerb.PEER_BACK: "the peer answered, and its end is in this journal with the same digest",
     PairVerb.FILL: "the journal enters a stage of pressure while the peer is away",

@@ -363,7 +363,6 @@ class Shipper:
             self._window.start(start.cut, self.marks)
             self.gate.on_session(connected=True)
             self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
-            self._caught_up()
             self._pump()
         self._heartbeat()
 

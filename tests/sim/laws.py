@@ -11,6 +11,7 @@ hosts           after every message, task and fault: connected only where this s
                 history, of which it lacks some
 paired          what a host was told is durable, and the peer knows to have been durable, is on the head of a
                 pair that calls itself paired, unless an operator chose otherwise
+following       who calls its pair paired is followed: no host writes at the other site
 """
 
 from __future__ import annotations
@@ -194,6 +195,9 @@ class Laws:
     def paired(self, site: SimSite) -> None:
         """A site calls its pair paired."""
         self.turning.clear()  # both have one history, whoever chose which
+        there = self._sim.other(site).process
+        if there is not None and self.in_session(site) and there.role is not Role.SECONDARY:
+            raise Violation(f"{site.name} calls its pair paired: the other site is {there.role.value}")
         if self._peer_went_on(site):
             return
         if self.may_leave:

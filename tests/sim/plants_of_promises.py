@@ -14,6 +14,7 @@ from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.writer import JournalWriter
 from engine.peering.role_moves import RoleMoves
 from protocol.events import StrictMode
+from site_primary.shipping.comparison import Verdict
 from site_primary.shipping.host_wait import HostWait
 from site_primary.shipping.shipper import Shipper
 from site_secondary.receiver import Receiver
@@ -53,6 +54,18 @@ def newer_authority_written_down_before_fencing() -> tuple[Patch, ...]:
 def detached_site_writes_in_a_paired_session() -> tuple[Patch, ...]:
     """Only frames send the hosts of a detached site away; a session with none leaves them."""
     return ((Receiver, "_try_engage", lambda self: True),)
+
+
+@rare(Task.DETACH, Task.RESYNC)
+def paired_before_the_peer_follows() -> tuple[Patch, ...]:
+    """A pair is called paired once both are at one place, though a detached site's hosts may still write."""
+
+    def ship(self: Any, start: Any, before: Any = Shipper._ship) -> None:
+        before(self, start)
+        if start.verdict is Verdict.SHIP:
+            self._caught_up()
+
+    return ((Shipper, "_ship", ship),)
 
 
 # -- what is acknowledged

@@ -192,7 +192,10 @@ def test_what_a_detached_site_writes_while_it_is_compared_is_not_called_paired(s
     session = receiver._session
     sites.until(lambda: receiver._session != session)
     sites.write(sites.b)
+    sites.events.clear()
     sites.until(lambda: sites.shipper(sites.a).state is PairState.DIVERGED)
+    states = [fields["state"] for _, event, fields in sites.events if event == "pair.state"]
+    assert PairState.PAIRED.value not in states, "a hand-over would have given the group to who had left it"
 
 
 def test_a_lost_tail_is_not_waited_for_longer_than_it_comes(sites: TwoSites) -> None:
