@@ -15,8 +15,8 @@ from enum import Enum
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.history.lineage import frames_after, journal_leads, lineage_rows
-from engine.journal.reader import BadFrame
+from engine.history.lineage import fork_of, frames_after, journal_leads, lineage_rows
+from engine.journal.reader import BadFrame, time_at
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
@@ -173,7 +173,7 @@ class Receiver:
         if was_split:
             self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        self.complete_until_ns = min(self.complete_until_ns, max(0, group.head.utc_ns - 1))
+        self.complete_until_ns = min(self.complete_until_ns, max(0, self._shared_ns(hello) - 1))
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),
@@ -185,6 +185,18 @@ class Receiver:
         caller.send(welcome.encode())
         if was_split:
             self._on_change(ReceiverChange.STATE)
+
+    def _shared_ns(self, hello: Hello) -> int:
+        """The time of the last frame here that the peer has, too; 0 if that is not known. What is past it may
+        be left here, and what comes in its place may be older."""
+        group = self._group
+        fork, _ = fork_of(group.spans(group.writer.written), hello.lineage, hello.written)
+        if fork == group.end:
+            return group.head.utc_ns
+        try:
+            return time_at(group.reader, group.timelines, fork)
+        except (FarshoreError, OSError):
+            return 0
 
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         try:

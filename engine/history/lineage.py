@@ -23,6 +23,24 @@ def lineage_rows(group: Group) -> tuple[LineageRow, ...]:
     return tuple((t.id, t.parent, t.fork, t.generation, t.writer) for t in timelines)
 
 
+def fork_of(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:
+    """The last place that this lineage and another site's, which ends at `written`, both hold (timeline 0:
+    none is known), and what the other has past it."""
+    mine = {span.timeline: span for span in spans}
+    tail: list[Span] = []
+    end = written
+    for timeline, _, start, _, _ in reversed(rows):
+        span = mine.get(timeline)
+        if span is not None:
+            position = min(end, span.end)
+            if position < end:
+                tail.append(Span(timeline, span.lane, position, end))
+            return Cut(timeline, position), tuple(reversed(tail))
+        tail.append(Span(timeline, 0, start, end))
+        end = start
+    return Cut(0, 0), tuple(reversed(tail))
+
+
 def next_place(spans: list[Span], at: Cut) -> Cut | None:
     """Where the frame after cut `at` begins: there, or in the child where its timeline ends; None if nothing
     follows. `spans` end at what is written; timeline 0 stands before the root."""

@@ -32,11 +32,11 @@ from engine.group.head_moves import begin_timeline
 from engine.group.holds import Holder
 from engine.group.serving import took_over
 from engine.history.bases import gap_at
-from engine.history.lineage import journal_leads, lineage_rows
+from engine.history.lineage import fork_of, journal_leads, lineage_rows
 from engine.history.timelines import Span
 from engine.peering.pair_states import Mode, PairState
 from protocol.limits import HISTORY_SHIPPED_BYTES_MAX
-from protocol.messages import Heartbeat, Hello, LineageRow, Welcome
+from protocol.messages import Heartbeat, Hello, Welcome
 from protocol.positions import Cut
 
 
@@ -160,7 +160,7 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
     if not welcome.lineage:
         return _ship_from(group, Cut(0, 0), None)
     spans = group.spans(group.writer.written)
-    fork, tail = _fork(spans, welcome.lineage, welcome.written)
+    fork, tail = fork_of(spans, welcome.lineage, welcome.written)
     if not tail:
         if not fork.timeline:
             return Start(verdict=Verdict.DIVERGED, cut=fork)
@@ -226,20 +226,3 @@ def _readable(group: Group, cut: Cut) -> bool:
     if not cut.timeline or not group.holds_cut(cut):
         return False
     return gap_at(group.timelines, cut) is None and group.kept.readable(cut)
-
-
-def _fork(spans: list[Span], rows: tuple[LineageRow, ...], written: int) -> tuple[Cut, tuple[Span, ...]]:
-    """The last place that both lineages hold (timeline 0: none is known), and what the other has past it."""
-    mine = {span.timeline: span for span in spans}
-    tail: list[Span] = []
-    end = written
-    for timeline, _, start, _, _ in reversed(rows):
-        span = mine.get(timeline)
-        if span is not None:
-            position = min(end, span.end)
-            if position < end:
-                tail.append(Span(timeline, span.lane, position, end))
-            return Cut(timeline, position), tuple(reversed(tail))
-        tail.append(Span(timeline, 0, start, end))
-        end = start
-    return Cut(0, 0), tuple(reversed(tail))

@@ -61,9 +61,12 @@ class Following:
         self.one.group.listeners.frame.append(self.frames.append)
         self.volume = self.one.create("root", 8)
 
-    def hello(self, session: int) -> Message:
-        """Open a session; the answer."""
-        hello = Hello(session=session, group="g", group_id=GROUP_ID, site="lon", lineage=(), written=0)
+    def hello(self, session: int, written: int = 0) -> Message:
+        """Open a session, of a writer that is on its own line up to `written`; the answer."""
+        rows = lineage_rows(self.one.group) if written else ()
+        hello = Hello(
+            session=session, group="g", group_id=GROUP_ID, site="lon", lineage=rows, written=written
+        )
         self.receiver.on_message(self.connection, hello, None)
         (answer,) = self.connection.take()
         return answer
@@ -294,6 +297,24 @@ def test_complete_is_only_what_is_held(following: Following) -> None:
     assert following.receiver.complete_until_ns == now
     following.beat(1, utc_ns=now + 5 * NS)
     assert following.receiver.complete_until_ns == now + 5 * NS
+
+
+def test_complete_goes_back_to_where_the_writer_goes_on_from(following: Following) -> None:
+    """It lost its end, and its clock was set back: what it writes next is older than what it had promised."""
+    following.hello(1)
+    for letter in (b"a", b"b"):
+        following.one.settle(1.0)
+        following.one.write(following.volume, 0, letter)
+    following.one.settle(1.0)
+    following.give(1, *following.frames)
+    promised = following.one.clock.utc_ns()
+    following.beat(1, utc_ns=promised)
+    assert following.receiver.complete_until_ns == promised
+    kept, lost = (frame.prefix for frame in following.frames[-2:])
+    following.hello(2, lost.end)
+    assert following.receiver.complete_until_ns == lost.utc_ns - 1
+    following.hello(3, kept.end)
+    assert following.receiver.complete_until_ns == kept.utc_ns - 1
 
 
 def test_many_heartbeats_that_wait_are_bounded_and_the_last_counts(following: Following) -> None:
