@@ -35,17 +35,14 @@ from protocol.nbd.options import wire_text
 
 SIMPLE_REPLY_BYTES = 16
 CHUNK_HEADER_BYTES = 20
-OFFSET_DATA_HEADER_BYTES = CHUNK_HEADER_BYTES + 8
 
 _SIMPLE = struct.Struct(">IIQ")
 _PREFIX = struct.Struct(">IHH")
 # Magic, flags and type are one constant of 64 bits for each kind of chunk.
 _CHUNK = struct.Struct(">QQI")
 _OFFSET_DATA = struct.Struct(">QQIQ")
-_OFFSET_HOLE = struct.Struct(">QQIQI")
 _BLOCK_STATUS = struct.Struct(">QQII")
 _ERROR = struct.Struct(">QQIIH")
-_OFFSET = struct.Struct(">Q")
 
 _EXTENT_BYTES = 8
 
@@ -61,10 +58,8 @@ _SIMPLE_OK = SIMPLE_REPLY_MAGIC << 32
 _NONE_DONE = _prefixes(ReplyType.NONE)[1]
 _DATA_PREFIX = _prefixes(ReplyType.OFFSET_DATA)
 _DATA_DONE = _DATA_PREFIX[1]
-_HOLE_PREFIX = _prefixes(ReplyType.OFFSET_HOLE)
 _STATUS_PREFIX = _prefixes(ReplyType.BLOCK_STATUS)
 _ERROR_PREFIX = _prefixes(ReplyType.ERROR)
-_ERROR_OFFSET_PREFIX = _prefixes(ReplyType.ERROR_OFFSET)
 
 _simple_pack = _SIMPLE.pack
 _chunk_pack = _CHUNK.pack
@@ -113,16 +108,6 @@ def offset_data_header(cookie: int, offset: int, length: int, *, done: bool) -> 
     return _data_pack(_DATA_PREFIX[done], cookie, length + 8, offset)
 
 
-def offset_hole(cookie: int, offset: int, length: int, *, done: bool) -> bytes:
-    """NBD_REPLY_TYPE_OFFSET_HOLE: `length` bytes from `offset` read as zeroes. Not for a READ with DF.
-
-    Raises `LocalProtocolError` for length 0, which the protocol forbids.
-    """
-    if not length:
-        raise LocalProtocolError("a hole must not be empty")
-    return _OFFSET_HOLE.pack(_HOLE_PREFIX[done], cookie, 12, offset, length)
-
-
 def block_status(cookie: int, context_id: int, extents: Sequence[tuple[int, int]], *, done: bool) -> bytes:
     """NBD_REPLY_TYPE_BLOCK_STATUS: extents as (length in bytes, flags), in order from the offset asked.
 
@@ -147,20 +132,6 @@ def error_chunk(cookie: int, error: int, message: str = "", *, done: bool = True
         raise LocalProtocolError("an error chunk needs an error")
     text = wire_text(message)
     return _ERROR.pack(_ERROR_PREFIX[done], cookie, 6 + len(text), error, len(text)) + text
-
-
-def error_offset_chunk(
-    cookie: int, error: int, offset: int, message: str = "", *, done: bool = True
-) -> bytes:
-    """NBD_REPLY_TYPE_ERROR_OFFSET: as `error_chunk`, naming the byte of the volume at which it failed.
-
-    Raises `LocalProtocolError` for error 0.
-    """
-    if not error:
-        raise LocalProtocolError("an error chunk needs an error")
-    text = wire_text(message)
-    header = _ERROR.pack(_ERROR_OFFSET_PREFIX[done], cookie, 14 + len(text), error, len(text))
-    return header + text + _OFFSET.pack(offset)
 
 
 def error_reply(cookie: int, error: int, message: str = "", *, structured: bool) -> bytes:

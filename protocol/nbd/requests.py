@@ -1,4 +1,4 @@
-"""Requests of the transmission phase: the one check of what a host asks for, and plain readers and writers.
+"""Requests of the transmission phase: the one check of what a host asks for, and a plain writer.
 
     u32 magic 0x25609513   u16 flags   u16 command   u64 cookie   u64 offset   u32 length   [WRITE: data]
 
@@ -6,8 +6,7 @@ Rule: `request_check` is the edge. A request that it passes lies inside the volu
 was negotiated; nothing behind checks again. Offsets and lengths need no alignment: the write path merges
 partial blocks.
 
-The server's loop unpacks `REQUEST` in place; `parse_requests` is the same, written plainly, for tools and
-tests.
+The server's loop unpacks `REQUEST` in place.
 
 Source: proto.md, "Request message", "Command flags", "Request types", "Error values", "Size constraints".
 """
@@ -15,10 +14,9 @@ Source: proto.md, "Request message", "Command flags", "Request types", "Error va
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from protocol.errors import RemoteProtocolError
 from protocol.limits import NBD_REQUEST_BYTES_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 
@@ -119,33 +117,3 @@ def encode_request(request: Request) -> bytes:
         REQUEST_MAGIC, request.flags, request.command, request.cookie, request.offset, request.length
     )
     return header + request.payload
-
-
-def parse_requests(data: bytes | bytearray | memoryview) -> Iterator[Request]:
-    """The requests in `data`, up to the first NBD_CMD_DISC (which is yielded) or the end.
-
-    Raises `RemoteProtocolError` for a bad magic, a WRITE longer than `NBD_REQUEST_BYTES_MAX` and an
-    incomplete request at the end.
-    """
-    view = memoryview(data)
-    at = 0
-    while at < len(view):
-        if len(view) - at < REQUEST_BYTES:
-            raise RemoteProtocolError(f"{len(view) - at} bytes of a request's header")
-        magic, flags, command, cookie, offset, length = REQUEST.unpack_from(view, at)
-        if magic != REQUEST_MAGIC:
-            raise RemoteProtocolError(f"bad request magic {magic:#010x}")
-        at += REQUEST_BYTES
-        payload = b""
-        if command == _WRITE:
-            if length > NBD_REQUEST_BYTES_MAX:
-                raise RemoteProtocolError(f"write of {length} bytes")
-            if length > len(view) - at:
-                raise RemoteProtocolError(f"{len(view) - at} of {length} bytes of a write")
-            payload = bytes(view[at : at + length])
-            at += length
-        yield Request(
-            flags=flags, command=command, cookie=cookie, offset=offset, length=length, payload=payload
-        )
-        if command == _DISC:
-            return

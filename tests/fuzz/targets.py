@@ -52,13 +52,13 @@ from protocol.frames import NO_DIGEST, FrameError, check_frame, decode_rows, fra
 from protocol.guarding import decode_order, decode_report
 from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, FRAME_BYTES_MAX
 from protocol.messages import FrameMessage, decode_message, refusal_of
-from protocol.nbd.requests import parse_requests
 from protocol.positions import POSITION_MAX, parse_cut
 from protocol.rows import pack_row, unpack_row
 from tests.golden.encoded import load
 from tests.golden.engine_samples import REQUESTS
 from tests.golden.sites import session_messages
 from tests.sim.sim_store import SimStore, StoreFile
+from tests.unit.protocol.nbd.other_side import parse_requests
 
 NOW_NS = 1_763_000_000_000_000_000
 

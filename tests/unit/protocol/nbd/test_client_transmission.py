@@ -14,12 +14,10 @@ from protocol.nbd.replies import (
     block_status,
     done_chunk,
     error_chunk,
-    error_offset_chunk,
     offset_data_header,
-    offset_hole,
     simple_reply,
 )
-from protocol.nbd.requests import parse_requests
+from tests.unit.protocol.nbd.other_side import error_offset_chunk, offset_hole, parse_requests
 
 
 def asked(client: ClientTransmission, command: Command, offset: int, length: int) -> tuple[Answer, int]:

@@ -13,15 +13,12 @@ from protocol.errors import LocalProtocolError
 from protocol.nbd.constants import BlockState, NbdError, nbd_error
 from protocol.nbd.replies import (
     CHUNK_HEADER_BYTES,
-    OFFSET_DATA_HEADER_BYTES,
     SIMPLE_REPLY_BYTES,
     block_status,
     done_chunk,
     error_chunk,
-    error_offset_chunk,
     error_reply,
     offset_data_header,
-    offset_hole,
     read_reply_header,
     simple_replies,
     simple_reply,
@@ -52,7 +49,7 @@ def test_offset_data() -> None:
     more = bytes.fromhex("668e33ef 0000 0001" + COOKIE_HEX + "00001008 0000010000000200")
     assert offset_data_header(COOKIE, (1 << 40) + 512, 4096, done=True) == done
     assert offset_data_header(COOKIE, (1 << 40) + 512, 4096, done=False) == more
-    assert len(done) == OFFSET_DATA_HEADER_BYTES
+    assert len(done) == CHUNK_HEADER_BYTES + 8
 
 
 def test_a_read_in_one_piece() -> None:
@@ -65,14 +62,6 @@ def test_an_empty_read_never_makes_an_empty_data_chunk() -> None:
     assert read_reply_header(COOKIE, 512, 0, False) == simple_reply(COOKIE)
     with pytest.raises(LocalProtocolError):
         offset_data_header(COOKIE, 512, 0, done=True)
-
-
-def test_offset_hole() -> None:
-    expected = bytes.fromhex("668e33ef 0001 0002" + COOKIE_HEX + "0000000c 0000000000000200 ffffffff")
-    assert offset_hole(COOKIE, 512, (1 << 32) - 1, done=True) == expected
-    assert offset_hole(COOKIE, 512, 1, done=False)[4:6] == b"\0\0"
-    with pytest.raises(LocalProtocolError):
-        offset_hole(COOKIE, 512, 0, done=True)
 
 
 def test_block_status() -> None:
@@ -93,15 +82,9 @@ def test_block_status_refuses_what_a_client_would_hang_up_on() -> None:
         block_status(COOKIE, 1, [(512, 0)] * ((1 << 20) + 1), done=True)
 
 
-def test_error_chunks() -> None:
+def test_error_chunk() -> None:
     plain = bytes.fromhex("668e33ef 0001 8001" + COOKIE_HEX + "00000009 00000016 0003") + b"bad"
-    at = (
-        bytes.fromhex("668e33ef 0000 8002" + COOKIE_HEX + "00000011 00000005 0003")
-        + b"bad"
-        + struct.pack(">Q", 4096)
-    )
     assert error_chunk(COOKIE, NbdError.EINVAL, "bad") == plain
-    assert error_offset_chunk(COOKIE, NbdError.EIO, 4096, "bad", done=False) == at
 
 
 def test_error_reply_follows_what_was_negotiated() -> None:
@@ -115,8 +98,6 @@ def test_an_error_without_an_error_is_ours() -> None:
     for structured in (False, True):
         with pytest.raises(LocalProtocolError):
             error_reply(COOKIE, 0, structured=structured)
-    with pytest.raises(LocalProtocolError):
-        error_offset_chunk(COOKIE, 0, 4096)
 
 
 @given(st.text(max_size=6000))

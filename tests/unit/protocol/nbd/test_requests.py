@@ -16,9 +16,9 @@ from protocol.nbd.requests import (
     REQUEST_BYTES,
     Request,
     encode_request,
-    parse_requests,
     request_check,
 )
+from tests.unit.protocol.nbd.other_side import parse_requests
 
 SIZE = 1 << 30
 GIB_4 = (1 << 32) - 1

@@ -19,15 +19,14 @@ from protocol.nbd.replies import (
     block_status,
     done_chunk,
     error_chunk,
-    error_offset_chunk,
     error_reply,
     offset_data_header,
-    offset_hole,
     read_reply_header,
     simple_replies,
     simple_reply,
 )
-from protocol.nbd.requests import REQUEST, Request, encode_request, parse_requests
+from protocol.nbd.requests import REQUEST, Request, encode_request
+from tests.unit.protocol.nbd.other_side import error_offset_chunk, offset_hole, parse_requests
 
 U16 = st.integers(0, 0xFFFF)
 U32 = st.integers(0, 0xFFFFFFFF)

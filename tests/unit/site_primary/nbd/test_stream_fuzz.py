@@ -18,8 +18,9 @@ from protocol.events import LAST_DATA_KIND
 from protocol.frames import Frame, decode_rows
 from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import Command
-from protocol.nbd.requests import Request, encode_request, parse_requests, request_check
+from protocol.nbd.requests import Request, encode_request, request_check
 from tests.unit.engine.group_rig import GroupRig, memory_directory
+from tests.unit.protocol.nbd.other_side import parse_requests
 from tests.unit.site_primary.nbd.nbd_rig import NbdHost, NbdServed
 
 BLOCKS = 8
