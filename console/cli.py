@@ -6,8 +6,6 @@ command has them without naming them. Nothing here knows a data file; what needs
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -45,7 +43,7 @@ from console.commands import (
 from console.output import Output
 from console.session import Session
 from console.streams import StdoutFailed, take_streams
-from protocol.errors import ExitCode, FarshoreError, NoSpace, ProtocolError, UsageError
+from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError, system_error
 
 HELP = """Replicates, backs up and restores block volumes between two sites.
 
@@ -163,7 +161,7 @@ def main(words: Sequence[str] | None = None) -> int:
         session.output.abandon()
         return _tell(_lost(error, session.output), session.output)
     except OSError as error:
-        return _tell(_of_this_machine(error), session.output)
+        return _tell(system_error(error), session.output)
     except FarshoreError as error:
         return _tell(error, session.output)
     except ProtocolError as error:
@@ -192,18 +190,6 @@ def _lost(error: StdoutFailed, output: Output) -> FarshoreError:
             next_step="see what is there (farshore status) before it is given again",
         )
     return FarshoreError(why, subject="standard output", next_step="write to where there is room")
-
-
-def _of_this_machine(error: OSError) -> FarshoreError:
-    """What a file or a system call failed with, where nobody knew more to say."""
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    why = error.strerror or str(error)
-    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FarshoreError
-    return kind(
-        f"{name}: {why}" if name else f"this machine refuses: {why}",
-        subject=name,
-        next_step="mend that, then give the command again",
-    )
 
 
 def _run(words: list[str], session: Session) -> int:

@@ -117,13 +117,10 @@ def registering(name: str, directory: str, control: str | None) -> Iterator[Path
         fcntl.flock(lock, fcntl.LOCK_EX)
         entries = _read(path)
         # Half a file would lose every name; a link to a file elsewhere stays one.
-        unfinished = UnfinishedFile(path.resolve(), replace=True)
-        try:
+        with UnfinishedFile(path.resolve(), replace=True) as unfinished:
             yield path
             entries[name] = _Entry(directory=directory, control=control or "")
             _fill(unfinished, _toml(entries).encode(), directory)
-        finally:
-            unfinished.discard()
 
 
 def require_outside_sites(path: Path, *directories: str) -> None:

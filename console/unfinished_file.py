@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from protocol.errors import Busy, FarshoreError, Refused, UsageError
 
@@ -46,6 +47,12 @@ class UnfinishedFile:
             )
         self._replace = replace
         self.descriptor = self._opened()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
 
     def _opened(self) -> int:
         for _ in range(OPEN_TRIES):

@@ -31,7 +31,7 @@ from protocol.commands.base import Reply, check_name
 from protocol.commands.journal import JournalShow, OfflineJournalReply, ReplayFound
 from protocol.commands.site import SiteAdoptReply, SiteInitReply
 from protocol.cut_text import CutPosition
-from protocol.errors import FarshoreError
+from protocol.errors import FarshoreError, system_error
 from protocol.positions import parse_cut
 from protocol.printable import printable
 
@@ -120,16 +120,6 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _failure(error: OSError) -> FarshoreError:
-    """What the system refused, and of which file."""
-    path = "" if error.filename is None else os.fsdecode(error.filename)
-    return FarshoreError(
-        f"{path}: {error.strerror}" if path else str(error),
-        subject=path,
-        next_step=f"`ls -ld {path}` shows what is there; mend it and try again" if path else "try again",
-    )
-
-
 def _tell(error: FarshoreError, as_json: bool) -> int:
     """Say what is wrong; the exit code."""
     if as_json:
@@ -169,7 +159,7 @@ def main(words: list[str] | None = None) -> int:
     except FarshoreError as error:
         return _tell(error, arguments.json)
     except OSError as error:
-        return _tell(_failure(error), arguments.json)
+        return _tell(system_error(error), arguments.json)
     if arguments.json:
         data = msgspec.to_builtins(reply)
         print(json.dumps({"api": 1, "kind": kind, "site": site, "data": data}))

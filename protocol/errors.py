@@ -8,6 +8,7 @@ control socket as it is. `ProtocolError` is about bytes on a wire: `LocalProtoco
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -155,6 +156,21 @@ class NoSpace(FarshoreError):
 
     exit_code = ExitCode.FAILED
     code = "no-space"
+
+
+def system_error(error: OSError) -> FarshoreError:
+    """What the system refused, and of which file, where nobody knew more to say."""
+    name = error.filename
+    path = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    path = path if isinstance(path, str) else ""  # of a call on an open file it is the descriptor, or None
+    why = error.strerror or str(error)
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FarshoreError
+    look = f"`ls -ld {path}` shows what is there; " if path else ""
+    return kind(
+        f"{path}: {why}" if path else f"this machine refuses: {why}",
+        subject=path,
+        next_step=f"{look}mend that, then give the command again",
+    )
 
 
 class Corruption(FarshoreError):

@@ -14,15 +14,7 @@ from typing import Annotated
 
 import typer
 
-from console.commands.file import (
-    Device,
-    KernelMount,
-    NoReplay,
-    Partition,
-    end_with,
-    show_missed,
-    ways_of,
-)
+from console.commands.file import Device, KernelMount, NoReplay, Partition, end_with, show_missed, ways_of
 from console.confirming import confirmed
 from console.figures import size_text
 from console.files.into_volume import IntoReply, IntoVolume

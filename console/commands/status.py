@@ -7,15 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.text import Text
 
-from console.figures import (
-    age_s,
-    age_text,
-    mode_text,
-    position_text,
-    short_time_text,
-    size_text,
-    span_text,
-)
+from console.figures import age_s, age_text, mode_text, position_text, short_time_text, size_text, span_text
 from console.local_time import pause
 from console.output import styled
 from console.session import Session, session_of

@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 from struct import Struct
-from types import TracebackType
 from typing import Self
 
 from console.nbd_connection import dial, received, shake_hands
@@ -53,9 +52,7 @@ class Host:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from console.images.image import (
-    Range,
-    ReadableImage,
-    WritableImage,
-    content_of,
-    pieces_of,
-    rounded,
-)
+from console.images.image import Range, ReadableImage, WritableImage, content_of, pieces_of, rounded
 from console.images.nbd_image import NbdFailed
 from protocol.content_digest import ContentDigest, data_runs
 from protocol.errors import Mismatch

@@ -35,8 +35,7 @@ class Written:
 
 def write_raw(source: ReadableImage, path: Path, *, replace: bool, step: Step) -> Written:
     """The volume byte for byte, with holes."""
-    file = UnfinishedFile(path, replace=replace)
-    try:
+    with UnfinishedFile(path, replace=replace) as file:
         os.ftruncate(file.descriptor, source.size_bytes)
         target = RawFile(file.descriptor, path, source.size_bytes)
         wanted = copy_content(source, target, step)
@@ -44,8 +43,6 @@ def write_raw(source: ReadableImage, path: Path, *, replace: bool, step: Step) -
         digest = require_content(target, wanted, source.size_bytes, str(path), NEXT_STEP)
         file_bytes = os.fstat(file.descriptor).st_blocks * 512
         file.finish()
-    finally:
-        file.discard()
     return Written(
         digest=digest, data_bytes=wanted.data_bytes, copied_bytes=wanted.data_bytes, file_bytes=file_bytes
     )
@@ -53,8 +50,7 @@ def write_raw(source: ReadableImage, path: Path, *, replace: bool, step: Step) -
 
 def write_qcow2(source: ReadableImage, path: Path, *, replace: bool, step: Step) -> Written:
     """The volume as a qcow2 that stands for itself."""
-    file = UnfinishedFile(path, replace=replace)
-    try:
+    with UnfinishedFile(path, replace=replace) as file:
         create(file.partial, source.size_bytes, "", RAW)
         with served(file.partial, read_only=False) as target:
             wanted = copy_content(source, target, step)
@@ -63,8 +59,6 @@ def write_qcow2(source: ReadableImage, path: Path, *, replace: bool, step: Step)
             digest = require_content(made, wanted, source.size_bytes, str(path), NEXT_STEP)
         file_bytes = os.fstat(file.descriptor).st_blocks * 512
         file.finish()
-    finally:
-        file.discard()
     return Written(
         digest=digest, data_bytes=wanted.data_bytes, copied_bytes=wanted.data_bytes, file_bytes=file_bytes
     )
@@ -88,7 +82,7 @@ def write_changes(
     with opened_chain(base.path, base.format) as below:
         needed = [layer.descriptor for layer in below]
         file = UnfinishedFile(path, replace=replace, needed=needed)
-    try:
+    with file:
         create(file.partial, source.size_bytes, _place(base.path, path), base.format)
         changed = [(offset, length) for offset, length, flags in source.stretches(base.context) if flags & 1]
         clusters = list(rounded(changed, CLUSTER_BYTES, source.size_bytes))
@@ -99,8 +93,6 @@ def write_changes(
             digest, data_bytes = _compare(source, made, None if whole_check else clusters, path, base)
         file_bytes = os.fstat(file.descriptor).st_blocks * 512
         file.finish()
-    finally:
-        file.discard()
     return Written(digest=digest, data_bytes=data_bytes, copied_bytes=copied, file_bytes=file_bytes)
 
 

@@ -12,11 +12,7 @@ from engine.copies.copy_space import held_bytes, unique_bytes
 from engine.copies.copy_states import state_of
 from engine.group.group import Group
 from engine.history.timelines import holds
-from protocol.commands.backup import (
-    BackupInfo,
-    Mirror,
-    SpaceInfo,
-)
+from protocol.commands.backup import BackupInfo, Mirror, SpaceInfo
 from protocol.cut_text import CutBackup, CutLabel, NamedCut, time_text
 from protocol.errors import UsageError
 from protocol.events import Consistency

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from daemon.operations.backup_row import backup_info
 from daemon.operations.drill import drill_summary
 from daemon.operations.shapes import cut_info, extended, time_of, time_or_none
@@ -10,14 +12,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.integrity.verify_rounds import last_round
 from engine.peering.pair_states import FIELD_CODE_SECONDARY_SPLIT, FIELD_CODES, PairState
-from protocol.commands.pair import (
-    GroupInfo,
-    GroupRow,
-    Head,
-    LockInfo,
-    PairInfo,
-    Remote,
-)
+from protocol.commands.pair import GroupInfo, GroupRow, Head, LockInfo, PairInfo, Remote
 from protocol.cut_text import time_text
 from protocol.positions import Cut, timeline_text
 from site_primary.shipping.session_phases import Phase
@@ -89,41 +84,10 @@ def group_info(site: Site, group: Group) -> GroupInfo:
 
 def damaged_row(name: str, reason: str, position: str) -> GroupRow:
     """A group of which nothing more can be said than why: its rows may be what is damaged."""
-    return GroupRow(
-        group=name,
-        role=None,
-        state="damaged",
-        code=FIELD_CODES[PairState.SUSPENDED],
-        mode=None,
-        fallen_back=False,
-        peer=None,
-        direction=None,
-        head=None,
-        written=None,
-        durable=None,
-        checkpointed=None,
-        shipped=None,
-        remote_written=None,
-        remote_durable=None,
-        lag_bytes=None,
-        lag_s=None,
-        resync_left_bytes=None,
-        resync_eta_s=None,
-        applied_age_s=None,
-        complete_until=None,
-        journal_bytes=None,
-        journal_pressure=None,
-        time_to_full_s=None,
-        lock=None,
-        volumes=None,
-        reason=reason,
-        fetching=False,
-        last_backup=None,
-        last_drill=None,
-        damaged=None,
-        oldest_check=None,
-        position=position,
-    )
+    code = FIELD_CODES[PairState.SUSPENDED]
+    said = {"group": name, "state": "damaged", "code": code, "reason": reason, "position": position}
+    row = dict.fromkeys(GroupRow.__struct_encode_fields__) | {"fallen_back": False, "fetching": False} | said
+    return msgspec.convert(row, GroupRow)
 
 
 def _lag(site: Site, group: Group) -> tuple[int | None, float | None]:

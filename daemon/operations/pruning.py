@@ -8,11 +8,7 @@ from engine.copies.copies import Copy
 from engine.copies.keep_rules import KeepRules
 from engine.copies.pruning import plan_prune
 from engine.group.group import Group
-from protocol.commands.backup import (
-    BackupPrune,
-    BackupPruneReply,
-    PruneRow,
-)
+from protocol.commands.backup import BackupPrune, BackupPruneReply, PruneRow
 from protocol.commands.keep import KeepInfo
 from protocol.cut_text import time_text
 from site_primary.backup import delete_backups

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from msgspec.structs import replace
 
-from daemon.operations.asking import ask_report
 from daemon.operations.group_row import pair_info
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, time_of, time_or_none
@@ -24,10 +25,12 @@ from protocol.commands.role import (
     TakeoverReply,
 )
 from protocol.cut_text import time_text
-from protocol.errors import Busy, NotAllowed, Unsafe, WrongState
+from protocol.errors import Busy, FarshoreError, NotAllowed, Unsafe, WrongState
+from protocol.messages import Report
 from site_primary.shipping.comparison import Choice
 
 FAILBACK_WAIT_S = 10.0
+ASK_TIMEOUT_S = 3.0
 
 
 @carries_out(Switchover)
@@ -75,7 +78,7 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
             subject=group.name,
             next_step=f"start {peer or 'the site that has it'}, and let the copy come to its end",
         )
-    report = await ask_report(site, group) if peer else None
+    report = await _ask_report(site, group) if peer else None
     plan = _plan(site, group, peer)
     if not command.plan:
         _require_gone(group, peer, report.role if report else "")
@@ -165,7 +168,7 @@ async def failback(site: Site, command: Failback) -> FailbackReply:
     shipper = site.pairs.shipper(group.name)
     if shipper.state not in (PairState.PAIRED, PairState.COPYING):
         next_state(shipper.state, PairVerb.RESYNC, group.name)
-        report = await ask_report(site, group)
+        report = await _ask_report(site, group)
         if report is None:
             raise WrongState(
                 f"{shipper.peer} does not answer yet",
@@ -182,3 +185,11 @@ async def failback(site: Site, command: Failback) -> FailbackReply:
         fork=cut_info(fork) if fork else None,
         tail_bytes=shipper.compared.tail_bytes,
     )
+
+
+async def _ask_report(site: Site, group: Group) -> Report | None:
+    """The peer's answer; None if there is none in time, or no way to ask."""
+    try:
+        return await asyncio.wait_for(site.ask_peer(group.name).report(), ASK_TIMEOUT_S)
+    except (FarshoreError, TimeoutError):
+        return None

@@ -6,17 +6,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from daemon.operations.backup_row import backup_info
-from daemon.operations.history import history_info, older_than
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import (
-    cut_info,
-    extended,
-    require_primary,
-    resolve,
-    time_of,
-)
-from daemon.operations.volume_row import interval_info, volume_info
+from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of
+from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.group.site_state import Role

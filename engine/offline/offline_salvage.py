@@ -19,11 +19,7 @@ from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.offline.offline_disk import OfflineDisk
 from engine.retention.needed import NO_ANCHOR
-from protocol.errors import (
-    Corruption,
-    FarshoreError,
-    RemoteProtocolError,
-)
+from protocol.errors import Corruption, FarshoreError, RemoteProtocolError
 from protocol.events import LAST_DATA_KIND, TimelineBegan, VolumeCreated, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
 from protocol.limits import BLOCK_BYTES, SEGMENT_FILE_BYTES_MAX
