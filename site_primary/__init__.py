@@ -1,1 +1,1 @@
-"""Serving a group's hosts: NBD server, write path, shipper, backups. Never imports site_secondary."""
+"""Serving a group's hosts: NBD server, write path, shipping, backups, restores. Not: site_secondary."""

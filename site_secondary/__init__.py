@@ -1,1 +1,1 @@
-"""Holding a group for a peer: peer door, receiver, restores. Never imports site_primary."""
+"""Holding a group for a peer: peer door and receiver. Never imports site_primary."""

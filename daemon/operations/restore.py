@@ -29,7 +29,7 @@ from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed
 from protocol.positions import Cut
-from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
+from site_primary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 
 JOB_KIND = "restore"
 # How long a dry run has the peer hold the cut.

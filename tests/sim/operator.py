@@ -12,8 +12,8 @@ from engine.peering.role_exports import open_volumes
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.positions import Cut
 from site_primary.backup import take_backup
+from site_primary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 from site_primary.shipping.comparison import Choice
-from site_secondary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
 from tests.sim.content import Contents, copied
 from tests.sim.history import Backup, Violation
 from tests.sim.looks import check_backups, check_cut

@@ -69,7 +69,7 @@ WHERE = {
     "site_primary/shipping/rate_limit.py:": TURN,
     "site_secondary/base_receiver.py:": GROUP,
     "site_secondary/receiver.py:": GROUP,
-    "site_secondary/rewrite_volume.py:": AWAITED,
+    "site_primary/rewrite_volume.py:": AWAITED,
     "site_secondary/waiting_calls.py:": CALLS,
 }
 

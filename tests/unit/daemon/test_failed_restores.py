@@ -16,7 +16,7 @@ from protocol.cut_text import CutPosition
 from protocol.errors import Busy, WrongState
 from protocol.limits import TIMED_LEASES_MAX
 from protocol.positions import Cut
-from site_secondary.restore_volume import plan_restore
+from site_primary.restore_volume import plan_restore
 from tests.unit.daemon.stage import Stage, staged
 
 

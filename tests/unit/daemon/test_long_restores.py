@@ -15,7 +15,7 @@ from engine.group.group import Group
 from engine.peering.restore_ways import Chosen, Way
 from engine.retention.timed_leases import asked_lease
 from protocol.positions import Cut
-from site_secondary.restore_volume import plan_restore
+from site_primary.restore_volume import plan_restore
 from tests.unit.daemon.stage import staged
 from tests.unit.daemon.test_failed_restores import closed, restore_to, written_twice
 

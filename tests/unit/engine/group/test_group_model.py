@@ -30,8 +30,8 @@ from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from site_primary.backup import take_backup
+from site_primary.restore_volume import carry_out, check_restored, plan_restore
 from site_primary.write_path import WriteBatch
-from site_secondary.restore_volume import carry_out, check_restored, plan_restore
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 ROOT_BLOCKS = 600  # room for zeroed ranges that the memtable keeps as ranges

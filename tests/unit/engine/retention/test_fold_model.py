@@ -21,7 +21,7 @@ from protocol.events import TRIM, WRITE, ZERO, CopyDeleted, Row
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
-from site_secondary.restore_volume import carry_out, plan_restore
+from site_primary.restore_volume import carry_out, plan_restore
 from tests.unit.engine.group_rig import GroupRig, memory_directory
 
 BLOCKS = 24

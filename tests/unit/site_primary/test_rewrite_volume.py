@@ -14,8 +14,8 @@ from protocol.events import ZERO, Revert
 from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_PATIENCE_S
 from protocol.positions import Cut
 from site_primary.backup import take_backup
-from site_secondary.restore_volume import carry_out, plan_restore
-from site_secondary.rewrite_volume import (
+from site_primary.restore_volume import carry_out, plan_restore
+from site_primary.rewrite_volume import (
     OwnPast,
     PeerPast,
     begin_rewrite,
@@ -230,7 +230,7 @@ class OtherSite:
 @pytest.fixture
 def other(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> OtherSite:
     """It is asked again at once."""
-    monkeypatch.setattr("site_secondary.rewrite_volume.ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr("site_primary.rewrite_volume.ASK_AGAIN_S", 0.0)
     return OtherSite(turned)
 
 

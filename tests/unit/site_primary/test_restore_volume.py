@@ -10,7 +10,7 @@ from engine.peering.restore_ways import REVERT_INTERVALS_MAX, too_deep
 from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
-from site_secondary.restore_volume import (
+from site_primary.restore_volume import (
     RestorePlan,
     carry_out,
     check_restored,

@@ -5,7 +5,7 @@ it undoes the restore. Success is claimed only after the check of invariant 14: 
 here on, then what was visible at the cut", and sampled blocks read the same through both.
 
 Source: the method's figure 6, for the case that both sites hold the history; for the others see
-site_secondary.rewrite_volume.
+site_primary.rewrite_volume.
 """
 
 from __future__ import annotations
