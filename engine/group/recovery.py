@@ -27,7 +27,7 @@ from engine.history.base_rows import load_bases, load_pending
 from engine.history.bases import base_at, gap_at, spans_from_base
 from engine.history.timelines import Timeline
 from engine.history.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
-from engine.index.checkpoint import IndexedTimeline, load_checkpoint, load_records, load_timelines
+from engine.index.indexed_history import IndexedTimeline, load_checkpoint, load_records, load_timelines
 from engine.index.versions import RECORD_KEY, index_row
 from engine.journal.format import (
     BASE_SPARE_PATH,

@@ -22,7 +22,7 @@ from engine.history.base_rows import load_bases, remove_base
 from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span, TimelineTable
-from engine.index.checkpoint import load_timelines, timeline_row
+from engine.index.indexed_history import load_timelines, timeline_row
 from engine.index.requests import IndexRequest
 from engine.index.versions import RECORD_KEY, TIMELINE_KEY
 from engine.journal.segments import SegmentMap

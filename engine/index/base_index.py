@@ -18,14 +18,8 @@ from engine.history.base_rows import PENDING_KEY, PendingBase, load_bases, load_
 from engine.history.bases import FIRST_BASE_LANE
 from engine.history.timelines import Base
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
-from engine.index.checkpoint import (
-    CHECKPOINT_KEY,
-    IndexBatch,
-    load_timelines,
-    put_batch,
-    take_frame,
-    timeline_row,
-)
+from engine.index.index_batch import IndexBatch, put_batch, take_frame
+from engine.index.indexed_history import CHECKPOINT_KEY, load_timelines, timeline_row
 from engine.index.versions import BLOCK_PREFIX, RECORD_KEY, REGION_KEY, TIMELINE_KEY, VERSION_KEY
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap

@@ -5,9 +5,9 @@
                                                                 stored: also the last 16 bytes of the block
     blocks      the same                                        the first 4,080 bytes of a stored block
     regions     u32 lane, u64 volume, u64 block // 16,384       u64 newest number among its versions, or more
-    timelines   u64 timeline                                    see `engine.index.checkpoint`
-    records     u64 timeline, u64 position                      see `engine.index.checkpoint`
-    meta        text                                            see `engine.index.checkpoint`
+    timelines   u64 timeline                                    see `engine.index.indexed_history`
+    records     u64 timeline, u64 position                      see `engine.index.indexed_history`
+    meta        text                                            see `engine.index.indexed_history`
 
 Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below);
 3 stored: the bytes were moved here when the journal was folded. `~number` sorts newest first, so that one

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from engine.history.base_rows import load_bases, load_pending
 from engine.history.timelines import Span, TimelineTable
 from engine.history.unread import read_frame
-from engine.index.checkpoint import load_timelines
+from engine.index.indexed_history import load_timelines
 from engine.index.versions import (
     NUMBER_MASK,
     RECORD_KEY,

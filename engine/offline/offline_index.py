@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 
 from engine.history.base_rows import load_bases, load_pending
-from engine.index.checkpoint import load_checkpoint, load_records, load_timelines
 from engine.index.index_file import INDEX_FILE, MAP_BYTES
+from engine.index.indexed_history import load_checkpoint, load_records, load_timelines
 from engine.index.versions import TABLES
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import Store

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from engine.history.unread import read_frame
-from engine.index.checkpoint import load_timelines
+from engine.index.indexed_history import load_timelines
 from engine.index.requests import IndexRequest
 from engine.index.versions import (
     BLOCK_PREFIX,

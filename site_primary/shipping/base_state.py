@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.group.group import Group
 from engine.history.timelines import holds
 from engine.history.unread import is_record
-from engine.index.checkpoint import load_records
+from engine.index.indexed_history import load_records
 from protocol.base_messages import RecordRow, TimelineRow, encode_parts
 from protocol.errors import Refused
 from protocol.limits import BASE_PARTS_MAX

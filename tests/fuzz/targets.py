@@ -24,7 +24,7 @@ from daemon.peers import Peer, make_token, read_token
 from engine.group.clone_rows import clone_rows
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.history.base_rows import load_bases, load_pending
-from engine.index.checkpoint import load_checkpoint, load_records, load_timelines
+from engine.index.indexed_history import load_checkpoint, load_records, load_timelines
 from engine.index.indexer import REQUEST_BYTES_MAX
 from engine.index.versions import TABLES
 from engine.integrity.drills import Drills

@@ -9,7 +9,7 @@ import engine.group.recovery
 import engine.group.site_state
 import engine.history.timelines
 import engine.history.volumes
-import engine.index.checkpoint
+import engine.index.index_batch
 import engine.index.memtable
 import engine.journal.reader
 import engine.journal.recovery
@@ -224,4 +224,4 @@ def failed_checkpoint_believed() -> tuple[Patch, ...]:
 @plant
 def zeroes_not_checkpointed() -> tuple[Patch, ...]:
     """A checkpoint forgets that older versions were zeroed."""
-    return ((engine.index.checkpoint, "_take_zero", lambda *_: None),)
+    return ((engine.index.index_batch, "_take_zero", lambda *_: None),)

@@ -31,7 +31,6 @@ KNOWN = {
     "engine.group.clones": 18,
     "engine.history.base_intake": 21,
     "engine.history.branch_drop": 16,
-    "engine.index.checkpoint": 20,
     "engine.integrity.repair": 20,
     "engine.peering.peer_answers": 16,
     "engine.retention.folding": 17,

@@ -12,7 +12,7 @@ import pytest
 from engine.group.clone_rows import clone_rows
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.history.base_rows import load_bases, load_pending
-from engine.index.checkpoint import timeline_row
+from engine.index.indexed_history import timeline_row
 from engine.index.versions import TIMELINE_KEY
 from engine.integrity.drills import Drills
 from engine.retention.needed import Retention

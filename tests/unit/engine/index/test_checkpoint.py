@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from engine.index.checkpoint import (
-    CheckpointPlan,
-    load_checkpoint,
-    load_records,
-    load_timelines,
-    run_checkpoint,
-)
+from engine.index.checkpoint import CheckpointPlan, run_checkpoint
+from engine.index.indexed_history import load_checkpoint, load_records, load_timelines
 from engine.index.versions import TABLES, VERSION_KEY, read_version
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap

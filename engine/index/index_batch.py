@@ -1,0 +1,109 @@
+"""What one transaction adds to the index: versions, records and regions, collected frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.history.unread import read_frame
+from engine.index.versions import (
+    NUMBER_MASK,
+    RECORD_KEY,
+    REGION_BLOCKS,
+    REGION_KEY,
+    REGION_VALUE,
+    VERSION_KEY,
+    version_value,
+)
+from engine.index.view import indexed_blocks
+from engine.ports.disk import Buffer
+from engine.ports.store import Cursor, WriteTransaction
+from protocol.events import LAST_DATA_KIND, WRITE
+from protocol.frames import Frame
+from protocol.limits import BLOCK_BYTES
+from protocol.rows import pack_row
+
+
+@dataclass(slots=True)
+class IndexBatch:
+    """What one transaction adds. `regions`: the newest number by (lane, volume, region)."""
+
+    versions: dict[bytes, bytes] = field(default_factory=dict)
+    regions: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    written: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    records: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def put_batch(write: WriteTransaction, batch: IndexBatch) -> None:
+    """Put what a batch adds."""
+    write.put_sorted("versions", sorted(batch.versions.items()))
+    write.put_sorted("records", sorted(batch.records.items()))
+    for place, number in sorted(batch.regions.items()):
+        key = REGION_KEY.pack(*place)
+        before = write.get("regions", key)
+        if before is None or len(before) != REGION_VALUE.size or REGION_VALUE.unpack(before)[0] < number:
+            write.put("regions", key, REGION_VALUE.pack(number))
+
+
+def take_frame(batch: IndexBatch, cursor: Cursor, lanes: list[int], lane: int, frame: Frame) -> None:
+    """Add one checked frame, whose versions go into `lane`, to the batch. `lanes` are those in which an older
+    version may lie under a zeroed block."""
+    prefix = frame.prefix
+    number = prefix.payload_at
+    said = read_frame(frame)
+    if said.unread is not None:
+        key = RECORD_KEY.pack(prefix.timeline, prefix.position)
+        batch.records[key] = pack_row((prefix.utc_ns, prefix.position, said.unread.to_row()))
+    for index, row in enumerate(said.rows):
+        kind = row[0]
+        if kind == WRITE:
+            _, volume, first, count = row
+            _take_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)
+            number += count * BLOCK_BYTES
+        elif kind <= LAST_DATA_KIND:
+            _, volume, first, count = row
+            _take_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)
+        else:
+            key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
+            batch.records[key] = pack_row((prefix.utc_ns, prefix.position, row))
+
+
+def _take_write(
+    batch: IndexBatch, lane: int, volume: int, first: int, count: int, number: int, raw: Buffer, at: int
+) -> None:
+    versions = batch.versions
+    with memoryview(raw) as view:
+        for block in range(first, first + count):
+            key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+            versions[key] = version_value(key, view[at : at + BLOCK_BYTES])
+            number += BLOCK_BYTES
+            at += BLOCK_BYTES
+    batch.written.setdefault((lane, volume), set()).update(range(first, first + count))
+    for region in range(first // REGION_BLOCKS, (first + count - 1) // REGION_BLOCKS + 1):
+        batch.regions[lane, volume, region] = number
+
+
+def _take_zero(
+    batch: IndexBatch,
+    cursor: Cursor,
+    lanes: list[int],
+    lane: int,
+    volume: int,
+    first: int,
+    count: int,
+    number: int,
+) -> None:
+    """Tombstones over the blocks of a range that have an older version; the others read as zeroes anyway."""
+    end = first + count
+    older: set[int] = set()
+    for each in lanes:
+        older.update(indexed_blocks(cursor, each, volume, first, end))
+        written = batch.written.get((each, volume), ())
+        if len(written) < count:
+            older.update(block for block in written if first <= block < end)
+        else:
+            older.update(block for block in range(first, end) if block in written)
+    for block in older:
+        key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+        batch.versions[key] = version_value(key, None)
+    for region in {block // REGION_BLOCKS for block in older}:
+        batch.regions[lane, volume, region] = number
