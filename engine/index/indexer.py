@@ -22,11 +22,11 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, BinaryIO
 
-from engine.history.branch_drop import ForgetPlan, handle_forget
 from engine.index.base_index import handle_drop, handle_install, handle_open, handle_part
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.index.compaction import CompactPlan, handle_compact
+from engine.index.forgetting import ForgetPlan, handle_forget
 from engine.index.index_file import open_index
 from engine.index.requests import encode_request
 from engine.integrity.mending import MendIndex, handle_mend

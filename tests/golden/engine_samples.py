@@ -10,11 +10,11 @@ import msgspec
 from engine.group.clone_rows import CloneRow, put_clone
 from engine.group.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Role, SiteState
 from engine.history.base_rows import PendingBase, put_base, put_pending
-from engine.history.branch_drop import ForgetPlan
 from engine.history.timelines import Base, Timeline
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.compaction import CompactPlan
+from engine.index.forgetting import ForgetPlan
 from engine.index.indexed_history import timeline_row
 from engine.index.requests import IndexRequest
 from engine.integrity.drills import Drill, Drills, Step

@@ -11,9 +11,10 @@ import pytest
 from engine.history.base_intake import BaseIntake, BaseOrder
 from engine.history.base_rows import load_bases, put_base
 from engine.history.bases import FIRST_BASE_LANE
-from engine.history.branch_drop import BranchDrops, ForgetPlan, check_droppable
+from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches, find_branch
 from engine.history.timelines import Base
+from engine.index.forgetting import ForgetPlan
 from engine.index.requests import IndexerDone, IndexRequest
 from engine.index.versions import VERSION_KEY
 from protocol.errors import Refused, WrongState
