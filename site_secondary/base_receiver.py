@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.history.base_intake import BaseIntake, BaseOrder
+from engine.history.base_checks import BaseOrder, check_order
+from engine.history.base_intake import BaseIntake
 from engine.ports.disk import Buffer
 from protocol.base_messages import (
     BaseAck,
@@ -124,6 +125,7 @@ class BaseReceiver:
         if intake is not None:
             intake.close()
             self._intake = None
+        check_order(self._group, order)
         intake = BaseIntake(
             self._group,
             order,
@@ -132,7 +134,6 @@ class BaseReceiver:
             on_installed=self._installed,
             on_failed=self._failed,
         )
-        intake.check()
         self._intake = intake
         intake.open()
 

@@ -17,44 +17,26 @@ Everything runs in callbacks on one loop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.group.head_moves import require_leavable
 from engine.group.holds import Holder
-from engine.history.base_lineage import new_timelines
+from engine.history.base_checks import BaseLineage, BaseOrder, check_base_frame, checked_lineage
 from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base
 from engine.history.base_rows import PendingBase, load_pending
-from engine.history.bases import common_end, gap_at
-from engine.history.timelines import Base, Places, Timeline, TimelineTable, holds_cut
-from engine.history.volume_bounds import check_base_volumes
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.requests import IndexRequest
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
-from protocol.base_messages import RecordRow, records_in
-from protocol.errors import FarshoreError, NotFound, RemoteProtocolError, Trimmed, WrongState
-from protocol.events import WRITE, ZERO
-from protocol.frames import NO_DIGEST, Buffer, Frame, FrameError, FramePrefix, check_frame, decode_rows
+from protocol.errors import FarshoreError, RemoteProtocolError
+from protocol.frames import NO_DIGEST, Buffer, Frame, FramePrefix
 from protocol.limits import BASE_INDEX_BYTES, BASE_UNINDEXED_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 RETRY_S = 5.0
 CHECKPOINT_WAIT_S = 0.05
 LEASE = "base"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseOrder:
-    """Which base: X = `timeline`, at `cut` on top of `start`, with the digest and time at the cut."""
-
-    timeline: int
-    cut: Cut
-    start: Cut | None
-    digest: bytes
-    utc_ns: int
 
 
 class BaseIntake:
@@ -87,8 +69,7 @@ class BaseIntake:
         self._digest = NO_DIGEST
         self._indexing = False
         self._closed = False
-        self._parts: tuple[bytes, ...] | None = None  # once X is complete
-        self._records: list[RecordRow] = []  # those of the parts
+        self._lineage: BaseLineage | None = None  # once X is complete
         self._timer: Timer | None = None
         self.writer = JournalWriter(
             group.disk,
@@ -110,31 +91,6 @@ class BaseIntake:
     def crowded(self) -> bool:
         """Whether the sender must wait until more is indexed."""
         return self.writer.written - self.indexed > BASE_UNINDEXED_BYTES_MAX
-
-    def check(self) -> None:
-        """Trimmed if this site cannot build on the base's start; WrongState if the base is not news."""
-        group, order = self._group, self.order
-        installed = {base.timeline for base in group.timelines.bases}
-        if order.timeline in group.timelines or order.timeline in (*installed, order.cut.timeline):
-            raise WrongState("the base's timeline is used already", position=str(order.cut))
-        if group.head and holds_cut(group.spans(group.writer.written), order.cut):
-            raise WrongState("this site has that cut already", position=str(order.cut))
-        if order.cut.timeline in group.timelines and not group.timelines.may_extend(
-            order.cut.timeline, order.cut.position
-        ):
-            raise WrongState("another timeline goes on from that one here", position=str(order.cut))
-        start = order.start
-        if start is None:
-            return
-        if start.timeline not in group.timelines or gap_at(group.timelines, start) is not None:
-            raise _cannot_build_on(start)
-        if holds_cut(group.timelines.lineage(start.timeline, start.position), order.cut):
-            raise WrongState("the base stands on the cut that it leads to", position=str(order.cut))
-        if start != group.end:
-            try:
-                group.reader.digest_at(group.timelines, start.timeline, start.position)
-            except NotFound as error:
-                raise _cannot_build_on(start) from error
 
     def open(self) -> None:
         """Begin; `on_ready` follows. Trimmed if the start cannot be read any more."""
@@ -181,29 +137,23 @@ class BaseIntake:
         writer = self.writer
         if not self.ready or (prefix.timeline, prefix.position) != (writer.timeline, writer.written):
             raise NotContiguous(f"expected {Cut(writer.timeline, writer.written)} of the base")
-        check_frame(prefix, raw, self._digest)
-        if any(row[0] not in (WRITE, ZERO) for row in decode_rows(prefix, raw)):
-            raise FrameError("a base holds blocks and zeroes only")
+        check_base_frame(prefix, raw, self._digest)
         writer.append(Frame(prefix, raw))
         self._digest = prefix.digest
         if writer.written - self.indexed >= BASE_INDEX_BYTES:
             self._index()
 
     def complete(self, end: int, digest: bytes, parts: tuple[bytes, ...], *, leave: bool) -> None:
-        """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere, or the parts
-        are not B's lineage and what is on it, or hold too many volumes; WrongState if there is no room for
-        more timelines; NotContiguous if a tail would be left that may not be; Diverged as
-        `require_same_past`."""
-        if self._parts is not None:
+        """X is whole: install it once it is indexed. RemoteProtocolError if it ends elsewhere; what
+        `checked_lineage` and `require_same_past` raise."""
+        if self._lineage is not None:
             return
         if end != self.writer.written or digest != self._digest:
             raise RemoteProtocolError("the base ends elsewhere than it was said to")
-        self._records = [record for part in parts for record in records_in(part)]
-        self._check_lineage(self._new_timelines(parts), leave)
-        check_base_volumes(self._group.volumes, self._records)
+        lineage = checked_lineage(self._group, self.order, parts, leave=leave)
         if self._group.end == self._own_end:  # else it is not installed, and not all is indexed
-            require_same_past(self._group, self._records)
-        self._parts = parts
+            require_same_past(self._group, lineage.records)
+        self._lineage = lineage
         self._index()
 
     def _index(self) -> None:
@@ -211,7 +161,7 @@ class BaseIntake:
         writer = self.writer
         if self._indexing or self._closed or not self.ready or self._timer is not None:
             return
-        whole = self._parts is not None
+        whole = self._lineage is not None
         if self.indexed == writer.written:
             if whole:
                 self._install()
@@ -235,27 +185,9 @@ class BaseIntake:
 
     # -- the end
 
-    def _new_timelines(self, parts: tuple[bytes, ...]) -> tuple[Timeline, ...]:
-        return new_timelines(self._group.timelines, self.order.timeline, self.order.cut, parts)
-
-    def _check_lineage(self, new: tuple[Timeline, ...], leave: bool) -> None:
-        """All records are on B's lineage. A tail is left as for frames (engine.group.head_moves), past the
-        place where the lineages part."""
-        group, cut = self._group, self.order.cut
-        table = TimelineTable([*group.timelines.all(), *new])
-        own = group.spans(group.writer.written)
-        lineage = table.lineage(cut.timeline, cut.position)
-        here = Places(lineage)
-        if not all((record.timeline, record.position) in here for record in self._records):
-            raise RemoteProtocolError("a record of the base is not on the way to its cut")
-        common = common_end(own, lineage)
-        if not leave:
-            tail = [span for span in own if span.end > common]
-            require_leavable(group, tail, common, table.get(cut.timeline))
-
     def _install(self) -> None:
-        group, order, parts = self._group, self.order, self._parts
-        if parts is None:
+        group, lineage = self._group, self._lineage
+        if lineage is None:
             return
         if group.end != self._own_end or group.checkpoints.reached < group.writer.written:
             self._fail("this site's own journal went on meanwhile")
@@ -264,17 +196,8 @@ class BaseIntake:
         if group.checkpoints.running:  # of clones: it must not say after the base what is indexed
             self._after(CHECKPOINT_WAIT_S, self._install)
             return
-        base = Base(
-            cut=order.cut,
-            start=order.start,
-            timeline=order.timeline,
-            lane=self._lane,
-            end=self.writer.written,
-            utc_ns=order.utc_ns,
-            digest=order.digest,
-            left=group.end,
-        )
-        timelines = self._new_timelines(parts)
+        base = self.order.base(self._lane, self.writer.written, group.end)
+        timelines = lineage.new_timelines(group.timelines)
         self._indexing = self.installing = True
         group.holds.put(Holder.INSTALL, "installs a copy of what the other site has")
 
@@ -282,7 +205,7 @@ class BaseIntake:
             # Past the transaction there is no way back: what cannot be done now is tried until it can, and
             # done by the next start at the latest.
             try:
-                take_base(group, base, timelines, self._records)
+                take_base(group, base, timelines, lineage.records)
             except OSError as error:
                 self._later(error, lambda: done(()))
                 return
@@ -304,7 +227,7 @@ class BaseIntake:
             digest=base.digest,
             left=base.left,
             timelines=timelines,
-            parts=parts,
+            parts=lineage.parts,
         )
         self._ask(request, done)
 
@@ -355,7 +278,3 @@ class BaseIntake:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _cannot_build_on(start: Cut) -> Trimmed:
-    return Trimmed(f"{start} is not held here", position=str(start), next_step="send a base on nothing")

@@ -29,7 +29,6 @@ COMPOSITION_ROOTS = {
 KNOWN = {
     "daemon.pairs": 20,
     "engine.group.clones": 18,
-    "engine.history.base_intake": 21,
     "engine.integrity.repair": 20,
     "engine.peering.peer_answers": 16,
     "engine.retention.folding": 17,

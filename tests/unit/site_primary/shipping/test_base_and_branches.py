@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.history.base_intake import BaseIntake, BaseOrder
+from engine.history.base_checks import BaseOrder, check_order
 from engine.history.base_rows import load_bases, put_base
 from engine.history.bases import FIRST_BASE_LANE
 from engine.history.branch_drop import BranchDrops, check_droppable
@@ -212,13 +212,6 @@ def test_a_kill_after_the_line_that_was_left_for_a_base_went_on(pair: BasePair, 
 def test_a_base_that_stands_on_its_own_cut_is_refused(pair: BasePair, left: Base) -> None:
     """Whoever asked what is held below it would never come to an end."""
     for start in (left.cut, Cut(left.cut.timeline, pair.other.group.end_of(left.cut.timeline))):
-        intake = BaseIntake(
-            pair.other.group,
-            BaseOrder(timeline=77, cut=left.cut, start=start, digest=left.digest, utc_ns=1),
-            on_ready=lambda: None,
-            on_progress=lambda: None,
-            on_installed=lambda: None,
-            on_failed=lambda _: None,
-        )
+        order = BaseOrder(timeline=77, cut=left.cut, start=start, digest=left.digest, utc_ns=1)
         with pytest.raises(WrongState, match="stands on"):
-            intake.check()
+            check_order(pair.other.group, order)
