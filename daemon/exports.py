@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.export_cuts import CONTEXTS, ExportCuts
-from engine.group.clones import Clone
 from engine.group.compartment import attempt
 from engine.group.group import Group
+from engine.group.open_clone import Clone
 from engine.group.serving import refusal
 from engine.group.site_state import EVERY_VOLUME, SiteState
 from engine.history.volumes import Volume

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from daemon.exports import SiteExports
 from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenGroup
-from engine.group.clones import Clone
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
+from engine.group.open_clone import Clone
 from engine.group.site_state import GroupRow, Role
 from engine.history.branch_drop import BranchDrops, check_droppable
 from protocol.errors import FarshoreError

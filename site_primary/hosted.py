@@ -15,7 +15,7 @@ from protocol.positions import Cut
 
 
 class Hosted(Protocol):
-    """See `engine.group.group.Group` and `engine.group.clones.Clone`."""
+    """See `engine.group.group.Group` and `engine.group.open_clone.Clone`."""
 
     name: str
     clock: Clock

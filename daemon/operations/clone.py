@@ -7,7 +7,7 @@ from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, resolve, time_of
 from daemon.site import Site
 from engine.group.clone_rows import CloneRow
-from engine.group.clones import Clone
+from engine.group.open_clone import Clone
 from protocol.commands.base import check_confirm
 from protocol.commands.clone import (
     CloneCreate,

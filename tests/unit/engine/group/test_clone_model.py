@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.group.clone_rows import CloneRow
-from engine.group.clones import Clone
+from engine.group.open_clone import Clone
 from engine.history.branch_drop import BranchDrops
 from engine.history.branches import branches
 from protocol.limits import BLOCK_BYTES

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.group.clone_rows import CloneRow, clone_rows, put_clone, remove_clone
-from engine.group.clones import Clone
+from engine.group.open_clone import Clone
 from engine.history.branch_drop import BranchDrops
 from engine.history.branches import branches
 from protocol.errors import Refused, Trimmed, WrongState
