@@ -16,11 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from engine.group.core import GroupCore
-from engine.history.bases import held_below
 from engine.index.checkpoint_timing import Checkpoints
 from engine.index.requests import Indexer
-from engine.journal.format import timeline_directory
-from engine.journal.segments import Segment
 from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
 from engine.retention.fold import SWEEP_KEY, FoldPlan, SweepPlan
@@ -34,7 +31,7 @@ from engine.retention.needed import (
     same_name,
     what_to_keep,
 )
-from engine.retention.old_segments import OldSegment, lineage_segments
+from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
 from engine.retention.retention_lock import RetentionLock
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
@@ -92,7 +89,7 @@ class Folding:
         for timeline, (end, _) in self._kept.retention.folded.items():
             for segment in self._group.segments.of_timeline(timeline):
                 if segment.start < end:
-                    self._remove(segment)
+                    remove_segment(self._group, segment)
 
     def start(self) -> None:
         """Begin to look, now and then."""
@@ -154,28 +151,13 @@ class Folding:
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self._space.capacity(total) // 2)
         since_ns = group.clock.utc_ns() - int(window_s * 1e9)
-        for old in lineage_segments(self._group):
+        for old in lineage_segments(group):
             if old.end > limit:
                 return
-            if total <= window_bytes and self._time_at(old.end) > since_ns:
+            if total <= window_bytes and frame_time(group, old.end) > since_ns:
                 return
             total -= old.segment.size
             yield old
-
-    def _time_at(self, position: int) -> int:
-        """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is
-        all that comes after. Now, if there is no frame yet."""
-        group = self._group
-        for base in group.timelines.bases:
-            held = held_below(group.timelines, base)
-            start = held.position if held else 0
-            if start <= position < base.cut.position and group.holds_cut(base.cut):
-                return base.utc_ns
-        for span in group.spans(group.writer.written):
-            if span.start <= position < span.end:
-                prefix = group.reader.prefix_at(span.timeline, position)
-                return prefix.utc_ns if prefix else 0
-        return group.clock.utc_ns()
 
     # -- folding
 
@@ -229,7 +211,7 @@ class Folding:
             self._failed(error)
             return
         self._kept.reload()
-        self._remove(old.segment)
+        remove_segment(self._group, old.segment)
         self._ended()
 
     def _ended(self) -> None:
@@ -254,15 +236,6 @@ class Folding:
     def _retry(self) -> None:
         self._blocked = False
         self.consider()
-
-    def _remove(self, segment: Segment) -> None:
-        group = self._group
-        group.segments.forget(segment)
-        group.disk.remove(segment.path)
-        if segment.timeline != group.head.timeline and not group.segments.of_timeline(segment.timeline):
-            directory = timeline_directory(segment.timeline)
-            if not group.disk.list_directory(directory):
-                group.disk.remove(directory)
 
     # -- sweeping
 

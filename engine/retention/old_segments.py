@@ -1,4 +1,5 @@
-"""Which segments of a group's journal are no part of a branch: those that folding may take."""
+"""Which segments of a group's journal are no part of a branch: those that folding may take. How old they are,
+and removing one."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from engine.group.core import GroupCore
 from engine.history.bases import base_at, held_below
 from engine.history.timelines import Span
+from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
 from protocol.positions import Cut
 
@@ -54,3 +56,28 @@ def _gap_end(group: GroupCore, timeline: int, end: int) -> int:
             break
         end = held.position
     return end
+
+
+def frame_time(group: GroupCore, position: int) -> int:
+    """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is all
+    that comes after. Now, if there is no frame yet."""
+    for base in group.timelines.bases:
+        held = held_below(group.timelines, base)
+        start = held.position if held else 0
+        if start <= position < base.cut.position and group.holds_cut(base.cut):
+            return base.utc_ns
+    for span in group.spans(group.writer.written):
+        if span.start <= position < span.end:
+            prefix = group.reader.prefix_at(span.timeline, position)
+            return prefix.utc_ns if prefix else 0
+    return group.clock.utc_ns()
+
+
+def remove_segment(group: GroupCore, segment: Segment) -> None:
+    """Remove a segment's file, and its timeline's directory with the last one."""
+    group.segments.forget(segment)
+    group.disk.remove(segment.path)
+    if segment.timeline != group.head.timeline and not group.segments.of_timeline(segment.timeline):
+        directory = timeline_directory(segment.timeline)
+        if not group.disk.list_directory(directory):
+            group.disk.remove(directory)

@@ -30,7 +30,6 @@ KNOWN = {
     "daemon.pairs": 20,
     "engine.integrity.repair": 20,
     "engine.peering.peer_answers": 16,
-    "engine.retention.folding": 17,
     "site_secondary.peer_door": 17,
     "site_secondary.receiver": 16,
 }
