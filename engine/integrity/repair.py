@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from crc32c import crc32c
 
-from engine.history.unread import read_frame
 from engine.index.requests import IndexRequest
 from engine.index.versions import (
     RECORD_KEY,
@@ -33,18 +32,23 @@ from engine.index.view import ZERO_BLOCK
 from engine.integrity.damage import sees
 from engine.integrity.faults import VERSION_FAULTS, Damage, Fault
 from engine.integrity.mending import MendIndex
+from engine.integrity.own_frames import (
+    check_frames,
+    content_of,
+    digest_before,
+    frame_at,
+    frame_holding,
+    lane_of,
+    record_value,
+    write_block,
+    write_frames,
+)
 from engine.integrity.verify import Stretch
 from engine.integrity.verify_slices import JournalSlice, VerifyJournal
-from engine.journal.format import segment_path
-from engine.journal.reader import BadFrame
-from engine.journal.segments import Segment
-from engine.ports.disk import DiskFile
 from protocol.errors import Busy, Corruption, FarshoreError, Mismatch, NotFound, Unreachable, WrongState
-from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.frames import Frame, FrameError, check_frame
+from protocol.frames import Frame
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
-from protocol.rows import pack_row
 
 if TYPE_CHECKING:
     from engine.group.group import Group
@@ -112,8 +116,8 @@ class Repair:
         found = await self._look_again(damage)
         if any(each.fault is Fault.FRAME for each in found):
             frames = [frame async for frame in self._peer().frames(timeline, position, end)]
-            self._check_frames(timeline, position, end, frames)
-            await self._write_frames(frames)
+            check_frames(self._group, timeline, position, end, frames)
+            await write_frames(self._group, frames)
             found = await self._look_again(damage)
         if any(each.fault is Fault.FRAME for each in found):
             raise Mismatch("its frames were written again, and are still damaged", position=damage.position)
@@ -124,94 +128,23 @@ class Repair:
         timeline, position, end, _ = damage.place
         stretch = Stretch(
             timeline=timeline,
-            lane=self._lane(timeline),
+            lane=lane_of(self._group, timeline),
             start=position,
             end=end,
-            digest=self._digest_before(timeline, position),
+            digest=digest_before(self._group, timeline, position),
             indexed=self._group.checkpoints.reached,
         )
         request = VerifyJournal(stretch=stretch, bytes_max=end - position)
         return list(JournalSlice.from_figures(await self._ask(self._group, request)).damage)
 
-    def _lane(self, timeline: int) -> int:
-        group = self._group
-        base = next((base for base in group.timelines.bases if base.timeline == timeline), None)
-        return base.lane if base is not None else group.timelines.get(timeline).lane
-
-    def _digest_before(self, timeline: int, position: int) -> bytes | None:
-        """What the frame at a position continues; None if that cannot be read, too."""
-        try:
-            return self._group.reader.digest_at(self._group.timelines, timeline, position)
-        except (BadFrame, FarshoreError):
-            return None
-
-    def _check_frames(self, timeline: int, position: int, end: int, frames: list[Frame]) -> None:
-        """Mismatch unless the frames fit exactly between what stands before and after them here."""
-        digest = self._digest_before(timeline, position)
-        at = position
-        try:
-            for frame in frames:
-                if frame.prefix.position != at or frame.prefix.timeline != timeline:
-                    raise FrameError(f"frames of another place came for {Cut(timeline, at)}")
-                check_frame(frame.prefix, frame.raw, digest)
-                at, digest = frame.prefix.end, frame.prefix.digest
-            if at != end:
-                raise FrameError(f"they end at {at}, not at {end}")
-            following = self._group.reader.prefix_at(timeline, end)
-            if following is not None:
-                next(iter(self._group.reader.frames(timeline, end, following.end, digest)))
-        except FrameError as error:
-            raise Mismatch(
-                f"the peer's frames do not fit in here: {error}",
-                subject=self._group.name,
-                position=str(Cut(timeline, position)),
-                next_step=f"`farshore pair show {self._group.name}`",
-            ) from error
-
-    async def _write_frames(self, frames: list[Frame]) -> None:
-        group = self._group
-        files: dict[str, DiskFile] = {}
-        for frame in frames:
-            segment = self._segment_for(frame, frames[-1].prefix.end)
-            file = group.segments.file(segment)
-            file.pwrite(frame.raw, frame.prefix.position - segment.start)
-            files[segment.path] = file
-        await self._sync(list(files.values()))
-
-    def _segment_for(self, frame: Frame, end: int) -> Segment:
-        """The segment that a frame belongs in; made anew if its file has gone."""
-        group, prefix = self._group, frame.prefix
-        segment = group.segments.segment_at(prefix.timeline, prefix.position)
-        if segment is not None and not group.disk.exists(segment.path):
-            group.segments.forget(segment)
-            segment = Segment(segment.timeline, segment.start, 0)
-        elif segment is None or prefix.position >= segment.start + segment.size:
-            segment = Segment(prefix.timeline, prefix.position, 0)
-        else:
-            return segment
-        segment.size = max(group.writer.segment_bytes, end - segment.start)
-        file = group.disk.preallocate(segment_path(segment.timeline, segment.start), segment.size)
-        group.segments.add(segment, self._lane(segment.timeline), file)
-        return segment
-
-    async def _sync(self, files: list[DiskFile]) -> None:
-        synced: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        self._group.disk.start_sync(
-            files, [], lambda error: None if synced.done() else synced.set_result(error)
-        )
-        error = await synced
-        if error is not None:
-            raise error
-
     # -- the index
 
     async def _mend_record(self, damage: Damage) -> None:
         timeline, position, frame_position, _ = damage.place
-        frame = self._frame_at(timeline, frame_position)
+        frame = frame_at(self._group, timeline, frame_position)
         if frame is None:
             raise Corruption("its frame cannot be read, too", position=damage.position)
-        row = read_frame(frame).rows[position - frame_position]
-        value = pack_row((frame.prefix.utc_ns, frame_position, row))
+        value = record_value(frame, position)
         key = RECORD_KEY.pack(timeline, position)
         await self._ask(self._group, MendIndex(table="records", key=key, value=value))
 
@@ -220,9 +153,9 @@ class Repair:
             return
         lane, volume, block, number = damage.version
         key = version_key(lane, volume, block, number)
-        frame = self._frame_holding(lane, number)
+        frame = frame_holding(self._group, lane, number)
         if frame is not None:
-            data = _content(frame, volume, block, number)
+            data = content_of(frame, volume, block, number)
             await self._ask(self._group, MendIndex(table="versions", key=key, value=version_value(key, data)))
             return
         content = await self._from_peer(damage)
@@ -230,7 +163,7 @@ class Repair:
         if version is not None:
             check_bytes(version, content)
             if not version.tail:
-                await self._write_block(lane, number, content)
+                await write_block(self._group, lane, number, content)
                 return
         elif content == ZERO_BLOCK and not self._has_stored(key):
             await self._ask(self._group, MendIndex(table="versions", key=key, value=version_value(key, None)))
@@ -240,15 +173,6 @@ class Repair:
         value = stored_value(version, content)
         head = content[:STORED_HEAD_BYTES]
         await self._ask(self._group, MendIndex(table="versions", key=key, value=value, head=head))
-
-    async def _write_block(self, lane: int, number: int, content: bytes) -> None:
-        """A block's bytes into the journal, where the index says that they stand."""
-        segment = self._group.segments.holding(lane, number)
-        if segment is None:
-            raise Corruption("the segment of these bytes has gone", position=str(number))
-        file = self._group.segments.file(segment)
-        file.pwrite(content, number - segment.start)
-        await self._sync([file])
 
     def _row(self, key: bytes) -> IndexedVersion | None:
         """A version's row, if there is one that can be read."""
@@ -282,27 +206,6 @@ class Repair:
         return True
 
     # -- where the right bytes are
-
-    def _frame_at(self, timeline: int, position: int) -> Frame | None:
-        """The frame that stands at a position, if it is sound."""
-        prefix = self._group.reader.prefix_at(timeline, position)
-        if prefix is None:
-            return None
-        digest = self._digest_before(timeline, position)
-        try:
-            return next(iter(self._group.reader.frames(timeline, position, prefix.end, digest)))
-        except (BadFrame, Corruption):
-            return None
-
-    def _frame_holding(self, lane: int, number: int) -> Frame | None:
-        """The frame within which a version number lies, if it is here and sound."""
-        segment = self._group.segments.holding(lane, number)
-        if segment is None:
-            return None
-        for prefix in self._group.reader.prefixes(segment.timeline, segment.start, number + 1):
-            if prefix.position <= number < prefix.end:
-                return self._frame_at(segment.timeline, prefix.position)
-        return None
 
     async def _from_peer(self, damage: Damage) -> bytes:
         """The block as the peer shows it at a cut that sees the version."""
@@ -362,22 +265,3 @@ class Repair:
                 with view.batch() as batch:
                     return sees(view, batch, damage)
         return False
-
-
-def _content(frame: Frame, volume: int, block: int, number: int) -> bytes | None:
-    """What a sound frame says of the version of that number: a block's bytes, None for zeroes. Corruption if
-    it says nothing of it."""
-    at = frame.prefix.payload_at
-    with memoryview(frame.raw) as raw:
-        for row in read_frame(frame).rows:
-            if row[0] == WRITE:
-                _, row_volume, first, count = row
-                if row_volume == volume and number == at + (block - first) * BLOCK_BYTES:
-                    offset = number - frame.prefix.position
-                    return bytes(raw[offset : offset + BLOCK_BYTES])
-                at += count * BLOCK_BYTES
-            elif row[0] <= LAST_DATA_KIND and number == at - 1:
-                _, row_volume, first, count = row
-                if row_volume == volume and first <= block < first + count:
-                    return None
-    raise Corruption("the journal has no such version", position=str(number))
