@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 from engine.group.group import Group
 from engine.history.volumes import Volume
 from engine.index.view import ZERO_BLOCK, ReadBatch, VolumeView
-from engine.peering.peer_answers import change_scan, view_of
+from engine.peering.own_past import change_scan, view_of
 from engine.peering.peer_questions import PeerQuestions
 from protocol.errors import Busy, Corruption, Mismatch, Unreachable
 from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row

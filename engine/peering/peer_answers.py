@@ -19,30 +19,21 @@ from typing import assert_never
 from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.history.cuts import checked_cut, cut_at_time
-from engine.index.changes import ChangeScan
-from engine.index.view import ZERO_BLOCK, VolumeView
 from engine.journal.reader import BadFrame
+from engine.peering.own_past import changes_of, contents_of, frames_of
 from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.retention.timed_leases import asked_lease
 from protocol.compress import Compression
-from protocol.errors import Busy, Corruption, FarshoreError, NotFound
-from protocol.limits import (
-    BLOCK_BYTES,
-    FRAME_BYTES_MAX,
-    PEER_COMMIT_S,
-    PEER_UNREAD_BYTES_MAX,
-    QUESTION_CHANGES_MAX,
-    QUESTIONS_WAITING_MAX,
-)
+from protocol.errors import Busy, Corruption, FarshoreError
+from protocol.limits import PEER_COMMIT_S, PEER_UNREAD_BYTES_MAX, QUESTIONS_WAITING_MAX
 from protocol.positions import NO_TIMELINE, Cut
 from protocol.question_messages import (
     BlockContents,
     Blocks,
     Changed,
     Changes,
-    Content,
     Find,
     Frames,
     Held,
@@ -52,7 +43,6 @@ from protocol.question_messages import (
     Question,
     Release,
 )
-from protocol.rows import pack_row
 
 # How soon it is looked whether there is room for another answer.
 LOOK_AGAIN_S = 0.02
@@ -162,14 +152,14 @@ class PeerAnswers:
             case Find(utc_ns=utc_ns):
                 caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
             case Blocks():
-                contents, payload = _contents(group, question)
+                contents, payload = contents_of(group, question)
                 header = partial(_contents_header, session, contents)
                 self._send(caller, group, header, payload)
             case Changes():
-                next_block, done, payload = _changes(group, question)
+                next_block, done, payload = changes_of(group, question)
                 self._send(caller, group, partial(_changed_header, session, next_block, done), payload)
             case Journal():
-                self._send(caller, group, partial(_frames_header, session), _frames(group, question))
+                self._send(caller, group, partial(_frames_header, session), frames_of(group, question))
             case _:
                 assert_never(question)
 
@@ -186,92 +176,6 @@ def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:
         session=question.session, code=error.code, message=error.message, position=error.position
     )
     caller.send(no_answer.encode())
-
-
-def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
-    """The volume with an id at a cut. NotFound, or Trimmed."""
-    spans = group.timelines.lineage(cut.timeline, cut.position)
-    for name, each in group.volumes.at(spans).items():
-        if each.id == volume:
-            return group.kept.view_at(name, cut)
-    raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
-
-
-def _contents(group: Group, question: Blocks) -> tuple[bytes, bytes]:
-    view = view_of(group, question.volume, question.cut)
-    kinds = bytearray()
-    pieces = []
-    with view.batch() as batch:
-        for block in question.blocks:
-            if block * BLOCK_BYTES >= view.size_bytes:
-                kinds.append(Content.ZEROES)
-                continue
-            try:
-                data = view.read_block(batch, block)
-            except (Corruption, OSError):
-                kinds.append(Content.DAMAGED)
-                continue
-            if data == ZERO_BLOCK:
-                kinds.append(Content.ZEROES)
-            else:
-                kinds.append(Content.BYTES)
-                pieces.append(data)
-    return bytes(kinds), b"".join(pieces)
-
-
-def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView, first: int) -> ChangeScan:
-    """A scan for the blocks of a volume (id) that may differ between two views of it."""
-    return ChangeScan(
-        store=group.store,
-        memtable=group.memtable,
-        volume=volume,
-        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
-        before=before.intervals,
-        after=after.intervals,
-        first=first,
-    )
-
-
-def _changes(group: Group, question: Changes) -> tuple[int, bool, bytes]:
-    """Where to ask on, whether that was all, and the runs."""
-    volume = question.volume
-    before, after = view_of(group, volume, question.before), view_of(group, volume, question.after)
-    scan = change_scan(group, volume, before, after, question.first)
-    blocks = scan.slice()
-    next_block, done = scan.next_block, scan.done
-    if len(blocks) > QUESTION_CHANGES_MAX:
-        next_block, done = blocks[QUESTION_CHANGES_MAX], False
-        del blocks[QUESTION_CHANGES_MAX:]
-    runs: list[int] = []
-    for block in blocks:
-        if runs and runs[-2] + runs[-1] == block:
-            runs[-1] += 1
-        else:
-            runs += [block, 1]
-    return next_block, done, pack_row(runs)
-
-
-def _frames(group: Group, question: Journal) -> bytes:
-    """As many frames as one message takes; at least one."""
-    found: list[Buffer] = []
-    room = FRAME_BYTES_MAX
-    end = min(question.end, group.end_of(question.timeline))
-    try:
-        for frame in group.reader.frames(question.timeline, question.start, end, None):
-            room -= frame.prefix.frame_bytes
-            if room < 0:
-                break
-            found.append(frame.raw)
-    except BadFrame:
-        if not found:
-            raise
-    if not found:
-        raise NotFound(
-            f"there are no frames from {Cut(question.timeline, question.start)} on",
-            subject=group.name,
-            position=str(Cut(question.timeline, question.start)),
-        )
-    return b"".join(found)
 
 
 def _contents_header(session: int, contents: bytes, compression: Compression) -> bytes:

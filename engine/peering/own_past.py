@@ -1,0 +1,102 @@
+"""What this site's past of a group says, in portions that one message takes: blocks at a cut, what changed
+between two, and frames."""
+
+from __future__ import annotations
+
+from engine.group.group import Group
+from engine.index.changes import ChangeScan
+from engine.index.view import ZERO_BLOCK, VolumeView
+from engine.journal.reader import BadFrame
+from engine.ports.disk import Buffer
+from protocol.errors import Corruption, NotFound
+from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, QUESTION_CHANGES_MAX
+from protocol.positions import Cut
+from protocol.question_messages import Blocks, Changes, Content, Journal
+from protocol.rows import pack_row
+
+
+def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
+    """The volume with an id at a cut. NotFound, or Trimmed."""
+    spans = group.timelines.lineage(cut.timeline, cut.position)
+    for name, each in group.volumes.at(spans).items():
+        if each.id == volume:
+            return group.kept.view_at(name, cut)
+    raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
+
+
+def contents_of(group: Group, question: Blocks) -> tuple[bytes, bytes]:
+    """A `Content` of each block, and the bytes of those that have some."""
+    view = view_of(group, question.volume, question.cut)
+    kinds = bytearray()
+    pieces = []
+    with view.batch() as batch:
+        for block in question.blocks:
+            if block * BLOCK_BYTES >= view.size_bytes:
+                kinds.append(Content.ZEROES)
+                continue
+            try:
+                data = view.read_block(batch, block)
+            except (Corruption, OSError):
+                kinds.append(Content.DAMAGED)
+                continue
+            if data == ZERO_BLOCK:
+                kinds.append(Content.ZEROES)
+            else:
+                kinds.append(Content.BYTES)
+                pieces.append(data)
+    return bytes(kinds), b"".join(pieces)
+
+
+def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView, first: int) -> ChangeScan:
+    """A scan for the blocks of a volume (id) that may differ between two views of it."""
+    return ChangeScan(
+        store=group.store,
+        memtable=group.memtable,
+        volume=volume,
+        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
+        before=before.intervals,
+        after=after.intervals,
+        first=first,
+    )
+
+
+def changes_of(group: Group, question: Changes) -> tuple[int, bool, bytes]:
+    """Where to ask on, whether that was all, and the runs."""
+    volume = question.volume
+    before, after = view_of(group, volume, question.before), view_of(group, volume, question.after)
+    scan = change_scan(group, volume, before, after, question.first)
+    blocks = scan.slice()
+    next_block, done = scan.next_block, scan.done
+    if len(blocks) > QUESTION_CHANGES_MAX:
+        next_block, done = blocks[QUESTION_CHANGES_MAX], False
+        del blocks[QUESTION_CHANGES_MAX:]
+    runs: list[int] = []
+    for block in blocks:
+        if runs and runs[-2] + runs[-1] == block:
+            runs[-1] += 1
+        else:
+            runs += [block, 1]
+    return next_block, done, pack_row(runs)
+
+
+def frames_of(group: Group, question: Journal) -> bytes:
+    """As many frames as one message takes; at least one."""
+    found: list[Buffer] = []
+    room = FRAME_BYTES_MAX
+    end = min(question.end, group.end_of(question.timeline))
+    try:
+        for frame in group.reader.frames(question.timeline, question.start, end, None):
+            room -= frame.prefix.frame_bytes
+            if room < 0:
+                break
+            found.append(frame.raw)
+    except BadFrame:
+        if not found:
+            raise
+    if not found:
+        raise NotFound(
+            f"there are no frames from {Cut(question.timeline, question.start)} on",
+            subject=group.name,
+            position=str(Cut(question.timeline, question.start)),
+        )
+    return b"".join(found)
