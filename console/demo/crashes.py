@@ -11,7 +11,7 @@ from console.commands.job import job_result
 from console.demo.host import Host, Ledger
 from console.demo.report import Step
 from console.demo.sites import GROUP, DemoSite
-from console.demo.tools import find_tool, fio_words, identical
+from console.demo.tools import fio_words, identical
 from console.demo.writing import FILES, FIO_SIZE, SCRATCH, Stage, position
 from console.figures import size_text
 from console.local_time import pause
@@ -50,8 +50,7 @@ def kill_secondary(stage: Stage, step: Step) -> None:
     ]
     words = fio_words(primary.uri(SCRATCH), "steady", *options, "--time_based", f"--runtime={FIO_S}")
     with tempfile.TemporaryFile() as said:
-        command = [find_tool(words[0]) or words[0], *words[1:]]
-        with subprocess.Popen(command, stdout=said, stderr=said, cwd=stage.directory) as fio:
+        with subprocess.Popen(words, stdout=said, stderr=said, cwd=stage.directory) as fio:
             try:
                 pause(KILL_AFTER_S)
                 running = fio.poll() is None

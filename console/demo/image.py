@@ -12,7 +12,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.demo.tools import run
+from console.demo.tools import TOOL_TIMEOUT_S
+from console.mounts.programs import run
 
 # One file must not fill the image alone.
 FILE_BYTES_MAX = 32 << 20
@@ -50,7 +51,7 @@ def make_image(image: Path, *, size: str, content_bytes: int) -> Filling:
     for number, tree in enumerate(_trees()):
         _fill(tree, staging / f"{number}-{tree.name}", filling, content_bytes)
     words = ["mkfs.ext4", "-q", "-F", "-L", "demo", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
-    run([*words, "-d", staging, image, size], cwd=image.parent)
+    run(*words, "-d", staging, image, size, timeout_s=TOOL_TIMEOUT_S)
     shutil.rmtree(staging)
     return filling
 

@@ -12,19 +12,23 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Concatenate, ParamSpec, TypeVar
 
 from console.demo import crashes, moving, restoring, writing
-from console.demo.report import Report
+from console.demo.report import Report, Step
 from console.demo.sites import DIRECTORY_CHARS_MAX, GROUP, DemoSite
 from console.demo.tools import require_tools
 from console.demo.writing import FILES, LABEL, Stage
 from console.figures import size_text
 from console.output import Output
 from protocol.errors import Busy, ExitCode, FarshoreError, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SPACE_BYTES = 4 << 30
 
@@ -58,34 +62,25 @@ def main(output: Output, *, directory: Path | None, keep: bool) -> int:
 
 def _steps(report: Report, stage: Stage, *, stop: bool) -> None:
     rng = random.Random()
-    with report.step("Two sites, introduced and paired") as step:
-        writing.two_sites(stage, step)
-    with report.step("A real file system onto the mirrored volume") as step:
-        writing.real_files(stage, step)
-    with report.step("The secondary holds the same bytes") as step:
-        writing.at_both_sites(stage, step)
-    with report.step("fio verify on a second volume of the group") as step:
-        writing.fio_verify(stage, step)
-    with report.step("A labelled backup") as step:
-        writing.backup(stage, step)
-    with report.step("Damage") as step:
-        wreck_sha256 = restoring.damage(stage, step, rng.getrandbits(32))
-    with report.step("The past, read at both sites") as step:
-        writing.read_the_past(stage, step)
-    with report.step("Restore") as step:
-        left = restoring.restore(stage, step)
-    with report.step("Undo of the restore, and restore again") as step:
-        restoring.undo(stage, step, left, wreck_sha256)
-    with report.step("kill -9 of the secondary under writes") as step:
-        crashes.kill_secondary(stage, step)
-    with report.step(f"kill -9 of the primary under writes, {crashes.KILLS} times") as step:
-        crashes.kill_primary(stage, step, rng)
-    with report.step("The writing moves to the other site") as step:
-        moving.switch_over(stage, step)
-    with report.step("kill -9 of the site that writes, and takeover") as step:
-        moving.take_over(stage, step)
-    with report.step("Both journals checked, frame by frame") as step:
-        crashes.both_journals(stage, step)
+
+    def do(title: str, part: Callable[Concatenate[Stage, Step, P], T], *more: P.args, **named: P.kwargs) -> T:
+        with report.step(title) as step:
+            return part(stage, step, *more, **named)
+
+    do("Two sites, introduced and paired", writing.two_sites)
+    do("A real file system onto the mirrored volume", writing.real_files)
+    do("The secondary holds the same bytes", writing.at_both_sites)
+    do("fio verify on a second volume of the group", writing.fio_verify)
+    do("A labelled backup", writing.backup)
+    wreck_sha256 = do("Damage", restoring.damage, rng.getrandbits(32))
+    do("The past, read at both sites", writing.read_the_past)
+    left = do("Restore", restoring.restore)
+    do("Undo of the restore, and restore again", restoring.undo, left, wreck_sha256)
+    do("kill -9 of the secondary under writes", crashes.kill_secondary)
+    do(f"kill -9 of the primary under writes, {crashes.KILLS} times", crashes.kill_primary, rng)
+    do("The writing moves to the other site", moving.switch_over)
+    do("kill -9 of the site that writes, and takeover", moving.take_over)
+    do("Both journals checked, frame by frame", crashes.both_journals)
     if stop:
         with report.step("A clean stop") as step:
             sites = (stage.primary, stage.secondary)

@@ -8,8 +8,9 @@ from pathlib import Path
 from console.demo.image import make_image
 from console.demo.report import Step
 from console.demo.sites import GROUP, DemoSite, introduce
-from console.demo.tools import copy, fio_words, fsck, identical, run
+from console.demo.tools import TOOL_TIMEOUT_S, copy, fio_words, fsck, identical
 from console.figures import parse_size, size_text
+from console.mounts.programs import run
 from protocol.commands.backup import BackupCreate
 from protocol.commands.pair import PairCreate
 from protocol.commands.volume import VolumeCreate
@@ -112,7 +113,7 @@ def fio_verify(stage: Stage, step: Step) -> None:
     options = ["--rw=randwrite", "--bs=4k", f"--size={FIO_SIZE}", "--iodepth=16", "--verify=crc32c"]
     words = fio_words(uri, "verify", *options, "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0")
     step.command(f"fio --ioengine=nbd {' '.join(options)}")
-    text = run([*words, "--end_fsync=1"], cwd=stage.directory)
+    text = run(*words, "--end_fsync=1", cwd=stage.directory, timeout_s=TOOL_TIMEOUT_S)
     step.proof("fio verified every block (crc32c)", "err= 0" in text, f"{FIO_SIZE}iB random 4 KiB, depth 16")
 
 

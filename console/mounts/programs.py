@@ -1,4 +1,4 @@
-"""The programs of this machine that mounting needs, each run under a deadline.
+"""The programs of this machine that mounting and the demo need, each run under a deadline.
 
 A missing one is named with its Debian package; what a failing one said is the error's message.
 """
@@ -47,7 +47,7 @@ def find_program(name: str) -> str:
     return found
 
 
-def call(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str]:
+def call(*words: str | Path, cwd: Path | None = None, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str]:
     """Exit code and all output, printable: a check of a file system names its files. Raises NotFound,
     TimedOut."""
     name, *rest = (str(word) for word in words)
@@ -63,6 +63,7 @@ def call(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str
             start_new_session=True,
             env={**os.environ, "LC_ALL": "C"},
             timeout=timeout_s,
+            cwd=cwd,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -72,9 +73,9 @@ def call(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str
     return done.returncode, printable_lines(done.stdout.strip())
 
 
-def run(*words: str | Path, timeout_s: float = RUN_TIMEOUT_S) -> str:
+def run(*words: str | Path, cwd: Path | None = None, timeout_s: float = RUN_TIMEOUT_S) -> str:
     """All output of a program that must succeed. Raises FarshoreError with the end of what it said."""
-    code, said = call(*words, timeout_s=timeout_s)
+    code, said = call(*words, cwd=cwd, timeout_s=timeout_s)
     if code != 0:
         shown = shlex.join(str(word) for word in words)
         raise FarshoreError(f"{words[0]} ended with {code}: {' '.join(said.split())[-2000:]}", subject=shown)

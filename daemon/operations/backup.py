@@ -10,7 +10,7 @@ from daemon.operations.freezing import mark_frozen
 from daemon.operations.paging import Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.pruning import delete_copies, keep_rules, prune_by
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import extended, require_primary, resolve
+from daemon.operations.shapes import extended, require_primary, resolve, writable_group
 from daemon.operations.waiting import wait_durable, wait_peer
 from daemon.site import Site
 from engine.copies.copies import Copy
@@ -40,8 +40,7 @@ from site_primary.backup import check_deletable, lock_backup, pin_backup, take_b
 @carries_out(BackupCreate)
 async def create(site: Site, command: BackupCreate) -> BackupCreateReply:
     """Mark a cut, and answer when it is durable here and, while the pair is in step, at the peer."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     began = site.clock.monotonic()
 
     def mark(consistency: Consistency) -> Copy:
@@ -108,8 +107,7 @@ async def show(site: Site, command: BackupShow) -> BackupShowReply:
 @carries_out(BackupPin)
 async def pin(site: Site, command: BackupPin) -> BackupInfo:
     """Pin or unpin a backup."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     copy = find_backup(group, command.cut)
     pin_backup(group, copy, pinned=command.pinned)
     await wait_durable(group)
@@ -121,8 +119,7 @@ async def pin(site: Site, command: BackupPin) -> BackupInfo:
 @carries_out(BackupLock)
 async def lock(site: Site, command: BackupLock) -> BackupInfo:
     """Lock a backup, or extend its lock."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     copy = find_backup(group, command.cut)
     lock_backup(group, copy, command.lock_s)
     await wait_durable(group)
@@ -135,8 +132,7 @@ async def lock(site: Site, command: BackupLock) -> BackupInfo:
 @carries_out(BackupDelete)
 async def delete(site: Site, command: BackupDelete) -> BackupDeleteReply:
     """Delete a backup."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     copy = find_backup(group, command.cut)
     check_deletable(group, copy)
     backup = backup_info(site, group, copy)
@@ -151,8 +147,7 @@ async def delete(site: Site, command: BackupDelete) -> BackupDeleteReply:
 @carries_out(BackupPrune)
 async def prune(site: Site, command: BackupPrune) -> BackupPruneReply:
     """Delete what no keep rule keeps."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     rules = keep_rules(group, command)
     if not any(rules):
         raise UsageError(

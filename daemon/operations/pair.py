@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daemon.operations.group_row import group_info, pair_info, pair_state
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import require_primary, time_of, time_or_none
+from daemon.operations.shapes import time_of, time_or_none, writable_group
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group.group import Group
@@ -35,8 +35,7 @@ COMPARE_S = 3.0
 @carries_out(PairCreate)
 async def create(site: Site, command: PairCreate) -> PairInfo:
     """Attach a group to a peer and begin to copy."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     peer = site.peers.get(command.peer)
     if site.state.pair(group.name) is not None:
         raise Refused(
@@ -63,8 +62,7 @@ async def show(site: Site, command: PairShow) -> PairInfo:
 @carries_out(PairSplit)
 async def split(site: Site, command: PairSplit) -> PairInfo:
     """Pause; the peer stays at whatever it has."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     await _leave_strict(site, group, command.confirm)
     site.pairs.split(command.group)
     return pair_info(site, command.group)
@@ -73,8 +71,7 @@ async def split(site: Site, command: PairSplit) -> PairInfo:
 @carries_out(PairSet)
 async def set_pair(site: Site, command: PairSet) -> PairInfo:
     """Change the mode."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     shipper = site.pairs.shipper(group.name)
     if command.mode is not None:
         mode = Mode(command.mode)
@@ -118,8 +115,7 @@ async def _leave_strict(site: Site, group: Group, confirm: str) -> None:
 @carries_out(PairResync)
 async def resync(site: Site, command: PairResync) -> PairInfo:
     """Go on from there, in order."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     site.pairs.resync(group, Choice(command.source or "none"))
     shipper = site.pairs.shipper(group.name)
     await wait_until(site, lambda: shipper.connected or shipper.state is not PairState.COPYING, COMPARE_S)

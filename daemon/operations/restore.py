@@ -19,7 +19,7 @@ from daemon.jobs import Job
 from daemon.operations import comparing
 from daemon.operations.registry import carries_out
 from daemon.operations.restore_by_writes import KEEP_S, changed_bytes, hold_past, restore_by_writes, way_back
-from daemon.operations.shapes import cut_info, require_primary, resolve, time_of
+from daemon.operations.shapes import cut_info, require_primary, resolve, time_of, writable_group
 from daemon.operations.waiting import wait_durable, wait_until
 from daemon.site import Site
 from engine.group.group import Group
@@ -40,8 +40,7 @@ FOLLOW_S = 600.0
 @carries_out(RestoreVolume)
 async def restore_volume(site: Site, command: RestoreVolume) -> RestoreReply:
     """One volume."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     cut = await _cut_of(site, group, command)
     plan = plan_restore(group, [command.volume], cut, skip_missing=False)
     return await _restore(site, group, plan, command, f"{command.group}/{command.volume}", "volume")
@@ -50,8 +49,7 @@ async def restore_volume(site: Site, command: RestoreVolume) -> RestoreReply:
 @carries_out(RestoreGroup)
 async def restore_group(site: Site, command: RestoreGroup) -> RestoreReply:
     """Every volume of a group, to one cut in one frame."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     cut = await _cut_of(site, group, command)
     names = sorted(group.volumes.at(group.spans()))
     plan = plan_restore(group, names, cut, skip_missing=True)

@@ -15,10 +15,7 @@ from engine.peering.restore_ways import Chosen, Way
 from protocol.errors import FarshoreError, TimedOut, Trimmed
 from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
-from site_primary.restore_volume import (
-    RestorePlan,
-    sample_blocks,
-)
+from site_primary.restore_volume import RestorePlan, sample_blocks
 from site_primary.rewrite_volume import (
     OwnPast,
     Past,

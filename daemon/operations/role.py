@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from daemon.operations.group_row import pair_info
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import cut_info, extended, require_primary, time_of, time_or_none
+from daemon.operations.shapes import cut_info, extended, time_of, time_or_none, writable_group
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group.group import Group
@@ -36,8 +36,7 @@ ASK_TIMEOUT_S = 3.0
 @carries_out(Switchover)
 async def switchover(site: Site, command: Switchover) -> SwitchoverReply:
     """Drain to a marker and swap roles."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     check_confirm(command.confirm, group.name, dry_run=False)
     if any(name == group.name for name, _ in site.rewriting):
         raise Busy(
@@ -163,8 +162,7 @@ def _complete_until_ns(site: Site, group: Group) -> int:
 @carries_out(Failback)
 async def failback(site: Site, command: Failback) -> FailbackReply:
     """Let the site that came back follow this one; what it alone had becomes a branch there."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     shipper = site.pairs.shipper(group.name)
     if shipper.state not in (PairState.PAIRED, PairState.COPYING):
         next_state(shipper.state, PairVerb.RESYNC, group.name)

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import require_primary, time_or_none
+from daemon.operations.shapes import time_or_none, writable_group
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.copies.copies import Copy
@@ -30,8 +30,7 @@ from protocol.positions import POSITION_MAX
 @carries_out(ScheduleSet)
 async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
     """Change parts of a group's policy."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     _, before = group.policies.at(group.spans())
     if command.freeze and command.freeze not in site.config.hooks:
         raise NotFound(
@@ -93,8 +92,7 @@ def _shortens(group: Group, policy: PolicySet) -> bool:
 @carries_out(ScheduleRemove)
 async def remove(site: Site, command: ScheduleRemove) -> ScheduleInfo:
     """Take no more backups by itself; the window stays."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     _, before = group.policies.at(group.spans())
     policy = replace(NO_POLICY, window_s=before.window_s, window_bytes=before.window_bytes)
     return await _put(site, group, before, policy)

@@ -52,6 +52,13 @@ def resolve(site: Site, group: Group, named: NamedCut) -> Cut:
     return resolve_cut(group, named, role=role, complete_until_ns=site.complete_until_ns(group.name))
 
 
+def writable_group(site: Site, name: str) -> Group:
+    """A group that this site writes. NotFound; WrongState, naming the primary."""
+    group = site.group(name)
+    require_primary(site, group)
+    return group
+
+
 def require_primary(site: Site, group: Group) -> None:
     """WrongState, naming the primary, unless this site writes the group."""
     if not site.state.group(group.name).role.writes:

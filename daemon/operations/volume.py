@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from daemon.operations.backup_row import backup_info
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of
+from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of, writable_group
 from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -129,8 +129,7 @@ async def online(site: Site, command: VolumeOnline) -> VolumeInfo:
 @carries_out(VolumeOffline)
 async def offline(site: Site, command: VolumeOffline) -> VolumeInfo:
     """Close an export."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     volume = group.volume(command.volume)
     name = f"{group.name}/{volume.name}"
     hosts = site.exports.clients(group, volume)
@@ -149,8 +148,7 @@ async def offline(site: Site, command: VolumeOffline) -> VolumeInfo:
 @carries_out(VolumeDelete)
 async def delete(site: Site, command: VolumeDelete) -> VolumeInfo:
     """Journal a volume's end; its past stays."""
-    group = site.group(command.group)
-    require_primary(site, group)
+    group = writable_group(site, command.group)
     volume = group.volume(command.volume)
     name = f"{group.name}/{volume.name}"
     check_confirm(command.confirm, name, dry_run=False)
