@@ -47,7 +47,7 @@ from protocol.limits import (
 )
 from protocol.printable import printable
 
-MODULE = "site_secondary.restore_files"
+MODULE = "console.file_systems.reader"
 SILENCE_S_MAX = 120.0
 STARTS_MAX = 64
 _PIPE_BYTES = 1 << 20

@@ -52,7 +52,7 @@ HOMES = {
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
     "zstandard": ("protocol/compress.py",),
-    "pytsk3": ("site_secondary/file_systems/",),
+    "pytsk3": ("console/file_systems/",),
 }
 
 CLOCK_HOMES = ("engine/ports/clock.py", "console/", "bench/", "tests/")

@@ -13,6 +13,12 @@ from typing import Any
 
 import pytsk3
 
+from console.file_systems.ext_directories import names_in_block
+from console.file_systems.ext_inodes import SUPERBLOCK_OFFSET, ExtInodes, ExtLayout, ext_layout
+from console.file_systems.facts import FactFinder, Facts
+from console.file_systems.fat_facts import BOOT_BYTES, FatFacts
+from console.file_systems.ntfs_facts import NtfsFacts, dos_mode, is_named
+from console.file_systems.volume_layout import CASE_FOLDS, ExportImage
 from protocol.file_stream import Answer, Data, Done, Entry, Extents, Trouble, shown
 from protocol.limits import (
     FILE_DATA_BYTES,
@@ -22,12 +28,6 @@ from protocol.limits import (
     FILE_NAME_BYTES_MAX,
     FILE_TEXT_CHARS_MAX,
 )
-from site_secondary.file_systems.ext_directories import names_in_block
-from site_secondary.file_systems.ext_inodes import SUPERBLOCK_OFFSET, ExtInodes, ExtLayout, ext_layout
-from site_secondary.file_systems.facts import FactFinder, Facts
-from site_secondary.file_systems.fat_facts import BOOT_BYTES, FatFacts
-from site_secondary.file_systems.ntfs_facts import NtfsFacts, dos_mode, is_named
-from site_secondary.file_systems.volume_layout import CASE_FOLDS, ExportImage
 
 _KINDS = {
     int(pytsk3.TSK_FS_META_TYPE_REG): "f",

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.file_systems.ext_inodes import ExtInodes, ExtLayout, ext_layout
+from console.file_systems.facts import Facts, named
+from console.file_systems.fat_facts import FatFacts
+from console.file_systems.ntfs_facts import _judge_reparse, _time_ns
 from protocol.file_stream import TIME_NS_MAX, TIME_NS_MIN
-from site_secondary.file_systems.ext_inodes import ExtInodes, ExtLayout, ext_layout
-from site_secondary.file_systems.facts import Facts, named
-from site_secondary.file_systems.fat_facts import FatFacts
-from site_secondary.file_systems.ntfs_facts import _judge_reparse, _time_ns
 
 NS = 1_000_000_000
 LAYOUT = ExtLayout(

@@ -26,8 +26,8 @@ from typing import Any
 
 import pytsk3
 
+from console.file_systems.facts import Facts, named
 from protocol.file_stream import TIME_NS_MAX, TIME_NS_MIN
-from site_secondary.file_systems.facts import Facts, named
 
 _STANDARD, _DATA = int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_SI), int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_DATA)
 _REPARSE, _EXTENDED = int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_REPARSE), int(pytsk3.TSK_FS_ATTR_TYPE_NTFS_EA)

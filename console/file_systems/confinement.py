@@ -24,8 +24,8 @@ import resource
 import tempfile
 from struct import pack
 
-from site_secondary.file_systems.landlock import give_up_files
-from site_secondary.file_systems.syscall_filter import filter_calls
+from console.file_systems.landlock import give_up_files
+from console.file_systems.syscall_filter import filter_calls
 
 MEMORY_BYTES_MAX = 2 << 30
 CPU_S_MAX = 24 * 3600

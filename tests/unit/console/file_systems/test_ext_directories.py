@@ -7,7 +7,7 @@ from struct import pack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from site_secondary.file_systems.ext_directories import names_in_block
+from console.file_systems.ext_directories import names_in_block
 
 
 def entry(inode: int, name: bytes, length: int) -> bytes:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytsk3
 
+from console.file_systems.export_reader import ExportReader
 from protocol.file_stream import Partition, shown
 from protocol.limits import FILE_PARTITIONS_MAX, FILE_TEXT_CHARS_MAX, SECTOR_BYTES
-from site_secondary.file_systems.export_reader import ExportReader
 
 # What pytsk3 does not read, or should not: first bytes at an offset, and the word for it.
 _SIGNATURES = (

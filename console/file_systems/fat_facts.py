@@ -30,8 +30,8 @@ from typing import Any
 
 import pytsk3
 
-from site_secondary.file_systems.facts import Facts
-from site_secondary.file_systems.ntfs_facts import dos_mode
+from console.file_systems.facts import Facts
+from console.file_systems.ntfs_facts import dos_mode
 
 BOOT_BYTES = 512
 _ENTRY_BYTES = 32

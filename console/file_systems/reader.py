@@ -5,7 +5,7 @@ connection (a file descriptor) to one export; it knows neither the site nor the 
 may be hostile: it is confined before it looks at the first byte, and whoever called it believes nothing of
 what it says. That it is killed or crashes costs its caller the file that it was at.
 
-python -P …/farshore/launch.py site_secondary.restore_files --connection FD --size BYTES
+python -P …/farshore/launch.py console.file_systems.reader --connection FD --size BYTES
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import sys
 from collections.abc import Iterator
 from errno import EIO
 
+from console.file_systems.confinement import confine, renew_cpu
+from console.file_systems.export_reader import ExportReader
+from console.file_systems.tree import Tree, text_of
+from console.file_systems.volume_layout import ExportImage, file_system, partitions, signature
 from protocol.errors import RemoteProtocolError
 from protocol.file_stream import (
     Answer,
@@ -32,10 +36,6 @@ from protocol.file_stream import (
     encode,
 )
 from protocol.limits import FILE_TEXT_CHARS_MAX
-from site_secondary.file_systems.confinement import confine, renew_cpu
-from site_secondary.file_systems.export_reader import ExportReader
-from site_secondary.file_systems.tree import Tree, text_of
-from site_secondary.file_systems.volume_layout import ExportImage, file_system, partitions, signature
 
 _PIPE_BYTES = 64 << 10
 # Entries are small: a write a piece would cost more than the entry.
@@ -143,7 +143,7 @@ def _write_all(target: int, data: bytearray) -> None:
 
 def main() -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="site_secondary.restore_files")
+    parser = argparse.ArgumentParser(prog="console.file_systems.reader")
     parser.add_argument("--connection", type=int, required=True)
     parser.add_argument("--size", type=int, required=True)
     arguments = parser.parse_args()
@@ -152,7 +152,7 @@ def main() -> int:
     try:
         unfenced = confine()
     except OSError as error:
-        print(f"it cannot be confined here: {text_of(error)}", file=sys.stderr)
+        sys.stderr.write(f"it cannot be confined here: {text_of(error)}\n")
         return 1
     try:
         answering = Answering(ExportReader(connection, arguments.size), unfenced)
@@ -160,7 +160,7 @@ def main() -> int:
     except BrokenPipeError:
         return 0  # the caller has had enough
     except (ConnectionError, RemoteProtocolError) as error:
-        print(text_of(error), file=sys.stderr)
+        sys.stderr.write(f"{text_of(error)}\n")
         return 1
     return 0
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from site_secondary.file_systems.landlock import ruleset
-from site_secondary.file_systems.syscall_filter import MACHINES, NEEDED, assemble
+from console.file_systems.landlock import ruleset
+from console.file_systems.syscall_filter import MACHINES, NEEDED, assemble
 from tests.support.sites import short_directory
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -28,8 +28,8 @@ UNSHARE = {"x86_64": 272, "aarch64": 97}
 # Everything is imported, and what says who we are is opened, before the doors close.
 SCRIPT = """
 import ctypes, json, mmap, os, resource, signal, socket, struct, sys
-from site_secondary.file_systems import syscall_filter
-from site_secondary.file_systems.confinement import confine
+from console.file_systems import syscall_filter
+from console.file_systems.confinement import confine
 
 place, port, denied, user = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
 libc = ctypes.CDLL(None, use_errno=True)

@@ -32,9 +32,9 @@ from dataclasses import dataclass, replace
 from struct import Struct, error, pack, unpack_from
 from typing import Any
 
+from console.file_systems.facts import Attribute, Facts
 from protocol.file_stream import flags_text, shown
 from protocol.limits import FILE_XATTR_BYTES_MAX, FILE_XATTRS_BYTES_MAX, FILE_XATTRS_MAX
-from site_secondary.file_systems.facts import Attribute, Facts
 
 SUPERBLOCK_OFFSET = 1024
 _MAGIC = 0xEF53

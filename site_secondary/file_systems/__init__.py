@@ -1,1 +1,0 @@
-"""Reading the file systems inside a volume, in user space."""
