@@ -12,9 +12,9 @@ from daemon.operations.shapes import cut_info, extended, time_of, time_or_none, 
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group.group import Group
-from engine.group.head_moves import generation_of
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState, PairVerb, next_state
+from engine.peering.takeover_plan import plan_takeover, require_gone, require_loss_within, require_takeable
 from protocol.commands.base import check_confirm
 from protocol.commands.role import (
     Failback,
@@ -24,8 +24,7 @@ from protocol.commands.role import (
     Takeover,
     TakeoverReply,
 )
-from protocol.cut_text import time_text
-from protocol.errors import Busy, FarshoreError, NotAllowed, Unsafe, WrongState
+from protocol.errors import Busy, FarshoreError, WrongState
 from protocol.messages import Report
 from site_primary.shipping.comparison import Choice
 
@@ -64,99 +63,29 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
     pair = site.state.pair(group.name)
     peer = pair.peer if pair else ""
     begun = site.clock.monotonic()
-    if site.state.group(group.name).role is Role.PRIMARY and group.handed_to in ("", group.site):
-        raise WrongState(
-            f"group {group.name} is written here already",
-            subject=group.name,
-            position=str(group.end),
-            next_step=f"`farshore pair show {group.name}`",
-        )
-    if not group.head:
-        raise WrongState(
-            f"nothing of group {group.name} can be read here yet: its first copy has not arrived",
-            subject=group.name,
-            next_step=f"start {peer or 'the site that has it'}, and let the copy come to its end",
-        )
+    require_takeable(group, peer)
     report = await _ask_report(site, group) if peer else None
-    plan = _plan(site, group, peer)
-    if not command.plan:
-        _require_gone(group, peer, report.role if report else "")
-        group.turned_back.require_whole()
-        check_confirm(command.confirm, group.name, look="--plan")
-        limit_s, age_s = command.max_loss_s, plan.age_s
-        if limit_s is not None and not plan.nothing_lost and (age_s is None or age_s > limit_s):
-            span = "of an unknown time" if age_s is None else f"of the last {age_s:.1f} s"
-            raise Unsafe(
-                f"{group.name}: writes {span} may be lost, {limit_s:g} s are allowed",
-                subject=group.name,
-                position=str(group.end),
-                next_step="allow more with --max-loss, or leave it out",
-            )
-        site.pairs.take_over(group, PairState.TAKEN_OVER)
-    took_ms = (site.clock.monotonic() - begun) * 1e3
-    return plan if command.plan else replace(plan, done=True, took_ms=took_ms)
-
-
-def _require_gone(group: Group, peer: str, role: str) -> None:
-    """NotAllowed while the peer answers with this role, unless it does not write the group either."""
-    if role in ("", Role.SECONDARY.value):
-        return
-    raise NotAllowed(
-        f"{peer} answers, and writes group {group.name}",
-        subject=group.name,
-        position=str(group.end),
-        next_step=f"`farshore switchover {group.name}` at {peer} hands it over without loss",
-    )
-
-
-def _plan(site: Site, group: Group, peer: str) -> TakeoverReply:
-    """Where this site would go on, and what is known of what it lacks."""
-    receiver = site.receivers.get(group.name)
-    known_lost = max(0, receiver.remote_written - group.writer.written) if receiver else 0
-    until = _complete_until_ns(site, group)
-    handed = group.handed_to == group.site
-    # Who heard of a newer authority than its journal has may lack what was written by that one.
-    newest = site.state.heard(group.name) <= generation_of(group)
-    lost = group.turned_back.lost
-    safe = known_lost == 0 and newest and lost is None and (handed or group.strict)
-    age_s = max(0.0, (site.clock.utc_ns() - until) / 1e9) if until else None
-    if safe:
-        statement = "nothing that was acknowledged is lost"
-    elif until:
-        statement = f"nothing acknowledged up to {time_text(until)} is lost; later writes may be"
-    else:
-        statement = "it is not known up to when this site held everything: what the other wrote may be lost"
-    if lost is not None:
-        until, age_s = 0, None
-        statement = (
-            f"this site is older than it was: it lacks {lost}, and nobody knows what was written by then"
-        )
-    if known_lost:
-        statement += f"; at least {known_lost} bytes of journal are known to be missing"
-    return TakeoverReply(
+    plan = plan_takeover(group, site.receivers.get(group.name))
+    reply = TakeoverReply(
         group=group.name,
         done=False,
         position=cut_info(group.end, time_of(group, group.end)),
-        nothing_lost=safe,
-        none_lost_until=time_or_none(until),
-        known_lost_bytes=known_lost,
-        age_s=age_s,
-        statement=statement,
+        nothing_lost=plan.nothing_lost,
+        none_lost_until=time_or_none(plan.until_ns),
+        known_lost_bytes=plan.known_lost_bytes,
+        age_s=plan.age_s,
+        statement=plan.statement,
         peer=peer,
         took_ms=None,
     )
-
-
-def _complete_until_ns(site: Site, group: Group) -> int:
-    """Up to when this site held all that its peer wrote; 0 if nothing is known of that. What a receiver heard
-    ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
-    short of what has their very time. A site that handed over wrote everything before that itself."""
-    if site.state.group(group.name).role is Role.PRIMARY:
-        return group.head.utc_ns
-    receiver = site.receivers.get(group.name)
-    heard = receiver.complete_until_ns if receiver else 0
-    own = not group.head or group.timelines.get(group.head.timeline).writer == group.site
-    return heard if own else max(heard, group.head.utc_ns - 1)
+    if command.plan:
+        return reply
+    require_gone(group, peer, report.role if report else "")
+    group.turned_back.require_whole()
+    check_confirm(command.confirm, group.name, look="--plan")
+    require_loss_within(plan, group, command.max_loss_s)
+    site.pairs.take_over(group, PairState.TAKEN_OVER)
+    return replace(reply, done=True, took_ms=(site.clock.monotonic() - begun) * 1e3)
 
 
 @carries_out(Failback)

@@ -1,0 +1,118 @@
+"""What a takeover would mean: where this site would go on, and what is known of what it lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.group.group import Group
+from engine.group.head_moves import generation_of
+from engine.group.site_state import Role
+from protocol.cut_text import time_text
+from protocol.errors import NotAllowed, Unsafe, WrongState
+
+
+class Heard(Protocol):
+    """The receiver of a group, as far as a plan needs it."""
+
+    @property
+    def remote_written(self) -> int:
+        """The position up to which the peer said that it wrote."""
+
+    @property
+    def complete_until_ns(self) -> int:
+        """UTC nanoseconds up to which every frame of the peer's is here; 0: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeoverPlan:
+    """`nothing_lost`: of what was acknowledged. `until_ns`: nothing up to then is lost; 0: nobody knows, and
+    `age_s`, how long ago that was, is None. `known_lost_bytes` of journal are missing for certain."""
+
+    nothing_lost: bool
+    until_ns: int
+    known_lost_bytes: int
+    age_s: float | None
+    statement: str
+
+
+def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
+    """The plan for a group, with its receiver if there is one."""
+    known_lost = max(0, heard.remote_written - group.writer.written) if heard else 0
+    until = _complete_until_ns(group, heard)
+    handed = group.handed_to == group.site
+    # Who heard of a newer authority than its journal has may lack what was written by that one.
+    newest = group.state.heard(group.name) <= generation_of(group)
+    lost = group.turned_back.lost
+    safe = known_lost == 0 and newest and lost is None and (handed or group.strict)
+    age_s = max(0.0, (group.clock.utc_ns() - until) / 1e9) if until else None
+    if safe:
+        statement = "nothing that was acknowledged is lost"
+    elif until:
+        statement = f"nothing acknowledged up to {time_text(until)} is lost; later writes may be"
+    else:
+        statement = "it is not known up to when this site held everything: what the other wrote may be lost"
+    if lost is not None:
+        until, age_s = 0, None
+        statement = (
+            f"this site is older than it was: it lacks {lost}, and nobody knows what was written by then"
+        )
+    if known_lost:
+        statement += f"; at least {known_lost} bytes of journal are known to be missing"
+    return TakeoverPlan(
+        nothing_lost=safe, until_ns=until, known_lost_bytes=known_lost, age_s=age_s, statement=statement
+    )
+
+
+def _complete_until_ns(group: Group, heard: Heard | None) -> int:
+    """Up to when this site held all that its peer wrote; 0 if nothing is known of that. What a receiver heard
+    ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
+    short of what has their very time. A site that handed over wrote everything before that itself."""
+    if group.state.group(group.name).role is Role.PRIMARY:
+        return group.head.utc_ns
+    until = heard.complete_until_ns if heard else 0
+    own = not group.head or group.timelines.get(group.head.timeline).writer == group.site
+    return until if own else max(until, group.head.utc_ns - 1)
+
+
+def require_takeable(group: Group, peer: str) -> None:
+    """WrongState if the group is written here already, or if nothing of it is here yet."""
+    if group.state.group(group.name).role is Role.PRIMARY and group.handed_to in ("", group.site):
+        raise WrongState(
+            f"group {group.name} is written here already",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"`farshore pair show {group.name}`",
+        )
+    if not group.head:
+        raise WrongState(
+            f"nothing of group {group.name} can be read here yet: its first copy has not arrived",
+            subject=group.name,
+            next_step=f"start {peer or 'the site that has it'}, and let the copy come to its end",
+        )
+
+
+def require_gone(group: Group, peer: str, role: str) -> None:
+    """NotAllowed while the peer answers with this role, unless it does not write the group either."""
+    if role in ("", Role.SECONDARY.value):
+        return
+    raise NotAllowed(
+        f"{peer} answers, and writes group {group.name}",
+        subject=group.name,
+        position=str(group.end),
+        next_step=f"`farshore switchover {group.name}` at {peer} hands it over without loss",
+    )
+
+
+def require_loss_within(plan: TakeoverPlan, group: Group, limit_s: float | None) -> None:
+    """Unsafe if writes of a longer time than `limit_s` may be lost; None allows any."""
+    age_s = plan.age_s
+    if limit_s is None or plan.nothing_lost or (age_s is not None and age_s <= limit_s):
+        return
+    span = "of an unknown time" if age_s is None else f"of the last {age_s:.1f} s"
+    raise Unsafe(
+        f"{group.name}: writes {span} may be lost, {limit_s:g} s are allowed",
+        subject=group.name,
+        position=str(group.end),
+        next_step="allow more with --max-loss, or leave it out",
+    )
