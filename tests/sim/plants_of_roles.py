@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import engine.group.group
+import engine.group.head_moves
 import engine.peering.role_moves
 import site_primary.shipping.comparison
 import site_primary.shipping.shipper
@@ -112,7 +113,7 @@ def hosts_stay_after_a_hand_over() -> tuple[Patch, ...]:
         hand_over(group, to)
         group.promises.handed.clear()
 
-    def close(self: Any, group: Any, peer: str) -> None:
+    def close(self: Any, group: Any, peer: str, **by: Any) -> None:
         pass
 
     return ((engine.peering.role_moves, "hand_over", over), (RoleExports, "close", close))
@@ -158,6 +159,6 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
         begin_timeline(group, authority=authority)
 
     return (
-        (engine.group.group, "begin_timeline", begin),
+        (engine.group.head_moves, "begin_timeline", begin),
         (engine.peering.role_moves, "begin_timeline", begin),
     )
