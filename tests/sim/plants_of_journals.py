@@ -194,7 +194,7 @@ def checkpoint_past_durable() -> tuple[Patch, ...]:
     def begin(self: Any, target: Cut) -> None:
         timelines = tuple(self._group.timelines.all())
         plan = CheckpointPlan(target=target, durable=target.position, timelines=timelines)
-        self._indexer.start(plan, lambda failure, _: self._done(target, failure))
+        self.indexer.start(plan, lambda failure, _: self._done(plan, failure))
 
     return ((Checkpoints, "_plan", begin),)
 

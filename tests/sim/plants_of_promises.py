@@ -126,10 +126,9 @@ class _NoLater:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clock, name)
 
-    def call_later(self, delay_s: float, callback: Any) -> None:
+    def call_later(self, delay_s: float, callback: Any) -> Any:
         """Forget it, if it is a second or more away."""
-        if delay_s < 1.0:
-            self._clock.call_later(delay_s, callback)
+        return self._clock.call_later(delay_s, callback if delay_s < 1.0 else lambda: None)
 
 
 @rare(Fault.COMMIT_ERROR, Task.DETACH, Task.RESYNC_LOCAL)

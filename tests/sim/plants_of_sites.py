@@ -92,9 +92,9 @@ def lost_tail_called_divergence() -> tuple[Patch, ...]:
     """A secondary that holds what the writer lost is never sent anything again."""
 
     def start_for(
-        group: Any, welcome: Any, before: Any = site_primary.shipping.comparison.where_to_start, **said: Any
+        *args: Any, before: Any = site_primary.shipping.comparison.where_to_start, **said: Any
     ) -> Any:
-        start = before(group, welcome, **said)
+        start = before(*args, **said)
         verdict = site_primary.shipping.comparison.Verdict.DIVERGED
         return dataclasses.replace(start, verdict=verdict) if start.tail else start
 
