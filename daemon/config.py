@@ -98,7 +98,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     journal_limit_bytes: int = 0
     """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts wait for
-    older history to be folded; if a peer or a backup in progress needs all of it, they get ENOSPC."""
+    older history to be truncated; if a peer or a backup in progress needs all of it, they get ENOSPC."""
 
     window_s: float = 86_400.0
     """Any moment of this many last seconds can be restored, not only backups. Longer costs disk: everything

@@ -29,7 +29,7 @@ from daemon.parts import SiteParts
 from daemon.peer_traffic import SiteTraffic
 from daemon.peers import Peer, PeerBook
 from daemon.site_groups import SiteGroups
-from daemon.site_questions import SiteQuestions
+from daemon.site_requests import SiteRequests
 from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.group.site_state import Role, SiteState
@@ -91,7 +91,7 @@ class Site:
         self.damaged, self.group, self.has_group = self._groups.damaged, self._groups.get, self._groups.has
         self.create_group, self.drops = self._groups.create, self._groups.drops
         self.drop_clone = self._groups.drop_clone
-        self._questions = SiteQuestions(
+        self._requests = SiteRequests(
             groups=self.groups,
             state=self.state,
             peers=self.peers,
@@ -99,7 +99,7 @@ class Site:
             clock=self.clock,
             rng=self.rng,
         )
-        self.ask_peer = self._questions.ask
+        self.ask_peer = self._requests.ask
         self.pairs = SitePairs(
             state=self.state,
             exports=self.exports,
@@ -174,7 +174,7 @@ class Site:
         for task in list(self._tasks):
             task.cancel()
         self.pairs.close()
-        self._questions.close()
+        self._requests.close()
         self.transport.close()
         self._door.close()
         self.traffic.close()
@@ -193,7 +193,7 @@ class Site:
         for end in (self.shippers.get(name), self.receivers.get(name)):
             if end is not None:
                 attempt("group.defect", end.close)
-        self._questions.group_stopped(name)
+        self._requests.group_stopped(name)
         self._door.group_stopped(name)
         self.traffic.group_stopped(name)
         self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")

@@ -205,16 +205,16 @@ LOCK_S_MAX = SCHEDULE_SPAN_S_MAX
 LOCK_MARKS_A_WINDOW = 128
 LOCK_MARK_S_MIN = 1.0
 # Questions between sites. A message of blocks is read at one stroke, beside hosts.
-QUESTION_BLOCKS_MAX = 256
-QUESTION_CHANGES_MAX = 16_384
-QUESTION_CHANGES_BYTES_MAX = 512 << 10
-QUESTIONS_IN_FLIGHT_MAX = 4
-QUESTIONS_WAITING_MAX = 64
+PEER_REQUEST_BLOCKS_MAX = 256
+PEER_REQUEST_CHANGES_MAX = 16_384
+PEER_REQUEST_CHANGES_BYTES_MAX = 512 << 10
+PEER_REQUESTS_IN_FLIGHT_MAX = 4
+PEER_REQUESTS_WAITING_MAX = 64
 # At the slowest rate limit a full answer takes 16 s.
-QUESTION_SILENCE_S = 20.0
+PEER_REQUEST_SILENCE_S = 20.0
 # What works for hours asks again for so long without any answer: a daemon of the peer that is restarted, or a
 # silence and two more tries, is no reason to give up what is half done.
-QUESTION_PATIENCE_S = 60.0
+PEER_REQUEST_PATIENCE_S = 60.0
 LEASE_NAME_BYTES_MAX = 300
 LEASE_S_MAX = 7 * 86_400
 # Of a group, that this site holds for itself, and that peers asked for.
@@ -312,9 +312,9 @@ def check_limits() -> None:
         raise AssertionError("a frame of a base must be a frame")
     if BASE_PART_BYTES_MAX * BASE_PARTS_MAX > 48 << 20:
         raise AssertionError("the indexer takes requests of up to 64 MiB")
-    if QUESTION_PATIENCE_S < 2 * QUESTION_SILENCE_S:
+    if PEER_REQUEST_PATIENCE_S < 2 * PEER_REQUEST_SILENCE_S:
         raise AssertionError("a question that is asked again must be able to be")
-    if QUESTION_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * QUESTION_SILENCE_S:
+    if PEER_REQUEST_BLOCKS_MAX * BLOCK_BYTES > RATE_BYTES_S_MIN * PEER_REQUEST_SILENCE_S:
         raise AssertionError("an answer at the slowest pace must not look like silence")
     if not FRAME_BYTES_MAX < PEER_UNREAD_BYTES_MAX < PEER_UNREAD_BYTES_END - FRAME_BYTES_MAX < 64 << 20:
         raise AssertionError("a peer must get one answer, wait before it is cut off, and not cost 64 MiB")

@@ -10,7 +10,7 @@
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
 
 Those of a base, where the journal does not lead the peer on, are in protocol.base_messages; what the sites
-ask each other of a group's past is in protocol.question_messages.
+ask each other of a group's past is in protocol.peer_requests.
 
 Every message carries the session that its HELLO opened; anything of another session is dropped, so that what
 a dead connection still delivers changes nothing. Positions acknowledge, messages do not: what one
@@ -48,7 +48,7 @@ from protocol.bounds import (
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.limits import LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
-from protocol.question_messages import (
+from protocol.peer_requests import (
     BlockContents,
     Blocks,
     Changed,
@@ -59,8 +59,8 @@ from protocol.question_messages import (
     Hold,
     Journal,
     NoAnswer,
-    QuestionKind,
-    QuestionMessage,
+    PeerRequestKind,
+    PeerRequestMessage,
     Release,
 )
 from protocol.rows import unpack_row
@@ -154,14 +154,14 @@ class Ack(_Message, frozen=True, kw_only=True, tag=int(MessageKind.ACK)):
 
 class Heartbeat(_Message, frozen=True, kw_only=True, tag=int(MessageKind.HEARTBEAT)):
     """Sent every second: whoever holds everything before `written` is complete up to `utc_ns`. `state` and
-    `mode` are the pair's. Every cut from `floor` on can be read at the writer, and may be gone back to."""
+    `mode` are the pair's. Every cut from `horizon` on can be read at the writer, and may be gone back to."""
 
     timeline: AnyTimeline
     written: Position
     utc_ns: UtcNs
     state: Word
     mode: Word
-    floor: Position = 0
+    horizon: Position = 0
 
 
 class Refused(_Message, frozen=True, kw_only=True, tag=int(MessageKind.REFUSED)):
@@ -218,7 +218,7 @@ class MakeDurable(_Message, frozen=True, kw_only=True, tag=int(MessageKind.MAKE_
 
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
-    | MakeDurable | BaseMessage | QuestionMessage
+    | MakeDurable | BaseMessage | PeerRequestMessage
 )  # fmt: skip
 
 _messages: WireDecoder[Message] = WireDecoder(
@@ -248,9 +248,9 @@ def refusal_of(header: bytes, error: RemoteProtocolError) -> bytes | None:
         text = str(error)
     if kind == MessageKind.HELLO:
         return Refused(session=session, code=BAD_MESSAGE, message=text).encode()
-    if kind == MessageKind.ASK or kind in _QUESTIONS:
+    if kind == MessageKind.ASK or kind in _PEER_REQUESTS:
         return NoAnswer(session=session, code=BAD_MESSAGE, message=text, position="").encode()
     return None
 
 
-_QUESTIONS = frozenset(kind for kind in QuestionKind if kind < QuestionKind.HELD)
+_PEER_REQUESTS = frozenset(kind for kind in PeerRequestKind if kind < PeerRequestKind.HELD)

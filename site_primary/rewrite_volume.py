@@ -23,10 +23,10 @@ from engine.group.group import Group
 from engine.history.volumes import Volume
 from engine.index.view import ZERO_BLOCK, ReadBatch, VolumeView
 from engine.peering.own_past import change_scan, view_of
-from engine.peering.peer_questions import PeerQuestions
+from engine.peering.peer_requests import PeerRequests
 from protocol.errors import Busy, Corruption, Mismatch, Unreachable
 from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row
-from protocol.limits import BLOCK_BYTES, QUESTION_BLOCKS_MAX, QUESTIONS_IN_FLIGHT_MAX
+from protocol.limits import BLOCK_BYTES, PEER_REQUEST_BLOCKS_MAX, PEER_REQUESTS_IN_FLIGHT_MAX
 from protocol.positions import Cut
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ ASK_AGAIN_S = 1.0
 # Blocks that are read, compared and journaled at one stroke, beside hosts of other volumes.
 STEP_BLOCKS = 256
 # Asked for at once, while those before are journaled: as many as may be under way to a peer.
-AHEAD_BLOCKS = QUESTION_BLOCKS_MAX * QUESTIONS_IN_FLIGHT_MAX
+AHEAD_BLOCKS = PEER_REQUEST_BLOCKS_MAX * PEER_REQUESTS_IN_FLIGHT_MAX
 
 
 class Past(Protocol):
@@ -85,7 +85,7 @@ class PeerPast:
         volume: Volume,
         cut: Cut,
         end: Cut,
-        peer: PeerQuestions,
+        peer: PeerRequests,
         common: Cut,
         patience_s: float,
     ) -> None:
@@ -112,11 +112,13 @@ class PeerPast:
     async def contents(self, blocks: list[int]) -> list[bytes]:
         """See `Past.contents`."""
         # Each message by itself: what came of a lot need not come again.
-        questions = [
-            partial(self._peer.blocks_at, self._volume.id, self._cut, blocks[at : at + QUESTION_BLOCKS_MAX])
-            for at in range(0, len(blocks), QUESTION_BLOCKS_MAX)
+        requests = [
+            partial(
+                self._peer.blocks_at, self._volume.id, self._cut, blocks[at : at + PEER_REQUEST_BLOCKS_MAX]
+            )
+            for at in range(0, len(blocks), PEER_REQUEST_BLOCKS_MAX)
         ]
-        answers = await asyncio.gather(*map(self._answer, questions))
+        answers = await asyncio.gather(*map(self._answer, requests))
         found: list[bytes] = []
         for block, data in zip(blocks, chain.from_iterable(answers), strict=True):
             if data is None:
@@ -129,11 +131,11 @@ class PeerPast:
             found.append(data)
         return found
 
-    async def _answer(self, question: Callable[[], Awaitable[T]]) -> T:
+    async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
         began = self._clock.monotonic()
         while True:
             try:
-                answer = await question()
+                answer = await request()
             except (Busy, Unreachable):
                 if self._clock.monotonic() - max(began, self._answered_at) >= self._patience_s:
                     raise

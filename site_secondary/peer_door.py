@@ -50,7 +50,7 @@ from protocol.messages import (
     decode_message,
     refusal_of,
 )
-from protocol.question_messages import Question
+from protocol.peer_requests import PeerRequest
 from site_secondary.receiver import Receiver
 from site_secondary.twins import Twins
 from site_secondary.waiting_calls import WaitingCalls
@@ -128,7 +128,7 @@ class PeerDoor:
             if attempt("peer.question_failed", self._report, caller, message) is not None:
                 caller.send(_nothing(message).encode())
             return
-        if isinstance(message, Question):
+        if isinstance(message, PeerRequest):
             if (defect := attempt("peer.question_failed", self._answer, caller, message)) is not None:
                 refuse(caller, message, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
             return
@@ -269,16 +269,16 @@ class PeerDoor:
             PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
         )
 
-    def _answer(self, caller: Caller, question: Question) -> None:
-        name = question.group
+    def _answer(self, caller: Caller, request: PeerRequest) -> None:
+        name = request.group
         try:
-            if not self._shares(caller.peer, name, question.group_id):
+            if not self._shares(caller.peer, name, request.group_id):
                 raise NotFound(f"group {name} is not shared with {caller.peer}", subject=name)
             group = self._holder.group(name)
         except FarshoreError as error:
-            refuse(caller, question, error)
+            refuse(caller, request, error)
             return
-        self._answers.answer(caller, question, group)
+        self._answers.answer(caller, request, group)
 
     def _shares(self, peer: str, name: str, group_id: str) -> bool:
         """Whether a group is here, in a pair with that peer."""

@@ -20,7 +20,7 @@ from engine.journal.reader import BadFrame, time_at
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
-from engine.retention.journal_space import JournalHolder
+from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
@@ -79,16 +79,16 @@ class Receiver:
         self._ack_pending = False
         self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
-        self._beats: deque[tuple[Cut, int, int]] = deque()  # (end there, time, floor), to be reached
+        self._beats: deque[tuple[Cut, int, int]] = deque()  # (end there, time, horizon), to be reached
         self._base = BaseReceiver(
             group,
             on_installed=lambda: on_change(ReceiverChange.STATE),
             on_failed=self._base_failed,
         )
-        self._floor = 0
+        self._horizon = 0
         space = group.space
-        space.holders[f"history of {peer}"] = JournalHolder(
-            confirmed=lambda: space.cut_at(self._floor), detach=lambda: None, remember=False
+        space.slots[f"history of {peer}"] = ReplicationSlot(
+            confirmed=lambda: space.cut_at(self._horizon), detach=lambda: None, remember=False
         )
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
@@ -311,7 +311,7 @@ class Receiver:
             self._on_change(ReceiverChange.STATE)
         if len(self._beats) == PENDING_BEATS_MAX:
             self._beats.pop()
-        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns, beat.floor))
+        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns, beat.horizon))
         self._reach()
         self._ack_soon()
 
@@ -321,11 +321,11 @@ class Receiver:
         while self._beats and self._beats[0][0].position <= group.writer.written:
             if not group.holds_cut(self._beats[0][0]):
                 return
-            _, utc_ns, floor = self._beats.popleft()
+            _, utc_ns, horizon = self._beats.popleft()
             self.complete_until_ns = max(self.complete_until_ns, utc_ns)
-            # The writer may go back to any cut from its floor on and to those that it keeps, which are known
-            # here by now: they must be whole here, too.
-            self._floor = floor
+            # The writer may go back to any cut from its horizon on and to those that it keeps, which are
+            # known here by now: they must be whole here, too.
+            self._horizon = horizon
 
     def _sync_record(self) -> None:
         """A record was taken in: a backup or a restore waits at the other site until it is durable here."""
@@ -360,7 +360,7 @@ class Receiver:
         """Stop listening to the group."""
         self._session = 0
         self._base.close()
-        self._group.space.holders.pop(f"history of {self.peer}", None)
+        self._group.space.slots.pop(f"history of {self.peer}", None)
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

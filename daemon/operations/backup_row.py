@@ -31,7 +31,7 @@ def backup_info(site: Site, group: Group, copy: Copy) -> BackupInfo:
         states[shipper.peer] = (CopyState.AVAILABLE if arrived else CopyState.PENDING).value.lower()
         mirror = Mirror(source=here, to=shipper.peer)
     elif receiver is not None:
-        if group.folding.promised > copy.position:
+        if group.reclaim.promised > copy.position:
             states[receiver.peer] = CopyState.AVAILABLE.value.lower()
         mirror = Mirror(source=receiver.peer, to=here)
     mark = group.copies.mark_of(copy.id)

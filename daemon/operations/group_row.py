@@ -112,7 +112,7 @@ def _resync(shipper: Shipper | None) -> tuple[int | None, float | None]:
 def _why_not_written(site: Site, group: Group) -> str:
     """Why hosts' writes wait or are refused, if they are and it is not the pair's state that says so."""
     refusing = site.exports.gate(group).refusing
-    lack = group.lock.why(group.writer.lack)
+    lack = group.lock.why(group.writer.no_space)
     return group.failed or lack or refusing or group.holds.reason or _handed_over(site, group)
 
 

@@ -45,7 +45,7 @@ async def show(site: Site, command: JournalShow) -> Page[JournalShowReply] | Nex
     numbered = (
         (FrameKey(prefix.timeline, prefix.end, limit - count), prefix)
         for count, prefix in enumerate(prefixes, 1)
-        # Folded meanwhile, it is not there to be shown.
+        # Truncated meanwhile, it is not there to be shown.
         if group.reader.prefix_at(prefix.timeline, prefix.position) is not None
     )
     frames, more = await rows_of(site, command, numbered, lambda prefix: _frame(group, prefix))

@@ -13,7 +13,7 @@ from daemon.site import Site
 from engine.group.group import Group
 from engine.peering.restore_ways import Chosen, Way
 from protocol.errors import FarshoreError, TimedOut, Trimmed
-from protocol.limits import BLOCK_BYTES, QUESTION_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
+from protocol.limits import BLOCK_BYTES, PEER_REQUEST_PATIENCE_S, SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
 from site_primary.restore_volume import RestorePlan, sample_blocks
 from site_primary.rewrite_volume import (
@@ -64,7 +64,7 @@ async def restore_by_writes(
 
     volumes = list(plan.volumes)
     end = group.end
-    pasts = _pasts(site, group, plan, chosen, end, QUESTION_PATIENCE_S)
+    pasts = _pasts(site, group, plan, chosen, end, PEER_REQUEST_PATIENCE_S)
     begin_rewrite(group, volumes, plan.cut, plan.before)
     site.events.emit("volume.rewriting", group=group.name, object=name, position=str(end), cut=str(plan.cut))
     written = checked = 0
@@ -82,7 +82,7 @@ async def restore_by_writes(
 
 
 async def _room(site: Site, group: Group) -> None:
-    """Wait for a checkpoint, a fold and the peer to catch up. WrongState once the group is written
+    """Wait for a checkpoint, a truncation and the peer to catch up. WrongState once the group is written
     elsewhere; TimedOut if nothing moves."""
 
     def ready() -> bool:

@@ -28,7 +28,7 @@ Place = tuple[int, int]  # timeline, position of an event
 
 class CopyState(Enum):
     """A copy at one site. PENDING: its mark is not durable there yet. VERIFIED: every byte of it was read and
-    compared since. DAMAGED: some cannot be read. EXPIRED: its cut cannot be read there, as it was folded
+    compared since. DAMAGED: some cannot be read. EXPIRED: its cut cannot be read there, as it was truncated
     before the site knew of the copy, or never came."""
 
     PENDING = "PENDING"
@@ -95,7 +95,7 @@ class CopyTable:
         self._pins: dict[int, dict[Place, bool]] = {}
         self._deletions: dict[int, set[Place]] = {}
 
-    def took(
+    def apply(
         self, timeline: int, frame_position: int, position: int, utc_ns: int, record: CopyRecord
     ) -> None:
         """Take in a record; seeing the same one again is fine."""

@@ -1,9 +1,9 @@
 """What a copy takes: how much its volumes hold, and how much of that only it needs.
 
-Unique is what a fold or sweep would give back if the copy were gone (`engine.retention.needed` decides, here
-as there): versions below their lane's floor that no other cut needs. Inside the any-point window everything
-is needed anyway, so a young copy has nothing of its own. A copy keeps its cut for the whole group, so unique
-bytes may be of volumes that it does not name.
+Unique is what a truncation or sweep would give back if the copy were gone (`engine.retention.needed` decides,
+here as there): versions below their lane's horizon that no other cut needs. Inside the any-point window
+everything is needed anyway, so a young copy has nothing of its own. A copy keeps its cut for the whole group,
+so unique bytes may be of volumes that it does not name.
 
 Both are counted in slices, so that hosts do not wait; what happens in between may be counted or not.
 """
@@ -45,15 +45,15 @@ def unique_bytes(group: Group, copy: Copy) -> Iterator[int]:
     others = group.copies.retained(group.spans(), group.writer.durable, without=copy.id)
     others |= group.kept.leases.cuts()
     bounds = BoundsOfCuts(group.timelines, group.volumes)
-    floors = group.kept.retention.floors
+    horizons = group.kept.retention.horizons
     keeps = [
         what_to_keep(
             group.timelines,
             group.volumes,
             group.kept.retention,
-            floors,
+            horizons,
             wanted,
-            group.kept.tails(floors),
+            group.kept.tails(horizons),
             bounds.of,
         )
         for wanted in (others | {copy.cut}, others)
@@ -82,7 +82,7 @@ def _slice(group: Group, keep: Keep, without: Keep, start: bytes) -> tuple[int, 
             rows += 1
             lane = unpack_version_key(key)[0]
             version = read_version(key, cursor.value())
-            if version.number < keep.lane_floors.get(lane, 0):
+            if version.number < keep.lane_horizons.get(lane, 0):
                 if newer is not None and not version.zero:
                     freed += needed(version.number, newer, keep.bounds.get(lane, ())) and not needed(
                         version.number, newer, without.bounds.get(lane, ())

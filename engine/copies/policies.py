@@ -18,7 +18,7 @@ class Policies:
     def __init__(self) -> None:
         self._set: dict[tuple[int, int], tuple[int, PolicySet]] = {}
 
-    def took(self, timeline: int, position: int, utc_ns: int, record: PolicySet) -> None:
+    def apply(self, timeline: int, position: int, utc_ns: int, record: PolicySet) -> None:
         """Take in a record; seeing the same one again is fine."""
         self._set[timeline, position] = (utc_ns, record)
 

@@ -161,7 +161,8 @@ class GroupCore:
 
     @property
     def overloaded(self) -> bool:
-        """Whether hosts and senders must wait: for a checkpoint (memtable full) or a fold (journal full)."""
+        """Whether hosts and senders must wait: for a checkpoint (memtable full) or a truncation (journal
+        full)."""
         return self.memtable.count >= self.settings.memtable_hard or self.must_wait()
 
     def relieve(self, *, waited: bool = True) -> None:
@@ -192,13 +193,13 @@ class GroupCore:
     def write(self, frame: Frame, rows: Sequence[Row]) -> None:
         """Write a frame that was checked; `rows` are what is taken of it. NoSpace or OSError: nothing was."""
         self.writer.append(frame)
-        self.took(frame, rows)
+        self.apply(frame, rows)
 
     @all_or_stop
-    def took(self, frame: Frame, rows: Sequence[Row]) -> None:
+    def apply(self, frame: Frame, rows: Sequence[Row]) -> None:
         """A frame is in the journal file: let everything that derives from it follow."""
         prefix = frame.prefix
-        self.head.took(prefix)
+        self.head.apply(prefix)
         self.take(prefix, self.writer.lane, rows)
         for listener in self.listeners.frame:
             listener(frame)
@@ -215,10 +216,10 @@ class GroupCore:
             self.records.apply(prefix.timeline, prefix.position, position, prefix.utc_ns, record)
         self.view_changed()
 
-    def took_unread(self, unread: UnreadFrame | None) -> None:
+    def apply_unread(self, unread: UnreadFrame | None) -> None:
         """A frame was just journaled; if it is not understood, say so, and whoever serves looks again."""
         if unread is not None:
-            self.unread.took(unread)
+            self.unread.apply(unread)
             where = {"group": self.name, "position": str(unread.cut)}
             self.emit("journal.unread", **where, places=1, error=unread.reason)
             self.view_changed()

@@ -27,9 +27,9 @@ from engine.integrity.damage import DamageTable
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
 from engine.ports.store import Store
-from engine.retention.folding import Folding
 from engine.retention.journal_space import JournalSpace
 from engine.retention.kept import KeptHistory
+from engine.retention.reclaim import Reclaim
 from engine.retention.retention_lock import RetentionLock
 from protocol.events import Record, Row
 from protocol.frames import Buffer, Frame, FrameError, FramePrefix, check_frame
@@ -70,14 +70,14 @@ class Group(GroupCore):
         self.checkpoints = Checkpoints(self, indexer, lambda then: self.clones.when_durable(then))
         self.clones = Clones(self, self.kept)
         self.clone_timelines = self.clones.timelines
-        self.space = JournalSpace(self, self.kept, self.lock, lambda: self.folding.consider())
+        self.space = JournalSpace(self, self.kept, self.lock, lambda: self.reclaim.consider())
         self.must_wait = lambda: self.space.must_wait
-        self.folding = Folding(self, self.kept, self.lock, self.space, self.checkpoints, indexer)
+        self.reclaim = Reclaim(self, self.kept, self.lock, self.space, self.checkpoints, indexer)
         self.damage = DamageTable(self, self.kept, lambda: self.checkpoints.reached)
         self.turned_back = TurnedBack(self)
-        self.listeners.space.append(self._on_lack)
+        self.listeners.space.append(self._on_no_space)
 
-    def _on_lack(self, lack: str) -> None:
+    def _on_no_space(self, lack: str) -> None:
         event = "journal.no_space" if lack else "journal.has_space"
         self.emit(event, group=self.name, reason=self.lock.why(lack))
 
@@ -118,7 +118,7 @@ class Group(GroupCore):
         if prefix.timeline != head.timeline:
             said = self.checks.followed(head.timeline, frame, history=history)
             follow_elsewhere(self, self.kept, frame, said, leave=leave)
-            self.took_unread(said.unread)
+            self.apply_unread(said.unread)
             return
         if prefix.position != self.writer.written:
             raise NotContiguous(f"expected {self.end}, got {Cut(prefix.timeline, prefix.position)}")
@@ -130,12 +130,12 @@ class Group(GroupCore):
         if head.followed != prefix.timeline:
             note_followed(self, self.timelines.get(prefix.timeline))
         self.write(frame, said.rows)
-        self.took_unread(said.unread)
+        self.apply_unread(said.unread)
 
     def close(self) -> None:
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
-        self.folding.close()
+        self.reclaim.close()
         self.space.close()
         self.kept.timed.close()
         self.clones.close()

@@ -45,7 +45,7 @@ class Head:
         self.left.pop(timeline, None)
         self.timeline = timeline
 
-    def took(self, prefix: FramePrefix) -> None:
+    def apply(self, prefix: FramePrefix) -> None:
         """One more frame is in the journal."""
         self.digest, self.utc_ns = prefix.digest, prefix.utc_ns
 

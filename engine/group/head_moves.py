@@ -112,7 +112,7 @@ def hand_over(group: GroupCore, to: str) -> None:
     except OSError:
         writer.back_to(*before)
         raise
-    group.took(frame, rows)
+    group.apply(frame, rows)
     group.emit("group.handed_over", group=group.name, object=to, position=str(group.end))
 
 
@@ -178,7 +178,7 @@ def _back_onto(group: GroupCore, timeline: Timeline, frame: Frame, end: int) -> 
     cut_tail(group.disk, group.segments, timeline.id, start, end)
     note_followed(group, timeline)
     _put_head(group, timeline, end, start, lambda: None)
-    group.head.took(held[-1])
+    group.head.apply(held[-1])
     group.view_changed()
 
 
@@ -248,7 +248,7 @@ def _move(group: GroupCore, timeline: Timeline, frame: Frame, rows: Sequence[Row
         group.writer.sync_now()
 
     _put_head(group, timeline, frame.prefix.position, frame.prefix.position, store)
-    group.took(frame, rows)
+    group.apply(frame, rows)
     group.view_changed()
 
 

@@ -28,13 +28,13 @@ class RecordTables(NamedTuple):
     def apply(self, timeline: int, frame_position: int, position: int, utc_ns: int, record: Record) -> None:
         """One record at its place; the same one again is fine."""
         if isinstance(record, VolumeRecord):
-            self.volumes.took(timeline, position, record)
+            self.volumes.apply(timeline, position, record)
         elif isinstance(record, CopyRecord):
-            self.copies.took(timeline, frame_position, position, utc_ns, record)
+            self.copies.apply(timeline, frame_position, position, utc_ns, record)
         elif isinstance(record, PolicySet):
-            self.policies.took(timeline, position, utc_ns, record)
+            self.policies.apply(timeline, position, utc_ns, record)
         elif isinstance(record, PromiseRecord):
-            self.promises.took(timeline, frame_position, record)
+            self.promises.apply(timeline, frame_position, record)
         elif isinstance(record, TimelineBegan):
             pass  # the timeline itself was taken in with its first frame
         else:

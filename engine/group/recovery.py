@@ -89,10 +89,10 @@ def recover_group(group: Group) -> Recovered:
             bases = load_bases(transaction)
             group.timelines.bases = standing = [base for base in bases if base.cut.timeline in indexed]
             pending = load_pending(transaction)
-            group.folding.load(transaction)
+            group.reclaim.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
                 with index_row("records", RECORD_KEY.pack(timeline, position)):
-                    _take_indexed(group, (timeline, position, frame_position, utc_ns, row))
+                    _apply_indexed(group, (timeline, position, frame_position, utc_ns, row))
     except RemoteProtocolError as error:
         raise Corruption(
             f"the index of group {group.name} is damaged: {error}",
@@ -100,10 +100,10 @@ def recover_group(group: Group) -> Recovered:
             next_step="nothing was changed; restore the file, or read the volumes at the peer",
         ) from error
     head = head_after_bases(group, standing, head, checkpoint)
-    group.folding.remove_folded()
+    group.reclaim.remove_truncated()
     orphans = _load_timelines(group, indexed, head, adopt_files(group, bases, pending))
-    group.folding.start()
-    group.unread.drop_folded({each: end for each, (end, _) in group.kept.retention.folded.items()})
+    group.reclaim.start()
+    group.unread.drop_truncated({each: end for each, (end, _) in group.kept.retention.truncated.items()})
     if head == 0:
         _remove_orphans(group, orphans, found)
         return found
@@ -126,18 +126,18 @@ def recover_group(group: Group) -> Recovered:
     return found
 
 
-def _take_indexed(group: Group, indexed: tuple[int, int, int, int, Row]) -> None:
+def _apply_indexed(group: Group, indexed: tuple[int, int, int, int, Row]) -> None:
     """A row of the index's records. One that is no record any more was journaled by an older version."""
     timeline, position, frame_position, utc_ns, row = indexed
     if is_unread(row):
-        group.unread.took(unread_from_row(timeline, position, row))
+        group.unread.apply(unread_from_row(timeline, position, row))
         return
     try:
         record = record_from_row(row)
     except RemoteProtocolError as error:
         prefix = group.reader.prefix_at(timeline, frame_position)
         end = prefix.end if prefix is not None else position + 1
-        group.unread.took(unread_record(timeline, frame_position, end, row, error))
+        group.unread.apply(unread_record(timeline, frame_position, end, row, error))
         return
     group.records.apply(timeline, frame_position, position, utc_ns, record)
 
@@ -278,10 +278,10 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
         def take(frame: Frame, lane: int = timeline.lane) -> None:
             said = read_frame(frame)
             if said.unread is not None:
-                group.unread.took(said.unread)
+                group.unread.apply(said.unread)
                 found.unread.append(said.unread)
             group.take(frame.prefix, lane, said.rows)
-            group.head.took(frame.prefix)
+            group.head.apply(frame.prefix)
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
 

@@ -5,7 +5,8 @@
     3. a sweep takes its versions out of the index, and those of bases that were put on it
     4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
        to where it was left
-    5. its timelines, bases and records are taken out of the index, in one transaction, floors and folds of
+    5. its timelines, bases and records are taken out of the index, in one transaction, horizons and
+    truncations of
        it are put back to where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
@@ -21,13 +22,13 @@ from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span
 from engine.index.forgetting import ForgetPlan
-from engine.retention.needed import BoundsOfCuts, lane_floors
+from engine.retention.needed import BoundsOfCuts, lane_horizons
 from protocol.errors import Busy, Corruption, Refused
 from protocol.frames import NO_DIGEST
 from protocol.positions import Cut
 
 RETRY_S = 5.0
-FOLD_WAIT_S = 0.05
+TRUNCATION_WAIT_S = 0.05
 
 
 def check_droppable(group: Group, branch: Branch) -> None:
@@ -91,17 +92,17 @@ def _require_no_clone(group: Group, branch: Branch, own: dict[int, int]) -> None
 
 
 def _looked_through(group: Group, branch: Branch) -> set[Cut]:
-    """Cuts whose view must stay: those held by readers, kept below the floors, and at the ends of clones; and
-    what restores went back to whose outcome can still be read."""
+    """Cuts whose view must stay: those held by readers, kept below the horizons, and at the ends of clones;
+    and what restores went back to whose outcome can still be read."""
     table, retention = group.timelines, group.kept.retention
     cuts = group.kept.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
     cuts = {cut for cut in cuts if not _inside(branch, cut)}
-    floors = lane_floors(table, retention.floors)
+    horizons = lane_horizons(table, retention.horizons)
     for entry in group.volumes.all_reverts():
         made = Cut(entry.timeline, entry.position + 1)
         if entry.timeline not in table or _inside(branch, made) or entry.cut.timeline not in table:
             continue
-        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+        if entry.position >= horizons.get(table.get(entry.timeline).lane, 0):
             cuts.add(entry.cut)
     return cuts
 
@@ -158,17 +159,17 @@ class BranchDrops:
 
         def indexed(_: Cut) -> None:
             if all(group.checkpoints.indexed(timeline) for timeline, _ in spans):
-                group.folding.sweep(lanes, lambda: self._remove(name, spans))
+                group.reclaim.sweep(lanes, lambda: self._remove(name, spans))
             else:
                 group.checkpoints.when_indexed(indexed)
 
         group.checkpoints.when_indexed(indexed)
 
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
-        """Files, then rows. Not beside a checkpoint or a fold, whose plans still name the timelines."""
+        """Files, then rows. Not beside a checkpoint or a truncation, whose plans still name the timelines."""
         group = self._group
-        if group.checkpoints.running or group.folding.running:
-            delay_s = RETRY_S if group.checkpoints.running else FOLD_WAIT_S
+        if group.checkpoints.running or group.reclaim.running:
+            delay_s = RETRY_S if group.checkpoints.running else TRUNCATION_WAIT_S
             group.clock.call_later(delay_s, lambda: self._remove(name, spans))
             return
         bases = bases_within(group.timelines, spans)

@@ -68,37 +68,37 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
     """The end of the last frame written at or before a time; NotFound before the first, Trimmed where that
     frame may be one that did not come to this site, or is no longer kept."""
     table, end, above = group.timelines, group.writer.written, None
-    hidden = False  # whether the frame may be one above that was folded
+    hidden = False  # whether the frame may be one above that was truncated
     for spans, base, below in downwards(table, group.spans(end)):
         for span in reversed(spans_after(table, spans)[0]):
-            folded_to, anchor = _folded_within(group, span)
-            begin = max(span.start, folded_to)
+            truncated_to, anchor = _truncated_within(group, span)
+            begin = max(span.start, truncated_to)
             boundary = group.reader.boundary_at_time(span.timeline, begin, span.end, utc_ns)
             if boundary is None and anchor is not None and anchor.utc_ns <= utc_ns:
-                boundary = folded_to
+                boundary = truncated_to
             if boundary is not None:
                 if above is not None and boundary == end:  # or a later one, which never came
                     raise not_held(table, above, "that time", group.name)
                 cut = Cut(span.timeline, boundary)
                 if group.kept.readable(cut) and not (hidden and boundary == span.end):
                     return cut
-                raise _before_the_floor(group, utc_ns)
+                raise _before_the_horizon(group, utc_ns)
             # The first frame that is left was written later, and so was all that comes after it.
-            hidden = bool(folded_to) or (hidden and begin == span.end)
+            hidden = bool(truncated_to) or (hidden and begin == span.end)
         if base is None:
             break
         if utc_ns >= base.utc_ns:
             if above is not None and base.cut.position == end:
                 raise not_held(table, above, "that time", group.name)
             if hidden:
-                raise _before_the_floor(group, utc_ns)
+                raise _before_the_horizon(group, utc_ns)
             return base.cut
         hidden = False
         if below is None:
             raise not_held(table, base, "that time", group.name)
         end, above = below.position, base
     if hidden:
-        raise _before_the_floor(group, utc_ns)
+        raise _before_the_horizon(group, utc_ns)
     raise NotFound(
         "nothing was written that early",
         subject=group.name,
@@ -106,24 +106,24 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
     )
 
 
-def _folded_within(group: Group, span: Span) -> tuple[int, Anchor | None]:
+def _truncated_within(group: Group, span: Span) -> tuple[int, Anchor | None]:
     """Up to where a span's frames have gone, 0 if none have, and what is known of the last of them. The
-    timeline may be folded below the span, which then begins at a base, or past it, on a branch."""
-    folded = group.kept.retention.folded.get(span.timeline)
-    if folded is None or folded[0] <= span.start:
+    timeline may be truncated below the span, which then begins at a base, or past it, on a branch."""
+    truncated = group.kept.retention.truncated.get(span.timeline)
+    if truncated is None or truncated[0] <= span.start:
         return 0, None
-    if folded[0] <= span.end:
-        return folded
+    if truncated[0] <= span.end:
+        return truncated
     return span.end, group.reader.ending_at(span.timeline, span.end)
 
 
-def _before_the_floor(group: Group, utc_ns: int) -> Trimmed:
-    floor = group.kept.floor()
-    oldest = group.reader.ending_at(floor.timeline, floor.position) if floor else None
+def _before_the_horizon(group: Group, utc_ns: int) -> Trimmed:
+    horizon = group.kept.horizon()
+    oldest = group.reader.ending_at(horizon.timeline, horizon.position) if horizon else None
     since = time_text(oldest.utc_ns) if oldest else "now"
     return Trimmed(
         f"{time_text(utc_ns)} is before {since}, the oldest time that can still be restored",
         subject=group.name,
-        position=str(floor or ""),
+        position=str(horizon or ""),
         next_step=f"`farshore backup list {group.name}` shows older cuts that are kept",
     )

@@ -57,7 +57,7 @@ def next_place(spans: list[Span], at: Cut) -> Cut | None:
 
 def journal_leads(group: Group, cut: Cut) -> bool:
     """Whether all frames from a cut of the head's lineage (timeline 0: from the root) to the end are in the
-    journal: none was folded, or lies in the gap below a base."""
+    journal: none was truncated, or lies in the gap below a base."""
     spans = group.spans(group.writer.written)
     if not spans:
         return True

@@ -28,7 +28,7 @@ class Promises:
         self.handed: dict[Cut, str] = {}
         self._strict: dict[tuple[int, int], bool] = {}
 
-    def took(self, timeline: int, frame_position: int, event: PromiseRecord) -> None:
+    def apply(self, timeline: int, frame_position: int, event: PromiseRecord) -> None:
         """Take one in; seeing the same one again is fine."""
         match event:
             case HandOver():
@@ -57,7 +57,7 @@ class Promises:
 
 def _end_of(timeline: int, frame_position: int, event: HandOver) -> Cut:
     """Where the frame ends, in which a hand-over always stands alone. The frame itself may not be here: a
-    base brings the record only, and a fold leaves no more of it."""
+    base brings the record only, and a truncation leaves no more of it."""
     frame = encode_frame(
         timeline=timeline,
         position=0,

@@ -1,7 +1,7 @@
 """How far back any moment can be read at this site, and what is missing in between.
 
-From the newest floor or base on the head's lineage on, every frame boundary is a cut that can be read; before
-it only kept ones, and between the two ends of a base's gap none.
+From the newest horizon or base on the head's lineage on, every frame boundary is a cut that can be read;
+before it only kept ones, and between the two ends of a base's gap none.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def oldest_cut(group: Group, volume: Volume) -> Cut:
     spans = group.spans(group.writer.written)
     created = group.reader.prefix_at(volume.timeline, volume.id)
     found = [Cut(volume.timeline, created.end if created else volume.id)]
-    floor, base = group.kept.floor(), base_on(group.timelines, spans)
-    found += [cut for cut in (floor, base.cut if base else None) if cut is not None]
+    horizon, base = group.kept.horizon(), base_on(group.timelines, spans)
+    found += [cut for cut in (horizon, base.cut if base else None) if cut is not None]
     return max(found, key=lambda cut: cut.position)
 
 

@@ -173,7 +173,7 @@ class UnreadFrames:
         if full or len(self._frames) >= UNREAD_FRAMES_MAX:
             raise FrameError(f"too many frames that are not understood; one more: {unread.reason}")
 
-    def took(self, unread: UnreadFrame) -> None:
+    def apply(self, unread: UnreadFrame) -> None:
         """Take one in; the same one again is fine."""
         place = (unread.timeline, unread.position)
         if place not in self._frames:
@@ -187,9 +187,9 @@ class UnreadFrames:
         self._frames = {(each.timeline, each.position): each for each in kept}
         self._touching = [each for each in kept if each.touches]
 
-    def drop_folded(self, folded_to: dict[int, int]) -> None:
+    def drop_truncated(self, truncated_to: dict[int, int]) -> None:
         """Leave out what has gone from the journal and changed nothing: by timeline, where it begins."""
-        kept = [each for each in self.all() if each.touches or each.end > folded_to.get(each.timeline, 0)]
+        kept = [each for each in self.all() if each.touches or each.end > truncated_to.get(each.timeline, 0)]
         self._frames = {(each.timeline, each.position): each for each in kept}
 
     def notes(self) -> list[str]:

@@ -67,7 +67,7 @@ class VolumeHistory:
                 next_step="choose another group",
             )
 
-    def took(self, timeline: int, position: int, event: VolumeRecord) -> None:
+    def apply(self, timeline: int, position: int, event: VolumeRecord) -> None:
         """Take in whatever it says; the same one again is fine."""
         match event:
             case VolumeCreated():

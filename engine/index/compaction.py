@@ -1,7 +1,7 @@
 """Giving the index's free space back to the file system: a copy without free pages takes the file's place.
 
-What folds and deleted backups give up becomes free pages, which the index uses again before it grows; the
-file never shrinks by itself. Where a third of it is free:
+What truncations and deleted backups give up becomes free pages, which the index uses again before it grows;
+the file never shrinks by itself. Where a third of it is free:
 
     1. the indexer, its only writer, copies the committed state into a new file, makes it durable, and closes
        the old one before it answers: nothing is written to that any more

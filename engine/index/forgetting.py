@@ -1,5 +1,5 @@
 """The last step of dropping a branch (`engine.history.branch_drop`): its timelines, bases and records leave
-the index in one transaction, and floors and folds of it are put back to where it left.
+the index in one transaction, and horizons and truncations of it are put back to where it left.
 
 Called by the indexer process.
 """

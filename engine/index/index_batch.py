@@ -57,17 +57,17 @@ def take_frame(batch: IndexBatch, cursor: Cursor, lanes: list[int], lane: int, f
         kind = row[0]
         if kind == WRITE:
             _, volume, first, count = row
-            _take_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)
+            _apply_write(batch, lane, volume, first, count, number, frame.raw, number - prefix.position)
             number += count * BLOCK_BYTES
         elif kind <= LAST_DATA_KIND:
             _, volume, first, count = row
-            _take_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)
+            _apply_zero(batch, cursor, lanes, lane, volume, first, count, number - 1)
         else:
             key = RECORD_KEY.pack(prefix.timeline, prefix.position + index)
             batch.records[key] = pack_row((prefix.utc_ns, prefix.position, row))
 
 
-def _take_write(
+def _apply_write(
     batch: IndexBatch, lane: int, volume: int, first: int, count: int, number: int, raw: Buffer, at: int
 ) -> None:
     versions = batch.versions
@@ -82,7 +82,7 @@ def _take_write(
         batch.regions[lane, volume, region] = number
 
 
-def _take_zero(
+def _apply_zero(
     batch: IndexBatch,
     cursor: Cursor,
     lanes: list[int],

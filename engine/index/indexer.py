@@ -29,7 +29,7 @@ from engine.index.compaction import CompactPlan, handle_compact
 from engine.index.forgetting import ForgetPlan, handle_forget
 from engine.index.index_file import open_index
 from engine.index.requests import encode_request
-from engine.integrity.mending import MendIndex, handle_mend
+from engine.integrity.index_repair import RepairIndex, handle_repair
 from engine.integrity.verify_slices import (
     VerifyIndex,
     VerifyJournal,
@@ -42,7 +42,7 @@ from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.rights import give_up_rights
 from engine.ports.store import Store
-from engine.retention.fold import FoldPlan, SweepPlan, handle_fold, handle_sweep
+from engine.retention.truncation import SweepPlan, TruncatePlan, handle_sweep, handle_truncation
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
 
@@ -62,13 +62,13 @@ HANDLERS: dict[str, Handler] = {
     BasePart.kind(): handle_part,
     BaseInstall.kind(): handle_install,
     BaseDrop.kind(): handle_drop,
-    FoldPlan.kind(): handle_fold,
+    TruncatePlan.kind(): handle_truncation,
     SweepPlan.kind(): handle_sweep,
     ForgetPlan.kind(): handle_forget,
     CompactPlan.kind(): handle_compact,
     VerifyJournal.kind(): handle_verify_journal,
     VerifyIndex.kind(): handle_verify_index,
-    MendIndex.kind(): handle_mend,
+    RepairIndex.kind(): handle_repair,
 }
 
 

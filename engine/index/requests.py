@@ -3,7 +3,7 @@
 A request is a row whose first element is its kind, the Struct's tag; its fields' types are its codec
 (protocol.wire). Each kind stands beside the work that it asks for (`engine.index.checkpoint`, …), but those
 for a base in `engine.index.base_requests`; `engine.index.indexer` lists them all. One runs at a time. Those
-that are `URGENT` go before the others: hosts wait for a checkpoint, nobody waits for a fold.
+that are `URGENT` go before the others: hosts wait for a checkpoint, nobody waits for a truncation.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
     meta        text                                            see `engine.index.indexed_history`
 
 Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below);
-3 stored: the bytes were moved here when the journal was folded. `~number` sorts newest first, so that one
+3 stored: the bytes were moved here when the journal was truncated. `~number` sorts newest first, so that one
 seek to (lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
 
 A page of LMDB offers 4,080 bytes to a value: a whole block would take two, so its end stands in the row.

@@ -31,7 +31,7 @@ from engine.index.versions import (
 from engine.index.view import ZERO_BLOCK
 from engine.integrity.damage import sees
 from engine.integrity.faults import VERSION_FAULTS, Damage, Fault
-from engine.integrity.mending import MendIndex
+from engine.integrity.index_repair import RepairIndex
 from engine.integrity.own_frames import (
     check_frames,
     content_of,
@@ -61,7 +61,7 @@ Ask = Callable[["Group", IndexRequest], Awaitable[tuple[int, ...]]]
 
 
 class RepairSource(Protocol):
-    """The peer, or whoever else holds the same history (engine.peering.peer_questions)."""
+    """The peer, or whoever else holds the same history (engine.peering.peer_requests)."""
 
     def frames(self, timeline: int, start: int, end: int) -> AsyncIterator[Frame]:
         """Frames of a timeline from the boundary `start` up to `end`, bodies checked."""
@@ -82,11 +82,11 @@ class Repair:
         """Mend one damaged thing. Returns what came to light behind it. FarshoreError says why it is still
         damaged; Unreachable: as will be whatever else only the peer has."""
         if damage.fault is Fault.FRAME:
-            return await self._mend_frames(damage)
+            return await self._repair_frames(damage)
         if damage.fault is Fault.RECORD:
-            await self._mend_record(damage)
+            await self._repair_record(damage)
         elif damage.fault in VERSION_FAULTS:
-            await self._mend_version(damage)
+            await self._repair_version(damage)
             if not self._whole(damage):
                 raise Mismatch("it was mended, and is still not what was written", position=damage.position)
         elif damage.fault is Fault.UNREAD:
@@ -111,7 +111,7 @@ class Repair:
 
     # -- the journal
 
-    async def _mend_frames(self, damage: Damage) -> list[Damage]:
+    async def _repair_frames(self, damage: Damage) -> list[Damage]:
         timeline, position, end, _ = damage.place
         found = await self._look_again(damage)
         if any(each.fault is Fault.FRAME for each in found):
@@ -139,16 +139,16 @@ class Repair:
 
     # -- the index
 
-    async def _mend_record(self, damage: Damage) -> None:
+    async def _repair_record(self, damage: Damage) -> None:
         timeline, position, frame_position, _ = damage.place
         frame = frame_at(self._group, timeline, frame_position)
         if frame is None:
             raise Corruption("its frame cannot be read, too", position=damage.position)
         value = record_value(frame, position)
         key = RECORD_KEY.pack(timeline, position)
-        await self._ask(self._group, MendIndex(table="records", key=key, value=value))
+        await self._ask(self._group, RepairIndex(table="records", key=key, value=value))
 
-    async def _mend_version(self, damage: Damage) -> None:
+    async def _repair_version(self, damage: Damage) -> None:
         if self._whole(damage):
             return
         lane, volume, block, number = damage.version
@@ -156,7 +156,9 @@ class Repair:
         frame = frame_holding(self._group, lane, number)
         if frame is not None:
             data = content_of(frame, volume, block, number)
-            await self._ask(self._group, MendIndex(table="versions", key=key, value=version_value(key, data)))
+            await self._ask(
+                self._group, RepairIndex(table="versions", key=key, value=version_value(key, data))
+            )
             return
         content = await self._from_peer(damage)
         version = self._row(key)
@@ -166,13 +168,15 @@ class Repair:
                 await write_block(self._group, lane, number, content)
                 return
         elif content == ZERO_BLOCK and not self._has_stored(key):
-            await self._ask(self._group, MendIndex(table="versions", key=key, value=version_value(key, None)))
+            await self._ask(
+                self._group, RepairIndex(table="versions", key=key, value=version_value(key, None))
+            )
             return
         else:
             version = IndexedVersion(number, False, crc32c(content, crc32c(key)), key)
         value = stored_value(version, content)
         head = content[:STORED_HEAD_BYTES]
-        await self._ask(self._group, MendIndex(table="versions", key=key, value=value, head=head))
+        await self._ask(self._group, RepairIndex(table="versions", key=key, value=value, head=head))
 
     def _row(self, key: bytes) -> IndexedVersion | None:
         """A version's row, if there is one that can be read."""
@@ -188,7 +192,7 @@ class Repair:
             return transaction.get("blocks", key) is not None
 
     def _whole(self, damage: Damage) -> bool:
-        """Whether a version can be read as it was written. One whose row was folded away is no damage."""
+        """Whether a version can be read as it was written. One whose row was truncated away is no damage."""
         lane, volume, block, number = damage.version
         key = version_key(lane, volume, block, number)
         with self._group.store.read() as transaction:
@@ -244,8 +248,8 @@ class Repair:
         lane, _, _, number = damage.version
         head = group.spans(group.writer.written)
         candidates = [copy.cut for copy in group.copies.at(head)]
-        floor = group.kept.floor()
-        candidates += [floor] if floor is not None else []
+        horizon = group.kept.horizon()
+        candidates += [horizon] if horizon is not None else []
         segment = group.segments.holding(lane, number)
         if segment is not None:
             for prefix in group.reader.prefixes(segment.timeline, segment.start, number + 1):

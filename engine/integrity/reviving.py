@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from engine.journal.format import segment_path, start_from_name, timeline_directory
-from engine.peering.peer_questions import PeerQuestions
+from engine.peering.peer_requests import PeerRequests
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import FarshoreError, NotFound
 from protocol.frames import Frame
@@ -25,7 +25,7 @@ async def revive(
     name: str,
     error: FarshoreError,
     *,
-    peer: PeerQuestions,
+    peer: PeerRequests,
     disk: Disk,
     reopen: Callable[[], Awaitable[None]],
     progress: Callable[[int], None],

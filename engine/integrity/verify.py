@@ -30,7 +30,7 @@ from engine.integrity.faults import Damage, DamagedVersion, Fault
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
-from engine.retention.needed import Retention, lane_floors, load_retention
+from engine.retention.needed import Retention, lane_horizons, load_retention
 from protocol.errors import Corruption, FarshoreError
 from protocol.events import LAST_DATA_KIND, WRITE, Row
 from protocol.frames import FrameError, FramePrefix
@@ -66,7 +66,7 @@ class Verified:
 class Stretch:
     """The part [start, end) of a timeline's frames, kept in `lane`; `digest` is what the first one continues
     (None: whatever it says, or if `chained` what the stretch before ended with). Frames that end in
-    (floor, indexed], with the lane's floor, must be in the index."""
+    (horizon, indexed], with the lane's horizon, must be in the index."""
 
     timeline: int
     lane: int
@@ -118,15 +118,15 @@ def verify_stretch(
     found: Verified, segments: SegmentMap, store: Store, stretch: Stretch, bytes_max: int
 ) -> tuple[int, bytes | None]:
     """Check frames of a stretch, up to about `bytes_max` bytes of them; the position and digest to go on
-    from. What was folded is not looked for."""
+    from. What was truncated is not looked for."""
     with store.read() as transaction:
         retention = load_retention(transaction)
-        floor = _lane_floor(transaction, retention, stretch.lane)
+        horizon = _lane_horizon(transaction, retention, stretch.lane)
     reader = JournalReader(segments, retention.anchor)
     timeline, position, digest = stretch.timeline, stretch.start, stretch.digest
-    if retention.folded_to(timeline) > position:
-        # On a branch it may be folded past the fork at which this stretch ends.
-        position = min(retention.folded_to(timeline), stretch.end)
+    if retention.truncated_to(timeline) > position:
+        # On a branch it may be truncated past the fork at which this stretch ends.
+        position = min(retention.truncated_to(timeline), stretch.end)
         anchor = retention.anchor(timeline, position)
         digest = anchor.digest if anchor is not None else None
     stop = found.journal_bytes + bytes_max
@@ -139,7 +139,7 @@ def verify_stretch(
                 said = read_frame(frame)
                 if said.unread is not None:
                     found.add(Fault.UNREAD, timeline, frame.prefix.position, position)
-                if floor < position <= stretch.indexed:
+                if horizon < position <= stretch.indexed:
                     _require_rows(found, store, stretch.lane, frame.prefix, said.rows)
                 if found.journal_bytes >= stop:
                     break
@@ -151,14 +151,14 @@ def verify_stretch(
     return position, digest
 
 
-def _lane_floor(transaction: ReadTransaction, retention: Retention, lane: int) -> int:
-    """From which number on all of a lane's versions are in the index. Not the highest floor: one on a branch,
-    in another lane, says nothing of what the head has below that position."""
-    if not retention.floors:
+def _lane_horizon(transaction: ReadTransaction, retention: Retention, lane: int) -> int:
+    """From which number on all of a lane's versions are in the index. Not the highest horizon: one on a
+    branch, in another lane, says nothing of what the head has below that position."""
+    if not retention.horizons:
         return 0
     table = TimelineTable(row.timeline for row in load_timelines(transaction).values())
-    here = [floor for floor in retention.floors if floor.timeline in table]
-    return lane_floors(table, here).get(lane, 0)
+    here = [horizon for horizon in retention.horizons if horizon.timeline in table]
+    return lane_horizons(table, here).get(lane, 0)
 
 
 def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, bad: int) -> int:

@@ -126,7 +126,7 @@ class VerifyRound:
         timeline, position, end, _ = damage.place
         if damage.fault not in (Fault.FRAME, Fault.UNREAD):
             return True
-        if end <= group.kept.retention.folded_to(timeline):
+        if end <= group.kept.retention.truncated_to(timeline):
             return False
         known = timeline in group.timelines or any(
             base.timeline == timeline for base in group.timelines.bases

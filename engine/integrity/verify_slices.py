@@ -1,5 +1,5 @@
 """Slices of a verification as requests to a group's indexer process: hosts do not wait for it there, and no
-fold changes the journal under it.
+truncation changes the journal under it.
 
 The figures of both answers end with five numbers for each damaged thing (`engine.integrity.faults`); the
 number of those that there was no room for comes before them.

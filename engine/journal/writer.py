@@ -63,7 +63,7 @@ class JournalWriter:
         self.written = 0
         self.durable = 0
         self.failed: OSError | None = None
-        self.lack = ""  # why there is no room for more
+        self.no_space = ""  # why there is no room for more
         self._segment: Segment | None = None
         self._torn_at = -1  # where a frame could not be written, and may have been in part
         self._dirty: dict[str, Segment] = {}
@@ -226,7 +226,7 @@ class JournalWriter:
         self._seal()
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
-        self._set_lack("")
+        self._set_no_space("")
         if size == self.segment_bytes:
             self._clock.call_soon(self._prepare_spare)
         return self._segment
@@ -267,14 +267,14 @@ class JournalWriter:
             raise self._no_space(f"the journal has reached its limit of {self.limit_bytes} bytes")
         raise self._no_space("the file system has no room for another journal segment")
 
-    def _set_lack(self, lack: str) -> None:
+    def _set_no_space(self, reason: str) -> None:
         """Hosts may try again a thousand times a second: only a change is told."""
-        if bool(lack) != bool(self.lack):
-            self.lack = lack
-            self._on_space(lack)
+        if bool(reason) != bool(self.no_space):
+            self.no_space = reason
+            self._on_space(reason)
 
     def _no_space(self, message: str) -> NoSpace:
-        self._set_lack(message)
+        self._set_no_space(message)
         return NoSpace(
             message,
             subject="journal",

@@ -2,8 +2,8 @@
 
 It goes through the same recovery as a start of the daemon, on a disk and a store that keep every change to
 themselves. What a start would refuse is taken as far as it goes, and said in `notes`: an index that is gone
-or damaged (the journal alone will do, unless some of it was folded), and a journal that is damaged further on
-(everything before that can be read). What cannot be read in full stays `Corruption`, never half of it.
+or damaged (the journal alone will do, unless some of it was truncated), and a journal that is damaged further
+on (everything before that can be read). What cannot be read in full stays `Corruption`, never half of it.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _salvaged(site: DeadSite, name: str, clock: Clock, notes: list[str]) -> Offl
     state = load_state(name, disk, store, site.state_file, notes)
     group = _group(name, site.site_id, disk, store, state, clock)
     found = salvage(group, state.group(name).head)
-    group.folding.close()
+    group.reclaim.close()
     if found.since is not None:
         notes.append(f"blocks that were not written since {found.since} are missing: they read as zeroes")
     return OfflineGroup(group, state, store, notes + found.notes + group.unread.notes(), found.since)
@@ -147,7 +147,7 @@ def _open(site: DeadSite, name: str, store: Store, clock: Clock, notes: list[str
             group.close()
             raise
         # Nothing is to happen by itself from here on.
-        group.folding.close()
+        group.reclaim.close()
         for spans in state.drops(name).values():
             group.dropping |= dict(spans)
         if found.torn_bytes:

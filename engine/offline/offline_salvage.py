@@ -1,9 +1,9 @@
 """What a journal still holds, where the index that knew the rest is lost.
 
-A timeline whose beginning was folded is taken as if it began at nothing: at a cut, a block that was written
-since its first frame is what it was, and every other reads as zeroes, whatever it held. Cuts before that
-frame are refused as trimmed, as after any fold. A volume whose creation was folded has a name made of its id,
-and the size that the writes to it show.
+A timeline whose beginning was truncated is taken as if it began at nothing: at a cut, a block that was
+written since its first frame is what it was, and every other reads as zeroes, whatever it held. Cuts before
+that frame are refused as trimmed, as after any truncation. A volume whose creation was truncated has a name
+made of its id, and the size that the writes to it show.
 
 Bases are left out: without their row nobody knows what their blocks lie on.
 """
@@ -57,7 +57,7 @@ def salvage(group: Group, head: int) -> Salvaged:
         )
     blocks: dict[tuple[int, int], int] = {}
     for timeline in group.timelines.all():
-        end, reason = _take_frames(group, timeline, starts[timeline.id], blocks)
+        end, reason = _apply_frames(group, timeline, starts[timeline.id], blocks)
         group.head.left[timeline.id] = end
         if reason:
             found.notes.append(reason)
@@ -66,13 +66,13 @@ def salvage(group: Group, head: int) -> Salvaged:
     cut_off = {each: start for each, start in starts.items() if group.timelines.get(each).parent == 0 < start}
     group.kept.retention = replace(
         group.kept.retention,
-        floors=frozenset(Cut(each, start) for each, start in cut_off.items()),
-        folded={each: (start, NO_ANCHOR) for each, start in cut_off.items()},
+        horizons=frozenset(Cut(each, start) for each, start in cut_off.items()),
+        truncated={each: (start, NO_ANCHOR) for each, start in cut_off.items()},
     )
     end = group.head.left.pop(head)
     group.head.put(head, NO_DIGEST, group.head.utc_ns)
     group.writer.start(head, group.timelines.get(head).lane, end)
-    found.since = group.kept.floor()
+    found.since = group.kept.horizon()
     return found
 
 
@@ -120,7 +120,7 @@ def _take_root(group: Group, timeline: int, record: TimelineBegan | None) -> Non
     )
 
 
-def _take_frames(
+def _apply_frames(
     group: Group, timeline: Timeline, start: int, blocks: dict[tuple[int, int], int]
 ) -> tuple[int, str]:
     """Where a timeline's whole frames end, and why if that is not at its end. `blocks` learns how far each
@@ -139,7 +139,7 @@ def _take_frames(
 def _take(group: Group, timeline: Timeline, frame: Frame, blocks: dict[tuple[int, int], int]) -> None:
     said = read_frame(frame)
     if said.unread is not None:
-        group.unread.took(said.unread)
+        group.unread.apply(said.unread)
     for row in said.rows:
         if row[0] <= LAST_DATA_KIND:
             _, volume, first, count = row

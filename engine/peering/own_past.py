@@ -9,9 +9,9 @@ from engine.index.view import ZERO_BLOCK, VolumeView
 from engine.journal.reader import BadFrame
 from engine.ports.disk import Buffer
 from protocol.errors import Corruption, NotFound
-from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, QUESTION_CHANGES_MAX
+from protocol.limits import BLOCK_BYTES, FRAME_BYTES_MAX, PEER_REQUEST_CHANGES_MAX
+from protocol.peer_requests import Blocks, Changes, Content, Journal
 from protocol.positions import Cut
-from protocol.question_messages import Blocks, Changes, Content, Journal
 from protocol.rows import pack_row
 
 
@@ -24,13 +24,13 @@ def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
     raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
 
 
-def contents_of(group: Group, question: Blocks) -> tuple[bytes, bytes]:
+def contents_of(group: Group, request: Blocks) -> tuple[bytes, bytes]:
     """A `Content` of each block, and the bytes of those that have some."""
-    view = view_of(group, question.volume, question.cut)
+    view = view_of(group, request.volume, request.cut)
     kinds = bytearray()
     pieces = []
     with view.batch() as batch:
-        for block in question.blocks:
+        for block in request.blocks:
             if block * BLOCK_BYTES >= view.size_bytes:
                 kinds.append(Content.ZEROES)
                 continue
@@ -60,16 +60,16 @@ def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView
     )
 
 
-def changes_of(group: Group, question: Changes) -> tuple[int, bool, bytes]:
+def changes_of(group: Group, request: Changes) -> tuple[int, bool, bytes]:
     """Where to ask on, whether that was all, and the runs."""
-    volume = question.volume
-    before, after = view_of(group, volume, question.before), view_of(group, volume, question.after)
-    scan = change_scan(group, volume, before, after, question.first)
+    volume = request.volume
+    before, after = view_of(group, volume, request.before), view_of(group, volume, request.after)
+    scan = change_scan(group, volume, before, after, request.first)
     blocks = scan.slice()
     next_block, done = scan.next_block, scan.done
-    if len(blocks) > QUESTION_CHANGES_MAX:
-        next_block, done = blocks[QUESTION_CHANGES_MAX], False
-        del blocks[QUESTION_CHANGES_MAX:]
+    if len(blocks) > PEER_REQUEST_CHANGES_MAX:
+        next_block, done = blocks[PEER_REQUEST_CHANGES_MAX], False
+        del blocks[PEER_REQUEST_CHANGES_MAX:]
     runs: list[int] = []
     for block in blocks:
         if runs and runs[-2] + runs[-1] == block:
@@ -79,13 +79,13 @@ def changes_of(group: Group, question: Changes) -> tuple[int, bool, bytes]:
     return next_block, done, pack_row(runs)
 
 
-def frames_of(group: Group, question: Journal) -> bytes:
+def frames_of(group: Group, request: Journal) -> bytes:
     """As many frames as one message takes; at least one."""
     found: list[Buffer] = []
     room = FRAME_BYTES_MAX
-    end = min(question.end, group.end_of(question.timeline))
+    end = min(request.end, group.end_of(request.timeline))
     try:
-        for frame in group.reader.frames(question.timeline, question.start, end, None):
+        for frame in group.reader.frames(request.timeline, request.start, end, None):
             room -= frame.prefix.frame_bytes
             if room < 0:
                 break
@@ -95,8 +95,8 @@ def frames_of(group: Group, question: Journal) -> bytes:
             raise
     if not found:
         raise NotFound(
-            f"there are no frames from {Cut(question.timeline, question.start)} on",
+            f"there are no frames from {Cut(request.timeline, request.start)} on",
             subject=group.name,
-            position=str(Cut(question.timeline, question.start)),
+            position=str(Cut(request.timeline, request.start)),
         )
     return b"".join(found)

@@ -1,9 +1,9 @@
-"""Answering what the other site asks of a group's past (protocol.question_messages).
+"""Answering what the other site asks of a group's past (protocol.peer_requests).
 
 Each answer is made at one stroke and is small: a slice of a scan, a message of blocks or frames. No answer is
 made while as much as `PEER_UNREAD_BYTES_MAX` waits for the asking peer, be it for its pace or because it does
 not read, nor while that peer has had its share of this site's time (engine.peering.peer_pace): questions are
-small and wait instead, `QUESTIONS_WAITING_MAX` of them a peer; more are refused.
+small and wait instead, `PEER_REQUESTS_WAITING_MAX` of them a peer; more are refused.
 
 A cut that is asked about is read like any other: what this site no longer keeps is refused as trimmed, and
 damaged blocks are said to be so. It writes nothing but leases.
@@ -27,9 +27,8 @@ from engine.ports.transport import Caller
 from engine.retention.timed_leases import asked_lease
 from protocol.compress import Compression
 from protocol.errors import Busy, Corruption, FarshoreError
-from protocol.limits import PEER_COMMIT_S, PEER_UNREAD_BYTES_MAX, QUESTIONS_WAITING_MAX
-from protocol.positions import NO_TIMELINE, Cut
-from protocol.question_messages import (
+from protocol.limits import PEER_COMMIT_S, PEER_REQUESTS_WAITING_MAX, PEER_UNREAD_BYTES_MAX
+from protocol.peer_requests import (
     BlockContents,
     Blocks,
     Changed,
@@ -40,9 +39,10 @@ from protocol.question_messages import (
     Hold,
     Journal,
     NoAnswer,
-    Question,
+    PeerRequest,
     Release,
 )
+from protocol.positions import NO_TIMELINE, Cut
 
 # How soon it is looked whether there is room for another answer.
 LOOK_AGAIN_S = 0.02
@@ -62,7 +62,7 @@ def nothing_unread(peer: str) -> int:
     return 0
 
 
-Waiting = deque[tuple[Caller, Question, Group]]  # by their group's clock, which ends with the group
+Waiting = deque[tuple[Caller, PeerRequest, Group]]  # by their group's clock, which ends with the group
 
 
 class PeerAnswers:
@@ -78,22 +78,22 @@ class PeerAnswers:
         self._travel = travel
         self._unread = unread
         self._pace = pace or PeerPace()
-        self._questions: dict[str, Waiting] = {}  # by peer, until there is room
+        self._requests: dict[str, Waiting] = {}  # by peer, until there is room
 
-    def answer(self, caller: Caller, question: Question, group: Group) -> None:
+    def answer(self, caller: Caller, request: PeerRequest, group: Group) -> None:
         """Answer a peer that this group is shared with, now or once there is room for more."""
-        waiting = self._questions.setdefault(caller.peer, deque())
+        waiting = self._requests.setdefault(caller.peer, deque())
         if not waiting and self._has_room(caller.peer, group):
-            self._answer_now(caller, question, group)
-        elif len(waiting) >= QUESTIONS_WAITING_MAX:
-            refuse(caller, question, Busy("too many questions wait for an answer", subject=group.name))
+            self._answer_now(caller, request, group)
+        elif len(waiting) >= PEER_REQUESTS_WAITING_MAX:
+            refuse(caller, request, Busy("too many questions wait for an answer", subject=group.name))
         else:
-            waiting.append((caller, question, group))
+            waiting.append((caller, request, group))
             if len(waiting) == 1:
                 self._look_again(caller.peer)
 
     def _look_again(self, peer: str) -> None:
-        waiting = self._questions[peer]
+        waiting = self._requests[peer]
         self._pace.waits(peer, Turn.QUESTION, bool(waiting) and self._is_read(peer))
         if waiting:
             waiting[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer))
@@ -101,9 +101,9 @@ class PeerAnswers:
     def group_stopped(self, name: str) -> None:
         """A group was stopped by a defect: nothing of it waits any more, and what waited behind it goes on by
         another's clock."""
-        for peer, waiting in self._questions.items():
+        for peer, waiting in self._requests.items():
             left = deque(each for each in waiting if each[2].name != name)
-            self._questions[peer] = left
+            self._requests[peer] = left
             if len(left) != len(waiting):
                 self._look_again(peer)
 
@@ -114,37 +114,37 @@ class PeerAnswers:
         return self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
     def _go_on(self, peer: str) -> None:
-        waiting = self._questions[peer]
+        waiting = self._requests[peer]
         while waiting and self._has_room(peer, waiting[0][2]):
-            caller, question, group = waiting.popleft()
+            caller, request, group = waiting.popleft()
             if not group.failed:
-                self._answer_now(caller, question, group)
+                self._answer_now(caller, request, group)
         self._look_again(peer)
 
-    def _answer_now(self, caller: Caller, question: Question, group: Group) -> None:
+    def _answer_now(self, caller: Caller, request: PeerRequest, group: Group) -> None:
         """A defect is that of this question: others may wait behind it, about other groups."""
         began_s = group.clock.monotonic()
-        defect = attempt("peer.question_failed", self._answer_or_refuse, caller, question, group)
+        defect = attempt("peer.question_failed", self._answer_or_refuse, caller, request, group)
         now_s = group.clock.monotonic()
-        least_s = PEER_COMMIT_S if isinstance(question, Hold | Release) else 0.0
+        least_s = PEER_COMMIT_S if isinstance(request, Hold | Release) else 0.0
         self._pace.spend(caller.peer, now_s, max(now_s - began_s, least_s), Turn.QUESTION)
         if defect is not None:
-            refuse(caller, question, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
+            refuse(caller, request, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
 
-    def _answer_or_refuse(self, caller: Caller, question: Question, group: Group) -> None:
+    def _answer_or_refuse(self, caller: Caller, request: PeerRequest, group: Group) -> None:
         try:
-            self._answer(caller, question, group)
+            self._answer(caller, request, group)
         except (BadFrame, OSError) as error:
-            refuse(caller, question, Corruption(f"the journal cannot be read: {error}"))
+            refuse(caller, request, Corruption(f"the journal cannot be read: {error}"))
         except FarshoreError as error:
-            refuse(caller, question, error)
+            refuse(caller, request, error)
 
-    def _answer(self, caller: Caller, question: Question, group: Group) -> None:
-        session = question.session
-        match question:
+    def _answer(self, caller: Caller, request: PeerRequest, group: Group) -> None:
+        session = request.session
+        match request:
             case Hold(name=name, cut=cut):
                 cut = checked_cut(group, cut)
-                group.kept.timed.hold(asked_lease(caller.peer, name), cut, question.for_s)
+                group.kept.timed.hold(asked_lease(caller.peer, name), cut, request.for_s)
                 caller.send(Held(session=session, cut=cut).encode())
             case Release(name=name):
                 group.kept.timed.release(asked_lease(caller.peer, name))
@@ -152,16 +152,16 @@ class PeerAnswers:
             case Find(utc_ns=utc_ns):
                 caller.send(Held(session=session, cut=cut_at_time(group, utc_ns)).encode())
             case Blocks():
-                contents, payload = contents_of(group, question)
+                contents, payload = contents_of(group, request)
                 header = partial(_contents_header, session, contents)
                 self._send(caller, group, header, payload)
             case Changes():
-                next_block, done, payload = changes_of(group, question)
+                next_block, done, payload = changes_of(group, request)
                 self._send(caller, group, partial(_changed_header, session, next_block, done), payload)
             case Journal():
-                self._send(caller, group, partial(_frames_header, session), frames_of(group, question))
+                self._send(caller, group, partial(_frames_header, session), frames_of(group, request))
             case _:
-                assert_never(question)
+                assert_never(request)
 
     def _send(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
         if payload:
@@ -170,10 +170,10 @@ class PeerAnswers:
             caller.send(header(Compression.NONE))
 
 
-def refuse(caller: Caller, question: Question, error: FarshoreError) -> None:
+def refuse(caller: Caller, request: PeerRequest, error: FarshoreError) -> None:
     """Say why there is no answer."""
     no_answer = NoAnswer(
-        session=question.session, code=error.code, message=error.message, position=error.position
+        session=request.session, code=error.code, message=error.message, position=error.position
     )
     caller.send(no_answer.encode())
 

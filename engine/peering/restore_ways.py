@@ -6,7 +6,7 @@
     no     yes             the blocks that differ are fetched from the peer, and written
     no     no, or away     refused: trimmed
 
-Before anything is changed the cut is held at the peer, so that it cannot be folded there before the revert
+Before anything is changed the cut is held at the peer, so that it cannot be truncated there before the revert
 comes. Also after many reverts the blocks are written: each one makes every read look at one place more.
 """
 
@@ -21,14 +21,14 @@ from typing import Protocol
 from engine.group.group import Group
 from engine.history.volumes import Volume
 from engine.peering.pair_states import PairState
-from engine.peering.peer_questions import PeerQuestions
+from engine.peering.peer_requests import PeerRequests
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
 from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed, WrongState
 from protocol.positions import Cut
 
 # Reading a block asks at so many places at most.
 REVERT_INTERVALS_MAX = 16
-AskPeer = Callable[[], PeerQuestions]  # WrongState: there is none
+AskPeer = Callable[[], PeerRequests]  # WrongState: there is none
 
 
 class Way(Enum):
@@ -160,7 +160,7 @@ def _has_it_soon(group: Group, following: Following, cut: Cut) -> bool:
     return not group.holds_cut(cut) or cut.position <= following.marks.remote_written
 
 
-async def _hold(peer: PeerQuestions, cut: Cut, lease: str, for_s: float) -> There:
+async def _hold(peer: PeerRequests, cut: Cut, lease: str, for_s: float) -> There:
     try:
         await peer.hold(lease, cut, for_s)
     except (Trimmed, NotFound, WrongState):
@@ -170,9 +170,9 @@ async def _hold(peer: PeerQuestions, cut: Cut, lease: str, for_s: float) -> Ther
     return There.HELD
 
 
-async def _common_cut(group: Group, peer: PeerQuestions, lease: str, for_s: float) -> Cut:
+async def _common_cut(group: Group, peer: PeerRequests, lease: str, for_s: float) -> Cut:
     """The end of what the peer has of this site's history, held there. It can be read here, too: nothing that
-    the peer may need is folded."""
+    the peer may need is truncated."""
     report = await peer.report()
     common = Cut(report.timeline, report.written)
     if not group.holds_cut(common):

@@ -255,5 +255,5 @@ class LmdbStore:
         return Corruption(
             f"{self.path} is damaged: {failure}",
             subject=str(self.path),
-            next_step="stop the daemon and restore the file; or move it away if nothing was folded",
+            next_step="stop the daemon and restore the file; or move it away if nothing was truncated",
         )

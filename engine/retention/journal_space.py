@@ -1,6 +1,6 @@
 """The room that a group's journal has, and who keeps it from being shortened.
 
-`holders` are the users of journal frames, by name: folding (`engine.retention.folding`) stops at what the
+`holders` are the users of journal frames, by name: reclaim (`engine.retention.reclaim`) stops at what the
 slowest of them needs. As the journal fills, stages follow each other (`engine.retention.pressure`), each with
 an event; in the last but one the slowest holder is made to let go. What it is known to have stays readable as
 a lease, so that what changed since can be sent to it later.
@@ -19,14 +19,14 @@ from engine.retention.retention_lock import RetentionLock
 from protocol.errors import FarshoreError
 from protocol.positions import Cut
 
-# Hosts wait for a fold while so many segments' room is left; it must do for what they have on the way.
+# Hosts wait for a truncation while so many segments' room is left; it must do for what they have on the way.
 ROOM_SEGMENTS = 2
 THROTTLED_ROOM_S = 60.0
 THROTTLED_BYTES_S_MIN = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JournalHolder:
+class ReplicationSlot:
     """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
     known; it needs every frame from there on. `detach` makes it do without. `remember`: what it has stays
     readable, and is known after a restart."""
@@ -37,8 +37,8 @@ class JournalHolder:
 
 
 class JournalSpace:
-    """`behind`: hosts must wait, the journal is near its end and a fold will make room. Whoever uses frames
-    adds itself to `holders`; `on_stage` is told of every stage entered."""
+    """`behind`: hosts must wait, the journal is near its end and a truncation will make room. Whoever uses
+    frames adds itself to `holders`; `on_stage` is told of every stage entered."""
 
     def __init__(
         self, group: GroupCore, kept: KeptHistory, lock: RetentionLock, consider: Callable[[], None]
@@ -46,7 +46,7 @@ class JournalSpace:
         self._kept = kept
         self._lock = lock
         self._consider = consider
-        self.holders: dict[str, JournalHolder] = {}
+        self.slots: dict[str, ReplicationSlot] = {}
         self.pressure = Pressure(throttle=group.settings.throttle)
         self.on_stage: list[Callable[[Stage], None]] = []
         self.behind = False
@@ -56,11 +56,11 @@ class JournalSpace:
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
-        return min([self._group.writer.durable, *map(self._needs, self.holders)])
+        return min([self._group.writer.durable, *map(self._needs, self.slots)])
 
     def _needs(self, name: str) -> int:
         """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""
-        cut = self.holders[name].confirmed() or self._kept.leases.get(lease_of(name))
+        cut = self.slots[name].confirmed() or self._kept.leases.get(lease_of(name))
         return cut.position if cut is not None and self._group.holds_cut(cut) else 0
 
     def cut_at(self, position: int) -> Cut | None:
@@ -71,7 +71,7 @@ class JournalSpace:
     def note_confirmed(self) -> None:
         """Write down what holders have. OSError if the site's state cannot be written."""
         leases = self._kept.leases
-        for name, holder in self.holders.items():
+        for name, holder in self.slots.items():
             cut = holder.confirmed() if holder.remember else None
             if cut is not None and cut != leases.get(lease_of(name)) and self._kept.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
@@ -82,30 +82,31 @@ class JournalSpace:
         room = group.disk.free_bytes() - group.settings.reserve_bytes
         return min(group.settings.journal_limit_bytes, total_bytes + max(0, room))
 
-    def measure(self, foldable_bytes: int, *, blocked: bool) -> None:
-        """See how full the journal is. `foldable_bytes` of it can be folded, unless that is `blocked`."""
+    def measure(self, reclaimable_bytes: int, *, blocked: bool) -> None:
+        """See how full the journal is. `reclaimable_bytes` of it can be truncated, unless that is
+        `blocked`."""
         group = self._group
         total = group.segments.total_bytes()
         capacity = self.capacity(total)
         near = capacity - total < ROOM_SEGMENTS * group.writer.segment_bytes
-        was_behind, self.behind = self.behind, near and foldable_bytes > 0 and not blocked
+        was_behind, self.behind = self.behind, near and reclaimable_bytes > 0 and not blocked
         measure = Measure(
             monotonic_s=group.clock.monotonic(),
-            held_bytes=total - foldable_bytes,
+            held_bytes=total - reclaimable_bytes,
             capacity_bytes=capacity,
             written=group.writer.written,
-            lacking=bool(group.writer.lack) and not foldable_bytes,
+            lacking=bool(group.writer.no_space) and not reclaimable_bytes,
         )
         for stage in self.pressure.step(measure):
             self._tell(stage, total, capacity)
-        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.holders:
+        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.slots:
             self._detach_slowest()
-        # Room may come from elsewhere, or a fold that was counted on be blocked: who waits is told.
+        # Room may come from elsewhere, or a truncation that was counted on be blocked: who waits is told.
         group.relieve(waited=was_behind)
 
     @property
     def must_wait(self) -> bool:
-        """Whether hosts and senders must wait, for a fold or because they are slowed down."""
+        """Whether hosts and senders must wait, for a truncation or because they are slowed down."""
         return self.behind or self._throttle_timer is not None
 
     def spend(self, frame_bytes: int) -> None:
@@ -149,15 +150,15 @@ class JournalSpace:
 
     def _detach_slowest(self) -> None:
         group = self._group
-        name = min(self.holders, key=self._needs)
+        name = min(self.slots, key=self._needs)
         if self._needs(name) >= min(group.writer.durable, self._lock.limit()):
-            return  # it would make no room: nothing more could be folded
+            return  # it would make no room: nothing more could be truncated
         try:
             self.note_confirmed()
         except (FarshoreError, OSError) as error:
             group.emit("fold.failed", group=group.name, error=str(error))
             return  # nobody lets go of what is not written down; tried again with the next look
-        self.holders.pop(name).detach()
+        self.slots.pop(name).detach()
         cut = self._kept.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
         group.clock.call_soon(self._consider)

@@ -9,7 +9,7 @@ from engine.history.bases import gap_at, require_held
 from engine.index.view import VolumeView
 from engine.ports.store import ReadTransaction
 from engine.retention.leases import Leases
-from engine.retention.needed import Anchor, Retention, floor_on, load_retention, readable, without
+from engine.retention.needed import Anchor, Retention, horizon_on, load_retention, readable, without
 from engine.retention.old_segments import has_tail
 from engine.retention.timed_leases import TimedLeases
 from protocol.errors import Trimmed
@@ -40,11 +40,11 @@ class KeptHistory:
     def _anchor(self, timeline: int, position: int) -> Anchor | None:
         return self.retention.anchor(timeline, position)
 
-    def floor(self) -> Cut | None:
+    def horizon(self) -> Cut | None:
         """The cut on the head's lineage below which only kept cuts can be read."""
         spans, table = self._group.spans(), self._group.timelines
-        found = [floor_on(table, spans, floor) for floor in self.retention.floors]
-        return max((each for each in found if each), key=lambda floor: floor.position, default=None)
+        found = [horizon_on(table, spans, horizon) for horizon in self.retention.horizons]
+        return max((each for each in found if each), key=lambda horizon: horizon.position, default=None)
 
     def readable(self, cut: Cut) -> bool:
         """Whether a cut of a timeline held here can still be read in full."""
@@ -57,9 +57,9 @@ class KeptHistory:
         """Trimmed unless `cut` is readable."""
         require_held(self._group.timelines, cut, self._group.name)
         if not self.readable(cut):
-            floor = self.floor()
+            horizon = self.horizon()
             raise Trimmed(
-                f"{cut} is no longer kept: history before {floor} was folded",
+                f"{cut} is no longer kept: history before {horizon} was truncated",
                 subject=self._group.name,
                 position=str(cut),
                 next_step=f"`farshore backup list {self._group.name}` shows cuts that are kept",
@@ -90,15 +90,15 @@ class KeptHistory:
         if first is None:
             return False
         return all(
-            self.retention.folded_to(span.timeline) <= max(span.start, cut.position)
+            self.retention.truncated_to(span.timeline) <= max(span.start, cut.position)
             for span in spans[first:]
             if span.end > cut.position
         )
 
-    def tails(self, floors: frozenset[Cut]) -> list[int]:
-        """Timelines on the way to a floor that go on past a fork of theirs."""
+    def tails(self, horizons: frozenset[Cut]) -> list[int]:
+        """Timelines on the way to a horizon that go on past a fork of theirs."""
         table = self._group.timelines
-        spans = {span for floor in floors for span in table.lineage(floor.timeline, floor.position)}
+        spans = {span for horizon in horizons for span in table.lineage(horizon.timeline, horizon.position)}
         return [span.timeline for span in spans if has_tail(self._group, span)]
 
     def dropped_for_good(self, parts: Iterable[tuple[int, int]]) -> None:

@@ -1,15 +1,15 @@
 """What of the past must stay readable, and so which versions of a block the index must keep.
 
-A *floor* is a cut below which history has been thinned: on the line of timelines that leads to it, a cut
-before it is readable only if it is *kept*. A group has one floor on its head's lineage, and one more on each
-branch that was the head before. Kept cuts are those of copies, of leases, those that later reverts go back
-to, and the places where a branch leaves the line below a floor.
+A *horizon* is a cut below which history has been thinned: on the line of timelines that leads to it, a cut
+before it is readable only if it is *kept*. A group has one horizon on its head's lineage, and one more on
+each branch that was the head before. Kept cuts are those of copies, of leases, those that later reverts go
+back to, and the places where a branch leaves the line below a horizon.
 
 What a cut sees of a lane ends at some position, its bound there (engine.history.visibility). Of the versions
 of a block in one lane, numbered p with the next newer one s, a reader bound to b finds p if p < b <= s. So
-below the lane's floor p is needed while a bound lies in (p, s]; at and above it everything is.
+below the lane's horizon p is needed while a bound lies in (p, s]; at and above it everything is.
 
-    meta 'retention'    row (floors, kept, folded), each of rows; see `Retention`
+    meta 'retention'    row (horizons, kept, truncated), each of rows; see `Retention`
 
 Example of why kept cuts are written down and not derived: a `Mark` that names an old cut may come from the
 peer long after this site thinned it. Derived, it would look kept, and read whatever is left.
@@ -64,23 +64,23 @@ NO_ANCHOR = Anchor(b"", 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """`kept` are the cuts readable below the floors; `folded` says of each timeline from which position on it
-    is still in the journal, with the anchor there."""
+    """`kept` are the cuts readable below the horizons; `truncated` says of each timeline from which position
+    on it is still in the journal, with the anchor there."""
 
-    floors: frozenset[Cut] = frozenset()
+    horizons: frozenset[Cut] = frozenset()
     kept: Mapping[Cut, Anchor] = field(default_factory=dict)
-    folded: Mapping[int, tuple[int, Anchor]] = field(default_factory=dict)
+    truncated: Mapping[int, tuple[int, Anchor]] = field(default_factory=dict)
 
-    def folded_to(self, timeline: int) -> int:
+    def truncated_to(self, timeline: int) -> int:
         """The position up to which a timeline's frames have gone; 0 if none have."""
-        found = self.folded.get(timeline)
+        found = self.truncated.get(timeline)
         return found[0] if found else 0
 
     def anchor(self, timeline: int, position: int) -> Anchor | None:
         """What is known of the frame that ended there and has gone."""
-        folded = self.folded.get(timeline)
-        if folded is not None and folded[0] == position:
-            return folded[1]
+        truncated = self.truncated.get(timeline)
+        if truncated is not None and truncated[0] == position:
+            return truncated[1]
         kept = self.kept.get(Cut(timeline, position), NO_ANCHOR)
         return kept if kept.digest else None
 
@@ -88,11 +88,11 @@ class Retention:
         """The row."""
         return pack_row(
             (
-                [(cut.timeline, cut.position) for cut in sorted(self.floors)],
+                [(cut.timeline, cut.position) for cut in sorted(self.horizons)],
                 [(cut.timeline, cut.position, *anchor) for cut, anchor in sorted(self.kept.items())],
                 [
                     (timeline, position, *anchor)
-                    for timeline, (position, anchor) in sorted(self.folded.items())
+                    for timeline, (position, anchor) in sorted(self.truncated.items())
                 ],
             )
         )
@@ -100,16 +100,16 @@ class Retention:
     @classmethod
     def from_value(cls, value: bytes) -> Retention:
         """What such a row says. RemoteProtocolError if it is anything else."""
-        floors, kept, folded = _RETENTION.decode(value, RETENTION_BYTES_MAX)
+        horizons, kept, truncated = _RETENTION.decode(value, RETENTION_BYTES_MAX)
         return cls(
-            floors=frozenset(floors),
+            horizons=frozenset(horizons),
             kept={Cut(row[0], row[1]): Anchor(row[2], row[3]) for row in kept},
-            folded={row[0]: (row[1], Anchor(row[2], row[3])) for row in folded},
+            truncated={row[0]: (row[1], Anchor(row[2], row[3])) for row in truncated},
         )
 
 
 def load_retention(transaction: ReadTransaction) -> Retention:
-    """What the last fold left."""
+    """What the last truncation left."""
     value = transaction.get("meta", RETENTION_KEY)
     if value is None:
         return Retention()
@@ -118,7 +118,7 @@ def load_retention(transaction: ReadTransaction) -> Retention:
 
 
 def needed(p: int, newer: int, bounds: tuple[int, ...]) -> bool:
-    """Whether a version below its lane's floor is found by a reader: its next newer one is `newer`."""
+    """Whether a version below its lane's horizon is found by a reader: its next newer one is `newer`."""
     return bisect_right(bounds, p) < bisect_right(bounds, newer)
 
 
@@ -133,15 +133,15 @@ def same_name(table: TimelineTable, cut: Cut) -> Cut:
 
 
 class WayTo:
-    """The lineage of a floor, to ask of many cuts whether they lie on it."""
+    """The lineage of a horizon, to ask of many cuts whether they lie on it."""
 
-    def __init__(self, table: TimelineTable, floor: Cut) -> None:
-        spans = table.lineage(floor.timeline, floor.position) if floor.timeline in table else []
-        self._end = floor.position
+    def __init__(self, table: TimelineTable, horizon: Cut) -> None:
+        spans = table.lineage(horizon.timeline, horizon.position) if horizon.timeline in table else []
+        self._end = horizon.position
         self._ranges = {span.timeline: (span.start, span.end) for span in spans}
 
     def below(self, cut: Cut) -> bool:
-        """Whether a cut lies before the floor on the way to it."""
+        """Whether a cut lies before the horizon on the way to it."""
         start, end = self._ranges.get(cut.timeline, (0, -1))
         return start <= cut.position <= end and cut.position < self._end
 
@@ -149,14 +149,16 @@ class WayTo:
 def readable(table: TimelineTable, retention: Retention, cut: Cut) -> bool:
     """Whether a cut of a timeline held here can still be read in full."""
     cut = same_name(table, cut)
-    return cut in retention.kept or not any(WayTo(table, floor).below(cut) for floor in retention.floors)
+    return cut in retention.kept or not any(
+        WayTo(table, horizon).below(cut) for horizon in retention.horizons
+    )
 
 
-def floor_on(table: TimelineTable, spans: list[Span], floor: Cut) -> Cut | None:
-    """A floor as another line has it that leads along `spans`: there, or where that line left the way to it.
-    What both have before that was thinned for the floor, but for the cut where they part. None if they have
-    nothing in common."""
-    way = table.lineage(floor.timeline, floor.position) if floor.timeline in table else []
+def horizon_on(table: TimelineTable, spans: list[Span], horizon: Cut) -> Cut | None:
+    """A horizon as another line has it that leads along `spans`: there, or where that line left the way to
+    it. What both have before that was thinned for the horizon, but for the cut where they part. None if they
+    have nothing in common."""
+    way = table.lineage(horizon.timeline, horizon.position) if horizon.timeline in table else []
     found = None
     for own, other in zip(spans, way, strict=False):
         if own.timeline != other.timeline:
@@ -165,19 +167,20 @@ def floor_on(table: TimelineTable, spans: list[Span], floor: Cut) -> Cut | None:
     return found
 
 
-def lane_floors(table: TimelineTable, floors: Iterable[Cut]) -> dict[int, int]:
-    """By lane: the number from which on all of its versions stay. Lanes that no floor reaches stay whole."""
+def lane_horizons(table: TimelineTable, horizons: Iterable[Cut]) -> dict[int, int]:
+    """By lane: the number from which on all of its versions stay. Lanes that no horizon reaches stay
+    whole."""
     found: dict[int, int] = {}
-    for floor in floors:
-        for span in table.lineage(floor.timeline, floor.position):
+    for horizon in horizons:
+        for span in table.lineage(horizon.timeline, horizon.position):
             found[span.lane] = max(found.get(span.lane, 0), span.end)
     return found
 
 
-def raised(table: TimelineTable, floors: Iterable[Cut], floor: Cut) -> frozenset[Cut]:
-    """The floors with a new one, in place of those on the way to it."""
-    new = same_name(table, floor)
-    others = {old for old in floors if old.timeline in table}
+def raised(table: TimelineTable, horizons: Iterable[Cut], horizon: Cut) -> frozenset[Cut]:
+    """The horizons with a new one, in place of those on the way to it."""
+    new = same_name(table, horizon)
+    others = {old for old in horizons if old.timeline in table}
     if any(new == old or WayTo(table, old).below(new) for old in others):
         return frozenset(others)
     way = WayTo(table, new)
@@ -185,17 +188,17 @@ def raised(table: TimelineTable, floors: Iterable[Cut], floor: Cut) -> frozenset
 
 
 def cut_back(
-    floors: Iterable[Cut], parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
+    horizons: Iterable[Cut], parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
 ) -> frozenset[Cut]:
-    """The floors without timelines that are dropped, each from a position on: what lies below such a place
+    """The horizons without timelines that are dropped, each from a position on: what lies below such a place
     was thinned all the same. `fork_of` gives where a timeline left its parent.
 
-    Example: a branch was the head, and history was folded up to a floor on it. With the branch its floor
-    would go, and cuts that both lines share look as if all of them were there."""
+    Example: a branch was the head, and history was truncated up to a horizon on it. With the branch its
+    horizon would go, and cuts that both lines share look as if all of them were there."""
     starts = dict(parts)
     found = set()
-    for floor in floors:
-        timeline, position = floor.timeline, floor.position
+    for horizon in horizons:
+        timeline, position = horizon.timeline, horizon.position
         while timeline in starts:
             position = min(position, starts[timeline])
             fork = fork_of(timeline)
@@ -211,24 +214,26 @@ def without(
     retention: Retention, parts: Iterable[tuple[int, int]], fork_of: Callable[[int], Cut]
 ) -> Retention:
     """What stays when timelines are dropped, each from a position on (see `cut_back`). A part that comes back
-    from a peer is in the journal again: nothing past the position counts as folded then."""
+    from a peer is in the journal again: nothing past the position counts as truncated then."""
     starts = dict(parts)
-    folded = {}
-    for timeline, (end, anchor) in retention.folded.items():
+    truncated = {}
+    for timeline, (end, anchor) in retention.truncated.items():
         start = starts.get(timeline)
         if start is None or end <= start:
-            folded[timeline] = (end, anchor)
+            truncated[timeline] = (end, anchor)
         elif start != fork_of(timeline).position:
-            folded[timeline] = (start, retention.anchor(timeline, start) or NO_ANCHOR)
-    return replace(retention, floors=cut_back(retention.floors, starts.items(), fork_of), folded=folded)
+            truncated[timeline] = (start, retention.anchor(timeline, start) or NO_ANCHOR)
+    return replace(
+        retention, horizons=cut_back(retention.horizons, starts.items(), fork_of), truncated=truncated
+    )
 
 
-def departures(table: TimelineTable, floors: Iterable[Cut], tails: Iterable[int]) -> set[Cut]:
-    """Where timelines held here leave the way to a floor: each reads the past through that place. `tails`
+def departures(table: TimelineTable, horizons: Iterable[Cut], tails: Iterable[int]) -> set[Cut]:
+    """Where timelines held here leave the way to a horizon: each reads the past through that place. `tails`
     are timelines that go on past a fork of theirs."""
     found: set[Cut] = set()
-    for floor in floors:
-        ends = {span.timeline: span.end for span in table.lineage(floor.timeline, floor.position)}
+    for horizon in horizons:
+        ends = {span.timeline: span.end for span in table.lineage(horizon.timeline, horizon.position)}
         for timeline in table.all():
             if timeline.id in ends or timeline.parent not in ends:
                 continue
@@ -237,13 +242,14 @@ def departures(table: TimelineTable, floors: Iterable[Cut], tails: Iterable[int]
     return found
 
 
-def revert_cuts(table: TimelineTable, history: VolumeHistory, floors: Mapping[int, int]) -> set[Cut]:
-    """The cuts that reverts at or above the floors go back to; those below them are bounds of what stays."""
+def revert_cuts(table: TimelineTable, history: VolumeHistory, horizons: Mapping[int, int]) -> set[Cut]:
+    """The cuts that reverts at or above the horizons go back to; those below them are bounds of what
+    stays."""
     found = set()
     for entry in history.all_reverts():
         if entry.timeline not in table or entry.cut.timeline not in table:
             continue  # what went with a branch can be read by nobody
-        if entry.position >= floors.get(table.get(entry.timeline).lane, 0):
+        if entry.position >= horizons.get(table.get(entry.timeline).lane, 0):
             found.add(same_name(table, entry.cut))
     return found
 
@@ -286,19 +292,19 @@ class BoundsOfCuts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """What a fold must leave readable: `cuts` below `floors`, as bounds and floors of lanes."""
+    """What a truncation must leave readable: `cuts` below `horizons`, as bounds and horizons of lanes."""
 
-    floors: frozenset[Cut]
+    horizons: frozenset[Cut]
     cuts: frozenset[Cut]
-    lane_floors: Mapping[int, int]
+    lane_horizons: Mapping[int, int]
     bounds: Bounds
 
     def to_row(self) -> tuple[object, ...]:
         """As a row within a request."""
         return (
-            [(cut.timeline, cut.position) for cut in sorted(self.floors)],
+            [(cut.timeline, cut.position) for cut in sorted(self.horizons)],
             [(cut.timeline, cut.position) for cut in sorted(self.cuts)],
-            sorted(self.lane_floors.items()),
+            sorted(self.lane_horizons.items()),
             [(lane, list(highs)) for lane, highs in sorted(self.bounds.items())],
         )
 
@@ -310,9 +316,9 @@ class Keep:
     @classmethod
     def of(cls, row: KeepRow) -> Keep:
         """What a decoded row says."""
-        floors, cuts, lanes, bounds = row
+        horizons, cuts, lanes, bounds = row
         return cls(
-            floors=frozenset(floors), cuts=frozenset(cuts), lane_floors=dict(lanes), bounds=dict(bounds)
+            horizons=frozenset(horizons), cuts=frozenset(cuts), lane_horizons=dict(lanes), bounds=dict(bounds)
         )
 
 
@@ -320,22 +326,22 @@ def what_to_keep(
     table: TimelineTable,
     history: VolumeHistory,
     retention: Retention,
-    floors: frozenset[Cut],
+    horizons: frozenset[Cut],
     wanted: Iterable[Cut],
     tails: Iterable[int],
     bounds_of: Callable[[Iterable[Cut]], Bounds],
 ) -> Keep:
-    """What stays below `floors` (those of `retention`, or raised): of the `wanted` cuts those that can still
-    be read, with the floors themselves, departures and what reverts go back to."""
-    lanes = lane_floors(table, floors)
+    """What stays below `horizons` (those of `retention`, or raised): of the `wanted` cuts those that can
+    still be read, with the horizons themselves, departures and what reverts go back to."""
+    lanes = lane_horizons(table, horizons)
     cuts = {same_name(table, cut) for cut in wanted if cut.timeline in table}
-    cuts |= departures(table, floors, tails) | revert_cuts(table, history, lanes)
-    before = [WayTo(table, floor) for floor in retention.floors]
-    after = [WayTo(table, floor) for floor in floors]
+    cuts |= departures(table, horizons, tails) | revert_cuts(table, history, lanes)
+    before = [WayTo(table, horizon) for horizon in retention.horizons]
+    after = [WayTo(table, horizon) for horizon in horizons]
     kept = frozenset(
         cut
         for cut in cuts
         if any(way.below(cut) for way in after)
         and (cut in retention.kept or not any(way.below(cut) for way in before))
     )
-    return Keep(floors=floors, cuts=kept, lane_floors=lanes, bounds=bounds_of(kept | floors))
+    return Keep(horizons=horizons, cuts=kept, lane_horizons=lanes, bounds=bounds_of(kept | horizons))

@@ -1,4 +1,4 @@
-"""Which segments of a group's journal are no part of a branch: those that folding may take. How old they are,
+"""Which segments of a group's journal are no part of a branch: those that reclaim may take. How old they are,
 and removing one."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protocol.positions import Cut
 
 @dataclass(frozen=True, slots=True)
 class OldSegment:
-    """A segment that may be folded, and where its part of the lineage ends."""
+    """A segment that may be truncated, and where its part of the lineage ends."""
 
     segment: Segment
     span: Span

@@ -6,7 +6,7 @@
     detach     from 85 %: the slowest user of journal frames is asked to let go
     full       there is no room for another segment: hosts get ENOSPC
 
-What counts is what is *held*: bytes that folding cannot free whatever it does. A stage is left 5 % below
+What counts is what is *held*: bytes that reclaim cannot free whatever it does. A stage is left 5 % below
 where it is entered, and entered one after the other, so that each is seen.
 
 Pure: no I/O, no clock.
@@ -37,8 +37,8 @@ _ENTERED_AT = {Stage.WARNING: 0.60, Stage.THROTTLE: 0.75, Stage.DETACH: 0.85}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """The journal at one moment. `held_bytes` cannot be folded; `capacity_bytes` is what the journal may take
-    with the room that there is; `written` the position written to; `lacking`: a segment could not be
+    """The journal at one moment. `held_bytes` cannot be truncated; `capacity_bytes` is what the journal may
+    take with the room that there is; `written` the position written to; `lacking`: a segment could not be
     made."""
 
     monotonic_s: float

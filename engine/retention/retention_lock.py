@@ -4,7 +4,7 @@ It reads this site's own settings, its own notes (engine.retention.lock_notes) a
 (engine.retention.lock_clock), and nothing that a peer or an operator can send changes how it decides:
 
     lock_window_s    every cut that was the group's newest one within that time, here, can be read. So the
-                     journal is not folded past where it ended then, a backup that was deleted since keeps
+                     journal is not truncated past where it ended then, a backup that was deleted since keeps
                      its cut, and a branch that was left since is not dropped
     CopyLocked       a backup is neither deleted nor loses its cut for so long after the event came here
 
@@ -13,7 +13,7 @@ hold longer and never shorter. What the lock keeps beyond `journal_limit_bytes` 
 get ENOSPC (docs/decisions/0017).
 
 Example of why the times of frames do not matter: the writer sets them. A peer whose frames all say 1970
-would have them folded as they come.
+would have them truncated as they come.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from engine.group.group import Group
 from engine.index.changes import ChangeScan
 from engine.index.view import ReadBatch
 from engine.journal.reader import time_at
-from engine.retention.journal_space import JournalHolder, lease_of
+from engine.retention.journal_space import ReplicationSlot, lease_of
 from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BasePart, parts_digest
 from protocol.compress import Compression
 from protocol.errors import FarshoreError
@@ -120,7 +120,7 @@ class BaseSender:
             return
         self.cut = cut
         space = group.space
-        space.holders[self._holder] = JournalHolder(confirmed=lambda: cut, detach=self._detached)
+        space.slots[self._holder] = ReplicationSlot(confirmed=lambda: cut, detach=self._detached)
         group.emit(
             "base.begun",
             group=group.name,
@@ -137,13 +137,13 @@ class BaseSender:
             leases.hold(f"{self._holder}:start", self.start_cut)
 
     def _release(self) -> None:
-        self._group.space.holders.pop(self._holder, None)
+        self._group.space.slots.pop(self._holder, None)
         for name in (self._holder, f"{self._holder}:start"):
             self._group.kept.leases.release(name)
         self._release_written()
 
     def _release_written(self) -> None:
-        """What folding wrote down for this base, or for one of a run that ended in the middle."""
+        """What reclaim wrote down for this base, or for one of a run that ended in the middle."""
         try:
             self._group.kept.leases.release(lease_of(self._holder))
         except OSError:

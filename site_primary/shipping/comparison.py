@@ -113,7 +113,7 @@ def writes_here(group: Group) -> bool:
 def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> Heartbeat:
     """Where the journal ends now, with the promise that every later frame says a later time. A site that
     ships on what it follows knows that only of what is before its newest frame."""
-    floor = group.kept.floor()
+    horizon = group.kept.horizon()
     promise_ns = group.promise_utc_ns() if writes_here(group) else max(0, group.head.utc_ns - 1)
     return Heartbeat(
         session=session,
@@ -122,7 +122,7 @@ def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> He
         utc_ns=promise_ns,
         state=state.value,
         mode=mode.value,
-        floor=floor.position if floor else 0,
+        horizon=horizon.position if horizon else 0,
     )
 
 

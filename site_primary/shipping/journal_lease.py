@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.retention.journal_space import JournalHolder, lease_of
+from engine.retention.journal_space import ReplicationSlot, lease_of
 from engine.retention.pressure import Stage
 from protocol.positions import Cut
 
@@ -45,8 +45,8 @@ class JournalLease:
         known, group = self.last_confirmed, self._group
         if known is not None and not group.kept.journal_reaches(known) and self._confirmed() is None:
             return
-        holder = JournalHolder(confirmed=self._confirmed, detach=lambda: None)
-        group.space.holders[self._peer] = holder
+        holder = ReplicationSlot(confirmed=self._confirmed, detach=lambda: None)
+        group.space.slots[self._peer] = holder
 
     def close(self) -> None:
         """The peer is none any more; twice is fine."""
@@ -56,7 +56,7 @@ class JournalLease:
 
     def let_go(self) -> None:
         """It needs no frames for now."""
-        self._group.space.holders.pop(self._peer, None)
+        self._group.space.slots.pop(self._peer, None)
 
     def note_head(self) -> None:
         """Remember, before frames of it go, that the peer may hold the head. OSError: it could not be."""

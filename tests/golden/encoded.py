@@ -9,7 +9,15 @@ from engine.index.requests import encode_request
 from protocol.base_messages import encode_parts
 from protocol.rows import pack_row
 from tests.golden.engine_samples import REQUESTS, control_messages, frames, index_rows, state_rows
-from tests.golden.samples import BASES, DATA_ROWS, MESSAGES, QUESTIONS, RECORD_ROWS, RECORDS, TIMELINE_ROWS
+from tests.golden.samples import (
+    BASES,
+    DATA_ROWS,
+    MESSAGES,
+    PEER_REQUESTS,
+    RECORD_ROWS,
+    RECORDS,
+    TIMELINE_ROWS,
+)
 
 HERE = Path(__file__).parent
 FILE = HERE / "encoded.json"
@@ -19,7 +27,7 @@ def encoded() -> dict[str, list[bytes]]:
     """Every sample as this version encodes it."""
     return {
         "events": [pack_row(row) for row in (*(record.to_row() for record in RECORDS), *DATA_ROWS)],
-        "messages": [message.encode() for message in (*MESSAGES, *BASES, *QUESTIONS)],
+        "messages": [message.encode() for message in (*MESSAGES, *BASES, *PEER_REQUESTS)],
         "base parts": encode_parts(TIMELINE_ROWS, RECORD_ROWS),
         "index requests": [encode_request(request) for request in REQUESTS],
         "control": list(control_messages()),

@@ -18,12 +18,12 @@ from engine.index.forgetting import ForgetPlan
 from engine.index.indexed_history import timeline_row
 from engine.index.requests import IndexRequest
 from engine.integrity.drills import Drill, Drills, Step
-from engine.integrity.mending import MendIndex
+from engine.integrity.index_repair import RepairIndex
 from engine.integrity.verify import Stretch
 from engine.integrity.verify_slices import VerifyIndex, VerifyJournal
 from engine.peering.pair_states import Mode, PairState
-from engine.retention.fold import FoldPlan, SweepPlan
 from engine.retention.needed import Anchor, Keep, Retention
+from engine.retention.truncation import SweepPlan, TruncatePlan
 from protocol.commands.backup import BackupCreate
 from protocol.commands.base import Command
 from protocol.commands.cut import CutResolve
@@ -57,15 +57,15 @@ BASE = Base(
     left=Cut(77, 197),
 )
 KEEP = Keep(
-    floors=frozenset({Cut(77, 1000)}),
+    horizons=frozenset({Cut(77, 1000)}),
     cuts=frozenset({Cut(77, 197), Cut(BIG, 269)}),
-    lane_floors={0: 1000, 1: 1 << 40},
+    lane_horizons={0: 1000, 1: 1 << 40},
     bounds={0: (197, 1000), 2: ()},
 )
 RETENTION = Retention(
-    floors=frozenset({Cut(77, 1000), Cut(BIG, 1 << 33)}),
+    horizons=frozenset({Cut(77, 1000), Cut(BIG, 1 << 33)}),
     kept={Cut(77, 197): Anchor(DIGEST, UTC_NS), Cut(77, 900): Anchor(b"", 0)},
-    folded={77: (197, Anchor(DIGEST, UTC_NS))},
+    truncated={77: (197, Anchor(DIGEST, UTC_NS))},
 )
 
 REQUESTS: list[IndexRequest] = [
@@ -84,7 +84,7 @@ REQUESTS: list[IndexRequest] = [
         parts=(b"\x90", b"\x91\x90" * 200),
     ),
     BaseDrop(timeline=5),
-    FoldPlan(timeline=77, lane=0, start=0, end=1 << 26, keep=KEEP),
+    TruncatePlan(timeline=77, lane=0, start=0, end=1 << 26, keep=KEEP),
     SweepPlan(begin=True, dropped=((0, 197), (3, 1 << 40)), keep=KEEP),
     SweepPlan(begin=False, dropped=(), keep=KEEP),
     ForgetPlan(parts=((77, 197, DIGEST), (BIG, 0, bytes(16)))),
@@ -98,8 +98,8 @@ REQUESTS: list[IndexRequest] = [
     ),
     VerifyIndex(start=b"", deep=False),
     VerifyIndex(start=bytes(28), deep=True),
-    MendIndex(table="versions", key=bytes(28), value=bytes(20), head=b"x" * 4080),
-    MendIndex(table="records", key=bytes(16), value=b"\x93\x01\x02\x90"),
+    RepairIndex(table="versions", key=bytes(28), value=bytes(20), head=b"x" * 4080),
+    RepairIndex(table="records", key=bytes(16), value=b"\x93\x01\x02\x90"),
 ]
 
 COMMANDS: list[Command] = [

@@ -54,8 +54,7 @@ from protocol.messages import (
     Reset,
     Welcome,
 )
-from protocol.positions import POSITION_MAX, Cut
-from protocol.question_messages import (
+from protocol.peer_requests import (
     BlockContents,
     Blocks,
     Changed,
@@ -69,6 +68,7 @@ from protocol.question_messages import (
     NoAnswer,
     Release,
 )
+from protocol.positions import POSITION_MAX, Cut
 
 SITE = "00ff00ff12345678"
 OTHER = "fedcba9876543210"
@@ -132,7 +132,7 @@ MESSAGES: list[Message] = [
     Ack(session=SESSION, timeline=BIG, written=POSITION_MAX, durable=1 << 40),
     Ack(session=1, timeline=0, written=0, durable=0),
     Heartbeat(
-        session=9, timeline=77, written=128, utc_ns=UTC_NS, state="paired", mode="sync-strict", floor=32
+        session=9, timeline=77, written=128, utc_ns=UTC_NS, state="paired", mode="sync-strict", horizon=32
     ),
     Refused(session=9, code="wrong-state", message="the group vm1 here is another one of the same name"),
     Reset(session=9, reason="expected 000000000000004d:197, got 000000000000004d:269"),
@@ -183,7 +183,7 @@ RECORD_ROWS = [
     for at, record in enumerate(RECORDS)
 ]
 
-QUESTIONS: list[Message] = [
+PEER_REQUESTS: list[Message] = [
     Hold(**ABOUT, name="restore", cut=Cut(77, 197), for_s=3600),
     Hold(**ABOUT, name="Zürich 東京 1", cut=Cut(BIG, POSITION_MAX), for_s=604_800),
     Release(**ABOUT, name="restore"),

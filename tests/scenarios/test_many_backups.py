@@ -199,10 +199,10 @@ def test_backups_under_a_verify_job(scratch: Path, tool: Callable[[str], str]) -
             taken = take_backups(a, at_a, log)
             took_s = time.monotonic() - began
             wait_until(lambda: older_backups(at_a) == older_backups(at_b) == BACKUPS, 60 + 6 * WINDOW_S)
-            folded_s = time.monotonic() - began
+            truncated_s = time.monotonic() - began
             end()
         a.farshore("wait", "g", "--timeout", "60")
-        print(f"{BACKUPS} backups in {took_s:.1f} s, folded {folded_s:.1f} s after the first began;")
+        print(f"{BACKUPS} backups in {took_s:.1f} s, truncated {truncated_s:.1f} s after the first began;")
         print(f"beside fio and {log.answered} writes of the oracle's")
         image = scratch / "image"
         names = list(taken)

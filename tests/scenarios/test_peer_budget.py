@@ -12,15 +12,15 @@ import zmq
 from console.demo.host import Host
 from protocol.limits import PEER_CONNECTIONS_MAX, PEER_GROUPS_MAX
 from protocol.messages import Ask, Hello, Refused, Report, Welcome
+from protocol.peer_requests import Hold, Journal
 from protocol.positions import parse_cut
-from protocol.question_messages import Hold, Journal
 from tests.support.foreign_peer import answer, connection, group_id
 from tests.support.pairs import resident_bytes
 from tests.support.sites import Site
 
 MIB = 1 << 20
 MEMORY_MAX = 64 * MIB
-QUESTIONS = 200
+PEER_REQUESTS = 200
 BAD_MESSAGES = 20_000
 HELLOS = 120
 HOLDS = 5_000
@@ -54,8 +54,8 @@ def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
     head = parse_cut(a.json("journal", "show", "g")["head"]["text"])
     before = resident_bytes(a.pid)
     with connection(b, a, queued=2 * BAD_MESSAGES, unread=1) as dealer:
-        for session in range(1, QUESTIONS + 1):
-            question = Journal(
+        for session in range(1, PEER_REQUESTS + 1):
+            request = Journal(
                 session=session,
                 group="g",
                 group_id=group_id(a, "g"),
@@ -63,7 +63,7 @@ def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
                 start=0,
                 end=head.position,
             )
-            dealer.send(question.encode())
+            dealer.send(request.encode())
         most = 0
         for _ in range(20):
             check_served(a)
@@ -71,7 +71,7 @@ def test_answers_that_nobody_reads(shipped: tuple[Site, Site]) -> None:
         # It was answered while it read: what is measured are answers, not refusals of bad questions.
         header, payload = dealer.recv_multipart()
         assert len(payload) > MIB
-    print(f"{most / MIB:.0f} MiB more, of {QUESTIONS} questions for 4 MiB each")
+    print(f"{most / MIB:.0f} MiB more, of {PEER_REQUESTS} questions for 4 MiB each")
     assert header
     assert most <= MEMORY_MAX
     a.farshore("wait", "g", "--state", "paired", "--timeout", "60")

@@ -18,7 +18,7 @@ from tests.support.sites import Site, farshore_command, introduce, running_sites
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-# A journal that is folded soon; what is no backup's cut can then not be read any more.
+# A journal that is truncated soon; what is no backup's cut can then not be read any more.
 SHORT_HISTORY = f"journal_limit_bytes = {64 * MIB}\nwindow_s = 0\n"
 SIZE = 32 * MIB
 BLOCKS = SIZE // 4096
@@ -49,7 +49,7 @@ def write(site: Site, oracle: Oracle, blocks: int) -> bytes:
 
 
 def write_elsewhere(site: Site) -> None:
-    """Another volume of the group is rewritten, until the journal before that is folded."""
+    """Another volume of the group is rewritten, until the journal before that is truncated."""
     rng = random.Random(9)
     with Host(site.nbd_socket, "g/other") as host:
         for at in range(0, OTHER_BYTES, MIB):

@@ -25,7 +25,7 @@ from tests.support.sites import Site
 MIB = 1 << 20
 BLOCKS_A_FRAME = 960
 ATTACK_BYTES = 300 * MIB
-FOLDED_WITHIN_S = 60.0
+TRUNCATED_WITHIN_S = 60.0
 LOCK_S = 3600
 
 
@@ -78,7 +78,7 @@ class Thief:
             timeline=self._welcome.timeline,
             written=self.position,
             utc_ns=time.time_ns(),
-            floor=self.position,
+            horizon=self.position,
             state="paired",
             mode="async",
         )
@@ -169,7 +169,7 @@ def test_a_stolen_key_erases_nothing_that_is_locked(pair: tuple[Site, Site], loc
         thief.until_taken()
     began = time.monotonic()
     while readable(b, moment) or readable(b, gold):
-        if time.monotonic() - began > (10.0 if lock_s else FOLDED_WITHIN_S):
+        if time.monotonic() - began > (10.0 if lock_s else TRUNCATED_WITHIN_S):
             break
         time.sleep(0.5)
     for _ in range(2):

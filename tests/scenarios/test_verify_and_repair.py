@@ -29,8 +29,8 @@ CHURN_BYTES = 144 * MIB
 
 
 @pytest.fixture
-def folding() -> Iterator[tuple[Site, Site]]:
-    """Two sites that fold whatever no backup needs."""
+def reclaim() -> Iterator[tuple[Site, Site]]:
+    """Two sites that truncate whatever no backup needs."""
     with running_sites("lon", "par", settings="window_s = 0.0\n") as (lon, par):
         yield lon, par
         for site in (lon, par):
@@ -104,8 +104,8 @@ def read(site: Site, export: str) -> bytes:
         return b"".join(host.read(at, MIB) for at in range(0, VOLUME_BYTES, MIB))
 
 
-def test_flipped_bytes_are_found_named_refused_and_mended(folding: tuple[Site, Site]) -> None:
-    lon, par = folding
+def test_flipped_bytes_are_found_named_refused_and_mended(reclaim: tuple[Site, Site]) -> None:
+    lon, par = reclaim
     start_pair(lon, par, "g/v", VOLUME_BYTES)
     content = Content(lon)
     content.write(0, OLD_BYTES)

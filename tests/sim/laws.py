@@ -66,7 +66,7 @@ class Laws:
 
     def _took(self, site: SimSite, group: Group, frame: Frame) -> None:
         oracle = self._sim.oracles[site.name]
-        taken = oracle.took(frame)
+        taken = oracle.apply(frame)
         if taken.new:
             self._wrote(site, frame)
         elif any(host.connected_to(site) for host in self._sim.hosts):

@@ -21,18 +21,18 @@ def check_journal(history: History, site: str, group: Group) -> None:
 
 
 def journal_frames(history: History, site: str, group: Group) -> Iterator[Frame]:
-    """The frames of the head's lineage that the journal still has: none before a base, none folded. Where
+    """The frames of the head's lineage that the journal still has: none before a base, none truncated. Where
     they begin and end the site must know the digest."""
     digest: bytes | None
     spans, digest = spans_after(group.timelines, group.spans(group.writer.written))
     for span in spans:
         start = span.start
-        folded = group.kept.retention.folded.get(span.timeline)
-        if folded is not None and folded[0] > span.end:
+        truncated = group.kept.retention.truncated.get(span.timeline)
+        if truncated is not None and truncated[0] > span.end:
             digest = None  # nothing of it is left, nor of what its timeline had past the fork
             continue
-        if folded is not None and folded[0] > start:
-            start, (digest, _) = folded
+        if truncated is not None and truncated[0] > start:
+            start, (digest, _) = truncated
         known = history.moments.get(Cut(span.timeline, start))
         if known is not None and digest is not None and known.digest != digest:
             raise Violation(f"L3: {site} says another digest at {Cut(span.timeline, start)}")
@@ -49,9 +49,9 @@ def check_branches(history: History, site: str, group: Group) -> None:
     known = branches(group)
     for branch in known:
         for span in branch.spans:
-            # Of what was folded before it was left there are no frames.
-            folded = group.kept.retention.folded.get(span.timeline, (0,))[0]
-            for frame in group.reader.frames(span.timeline, max(span.start, folded), span.end, None):
+            # Of what was truncated before it was left there are no frames.
+            truncated = group.kept.retention.truncated.get(span.timeline, (0,))[0]
+            for frame in group.reader.frames(span.timeline, max(span.start, truncated), span.end, None):
                 history.check_frame(site, frame)
         check_cut(history, site, group, branch.end)
     for timeline in group.timelines.all():

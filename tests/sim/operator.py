@@ -234,8 +234,9 @@ class Operator:
             found = None
         except Trimmed:
             retention = group.kept.retention
-            # Below what was folded, and at the edge of a base's gap, a kept cut may be the answer, or a frame
-            # that is not here: nobody can tell. The frame after a run's last one is of another timeline.
+            # Below what was truncated, and at the edge of a base's gap, a kept cut may be the answer, or a
+            # frame that is not here: nobody can tell. The frame after a run's last one is of another
+            # timeline.
             edges = {edge for base in group.timelines.bases for edge in (base.start, base.left)}
             # Below a base that stands on nothing all is gap, though a branch may still hold some of it.
             bare = [base.cut.position for base in group.timelines.bases if base.start is None]
@@ -243,7 +244,9 @@ class Operator:
                 return
             later = (cut for cut in held if wanted is None or cut.position > wanted.position)
             beside = [wanted, min(later, key=lambda cut: cut.position, default=None)]
-            known = all(cut.position > retention.folded_to(cut.timeline) for cut in beside if cut is not None)
+            known = all(
+                cut.position > retention.truncated_to(cut.timeline) for cut in beside if cut is not None
+            )
             if wanted is not None and known and wanted not in edges and group.kept.readable(wanted):
                 raise Violation(f"L4: {site.name} gave up {utc_ns}, which is {wanted}") from None
             return

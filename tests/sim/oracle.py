@@ -145,7 +145,7 @@ class Oracle:
 
     # -- frames
 
-    def took(self, frame: Frame) -> Taken:
+    def apply(self, frame: Frame) -> Taken:
         """The site has a new frame in its journal: its own, or one that is known."""
         cut = Cut(frame.prefix.timeline, frame.prefix.end)
         elsewhere = self.end if frame.prefix.timeline != self.end.timeline else None

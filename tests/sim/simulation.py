@@ -288,7 +288,7 @@ class Simulation:
         self._writing = False
 
     def _choose_local(self) -> None:
-        """The other history cannot be had any more where its journal was folded."""
+        """The other history cannot be had any more where its journal was truncated."""
         self._choice = Choice.LOCAL
         for site in self.sites:
             self.operator.roles.insist(site)

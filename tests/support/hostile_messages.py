@@ -19,8 +19,8 @@ import msgspec
 from protocol.base_messages import BaseFrames, BasePart
 from protocol.compress import compress
 from protocol.messages import Fetched, FrameMessage, Message
+from protocol.peer_requests import BlockContents, Changed, Frames
 from protocol.positions import Cut
-from protocol.question_messages import BlockContents, Changed, Frames
 from protocol.wire import AnyCut, WireRow
 
 KINDS: tuple[type[WireRow], ...] = get_args(Message)

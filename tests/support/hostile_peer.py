@@ -36,8 +36,8 @@ from protocol.messages import (
     Welcome,
     decode_message,
 )
+from protocol.peer_requests import Find, Hold
 from protocol.positions import Cut
-from protocol.question_messages import Find, Hold
 from tests.support.sites import Site, free_port
 
 SITE_ID = "00000000000000aa"

@@ -22,7 +22,7 @@ from protocol.events import WRITE, ZERO, EventKind, Record, TimelineBegan, Volum
 from protocol.frames import NO_DIGEST, PREFIX_BYTES, encode_frame
 from protocol.limits import BLOCK_BYTES
 from protocol.messages import MessageKind
-from protocol.question_messages import QuestionKind
+from protocol.peer_requests import PeerRequestKind
 from tests.tidy.source_tree import OURS, ROOT, all_files
 from tests.tidy.test_tidy import report
 
@@ -176,7 +176,7 @@ def test_the_message_table_is_that_of_the_code() -> None:
     said = {int(c[0]): c[1] for c in rows(page("wire-format.md")) if c[0].isdigit() and "`[" in c[1]}
     kinds = {int(kind): kind.name for kind in MessageKind}
     kinds |= {int(kind): f"BASE_{kind.name}" for kind in BaseKind}
-    kinds |= {int(kind): kind.name for kind in QuestionKind}
+    kinds |= {int(kind): kind.name for kind in PeerRequestKind}
     assert {kind: row.split(" ", 1)[0] for kind, row in said.items()} == kinds
 
 

@@ -93,7 +93,7 @@ async def indexer_task(stage: Stage) -> None:
 
 async def store_in_recovery_of_a_view(stage: Stage) -> None:
     """A record that cannot be derived from: half of the group knows of it."""
-    stage.group("bad").volumes.took = bang  # type: ignore[method-assign]
+    stage.group("bad").volumes.apply = bang  # type: ignore[method-assign]
     with pytest.raises(Bang):
         await dispatch(stage.a, VolumeCreate(group="bad", volume="w", size_bytes=1 << 20))
 

@@ -90,11 +90,11 @@ async def state_store(stage: Stage) -> Callable[[], None]:
 
 async def questions_link(stage: Stage) -> Callable[[], None]:
     """What an asker hears: its link ends, and the question with it."""
-    questions: Any = stage.a.ask_peer("bad")
-    was, questions._on_message = questions._on_message, bang
+    requests: Any = stage.a.ask_peer("bad")
+    was, requests._on_message = requests._on_message, bang
     with pytest.raises(Unreachable):
-        await asyncio.wait_for(questions.report(), PATIENCE_S)
-    return lambda: setattr(questions, "_on_message", was)
+        await asyncio.wait_for(requests.report(), PATIENCE_S)
+    return lambda: setattr(requests, "_on_message", was)
 
 
 async def question_answered(stage: Stage) -> Callable[[], None]:

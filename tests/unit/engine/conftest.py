@@ -24,7 +24,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_segments(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
-    """So that short stories fold many of them."""
+    """So that short stories truncate many of them."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", TINY_SEGMENT_BYTES)
     monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", TINY_SEGMENT_BYTES)
 

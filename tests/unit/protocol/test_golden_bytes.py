@@ -25,7 +25,7 @@ from protocol.messages import decode_message
 from protocol.rows import pack_row, unpack_row
 from tests.golden.encoded import encoded, load
 from tests.golden.engine_samples import BASE, DATA_ROWS, RETENTION, TIMELINES, filled_state
-from tests.golden.samples import BASES, MESSAGES, QUESTIONS, RECORD_ROWS, RECORDS, TIMELINE_ROWS
+from tests.golden.samples import BASES, MESSAGES, PEER_REQUESTS, RECORD_ROWS, RECORDS, TIMELINE_ROWS
 from tests.sim.sim_store import SimStore, StoreFile
 
 KEPT = load()
@@ -46,7 +46,7 @@ def test_events_are_read_as_before() -> None:
 
 
 def test_site_messages_are_read_as_before() -> None:
-    expected = [*MESSAGES, *BASES, *QUESTIONS]
+    expected = [*MESSAGES, *BASES, *PEER_REQUESTS]
     found = [decode_message(data) for data in KEPT["messages"]]
     assert found == expected
     assert [message.encode() for message in found] == KEPT["messages"]

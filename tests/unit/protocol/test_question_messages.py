@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
-from protocol.limits import BLOCKS_MAX, LEASE_NAME_BYTES_MAX, LEASE_S_MAX, QUESTION_BLOCKS_MAX
+from protocol.limits import BLOCKS_MAX, LEASE_NAME_BYTES_MAX, LEASE_S_MAX, PEER_REQUEST_BLOCKS_MAX
 from protocol.messages import decode_message, refusal_of
-from protocol.positions import POSITION_MAX, Cut
-from protocol.question_messages import (
+from protocol.peer_requests import (
     BlockContents,
     Blocks,
     Changed,
@@ -23,10 +22,11 @@ from protocol.question_messages import (
     Hold,
     Journal,
     NoAnswer,
-    QuestionKind,
-    QuestionMessage,
+    PeerRequestKind,
+    PeerRequestMessage,
     Release,
 )
+from protocol.positions import POSITION_MAX, Cut
 from protocol.rows import pack_row
 
 positions = st.integers(0, POSITION_MAX)
@@ -63,7 +63,7 @@ messages = st.one_of(
 
 
 @given(messages)
-def test_what_goes_in_comes_out(message: QuestionMessage) -> None:
+def test_what_goes_in_comes_out(message: PeerRequestMessage) -> None:
     assert decode_message(message.encode()) == message
 
 
@@ -73,31 +73,31 @@ ABOUT = (7, 1, "g", "0" * 16)
 @pytest.mark.parametrize(
     "row",
     [
-        (QuestionKind.HOLD, *ABOUT, "name", 1, 5, LEASE_S_MAX + 1),
-        (QuestionKind.HOLD, *ABOUT, "", 1, 5, 60),
-        (QuestionKind.HOLD, *ABOUT, "name", 0, 5, 60),
-        (QuestionKind.HOLD, 7, 2, "g", "0" * 16, "name", 1, 5, 60),
-        (QuestionKind.HOLD, *ABOUT, "name", 1, 5, 0),
-        (QuestionKind.HOLD, *ABOUT, "name", 1, -5, 60),
-        (QuestionKind.HOLD, *ABOUT, "n" * (LEASE_NAME_BYTES_MAX + 1), 1, 5, 60),
-        (QuestionKind.HOLD, 7, 1, "../x", "0" * 16, "name", 1, 5, 60),
-        (QuestionKind.RELEASE, *ABOUT, ""),
-        (QuestionKind.FIND, *ABOUT, -1),
-        (QuestionKind.FIND, *ABOUT, 1 << 63),
-        (QuestionKind.BLOCKS, *ABOUT, 3, 1, 5, (BLOCKS_MAX,)),
-        (QuestionKind.BLOCKS, *ABOUT, -3, 1, 5, (1,)),
-        (QuestionKind.CHANGES, *ABOUT, 3, 1, 5, 1, 6, BLOCKS_MAX + 1),
-        (QuestionKind.JOURNAL, *ABOUT, 0, 1, 5),
-        (QuestionKind.JOURNAL, *ABOUT, 1, -1, 5),
-        (QuestionKind.CHANGED, 7, -1, True, 0),
-        (QuestionKind.BLOCKS, *ABOUT, 3, 1, 5, tuple(range(QUESTION_BLOCKS_MAX + 1))),
-        (QuestionKind.BLOCKS, *ABOUT, 3, 1, 5, (-1,)),
-        (QuestionKind.BLOCKS, *ABOUT, 3, 1, 5, ("1",)),
-        (QuestionKind.CHANGES, *ABOUT, 3, 1, 5, 1),
-        (QuestionKind.JOURNAL, *ABOUT, 3),
-        (QuestionKind.CONTENT, 7, b"\x09", 0),
-        (QuestionKind.FRAMES, 7, 9),
-        (QuestionKind.FIND,),
+        (PeerRequestKind.HOLD, *ABOUT, "name", 1, 5, LEASE_S_MAX + 1),
+        (PeerRequestKind.HOLD, *ABOUT, "", 1, 5, 60),
+        (PeerRequestKind.HOLD, *ABOUT, "name", 0, 5, 60),
+        (PeerRequestKind.HOLD, 7, 2, "g", "0" * 16, "name", 1, 5, 60),
+        (PeerRequestKind.HOLD, *ABOUT, "name", 1, 5, 0),
+        (PeerRequestKind.HOLD, *ABOUT, "name", 1, -5, 60),
+        (PeerRequestKind.HOLD, *ABOUT, "n" * (LEASE_NAME_BYTES_MAX + 1), 1, 5, 60),
+        (PeerRequestKind.HOLD, 7, 1, "../x", "0" * 16, "name", 1, 5, 60),
+        (PeerRequestKind.RELEASE, *ABOUT, ""),
+        (PeerRequestKind.FIND, *ABOUT, -1),
+        (PeerRequestKind.FIND, *ABOUT, 1 << 63),
+        (PeerRequestKind.BLOCKS, *ABOUT, 3, 1, 5, (BLOCKS_MAX,)),
+        (PeerRequestKind.BLOCKS, *ABOUT, -3, 1, 5, (1,)),
+        (PeerRequestKind.CHANGES, *ABOUT, 3, 1, 5, 1, 6, BLOCKS_MAX + 1),
+        (PeerRequestKind.JOURNAL, *ABOUT, 0, 1, 5),
+        (PeerRequestKind.JOURNAL, *ABOUT, 1, -1, 5),
+        (PeerRequestKind.CHANGED, 7, -1, True, 0),
+        (PeerRequestKind.BLOCKS, *ABOUT, 3, 1, 5, tuple(range(PEER_REQUEST_BLOCKS_MAX + 1))),
+        (PeerRequestKind.BLOCKS, *ABOUT, 3, 1, 5, (-1,)),
+        (PeerRequestKind.BLOCKS, *ABOUT, 3, 1, 5, ("1",)),
+        (PeerRequestKind.CHANGES, *ABOUT, 3, 1, 5, 1),
+        (PeerRequestKind.JOURNAL, *ABOUT, 3),
+        (PeerRequestKind.CONTENT, 7, b"\x09", 0),
+        (PeerRequestKind.FRAMES, 7, 9),
+        (PeerRequestKind.FIND,),
         (49, *ABOUT),
         (60, 7),
     ],
@@ -111,9 +111,9 @@ def test_questions_with_bad_values_get_an_error_reply_c6() -> None:
     """C6: a name of 200 characters that has 800 bytes made a key that LMDB refuses; a scan from block -1
     could not pack its key. Either stopped the daemon for every group."""
     bad = [
-        (QuestionKind.HOLD, *ABOUT, "\U0001f600" * 200, 1, 197, 1000),
-        (QuestionKind.RELEASE, *ABOUT, "\U0001f600" * 200),
-        (QuestionKind.CHANGES, *ABOUT, 3, 1, 197, 1, 269, -1),
+        (PeerRequestKind.HOLD, *ABOUT, "\U0001f600" * 200, 1, 197, 1000),
+        (PeerRequestKind.RELEASE, *ABOUT, "\U0001f600" * 200),
+        (PeerRequestKind.CHANGES, *ABOUT, 3, 1, 197, 1, 269, -1),
     ]
     for row in bad:
         header = pack_row([int(row[0]), *row[1:]])

@@ -11,7 +11,7 @@ import pytest
 from engine.history.volumes import Volume
 from protocol.errors import Busy, Corruption, FarshoreError, Mismatch, Unreachable, WrongState
 from protocol.events import ZERO, Revert
-from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_PATIENCE_S
+from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_PATIENCE_S
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from site_primary.restore_volume import carry_out, plan_restore
@@ -203,7 +203,7 @@ class OtherSite:
         self.script: list[FarshoreError | None] = []
         self.asked: list[list[int]] = []
 
-    def past(self, patience_s: float = QUESTION_PATIENCE_S) -> PeerPast:
+    def past(self, patience_s: float = PEER_REQUEST_PATIENCE_S) -> PeerPast:
         turned, end = self.turned, self.turned.before
         questions: Any = self
         return PeerPast(turned.rig.group, turned.volume, turned.cut, end, questions, end, patience_s)
@@ -269,9 +269,9 @@ def test_who_waits_for_an_answer_is_told_at_once(other: OtherSite) -> None:
 
 def test_what_came_is_not_asked_for_again(other: OtherSite) -> None:
     other.script = [None, AWAY]
-    blocks = [0] * QUESTION_BLOCKS_MAX + [3]
+    blocks = [0] * PEER_REQUEST_BLOCKS_MAX + [3]
     contents = asyncio.run(other.past().contents(blocks))
-    assert [each[:1] for each in contents] == [b"a"] * QUESTION_BLOCKS_MAX + [b"\0"]
+    assert [each[:1] for each in contents] == [b"a"] * PEER_REQUEST_BLOCKS_MAX + [b"\0"]
     assert other.asked == [blocks[:-1], [3], [3]]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.peering.peer_answers import PeerAnswers
 from protocol.messages import Ask, Hello, Refused, Report, decode_message
-from protocol.question_messages import NoAnswer, Question
+from protocol.peer_requests import NoAnswer, PeerRequest
 from protocol.rows import pack_row
 from protocol.wire import WireRow
 from site_secondary.base_receiver import BaseReceiver
@@ -46,7 +46,7 @@ def break_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every method to which a message is given, as the classes have them now."""
     for owner in (Receiver, BaseReceiver, PeerAnswers, PeerDoor):
         for name, method in inspect.getmembers(owner, inspect.isfunction):
-            given = {"message", "hello", "fetch", "beat", "question", "ask"}
+            given = {"message", "hello", "fetch", "beat", "request", "ask"}
             if given & set(inspect.signature(method).parameters) and (owner, name) not in GUARDS:
                 monkeypatch.setattr(owner, name, bang)
     monkeypatch.setattr(Receiver, "_make_durable", bang)
@@ -68,7 +68,7 @@ def test_a_defect_in_its_handler_ends_no_more_than_the_session(
     name = kind.__name__
     if issubclass(kind, Ask):
         assert told == [Report(session=9, role="", generation=0, timeline=0, written=0, durable=0)]
-    elif issubclass(kind, Question.__args__):
+    elif issubclass(kind, PeerRequest.__args__):
         (answer,) = told
         assert isinstance(answer, NoAnswer)
         assert "defect" in answer.message

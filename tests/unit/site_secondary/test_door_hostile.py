@@ -1,8 +1,8 @@
 """The peers' door with a hostile peer behind it: whatever it sends, nothing but an answer comes of it.
 
 The group behind the door has what makes questions hard: two timelines and a branch, a revert, a deleted
-volume, a checkpoint, history that was folded. An exception that leaves `on_message`, or any callback that it
-leads to, is what stopped the daemon for every group (C6).
+volume, a checkpoint, history that was truncated. An exception that leaves `on_message`, or any callback that
+it leads to, is what stopped the daemon for every group (C6).
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ from protocol.messages import (
     Welcome,
     decode_message,
 )
-from protocol.positions import POSITION_MAX, Cut
-from protocol.question_messages import (
+from protocol.peer_requests import (
     Answer,
     Blocks,
     Changes,
@@ -49,6 +48,7 @@ from protocol.question_messages import (
     NoAnswer,
     Release,
 )
+from protocol.positions import POSITION_MAX, Cut
 from protocol.rows import pack_row
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
@@ -180,7 +180,7 @@ def test_every_question_gets_an_answer_c6(site: Site) -> None:
     blocks = st.sampled_from([0, 1, BLOCKS - 1, BLOCKS, BLOCKS + 1, 16_384, BLOCKS_MAX - 1])
     about = {key: st.just(value) for key, value in ABOUT.items()}
     names = st.text(min_size=1, max_size=75)
-    questions = st.one_of(
+    requests = st.one_of(
         st.builds(Hold, **about, name=names, cut=cuts, for_s=st.sampled_from([1, LEASE_S_MAX])),
         st.builds(Release, **about, name=names),
         st.builds(Find, **about, utc_ns=st.integers(0, (1 << 63) - 1)),
@@ -191,19 +191,19 @@ def test_every_question_gets_an_answer_c6(site: Site) -> None:
     )
     answers: set[str] = set()
 
-    def ask(question: Any) -> None:
-        told = site.say(question.encode())
+    def ask(request: Any) -> None:
+        told = site.say(request.encode())
         (answer,) = [each for each in told if isinstance(each, Answer | Report)]
         assert answer.session == 7
         answers.add(type(answer).__name__)
         if isinstance(answer, Held):
-            site.group_.kept.timed.release(f"asked by lon: {getattr(question, 'name', '')}")
+            site.group_.kept.timed.release(f"asked by lon: {getattr(request, 'name', '')}")
 
-    for question in good_questions(site):
-        ask(question)
+    for request in good_questions(site):
+        ask(request)
     assert answers == {"Held", "NoAnswer", "Changed", "BlockContents", "Frames", "Report"}
     settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])(
-        given(questions)(ask)
+        given(requests)(ask)
     )()
 
 
@@ -308,7 +308,7 @@ def other_messages(site: Site) -> st.SearchStrategy[tuple[bytes, bytes | None]]:
     headers = st.one_of(
         st.builds(Fetch, session=st.just(9), timeline=st.sampled_from([*timelines, 0]), position=places),
         st.builds(MakeDurable, session=st.just(9), position=places),
-        st.builds(Heartbeat, **beat, written=places, utc_ns=times, floor=places),
+        st.builds(Heartbeat, **beat, written=places, utc_ns=times, horizon=places),
         st.builds(
             BaseBegin,
             session=st.just(9),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol.messages import Ack, FrameMessage, Hello, Welcome, decode_message
-from protocol.question_messages import Held, Question
+from protocol.peer_requests import Held, PeerRequest
 from tests.golden.sites import session_messages
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_secondary.test_peer_door import Door
@@ -77,4 +77,4 @@ def test_the_session_holds_what_it_is_meant_to() -> None:
     """A check of nothing would pass."""
     heard = [decode_message(header) for heard, header, _ in session_messages() if heard]
     assert any(isinstance(message, FrameMessage) for message in heard)
-    assert any(isinstance(message, Question) for message in heard)
+    assert any(isinstance(message, PeerRequest) for message in heard)

@@ -18,10 +18,10 @@ from protocol.frames import Frame
 from protocol.limits import (
     GROUPS_MAX,
     PEER_COMMIT_S,
+    PEER_REQUESTS_WAITING_MAX,
     PEER_TIME_BURST_S,
     PEER_TIME_SHARE,
     PEER_UNREAD_BYTES_MAX,
-    QUESTIONS_WAITING_MAX,
 )
 from protocol.messages import (
     Ack,
@@ -35,7 +35,7 @@ from protocol.messages import (
     Welcome,
     decode_message,
 )
-from protocol.question_messages import Held, NoAnswer, Release
+from protocol.peer_requests import Held, NoAnswer, Release
 from site_secondary.peer_door import PeerDoor
 from site_secondary.receiver import Receiver
 from site_secondary.waiting_calls import WaitingCalls
@@ -152,7 +152,7 @@ def beat(door: Door, peer: Connection, session: int) -> Message | None:
     door.rig.world.run_for(0.5)
     before = len(peer.told)
     message = Heartbeat(
-        session=session, timeline=0, written=0, utc_ns=1, state="paired", mode="async", floor=0
+        session=session, timeline=0, written=0, utc_ns=1, state="paired", mode="async", horizon=0
     )
     door.door.on_message(peer, message.encode(), None)
     refused = [each for each in peer.told[before:] if isinstance(each, Refused)]
@@ -185,7 +185,7 @@ def test_what_was_under_way_of_a_closed_connection_is_no_second_daemon(door: Doo
     peer = Connection("lon")
     door.knock(peer, 1)
     door.knock(peer, 2)
-    message = Heartbeat(session=1, timeline=0, written=0, utc_ns=1, state="paired", mode="async", floor=0)
+    message = Heartbeat(session=1, timeline=0, written=0, utc_ns=1, state="paired", mode="async", horizon=0)
     door.rig.world.run_for(2.0)
     for _ in range(8):  # of a link that was dead for as long: all at once
         door.door.on_message(peer, message.encode(), None)
@@ -240,7 +240,7 @@ def test_who_took_its_share_of_time_waits_and_others_do_not(door: Door) -> None:
     """Leases are commits: hosts of every group wait for each in the same loop."""
     peer = Connection("lon")
     door.knock(peer, 1)
-    asked = int(PEER_TIME_BURST_S / PEER_COMMIT_S) + QUESTIONS_WAITING_MAX + 10
+    asked = int(PEER_TIME_BURST_S / PEER_COMMIT_S) + PEER_REQUESTS_WAITING_MAX + 10
     before = len(peer.told)
     for number in range(asked):
         release = Release(session=number + 1, group="g", group_id=GROUP_ID, name="same")
@@ -252,7 +252,7 @@ def test_who_took_its_share_of_time_waits_and_others_do_not(door: Door) -> None:
     assert not isinstance(door.knock(peer, 2), Welcome)
     other = Connection("rom")
     assert isinstance(door.knock(other, 1), Refused)
-    door.rig.world.run_for(QUESTIONS_WAITING_MAX * PEER_COMMIT_S / PEER_TIME_SHARE + 2.0)
+    door.rig.world.run_for(PEER_REQUESTS_WAITING_MAX * PEER_COMMIT_S / PEER_TIME_SHARE + 2.0)
     answers = [each for each in peer.told[before:] if isinstance(each, Held | NoAnswer)]
     assert len(answers) == asked
     assert [each.session for each in peer.told[before:] if isinstance(each, Welcome)] == [2]
@@ -317,7 +317,7 @@ def test_who_has_questions_under_way_for_ever_is_let_in(door: Door) -> None:
     peer = Connection("lon")
     door.knock(peer, 1)
     release = Release(session=9, group="g", group_id=GROUP_ID, name="same")
-    for _ in range(QUESTIONS_WAITING_MAX):
+    for _ in range(PEER_REQUESTS_WAITING_MAX):
         door.door.on_message(peer, release.encode(), None)
     seen = len(peer.told)
     assert not isinstance(door.knock(peer, 2), Welcome)

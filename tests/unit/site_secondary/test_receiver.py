@@ -391,7 +391,7 @@ def test_what_hosts_may_still_write_to_is_not_acknowledged(following: Following)
     following.hello(7)
     end = following.other.end
     beat = Heartbeat(
-        session=7, timeline=1, written=1, utc_ns=1, state=PairState.PAIRED.value, mode="async", floor=0
+        session=7, timeline=1, written=1, utc_ns=1, state=PairState.PAIRED.value, mode="async", horizon=0
     )
     following.receiver.on_message(following.connection, beat, None)
     following.other.settle(0)

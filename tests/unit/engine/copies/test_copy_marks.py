@@ -61,7 +61,7 @@ def test_what_is_known_of_a_copy_goes_with_it(rig: GroupRig) -> None:
     assert rig.group.state.copy_marks("g") == {}
 
 
-def test_a_copy_whose_cut_was_folded_first_is_expired(rig: GroupRig) -> None:
+def test_a_copy_whose_cut_was_truncated_first_is_expired(rig: GroupRig) -> None:
     """The mark of a retroactive backup may come long after this site gave the cut up."""
     volume = rig.create("root")
     rig.write(volume, 0, b"a")
@@ -97,11 +97,11 @@ def test_a_deleted_copy_gives_its_versions_up(rig: GroupRig) -> None:
     rig.write(volume, 1, b"d")
     rig.checkpoint()
     rig.settle(5.0)
-    assert rig.group.kept.retention.floors
+    assert rig.group.kept.retention.horizons
     assert rig.letters("root", copy.cut)[:2] == "a."
     rows = versions(rig)
     rig.group.append_records([CopyDeleted(copy_id=copy.id)])
-    rig.group.folding.consider()
+    rig.group.reclaim.consider()
     assert rig.group.kept.readable(copy.cut), "the deletion is not durable yet"
     rig.sync()
     rig.settle(5.0)

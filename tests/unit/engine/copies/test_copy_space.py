@@ -49,7 +49,7 @@ def backup(rig: GroupRig) -> Copy:
     )
 
 
-def fold(rig: GroupRig, volume: int) -> None:
+def truncate(rig: GroupRig, volume: int) -> None:
     """All but the newest segment."""
     rig.sync()
     rig.write(volume, 0, b"z")  # its frame says that what came before is durable
@@ -82,7 +82,7 @@ def test_unique_is_what_a_deletion_gives_back(rig: GroupRig, seed: int) -> None:
     for _ in range(60):
         rig.write(volume, rng.randrange(BLOCKS), b"z")
     assert [sum(unique_bytes(rig.group, copy)) for copy in copies] == [0] * 6, "all in the window"
-    fold(rig, volume)
+    truncate(rig, volume)
     assert oldest_cut(rig.group, rig.group.volume("root")).position > copies[-1].position
     for copy in rng.sample(copies, 3):
         held = rig.read("root", copy.cut)
@@ -95,7 +95,7 @@ def test_unique_is_what_a_deletion_gives_back(rig: GroupRig, seed: int) -> None:
         assert (before - stored(rig)) * BLOCK_BYTES == unique
 
 
-def test_any_moment_can_be_read_from_the_creation_on_while_nothing_is_folded(rig: GroupRig) -> None:
+def test_any_moment_can_be_read_from_the_creation_on_while_nothing_is_truncated(rig: GroupRig) -> None:
     volume = rig.create("root", BLOCKS)
     created = rig.end
     rig.write(volume, 0, b"a")

@@ -16,9 +16,9 @@ SETTINGS = GroupSettings(journal_limit_bytes=1 << 40, reserve_bytes=0, window_s=
 def test_the_newest_of_the_lineage_counts() -> None:
     policies = Policies()
     assert policies.at(HERE) == (0, NO_POLICY)
-    policies.took(1, 100, 5_000, replace(NO_POLICY, every_s=60))
-    policies.took(1, 300, 7_000, replace(NO_POLICY, every_s=90))
-    policies.took(2, 500, 9_000, replace(NO_POLICY, every_s=10))
+    policies.apply(1, 100, 5_000, replace(NO_POLICY, every_s=60))
+    policies.apply(1, 300, 7_000, replace(NO_POLICY, every_s=90))
+    policies.apply(2, 500, 9_000, replace(NO_POLICY, every_s=10))
     assert policies.at(HERE) == (7_000, replace(NO_POLICY, every_s=90))
     assert policies.at([Span(1, 0, 0, 200)])[1].every_s == 60
     policies.forget(1, 200)
@@ -28,7 +28,7 @@ def test_the_newest_of_the_lineage_counts() -> None:
 def test_the_window_is_the_policys_or_else_the_sites() -> None:
     policies = Policies()
     assert policies.window(HERE, SETTINGS) == (60.0, 1 << 20)
-    policies.took(1, 100, 5_000, replace(NO_POLICY, window_s=0))
+    policies.apply(1, 100, 5_000, replace(NO_POLICY, window_s=0))
     assert policies.window(HERE, SETTINGS) == (0.0, 1 << 20)
-    policies.took(1, 200, 6_000, replace(NO_POLICY, window_bytes=4096))
+    policies.apply(1, 200, 6_000, replace(NO_POLICY, window_bytes=4096))
     assert policies.window(HERE, SETTINGS) == (60.0, 4096)

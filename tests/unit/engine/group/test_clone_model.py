@@ -1,4 +1,5 @@
-"""Clones at random beside a group's own life, folds included: each holds its own bytes and nobody else's."""
+"""Clones at random beside a group's own life, truncations included: each holds its own bytes and nobody
+else's."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from engine.history.branch_drop import BranchDrops
 from engine.history.branches import branches
 from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.group_rig import GroupRig, memory_directory
-from tests.unit.engine.retention.test_fold_model import KEEP_ALL, Story
+from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, Story
 
 CLONES_MAX = 4
 SEEDS = range(int(os.environ.get("FARSHORE_CLONE_SEEDS", "25")))

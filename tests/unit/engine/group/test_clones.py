@@ -14,7 +14,7 @@ from protocol.errors import Refused, Trimmed, WrongState
 from protocol.events import WRITE, ZERO
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, filled
-from tests.unit.engine.retention.test_folding import fill, fold
+from tests.unit.engine.retention.test_reclaim import fill, truncate
 
 
 def clone_of(rig: GroupRig, cut: Cut, name: str = "copy") -> Clone:
@@ -214,14 +214,14 @@ def test_what_a_kill_left_of_a_clone_without_a_row_goes(rig: GroupRig) -> None:
 
 
 def test_the_cut_stays_readable_below_the_floor(rig: GroupRig) -> None:
-    """History around it is folded; the clone still sees all of its cut, and so does a restart."""
+    """History around it is truncated; the clone still sees all of its cut, and so does a restart."""
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
     then = rig.letters("root", cuts[10])
     clone = clone_of(rig, cuts[10])
     write(clone, 12, b"X")
     fill(rig, volume, 2)
-    fold(rig)
+    truncate(rig)
     with pytest.raises(Trimmed):
         rig.group.kept.require(cuts[11])
     expected = then[:12] + "X" + then[13:]

@@ -289,7 +289,7 @@ def test_a_full_disk_loses_nothing_and_service_resumes(failing: FailingRig) -> N
     volume = failing.create("root", 4)
     failing.failing.free = 0
     before = b""
-    while not failing.group.writer.lack:
+    while not failing.group.writer.no_space:
         before = failing.read("root")
         with suppress(NoSpace):
             failing.append([(WRITE, volume, failing.end.position % 4, 1)], failing.rng.randbytes(5))

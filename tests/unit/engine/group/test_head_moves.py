@@ -121,7 +121,7 @@ def test_a_torn_tail_that_came_back_from_the_peer_is_no_corruption(
 
 
 def test_a_hand_over_is_known_without_its_frame(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base brings no frames, and a fold takes them."""
+    """A base brings no frames, and a truncation takes them."""
     volume = rig.create("root", 4)
     rig.write(volume, 0, b"a")
     assert rig.group.handed_to == ""

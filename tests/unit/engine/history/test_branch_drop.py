@@ -14,7 +14,7 @@ from protocol.positions import Cut
 from tests.unit.engine.group.test_clones import clone_of, letters
 from tests.unit.engine.group.test_clones import drop as drop_clone
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
-from tests.unit.engine.retention.test_folding import KEEP_ALL, KEEP_NOTHING, folded_past_a_fork
+from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, truncated_past_a_fork
 
 Sites = tuple[GroupRig, GroupRig]
 
@@ -106,15 +106,16 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
         rig.reopen()
 
 
-def test_a_tail_that_comes_back_is_not_taken_for_folded(make_rig: Callable[..., GroupRig]) -> None:
-    """It was folded past the fork while it was the head's, was dropped, and comes again from a third site."""
+def test_a_tail_that_comes_back_is_not_taken_for_truncated(make_rig: Callable[..., GroupRig]) -> None:
+    """It was truncated past the fork while it was the head's, was dropped, and comes again from a third
+    site."""
     third = make_rig("third", site="ber", seed=3)
-    rig, fork, _ = folded_past_a_fork(make_rig, third)
+    rig, fork, _ = truncated_past_a_fork(make_rig, third)
     (branch,) = branches(rig.group)
     check_droppable(rig.group, branch)
     BranchDrops(rig.group, lambda _: None).begin(branch)
     rig.settle(10.0)
-    assert rig.group.kept.retention.folded_to(fork.timeline) <= fork.position
+    assert rig.group.kept.retention.truncated_to(fork.timeline) <= fork.position
     end = third.end
     for frame in third.group.reader.frames(fork.timeline, fork.position, end.position, None):
         rig.group.follow(frame.prefix, bytes(frame.raw), leave=True)

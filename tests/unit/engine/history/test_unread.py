@@ -207,7 +207,7 @@ def test_backups_and_clones_at_cuts_after_it(make_rig: MakeRig, name: str) -> No
 
 
 @pytest.mark.parametrize("name", UNREAD_NAMES)
-def test_it_is_folded_like_any_frame_and_not_forgotten(make_rig: MakeRig, name: str) -> None:
+def test_it_is_truncated_like_any_frame_and_not_forgotten(make_rig: MakeRig, name: str) -> None:
     settings = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0, window_s=0, window_bytes=1)
     made = story(make_rig("one", settings=settings), name)
     rig = made.rig
@@ -217,7 +217,7 @@ def test_it_is_folded_like_any_frame_and_not_forgotten(make_rig: MakeRig, name: 
         rig.checkpoint()
         rig.reopen()
         rig.settle(10)
-    assert rig.group.kept.retention.folded_to(made.frame.prefix.timeline) >= made.frame.prefix.end
+    assert rig.group.kept.retention.truncated_to(made.frame.prefix.timeline) >= made.frame.prefix.end
     rig.reopen()
     assert rig.letters("root") == f"{made.now[:6]}d."
     assert rig.group.damage.live() == (["root"] if made.unread.touches else [])
@@ -284,7 +284,7 @@ def test_a_follower_carries_no_more_than_its_share(make_rig: MakeRig) -> None:
     rig = make_rig("one")
     rig.create("root", BLOCKS)
     for at in range(UNREAD_TOUCHING_MAX):
-        rig.group.unread.took(UnreadFrame(rig.end.timeline, at, at + 1, "", None))
+        rig.group.unread.apply(UnreadFrame(rig.end.timeline, at, at + 1, "", None))
     frame = frame_after(rig.group, [(99,)])
     with pytest.raises(FrameError, match="too many"):
         rig.group.follow(frame.prefix, frame.raw, history=True)

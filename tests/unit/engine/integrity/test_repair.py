@@ -20,7 +20,7 @@ from protocol.positions import Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.integrity.test_verify_rounds import begin, finish
-from tests.unit.engine.retention.test_folding import KEEP_ALL, KEEP_NOTHING, fill
+from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, fill
 
 MakeRig = Callable[..., GroupRig]
 
@@ -105,7 +105,7 @@ def put(rig: GroupRig, table: str, key: bytes, value: bytes | None) -> None:
 
 @pytest.fixture
 def two(make_rig: MakeRig) -> tuple[GroupRig, OtherSite]:
-    """A group with a journal of several files, and the same at another site; nothing is folded."""
+    """A group with a journal of several files, and the same at another site; nothing is truncated."""
     rig = make_rig(settings=KEEP_ALL)
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
@@ -121,8 +121,8 @@ def two(make_rig: MakeRig) -> tuple[GroupRig, OtherSite]:
 
 
 @pytest.fixture
-def folded(two: tuple[GroupRig, OtherSite]) -> tuple[GroupRig, OtherSite]:
-    """The same, folded here: what the backup shows is stored, and a tombstone."""
+def truncated(two: tuple[GroupRig, OtherSite]) -> tuple[GroupRig, OtherSite]:
+    """The same, truncated here: what the backup shows is stored, and a tombstone."""
     rig, other = two
     volume = rig.group.volume("root").id
     fill(rig, volume, 2)
@@ -219,8 +219,8 @@ def test_rows_of_what_is_in_the_journal_are_mended_without_a_peer(two: tuple[Gro
             assert tables(rig) == before
 
 
-def test_what_is_stored_is_mended_from_the_peer(folded: tuple[GroupRig, OtherSite]) -> None:
-    rig, other = folded
+def test_what_is_stored_is_mended_from_the_peer(truncated: tuple[GroupRig, OtherSite]) -> None:
+    rig, other = truncated
     before = tables(rig)
     stored = [(table, key) for table, key in before if table == "blocks"]
     seen = 0
@@ -244,8 +244,8 @@ def test_what_is_stored_is_mended_from_the_peer(folded: tuple[GroupRig, OtherSit
     assert "blocks" in other.asked
 
 
-def test_a_tombstone_whose_row_is_damaged_is_mended(folded: tuple[GroupRig, OtherSite]) -> None:
-    rig, other = folded
+def test_a_tombstone_whose_row_is_damaged_is_mended(truncated: tuple[GroupRig, OtherSite]) -> None:
+    rig, other = truncated
     before = tables(rig)
     zeroes = [key for (table, key), value in before.items() if table == "versions" and value[0] == 2]
     assert zeroes
@@ -262,12 +262,12 @@ def test_a_tombstone_whose_row_is_damaged_is_mended(folded: tuple[GroupRig, Othe
 
 @pytest.fixture
 def stored(
-    folded: tuple[GroupRig, OtherSite], monkeypatch: pytest.MonkeyPatch
+    truncated: tuple[GroupRig, OtherSite], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[GroupRig, OtherSite, Damage]:
     """A stored block is damaged that every one of several cuts shows; a peer that is busy is asked at once
     again."""
     monkeypatch.setattr("engine.integrity.repair.PEER_WAIT_S", 0.0)
-    rig, other = folded
+    rig, other = truncated
     for label in ("more", "most"):
         take_backup(rig.group, volume=None, label=label, cut=None, pinned=False, rng=rig.rng)
     follow(rig, other.rig)

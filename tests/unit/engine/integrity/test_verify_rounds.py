@@ -1,4 +1,4 @@
-"""Rounds of deep verification: all of it once, over restarts and folds; and whom damage concerns."""
+"""Rounds of deep verification: all of it once, over restarts and truncations; and whom damage concerns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protocol.errors import Unsafe
 from protocol.frames import FramePrefix
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
-from tests.unit.engine.retention.test_folding import fill, fold, folded_past_a_fork
+from tests.unit.engine.retention.test_reclaim import fill, truncate, truncated_past_a_fork
 
 MakeRig = Callable[..., GroupRig]
 
@@ -102,14 +102,14 @@ def test_a_round_looks_at_everything_once(rig: GroupRig) -> None:
     assert load_round(rig.group) is None
 
 
-def test_a_round_goes_on_after_a_restart_and_past_what_was_folded(rig: GroupRig) -> None:
+def test_a_round_goes_on_after_a_restart_and_past_what_was_truncated(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
     at = begin(rig)
     at.slice_bytes = 64 << 10
     assert step(rig, at) == []
     at.save()
-    fold(rig)
+    truncate(rig)
     rig.reopen()
     again = load_round(rig.group)
     assert again is not None
@@ -119,13 +119,13 @@ def test_a_round_goes_on_after_a_restart_and_past_what_was_folded(rig: GroupRig)
     assert again.journal_bytes < at.target.position
 
 
-def test_what_is_folded_while_a_slice_waits_for_its_turn_is_not_missing(rig: GroupRig) -> None:
+def test_what_is_truncated_while_a_slice_waits_for_its_turn_is_not_missing(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
     at = begin(rig)
     request = at.next()
     assert isinstance(request, VerifyJournal)
-    fold(rig)
+    truncate(rig)
     answers: list[tuple[int, ...]] = []
     rig.indexer.start(request, lambda _, figures: answers.append(figures))
     assert JournalSlice.from_figures(answers[0]).damage == ()
@@ -167,7 +167,7 @@ def test_a_change_of_stored_bytes_is_found(
     fill(rig, volume, 1)
     backup(rig, "kept")
     fill(rig, volume, 1)
-    fold(rig)
+    truncate(rig)
     at = begin(rig)
     key = change_stored(rig, change)
     lane, block_volume, block, _ = VERSION_KEY.unpack(key)
@@ -206,17 +206,17 @@ def test_known_damage_outlives_a_restart_until_it_is_mended(rig: GroupRig) -> No
     assert rig.group.damage.all() == []
 
 
-def test_a_branch_that_was_folded_past_its_fork_is_no_damage(make_rig: MakeRig) -> None:
-    rig, _, _ = folded_past_a_fork(make_rig)
+def test_a_branch_that_was_truncated_past_its_fork_is_no_damage(make_rig: MakeRig) -> None:
+    rig, _, _ = truncated_past_a_fork(make_rig)
     assert finish(rig, begin(rig)) == []
 
 
 @pytest.mark.parametrize("kind", ["version", "record"])
 def test_a_row_that_is_missing_below_the_floor_of_a_branch_is_found(make_rig: MakeRig, kind: str) -> None:
     """Nothing of the head's own was thinned, though it stands lower than where the branch was."""
-    rig, fork, _ = folded_past_a_fork(make_rig)
-    (floor,) = rig.group.kept.retention.floors
-    assert fork.position < rig.end.position < floor.position
+    rig, fork, _ = truncated_past_a_fork(make_rig)
+    (horizon,) = rig.group.kept.retention.horizons
+    assert fork.position < rig.end.position < horizon.position
     at = begin(rig)
     with rig.group.store.write() as write:
         if kind == "version":

@@ -17,7 +17,7 @@ from protocol.limits import BLOCK_BYTES
 from tests.sim.world import SimClock
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 from tests.unit.engine.random_history import RandomHistory, assert_equal
-from tests.unit.engine.retention.test_fold_model import KEEP_ALL, Story
+from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, Story
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def everything(home: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("seed", range(8))
-def test_every_cut_after_folds_is_what_a_start_would_read(home: Path, seed: int) -> None:
+def test_every_cut_after_truncations_is_what_a_start_would_read(home: Path, seed: int) -> None:
     rig = GroupRig(home / GROUPS_DIRECTORY, seed=seed, settings=KEEP_ALL)
     rig.open()
     story = Story(seed, rig)
@@ -66,11 +66,11 @@ def test_every_cut_after_folds_is_what_a_start_would_read(home: Path, seed: int)
     rig.open()
     try:
         assert story.check() == counts
-        folded = bool(rig.group.kept.retention.floors)
+        truncated = bool(rig.group.kept.retention.horizons)
     finally:
         rig.drop()
     alone = replace(site_of(home), with_index=False)
-    if not folded:
+    if not truncated:
         found, shadow = opened(alone, rig)
         assert story.check(shadow) == counts
         found.close()

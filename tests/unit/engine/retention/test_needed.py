@@ -1,4 +1,4 @@
-"""What must stay readable: floors, kept cuts, bounds, and which versions those need."""
+"""What must stay readable: horizons, kept cuts, bounds, and which versions those need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.retention.needed import (
     Retention,
     cut_back,
     departures,
-    lane_floors,
+    lane_horizons,
     needed,
     raised,
     readable,
@@ -72,18 +72,18 @@ def test_a_childs_start_is_its_parents_place() -> None:
     ],
 )
 def test_what_is_readable_below_a_floor(cut: Cut, expected: bool) -> None:
-    retention = Retention(floors=frozenset({Cut(HEAD, 150)}), kept={Cut(ROOT, 50): Anchor(b"", 0)})
+    retention = Retention(horizons=frozenset({Cut(HEAD, 150)}), kept={Cut(ROOT, 50): Anchor(b"", 0)})
     assert readable(table(), retention, cut) is expected
 
 
 def test_a_floor_replaces_those_on_the_way_to_it_and_never_sinks() -> None:
-    floors = raised(table(), frozenset(), Cut(ROOT, 50))
-    floors = raised(table(), floors, Cut(HEAD, 150))
-    assert floors == {Cut(HEAD, 150)}
-    assert raised(table(), floors, Cut(ROOT, 80)) == floors
-    both = raised(table(), floors, Cut(BRANCH, 90))
+    horizons = raised(table(), frozenset(), Cut(ROOT, 50))
+    horizons = raised(table(), horizons, Cut(HEAD, 150))
+    assert horizons == {Cut(HEAD, 150)}
+    assert raised(table(), horizons, Cut(ROOT, 80)) == horizons
+    both = raised(table(), horizons, Cut(BRANCH, 90))
     assert both == {Cut(HEAD, 150), Cut(BRANCH, 90)}
-    assert lane_floors(table(), both) == {0: 150, 1: 90}
+    assert lane_horizons(table(), both) == {0: 150, 1: 90}
 
 
 def test_a_branch_keeps_the_place_where_it_left() -> None:
@@ -93,11 +93,11 @@ def test_a_branch_keeps_the_place_where_it_left() -> None:
 
 def test_what_was_given_up_does_not_come_back() -> None:
     """A mark that names an old cut keeps it only if it is still whole."""
-    history, floors = VolumeHistory(), frozenset({Cut(HEAD, 150)})
+    history, horizons = VolumeHistory(), frozenset({Cut(HEAD, 150)})
     bounds = BoundsOfCuts(table(), history)
-    before = Retention(floors=floors, kept={Cut(ROOT, 50): Anchor(b"d", 7)})
+    before = Retention(horizons=horizons, kept={Cut(ROOT, 50): Anchor(b"d", 7)})
     wanted = [Cut(ROOT, 50), Cut(ROOT, 70), Cut(HEAD, 160), Cut(99, 5)]
-    keep = what_to_keep(table(), history, before, floors, wanted, (), bounds.of)
+    keep = what_to_keep(table(), history, before, horizons, wanted, (), bounds.of)
     assert keep.cuts == {Cut(ROOT, 50)}
     assert keep.bounds[0] == (50, 150)
 
@@ -106,31 +106,31 @@ def test_reverts_above_the_floor_keep_what_they_go_back_to() -> None:
     history = VolumeHistory()
     history.reverted(HEAD, 170, Revert(volume=5, cut=Cut(ROOT, 30)))
     bounds = BoundsOfCuts(table(), history)
-    floors = frozenset({Cut(HEAD, 150)})
-    keep = what_to_keep(table(), history, Retention(), floors, (), (), bounds.of)
+    horizons = frozenset({Cut(HEAD, 150)})
+    keep = what_to_keep(table(), history, Retention(), horizons, (), (), bounds.of)
     assert keep.cuts == {Cut(ROOT, 30), Cut(ROOT, 60)}
     assert keep.bounds[0] == (30, 60, 150)
-    # Below the floor it is what the floor's own view sees.
-    floors = frozenset({Cut(HEAD, 180)})
-    keep = what_to_keep(table(), history, Retention(), floors, (), (), bounds.of)
+    # Below the horizon it is what the horizon's own view sees.
+    horizons = frozenset({Cut(HEAD, 180)})
+    keep = what_to_keep(table(), history, Retention(), horizons, (), (), bounds.of)
     assert keep.cuts == {Cut(ROOT, 60)}
     assert keep.bounds[0] == (30, 60, 180)
 
 
 def test_rows_survive() -> None:
     retention = Retention(
-        floors=frozenset({Cut(HEAD, 150)}),
+        horizons=frozenset({Cut(HEAD, 150)}),
         kept={Cut(ROOT, 50): Anchor(b"x" * 16, 9), Cut(ROOT, 60): Anchor(b"", 0)},
-        folded={ROOT: (100, Anchor(b"y" * 16, 11))},
+        truncated={ROOT: (100, Anchor(b"y" * 16, 11))},
     )
     assert Retention.from_value(retention.to_value()) == retention
     assert retention.anchor(ROOT, 50) == Anchor(b"x" * 16, 9)
     assert retention.anchor(ROOT, 60) is None
     assert retention.anchor(ROOT, 100) == Anchor(b"y" * 16, 11)
-    assert retention.folded_to(ROOT) == 100
-    assert retention.folded_to(HEAD) == 0
+    assert retention.truncated_to(ROOT) == 100
+    assert retention.truncated_to(HEAD) == 0
     keep = Keep(
-        floors=retention.floors, cuts=frozenset(retention.kept), lane_floors={0: 3}, bounds={0: (1, 3)}
+        horizons=retention.horizons, cuts=frozenset(retention.kept), lane_horizons={0: 3}, bounds={0: (1, 3)}
     )
     assert Keep.from_row(unpack_row(pack_row(keep.to_row()))) == keep
     with pytest.raises(RemoteProtocolError):
@@ -139,10 +139,10 @@ def test_rows_survive() -> None:
 
 def test_floors_of_what_is_dropped_go_back_to_where_it_left() -> None:
     forks = {3: Cut(2, 50), 2: Cut(1, 20)}
-    floors = [Cut(1, 10), Cut(3, 90)]
-    assert cut_back(floors, [], forks.__getitem__) == frozenset(floors)
-    assert cut_back(floors, [(3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(2, 50)}
-    assert cut_back(floors, [(2, 20), (3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(1, 20)}
-    assert cut_back(floors, [(3, 70)], forks.__getitem__) == {Cut(1, 10), Cut(3, 70)}
-    assert cut_back(floors, [(3, 95)], forks.__getitem__) == set(floors)
+    horizons = [Cut(1, 10), Cut(3, 90)]
+    assert cut_back(horizons, [], forks.__getitem__) == frozenset(horizons)
+    assert cut_back(horizons, [(3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(2, 50)}
+    assert cut_back(horizons, [(2, 20), (3, 50)], forks.__getitem__) == {Cut(1, 10), Cut(1, 20)}
+    assert cut_back(horizons, [(3, 70)], forks.__getitem__) == {Cut(1, 10), Cut(3, 70)}
+    assert cut_back(horizons, [(3, 95)], forks.__getitem__) == set(horizons)
     assert cut_back([Cut(5, 9)], [(5, 0)], lambda _: Cut(0, 0)) == frozenset()

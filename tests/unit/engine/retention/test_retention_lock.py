@@ -16,16 +16,16 @@ from engine.group.head_moves import begin_timeline
 from engine.group.settings import GroupSettings
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches
-from engine.retention.folding import POLL_S
-from engine.retention.journal_space import JournalHolder
+from engine.retention.journal_space import ReplicationSlot
 from engine.retention.lock_clock import LOCK_TABLE
+from engine.retention.reclaim import POLL_S
 from protocol.errors import Locked, NoSpace, Refused, Trimmed
 from protocol.events import NO_POLICY, CopyDeleted, CopyLocked, CopyPinned, VolumeDeleted
 from protocol.limits import LOCK_S_MAX
 from protocol.positions import POSITION_MAX
 from site_primary.backup import check_deletable, delete_backups, lock_backup, pin_backup, take_backup
 from tests.unit.engine.group_rig import GroupRig, follow
-from tests.unit.engine.retention.test_folding import fill
+from tests.unit.engine.retention.test_reclaim import fill
 
 MakeRig = Callable[..., GroupRig]
 DAY_S = 86_400.0
@@ -49,7 +49,7 @@ def volume(rig: GroupRig) -> int:
 
 
 def pass_time(rig: GroupRig, seconds: float) -> None:
-    """Time passes and something is written now and then, so that what is old can be folded."""
+    """Time passes and something is written now and then, so that what is old can be truncated."""
     rig.settle(seconds)
     rig.write(volume(rig), 15, b"t")
     rig.sync()
@@ -72,7 +72,7 @@ def names(rig: GroupRig) -> list[str]:
 # -- the site's window
 
 
-def test_every_cut_of_the_window_can_be_read_and_older_ones_are_folded(site: GroupRig) -> None:
+def test_every_cut_of_the_window_can_be_read_and_older_ones_are_truncated(site: GroupRig) -> None:
     cuts = fill(site, volume(site), 3)
     then = {cut: site.letters("root", cut) for cut in cuts[::40]}
     pass_time(site, WINDOW_S / 2)
@@ -112,7 +112,7 @@ def test_a_policy_with_no_window_does_not_shorten_it(site: GroupRig) -> None:
 
 
 def test_the_times_of_frames_do_not_matter(make_rig: MakeRig) -> None:
-    """A peer whose frames all say 2024 does not have them folded as they come."""
+    """A peer whose frames all say 2024 does not have them truncated as they come."""
     writer = make_rig("writer", settings=UNLOCKED)
     writer.create("root", 16)
     site = make_rig("locked", settings=LOCKED, site="par", world=writer.world, seed=2)
@@ -132,9 +132,9 @@ def test_a_backup_deleted_keeps_its_cut_for_the_window(site: GroupRig) -> None:
     fill(site, volume(site), 3)
     pass_time(site, 2 * WINDOW_S)
     pass_time(site, WINDOW_S)
-    floor = site.group.kept.floor()
-    assert floor is not None
-    assert floor.position > copy.cut.position
+    horizon = site.group.kept.horizon()
+    assert horizon is not None
+    assert horizon.position > copy.cut.position
     site.group.append_records([CopyPinned(copy_id=copy.id, pinned=False), CopyDeleted(copy_id=copy.id)])
     pass_time(site, WINDOW_S / 2)
     site.reopen()
@@ -174,15 +174,15 @@ def test_a_full_journal_gives_nothing_up_and_detaches_nobody(make_rig: MakeRig) 
     site = make_rig("full", settings=replace(LOCKED, journal_limit_bytes=2 << 20))
     site.create("root", 16)
     detached: list[str] = []
-    holder = JournalHolder(confirmed=lambda: site.end, detach=lambda: detached.append("par"))
-    site.group.space.holders["par"] = holder
+    holder = ReplicationSlot(confirmed=lambda: site.end, detach=lambda: detached.append("par"))
+    site.group.space.slots["par"] = holder
     first = site.end
     with pytest.raises(NoSpace):
         write_until_full(site)
     site.settle(10 * POLL_S)
     assert site.group.kept.readable(first)
     assert detached == []
-    assert "the retention lock keeps" in site.group.lock.why(site.group.writer.lack)
+    assert "the retention lock keeps" in site.group.lock.why(site.group.writer.no_space)
     kinds = [(kind, fields.get("reason", "")) for kind, fields in site.events]
     assert any(kind == "journal.no_space" and "retention lock" in reason for kind, reason in kinds)
     # Once the time is over, there is room again.

@@ -268,7 +268,7 @@ class Attack:
         self.rig.settle(self.rng.choice((0.5, 3.0, 10.0, 40.0)))
 
     def sweep(self) -> None:
-        self.rig.group.folding.sweep()
+        self.rig.group.reclaim.sweep()
         self.rig.settle(1.0)
 
     def step(self) -> None:

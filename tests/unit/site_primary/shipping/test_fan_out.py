@@ -129,7 +129,7 @@ def test_two_followers_each_at_its_own_pace(make_sites: Callable[[str], Sites]) 
     sites.until(lambda: to_rom.state is PairState.SUSPENDED)
     assert to_par.state is PairState.PAIRED
     assert (to_par.lag_bytes, to_rom.lag_bytes > 0) == (0, True)
-    holders = sites.lon.rig.group.space.holders
+    holders = sites.lon.rig.group.space.slots
     assert {"par", "rom"} <= holders.keys()
     assert sites.lon.rig.group.space.limit() <= to_rom.marks.remote_written
     sites.network.heal("lon", "rom")

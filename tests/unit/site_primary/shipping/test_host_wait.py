@@ -7,7 +7,7 @@ import pytest
 from engine.peering.pair_states import PairState
 from protocol.messages import Fetch, Hello
 from site_primary.shipping.comparison import Choice
-from tests.unit.engine.retention.test_folding import fold
+from tests.unit.engine.retention.test_reclaim import truncate
 from tests.unit.site_primary.shipping.shipping_pair import ShippingPair
 
 
@@ -45,8 +45,8 @@ def test_what_the_peer_cannot_give_is_diverged_and_not_asked_for_again(shipping:
         shipping.other.sync()
     shipping.one.write(shipping.volume, 0, b"o")
     shipping.receiver.close()
-    fold(shipping.other)
-    floor = shipping.other.group.kept.floor()
+    truncate(shipping.other)
+    floor = shipping.other.group.kept.horizon()
     assert floor is not None
     assert floor.timeline == shipping.other.group.head.timeline
     shipping.restart_other()

@@ -1,13 +1,13 @@
-"""When a group's journal is shortened; what a fold is, `engine.retention.fold` says.
+"""When a group's journal is shortened; what a truncation is, `engine.retention.truncation` says.
 
-A segment is folded once it lies outside the any-point window (by age or by bytes) and nobody needs its
+A segment is truncated once it lies outside the any-point window (by age or by bytes) and nobody needs its
 frames: it is durable here and at the writer, every user of journal frames (`engine.retention.journal_space`)
 is past it, the site's lock lets go of it (`engine.retention.retention_lock`), and it is not the last of the
 head's. It must be in the index too: that is worked on, by beginning a checkpoint. One segment after the
 other, oldest first.
 
-Which cuts a fold gives up is decided here and holds from before the request on: a cut that is refused from
-now on may still be whole for a moment, but never the other way round.
+Which cuts a truncation gives up is decided here and holds from before the request on: a cut that is refused
+from now on may still be whole for a moment, but never the other way round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from engine.index.checkpoint_timing import Checkpoints
 from engine.index.requests import Indexer
 from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
-from engine.retention.fold import SWEEP_KEY, FoldPlan, SweepPlan
 from engine.retention.journal_space import JournalSpace
 from engine.retention.kept import KeptHistory
 from engine.retention.needed import (
@@ -33,6 +32,7 @@ from engine.retention.needed import (
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
 from engine.retention.retention_lock import RetentionLock
+from engine.retention.truncation import SWEEP_KEY, SweepPlan, TruncatePlan
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -42,7 +42,7 @@ RETRY_S = 5.0
 SWEEP_EVERY_S = 0.05
 
 
-class Folding:
+class Reclaim:
     """`promised`: how far the writing site said that it is durable there."""
 
     def __init__(
@@ -84,9 +84,9 @@ class Folding:
         self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
         self._lock.load()
 
-    def remove_folded(self) -> None:
-        """Remove files that a crash kept from going after their fold."""
-        for timeline, (end, _) in self._kept.retention.folded.items():
+    def remove_truncated(self) -> None:
+        """Remove files that a crash kept from going after their truncation."""
+        for timeline, (end, _) in self._kept.retention.truncated.items():
             for segment in self._group.segments.of_timeline(timeline):
                 if segment.start < end:
                     remove_segment(self._group, segment)
@@ -112,7 +112,7 @@ class Folding:
         self.consider()
 
     def consider(self) -> None:
-        """Fold the oldest segment if it is time, and see how full the journal is."""
+        """Truncate the oldest segment if it is time, and see how full the journal is."""
         group = self._group
         if self._closed or group.failed or not group.head:
             return
@@ -126,7 +126,7 @@ class Folding:
             if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
                 self._block(old)
             else:
-                self._fold(old[0])
+                self._truncate(old[0])
         elif old:
             self._checkpoints.begin()
         elif self._sweep_due or self._sweeping:
@@ -159,18 +159,18 @@ class Folding:
             total -= old.segment.size
             yield old
 
-    # -- folding
+    # -- reclaim
 
-    def _fold(self, old: OldSegment) -> None:
+    def _truncate(self, old: OldSegment) -> None:
         group = self._group
         try:
             self._space.note_confirmed()
         except (FarshoreError, OSError) as error:
             self._failed(error)
             return
-        floors = raised(group.timelines, self._kept.retention.floors, Cut(old.span.timeline, old.end))
-        keep = self._decide(floors)
-        plan = FoldPlan(
+        horizons = raised(group.timelines, self._kept.retention.horizons, Cut(old.span.timeline, old.end))
+        keep = self._decide(horizons)
+        plan = TruncatePlan(
             timeline=old.span.timeline,
             lane=old.span.lane,
             start=old.segment.start,
@@ -178,32 +178,32 @@ class Folding:
             keep=keep,
         )
         self._running = True
-        self._indexer.start(plan, lambda error, _: self._folded(old, error))
+        self._indexer.start(plan, lambda error, _: self._truncated(old, error))
 
-    def _decide(self, floors: frozenset[Cut]) -> Keep:
+    def _decide(self, horizons: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
         group = self._group
         keep = what_to_keep(
             group.timelines,
             group.volumes,
             self._kept.retention,
-            floors,
+            horizons,
             self._retained() | self._kept.leases.cuts(),
-            self._kept.tails(floors),
+            self._kept.tails(horizons),
             self._bounds.of,
         )
         if self._kept.retention.kept.keys() - keep.cuts:
             self._sweep_due = True
         kept = {cut: self._kept.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
-        self._kept.retention = replace(self._kept.retention, floors=keep.floors, kept=kept)
+        self._kept.retention = replace(self._kept.retention, horizons=keep.horizons, kept=kept)
         return keep
 
     @property
     def running(self) -> bool:
-        """Whether a fold or a slice of a sweep is under way."""
+        """Whether a truncation or a slice of a sweep is under way."""
         return self._running
 
-    def _folded(self, old: OldSegment, error: Exception | None) -> None:
+    def _truncated(self, old: OldSegment, error: Exception | None) -> None:
         self._running = False
         if self._closed:
             return
@@ -254,7 +254,7 @@ class Folding:
         if self._running or self._closed or self._blocked:
             return
         begin = not self._sweeping
-        keep = self._decide(self._kept.retention.floors)
+        keep = self._decide(self._kept.retention.horizons)
         if begin:
             self._sweep_due = False
         self._sweeping = self._running = True

@@ -38,12 +38,12 @@ from protocol.bounds import (
     check_lease_name,
 )
 from protocol.compress import Compression
-from protocol.limits import LEASE_S_MAX, QUESTION_BLOCKS_MAX
+from protocol.limits import LEASE_S_MAX, PEER_REQUEST_BLOCKS_MAX
 from protocol.positions import Cut
 from protocol.wire import AnyCut, WireRow
 
 
-class QuestionKind(IntEnum):
+class PeerRequestKind(IntEnum):
     """First element of a header; the other kinds are in protocol.messages."""
 
     HOLD = 40
@@ -70,14 +70,14 @@ class Content(IntEnum):
 _CONTENTS = frozenset(map(int, Content))
 
 
-class _Question(WireRow, frozen=True, kw_only=True):
+class _PeerRequest(WireRow, frozen=True, kw_only=True):
     session: Session
     version: Literal[1] = 1
     group: Name
     group_id: GroupId
 
 
-class Hold(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.HOLD)):
+class Hold(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.HOLD)):
     """Keep `cut` readable for `for_s` seconds under a name, in place of what the asking site held so."""
 
     name: LeaseName
@@ -88,7 +88,7 @@ class Hold(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.HOLD)):
         check_lease_name(self.name)
 
 
-class Release(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.RELEASE)):
+class Release(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.RELEASE)):
     """Let go of what is held under a name; one that is not held is fine."""
 
     name: LeaseName
@@ -97,21 +97,21 @@ class Release(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.RELEASE
         check_lease_name(self.name)
 
 
-class Find(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.FIND)):
+class Find(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.FIND)):
     """The end of the last frame written at or before a time."""
 
     utc_ns: UtcNs
 
 
-class Blocks(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.BLOCKS)):
-    """Contents of at most `QUESTION_BLOCKS_MAX` blocks of a volume (id) at a cut."""
+class Blocks(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.BLOCKS)):
+    """Contents of at most `PEER_REQUEST_BLOCKS_MAX` blocks of a volume (id) at a cut."""
 
     volume: VolumeId
     cut: Cut
-    blocks: Annotated[tuple[Block, ...], Meta(max_length=QUESTION_BLOCKS_MAX)]
+    blocks: Annotated[tuple[Block, ...], Meta(max_length=PEER_REQUEST_BLOCKS_MAX)]
 
 
-class Changes(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.CHANGES)):
+class Changes(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.CHANGES)):
     """Blocks of a volume (id) from `first` on that may differ between two cuts."""
 
     volume: VolumeId
@@ -120,7 +120,7 @@ class Changes(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.CHANGES
     first: BlockEnd
 
 
-class Journal(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.JOURNAL)):
+class Journal(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.JOURNAL)):
     """Frames of a timeline from the boundary `start` up to `end`."""
 
     timeline: TimelineId
@@ -128,24 +128,24 @@ class Journal(_Question, frozen=True, kw_only=True, tag=int(QuestionKind.JOURNAL
     end: Position
 
 
-Question = Hold | Release | Find | Blocks | Changes | Journal
+PeerRequest = Hold | Release | Find | Blocks | Changes | Journal
 
 
 class _Answer(WireRow, frozen=True, kw_only=True):
     session: Session
 
 
-class Held(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.HELD)):
+class Held(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.HELD)):
     """Done: `cut` is held or was found (timeline 0: nothing to name)."""
 
     cut: AnyCut
 
 
-class BlockContents(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.CONTENT)):
+class BlockContents(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.CONTENT)):
     """One `Content` for each block asked for, in order; the payload has the bytes of those with BYTES, end
     to end."""
 
-    contents: Annotated[bytes, Meta(max_length=QUESTION_BLOCKS_MAX)]
+    contents: Annotated[bytes, Meta(max_length=PEER_REQUEST_BLOCKS_MAX)]
     compression: Compression = Compression.NONE
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class BlockContents(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.CON
             raise ValueError("contents of blocks are named in a way not known to this version")
 
 
-class Changed(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.CHANGED)):
+class Changed(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.CHANGED)):
     """The payload is an array of runs, `[first, blocks, first, blocks, …]`, ascending. Every block before
     `next_block` was looked at; `done`: that was all."""
 
@@ -162,13 +162,13 @@ class Changed(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.CHANGED))
     compression: Compression = Compression.NONE
 
 
-class Frames(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.FRAMES)):
+class Frames(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.FRAMES)):
     """Frames follow as payload, end to end, at most `FRAME_BYTES_MAX` in all; at least one."""
 
     compression: Compression = Compression.NONE
 
 
-class NoAnswer(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.NO_ANSWER)):
+class NoAnswer(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.NO_ANSWER)):
     """Why there is none; `code` as in protocol.errors."""
 
     code: Word
@@ -177,4 +177,4 @@ class NoAnswer(_Answer, frozen=True, kw_only=True, tag=int(QuestionKind.NO_ANSWE
 
 
 Answer = Held | BlockContents | Changed | Frames | NoAnswer
-QuestionMessage = Question | Answer
+PeerRequestMessage = PeerRequest | Answer

@@ -1,8 +1,8 @@
-"""Folding at random against an oracle: every kept cut stays what it was, byte for byte; others are refused.
+"""Reclaim at random against an oracle: every kept cut stays what it was, byte for byte; others are refused.
 
-The journal's segments are small, and folds happen when the test says: it sets the window to nothing, or to
-everything. What is compared is what `engine.retention.folding` says can be read, and that it says so of each
-backup, of each lease, and of everything above the floor.
+The journal's segments are small, and truncations happen when the test says: it sets the window to nothing, or
+to everything. What is compared is what `engine.retention.reclaim` says can be read, and that it says so of
+each backup, of each lease, and of everything above the horizon.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Story:
             (3, self.release),
             (4, self.turn_back),
             (8, self.rig.checkpoint),
-            (8, self.fold),
+            (8, self.truncate),
             (3, self.restart),
             (2, self.sweep),
         )
@@ -143,7 +143,7 @@ class Story:
         for name in names:
             self.now[name] = bytearray(self.past[cut][name])
 
-    def fold(self) -> None:
+    def truncate(self) -> None:
         """As much as may be, or one segment."""
         group = self.rig.group
         group.settings = KEEP_NOTHING
@@ -154,7 +154,7 @@ class Story:
         group.settings = KEEP_ALL
 
     def sweep(self) -> None:
-        self.rig.group.folding.sweep()
+        self.rig.group.reclaim.sweep()
         self.rig.settle(1.0)
 
     def restart(self) -> None:
@@ -181,11 +181,11 @@ class Story:
     def check_kept(self) -> None:
         """Nothing is given up that someone counts on."""
         group = self.rig.group
-        floor = group.kept.floor()
+        horizon = group.kept.horizon()
         for cut in [*self.backups.values(), *self.leased.values()]:
             assert group.kept.readable(cut)
         for cut in self.past:
-            if group.holds_cut(cut) and (floor is None or cut.position >= floor.position):
+            if group.holds_cut(cut) and (horizon is None or cut.position >= horizon.position):
                 assert group.kept.readable(cut)
 
 
@@ -202,7 +202,7 @@ def test_kept_cuts_stay_what_they_were(seed: int) -> None:
             if at % 20 == 0:
                 story.check_kept()
                 story.check()
-        story.fold()
+        story.truncate()
         story.check_kept()
         story.check()
         rig.reopen()

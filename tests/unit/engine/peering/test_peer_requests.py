@@ -14,16 +14,16 @@ from engine.group.site_state import PairRow
 from engine.index.view import ZERO_BLOCK
 from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_answers import Header
-from engine.peering.peer_questions import CONNECT_S, PeerQuestions
+from engine.peering.peer_requests import CONNECT_S, PeerRequests
 from engine.ports.clock import SystemClock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.compress import Compression, compress
 from protocol.errors import NotFound, Trimmed, Unreachable, WrongState
-from protocol.limits import QUESTION_BLOCKS_MAX, QUESTION_SILENCE_S
+from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_SILENCE_S
 from protocol.messages import decode_message
+from protocol.peer_requests import Held
 from protocol.positions import Cut
-from protocol.question_messages import Held
 from site_secondary.peer_door import PeerDoor
 from tests.contract.drivers import LoopDriver
 from tests.contract.transport_rig import Rig, real_rig
@@ -57,11 +57,11 @@ class Asked:
         self.server, self.client = network.site("server"), network.site("client")
         self.server.transport.allow({"client": self.client.keys[0]})
         self.server.transport.listen(door.on_message)
-        self.questions = self.asking()
+        self.requests = self.asking()
         self.volume = rig.create("root", 4096)
 
-    def asking(self, group: str = "g", group_id: str = GROUP_ID) -> PeerQuestions:
-        return PeerQuestions(
+    def asking(self, group: str = "g", group_id: str = GROUP_ID) -> PeerRequests:
+        return PeerRequests(
             group=group,
             group_id=group_id,
             address=self.server.address(),
@@ -78,7 +78,7 @@ class Asked:
             found: list[int] = []
             first: int | None = 0
             while first is not None:
-                blocks, first = await self.questions.changed(self.volume, before, after, first)
+                blocks, first = await self.requests.changed(self.volume, before, after, first)
                 found += blocks
             return found
 
@@ -98,18 +98,18 @@ def test_blocks_at_a_cut(asked: Asked) -> None:
     asked.rig.write(asked.volume, 1, b"a", b"b")
     cut = asked.rig.end
     asked.rig.write(asked.volume, 1, b"c")
-    found = asked.run(asked.questions.blocks_at(asked.volume, cut, [2, 1, 0]))
+    found = asked.run(asked.requests.blocks_at(asked.volume, cut, [2, 1, 0]))
     assert found == [filled(b"b"), filled(b"a"), ZERO_BLOCK]
     assert found[2] is ZERO_BLOCK
 
 
 def test_more_blocks_than_a_message_takes(asked: Asked) -> None:
-    count = 3 * QUESTION_BLOCKS_MAX + 1
+    count = 3 * PEER_REQUEST_BLOCKS_MAX + 1
     for block in range(0, count, 2):
         asked.rig.write(asked.volume, block, bytes([1 + block % 250]))
-    found = asked.run(asked.questions.blocks_at(asked.volume, asked.rig.end, range(count)))
+    found = asked.run(asked.requests.blocks_at(asked.volume, asked.rig.end, range(count)))
     assert found == [ZERO_BLOCK if b % 2 else filled(bytes([1 + b % 250])) for b in range(count)]
-    assert asked.questions.received_bytes < count * 4096  # some of it was compressed
+    assert asked.requests.received_bytes < count * 4096  # some of it was compressed
 
 
 def test_changed_blocks_come_in_slices(asked: Asked) -> None:
@@ -131,7 +131,7 @@ def test_frames_as_they_stand(asked: Asked) -> None:
     end = asked.rig.end
 
     async def fetch() -> list[bytes]:
-        found = asked.questions.frames(start.timeline, start.position, end.position)
+        found = asked.requests.frames(start.timeline, start.position, end.position)
         return [bytes(frame.raw) async for frame in found]
 
     fetched = asked.run(fetch())
@@ -144,7 +144,7 @@ def test_frames_as_they_stand(asked: Asked) -> None:
 
 def test_a_cut_is_held_for_a_time(asked: Asked) -> None:
     cut = asked.rig.end
-    asked.run(asked.questions.hold("restore", cut, 60))
+    asked.run(asked.requests.hold("restore", cut, 60))
     timed = asked.rig.group.kept.timed
     assert timed.get("asked by client: restore") == cut
     asked.rig.reopen()
@@ -156,9 +156,9 @@ def test_a_cut_is_held_for_a_time(asked: Asked) -> None:
 
 
 def test_a_cut_is_let_go(asked: Asked) -> None:
-    asked.run(asked.questions.hold("restore", asked.rig.end, 60))
-    asked.run(asked.questions.release("restore"))
-    asked.run(asked.questions.release("never held"))
+    asked.run(asked.requests.hold("restore", asked.rig.end, 60))
+    asked.run(asked.requests.release("restore"))
+    asked.run(asked.requests.release("never held"))
     assert asked.rig.group.kept.leases.cuts() == set()
 
 
@@ -168,22 +168,22 @@ def test_the_cut_of_a_time(asked: Asked) -> None:
     cut, utc_ns = asked.rig.end, asked.rig.group.head.utc_ns
     asked.rig.settle(1)
     asked.rig.write(asked.volume, 0, b"y")
-    assert asked.run(asked.questions.cut_at(utc_ns)) == cut
+    assert asked.run(asked.requests.cut_at(utc_ns)) == cut
     with pytest.raises(NotFound, match="x: nothing was written"):
-        asked.run(asked.questions.cut_at(1))
+        asked.run(asked.requests.cut_at(1))
 
 
 def test_what_is_not_there_is_refused(asked: Asked) -> None:
     end = asked.rig.end
     with pytest.raises(WrongState, match="past the end"):
-        asked.run(asked.questions.hold("a", Cut(end.timeline, end.position + 1), 60))
+        asked.run(asked.requests.hold("a", Cut(end.timeline, end.position + 1), 60))
     with pytest.raises(NotFound):
-        asked.run(asked.questions.hold("a", Cut(end.timeline ^ 1, 5), 60))
+        asked.run(asked.requests.hold("a", Cut(end.timeline ^ 1, 5), 60))
     with pytest.raises(NotFound):
-        asked.run(asked.questions.blocks_at(asked.volume + 1, end, [0]))
+        asked.run(asked.requests.blocks_at(asked.volume + 1, end, [0]))
     asked.rig.group.dropping[end.timeline] = 0
     with pytest.raises(Trimmed):
-        asked.run(asked.questions.blocks_at(asked.volume, end, [0]))
+        asked.run(asked.requests.blocks_at(asked.volume, end, [0]))
 
 
 def test_only_the_group_that_is_shared_is_spoken_of(asked: Asked) -> None:
@@ -193,20 +193,20 @@ def test_only_the_group_that_is_shared_is_spoken_of(asked: Asked) -> None:
         other.close()
     asked.rig.group.state.delete_pair("g")
     with pytest.raises(NotFound, match="not shared"):
-        asked.run(asked.questions.hold("a", asked.rig.end, 60))
+        asked.run(asked.requests.hold("a", asked.rig.end, 60))
 
 
 def test_a_lost_connection_is_made_anew(asked: Asked) -> None:
-    asked.run(asked.questions.release("a"))
-    asked.questions.close()
-    asked.run(asked.questions.release("a"))
+    asked.run(asked.requests.release("a"))
+    asked.requests.close()
+    asked.run(asked.requests.release("a"))
 
 
 def test_a_peer_that_is_away_is_not_waited_for(asked: Asked) -> None:
     asked.server.transport.close()
     began = asked.driver.clock.monotonic()
     with pytest.raises(Unreachable):
-        asked.run(asked.questions.release("a"))
+        asked.run(asked.requests.release("a"))
     assert asked.driver.clock.monotonic() - began < 5
 
 
@@ -238,7 +238,7 @@ class SlowPeer:
         server.transport.allow({"client": client.keys[0]})
         server.transport.listen(self._on_message)
         self.clock = JumpingClock(driver.loop)
-        self.questions = PeerQuestions(
+        self.requests = PeerRequests(
             group="g",
             group_id=GROUP_ID,
             address=server.address(),
@@ -270,14 +270,14 @@ def test_a_peer_that_is_there_has_time_for_its_first_answer(slow: tuple[SlowPeer
     peer, driver = slow
 
     async def ask() -> None:
-        asking = asyncio.ensure_future(peer.questions.cut_at(1))
+        asking = asyncio.ensure_future(peer.requests.cut_at(1))
         answer = await peer.asked()
         await peer.clock.jump(CONNECT_S + 1)
         answer()
         assert await asking == Cut(1, 2)
-        asking = asyncio.ensure_future(peer.questions.cut_at(1))
+        asking = asyncio.ensure_future(peer.requests.cut_at(1))
         await peer.asked()
-        await peer.clock.jump(QUESTION_SILENCE_S + 1)
+        await peer.clock.jump(PEER_REQUEST_SILENCE_S + 1)
         with pytest.raises(Unreachable):
             await asking
 
@@ -291,10 +291,10 @@ def test_a_question_of_a_connection_that_is_gone_leaves_the_next_one_alone(
     peer, driver = slow
 
     async def ask() -> None:
-        before = asyncio.ensure_future(peer.questions.cut_at(1))
+        before = asyncio.ensure_future(peer.requests.cut_at(1))
         await peer.asked()
-        peer.questions.close()
-        again = asyncio.ensure_future(peer.questions.cut_at(1))
+        peer.requests.close()
+        again = asyncio.ensure_future(peer.requests.cut_at(1))
         answer = await peer.asked()
         with pytest.raises(Unreachable):
             await before

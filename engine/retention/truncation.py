@@ -1,14 +1,16 @@
-"""Folding: one segment's bytes that are still needed go into the index, so that its file can go.
+"""Reclaim: one segment's bytes that are still needed go into the index, so that its file can go.
 
-Of every block that the segment names, the versions below the lane's floor are looked at. Those that a cut
+Of every block that the segment names, the versions below the lane's horizon are looked at. Those that a cut
 still needs stay: their bytes move into `blocks` if they stand in this segment; the others' rows go. A
 tombstone goes too once nothing lies under it, in no lane: then the block reads as zeroes without it.
 
-All of it, with the floors and what is kept below them (`engine.retention.needed`), is one transaction. The
+All of it, with the horizons and what is kept below them (`engine.retention.needed`), is one transaction. The
 caller refuses the cuts that this gives up from before the request on, and removes the file after its answer;
-after a crash in between the file is removed at the next start, or the fold is done again, to the same end.
+after a crash in between the file is removed at the next start, or the truncation is done again, to the same
+end.
 
-A sweep does the same for the whole table, in slices: for what earlier folds kept and nobody needs any more.
+A sweep does the same for the whole table, in slices: for what earlier truncations kept and nobody needs any
+more.
 
     meta 'sweep'    the key to go on from
 
@@ -66,10 +68,10 @@ _FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
 _SWEEP = RowType(tuple[bool, tuple[tuple[Lane, Position], ...], KeepRow])
 
 
-class FoldPlan(IndexRequest, frozen=True, kw_only=True, tag="fold"):
-    """Fold the segment of `timeline`, kept in `lane`, whose frames in [start, end) count; all of it lies
-    below a floor of `keep`, and every earlier segment of the timeline is folded. The figures of the answer:
-    versions moved, versions removed."""
+class TruncatePlan(IndexRequest, frozen=True, kw_only=True, tag="fold"):
+    """Truncate the segment of `timeline`, kept in `lane`, whose frames in [start, end) count; all of it lies
+    below a horizon of `keep`, and every earlier segment of the timeline is truncated. The figures of the
+    answer: versions moved, versions removed."""
 
     timeline: int
     lane: int
@@ -125,12 +127,12 @@ class _Changes:
         write.put_sorted("blocks", ((key, data) for key, _, data in self.moved))
 
 
-def handle_fold(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
+def handle_truncation(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A request to the indexer. What is opened here is the segment alone: others may be gone."""
-    plan = FoldPlan.from_row(row)
+    plan = TruncatePlan.from_row(row)
     segments.load_timeline(plan.timeline)
     try:
-        return run_fold(store, segments, plan)
+        return run_truncation(store, segments, plan)
     finally:
         gone = segments.segment_at(plan.timeline, plan.start)
         if gone is not None:
@@ -142,18 +144,18 @@ def handle_sweep(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tu
     return run_sweep(store, SweepPlan.from_row(row))
 
 
-def run_fold(store: Store, segments: SegmentMap, plan: FoldPlan) -> tuple[int, int]:
+def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tuple[int, int]:
     """Carry out a plan. BadFrame or Corruption if the segment is damaged, OSError (ENOSPC) if there is no
     room: then nothing changed."""
     changes = _Changes()
     with store.read() as transaction:
         before = load_retention(transaction)
-        if before.folded_to(plan.timeline) >= plan.end:
+        if before.truncated_to(plan.timeline) >= plan.end:
             return 0, 0
         indexed = load_timelines(transaction).get(plan.timeline)
         segment = segments.segment_at(plan.timeline, plan.start)
         if indexed is None or indexed.indexed < plan.end or segment is None or segment.start != plan.start:
-            raise WrongState("a fold may not pass what is indexed", position=_place(plan))
+            raise WrongState("a truncation may not pass what is indexed", position=_place(plan))
         cursor = transaction.cursor("versions")
         named, anchors = _read_segment(segments, cursor, plan, before)
         lanes = _lanes(cursor)
@@ -164,9 +166,9 @@ def run_fold(store: Store, segments: SegmentMap, plan: FoldPlan) -> tuple[int, i
         here = anchors.get(cut.position) if cut.timeline == plan.timeline else None
         kept[cut] = here or before.anchor(cut.timeline, cut.position) or NO_ANCHOR
     after = Retention(
-        floors=plan.keep.floors,
+        horizons=plan.keep.horizons,
         kept=kept,
-        folded={**before.folded, plan.timeline: (plan.end, anchors[plan.end])},
+        truncated={**before.truncated, plan.timeline: (plan.end, anchors[plan.end])},
     )
     with store.write() as write:
         changes.commit(write)
@@ -174,12 +176,12 @@ def run_fold(store: Store, segments: SegmentMap, plan: FoldPlan) -> tuple[int, i
     return len(changes.moved), len(changes.removed)
 
 
-def _place(plan: FoldPlan) -> str:
+def _place(plan: TruncatePlan) -> str:
     return str(Cut(plan.timeline, plan.end))
 
 
 def _read_segment(
-    segments: SegmentMap, cursor: Cursor, plan: FoldPlan, before: Retention
+    segments: SegmentMap, cursor: Cursor, plan: TruncatePlan, before: Retention
 ) -> tuple[set[Block], dict[int, Anchor]]:
     """The blocks that the segment names, and what each of its frames says of the place where it ends."""
     anchor = before.anchor(plan.timeline, plan.start)
@@ -227,20 +229,20 @@ def _thin(
     lanes: list[int],
     source: tuple[SegmentMap, Segment, int] | None,
 ) -> None:
-    """Decide on every version of a block below its lane's floor."""
+    """Decide on every version of a block below its lane's horizon."""
     lane, volume, number = block
-    floor = keep.lane_floors.get(lane, 0)
+    horizon = keep.lane_horizons.get(lane, 0)
     bounds = keep.bounds.get(lane, ())
     prefix = BLOCK_PREFIX.pack(lane, volume, number)
     staying: list[IndexedVersion] = []
     newer: int | None = None
-    more = floor > 0 and cursor.set_range(VERSION_KEY.pack(*block, (floor - 1) ^ NUMBER_MASK))
+    more = horizon > 0 and cursor.set_range(VERSION_KEY.pack(*block, (horizon - 1) ^ NUMBER_MASK))
     while more:
         key = bytes(cursor.key())
         if not key.startswith(prefix):
             break
         version = read_version(key, cursor.value())
-        # The newest below the floor is what the floor, and everything above it, sees.
+        # The newest below the horizon is what the horizon, and everything above it, sees.
         if newer is None or needed(version.number, newer, bounds):
             staying.append(version)
         else:
@@ -295,9 +297,9 @@ def run_sweep(store: Store, plan: SweepPlan) -> tuple[int, int, int]:
             more = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, block + 1))
         following = bytes(cursor.key()) if more else b""
     after = Retention(
-        floors=plan.keep.floors,
+        horizons=plan.keep.horizons,
         kept={cut: before.anchor(cut.timeline, cut.position) or NO_ANCHOR for cut in plan.keep.cuts},
-        folded=before.folded,
+        truncated=before.truncated,
     )
     with store.write() as write:
         changes.commit(write)

@@ -1,4 +1,4 @@
-"""Asking the other site of a pair about a group's past (protocol.question_messages).
+"""Asking the other site of a pair about a group's past (protocol.peer_requests).
 
     peer = site.ask_peer("vm1")
     await peer.report()                                     its role, and its journal's end
@@ -12,7 +12,7 @@
 The connection is made with the first question and dropped when nothing was asked for a while. It is none of
 the replication's, so that either site may ask, also while the pair is split, and an answer of many blocks
 does not stand in a frame's way. What is asked waits for nobody: a peer to which there is no connection within
-`CONNECT_S`, or that is silent for `QUESTION_SILENCE_S`, is `Unreachable`, and every other refusal is the
+`CONNECT_S`, or that is silent for `PEER_REQUEST_SILENCE_S`, is `Unreachable`, and every other refusal is the
 error that the peer gave; nothing is asked again by itself. A peer is believed no more than a wire is: what
 does not fit the question is refused.
 """
@@ -33,15 +33,14 @@ from protocol.errors import FarshoreError, RemoteProtocolError, Unreachable, err
 from protocol.frames import Frame, FrameError, check_frame, frames_in
 from protocol.limits import (
     BLOCK_BYTES,
-    QUESTION_BLOCKS_MAX,
-    QUESTION_CHANGES_BYTES_MAX,
-    QUESTION_CHANGES_MAX,
-    QUESTION_SILENCE_S,
-    QUESTIONS_IN_FLIGHT_MAX,
+    PEER_REQUEST_BLOCKS_MAX,
+    PEER_REQUEST_CHANGES_BYTES_MAX,
+    PEER_REQUEST_CHANGES_MAX,
+    PEER_REQUEST_SILENCE_S,
+    PEER_REQUESTS_IN_FLIGHT_MAX,
 )
 from protocol.messages import Ask, Report, decode_message
-from protocol.positions import Cut
-from protocol.question_messages import (
+from protocol.peer_requests import (
     Answer,
     BlockContents,
     Blocks,
@@ -54,9 +53,10 @@ from protocol.question_messages import (
     Hold,
     Journal,
     NoAnswer,
-    Question,
+    PeerRequest,
     Release,
 )
+from protocol.positions import Cut
 from protocol.wire import RowType
 
 CONNECT_S = 3.0
@@ -70,7 +70,7 @@ class _Reply:
     payload: bytes
 
 
-class PeerQuestions:
+class PeerRequests:
     """Questions about one group to the peer at `address`; see the module's docstring. `received_bytes` of
     payloads, as they travelled."""
 
@@ -95,7 +95,7 @@ class PeerQuestions:
         self._link: Link | None = None
         self._heard_at: float | None = None  # on this connection
         self._waiting: dict[int, asyncio.Future[_Reply]] = {}
-        self._free = asyncio.Semaphore(QUESTIONS_IN_FLIGHT_MAX)
+        self._free = asyncio.Semaphore(PEER_REQUESTS_IN_FLIGHT_MAX)
         self._timer: Timer | None = None
 
     # -- questions
@@ -125,7 +125,8 @@ class PeerQuestions:
         """Each block's bytes in the order asked (zeroes: `ZERO_BLOCK` itself); None where the peer's own copy
         is damaged. Trimmed or NotFound if it cannot read that cut."""
         parts = [
-            tuple(blocks[at : at + QUESTION_BLOCKS_MAX]) for at in range(0, len(blocks), QUESTION_BLOCKS_MAX)
+            tuple(blocks[at : at + PEER_REQUEST_BLOCKS_MAX])
+            for at in range(0, len(blocks), PEER_REQUEST_BLOCKS_MAX)
         ]
         found = await asyncio.gather(*(self._blocks(volume, cut, part) for part in parts))
         return [block for part in found for block in part]
@@ -157,7 +158,7 @@ class PeerQuestions:
                 yield frame
                 start = frame.prefix.end
 
-    async def _held(self, kind: Callable[..., Question], **fields: object) -> Cut:
+    async def _held(self, kind: Callable[..., PeerRequest], **fields: object) -> Cut:
         reply = await self._ask(kind, **fields)
         if not isinstance(reply.answer, Held):
             raise self._unfit()
@@ -182,7 +183,7 @@ class PeerQuestions:
 
     # -- the connection
 
-    async def _ask(self, kind: Callable[..., Question | Ask], **fields: object) -> _Reply:
+    async def _ask(self, kind: Callable[..., PeerRequest | Ask], **fields: object) -> _Reply:
         async with self._free:
             session = self._rng.getrandbits(62) | 1
             answered = self._waiting[session] = asyncio.get_running_loop().create_future()
@@ -208,7 +209,7 @@ class PeerQuestions:
         while True:
             current = link is self._link and not link.ended
             # The peer may have many to answer first: the short time is for one that is not there.
-            allowed_s = QUESTION_SILENCE_S if link.connected else CONNECT_S
+            allowed_s = PEER_REQUEST_SILENCE_S if link.connected else CONNECT_S
             left_s = max(began, self._heard_at or 0.0) + allowed_s - self._clock.monotonic()
             if left_s <= 0 or not current:
                 if link is self._link:
@@ -286,12 +287,12 @@ def _unpacked(answer: Answer | Report, payload: bytes) -> bytes:
 
 def _run_blocks(payload: bytes, first: int) -> list[int]:
     """Block numbers of an answer's runs. RemoteProtocolError unless they ascend from `first` on."""
-    runs = _RUNS.decode(payload, QUESTION_CHANGES_BYTES_MAX)
+    runs = _RUNS.decode(payload, PEER_REQUEST_CHANGES_BYTES_MAX)
     blocks: list[int] = []
     if len(runs) % 2:
         raise RemoteProtocolError("changed blocks come as pairs of numbers")
     for start, count in zip(runs[::2], runs[1::2], strict=True):
-        if start < first or len(blocks) + count > QUESTION_CHANGES_MAX:
+        if start < first or len(blocks) + count > PEER_REQUEST_CHANGES_MAX:
             raise RemoteProtocolError("changed blocks come in order, and not too many at once")
         blocks.extend(range(start, start + count))
         first = start + count

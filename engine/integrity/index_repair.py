@@ -19,7 +19,7 @@ from engine.ports.store import Store
 from protocol.limits import BLOCK_BYTES, KEY_BYTES_MAX
 
 
-class MendIndex(IndexRequest, frozen=True, kw_only=True, tag="mend-index"):
+class RepairIndex(IndexRequest, frozen=True, kw_only=True, tag="mend-index"):
     """Set `key` of a table to `value`; `head` are the stored bytes that go with a stored version's row, else
     empty. No figures."""
 
@@ -29,9 +29,9 @@ class MendIndex(IndexRequest, frozen=True, kw_only=True, tag="mend-index"):
     head: bytes = b""
 
 
-def handle_mend(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
+def handle_repair(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
     """A `MendIndex` request. Corruption if it would put what cannot be read."""
-    request = MendIndex.from_row(row)
+    request = RepairIndex.from_row(row)
     table, key, value, head = request.table, request.key, request.value, request.head
     if table == "versions":
         version = read_version(key, value)

@@ -9,13 +9,13 @@ from daemon.peers import PeerBook
 from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.group.site_state import SiteState
-from engine.peering.peer_questions import PeerQuestions
+from engine.peering.peer_requests import PeerRequests
 from engine.ports.clock import Clock
 from engine.ports.transport import Transport
 from protocol.errors import WrongState
 
 
-class SiteQuestions:
+class SiteRequests:
     """See the module's docstring. `groups` are those that are open."""
 
     def __init__(
@@ -34,9 +34,9 @@ class SiteQuestions:
         self._transport = transport
         self._clock = clock
         self._rng = rng
-        self._asked: dict[tuple[str, str], PeerQuestions] = {}
+        self._asked: dict[tuple[str, str], PeerRequests] = {}
 
-    def ask(self, group: str) -> PeerQuestions:
+    def ask(self, group: str) -> PeerRequests:
         """Ask a group's peer. WrongState without a peer."""
         pair = self._state.pair(group)
         if pair is None:
@@ -48,7 +48,7 @@ class SiteQuestions:
         address = self._peers.get(pair.peer).address
         found = self._asked.get((group, pair.peer))
         if found is None or found.address != address:
-            found = self._asked[group, pair.peer] = PeerQuestions(
+            found = self._asked[group, pair.peer] = PeerRequests(
                 group=group,
                 group_id=self._state.group(group).group_id,
                 address=address,
@@ -60,11 +60,11 @@ class SiteQuestions:
 
     def group_stopped(self, name: str) -> None:
         """Nothing is asked about it any more."""
-        for (group, _), questions in self._asked.items():
+        for (group, _), requests in self._asked.items():
             if group == name:
-                attempt("group.defect", questions.close)
+                attempt("group.defect", requests.close)
 
     def close(self) -> None:
         """Ask nothing any more."""
-        for questions in self._asked.values():
-            questions.close()
+        for requests in self._asked.values():
+            requests.close()

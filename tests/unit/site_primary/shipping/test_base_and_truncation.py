@@ -15,12 +15,12 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.integrity.test_verify_rounds import finish
-from tests.unit.engine.retention.test_fold_model import KEEP_ALL, KEEP_NOTHING, Story
+from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, KEEP_NOTHING, Story
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
 
-def fold(rig: GroupRig) -> None:
-    """All that may be folded."""
+def truncate(rig: GroupRig) -> None:
+    """All that may be truncated."""
     rig.group.settings = KEEP_NOTHING
     rig.checkpoint()
     rig.sync()
@@ -83,7 +83,7 @@ def _run(pair: BasePair, seed: int) -> None:
     for _ in range(4):
         for _ in range(story.rng.randrange(20, 60)):
             story.step()
-        fold(pair.one)
+        truncate(pair.one)
         if start is not None:
             assert pair.one.group.kept.readable(start)
         pair.copy(start)
@@ -98,7 +98,7 @@ def _run(pair: BasePair, seed: int) -> None:
         start = pair.other.end
         pair.one.group.kept.leases.hold(lease_of("par"), start, durable=True)
         if story.rng.random() < 0.7:
-            fold(pair.other)
+            truncate(pair.other)
             if story.rng.random() < 0.5:
                 pair.restart_other()
         assert check(story, pair.other) > 0
@@ -108,8 +108,8 @@ def _run(pair: BasePair, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("tiny_segments")
-def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
-    """The timeline that the base is on is folded here to somewhere below the gap."""
+def test_times_above_what_was_truncated_below_a_base(directory: Path) -> None:
+    """The timeline that the base is on is truncated here to somewhere below the gap."""
     pair = BasePair(directory, 1)
     try:
         volume = pair.one.create("root", 16)
@@ -123,9 +123,9 @@ def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
         write(40)
         follow(pair.one, pair.other)
         start = pair.other.end
-        fold(pair.other)
-        folded_to = pair.other.group.kept.retention.folded_to(start.timeline)
-        assert 0 < folded_to < start.position
+        truncate(pair.other)
+        truncated_to = pair.other.group.kept.retention.truncated_to(start.timeline)
+        assert 0 < truncated_to < start.position
         write(3)
         cut = pair.copy(start)
         for at in times[-3:-1]:
@@ -139,7 +139,7 @@ def test_times_above_what_was_folded_below_a_base(directory: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_segments")
-def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path) -> None:
+def test_a_gap_that_was_left_on_another_timeline_is_truncated_past(directory: Path) -> None:
     """The site had gone on by itself before the base came: where the gap begins, its own timeline does not
     say."""
     pair = BasePair(directory, 1)
@@ -159,9 +159,9 @@ def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path)
         for block in range(60):
             one.write(volume, block % 16, b"c")
         follow(one, other)
-        fold(other)
+        truncate(other)
         assert [fields for kind, fields in other.events if kind == "fold.failed"] == []
-        assert other.group.kept.retention.folded_to(base.timeline) == start.position
+        assert other.group.kept.retention.truncated_to(base.timeline) == start.position
         for reopened in (False, True):
             if reopened:
                 other.reopen()
@@ -173,7 +173,7 @@ def test_a_gap_that_was_left_on_another_timeline_is_folded_past(directory: Path)
 @pytest.mark.usefixtures("tiny_segments")
 @pytest.mark.parametrize("bases", [1, 2])
 @pytest.mark.parametrize("stands", [True, False])
-def test_a_gap_at_the_end_of_a_timeline_is_folded_up_to(directory: Path, bases: int, stands: bool) -> None:
+def test_a_gap_at_the_end_of_a_timeline_is_truncated_up_to(directory: Path, bases: int, stands: bool) -> None:
     """Its writer began another one right after the base: no frame of the old one came past the gap."""
     pair = BasePair(directory, 1)
     try:
@@ -192,9 +192,9 @@ def test_a_gap_at_the_end_of_a_timeline_is_folded_up_to(directory: Path, bases: 
         for block in range(60):
             one.write(volume, block % 16, b"d")
         follow(one, other)
-        fold(other)
+        truncate(other)
         assert [fields for kind, fields in other.events if kind == "fold.failed"] == []
-        assert other.group.kept.retention.folded_to(held.timeline) == held.position
+        assert other.group.kept.retention.truncated_to(held.timeline) == held.position
         for reopened in (False, True):
             if reopened:
                 other.reopen()

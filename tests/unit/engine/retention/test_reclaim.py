@@ -1,4 +1,4 @@
-"""When segments are folded, what is refused from then on, and that a crash in the middle costs nothing."""
+"""When segments are truncated, what is refused from then on, and that a crash in the middle costs nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from msgspec import structs
 from engine.group.settings import GroupSettings
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.history.reach import oldest_cut
-from engine.retention.folding import POLL_S, RETRY_S
-from engine.retention.journal_space import JournalHolder
+from engine.retention.journal_space import ReplicationSlot
+from engine.retention.reclaim import POLL_S, RETRY_S
 from protocol.errors import Trimmed
 from protocol.events import NO_POLICY
 from protocol.positions import POSITION_MAX, Cut
@@ -40,7 +40,7 @@ def fill(rig: GroupRig, volume: int, segments: int) -> list[Cut]:
     return cuts
 
 
-def fold(rig: GroupRig) -> None:
+def truncate(rig: GroupRig) -> None:
     rig.group.settings = KEEP_NOTHING
     rig.settle(2 * POLL_S)
     rig.group.settings = KEEP_ALL
@@ -53,7 +53,7 @@ def test_only_the_last_segment_stays_and_reads_go_on(rig: GroupRig) -> None:
     expected, then = rig.letters("root"), rig.letters("root", cuts[10])
     early = cut_at_time(rig.group, rig.group.head.utc_ns)
     assert early == rig.end
-    fold(rig)
+    truncate(rig)
     assert len(rig.segment_files()) == 1
     for _ in range(2):
         assert rig.letters("root") == expected
@@ -89,7 +89,7 @@ def test_a_time_before_the_floor_is_refused(rig: GroupRig) -> None:
     first_ns = rig.clock.utc_ns()
     fill(rig, volume, 2)
     rig.settle(10.0)
-    fold(rig)
+    truncate(rig)
     with pytest.raises(Trimmed, match="oldest time that can still be restored"):
         cut_at_time(rig.group, first_ns - 1)
 
@@ -101,21 +101,21 @@ def test_a_file_that_a_crash_left_goes_at_the_next_start(rig: GroupRig) -> None:
     expected = rig.letters("root")
     rig.indexer.hold = True
     before = len(rig.segment_files())
-    fold(rig)
+    truncate(rig)
     assert len(rig.segment_files()) == before
     rig.reopen()
     assert len(rig.segment_files()) == before - 1
     assert rig.letters("root") == expected
 
 
-def test_a_fold_that_fails_is_tried_again(rig: GroupRig) -> None:
+def test_a_truncation_that_fails_is_tried_again(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
     rig.checkpoint()
     rig.indexer.failures = [OSError(28, "no space")]
     rig.group.settings = KEEP_NOTHING
     rig.settle(POLL_S)
-    assert rig.group.folding.failures == 1
+    assert rig.group.reclaim.failures == 1
     assert [kind for kind, _ in rig.events].count("fold.failed") == 1
     rig.settle(RETRY_S + POLL_S)
     assert len(rig.segment_files()) == 1
@@ -127,9 +127,9 @@ def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> Non
     cuts = fill(rig, volume, 2)
     detached = []
     space = rig.group.space
-    space.holders["par"] = JournalHolder(confirmed=lambda: cuts[5], detach=lambda: detached.append("par"))
+    space.slots["par"] = ReplicationSlot(confirmed=lambda: cuts[5], detach=lambda: detached.append("par"))
     files = len(rig.segment_files())
-    fold(rig)
+    truncate(rig)
     assert len(rig.segment_files()) == files
     used = rig.group.segments.total_bytes()
     rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
@@ -149,7 +149,7 @@ def test_a_lease_released_is_swept(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
     rig.group.kept.leases.hold("job:1", cuts[5])
-    fold(rig)
+    truncate(rig)
     then = rig.letters("root", cuts[5])
 
     def stored() -> int:
@@ -160,7 +160,7 @@ def test_a_lease_released_is_swept(rig: GroupRig) -> None:
     before = stored()
     assert then
     rig.group.kept.leases.release("job:1")
-    rig.group.folding.sweep()
+    rig.group.reclaim.sweep()
     rig.settle(1.0)
     assert stored() < before
     with pytest.raises(Trimmed):
@@ -171,7 +171,7 @@ def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
-    rig.group.space.holders["check"] = JournalHolder(confirmed=lambda: None, detach=lambda: None)
+    rig.group.space.slots["check"] = ReplicationSlot(confirmed=lambda: None, detach=lambda: None)
     used = rig.group.segments.total_bytes()
     rig.group.settings = replace(KEEP_ALL, throttle=True, journal_limit_bytes=used * 5 // 4)
     rig.settle(2 * POLL_S)
@@ -187,24 +187,26 @@ def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     assert 0.005 < relieved[0] - began < 1.0
 
 
-def test_a_backup_of_the_floor_itself_outlives_the_next_fold(rig: GroupRig) -> None:
-    """Where the last fold ended no frame ends any more: the digest there comes from that fold."""
+def test_a_backup_of_the_floor_itself_outlives_the_next_truncation(rig: GroupRig) -> None:
+    """Where the last truncation ended no frame ends any more: the digest there comes from that truncation."""
     volume = rig.create("root", 16)
     fill(rig, volume, 2)
-    fold(rig)
-    floor = rig.group.kept.floor()
-    assert floor is not None
-    expected = rig.letters("root", floor)
-    take_backup(rig.group, volume=None, label="edge", cut=floor, pinned=False, rng=rig.rng)
+    truncate(rig)
+    horizon = rig.group.kept.horizon()
+    assert horizon is not None
+    expected = rig.letters("root", horizon)
+    take_backup(rig.group, volume=None, label="edge", cut=horizon, pinned=False, rng=rig.rng)
     fill(rig, volume, 2)
-    fold(rig)
+    truncate(rig)
     for _ in range(2):
-        assert checked_cut(rig.group, floor) == floor
-        assert rig.letters("root", floor) == expected
+        assert checked_cut(rig.group, horizon) == horizon
+        assert rig.letters("root", horizon) == expected
         rig.reopen()
 
 
-def folded_past_a_fork(make_rig: MakeRig, third: GroupRig | None = None) -> tuple[GroupRig, Cut, list[int]]:
+def truncated_past_a_fork(
+    make_rig: MakeRig, third: GroupRig | None = None
+) -> tuple[GroupRig, Cut, list[int]]:
     """A head that left a timeline at a kept cut (that of time 10), below where it is still in the journal. A
     third site has all of that timeline."""
     one = make_rig("one")
@@ -225,16 +227,16 @@ def folded_past_a_fork(make_rig: MakeRig, third: GroupRig | None = None) -> tupl
     take_backup(other.group, volume=None, label="kept", cut=fork, pinned=False, rng=other.rng)
     other.sync()
     other.write(volume, 9, b"z")
-    fold(other)
-    assert other.group.kept.retention.folded_to(fork.timeline) > fork.position
+    truncate(other)
+    assert other.group.kept.retention.truncated_to(fork.timeline) > fork.position
     one.settle(1.0)
     one.write(volume, 0, b"o")
     take_other_line(other, one)
     return other, fork, times
 
 
-def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) -> None:
-    rig, fork, times = folded_past_a_fork(make_rig)
+def test_a_time_below_a_fork_that_a_branch_was_truncated_past(make_rig: MakeRig) -> None:
+    rig, fork, times = truncated_past_a_fork(make_rig)
     for at in (times[10], times[40], times[99]):
         assert cut_at_time(rig.group, at) == fork
     with pytest.raises(Trimmed, match="oldest time"):
@@ -242,13 +244,13 @@ def test_a_time_below_a_fork_that_a_branch_was_folded_past(make_rig: MakeRig) ->
 
 
 def test_the_floor_of_a_head_that_left_below_one_is_where_it_left(make_rig: MakeRig) -> None:
-    """All that both lines have was folded for the other one; nothing of it can be read but that cut."""
-    rig, fork, _ = folded_past_a_fork(make_rig)
-    (floor,) = rig.group.kept.retention.floors
-    assert floor.position > rig.end.position > fork.position
+    """All that both lines have was truncated for the other one; nothing of it can be read but that cut."""
+    rig, fork, _ = truncated_past_a_fork(make_rig)
+    (horizon,) = rig.group.kept.retention.horizons
+    assert horizon.position > rig.end.position > fork.position
     volume = rig.group.volume("root")
     for _ in range(2):
-        assert rig.group.kept.floor() == fork
+        assert rig.group.kept.horizon() == fork
         assert oldest_cut(rig.group, volume) == fork
         assert rig.group.kept.readable(fork)
         rig.reopen()
@@ -256,20 +258,20 @@ def test_the_floor_of_a_head_that_left_below_one_is_where_it_left(make_rig: Make
 
 def test_a_floor_on_the_heads_line_is_that_of_the_head(make_rig: MakeRig) -> None:
     """Also where a branch has one further up."""
-    rig, fork, _ = folded_past_a_fork(make_rig)
+    rig, fork, _ = truncated_past_a_fork(make_rig)
     volume = rig.group.volume("root").id
     fill(rig, volume, 2)
-    fold(rig)
-    floors = rig.group.kept.retention.floors
-    own = rig.group.kept.floor()
-    assert own in floors
-    assert len(floors) == 2
+    truncate(rig)
+    horizons = rig.group.kept.retention.horizons
+    own = rig.group.kept.horizon()
+    assert own in horizons
+    assert len(horizons) == 2
     assert own is not None
     assert own.timeline != fork.timeline
 
 
-def test_a_time_below_a_folded_run_whose_start_is_still_held(make_rig: MakeRig) -> None:
-    """A run that was folded whole stands on a segment that stays, because a branch goes on in it."""
+def test_a_time_below_a_truncated_run_whose_start_is_still_held(make_rig: MakeRig) -> None:
+    """A run that was truncated whole stands on a segment that stays, because a branch goes on in it."""
     other = make_rig("other")
     one = make_rig("one", site="par", world=other.world, seed=2)
     volume, moments = other.create("root", 16), []
@@ -286,19 +288,19 @@ def test_a_time_below_a_folded_run_whose_start_is_still_held(make_rig: MakeRig) 
     one.settle(1.0)
     one.reopen()
     fill(one, volume, 3)
-    first, folded, head = one.group.spans(one.group.writer.written)
-    for span in (folded, head):
+    first, truncated, head = one.group.spans(one.group.writer.written)
+    for span in (truncated, head):
         for frame in one.group.reader.frames(span.timeline, span.start, span.end, None):
             other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
     other.settle(1.0)
     fill(other, volume, 1)
-    fold(other)
+    truncate(other)
     retention = other.group.kept.retention
-    assert retention.folded_to(folded.timeline) == folded.end
-    assert not retention.folded_to(first.timeline)
+    assert retention.truncated_to(truncated.timeline) == truncated.end
+    assert not retention.truncated_to(first.timeline)
     for utc_ns in (kept_ns, kept_ns + 1, moments[3][0] - 1):
         assert cut_at_time(other.group, utc_ns) == kept
-    # What is not kept, came last below the fork, or was folded with the run.
+    # What is not kept, came last below the fork, or was truncated with the run.
     for utc_ns in (moments[1][0], moments[-1][0], *between):
         with pytest.raises(Trimmed, match="oldest time"):
             cut_at_time(other.group, utc_ns)
