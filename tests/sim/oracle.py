@@ -37,7 +37,7 @@ class SiteKnew:
     taken: dict[int, int]
     durable: dict[int, int]
     pending: Contents | None
-    failed_since_frame: bool
+    failed: Contents | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Oracle:
         self.durable: dict[int, int] = {}
         self._world = world
         self._written_in_change = False
-        self._failed_since_frame = False
+        self._failed: Contents | None = None  # what a change that failed since the last frame may have made
 
     @property
     def end(self) -> Cut:
@@ -76,9 +76,10 @@ class Oracle:
         """What the site has, as it stands still."""
         floor = Floor(self.flushed.cut, copied(self.flushed.contents))
         pending = None if self.pending is None else copied(self.pending)
+        failed = None if self._failed is None else copied(self._failed)
         return SiteKnew(
             list(self.line), copied(self.live), floor, dict(self.taken), dict(self.durable), pending,
-            self._failed_since_frame,
+            failed,
         )  # fmt: skip
 
     def put_back(self, knew: SiteKnew) -> None:
@@ -87,7 +88,7 @@ class Oracle:
         self.flushed = Floor(knew.flushed.cut, copied(knew.flushed.contents))
         self.taken, self.durable = dict(knew.taken), dict(knew.durable)
         self.floors, self.pending = [], knew.pending
-        self._failed_since_frame = knew.failed_since_frame
+        self._failed = None if knew.failed is None else copied(knew.failed)
 
     # -- changes
 
@@ -106,7 +107,7 @@ class Oracle:
     def fail(self, live: Contents) -> None:
         """It failed. Its frame may stand behind the journal's end all the same, and be found at a restart."""
         self.finish(live)
-        self._failed_since_frame = True
+        self._failed = copied(live) if self._failed is None else _either(live, self._failed)
 
     def interrupted(self, live: Contents) -> None:
         """The site died with it: what was to be written may be there."""
@@ -172,7 +173,7 @@ class Oracle:
         writer = tree.writers.get(prefix.timeline)
         if writer != self.site:
             raise Violation(f"L3: {self.site} has a frame that ends at {cut}, which {writer} never wrote")
-        self._failed_since_frame = False
+        self._failed = None
         self.history.moments[cut] = Moment(
             prefix.digest, hash_of(frame), prefix.utc_ns, prefix.durable, copied(contents)
         )
@@ -195,6 +196,7 @@ class Oracle:
         self.history.checked += 1
         self._reach(cut)
         self.live = moment.contents
+        self._failed = {} if self._failed else self._failed  # what is here now is not what that was of
         if self.floors or self.flushed.cut != ROOT:
             # What the hosts of this site were told of is on a branch now, or comes from elsewhere.
             self.floors, self.flushed = [], Floor(ROOT, {})
@@ -205,6 +207,7 @@ class Oracle:
         self.taken[end.timeline] = max(self.taken.get(end.timeline, 0), end.position)
         self.line = self.history.held(end)
         self.live = self.history.moments[end].contents
+        self._failed = {} if self._failed else self._failed
         self.floors, self.flushed = [], Floor(ROOT, {})
         return before
 
@@ -249,8 +252,14 @@ class Oracle:
 
     def _adopt(self, frame: Frame) -> None:
         """The frame was complete when the process died, before anyone was told."""
-        if self.pending is None and not (is_of_its_own(frame) or self._failed_since_frame):
+        own = is_of_its_own(frame)
+        if self.pending is None and self._failed is None and not own:
             raise Violation(f"L3: {frame.prefix.timeline:016x}:{frame.prefix.end} was written by nobody")
+        if self._failed is not None and not own:
+            # Reads since it failed saw what was there without it, and settled that.
+            self.live = _either(self.live, self._failed)
+            self.flushed.contents = _either(self.flushed.contents, self._failed)
+            self.pending = None if self.pending is None else _either(self.pending, self._failed)
         self._add(frame, self._contents_with(frame))
 
     def _check_ends(self, group: Group, *, power: bool) -> None:
@@ -280,3 +289,12 @@ class Oracle:
             if wrong:
                 raise Violation(f"L1: {self.site}'s live volume {name}: {wrong}")
             self.history.checked += 1
+
+
+def _either(one: Contents, other: Contents) -> Contents:
+    """What each volume of `one` holds, or of `other`, each sector by itself."""
+    found = copied(one)
+    for name, content in found.items():
+        if name in other:
+            content.may_become(other[name])
+    return found
