@@ -19,10 +19,8 @@ from msgspec.structs import replace
 from engine.group.compartment import attempt
 from engine.group.frame_checks import check_generation
 from engine.group.group import Group
-from engine.group.head_moves import generation_of
 from engine.group.listeners import Emit
 from engine.group.site_state import PairRow, Role, SiteState
-from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
 from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
@@ -231,7 +229,7 @@ class PeerDoor:
         name = hello.group
         holder = self._holder
         held = holder.group(name) if holder.has_group(name) else None
-        check_generation(hello.generation, max(self._state.heard(name), generation_of(held)) if held else 0)
+        check_generation(hello.generation, max(self._state.heard(name), held.generation) if held else 0)
         if held is None:
             holder.check_room(name, caller.peer)
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
@@ -253,7 +251,7 @@ class PeerDoor:
         newer = check_pairing(self._state, group, hello, caller.peer)
         if newer:
             holder.superseded(group, caller.peer, hello.generation)
-        elif hello.generation > max(self._state.heard(name), generation_of(group)):
+        elif hello.generation > max(self._state.heard(name), group.generation):
             self._state.set_heard(name, hello.generation)
         receiver = holder.receivers.get(name)
         if receiver is None:
@@ -265,9 +263,7 @@ class PeerDoor:
         return receiver
 
     def _put_pair(self, name: str, peer: str) -> None:
-        self._state.put_pair(
-            PairRow(group=name, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
-        )
+        self._state.put_pair(PairRow.called(name, peer))
 
     def _answer(self, caller: Caller, request: PeerRequest) -> None:
         name = request.group
@@ -306,7 +302,7 @@ class PeerDoor:
         return Report(
             session=ask.session,
             role=row.role.value,
-            generation=generation_of(group),
+            generation=group.generation,
             timeline=group.head.timeline,
             written=group.writer.written,
             durable=group.writer.durable,
@@ -329,7 +325,7 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
         raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)
     if row.role is not Role.PRIMARY:
         return False
-    mine = generation_of(group)
+    mine = group.generation
     if hello.generation == mine == 0:
         raise Diverged(f"the group {hello.group} is written at this site too", subject=hello.group)
     # Both may have taken over while neither could hear of the other: the same one yields at both.

@@ -18,13 +18,12 @@ from engine.group.head import NotContiguous
 from engine.history.lineage import fork_of, frames_after, journal_leads, lineage_rows
 from engine.journal.reader import BadFrame, time_at
 from engine.peering.pair_states import Mode, PairState
-from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
 from protocol.compress import Compression, decompress
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
-from protocol.frames import FrameError, frames_in
+from protocol.frames import Buffer, FrameError, frames_in
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,

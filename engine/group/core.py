@@ -109,6 +109,11 @@ class GroupCore:
         """As for a clone, to which this is another."""
         return self
 
+    @property
+    def generation(self) -> int:
+        """That of the head; 0 without one."""
+        return self.timelines.get(self.head.timeline).generation if self.head else 0
+
     def spans(self, end: int = POSITION_MAX) -> list[Span]:
         """The head's lineage; empty if the group has no timeline yet."""
         return self.timelines.lineage(self.head.timeline, end) if self.head else []

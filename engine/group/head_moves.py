@@ -27,11 +27,6 @@ from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_f
 from protocol.positions import Cut, timeline_text
 
 
-def generation_of(group: GroupCore) -> int:
-    """That of the head; 0 without one."""
-    return group.timelines.get(group.head.timeline).generation if group.head else 0
-
-
 @holds_together
 def begin_writing(group: GroupCore) -> None:
     """Make this run's own timeline, once: the first write after any start must not share positions with a
@@ -45,7 +40,7 @@ def begin_timeline(group: GroupCore, *, authority: bool = False) -> None:
     """Begin a timeline of this site at the head's end. `authority`: it outranks every other that is known
     (takeover, switchover). Waits for two syncs. NoSpace or OSError leaves all as it was."""
     raised = authority or not group.head or given_to(group) or took_over(group)
-    generation = _next_generation(group) if raised else generation_of(group)
+    generation = _next_generation(group) if raised else group.generation
     sealed = group.head.sealed or bool(given_to(group))
     timeline, frame = first_frame(group, group.end, group.head.digest, generation=generation, sealed=sealed)
     _move(group, timeline, frame, decode_rows(frame.prefix, frame.raw))

@@ -19,8 +19,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     damage    see `engine.integrity.damage`
     rounds    see `engine.integrity.verify_rounds`
     accepted  see `engine.history.accepted`
-    copy_marks   name\\0u64 copy id    row (UTC ns when verified, what is damaged): see
-    `engine.copies.copy_marks`
+    copy_marks   name\\0u64 copy id    row (UTC ns when verified, damage): see `engine.copies.copy_marks`
 
 Every write is durable on return (invariant 9).
 """
@@ -91,6 +90,11 @@ class PairRow:
     state: PairState
     reason: str
     fallen_back: bool = False
+
+    @classmethod
+    def called(cls, group: str, peer: str) -> PairRow:
+        """That of a pair that the peer's first call makes."""
+        return cls(group=group, peer=peer, mode=Mode.ASYNC, state=PairState.COPYING, reason="")
 
     @property
     def strict(self) -> bool:

@@ -6,8 +6,7 @@
     4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
        to where it was left
     5. its timelines, bases and records are taken out of the index, in one transaction, horizons and
-    truncations of
-       it are put back to where it left, and the note of step 1 goes
+       truncations of it are put back to where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from engine.group.group import Group
-from engine.group.head_moves import begin_timeline, generation_of, hand_over
+from engine.group.head_moves import begin_timeline, hand_over
 from engine.group.holds import Holder
 from engine.group.listeners import Emit
 from engine.group.serving import took_over
@@ -181,7 +181,7 @@ class RoleMoves:
         group.holds.put(Holder.FENCED, f"is written at {by} by a newer authority")
         if not again:  # else it was said, and something failed after that
             self._doors.say_cut_off(group, by, hosts, "it writes by a newer authority")
-        if generation > max(self._state.heard(group.name), generation_of(group)):
+        if generation > max(self._state.heard(group.name), group.generation):
             self._state.set_heard(group.name, generation)
         self._doors.close(group, by, by=ClosedBy.OPERATOR if given else ClosedBy.AUTHORITY)
         self._state.set_role(group.name, Role.SECONDARY)

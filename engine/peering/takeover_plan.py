@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.group.group import Group
-from engine.group.head_moves import generation_of
 from engine.group.site_state import Role
 from protocol.cut_text import time_text
 from protocol.errors import NotAllowed, Unsafe, WrongState
@@ -42,7 +41,7 @@ def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
     until = _complete_until_ns(group, heard)
     handed = group.handed_to == group.site
     # Who heard of a newer authority than its journal has may lack what was written by that one.
-    newest = group.state.heard(group.name) <= generation_of(group)
+    newest = group.state.heard(group.name) <= group.generation
     lost = group.turned_back.lost
     safe = known_lost == 0 and newest and lost is None and (handed or group.strict)
     age_s = max(0.0, (group.clock.utc_ns() - until) / 1e9) if until else None

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from engine.copies.keep_rules import KeepRules
 from engine.copies.pruning import plan_prune
-from engine.group.head_moves import begin_timeline, generation_of
+from engine.group.head_moves import begin_timeline
 from engine.group.settings import GroupSettings
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches
@@ -124,7 +124,7 @@ class Attack:
         began = TimelineBegan(
             parent=fork.timeline,
             fork=fork.position,
-            generation=generation_of(group) + 1,
+            generation=group.generation + 1,
             writer="lon",
             group="g",
             sealed=self.rng.random() < 0.5,

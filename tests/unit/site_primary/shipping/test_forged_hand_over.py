@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.group.head_moves import begin_timeline, generation_of, hand_over
+from engine.group.head_moves import begin_timeline, hand_over
 from protocol.errors import NotAllowed
 from protocol.events import HandOver, TimelineBegan
 from protocol.frames import Frame, encode_frame
@@ -102,9 +102,9 @@ def test_an_old_copy_learns_of_a_real_one_as_history(make_rig: MakeRig, director
     follow(other, old, history=True)
     assert old.end == one.end
     assert old.group.handed_to == ""
-    generation = generation_of(old.group)
+    generation = old.group.generation
     old.group.begin_writing()
-    assert generation_of(old.group) == generation
+    assert old.group.generation == generation
     old.drop()
 
 
@@ -115,6 +115,6 @@ def test_a_takeover_outranks_what_a_hand_over_may_have_given(make_rig: MakeRig) 
     rig.group.follow(frame.prefix, frame.raw)
     frame = forged(rig, HANDED, 77)
     rig.group.follow(frame.prefix, frame.raw)
-    generation = generation_of(rig.group)
+    generation = rig.group.generation
     begin_timeline(rig.group, authority=True)
-    assert generation_of(rig.group) == generation + 2
+    assert rig.group.generation == generation + 2
