@@ -102,7 +102,7 @@ class GroupMaker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenGroup:
-    """See the module's docstring."""
+    """A group that is open, with what it must be closed with."""
 
     group: Group
     parts: GroupParts

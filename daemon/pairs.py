@@ -31,8 +31,8 @@ from site_secondary.receiver import Receiver, ReceiverChange
 
 
 class SitePairs:
-    """See the module's docstring. `address_of` gives a peer's address, `site_id_of` its id, `traffic_of` how
-    it is sent to."""
+    """The shippers and receivers of one site. `address_of` gives a peer's address, `site_id_of` its id,
+    `traffic_of` how it is sent to."""
 
     def __init__(
         self,

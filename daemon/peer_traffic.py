@@ -55,8 +55,8 @@ class _Answers:
 
 
 class SiteTraffic:
-    """See the module's docstring. `options_of` says what was chosen for a named peer, `unread` how many bytes
-    the transport holds for it."""
+    """What goes to each peer, by the options chosen for it. `options_of` says what was chosen for a named
+    peer, `unread` how many bytes the transport holds for it."""
 
     def __init__(
         self, clock: Clock, options_of: Callable[[str], PeerOptions], unread: Callable[[str], int]

@@ -46,7 +46,7 @@ STORED_TABLES = {**ENGINE_TABLES, jobs.TABLE: StoredTable(check=jobs.check_row, 
 
 
 class Site:
-    """See the module's docstring. All of it runs on one loop."""
+    """Everything of one site. All of it runs on one loop."""
 
     def __init__(
         self,

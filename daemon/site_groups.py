@@ -20,7 +20,7 @@ from protocol.errors import FarshoreError
 
 
 class SiteGroups:
-    """See the module's docstring. `open` has the groups that are open, by name, `damaged` why others are not;
+    """The groups of one site. `open` has the groups that are open, by name, `damaged` why others are not;
     `exports` serves those of `open`."""
 
     def __init__(

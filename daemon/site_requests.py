@@ -16,7 +16,7 @@ from protocol.errors import WrongState
 
 
 class SiteRequests:
-    """See the module's docstring. `groups` are those that are open."""
+    """One connection for each group that asks its peer. `groups` are those that are open."""
 
     def __init__(
         self,

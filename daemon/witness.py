@@ -92,7 +92,8 @@ def witness_directory(
 
 
 class Witness:
-    """See the module's docstring. It reads once, when it is made, and reports what is wrong as events."""
+    """What a site has said elsewhere of how far it is. It reads once, when it is made, and reports what is
+    wrong as events."""
 
     def __init__(
         self,

@@ -138,7 +138,7 @@ class FrameMessage(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
     compression: Compression = Compression.NONE
 
     def encode(self) -> bytes:
-        """As a header."""
+        """The row in front of the payload; shorter by the compression where there is none."""
         row = (int(MessageKind.FRAME), self.session, self.compression)
         return encode_plain(row if self.compression else row[:2])
 

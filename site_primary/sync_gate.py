@@ -41,7 +41,7 @@ TIMER_LEAST_S = 0.001
 
 
 class GatePhase(Enum):
-    """See the module's table."""
+    """Where a synchronous group stands with its peer; one row each of the module's table."""
 
     OPEN = "open"
     RETURNING = "returning"
@@ -56,7 +56,8 @@ class _Waiter:
 
 
 class SyncGate:
-    """See the module's docstring. `timeout_s`: how long a host waits for a silent peer."""
+    """Holds answers to hosts until the peer has what they promise. `timeout_s`: how long a host waits for a
+    silent peer."""
 
     def __init__(self, group: Hosted, timeout_s: float) -> None:
         self.mode = Mode.ASYNC

@@ -90,8 +90,8 @@ class GroupHolder(Protocol):
 
 
 class PeerDoor:
-    """See the module's docstring. `on_session` is told of every new one; `travel` and `unread` are those of
-    `PeerAnswers`."""
+    """Takes the calls of every peer of one site. `on_session` is told of every new one; `travel` and `unread`
+    are those of `PeerAnswers`."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ from protocol.positions import Cut
 
 
 class Group(GroupCore):
-    """See the module's docstring. `recover_group` (engine.group.recovery) must run before anything else."""
+    """The core with its parts. `recover_group` (engine.group.recovery) must run before anything else."""
 
     def __init__(
         self,

@@ -66,8 +66,8 @@ Waiting = deque[tuple[Caller, PeerRequest, Group]]  # by their group's clock, wh
 
 
 class PeerAnswers:
-    """See the module's docstring. `travel` sends an answer, at once or in its turn; `unread` says how many
-    bytes of answers wait for a peer, `pace` who has had too much of this site's time."""
+    """Answers the peers of one site, in turn. `travel` sends an answer, at once or in its turn; `unread` says
+    how many bytes of answers wait for a peer, `pace` who has had too much of this site's time."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class LiveExports(Protocol):
 
 
 class RoleExports:
-    """See the module's docstring."""
+    """Closed exports of one site's groups, each with who closed it."""
 
     def __init__(self, state: SiteState, exports: LiveExports, emit: Emit) -> None:
         self._state = state

@@ -50,7 +50,7 @@ class PairEnds(Protocol):
 
 
 class RoleMoves:
-    """See the module's docstring. `notify` is called after a move, `timers` are the pairs'."""
+    """Moves the roles of one site's groups. `notify` is called after a move, `timers` are the pairs'."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ CLOCK = RowType(tuple[_Boot, LockNs, LockNs])
 
 
 class LockClock:
-    """See the module's docstring. `load` first."""
+    """The lock's time in nanoseconds, which goes on over restarts. `load` first."""
 
     def __init__(self, state: SiteState, clock: Clock) -> None:
         self._state = state

@@ -34,7 +34,7 @@ LOOK_EVERY_S = 1.0
 
 
 class RetentionLock:
-    """See the module's docstring."""
+    """Says of one group what may not be given up yet, and refuses to."""
 
     def __init__(self, group: GroupCore) -> None:
         self._group = group

@@ -22,7 +22,8 @@ from site_primary.nbd.stream import HostStream, Pause
 
 
 class HostAnswers(HostStream):
-    """See the module's docstring. Who derives from it fills the lists of cookies, and `_out`."""
+    """Answers of one connection, in the order that is promised. Who derives from it fills the lists of
+    cookies, and `_out`."""
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ _NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 
 
 class NbdConnection(HostAnswers):
-    """See the module's docstring. `maps` are the metadata contexts negotiated, by their ids; a connection
+    """Serves one host's requests. `maps` are the metadata contexts negotiated, by their ids; a connection
     that is served alone has a `budget` of its own."""
 
     def __init__(

@@ -45,7 +45,7 @@ _NOT_HANDLED = frozenset({Pause.REPLIES, Pause.TURN})
 
 
 class HostStream(asyncio.BufferedProtocol):
-    """See the module's docstring. Who derives from it handles requests: from `_start` on, until `_end` or the
+    """Receives one host's bytes. Who derives from it handles requests: from `_start` on, until `_end` or the
     first that is not whole (of `_needed` bytes), and calls `_settle`."""
 
     def __init__(

@@ -16,8 +16,9 @@ from site_primary.shipping.comparison import Choice
 
 
 class HostWait:
-    """See the module's docstring. `serving`: hosts have been let in since this site started. `settled`: the
-    peer answered once, and what it has was compared. `choice`: whose history an operator wants."""
+    """Keeps hosts out until the peer was asked. `serving`: hosts have been let in since this site started.
+    `settled`: the peer answered once, and what it has was compared. `choice`: whose history an operator
+    wants."""
 
     def __init__(self, holds: Holds, peer: str) -> None:
         self.serving = False

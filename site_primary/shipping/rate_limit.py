@@ -77,7 +77,7 @@ class Sender(Protocol):
 
 
 class SendQueue:
-    """See the module's docstring."""
+    """Senders to one peer, of which one after the other may send."""
 
     def __init__(self, clock: Clock, bucket: TokenBucket | None = None) -> None:
         self._clock = clock

@@ -46,7 +46,7 @@ class PeerTraffic:
 
 
 class Session:
-    """See the module's docstring. `id` is 0 while there is no connection; `heard_at` is monotonic;
+    """One peer's connection at a time. `id` is 0 while there is no connection; `heard_at` is monotonic;
     `wire_bytes` counts what payloads became, over all sessions. Silent until `listen`."""
 
     def __init__(

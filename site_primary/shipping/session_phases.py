@@ -24,7 +24,7 @@ from protocol.messages import Ack, Fetched, Message, Welcome
 
 
 class Phase(Enum):
-    """See the module's table."""
+    """Where a session is; one row each of the module's table."""
 
     IDLE = "idle"
     WAITING = "waiting"
