@@ -158,7 +158,7 @@ def position_used_again() -> tuple[Patch, ...]:
 
     def begin_writing(self: Any, before: Any = Group.begin_writing) -> None:
         if self.head:
-            self.began = True
+            self.head.began = True
         before(self)
 
     return ((Group, "begin_writing", begin_writing),)
@@ -224,4 +224,4 @@ def failed_checkpoint_believed() -> tuple[Patch, ...]:
 @plant
 def zeroes_not_checkpointed() -> tuple[Patch, ...]:
     """A checkpoint forgets that older versions were zeroed."""
-    return ((engine.index.index_batch, "_take_zero", lambda *_: None),)
+    return ((engine.index.index_batch, "_apply_zero", lambda *_: None),)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
+
 import engine.group.group
 import engine.group.recovery
 import engine.group.site_state
@@ -50,7 +52,7 @@ def revert_to_now() -> tuple[Patch, ...]:
     """A revert turns a volume back to where it is."""
 
     def reverted(self: Any, timeline: int, position: int, event: Any) -> None:
-        before(self, timeline, position, dataclasses.replace(event, cut=Cut(timeline, position)))
+        before(self, timeline, position, msgspec.structs.replace(event, cut=Cut(timeline, position)))
 
     history = engine.history.volumes.VolumeHistory
     before = history.reverted
@@ -73,7 +75,7 @@ def time_goes_back() -> tuple[Patch, ...]:
     back."""
 
     def promise(self: Any) -> int:
-        return max(self.clock.utc_ns(), self.utc_ns)
+        return max(self.clock.utc_ns(), self.head.utc_ns)
 
     return ((Group, "promise_utc_ns", promise),)
 

@@ -237,7 +237,7 @@ def test_a_hello_for_what_is_no_name_is_refused_before_anything_is_made_c4(site:
 @pytest.mark.parametrize("generation", [(1 << 64) - 1, GENERATION_MAX + 1, GENERATION_MAX, 1 << 40])
 def test_a_hello_that_nobody_could_outrank_is_refused_and_forgotten_c5(site: Site, generation: int) -> None:
     """C5: stored, it made the takeover fail after the role was changed, and every start after that."""
-    head = site.group_.head
+    head = site.group_.head.timeline
     row = (1, 5, 1, "g", GROUP_ID, "lon", ((head, 0, 0, generation, "lon"),), 0, False)
     (answer,) = site.say(pack_row(row))
     assert isinstance(answer, Refused)
