@@ -106,6 +106,7 @@ class RoleTasks:
         if receiver is None or receiver.state is not PairState.SPLIT:
             return False
         process.pairs.detach(group)
+        self._sim.laws.turning.discard(site.name)  # the operator's later word, as with a takeover
         return True
 
     def _open_later(self, site: SimSite) -> None:
