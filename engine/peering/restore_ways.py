@@ -20,6 +20,7 @@ from typing import Protocol
 
 from engine.group.group import Group
 from engine.history.volumes import Volume
+from engine.history.watermarks import PeerMarks
 from engine.peering.pair_states import PairState
 from engine.peering.peer_requests import PeerRequests
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
@@ -45,14 +46,6 @@ class There(Enum):
     HELD = "held"
     GONE = "gone"
     AWAY = "away"
-
-
-class PeerMarks(Protocol):
-    """What is known of a peer that is shipped to."""
-
-    @property
-    def remote_written(self) -> int:
-        """Up to where it has this site's journal."""
 
 
 class Following(Protocol):

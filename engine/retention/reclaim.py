@@ -203,16 +203,21 @@ class Reclaim:
         """Whether a truncation or a slice of a sweep is under way."""
         return self._running
 
-    def _truncated(self, old: OldSegment, error: Exception | None) -> None:
+    def _changed(self, error: Exception | None) -> bool:
+        """The indexer answered: whether the index is changed, and there is something to do about it."""
         self._running = False
         if self._closed:
-            return
+            return False
         if error is not None:
             self._failed(error)
-            return
+            return False
         self._kept.reload()
-        remove_segment(self._group, old.segment)
-        self._ended()
+        return True
+
+    def _truncated(self, old: OldSegment, error: Exception | None) -> None:
+        if self._changed(error):
+            remove_segment(self._group, old.segment)
+            self._ended()
 
     def _ended(self) -> None:
         """Something was done: there may be more, and hosts may go on."""
@@ -262,13 +267,8 @@ class Reclaim:
         self._indexer.start(plan, self._swept)
 
     def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
-        self._running = False
-        if self._closed:
+        if not self._changed(error):
             return
-        if error is not None:
-            self._failed(error)
-            return
-        self._kept.reload()
         if figures[2]:
             self._sweeping = False
             self._dropped = ()
