@@ -8,38 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
-from console.commands import (
-    backup,
-    bisect,
-    branch,
-    clone,
-    drill,
-    event,
-    file,
-    file_versions,
-    job,
-    journal,
-    mount,
-    pair,
-    peer,
-    replay,
-    restore,
-    restore_files,
-    role,
-    schedule,
-    schema,
-    site,
-    status,
-    verify,
-    volume,
-    volume_export,
-    volume_import,
-)
 from console.output import Output
 from console.session import Session
 from console.streams import StdoutFailed, take_streams
@@ -50,40 +23,45 @@ HELP = """Replicates, backs up and restores block volumes between two sites.
 A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', -10m), now, latest, or
 TIMELINE:POSITION."""
 
-app = typer.Typer(
-    name="farshore", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
-app.add_typer(site.app, name="site")
-app.add_typer(peer.app, name="peer")
-app.add_typer(volume.app, name="volume")
-volume.app.command("export")(volume_export.export_volume)
-volume.app.command("import")(volume_import.import_volume)
-app.add_typer(pair.app, name="pair")
-app.add_typer(branch.app, name="branch")
-app.add_typer(clone.app, name="clone")
-app.add_typer(backup.app, name="backup")
-app.add_typer(schedule.app, name="schedule")
-app.add_typer(restore.app, name="restore")
-journal.app.command("replay")(replay.replay)
-app.add_typer(journal.app, name="journal")
-restore.app.command("files")(restore_files.restore_files)
-app.add_typer(file_versions.app, name="files")
-app.command("ls")(file.ls)
-app.command("cat")(file.cat)
-app.add_typer(job.app, name="job")
-app.command("switchover")(role.switchover)
-app.command("takeover")(role.takeover)
-app.command("failback")(role.failback)
-app.command("status")(status.status)
-app.add_typer(drill.app, name="drill")
-app.command("bisect")(bisect.bisect)
-app.command("mount")(mount.mount)
-app.command("umount")(mount.umount)
-app.command("wait")(pair.wait)
-app.command("events")(event.events)
-app.command("verify")(verify.verify)
-app.command("schema")(schema.show_schema)
-app.command("demo")(site.demo)
+# Each word that may come first, and where in console/commands/ it is: a noun with its own verbs, or a verb.
+# A command loads what it needs itself and nothing else: loading all of them takes longer than most commands.
+NOUNS = {
+    "site": "site",
+    "peer": "peer",
+    "volume": "volume",
+    "pair": "pair",
+    "branch": "branch",
+    "clone": "clone",
+    "backup": "backup",
+    "schedule": "schedule",
+    "restore": "restore",
+    "journal": "journal",
+    "files": "file_versions",
+    "job": "job",
+    "drill": "drill",
+}
+VERBS = {
+    "ls": "file.ls",
+    "cat": "file.cat",
+    "switchover": "role.switchover",
+    "takeover": "role.takeover",
+    "failback": "role.failback",
+    "status": "status.status",
+    "bisect": "bisect.bisect",
+    "mount": "mount.mount",
+    "umount": "mount.umount",
+    "wait": "pair.wait",
+    "events": "event.events",
+    "verify": "verify.verify",
+    "schema": "schema.show_schema",
+    "demo": "site.demo",
+}
+# Verbs that are large enough for a file of their own beside their noun's.
+VERBS_BESIDE = {
+    "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
+    "journal": {"replay": "replay.replay"},
+    "restore": {"files": "restore_files.restore_files"},
+}
 
 # The parser's base error, under whichever name the installed typer carries its parser.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -91,6 +69,8 @@ _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         try:
             print(f"farshore {version('farshore')}")
         except PackageNotFoundError:
@@ -98,7 +78,40 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def commands_for(word: str | None = None) -> typer.Typer:
+    """The parser of the command lines that begin with `word`; of all, if that is none of ours."""
+    app = typer.Typer(
+        name="farshore",
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        callback=_options,
+    )
+    known = word in NOUNS or word in VERBS or word == "--version"
+    for noun, place in NOUNS.items():
+        if noun == word or not known:
+            app.add_typer(_noun(noun, place), name=noun)
+    for verb, place in VERBS.items():
+        if verb == word or not known:
+            app.command(verb)(_there(place))
+    return app
+
+
+def _noun(noun: str, place: str) -> typer.Typer:
+    verbs: typer.Typer = _there(f"{place}.app")
+    there = {each.name for each in verbs.registered_commands}
+    for verb, beside in VERBS_BESIDE.get(noun, {}).items():
+        if verb not in there:
+            verbs.command(verb)(_there(beside))
+    return verbs
+
+
+def _there(place: str) -> Any:
+    module, _, name = place.rpartition(".")
+    return getattr(import_module(f"console.commands.{module}"), name)
+
+
 def _options(
     site: Annotated[
         str | None, typer.Option(metavar="NAME|DIR|ENDPOINT", help="The site (or FARSHORE_SITE).")
@@ -195,6 +208,7 @@ def _lost(error: StdoutFailed, output: Output) -> FarshoreError:
 def _run(words: list[str], session: Session) -> int:
     """The exit code of the parsed command. Raises UsageError for words that make none."""
     try:
+        app = commands_for(words[0] if words else None)
         result = app(args=words, prog_name="farshore", standalone_mode=False, obj=session)
     except typer.Abort:
         return int(ExitCode.INTERRUPTED)

@@ -8,13 +8,13 @@ was carried out before its daemon went away is for the caller to find out, or to
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import zmq
 from msgspec.structs import replace
-from zmq.utils.monitor import recv_monitor_message
 
 from protocol.commands.base import BaseCommand, Command, Query, ReplyType, command_name
 from protocol.commands.pages import MORE, PagedCommand, add_page
@@ -139,7 +139,7 @@ class Client:
         while (remaining_s := deadline - time.monotonic()) > 0:
             if not monitor.poll(int(remaining_s * 1000) + 1):
                 break
-            event = recv_monitor_message(monitor)["event"]
+            event = _event(monitor)
             if event == _CONNECTED:
                 return connection, monitor
             if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -178,7 +178,7 @@ class Client:
                 answer = decode_answer(connection.recv())
                 if answer.id == request.id:
                     return read_data(answer.result())
-            elif monitor in ready and recv_monitor_message(monitor)["event"] & _REFUSED:
+            elif monitor in ready and _event(monitor) & _REFUSED:
                 raise self._lost(name, request)
         raise TimedOut(
             f"{name}: no reply within {request.deadline_s:g} s",
@@ -193,3 +193,10 @@ class Client:
     def _unreachable(self, message: str) -> Unreachable:
         start = f"farshore site run {self._directory or 'DIR'}"
         return Unreachable(message, subject=self.endpoint, next_step=start)
+
+
+def _event(monitor: zmq.Socket[bytes]) -> int:
+    """What happened to a connection: the first two bytes of zmq_socket_monitor(3)'s first part. pyzmq's own
+    reader of these loads asyncio first."""
+    number, _endpoint = monitor.recv_multipart()
+    return int.from_bytes(number[:2], sys.byteorder)

@@ -3,7 +3,8 @@
 JSON is one object a line, `{"api":1,"kind":…,"site":…,"data":…}`; progress lines have kind `progress`. With
 it, errors too go to standard output; for people they and hints go to standard error. Text from elsewhere is
 never read as markup, and everything that a person sees is made printable here (protocol/printable.py): no
-other module writes to a terminal.
+other module writes to a terminal. What only a terminal sees is loaded when one is there: most commands are
+called by scripts, and loading is most of the time that they take.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Span, Text
 
 from console.streams import abandon_stdout
 from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
 from protocol.printable import printable, printable_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 API_VERSION = 1
 
@@ -89,6 +89,8 @@ class Output:
     @contextmanager
     def live(self) -> Iterator[Callable[[Sequence[Text]], None]]:
         """A display on the terminal that is drawn anew with each call of what this gives."""
+        from rich.live import Live
+
         with Live(console=self._out, auto_refresh=False) as display:
             yield lambda lines: display.update(Text("\n").join(map(_safe, lines)), refresh=True)
 
@@ -136,6 +138,9 @@ class Output:
             self.note(empty)
             return
         if self.is_terminal:
+            from rich.box import SIMPLE_HEAD
+            from rich.table import Table
+
             table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
             for name in columns:
                 table.add_column(name, overflow="fold")
@@ -155,6 +160,8 @@ class Output:
         if self.as_json or not self._err.is_terminal:
             yield Activity(self, None, None)
             return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._err, transient=True) as progress:
             yield Activity(self, progress, progress.add_task(printable(text), total=None))

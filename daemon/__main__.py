@@ -8,6 +8,7 @@ python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without
 python -m daemon journal DIR --group G [--since TIMELINE:POSITION] [--limit N]
 
 `replay` is for `farshore journal replay`, which holds the other end of the socket with that descriptor.
+What a verb needs alone is loaded with it: `init` and `adopt` need next to nothing, the engine takes a while.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ import msgspec
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
 from daemon.logs import configure_logs
-from daemon.offline import Replay, serve_replay, show_journal
-from daemon.service import run_site
 from protocol.commands.base import Reply, check_name
 from protocol.commands.journal import JournalShow, OfflineJournalReply, ReplayFound
 from protocol.commands.site import SiteAdoptReply, SiteInitReply
@@ -82,6 +81,8 @@ def _init(arguments: argparse.Namespace) -> SiteInitReply:
 
 
 def _run(directory: pathlib.Path) -> int:
+    from daemon.service import run_site
+
     identity = check_identity(directory)
     config = load_config(directory)
     keys = read_keys(directory)
@@ -94,6 +95,8 @@ def _run(directory: pathlib.Path) -> int:
 
 
 def _journal(arguments: argparse.Namespace) -> OfflineJournalReply:
+    from daemon.offline import show_journal
+
     since = parse_cut(arguments.since) if arguments.since else None
     command = JournalShow(
         group=check_name(arguments.group, "group"),
@@ -104,6 +107,8 @@ def _journal(arguments: argparse.Namespace) -> OfflineJournalReply:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
+    from daemon.offline import Replay, serve_replay
+
     replay = Replay(
         directory=arguments.directory,
         until=arguments.until,

@@ -56,6 +56,8 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class InstalledSite(Site):
     """Commands and daemon are the installed ones, and find nothing by PYTHONPATH."""
 
+    is_of_this_checkout = False
+
     def __init__(self, directory: Path, name: str, programs: Path) -> None:
         super().__init__(directory, name)
         self._programs = programs

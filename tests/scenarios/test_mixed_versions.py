@@ -22,6 +22,7 @@ class OldSite(Site):
     """Commands and daemon are those of that commit."""
 
     is_of_this_version = False
+    is_of_this_checkout = False
 
     def __init__(self, directory: Path, name: str, source: Path) -> None:
         super().__init__(directory, name)

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from farshore.children import child_words
 from protocol.errors import ExitCode
+from tests.support.command_server import run_command
 from tests.support.reply_lines import check_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,8 @@ class Site:
 
     # Another version's replies may have fewer fields.
     is_of_this_version = True
+    # Whether `command` is this checkout's, so that one that is loaded already may stand for it.
+    is_of_this_checkout = True
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory = directory
@@ -123,9 +126,18 @@ class Site:
         self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S, site: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """`farshore WORDS --site DIR`, whatever its exit code. What it prints as JSON must be of its type."""
-        command = [*self.command(), *words, *(["--site", str(self.directory)] if site else [])]
-        done = subprocess.run(
-            command,
+        words = (*words, *(["--site", str(self.directory)] if site else []))
+        if self.is_of_this_checkout and "FARSHORE_COMMAND" not in os.environ:
+            done = run_command(words, self.environment(), timeout_s)
+        else:
+            done = self._run_program(words, timeout_s)
+        if "--json" in words and self.is_of_this_version:
+            check_lines(done.stdout)
+        return done
+
+    def _run_program(self, words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command(), *words],
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -133,9 +145,6 @@ class Site:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        if "--json" in words and self.is_of_this_version:
-            check_lines(done.stdout)
-        return done
 
     def farshore(
         self, *words: str, exit_code: int = 0, timeout_s: float = COMMAND_TIMEOUT_S, site: bool = True

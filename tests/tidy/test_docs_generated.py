@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from console.cli import app
+from console.cli import commands_for
 from daemon.config import SiteConfig
 from protocol.base_messages import BaseKind
 from protocol.events import WRITE, ZERO, EventKind, Record, TimelineBegan, VolumeCreated
@@ -93,7 +93,7 @@ def test_pages_name_tests_that_exist() -> None:
 
 def test_pages_name_commands_that_exist() -> None:
     """`farshore backup create vm1 --label before`: the words, and every option on the line."""
-    there = dict(commands_below(typer.main.get_command(app)))
+    there = dict(commands_below(typer.main.get_command(commands_for())))
     nouns = {words[:1] for words in there if len(words) > 1}
     line = re.compile(r"(?:`|[#$] |^)farshore ([a-z][^`\n]*)", re.MULTILINE)
 

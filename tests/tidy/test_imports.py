@@ -16,7 +16,6 @@ IMPORTS_MAX = 15
 
 # Where parts are put together, and which know them all for that.
 COMPOSITION_ROOTS = {
-    "console.cli": "every command of `farshore`",
     "daemon.operations": "registers what carries out each control command",
     "daemon.pairs": "the shipper or receiver of each pair",
     "daemon.real_parts": "the real part behind each of a site's ports",

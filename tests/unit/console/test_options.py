@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from console.cli import app
+from console.cli import commands_for
 from console.hooks import main as hook
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import Ran
@@ -24,7 +24,7 @@ def float_options(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[st
             yield (*path, parameter.opts[0])
 
 
-FLOAT_OPTIONS = list(float_options(typer.main.get_command(app)))
+FLOAT_OPTIONS = list(float_options(typer.main.get_command(commands_for())))
 
 
 def test_there_are_such_options() -> None:
