@@ -63,11 +63,17 @@ def results(seeds: range, plant: str | None, jobs: int) -> Iterator[Result]:
     """Of all seeds, in order."""
     run = partial(run_planted, plant) if plant else run_seed
     if jobs == 1:
+        _collect_seldom()
         yield from map(run, seeds)
         return
-    # A life's objects stay until it ends: looking for rubbish more often only costs time.
-    with ProcessPoolExecutor(jobs, initializer=gc.set_threshold, initargs=(200_000,)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_collect_seldom) as pool:
         yield from pool.map(run, seeds, chunksize=CHUNK)
+
+
+def _collect_seldom() -> None:
+    """A life's objects stay until it ends: looking for rubbish more often only costs time."""
+    gc.freeze()
+    gc.set_threshold(200_000)
 
 
 def _arguments() -> argparse.Namespace:

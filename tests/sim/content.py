@@ -8,8 +8,9 @@ one of several tags, until somebody looks: from then on it holds what was seen (
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from struct import Struct
 
 from protocol.limits import BLOCK_BYTES, SECTOR_BYTES
@@ -40,6 +41,11 @@ def describe(data: bytes) -> str:
     if magic != _MAGIC or data != _STAMP.pack(magic, volume, sector, tag) * _REPEATS:
         return "a mix that nobody wrote"
     return f"write {tag} to sector {sector} of volume {volume}"
+
+
+def _tag_of(sector: bytes) -> int:
+    """What a sector must have been written by, if it holds what somebody wrote."""
+    return int(_STAMP.unpack_from(sector)[3])
 
 
 Choices = tuple[int, "Choices | None"]
@@ -100,39 +106,48 @@ class Content:
         maybe, tags = self._maybe, self.tags
         for first, count, tag in self._noted:
             for sector in range(first, first + count):
-                choices = maybe.get(sector)
-                if choices is not None:
+                if (choices := maybe.get(sector)) is not None:
                     if choices[0] != tag:
                         maybe[sector] = (tag, choices)
-                elif tags[sector] != tag:
-                    maybe[sector] = (tag, (tags[sector], None))
+                elif (before := tags[sector]) != tag:
+                    maybe[sector] = (tag, (before, None))
         self._noted.clear()
 
     def may_become(self, other: Content) -> None:
         """The volume holds what the other does now, or what it held before, each sector by itself."""
-        for sector, tag in enumerate(other.tags):
-            for each in self._allowed(other, sector, tag):
-                self.may_write(sector, 1, each)
+        first = 0
+        for tag, run in groupby(other.tags):
+            count = sum(1 for _ in run)
+            self.may_write(first, count, tag)
+            first += count
+        maybe = self.maybe
+        for sector, choices in other.maybe.items():
+            chain = maybe.get(sector) or (self.tags[sector], None)
+            if chain is choices:
+                continue
+            for tag in sorted(set(each_of(choices)).difference(each_of(chain))):
+                chain = (tag, chain)
+            if chain[1] is not None:
+                maybe[sector] = chain
 
-    @staticmethod
-    def _allowed(content: Content, sector: int, tag: int) -> tuple[int, ...]:
-        choices = content.maybe.get(sector)
-        return (tag,) if choices is None else tuple(dict.fromkeys(each_of(choices)))
+    def _allowed(self, sector: int) -> Iterable[int]:
+        choices = self.maybe.get(sector)
+        return (self.tags[sector],) if choices is None else dict.fromkeys(each_of(choices))
 
     def mismatch(self, first: int, data: bytes, *, settle: bool) -> str:
         """What is wrong with `data` read from sector `first` on; nothing if all is as it must be. `settle`
         takes what was seen as what is there."""
         count = len(data) // SECTOR_BYTES
         maybe = self.maybe
-        uncertain = maybe and any(first <= sector < first + count for sector in maybe)
-        if not uncertain and data == b"".join(self._expected(first, count)):
+        certain = not maybe or maybe.keys().isdisjoint(range(first, first + count))
+        if certain and data == b"".join(self._expected(first, count)):
             return ""
         for sector in range(first, first + count):
             at = (sector - first) * SECTOR_BYTES
             found = data[at : at + SECTOR_BYTES]
-            allowed = self._allowed(self, sector, self.tags[sector])
-            tag = next((tag for tag in allowed if found == sector_bytes(self.volume, sector, tag)), None)
-            if tag is None:
+            tag = _tag_of(found)
+            if tag not in self._allowed(sector) or found != sector_bytes(self.volume, sector, tag):
+                allowed = self._allowed(sector)
                 wanted = " or ".join(describe(sector_bytes(self.volume, sector, tag)) for tag in allowed)
                 return f"sector {sector} of volume {self.volume} holds {describe(found)}, not {wanted}"
             if settle and sector in maybe:
@@ -146,9 +161,7 @@ class Content:
 
     def is_zero(self, first: int, count: int) -> bool:
         """Whether these sectors may all be zeroes."""
-        return all(
-            0 in self._allowed(self, sector, self.tags[sector]) for sector in range(first, first + count)
-        )
+        return all(0 in self._allowed(sector) for sector in range(first, first + count))
 
 
 Contents = dict[str, Content]

@@ -57,12 +57,11 @@ class Inode:
 
     def make_durable(self, sequence: int) -> None:
         """Changes up to `sequence` are on the platter."""
-        for sector in list(self.pending):
-            states = [state for state in self.pending[sector] if state[0] > sequence]
-            if states:
-                self.pending[sector] = states
-            else:
+        for sector, states in list(self.pending.items()):
+            if states[-1][0] <= sequence:
                 del self.pending[sector]
+            elif states[0][0] <= sequence:
+                self.pending[sector] = [state for state in states if state[0] > sequence]
         self.sizes = [size for size in self.sizes if size[0] > sequence]
 
     def lose_dirty(self, sequence: int, rng: random.Random) -> None:
@@ -128,10 +127,13 @@ class Inode:
         return states[settled], lost_cuts
 
     def _remember(self, sectors: range | list[int], sequence: int) -> None:
-        for sector in sectors:
-            before = self.lost.pop(sector, None)
-            states = self.pending.setdefault(sector, [])
-            states.append((sequence, self.sector(sector) if before is None else before))
+        pending, lost = self.pending, self.lost
+        with memoryview(self.content) as content:
+            for sector in sectors:
+                before = lost.pop(sector, None) if lost else None
+                if before is None:
+                    before = bytes(content[sector * SECTOR_BYTES : (sector + 1) * SECTOR_BYTES])
+                pending.setdefault(sector, []).append((sequence, before))
 
     def _sectors_in_use(self, first: int) -> list[int]:
         """Sectors from `first` on that are not zeroes: only these have something to come back."""

@@ -7,7 +7,7 @@ The notes of `SimWorld` are complete and make the trace's hash; this is what a p
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.positions import Cut
 from tests.sim.sim_site import GROUP, SimSite
@@ -22,8 +22,7 @@ TOLD = (
 NOT_TOLD = ("group.recovered",)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What hosts and the peer see of a site: role and generation, end, gate, hold."""
 
     role: str
@@ -85,6 +84,8 @@ class Trace:
             shipper.session.id if shipper else receiver._session if receiver else 0,
         )
         before = self._standing.get(site.name)
+        if now == before:
+            return
         self._standing[site.name] = now
         if before is None:
             self.line(site.name, f"{now.role} of {now.generation} at {group.end}, {now.gate}; {now.hold}")
