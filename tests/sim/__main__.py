@@ -1,5 +1,5 @@
-"""`python -m tests.sim --seeds N [--start S | --of-commit] [--seed X] [--plant BUG]`: run seeds, and say how
-to run one again.
+"""`python -m tests.sim --seeds N [--start S | --of-commit] [--seed X] [--often FAULTS | --plant BUG]`: run
+seeds, and say how to run one again.
 
 Exit code 0 if every seed held (with `--plant`: if one of them found the bug), 1 otherwise.
 """
@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from tests.sim.plants import PLANTS, run_planted
 from tests.sim.run import Result, run_seed
+from tests.sim.shape import Fault, Focus, Task
 from tests.sim.shrink import shrunk
 from tests.sim.simulation import WHOLE, Trim
 
@@ -27,6 +28,7 @@ CHUNK = 4
 LINES = 120  # of a failed seed's story
 OF_COMMIT_FIRST = 1_000_000
 OF_COMMIT_SPAN = 1_000_000_000
+Run = Callable[..., Result]
 
 
 def commit() -> str:
@@ -47,11 +49,13 @@ def start_of_commit() -> int:
     return OF_COMMIT_FIRST + (int(name, 16) % OF_COMMIT_SPAN if name != "unknown" else 0)
 
 
-def replay_command(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> str:
+def replay_command(seed: int, plant: str | None = None, trim: Trim = WHOLE, often: Focus = ()) -> str:
     """What shows one seed again, with its story."""
     words = [f"python -m tests.sim --seed {seed}"]
     if plant:
         words.append(f"--plant {plant}")
+    if often:
+        words.append(f"--often '{','.join(each.value for each in often)}'")
     if trim.life_s is not None:
         words.append(f"--life {trim.life_s:g}")
     if trim.keep is not None:
@@ -59,21 +63,29 @@ def replay_command(seed: int, plant: str | None = None, trim: Trim = WHOLE) -> s
     return " ".join(words)
 
 
-def results(seeds: range, plant: str | None, jobs: int) -> Iterator[Result]:
+def results(seeds: range, run: Run, jobs: int) -> Iterator[Result]:
     """Of all seeds, in order."""
-    run = partial(run_planted, plant) if plant else run_seed
     if jobs == 1:
-        _collect_seldom()
+        collect_seldom()
         yield from map(run, seeds)
         return
-    with ProcessPoolExecutor(jobs, initializer=_collect_seldom) as pool:
+    with ProcessPoolExecutor(jobs, initializer=collect_seldom) as pool:
         yield from pool.map(run, seeds, chunksize=CHUNK)
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """A life's objects stay until it ends: looking for rubbish more often only costs time."""
     gc.freeze()
     gc.set_threshold(200_000)
+
+
+def _often(names: str) -> Focus:
+    """The faults and tasks of a list with commas."""
+    known: dict[str, Fault | Task] = {each.value: each for kind in (Fault, Task) for each in kind}
+    unknown = [name for name in names.split(",") if name not in known]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of: {', '.join(known)}")
+    return tuple(known[name] for name in names.split(","))
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,7 +105,20 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--notes", type=int, default=0, help="of a failed --seed: its last notes, not its story"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--often", type=_often, default=(), help="faults and tasks that happen most of the time, with commas"
+    )
+    arguments = parser.parse_args()
+    if arguments.often and arguments.plant:
+        parser.error("--plant makes often what its bug needs")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> Run:
+    """What runs one of the seeds."""
+    if arguments.plant:
+        return partial(run_planted, arguments.plant)
+    return partial(run_seed, focus=arguments.often)
 
 
 def _one(arguments: argparse.Namespace) -> int:
@@ -101,20 +126,21 @@ def _one(arguments: argparse.Namespace) -> int:
     keep = arguments.keep
     numbers = None if keep is None else frozenset(int(each) for each in keep.split(",") if each)
     trim = Trim(life_s=arguments.life, keep=numbers)
-    run = partial(run_planted, arguments.plant) if arguments.plant else run_seed
+    run = _run(arguments)
     result = run(arguments.seed, trim=trim)
     if result.violation and arguments.shrink:
         trim, result = shrunk(result, lambda trim: run(arguments.seed, trim=trim))
     if result.violation:
-        _say(result, arguments.plant, trim)
+        _say(result, arguments, trim)
         print("\n".join(result.notes[-arguments.notes :] if arguments.notes else result.trace[-LINES:]))
     print(f"trace {result.trace_hash}")
     return int(bool(result.violation) is not bool(arguments.plant))
 
 
-def _say(result: Result, plant: str | None, trim: Trim = WHOLE) -> None:
+def _say(result: Result, arguments: argparse.Namespace, trim: Trim = WHOLE) -> None:
     print(f"seed {result.seed}, at {result.virtual_s:.3f} s: {result.violation}")
-    print(f"  again: {replay_command(result.seed, plant, trim)}", flush=True)
+    again = replay_command(result.seed, arguments.plant, trim, arguments.often)
+    print(f"  again: {again}", flush=True)
 
 
 def traces_elsewhere(seeds: range) -> dict[int, str]:
@@ -134,7 +160,9 @@ def traces_elsewhere(seeds: range) -> dict[int, str]:
 def _twice(seeds: range) -> int:
     """Whether each seed is one life, wherever it runs."""
     elsewhere = traces_elsewhere(seeds)
-    others = [each.seed for each in results(seeds, None, 1) if elsewhere.get(each.seed) != each.trace_hash]
+    others = [
+        each.seed for each in results(seeds, run_seed, 1) if elsewhere.get(each.seed) != each.trace_hash
+    ]
     for seed in others:
         print(f"seed {seed} is not the same life twice")
     print(f"seeds {seeds.start} to {seeds.stop - 1} of commit {commit()}: {len(others)} differ")
@@ -153,13 +181,13 @@ def main() -> int:
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
     failed = 0
-    for result in results(seeds, arguments.plant, arguments.jobs):
+    for result in results(seeds, _run(arguments), arguments.jobs):
         counts.update(result.counts)
         if arguments.traces:
             print(f"trace {result.seed} {result.trace_hash}")
         if result.violation:
             failed += 1
-            _say(result, arguments.plant)
+            _say(result, arguments)
             if arguments.plant and not arguments.all:
                 break
     took_s = time.monotonic() - began_s

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from functools import partial
 from pathlib import Path
 
-from tests.sim.__main__ import commit, replay_command
+from tests.sim.__main__ import collect_seldom, commit, replay_command
 from tests.sim.run import Result, run_seed
 from tests.sim.shrink import shrunk
 
@@ -50,7 +50,7 @@ def main() -> int:
     end_s = time.monotonic() + arguments.hours * 3600
     failed = 0
     running: dict[Future[Result], int] = {}
-    with ProcessPoolExecutor(arguments.jobs) as pool:
+    with ProcessPoolExecutor(arguments.jobs, initializer=collect_seldom) as pool:
         while running or time.monotonic() < end_s:
             while len(running) < 2 * arguments.jobs and time.monotonic() < end_s:
                 running[pool.submit(partial(run_seed, seed))] = seed
