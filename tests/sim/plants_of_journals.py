@@ -144,6 +144,27 @@ def last_frame_left_out_at_recovery() -> tuple[Patch, ...]:
 
 
 @plant
+def zeroes_after_recovery() -> tuple[Patch, ...]:
+    """Recovery finds the end of the journal, and what the last frame's writes hold is not read."""
+
+    def walk(*args: Any, on_frame: Any, before: Any = walk_to_end, **named: Any) -> Any:
+        held: list[Any] = []
+
+        def take(frame: Any) -> None:
+            held.append(frame)
+            if len(held) > 1:
+                on_frame(held.pop(0))
+
+        end = before(*args, on_frame=take, **named)
+        for frame in held:
+            if not frame.prefix.payload_bytes:
+                on_frame(frame)
+        return end
+
+    return ((engine.group.recovery, "walk_to_end", walk),)
+
+
+@plant
 def torn_tail_not_made_durable() -> tuple[Patch, ...]:
     """Recovery serves what it read without making it durable."""
     return (
