@@ -29,9 +29,10 @@ UNREAD_TOUCHING_MAX = 4096
 UNREAD_VOLUMES_MAX = 16
 ACCEPTED_CUTS_MAX = 16
 
-# Segments. The largest is tried first; a nearly full disk gets smaller ones.
+# Segments. A timeline's first ones are small; each may be as large as all before it, up to the largest. A
+# frame that does not fit into the smallest gets one of its own size.
 SEGMENT_BYTES = 64 << 20
-SEGMENT_BYTES_MIN = 8 << 20
+SEGMENT_BYTES_MIN = 1 << 20
 # Most that a segment's file may have: a frame that is put back into one may reach past its end. Recovery
 # looks through all of a file, and one of many GiB, which may be sparse, would hold up the start.
 SEGMENT_FILE_BYTES_MAX = SEGMENT_BYTES + FRAME_BYTES_MAX
@@ -302,8 +303,10 @@ def check_limits() -> None:
         raise AssertionError("a piece of a write must hold a whole block, wherever it begins")
     if FRAME_PAYLOAD_BYTES_MAX % BLOCK_BYTES:
         raise AssertionError("a full frame's payload must be whole blocks")
-    if SEGMENT_BYTES_MIN < FRAME_BYTES_MAX + 4096:
-        raise AssertionError("the smallest segment must hold the largest frame")
+    if SEGMENT_BYTES < 2 * FRAME_BYTES_MAX:
+        raise AssertionError("a segment must hold the largest frame, and not be cut after each")
+    if SEGMENT_BYTES % SEGMENT_BYTES_MIN or (SEGMENT_BYTES // SEGMENT_BYTES_MIN).bit_count() != 1:
+        raise AssertionError("the smallest segment doubled must come to the largest")
     if SHIP_IN_FLIGHT_BYTES_MAX < 2 * FRAME_BYTES_MAX:
         raise AssertionError("shipping needs room for two frames")
     if SHIP_MESSAGE_BYTES > FRAME_BYTES_MAX:

@@ -44,9 +44,6 @@ class IndexFile(Store, Protocol):
 
     path: pathlib.Path
 
-    def space(self) -> tuple[int, int]:
-        """Bytes in use, and the file's size."""
-
     def let_go(self) -> AbstractContextManager[None]:
         """Close the file while the body runs, and open what then has its name. Busy if it is being read."""
 

@@ -14,8 +14,8 @@ from engine.journal.format import segment_path, start_from_name, timeline_direct
 from engine.peering.peer_requests import PeerRequests
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import FarshoreError, NotFound
-from protocol.frames import Frame
-from protocol.limits import SEGMENT_BYTES
+from protocol.frames import Frame, FramePrefix
+from protocol.limits import SEGMENT_BYTES_MIN
 from protocol.positions import Cut, parse_cut
 
 FRAMES_MAX = 100_000
@@ -61,8 +61,8 @@ def _place(error: FarshoreError) -> Cut | None:
 
 
 async def _write(disk: Disk, name: str, frame: Frame) -> None:
-    timeline, position = frame.prefix.timeline, frame.prefix.position
-    file, start = _file(disk, name, timeline, position)
+    file, start = _file(disk, name, frame.prefix)
+    position = frame.prefix.position
     try:
         file.pwrite(frame.raw, position - start)
         synced: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
@@ -74,8 +74,9 @@ async def _write(disk: Disk, name: str, frame: Frame) -> None:
         file.close()
 
 
-def _file(disk: Disk, name: str, timeline: int, position: int) -> tuple[DiskFile, int]:
+def _file(disk: Disk, name: str, prefix: FramePrefix) -> tuple[DiskFile, int]:
     """The open file that a frame belongs in, made anew if it has gone, and the position where it begins."""
+    timeline, position = prefix.timeline, prefix.position
     directory = f"groups/{name}"
     names = disk.list_directory(f"{directory}/{timeline_directory(timeline)}")
     starts = [start for start in map(start_from_name, names) if start is not None and start <= position]
@@ -85,4 +86,5 @@ def _file(disk: Disk, name: str, timeline: int, position: int) -> tuple[DiskFile
             return file, max(starts)
         file.close()
     disk.make_directory(f"{directory}/{timeline_directory(timeline)}")
-    return disk.preallocate(f"{directory}/{segment_path(timeline, position)}", SEGMENT_BYTES), position
+    size = max(SEGMENT_BYTES_MIN, prefix.frame_bytes)
+    return disk.preallocate(f"{directory}/{segment_path(timeline, position)}", size), position

@@ -5,7 +5,7 @@
     journal/base-spare.seg          the same for a base that is being received (engine.history.bases)
 
 A frame never spans two files: one that does not fit begins the next, whose name is its position. A segment is
-preallocated (64 MiB, less on a nearly full disk) and truncated to its frames once something follows it. A
+preallocated (as `JournalWriter.segment_bytes` says) and truncated to its frames once something follows it. A
 fork begins a new directory, so that one file holds frames of one timeline only.
 
 Validity and recovery: `protocol.frames` and `engine.journal.recovery`.

@@ -30,8 +30,9 @@ from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix,
 from protocol.limits import FRAME_BYTES_MAX, SEGMENT_FILE_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
-# A sync starts at the latest after 16 MiB, so what a failed one left lies within the newest segments.
-SETTLED_SEGMENTS = 4
+# A sync starts at the latest after 16 MiB, and more is written while it runs: what a failed one left lies
+# within the newest segments, however small those are.
+SETTLED_BYTES = 256 << 20
 # Twice what a frame may have, so that each is whole in one window.
 WINDOW_BYTES = 2 * FRAME_BYTES_MAX
 SYNC_FILES_MAX = 64  # below OPEN_FILES_MAX, or opening the last would close the first
@@ -91,7 +92,12 @@ def walk_to_end(
 def settle(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:
     """Make the journal from `start` on what it is read as: the run before may have ended on a sync that
     failed, after which the cache shows frames that the disk never took."""
-    newest = [s for s in segments.of_timeline(timeline) if s.start + s.size > start][-SETTLED_SEGMENTS:]
+    newest: list[Segment] = []
+    for segment in reversed(segments.of_timeline(timeline)):
+        enough = sum(each.size for each in newest) >= SETTLED_BYTES or len(newest) == SYNC_FILES_MAX
+        if segment.start + segment.size <= start or enough:
+            break
+        newest.insert(0, segment)
     files = [segments.file(segment) for segment in newest]
     disk.sync(files, [])
     disk.forget_cached(files)

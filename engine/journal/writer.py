@@ -27,7 +27,7 @@ from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
 RETRY_SPACE_AFTER_S = 0.5
-SEGMENTS_IN_LIMIT = 8
+SEGMENTS_IN_CAPACITY = 8
 
 
 class JournalWriter:
@@ -78,12 +78,21 @@ class JournalWriter:
 
     @property
     def segment_bytes(self) -> int:
-        """The size of the next segment, if there is room: so that eight fit under the limit, as the journal
-        is shortened by whole ones."""
+        """The size of the next segment: at most what its timeline holds by now, or an eighth of what the
+        journal does, so that a group that is hardly written takes little; and so that eight fit under the
+        limit and into the room that there is, as the journal is shortened by whole ones."""
+        total = self._segments.total_bytes()
+        own = sum(segment.size for segment in self._segments.of_timeline(self.timeline))
+        held = max(own, total // SEGMENTS_IN_CAPACITY)
+        capacity = min(self.limit_bytes, total + self.room_bytes())
         size = SEGMENT_BYTES
-        while size > SEGMENT_BYTES_MIN and size * SEGMENTS_IN_LIMIT > self.limit_bytes:
+        while size > SEGMENT_BYTES_MIN and (size > held or size * SEGMENTS_IN_CAPACITY > capacity):
             size //= 2
         return size
+
+    def room_bytes(self) -> int:
+        """What segments may still take of the file system, the spare one included."""
+        return max(0, self._disk.free_bytes() - self._reserve_bytes) + self._spare_bytes
 
     def start(self, timeline: int, lane: int, position: int) -> None:
         """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
@@ -216,7 +225,7 @@ class JournalWriter:
             file = self._disk.open(path)
         else:
             try:
-                file = self._preallocate(path)
+                file = self._preallocate(path, frame_bytes)
             except (NoSpace, OSError):
                 if made:
                     self._disk.remove(directory)
@@ -227,8 +236,7 @@ class JournalWriter:
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
         self._set_no_space("")
-        if size == self.segment_bytes:
-            self._clock.call_soon(self._prepare_spare)
+        self._clock.call_soon(self._prepare_spare)
         return self._segment
 
     def _remove_leftover(self, path: str) -> None:
@@ -248,22 +256,26 @@ class JournalWriter:
             self._segments.file(segment).truncate(segment.size)
             self._dirty[segment.path] = segment
 
-    def _preallocate(self, path: str) -> DiskFile:
+    def _preallocate(self, path: str, frame_bytes: int) -> DiskFile:
+        """A file of the size that is due, or of a smaller one that still holds the frame."""
         room = min(
             self.limit_bytes - self._segments.total_bytes(),
             self._disk.free_bytes() - self._reserve_bytes,
         )
-        size = self.segment_bytes
-        while size >= SEGMENT_BYTES_MIN:
+        least = -(-frame_bytes // SEGMENT_BYTES_MIN) * SEGMENT_BYTES_MIN
+        size = max(least, self.segment_bytes)
+        while True:
             if size <= room:
                 try:
                     return self._disk.preallocate(path, size)
                 except OSError as error:
                     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                         raise
-            size //= 2
+            if size == least:
+                break
+            size = max(least, size // 2)
         self._no_space_until = self._clock.monotonic() + RETRY_SPACE_AFTER_S
-        if self._segments.total_bytes() + SEGMENT_BYTES_MIN > self.limit_bytes:
+        if self._segments.total_bytes() + least > self.limit_bytes:
             raise self._no_space(f"the journal has reached its limit of {self.limit_bytes} bytes")
         raise self._no_space("the file system has no room for another journal segment")
 
@@ -283,21 +295,21 @@ class JournalWriter:
         )
 
     def _prepare_spare(self) -> None:
+        """Make the next segment ahead, unless it would take the last room that there is."""
         if not self._spare_path or self._preparing_spare or self._spare_bytes or self.failed is not None:
             return
-        if self._segments.total_bytes() + self.segment_bytes > self.limit_bytes:
-            return
-        if self._disk.free_bytes() - self._reserve_bytes < self.segment_bytes:
+        size = self.segment_bytes
+        if self._segments.total_bytes() + size > self.limit_bytes or self.room_bytes() < 2 * size:
             return
         if self._disk.exists(self._spare_path):
             self._disk.remove(self._spare_path)
         self._preparing_spare = True
-        self._disk.start_preallocate(self._spare_path, self.segment_bytes, self._spare_ready)
+        self._disk.start_preallocate(self._spare_path, size, lambda error: self._spare_ready(error, size))
 
-    def _spare_ready(self, error: OSError | None) -> None:
+    def _spare_ready(self, error: OSError | None, size: int) -> None:
         self._preparing_spare = False
         if error is None:
-            self._spare_bytes = self.segment_bytes
+            self._spare_bytes = size
 
     # -- durability
 

@@ -179,7 +179,7 @@ class LmdbStore:
                 self._open()
 
     def space(self) -> tuple[int, int]:
-        """Bytes in use, and the file's size as far as it was ever used: the rest is free pages."""
+        """See `Store.space`: the rest is free pages."""
         with self._guard:
             try:
                 with self._environment.begin() as transaction:

@@ -33,6 +33,10 @@ class MemoryStore:
         """See `Store.write`: at once, and for as long as this process lives."""
         return _Transaction(self._tables)
 
+    def space(self) -> tuple[int, int]:
+        """See `Store.space`: there is no file."""
+        return (0, 0)
+
     def close(self) -> None:
         """See `Store.close`."""
 

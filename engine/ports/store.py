@@ -65,5 +65,8 @@ class Store(Protocol):
         """Begin a write: committed and durable when the block ends, gone if it raises. OSError (ENOSPC) when
         there is no room."""
 
+    def space(self) -> tuple[int, int]:
+        """Bytes in use, and the file's size as far as it was ever used: the rest is used before it grows."""
+
     def close(self) -> None:
         """Close; no transaction may be open."""

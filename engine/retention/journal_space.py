@@ -19,8 +19,11 @@ from engine.retention.retention_lock import RetentionLock
 from protocol.errors import FarshoreError
 from protocol.positions import Cut
 
-# Hosts wait for a truncation while so many segments' room is left; it must do for what they have on the way.
+# Hosts wait for a truncation while so many segments' room is left, or so many bytes; it must do for what they
+# have on the way, and for what a truncation moves into the index before it frees anything.
 ROOM_SEGMENTS = 2
+ROOM_BYTES = 16 << 20
+ROOM_PART_MOST = 4  # of the capacity, for a journal so small that those bytes are much of it
 THROTTLED_ROOM_S = 60.0
 THROTTLED_BYTES_S_MIN = 256 << 10
 
@@ -79,8 +82,7 @@ class JournalSpace:
     def capacity(self, total_bytes: int) -> int:
         """Most that the journal can take, by its limit and by the room that there is."""
         group = self._group
-        room = group.disk.free_bytes() - group.settings.reserve_bytes
-        return min(group.settings.journal_limit_bytes, total_bytes + max(0, room))
+        return min(group.settings.journal_limit_bytes, total_bytes + group.writer.room_bytes())
 
     def measure(self, reclaimable_bytes: int, *, blocked: bool) -> None:
         """See how full the journal is. `reclaimable_bytes` of it can be truncated, unless that is
@@ -88,7 +90,8 @@ class JournalSpace:
         group = self._group
         total = group.segments.total_bytes()
         capacity = self.capacity(total)
-        near = capacity - total < ROOM_SEGMENTS * group.writer.segment_bytes
+        most = min(ROOM_BYTES, capacity // ROOM_PART_MOST)
+        near = capacity - total < max(most, ROOM_SEGMENTS * group.writer.segment_bytes)
         was_behind, self.behind = self.behind, near and reclaimable_bytes > 0 and not blocked
         measure = Measure(
             monotonic_s=group.clock.monotonic(),

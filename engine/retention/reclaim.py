@@ -40,6 +40,8 @@ from protocol.positions import Cut
 POLL_S = 2.0
 RETRY_S = 5.0
 SWEEP_EVERY_S = 0.05
+# Of the reserve, one part is left alone by a truncation, which gives back more than it takes.
+RESERVE_PARTS = 4
 
 
 class Reclaim:
@@ -67,6 +69,7 @@ class Reclaim:
         self._look_at = 0
         self._running = False
         self._blocked = False
+        self._said = ""  # why the last try failed; said once until one succeeds
         self._closed = False
         self._sweeping = False
         self._sweep_due = False
@@ -123,10 +126,7 @@ class Reclaim:
         if self._running or self._blocked:
             return
         if old and old[0].end <= self._checkpoints.reached:
-            if group.disk.free_bytes() - group.settings.reserve_bytes < old[0].segment.size:
-                self._block(old)
-            else:
-                self._truncate(old[0])
+            self._truncate(old[0])
         elif old:
             self._checkpoints.begin()
         elif self._sweep_due or self._sweeping:
@@ -170,12 +170,14 @@ class Reclaim:
             return
         horizons = raised(group.timelines, self._kept.retention.horizons, Cut(old.span.timeline, old.end))
         keep = self._decide(horizons)
+        least_bytes = group.settings.reserve_bytes // RESERVE_PARTS
         plan = TruncatePlan(
             timeline=old.span.timeline,
             lane=old.span.lane,
             start=old.segment.start,
             end=old.end,
             keep=keep,
+            room_bytes=max(0, group.disk.free_bytes() - least_bytes),
         )
         self._running = True
         self._indexer.start(plan, lambda error, _: self._truncated(old, error))
@@ -211,6 +213,7 @@ class Reclaim:
         if error is not None:
             self._failed(error)
             return False
+        self._said = ""
         self._kept.reload()
         return True
 
@@ -228,15 +231,13 @@ class Reclaim:
     def _failed(self, error: Exception) -> None:
         """Hosts are not held up for what does not work: they are told that there is no room."""
         self.failures += 1
-        self._group.emit("fold.failed", group=self._group.name, error=str(error))
-        self._block([])
-        self._ended()
-
-    def _block(self, old: list[OldSegment]) -> None:
-        """The index has no room for what a segment holds, or something else is wrong: try again later."""
+        if str(error) != self._said:
+            self._said = str(error)
+            self._group.emit("fold.failed", group=self._group.name, error=self._said)
         self._blocked = True
         self._after("retry", RETRY_S, self._retry)
-        self._space.measure(sum(each.segment.size for each in old), blocked=True)
+        self._space.measure(0, blocked=True)
+        self._ended()
 
     def _retry(self) -> None:
         self._blocked = False

@@ -19,6 +19,7 @@ Called by the indexer process; reads no clock.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -64,30 +65,43 @@ SWEEP_SLICE = 10_000  # blocks
 Block = tuple[int, int, int]  # lane, volume, block
 
 
+# What a version that is moved takes of the file: its bytes, and a share of the pages above them.
+MOVED_BYTES = BLOCK_BYTES + BLOCK_BYTES // 8
+# Pages of `versions` and of the tree above them that a transaction writes anew.
+TRANSACTION_BYTES = 1 << 20
+
 _FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
+_FOLD_WITHIN = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow, Position])
 _SWEEP = RowType(tuple[bool, tuple[tuple[Lane, Position], ...], KeepRow])
 
 
 class TruncatePlan(IndexRequest, frozen=True, kw_only=True, tag="fold"):
     """Truncate the segment of `timeline`, kept in `lane`, whose frames in [start, end) count; all of it lies
-    below a horizon of `keep`, and every earlier segment of the timeline is truncated. The figures of the
-    answer: versions moved, versions removed."""
+    below a horizon of `keep`, and every earlier segment of the timeline is truncated. `room_bytes`: what the
+    index may take of the file system for it, None for any. The figures of the answer: versions moved,
+    versions removed."""
 
     timeline: int
     lane: int
     start: int
     end: int
     keep: Keep
+    room_bytes: int | None = None
 
     def to_row(self) -> tuple[Any, ...]:
         """See `IndexRequest.to_row`."""
-        return (self.timeline, self.lane, self.start, self.end, self.keep.to_row())
+        row = (self.timeline, self.lane, self.start, self.end, self.keep.to_row())
+        return row if self.room_bytes is None else (*row, self.room_bytes)
 
     @classmethod
     def from_row(cls, row: tuple[Any, ...]) -> Self:
         """See `IndexRequest.from_row`."""
-        timeline, lane, start, end, keep = _FOLD.convert(row)
-        return cls(timeline=timeline, lane=lane, start=start, end=end, keep=Keep.of(keep))
+        room = None
+        if len(row) < len(cls.__struct_fields__):
+            timeline, lane, start, end, keep = _FOLD.convert(row)
+        else:
+            timeline, lane, start, end, keep, room = _FOLD_WITHIN.convert(row)
+        return cls(timeline=timeline, lane=lane, start=start, end=end, keep=Keep.of(keep), room_bytes=room)
 
 
 class SweepPlan(IndexRequest, frozen=True, kw_only=True, tag="sweep"):
@@ -161,6 +175,7 @@ def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tu
         lanes = _lanes(cursor)
         for block in sorted(named):
             _thin(changes, cursor, block, plan.keep, lanes, (segments, segment, plan.end))
+    _require_room(store, plan, len(changes.moved))
     kept = {}
     for cut in plan.keep.cuts:
         here = anchors.get(cut.position) if cut.timeline == plan.timeline else None
@@ -174,6 +189,20 @@ def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tu
         changes.commit(write)
         write.put("meta", RETENTION_KEY, after.to_value())
     return len(changes.moved), len(changes.removed)
+
+
+def _require_room(store: Store, plan: TruncatePlan, moved: int) -> None:
+    """OSError (ENOSPC) if moving so many versions would make the file grow by more than it may. Found out by
+    writing, the last page of the file system would be gone: a file that LMDB failed to extend keeps what it
+    got."""
+    used_bytes, size_bytes = store.space()
+    need_bytes = moved * MOVED_BYTES + TRANSACTION_BYTES - (size_bytes - used_bytes)
+    if plan.room_bytes is not None and need_bytes > plan.room_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"the index lacks room: {need_bytes} bytes to move out of the journal, "
+            f"{plan.room_bytes} of the file system may be used for it",
+        )
 
 
 def _place(plan: TruncatePlan) -> str:

@@ -11,7 +11,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,9 @@ VOLUME_BYTES = 128 * MIB
 RESUME_TIMEOUT_S = 30.0
 
 
-@pytest.fixture
-def small_disk(tool: Callable[[str], str]) -> Iterator[Path]:
-    """A mounted ext4 of 64 MiB; unmounted and detached whatever happens."""
+@contextmanager
+def disk_of(size_bytes: int, tool: Callable[[str], str]) -> Iterator[Path]:
+    """A mounted ext4 of that size; unmounted and detached whatever happens."""
     if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
         missing("a small disk needs root and loop devices")
     parent = short_directory()
@@ -40,7 +40,7 @@ def small_disk(tool: Callable[[str], str]) -> Iterator[Path]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, parent, ignore_errors=True)
         with image.open("wb") as file:
-            file.truncate(DISK_BYTES)
+            file.truncate(size_bytes)
         succeed(tool("mkfs.ext4"), "-q", "-F", "-m", "0", image)
         device = succeed(tool("losetup"), "--find", "--show", image).strip()
         stack.callback(call, tool("losetup"), "--detach", device)
@@ -49,11 +49,17 @@ def small_disk(tool: Callable[[str], str]) -> Iterator[Path]:
         yield mount
 
 
-def small_site(mount: Path) -> Site:
+@pytest.fixture
+def small_disk(tool: Callable[[str], str]) -> Iterator[Path]:
+    with disk_of(DISK_BYTES, tool) as mount:
+        yield mount
+
+
+def small_site(mount: Path, name: str = "a") -> Site:
     """A site whose data directory lies on the small disk; its logs do not."""
-    site = Site(mount / "a", "a")
-    site.log_path = mount.parent / "a.log"
-    site.stderr_path = mount.parent / "a.stderr"
+    site = Site(mount / name, name)
+    site.log_path = mount.parent / f"{name}.log"
+    site.stderr_path = mount.parent / f"{name}.stderr"
     return site
 
 
@@ -174,8 +180,7 @@ def test_a_full_disk_at_the_secondary(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
-    b = small_site(small_disk)
-    b.name = "b"
+    b = small_site(small_disk, "b")
     a = Site(small_disk.parent / "a", "a")
     try:
         for site in (a, b):
@@ -205,3 +210,35 @@ def test_a_full_disk_at_the_secondary(small_disk: Path) -> None:
     finally:
         a.kill()
         b.kill()
+
+
+@pytest.mark.slow
+def test_c54_small_file_systems_reclaim_for_ever(tool: Callable[[str], str]) -> None:
+    """200 MiB at each site hold a volume of 8 MiB however much is written to it, by way of small segments."""
+    rng = random.Random(13)
+    image = bytearray(8 * MIB)
+    with disk_of(200 * MIB, tool) as one, disk_of(200 * MIB, tool) as other:
+        a, b = small_site(one), small_site(other, "b")
+        try:
+            for site in (a, b):
+                site.init()
+                site.start()
+            introduce(a, b)
+            a.create_volume("g/v", "8M")
+            a.farshore("pair", "create", "g", "--with", "b")
+            a.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+            with Host(a.nbd_socket, "g/v") as host:
+                for at in [*range(0, 8 * MIB, MIB)] * 32:
+                    image[at : at + MIB] = rng.randbytes(MIB)
+                    host.write(at, bytes(image[at : at + MIB]))
+                host.flush()
+            a.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+            reached = a.json("wait", "g", "--timeout", "60")
+            with Host(b.nbd_socket, f"g/v@{reached['position']}") as host:
+                assert host.read(0, 8 * MIB) == image
+            for site in (a, b):
+                assert site.stop() == 0
+                site.check_log()
+        finally:
+            a.kill()
+            b.kill()

@@ -225,8 +225,6 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # A peer that was let go needs the changed blocks, which are not shipped here.
         (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
-        # Counted in segments, which are 64 MiB large and not as small as here.
-        (engine.journal.recovery, "SETTLED_SEGMENTS", 1000),
         (window, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
         (window, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
         (window, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),

@@ -252,7 +252,7 @@ class SimStore:
         self.closed = True
 
     def space(self) -> tuple[int, int]:
-        """See `IndexFile.space`: there are no pages here, and so none that is free."""
+        """See `Store.space`: there are no pages here, and so none that is free."""
         return (0, 0)
 
     @contextmanager

@@ -17,7 +17,8 @@ def test_they_hold_now() -> None:
     ("name", "value"),
     [
         ("FRAME_PAYLOAD_BYTES_MAX", limits.FRAME_PAYLOAD_BYTES_MAX + 512),
-        ("SEGMENT_BYTES_MIN", limits.FRAME_BYTES_MAX),
+        ("SEGMENT_BYTES", limits.FRAME_BYTES_MAX),
+        ("SEGMENT_BYTES_MIN", 3 << 20),
         ("SHIP_IN_FLIGHT_BYTES_MAX", 2 * limits.FRAME_BYTES_MAX - 1),
         ("HEARTBEAT_TIMEOUT_S", 2.9),
         ("MEMTABLE_VERSIONS_HARD", 2 * limits.MEMTABLE_VERSIONS_SOFT - 1),

@@ -10,10 +10,10 @@ import pytest
 
 from engine.journal import segments as segments_module
 from engine.journal import writer as writer_module
-from engine.journal.format import segment_path, timeline_directory
+from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
 from engine.journal.reader import JournalReader
 from protocol.errors import WrongState
-from protocol.limits import SYNC_AFTER_S
+from protocol.limits import BLOCK_BYTES, SYNC_AFTER_S
 from tests.unit.engine.journal.writer_bench import SEGMENT, SMALLEST, TIMELINE, Bench
 
 
@@ -35,7 +35,7 @@ def test_what_is_appended_is_in_the_file_and_not_called_durable(bench: Bench) ->
     frame = bench.append()
     content = bench.on_disk()[0]
     assert content[: len(frame.raw)] == frame.raw
-    assert len(content) == SEGMENT
+    assert len(content) == SMALLEST
     assert not any(content[len(frame.raw) :])
     assert (bench.writer.written, bench.writer.durable) == (frame.prefix.end, 0)
     assert bench.disk.syncs == []
@@ -55,12 +55,42 @@ def test_a_frame_never_spans_two_files(bench: Bench) -> None:
     for _ in range(40):
         bench.append()
     files = bench.on_disk()
-    assert len(files) == 3
     starts = sorted(files)
     for start, following in pairwise(starts):
         assert start + len(files[start]) == following
-    assert len(files[starts[-1]]) == SEGMENT
     assert bench.frames() == 40
+
+
+def test_c41_segments_grow_with_what_the_timeline_holds(bench: Bench) -> None:
+    """40 groups that are hardly written must not take 64 MiB each, twice with the spare one; a busy one soon
+    has the largest, in the next timeline too."""
+    sizes = []
+    for _ in range(60):
+        bench.append()
+        sizes.append(bench.segments.of_timeline(TIMELINE)[-1].size)
+        bench.world.run_for(0)
+        spare = bench.directory / SPARE_PATH
+        assert spare.stat().st_size <= 2 * sizes[-1]
+    assert list(dict.fromkeys(sizes)) == [SMALLEST, 2 * SMALLEST, SEGMENT]
+    while bench.writer.written < 9 * SEGMENT:
+        bench.append()
+    bench.writer.start(TIMELINE + 1, 1, bench.writer.written)
+    bench.append()
+    assert bench.segments.of_timeline(TIMELINE + 1)[0].size == SEGMENT
+
+
+def test_c41_a_frame_larger_than_the_first_segments_gets_one_of_its_size(bench: Bench) -> None:
+    bench.append(blocks=2 * SMALLEST // BLOCK_BYTES)
+    assert len(bench.on_disk()[0]) == 3 * SMALLEST
+    assert bench.frames() == 1
+
+
+def test_c54_eight_segments_fit_into_the_room_that_there_is(bench: Bench) -> None:
+    """The journal is shortened by whole segments: one of half the file system would never go."""
+    bench.disk.free = 8 * SMALLEST + 1000
+    for _ in range(12):
+        bench.append()
+    assert all(segment.size <= SMALLEST for segment in bench.segments.of_timeline(TIMELINE))
 
 
 def test_a_failed_write_moves_nothing_and_may_be_tried_again(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from engine.journal import writer as writer_module
 from engine.journal.format import SPARE_PATH, timeline_directory
 from engine.journal.writer import RETRY_SPACE_AFTER_S
 from protocol.errors import NoSpace
+from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.journal.writer_bench import SEGMENT, SMALLEST, TIMELINE, Bench
 
 
@@ -58,13 +59,23 @@ def test_a_full_disk_refuses_and_takes_the_same_frame_when_space_returns(bench: 
 
 def test_enospc_from_the_disk_itself_is_the_same(bench: Bench) -> None:
     """Free bytes are only a hint: quotas and other programs decide."""
-    bench.disk.fail_preallocate = [errno.ENOSPC, errno.EDQUOT, errno.ENOSPC]
-    with pytest.raises(NoSpace, match="file system"):
-        bench.append()
-    assert not (bench.directory / timeline_directory(TIMELINE)).exists()
-    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        bench.disk.fail_preallocate = [code]
+        with pytest.raises(NoSpace, match="file system"):
+            bench.append()
+        assert not (bench.directory / timeline_directory(TIMELINE)).exists()
+        bench.world.run_for(RETRY_SPACE_AFTER_S)
     bench.append()
     assert bench.frames() == 1
+
+
+def test_where_the_size_that_is_due_does_not_fit_a_smaller_one_is_tried(bench: Bench) -> None:
+    while bench.writer.segment_bytes < SEGMENT:
+        bench.append()
+    bench.append(blocks=SEGMENT // BLOCK_BYTES - 2)
+    bench.disk.fail_preallocate = [errno.ENOSPC, errno.EDQUOT]
+    bench.append(blocks=2)
+    assert bench.segments.of_timeline(TIMELINE)[-1].size == SMALLEST
 
 
 def test_another_error_of_the_disk_is_passed_on(bench: Bench) -> None:
@@ -95,11 +106,18 @@ def test_the_next_segment_is_prepared_while_this_one_fills(bench: Bench) -> None
     bench.world.run_for(0)
     assert bench.disk.exists(SPARE_PATH)
     bench.disk.fail_preallocate = [errno.EIO] * 9
-    for _ in range(20):
+    for _ in range(4):
         bench.append()
     assert not bench.disk.exists(SPARE_PATH)
     assert len(bench.on_disk()) == 2
-    assert bench.frames() == 21
+    assert bench.frames() == 5
+
+
+def test_c54_a_spare_does_not_take_the_last_room(bench: Bench) -> None:
+    bench.disk.free = 2 * SMALLEST
+    bench.append()
+    bench.world.run_for(0)
+    assert not bench.disk.exists(SPARE_PATH)
 
 
 def test_a_spare_does_not_break_the_limit(directory: Path) -> None:
