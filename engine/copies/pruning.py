@@ -4,6 +4,10 @@ It looks only at what it may delete. A locked backup stays until its lock ends, 
 unpinned; a labelled one was taken by
 somebody for a reason, and stays unless it is said otherwise; one that is not whole here, or not yet, must not
 push out another. None of these takes a place in the counts of the rules.
+
+A backup takes the place of those before it whose volumes it all has: one of a single volume is not instead of
+one of the whole group (borg#997), and one of the group is instead of one of a volume in it. So the rules are
+asked once for each set of volumes that there is, of the backups that have all of these.
 """
 
 from __future__ import annotations
@@ -37,13 +41,23 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
             plan.left.append((copy, why))
         else:
             looked_at.append(copy)
-    reasons = kept([(copy.utc_ns, copy.id) for copy in looked_at], rules)
+    reasons = _reasons(looked_at, rules)
     for copy in looked_at:
         if copy.id in reasons:
             plan.kept.append((copy, reasons[copy.id]))
         else:
             plan.deleted.append(copy)
     return plan
+
+
+def _reasons(copies: list[Copy], rules: KeepRules) -> dict[int, list[str]]:
+    """By id, the rules that keep a backup for some set of volumes; each once."""
+    held = [(frozenset(copy.volumes), (copy.utc_ns, copy.id)) for copy in copies]
+    found: dict[int, dict[str, None]] = {}
+    for scope in {volumes for volumes, _ in held}:
+        for copy_id, why in kept([backup for volumes, backup in held if volumes >= scope], rules).items():
+            found.setdefault(copy_id, {}).update(dict.fromkeys(why))
+    return {copy_id: list(why) for copy_id, why in found.items()}
 
 
 def _left(group: Group, copy: Copy, *, labelled: bool) -> str:

@@ -25,10 +25,10 @@ def rig(tmp_path: Path) -> Iterator[GroupRig]:
     rig.drop()
 
 
-def backup(rig: GroupRig, label: str = "") -> Copy:
+def backup(rig: GroupRig, label: str = "", volume: str | None = None) -> Copy:
     copy = take_backup(
         rig.group,
-        volume=None,
+        volume=volume,
         label=label,
         cut=None,
         consistency=Consistency.CRASH,
@@ -88,3 +88,19 @@ def test_a_pinned_one_is_not_deleted_with_others(rig: GroupRig) -> None:
     with pytest.raises(Refused, match="pinned"):
         delete_backups(rig.group, copies)
     assert [copy.id for copy in rig.group.copies.at(rig.group.spans())] == [pinned.id, plain.id]
+
+
+def test_c42_a_backup_of_one_volume_is_not_instead_of_one_of_the_group(rig: GroupRig) -> None:
+    rig.create("log")
+    whole, part = backup(rig), backup(rig, volume="log")
+    for rules in (KeepRules(daily=1), KeepRules(last=1)):
+        assert deleted(rig, rules) == []
+    newer = backup(rig, volume="log")
+    assert deleted(rig, KeepRules(daily=1)) == [part.id]
+    again = backup(rig)  # has all that is in those before it
+    assert deleted(rig, KeepRules(daily=1)) == [whole.id, part.id, newer.id]
+    rig.create("data")
+    wider = backup(rig)
+    assert again.id in deleted(rig, KeepRules(last=1))
+    plan = plan_prune(rig.group, KeepRules(last=1), labelled=False)
+    assert [copy.id for copy, _ in plan.kept] == [wider.id]
