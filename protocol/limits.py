@@ -83,6 +83,13 @@ NBD_ACCEPTS_A_ROUND = 16
 # the peers come first. Without any left at all, nobody is accepted for a moment.
 NBD_DESCRIPTORS_RESERVED = 128
 NBD_ACCEPT_PAUSE_S = 0.2
+# A host on TCP whose machine has vanished is gone after so long, whether it was idle or had replies on the
+# way: `restore volume` wants no host there, and is asked for when machines are lost. A host that is alive and
+# takes no reply for as long is shut out too, and connects again.
+NBD_KEEPALIVE_IDLE_S = 30
+NBD_KEEPALIVE_EVERY_S = 10
+NBD_KEEPALIVE_TRIES = 6
+NBD_SILENT_S = NBD_KEEPALIVE_IDLE_S + NBD_KEEPALIVE_TRIES * NBD_KEEPALIVE_EVERY_S
 # A handshake's time, and how much it may ask for before it reads the replies ("The client MUST NOT send any
 # option until it has received a final reply").
 NBD_HANDSHAKE_TIMEOUT_S = 10.0

@@ -18,6 +18,10 @@ from protocol.limits import (
     NBD_ACCEPTS_A_ROUND,
     NBD_BACKLOG,
     NBD_DESCRIPTORS_RESERVED,
+    NBD_KEEPALIVE_EVERY_S,
+    NBD_KEEPALIVE_IDLE_S,
+    NBD_KEEPALIVE_TRIES,
+    NBD_SILENT_S,
 )
 
 # The reserve of a process that may open few.
@@ -94,9 +98,23 @@ async def tcp_sockets(loop: asyncio.AbstractEventLoop, host: str, port: int) -> 
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listening = undo.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _end_with_the_host(listening)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)
             sockets.append(listening)
         undo.pop_all()
     return sockets
+
+
+def _end_with_the_host(listening: socket.socket) -> None:
+    """Have what is accepted here end soon after its host's machine did (tcp(7)): by probes while nothing is
+    on the way, else once what was sent stays without an acknowledgement. Accepted sockets inherit this."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, NBD_KEEPALIVE_IDLE_S),
+        (socket.TCP_KEEPINTVL, NBD_KEEPALIVE_EVERY_S),
+        (socket.TCP_KEEPCNT, NBD_KEEPALIVE_TRIES),
+        (socket.TCP_USER_TIMEOUT, 1000 * NBD_SILENT_S),
+    ):
+        listening.setsockopt(socket.IPPROTO_TCP, option, value)

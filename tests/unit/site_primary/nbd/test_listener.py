@@ -8,6 +8,10 @@ import os
 import resource
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +19,11 @@ import pytest
 
 from engine.ports.unix_sockets import bound_socket
 from protocol.errors import Busy
-from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED
+from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED, NBD_SILENT_S
+from site_primary.nbd import listener as listener_module
 from site_primary.nbd.listener import NbdListener, descriptors_for_hosts, tcp_sockets
 from site_primary.nbd.server import SOCKET_MODE, ExportOpener, NbdServer, host_of
+from tests.conftest import missing
 
 
 class Door:
@@ -178,3 +184,84 @@ def test_whose_connection_it_is() -> None:
         return names[0], names[1]
 
     assert asyncio.run(run()) == ("127.0.0.1", "::/64")
+
+
+def test_c44_what_is_accepted_on_tcp_ends_soon_after_its_host() -> None:
+    async def run() -> list[int]:
+        (listening,) = await tcp_sockets(asyncio.get_running_loop(), "127.0.0.1", 0)
+        listening.listen(1)
+        with listening, socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                options = (*names, socket.TCP_USER_TIMEOUT)
+                return [accepted.getsockopt(socket.IPPROTO_TCP, each) for each in options]
+
+    idle_s, every_s, tries, silent_ms = asyncio.run(run())
+    assert idle_s + tries * every_s == NBD_SILENT_S < 120
+    assert silent_ms == 1000 * NBD_SILENT_S
+
+
+NAMESPACE, OUTSIDE, INSIDE = "farshore-c44", "198.51.100.1", "198.51.100.2"
+
+
+@pytest.fixture
+def other_machine(tool: Callable[[str], str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Runs programs as on another machine that can be reached at INSIDE."""
+    if os.geteuid() != 0:
+        missing("a network namespace needs root")
+    ip = tool("ip")
+
+    def call(*words: str) -> None:
+        subprocess.run([ip, *words], check=True, capture_output=True)
+
+    with ExitStack() as stack:
+        subprocess.run([ip, "netns", "del", NAMESPACE], check=False, capture_output=True)
+        call("netns", "add", NAMESPACE)
+        stack.callback(call, "netns", "del", NAMESPACE)
+        call("link", "add", "fs-c44", "type", "veth", "peer", "name", "fs-c44-in", "netns", NAMESPACE)
+        stack.callback(call, "link", "del", "fs-c44")
+        call("addr", "add", f"{OUTSIDE}/30", "dev", "fs-c44")
+        call("link", "set", "fs-c44", "up")
+        call("-n", NAMESPACE, "addr", "add", f"{INSIDE}/30", "dev", "fs-c44-in")
+        call("-n", NAMESPACE, "link", "set", "fs-c44-in", "up")
+
+        def run(*words: str) -> subprocess.Popen[bytes]:
+            child = subprocess.Popen([ip, "netns", "exec", NAMESPACE, *words])
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+            return child
+
+        yield run
+
+
+def test_c44_a_host_whose_machine_vanished_is_gone(
+    other_machine: Callable[..., subprocess.Popen[bytes]],
+    tool: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No FIN and no RST comes: the machine lost its power or its network. One was idle, one had a reply on
+    the way."""
+    for name in ("NBD_KEEPALIVE_IDLE_S", "NBD_KEEPALIVE_EVERY_S", "NBD_KEEPALIVE_TRIES", "NBD_SILENT_S"):
+        monkeypatch.setattr(listener_module, name, 2 if name == "NBD_SILENT_S" else 1)
+    unplug = [tool("ip"), "-n", NAMESPACE, "link", "set", "fs-c44-in", "down"]
+
+    async def run() -> list[int | None]:
+        loop = asyncio.get_running_loop()
+        (listening,) = await tcp_sockets(loop, OUTSIDE, 0)
+        door = Door(loop, listening)
+        connect = f"socket.create_connection({listening.getsockname()!r})"
+        other_machine(sys.executable, "-c", f"import socket, time; s = {connect}, {connect}; time.sleep(600)")
+        await door.answered(2)
+        await asyncio.to_thread(subprocess.run, unplug, check=True)
+        await loop.sock_sendall(door.taken[0], b"x" * 4096)
+        codes = []
+        for each in door.taken:
+            with pytest.raises(OSError) as caught:
+                await asyncio.wait_for(loop.sock_recv(each, 1), 30)
+            codes.append(caught.value.errno)
+        door.close()
+        return codes
+
+    assert set(asyncio.run(run())) <= {errno.ETIMEDOUT, errno.EHOSTUNREACH}
