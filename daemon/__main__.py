@@ -25,6 +25,7 @@ import msgspec
 
 from daemon.config import SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
+from daemon.log_writer import fill_standard_descriptors
 from daemon.logs import configure_logs
 from protocol.commands.base import Reply, check_name
 from protocol.commands.journal import JournalShow, OfflineJournalReply, ReplayFound
@@ -88,8 +89,8 @@ def _run(directory: pathlib.Path) -> int:
     keys = read_keys(directory)
     lock = lock_site(directory)
     try:
-        configure_logs(config.name)
-        return asyncio.run(run_site(directory, config, identity, keys))
+        log_dropped = configure_logs(config.name)
+        return asyncio.run(run_site(directory, config, identity, keys, log_dropped))
     finally:
         lock.close()
 
@@ -139,6 +140,7 @@ def _tell(error: FarshoreError, as_json: bool) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """Returns the exit code."""
+    fill_standard_descriptors()
     # With the owner's bits in it, a directory could be made that its owner may not enter, and stay so.
     os.umask(os.umask(0o077) & 0o077)
     arguments = _parser().parse_args(words)

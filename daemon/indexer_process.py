@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import sys
 from collections import deque
 
 from engine.group.compartment import Defect
@@ -68,6 +69,7 @@ class IndexerProcess:
                 *child_words("engine.index.indexer", str(self._directory)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=sys.stderr,
                 start_new_session=True,
             )
         if process.stdin is None or process.stdout is None:

@@ -83,3 +83,5 @@ class SiteParts:
     """Opens those of a group whose directory is there. FarshoreError or OSError; nothing stays open then."""
     descriptors_left: Callable[[], bool]
     """Whether a peer may make a group: more descriptors are free than the groups here may want."""
+    log_dropped: Callable[[], int] = lambda: 0
+    """How many lines of the log are missing, as nobody took them."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pathlib
 import random
+from collections.abc import Callable
 
 from daemon.config import SiteConfig
 from daemon.data_directory import STATE_FILE, Identity, Keys
@@ -38,6 +39,7 @@ def real_site(
     identity: Identity,
     keys: Keys,
     loop: asyncio.AbstractEventLoop,
+    log_dropped: Callable[[], int] = lambda: 0,
 ) -> Site:
     """The site of a data directory that this process holds the lock of; not started yet. FarshoreError or
     OSError if its state cannot be opened."""
@@ -70,6 +72,7 @@ def real_site(
         host_door=lambda exports: NbdServer(loop, exports, config.nbd_connections_per_host),
         open_group=open_group,
         descriptors_left=descriptors_left,
+        log_dropped=log_dropped,
     )
     return Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
 

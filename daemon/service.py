@@ -89,9 +89,15 @@ def _is_of_a_connection(context: dict[str, Any]) -> bool:
     return isinstance(getattr(called, "__self__", None), asyncio.Transport)
 
 
-async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identity, keys: Keys) -> int:
+async def run_site(
+    directory: pathlib.Path,
+    config: SiteConfig,
+    identity: Identity,
+    keys: Keys,
+    log_dropped: Callable[[], int],
+) -> int:
     """Serve until SIGTERM or SIGINT, then stop cleanly. Returns the exit code; FarshoreError or OSError if it
-    cannot start."""
+    cannot start. `log_dropped`: how many lines of the log are missing."""
     loop = asyncio.get_running_loop()
     _raise_file_limit()
     _prefer_batches()
@@ -106,7 +112,7 @@ async def run_site(directory: pathlib.Path, config: SiteConfig, identity: Identi
         stop.set()
 
     loop.set_exception_handler(exception_handler(on_defect))
-    site = real_site(directory, config, identity, keys, loop)
+    site = real_site(directory, config, identity, keys, loop, log_dropped)
 
     async def carry_out(command: Command) -> Raw:
         return encoded(await dispatch(site, command))

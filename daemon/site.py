@@ -63,7 +63,7 @@ class Site:
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
         self.changed = asyncio.Event()
-        self._parts = parts
+        self._parts, self.log_dropped = parts, parts.log_dropped
         self._tasks: set[asyncio.Task[Any]] = set()
         emit = self.events.emit
         self.disk.sync([], [""])  # the state file's name

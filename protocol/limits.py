@@ -255,6 +255,11 @@ EVENTS_REPEATED_OBJECTS_MAX = 1024
 LOG_LINES_OF_A_KIND_MAX = 500
 LOG_LINES_SPAN_S = 10.0
 LOG_KINDS_MAX = 1024
+# Of the log, for each stream: what waits for its reader, how soon a reader that failed is tried again, and
+# how long the end of the process waits for one.
+LOG_QUEUE_BYTES_MAX = 4 << 20
+LOG_RETRY_S = 1.0
+LOG_STOP_S = 1.0
 
 # Drills, as a site keeps them: so many of each group, each a row of its state.
 DRILLS_KEPT_MAX = 1000

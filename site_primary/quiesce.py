@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import pathlib
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -220,5 +221,5 @@ def _spawn() -> subprocess.Popen[bytes]:
     # Without writing bytecode: that could be to the very file system that is frozen.
     return subprocess.Popen(
         child_words("site_primary.guard", bytecode=False),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, start_new_session=True, bufsize=0,
     )  # fmt: skip

@@ -52,8 +52,10 @@ def _print(session: Session, data: SiteStatusReply) -> None:
 
 
 def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
-    """The site's line, one a peer that is not connected, one a group."""
+    """The site's line, what is missing in its log, one a peer that is not connected, one a group."""
     lines = [Text(f"site {data.site} {data.version}".rstrip(), style="bold")]
+    if data.log_dropped:
+        lines.append(Text(f"log: nobody took {data.log_dropped} lines; `farshore events` has what happened"))
     for peer in data.peers:
         if not peer.connected:
             lines.append(Text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))

@@ -51,6 +51,7 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply] | Nex
         nbd=list(site.nbd_addresses),
         peers=peers(site),
         groups=groups,
+        log_dropped=site.log_dropped(),
     )
     return Page(reply, more)
 

@@ -11,7 +11,7 @@ from protocol.commands.peer import PeerInfo
 
 
 class SiteStatusReply(Reply, frozen=True, kw_only=True):
-    """Everything about this site now."""
+    """Everything about this site now. `log_dropped`: lines of the log since the start that nobody took."""
 
     site: str
     site_id: str
@@ -23,6 +23,7 @@ class SiteStatusReply(Reply, frozen=True, kw_only=True):
     nbd: list[str]
     peers: list[PeerInfo]
     groups: list[GroupRow]
+    log_dropped: int = 0
 
 
 class SiteStatus(PagedCommand[SiteStatusReply], frozen=True, tag="site.status"):
