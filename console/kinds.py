@@ -71,7 +71,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "peer.list": ("protocol.commands.peer:PeerListReply",),
     "peer.set": ("protocol.commands.peer:PeerInfo",),
     "progress": (
-        "console.commands.bisect:ProbeStep",
+        "console.mounts.probing:ProbeStep",
         "console.commands.file_versions:VersionsStep",
         "console.images.report:ImageStep",
         "console.commands.role:SwitchoverStep",

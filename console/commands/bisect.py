@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from console.commands.backup import parse_scope
-from console.figures import local_text
 from console.mounts.bisecting import Bisection, Moment, moment
-from console.mounts.checks import CHECK_TIMEOUT_S, Verdict, run_check, volume_variables
-from console.mounts.clones import attached, cloned, until_told
-from console.mounts.filesystems import file_system
+from console.mounts.checks import CHECK_TIMEOUT_S
+from console.mounts.clones import until_told
 from console.mounts.mounting import require_root
+from console.mounts.partition_choice import PartitionOption, parse_partitions
+from console.mounts.probing import Prober
 from console.options import seconds
 from console.session import Session, session_of
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutResolve
 from protocol.commands.journal import FrameInfo
-from protocol.cut_text import CutPosition
-from protocol.errors import FarshoreError, Mismatch, UsageError
-from protocol.positions import Cut
+from protocol.errors import Mismatch, UsageError
 
 
 def bisect(
@@ -40,9 +36,7 @@ def bisect(
     raw: Annotated[
         bool, typer.Option("--raw", help="Nothing is mounted: FARSHORE_DEVICE is the volume as a file.")
     ] = False,
-    number: Annotated[
-        int | None, typer.Option("--partition", metavar="N", min=1, help="A partition of the volume.")
-    ] = None,
+    partition: PartitionOption = None,
     timeout: Annotated[
         float, typer.Option(metavar="S", callback=seconds, help="Seconds for each check.")
     ] = CHECK_TIMEOUT_S,
@@ -51,7 +45,7 @@ def bisect(
     and a bad one, down to a single frame. Needs root, except with --raw."""
     session = session_of(ctx)
     group, volume = parse_scope(scope)
-    if raw and number is not None:
+    if raw and partition:
         raise UsageError("--raw and --partition together", next_step="with --raw the check finds its way")
     if not raw:
         require_root()
@@ -62,7 +56,8 @@ def bisect(
         raise UsageError(
             f"{first.cut} is not before {last.cut}", subject=scope, next_step="--good CUT --bad CUT"
         )
-    prober = Prober(session, group, volume, check, raw=raw, number=number, timeout_s=timeout)
+    partitions = parse_partitions(partition or ())
+    prober = Prober(session, group, volume, check, raw=raw, partitions=partitions, timeout_s=timeout)
     with until_told():
         for end, expected in ((first, True), (last, False)):
             if prober.probe(end.cut, end.time) is not expected:
@@ -91,83 +86,6 @@ class BisectReply(Reply, frozen=True, kw_only=True):
     frame: FrameInfo | None
     probes: int
     restore: str
-
-
-class ProbeStep(Reply, frozen=True, kw_only=True):
-    """Progress of `bisect`: a cut that was tried, as `TIMELINE:POSITION`. `said`: the end of what the check
-    printed."""
-
-    cut: str
-    time: str | None
-    good: bool
-    said: str
-
-
-class Prober:
-    """Tries the check at one cut after another. `said` is the end of what the last one said."""
-
-    def __init__(
-        self,
-        session: Session,
-        group: str,
-        volume: str | None,
-        check: str,
-        *,
-        raw: bool,
-        number: int | None,
-        timeout_s: float,
-    ) -> None:
-        self._session = session
-        self._group = group
-        self._volume = volume
-        self._check = check
-        self._raw = raw
-        self._number = number
-        self._timeout_s = timeout_s
-        self.said = ""
-        self.probes = 0
-
-    def probe(self, cut: Cut, time: str | None) -> bool:
-        """Whether the check calls this cut good. A file system that cannot be mounted is bad. Raises
-        FarshoreError when the check cannot be carried out."""
-        verdict = self._verdict(cut, time)
-        self.probes += 1
-        self.said = verdict.said
-        word = "good" if verdict.ok else "bad"
-        output = self._session.output
-        output.progress(ProbeStep(cut=str(cut), time=time, good=verdict.ok, said=verdict.said[-500:]))
-        output.note(f"{cut} {local_text(time, self._session.zone)} {word}")
-        return verdict.ok
-
-    def _verdict(self, cut: Cut, time: str | None) -> Verdict:
-        named = CutPosition(timeline=cut.timeline, position=cut.position)
-        with ExitStack() as stack:
-            clone = stack.enter_context(cloned(self._session, self._group, self._volume, named, "bisect"))
-            staged: dict[str, tuple[Path | None, str]] = {}
-            for volume in clone.volumes:
-                made = stack.enter_context(attached(self._session, clone.clone, volume))
-                if self._raw:
-                    staged[volume] = (None, str(made.file))
-                    continue
-                try:
-                    device = made.make_device(read_only=False, number=self._number)
-                    made.make_point()
-                    made.mount(file_system(Path(device)), writable=True, replay=True)
-                except FarshoreError as error:
-                    if self._volume is not None or len(clone.volumes) == 1:
-                        return Verdict(ok=False, said=error.message)
-                    # Swap and the like among others: the check knows which of them it needs.
-                    staged[volume] = (None, made.device)
-                    continue
-                staged[volume] = (made.point, device)
-            variables = {
-                **volume_variables(staged),
-                "FARSHORE_GROUP": self._group,
-                "FARSHORE_CUT": str(cut),
-                "FARSHORE_CUT_TIME": time or "",
-                "FARSHORE_CLONE": clone.clone,
-            }
-            return run_check(self._check, variables, self._timeout_s)
 
 
 def _wrong_end(scope: str, end: Moment, expected: bool, said: str) -> Mismatch:

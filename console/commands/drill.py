@@ -15,6 +15,7 @@ from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.clones import fixed_cut, until_told
 from console.mounts.drill import DrillPlan, drill, step_rows
 from console.mounts.mounting import require_root
+from console.mounts.partition_choice import PartitionOption, parse_partitions
 from console.options import seconds
 from console.session import Session, session_of
 from protocol.commands.base import ROWS_MAX, Reply, check_name
@@ -45,9 +46,10 @@ def run(
         ),
     ] = None,
     volume: Annotated[str | None, typer.Option(metavar="V", help="One volume only.")] = None,
-    number: Annotated[
-        int | None, typer.Option("--partition", metavar="N", min=1, help="A partition of the volume.")
-    ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Nothing is mounted: the check reads FARSHORE_DEVICE.")
+    ] = False,
+    partition: PartitionOption = None,
     timeout: Annotated[
         float, typer.Option(metavar="S", callback=seconds, help="Seconds for the check.")
     ] = CHECK_TIMEOUT_S,
@@ -61,6 +63,10 @@ def run(
     group, named = parse_scope(scope)
     if volume is not None and named is not None:
         raise UsageError("a volume twice", next_step="write G/V, or G and --volume V")
+    if raw and check is None:
+        raise UsageError("--raw without a check would prove nothing", next_step="add --check CMD")
+    if raw and partition:
+        raise UsageError("--raw and --partition together", next_step="with --raw the check finds its way")
     require_root()
     wanted = named if volume is None else check_name(volume, "volume")
     asked = CutLatest() if at is None else session.cut(at)
@@ -72,7 +78,8 @@ def run(
         cut_time=cut.time or "",
         check=check,
         timeout_s=timeout,
-        number=number,
+        partitions=parse_partitions(partition or ()),
+        raw=raw,
     )
     with until_told():
         result = drill(session, plan, began)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from console.local_time import monotonic, pause
 from protocol.errors import FarshoreError, TimedOut
@@ -25,6 +25,8 @@ BAD_MAX = 124
 END_TIMEOUT_S = 10.0
 POLL_S = 0.02
 SAID_BYTES = 4096
+# What says where a volume is; of an outer command's it must know nothing.
+VARIABLES = ("FARSHORE_MOUNT", "FARSHORE_DEVICE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +39,19 @@ class Verdict:
 
 def run_check(command: str, environment: Mapping[str, str], timeout_s: float = CHECK_TIMEOUT_S) -> Verdict:
     """Run it by the shell; what it leaves running in its process group is killed. Raises TimedOut, and
-    FarshoreError when it could not be carried out."""
-    with TemporaryFile() as output:
+    FarshoreError when it could not be carried out.
+
+    It must not look at this machine's own files by mistake and call them good: what is not mounted has no
+    variable, a variable that is not set is an error in its words, and its directory is an empty one."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
+    with TemporaryDirectory(ignore_cleanup_errors=True) as empty, TemporaryFile() as output:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            ["/bin/sh", "-u", "-c", command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            cwd="/",
+            env={**inherited, **environment},
+            cwd=empty,
             start_new_session=True,
         )
         try:

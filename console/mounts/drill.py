@@ -2,7 +2,8 @@
 
 Steps, each timed: clone the group at the cut; for each volume attach it, check its file system (which replays
 its log), mount it; then run the check. The drill is good when none of them failed and something was mounted
-or checked. The group itself is only read, and the clone is removed in any case.
+or checked: a check of mounted files where nothing was mounted is not run, and fails. The group itself is only
+read, and the clone is removed in any case.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from console.mounts.checks import run_check, volume_variables
 from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import check, file_system
 from console.mounts.mounting import Mount
+from console.mounts.partition_choice import PartitionChoice
 from console.session import Session
 from protocol.commands.drill import DrillStep, StepInfo, StepState
 from protocol.cut_text import CutPosition
@@ -26,7 +28,8 @@ from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrillPlan:
-    """What to recover, and how it is judged. `volume` none: every volume of the group."""
+    """What to recover, and how it is judged. `volume` none: every volume of the group. `raw`: nothing is
+    mounted, the check reads the devices."""
 
     group: str
     volume: str | None
@@ -34,7 +37,8 @@ class DrillPlan:
     cut_time: str
     check: str | None
     timeout_s: float
-    number: int | None
+    partitions: PartitionChoice
+    raw: bool
 
 
 @dataclass(slots=True)
@@ -54,6 +58,12 @@ class Drilled:
         return self.shown and not self.failed
 
 
+NOTHING_MOUNTED = (
+    "no file system was mounted, so the check would see this machine's own files; "
+    "--raw for a check that reads FARSHORE_DEVICE, --partition N or V=N where a volume has several"
+)
+
+
 class Failed(Exception):
     """A step failed, which is recorded; what builds on it is not tried."""
 
@@ -67,6 +77,7 @@ def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
             asked = monotonic()
             clone = stack.enter_context(cloned(session, plan.group, plan.volume, plan.cut, "drill"))
         result.volumes = tuple(clone.volumes)
+        plan.partitions.require_volumes(clone.volumes, plan.group)
         _add(result, "clone", "ok", monotonic() - asked, said=clone.clone)
         staged: dict[str, tuple[Path | None, str]] = {}
         for volume in clone.volumes:
@@ -75,7 +86,10 @@ def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
                     staged[volume] = _stage(stack, session, clone.clone, volume, plan, result)
                 except Failed:
                     continue
-        if plan.check is not None and not result.failed:
+        shows_files = any(point is not None for point, _ in staged.values())
+        if plan.check is not None and not result.failed and not shows_files and not plan.raw:
+            _add(result, "check", "failed", 0.0, said=NOTHING_MOUNTED)
+        elif plan.check is not None and not result.failed:
             variables = {
                 **volume_variables(staged),
                 "FARSHORE_GROUP": plan.group,
@@ -95,7 +109,10 @@ def _stage(
     """One volume's mount point and device. Raises Failed."""
     with _timed(result, "attach", volume):
         made = stack.enter_context(attached(session, clone, volume))
-        device = made.make_device(read_only=False, number=plan.number)
+        if plan.raw:
+            return None, made.make_whole_device(read_only=False)
+        number = plan.partitions.number(volume, made, alone=len(result.volumes) == 1)
+        device = made.make_device(read_only=False, number=number)
     try:
         found = file_system(Path(device))
     except NotFound as nothing:

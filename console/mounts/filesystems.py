@@ -70,11 +70,29 @@ def partition(file: Path, number: int) -> Partition:
     raise NotFound(f"no partition {number}: the volume has {there}", subject=str(number))
 
 
+def sole_partition(file: Path) -> Partition | None:
+    """The only partition with a file system that can be mounted; None if there are more, or none, or if
+    something lies on the whole volume."""
+    if "TYPE" in _probed(file):
+        return None
+    with_one = [
+        each
+        for each in partitions(file)
+        if _probed(file, "--offset", str(each.offset), "--size", str(each.size_bytes)).get("TYPE")
+        in MOUNTABLE
+    ]
+    return with_one[0] if len(with_one) == 1 else None
+
+
+def _probed(file: Path, *words: str) -> dict[str, str]:
+    _, said = call("blkid", "--probe", "--output", "export", *words, file)
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+
 def file_system(device: Path) -> FileSystem:
     """What is on a device, for `mount --types`: nothing is left for the kernel to try. Raises NotFound when
     there is nothing that could be mounted."""
-    _, said = call("blkid", "--probe", "--output", "export", device)
-    fields = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    fields = _probed(device)
     kind, table = fields.get("TYPE", ""), fields.get("PTTYPE", "")
     if table and not kind:
         numbers = ", ".join(str(each.number) for each in partitions(device)) or "none"

@@ -23,7 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console.mounts.attach import attach, is_mounted, release
-from console.mounts.filesystems import FileSystem, file_system, mount, mount_options, partition
+from console.mounts.filesystems import (
+    FileSystem,
+    file_system,
+    mount,
+    mount_options,
+    partition,
+    sole_partition,
+)
 from console.mounts.loops import drop_loops, loops_of, make_loop
 from console.mounts.programs import call
 from protocol.errors import Busy, NotAllowed, NotFound
@@ -95,11 +102,16 @@ class Mount:
         return attach(uri, read_only=read_only, directory=self.directory / "attached", lasting=True).warning
 
     def make_device(self, *, read_only: bool, number: int | None = None) -> str:
-        """A loop device on the attached file, or on one partition of it."""
-        if number is None:
-            return make_loop(self.file, read_only=read_only)
-        part = partition(self.file, number)
+        """A loop device on the attached file, or on one partition of it: without a number on the only one
+        that has a file system, if it is so."""
+        part = sole_partition(self.file) if number is None else partition(self.file, number)
+        if part is None:
+            return self.make_whole_device(read_only=read_only)
         return make_loop(self.file, read_only=read_only, offset=part.offset, size_bytes=part.size_bytes)
+
+    def make_whole_device(self, *, read_only: bool) -> str:
+        """A loop device on the attached file, whatever lies on it."""
+        return make_loop(self.file, read_only=read_only)
 
     def make_point(self) -> None:
         """Make the mount point that nobody named."""

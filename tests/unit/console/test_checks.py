@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from console.mounts.checks import run_check, volume_variables
-from protocol.errors import FarshoreError, TimedOut
+from console.mounts.partition_choice import parse_partitions
+from protocol.errors import FarshoreError, NotFound, TimedOut, UsageError
 
 
 @pytest.mark.parametrize(("code", "ok"), [(0, True), (1, False), (124, False)])
@@ -49,3 +50,26 @@ def test_variables_name_each_volume_and_the_first() -> None:
         "FARSHORE_DEVICE_MY_DATA": "/dev/loop2",
     }
     assert not set(variables) & set(os.environ)
+
+
+def test_c45_what_is_not_mounted_is_not_looked_for_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARSHORE_MOUNT_DATA", "/")
+    assert not run_check('test -d "$FARSHORE_MOUNT_DATA/etc"', {}).ok
+    assert not run_check("test -d etc", {}).ok
+    assert run_check('test -d "$FARSHORE_MOUNT_DATA/etc"', {"FARSHORE_MOUNT_DATA": "/"}).ok
+
+
+@pytest.mark.parametrize(
+    "words", [["0"], ["x"], ["=1"], ["v="], ["v=-1"], ["1", "2"], ["v=1", "v=1"], ["9999"]]
+)
+def test_a_choice_of_partitions_that_makes_no_sense_is_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="--partition"):
+        parse_partitions(words)
+
+
+def test_c46_a_choice_of_partitions_is_for_all_volumes_or_for_one() -> None:
+    choice = parse_partitions(["2", "a=3"])
+    assert (choice.everywhere, choice.of) == (2, {"a": 3})
+    choice.require_volumes(["a", "b"], "g")
+    with pytest.raises(NotFound, match="g has b"):
+        choice.require_volumes(["b"], "g")
