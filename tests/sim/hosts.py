@@ -27,7 +27,7 @@ from protocol.nbd.exports import Negotiated
 from protocol.nbd.requests import REQUEST
 from protocol.positions import Cut
 from site_primary.nbd.connection import NbdConnection
-from tests.sim.content import SECTORS_PER_BLOCK, Content, copied, written_bytes
+from tests.sim.content import SECTORS_PER_BLOCK, Content, Contents, copied, written_bytes
 from tests.sim.history import ROOT, Violation
 from tests.sim.mortal import ProcessDied
 from tests.sim.oracle import Floor, Oracle
@@ -295,32 +295,33 @@ class Host:
     def handled(self, link: Connected) -> None:
         """It has done with it."""
         self._check_reads(link)
-        after = self._after(link, died=False)
+        after, unsure = self._after(link, died=False)
         if any(request.error for request in link.answered):
-            self._oracle(link).fail(after)
+            self._oracle(link).fail(after, [(self.volume, *r.changed(), r.tag) for r in unsure])
         else:
             self._oracle(link).finish(after)
 
     def interrupted(self, link: Connected) -> None:
         """It died with it."""
-        self._oracle(link).interrupted(self._after(link, died=True))
+        self._oracle(link).interrupted(self._after(link, died=True)[0])
 
-    def _after(self, link: Connected, *, died: bool) -> dict[str, Content]:
-        """What the hosts know after a wake-up."""
-        live = copied(self._oracle(link).live)
+    def _after(self, link: Connected, *, died: bool) -> tuple[Contents, list[Request]]:
+        """What the hosts know after a wake-up, and the writes of which they do not know what came."""
+        live, unsure = copied(self._oracle(link).live), []
         content = live[self.volume]
-        unsure = died or link.transport.closed
+        gone = died or link.transport.closed
         consumed = link.delivered_bytes - link.connection.unhandled_bytes
         answered = [request for request in link.answered if request.command in WRITES and not request.applied]
         for request in sorted((*answered, *link.writes), key=lambda request: request.end):
             if request.error == 0:
                 content.write(*request.changed(), request.tag)
-            elif request.error is not None or unsure:
+            elif request.error is not None or gone:
                 content.may_write(*request.changed(), request.tag)
+                unsure.append(request)
             elif request.end <= consumed:
                 request.applied = True
                 content.write(*request.changed(), request.tag)
-        return live
+        return live, unsure
 
     def _check_reads(self, link: Connected) -> None:
         """What was read together with writes may be from before or after them."""
@@ -374,8 +375,7 @@ class Host:
         return _CHUNK.size + length
 
     def _find(self, link: Connected, cookie: int) -> Request:
-        request = link.outstanding.get(cookie)
-        if request is None:
+        if (request := link.outstanding.get(cookie)) is None:
             raise Violation(f"{self.name} got a reply to a request that it does not wait for")
         return request
 

@@ -180,7 +180,7 @@ class Operator:
             oracle.interrupted(either)
             raise
         except (FarshoreError, OSError):
-            oracle.fail(either)
+            oracle.fail_revert(either)
             raise
         oracle.finish(after)
 

@@ -8,6 +8,7 @@ Both stay with the site as long as it keeps the timeline, on its head's lineage 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.group.group import Group
@@ -17,6 +18,8 @@ from tests.sim.content import Contents, copied
 from tests.sim.history import ROOT, History, Moment, Violation, began, hash_of, is_of_its_own, read_volume
 from tests.sim.looks import journal_frames
 from tests.sim.world import SimWorld
+
+Write = tuple[str, int, int, int]  # volume, first sector, sectors, tag
 
 
 @dataclass(slots=True, eq=False)
@@ -104,10 +107,23 @@ class Oracle:
         if self._written_in_change:
             self.history.moments[self.end].contents = copied(live)
 
-    def fail(self, live: Contents) -> None:
-        """It failed. Its frame may stand behind the journal's end all the same, and be found at a restart."""
+    def fail(self, live: Contents, writes: Sequence[Write] = ()) -> None:
+        """It failed, and with it these writes of what `live` says. Its frame may stand behind the journal's
+        end all the same, and be found at a restart."""
         self.finish(live)
-        self._failed = copied(live) if self._failed is None else _either(live, self._failed)
+        if not self._failed:
+            self._failed = copied(live)
+            return
+        # Since an earlier one failed no frame was written: all else that may be so is said by that.
+        for volume, first, count, tag in writes:
+            self._failed[volume].may_write(first, count, tag)
+
+    def fail_revert(self, either: Contents) -> None:
+        """A revert failed, which may have made `either` of what was there."""
+        failed = self._failed
+        self.fail(either)
+        if failed:
+            self._failed = _either(either, failed)
 
     def interrupted(self, live: Contents) -> None:
         """The site died with it: what was to be written may be there."""
