@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -33,6 +34,10 @@ IDENTITY_FILE = "identity.json"
 STATE_FILE = "state.mdb"
 PUBLIC_KEY_FILE = "keys/public"
 SECRET_KEY_FILE = "keys/secret"
+# Names the machine where its own id is another at each start, as in a container. It comes from the
+# environment and not from site.toml, which a copy of the directory would bring along.
+MACHINE_VARIABLE = "FARSHORE_MACHINE_ID"
+MACHINE_CHOSEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 MACHINE_ID_PATHS = (pathlib.Path("/etc/machine-id"), pathlib.Path("/var/lib/dbus/machine-id"))
 
 
@@ -54,7 +59,18 @@ class Keys:
 
 
 def machine_id() -> str:
-    """This machine's id; the host name where there is none."""
+    """This machine's id: as the environment says, or its own; the host name where there is none. UsageError
+    for a value that is none."""
+    chosen = os.environ.get(MACHINE_VARIABLE, "")
+    if chosen:
+        if MACHINE_CHOSEN.fullmatch(chosen) is None:
+            raise UsageError(
+                f"{MACHINE_VARIABLE} is not up to 128 letters, digits, dots, hyphens or underscores: "
+                f"{chosen[:40]!r}",
+                subject=MACHINE_VARIABLE,
+                next_step="choose a word that is this site's alone and the same at each start",
+            )
+        return chosen
     for path in MACHINE_ID_PATHS:
         try:
             text = path.read_text(encoding="ascii").strip()
@@ -135,12 +151,16 @@ def read_identity(directory: pathlib.Path) -> Identity:
 def check_identity(directory: pathlib.Path) -> Identity:
     """The identity, if the directory is where it was made. NotAllowed if it was copied or moved here."""
     identity = read_identity(directory)
-    if identity.machine != machine_id() or identity.inode != directory.stat().st_ino:
+    moved = [] if identity.inode == directory.stat().st_ino else ["its inode is another"]
+    if identity.machine != machine_id():
+        moved.append("the machine's id is another")
+    if moved:
         raise NotAllowed(
-            f"{directory} was copied here from another place or machine; "
+            f"{directory} was copied here from another place or machine ({' and '.join(moved)}); "
             "two daemons of one identity lose data",
             subject=str(directory),
-            next_step=f"if the original is gone for good: `farshore site adopt {directory}`",
+            next_step=f"if the original is gone for good: `farshore site adopt {directory}`; where the "
+            f"machine's id changes at each start, as in a container, set {MACHINE_VARIABLE} first",
         )
     return identity
 

@@ -12,7 +12,7 @@ import pytest
 
 from daemon.__main__ import main
 from daemon.config import SiteConfig
-from daemon.data_directory import make_site
+from daemon.data_directory import check_identity, make_site
 from protocol.errors import ExitCode
 
 DEEP = "[" * 5000
@@ -119,6 +119,33 @@ def test_a_machine_whose_id_is_no_text(
     monkeypatch.setattr("daemon.data_directory.MACHINE_ID_PATHS", (tmp_path / "machine-id",))
     assert main(["run", str(site)]) == ExitCode.NOT_ALLOWED
     assert "site adopt" in capsys.readouterr().err
+
+
+def test_c40_a_container_whose_machine_id_changes_at_each_start(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The environment names the machine, once the site was adopted with it. A copy of the directory brings no
+    environment along, and is refused as before."""
+
+    def restart(container: str) -> None:
+        (tmp_path / "machine-id").write_text(container)
+        monkeypatch.setattr("daemon.data_directory.MACHINE_ID_PATHS", (tmp_path / "machine-id",))
+
+    restart("1" * 32)
+    assert main(["run", str(site)]) == ExitCode.NOT_ALLOWED
+    said = capsys.readouterr().err
+    assert "FARSHORE_MACHINE_ID" in said
+    assert "machine's id is another" in said
+    assert "inode" not in said
+    monkeypatch.setenv("FARSHORE_MACHINE_ID", "claim-a.0")
+    assert main(["adopt", str(site)]) == ExitCode.OK
+    restart("2" * 32)
+    assert check_identity(site).machine == "claim-a.0"
+    for other in ("", "claim-b"):
+        monkeypatch.setenv("FARSHORE_MACHINE_ID", other)
+        assert main(["run", str(site)]) == ExitCode.NOT_ALLOWED
+    monkeypatch.setenv("FARSHORE_MACHINE_ID", "a\nb")
+    assert main(["run", str(site)]) == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("mask", [0o777, 0o277, 0o000])
