@@ -3,17 +3,19 @@
 A HELLO of a hundred bytes makes a group, which costs descriptors, address space and durable rows for as long
 as the site keeps it. So a peer makes no more than a share of what a site has room for, and none that would
 take descriptors which the groups that are there may want for their next segments (docs/threat-model.md). An
-operator is bound by the site's room alone.
+operator is bound by the site's room alone. Descriptors are counted ahead of that: a group takes most of them
+only once it is paired and checkpoints, and then the others' journals would find none.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 
 from engine.group.site_state import Role, SiteState
 from protocol.errors import FarshoreError, Refused
-from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
+from protocol.limits import DESCRIPTORS_OF_GROUP, DESCRIPTORS_OF_SITE, GROUPS_MAX, PEER_GROUPS_MAX
 from site_primary.nbd.listener import descriptors_for_hosts
 
 
@@ -40,6 +42,15 @@ class GroupRoom:
                 f"a site has at most {GROUPS_MAX} groups (GROUPS_MAX)",
                 subject=name,
                 next_step="put the volume into a group that is there; `farshore status` shows them",
+            )
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        room = (limit - DESCRIPTORS_OF_SITE) // DESCRIPTORS_OF_GROUP
+        if len(rows) + len(bad) >= room:
+            raise Refused(
+                f"the daemon may open {limit} files: enough for {max(0, room)} groups (DESCRIPTORS_OF_GROUP)",
+                subject=name,
+                next_step="allow it more (LimitNOFILE=, `ulimit -Hn`) and restart it, or put the volume into "
+                "a group that is there",
             )
         if peer and sum(self._made_by(peer, row.name, row.role) for row in rows) >= PEER_GROUPS_MAX:
             raise Refused(

@@ -162,8 +162,12 @@ PEER_DEBT_S_END = 1.0
 MESSAGES_TURN_S = 0.002
 # Messages below this are not counted by their bytes: acknowledgements, whose number the queue bounds.
 PEER_COUNTED_BYTES_MIN = 128
-# Descriptors that a site should be allowed: below this a flood of strangers can take the last ones.
+# Descriptors that a site should be allowed: below this a flood of strangers can take the last ones. What a
+# site itself takes, with a few hosts and commands; and a group, paired, while it checkpoints: index and its
+# lock 3, segment 1, indexer 2, links 4.
 DESCRIPTORS_MIN = 4096
+DESCRIPTORS_OF_SITE = 64
+DESCRIPTORS_OF_GROUP = 10
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
@@ -307,6 +311,8 @@ def check_limits() -> None:
         raise AssertionError("a volume that lives was made")
     if PEER_CONNECTIONS_MAX < 2 * GROUPS_MAX + 16:
         raise AssertionError("a peer must be able to ship every group and to ask about it")
+    if DESCRIPTORS_MIN < DESCRIPTORS_OF_SITE + GROUPS_MAX * DESCRIPTORS_OF_GROUP:
+        raise AssertionError("what is advised must do for every group")
     if PEER_GROUPS_MAX >= GROUPS_MAX:
         raise AssertionError("one peer must not be able to make every group")
     if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:

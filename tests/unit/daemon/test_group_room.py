@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,7 +13,7 @@ from engine.group.site_state import GroupRow, PairRow, Role, SiteState
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.memory_store import MemoryStore
 from protocol.errors import Refused
-from protocol.limits import GROUPS_MAX, PEER_GROUPS_MAX
+from protocol.limits import DESCRIPTORS_OF_GROUP, DESCRIPTORS_OF_SITE, GROUPS_MAX, PEER_GROUPS_MAX
 
 
 @pytest.fixture
@@ -58,19 +58,45 @@ def test_one_that_was_begun_before_needs_no_more_room(state: SiteState) -> None:
 
 
 @pytest.fixture
-def few_descriptors() -> Iterator[None]:
-    """One is left, of the reserve."""
+def soft_limit() -> Iterator[Callable[[int], None]]:
+    """Sets how many files this process may open."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, limits[1]))
-    yield
+    yield lambda soft: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limits[1]))
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-@pytest.mark.usefixtures("few_descriptors")
-def test_the_last_descriptors_are_for_the_groups_that_are_there(state: SiteState) -> None:
+def test_the_last_descriptors_are_for_the_groups_that_are_there(
+    state: SiteState, soft_limit: Callable[[int], None]
+) -> None:
+    soft_limit(DESCRIPTORS_OF_SITE + 3 * DESCRIPTORS_OF_GROUP)
     room = GroupRoom(state, descriptors_left)
-    with pytest.raises(Refused, match="NBD_DESCRIPTORS_RESERVED"):
-        room.check("new", "lon")
+    held = []
+    while descriptors_left():
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    try:
+        with pytest.raises(Refused, match="NBD_DESCRIPTORS_RESERVED"):
+            room.check("new", "lon")
+        room.check("new")
+    finally:
+        for each in held:
+            os.close(each)
+
+
+def test_c39_descriptors_are_counted_before_they_are_taken(
+    state: SiteState, soft_limit: Callable[[int], None]
+) -> None:
+    """345 groups under ulimit 1024: each was made with three descriptors and wanted more once it was paired,
+    until a dial found none and stopped the daemon."""
+    soft_limit(1024)
+    room = GroupRoom(state, descriptors_left)
+    most = (1024 - DESCRIPTORS_OF_SITE) // DESCRIPTORS_OF_GROUP
+    assert most < GROUPS_MAX
+    add(state, most - 1)
+    room.check("new")
+    add(state, 1)
+    with pytest.raises(Refused, match="1024 files") as caught:
+        room.check("new")
+    assert "LimitNOFILE" in caught.value.next_step
+    room.check("g0")
+    soft_limit(4096)
     room.check("new")
