@@ -24,6 +24,7 @@ import zmq
 import zmq.asyncio
 from msgspec import Raw
 
+from engine.acting import acting
 from engine.group.compartment import attempt_async
 from engine.ports.unix_sockets import bound_socket, remove_dead_socket
 from engine.ports.zap import Authenticator
@@ -170,15 +171,17 @@ class ControlServer:
 
     async def _receive(self, server: zmq.asyncio.Socket) -> None:
         while True:
-            parts: list[bytes] = await server.recv_multipart()
+            parts: list[zmq.Frame] = await server.recv_multipart(copy=False)
             if len(parts) != 2:
                 log.warning("control message dropped", parts=len(parts))
                 continue
-            caller, raw = parts
+            caller, raw = parts[0].bytes, parts[1].bytes
             if max(len(self._answers), len(self._executions)) >= self._in_flight_max:
                 await self._refuse_busy(server, caller, raw)
                 continue
-            answer = attempt_async("control.message_failed", self._answer(server, caller, raw))
+            answer = attempt_async(
+                "control.message_failed", self._answer(server, caller, raw, self._client_of(parts[1]))
+            )
             task = self._loop.create_task(answer)
             self._answers.add(task)
             task.add_done_callback(self._answers.discard)
@@ -189,7 +192,20 @@ class ControlServer:
             busy = Busy(f"{self._in_flight_max} requests are running", next_step="try again later")
             await server.send_multipart([caller, encode_answer(error_answer(head.id, busy))])
 
-    async def _answer(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes) -> None:
+    def _client_of(self, message: zmq.Frame) -> str:
+        """Who sent a message (see engine.acting): by what the kernel says of a unix socket's other end, or by
+        the key that was proven. Without either, `unknown`."""
+        try:
+            if self._keys is not None and self._authenticator is not None:
+                key = str(message.get("User-Id"))
+                return f"operator:{self._authenticator.name_of(ZAP_DOMAIN, key) or key}"
+            # libzmq adds `:UID:GID:PID` to a unix socket's address.
+            *_, uid, _gid, _pid = str(message.get("Peer-Address")).rsplit(":", 3)
+            return f"uid:{int(uid)}"
+        except (zmq.ZMQError, ValueError):
+            return "unknown"
+
+    async def _answer(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes, client: str) -> None:
         try:
             request = decode_request(raw)
         except UsageError as refusal:
@@ -201,26 +217,26 @@ class ControlServer:
                 [caller, encode_answer(error_answer(head.id, _explain(refusal, head.api)))]
             )
             return
-        await server.send_multipart([caller, await self._encoded_reply(request)])
+        await server.send_multipart([caller, await self._encoded_reply(request, client)])
 
-    async def _encoded_reply(self, request: Request) -> bytes:
+    async def _encoded_reply(self, request: Request, client: str) -> bytes:
         """Never raises but for cancellation: whatever went wrong is the reply."""
         name = command_name(request.command)
         try:
-            return encode_answer(await self._reply(request))
+            return encode_answer(await self._reply(request, client))
         # The edge of the daemon: a bug in one command is logged, answered, and must not end the others.
         except Exception:
             log.exception("command failed", command=name, request=request.id.hex())
             failed = InternalError(f"{name} failed inside the daemon", next_step="see the daemon's log")
             return encode_answer(error_answer(request.id, failed))
 
-    async def _reply(self, request: Request) -> Answer:
+    async def _reply(self, request: Request, client: str) -> Answer:
         try:
-            return ok_answer(request.id, await self._execute(request))
+            return ok_answer(request.id, await self._execute(request, client))
         except FarshoreError as error:
             return error_answer(request.id, error)
 
-    async def _execute(self, request: Request) -> Raw:
+    async def _execute(self, request: Request, client: str) -> Raw:
         """The command's data: of a finished or running execution with the same key, or of a new one."""
         command = request.command
         key = "" if isinstance(command, Query) else request.idempotency_key
@@ -231,7 +247,7 @@ class ControlServer:
             return data
         execution = self._running.get(key) if key else None
         if execution is None:
-            execution = self._begin(command, key)
+            execution = self._begin(command, key, client)
         _check_same(execution.command, command, key)
         execution.waiters += 1
         try:
@@ -251,8 +267,8 @@ class ControlServer:
                 self._running.pop(key, None)
                 execution.task.cancel()
 
-    def _begin(self, command: Command, key: str) -> _Execution:
-        task = self._loop.create_task(self._run(command), name=f"command {command_name(command)}")
+    def _begin(self, command: Command, key: str, client: str) -> _Execution:
+        task = self._loop.create_task(self._run(command, client), name=f"command {command_name(command)}")
         execution = _Execution(command=command, task=task)
         self._executions.add(task)
         if key:
@@ -260,8 +276,9 @@ class ControlServer:
         task.add_done_callback(lambda _done: self._ended(execution, key))
         return execution
 
-    async def _run(self, command: Command) -> Raw:
-        return await self._dispatch(command)
+    async def _run(self, command: Command, client: str) -> Raw:
+        with acting(client):
+            return await self._dispatch(command)
 
     def _ended(self, execution: _Execution, key: str) -> None:
         task = execution.task

@@ -1,6 +1,7 @@
 """What happened at this site, for operators: a bounded list with numbers, and the same lines in the log.
 
-An event is a short word (`pair.state`) with fields. ERROR means that a person must look.
+An event is a short word (`pair.state`) with fields. ERROR means that a person must look. A file keeps more of
+them than the list, over restarts (`daemon.event_file`): numbers go on, and are never given twice.
 
 Nobody can push out what matters: of the kinds that a peer can cause at will only a few are said one by one,
 the others counted, and once the list is full a kind that has its share displaces its own oldest events.
@@ -11,20 +12,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
+from engine.acting import actor
 from engine.ports.clock import Clock
 from engine.repeats import Repeats
 from protocol.commands.event import EventInfo, Level
 from protocol.cut_text import time_text
 from protocol.limits import (
+    EVENT_TEXT_CHARS_MAX,
     EVENTS_KEPT_MAX,
     EVENTS_OF_A_KIND_MIN,
     EVENTS_REPEATED_MAX,
     EVENTS_REPEATED_OBJECTS_MAX,
     EVENTS_REPEATED_SPAN_S,
+    EVENTS_UNKEPT_MAX,
 )
 
 log = structlog.get_logger()
@@ -68,6 +72,8 @@ WARNINGS = frozenset(
         "lock.not_noted",
         "fold.failed",
         "drill.failed",
+        "events.not_kept",
+        "events.not_read",
         "index.compact_failed",
         "schedule.failed",
         "hook.failed",
@@ -97,41 +103,32 @@ FROM_OUTSIDE = frozenset(
     }
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
+STOPPED = "site.stopped"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One line. `level` is info, warning or error."""
+class EventKeeper(Protocol):
+    """What keeps events when this process has ended."""
 
-    seq: int
-    utc_ns: int
-    level: Level
-    kind: str
-    group: str
-    subject: str
-    position: str
-    message: str
+    def keep(self, event: EventInfo) -> None:
+        """Keep one. Never blocks or raises."""
 
-    def info(self) -> EventInfo:
-        """The event as replies have it."""
-        return EventInfo(
-            seq=self.seq,
-            time=time_text(self.utc_ns),
-            level=self.level,
-            kind=self.kind,
-            group=self.group or None,
-            object=self.subject,
-            position=self.position,
-            message=self.message,
-        )
+    def newest(self, limit: int) -> list[EventInfo]:
+        """The newest that were kept, oldest first. OSError."""
+
+    def after(self, seq: int, limit: int) -> list[EventInfo]:
+        """Those with a higher number, oldest first. OSError."""
+
+    def close(self) -> None:
+        """Keep what was given, if it goes at once."""
 
 
 class EventLog:
-    """The newest `EVENTS_KEPT_MAX` events."""
+    """The newest `EVENTS_KEPT_MAX` events, and those that `keeper` has."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, keeper: EventKeeper | None = None) -> None:
         self._clock = clock
-        self._events: dict[int, Event] = {}  # by number, oldest first
+        self._keeper = keeper
+        self._events: dict[int, EventInfo] = {}  # by number, oldest first
         self._of_kind: dict[str, deque[int]] = {}
         self._last = 0
         self._dropped = 0  # the newest one that is gone
@@ -171,23 +168,57 @@ class EventLog:
             level = "warning"
         self._last += 1
         named = {key: str(fields.get(key, "")) for key in ("group", "object", "position")}
-        message = ", ".join(f"{k} {v}" for k, v in fields.items() if k not in named and v != "")
-        self._events[self._last] = Event(
+        rest = {key: value for key, value in fields.items() if key not in named and value != ""}
+        event = EventInfo(
             seq=self._last,
-            utc_ns=self._clock.utc_ns(),
+            time=time_text(self._clock.utc_ns()),
             level=level,
             kind=kind,
-            group=named["group"],
-            subject=named["object"] or named["group"],
+            group=named["group"] or None,
+            object=named["object"] or named["group"],
             position=named["position"],
-            message=message,
+            message=", ".join(f"{key} {value}" for key, value in rest.items()),
+            by=actor(),
+            fields={key: _plain(value) for key, value in rest.items()},
         )
-        self._of_kind.setdefault(kind, deque()).append(self._last)
-        if len(self._events) > EVENTS_KEPT_MAX:
-            self._drop_one(kind)
-        getattr(log, level)(kind, **fields)
+        self._take(event)
+        if self._keeper is not None:
+            self._keeper.keep(event)
+        said = {"by": event.by, **fields} if event.by else fields
+        getattr(log, level)(kind, **said)
         self._news.set()
         self._news = asyncio.Event()
+
+    def _take(self, event: EventInfo) -> None:
+        self._events[event.seq] = event
+        self._of_kind.setdefault(event.kind, deque()).append(event.seq)
+        if len(self._events) > EVENTS_KEPT_MAX:
+            self._drop_one(event.kind)
+
+    def take_up(self) -> None:
+        """Go on after what was kept. Numbers that an earlier run may have given without their being kept are
+        left out: whoever follows would take what has them now for known."""
+        if self._keeper is None:
+            return
+        try:
+            found = self._keeper.newest(EVENTS_KEPT_MAX)
+        except OSError as error:
+            self.emit("events.not_read", error=str(error))
+            return
+        for event in found:
+            if event.seq > self._last:
+                self._take(event)
+                self._last = event.seq
+        if found:
+            self._dropped = max(self._dropped, found[0].seq - 1)
+            if found[-1].kind != STOPPED:
+                self._last += EVENTS_UNKEPT_MAX
+
+    def close(self) -> None:
+        """The site has stopped: keep what there is."""
+        self.emit(STOPPED)
+        if self._keeper is not None:
+            self._keeper.close()
 
     def _drop_one(self, kind: str) -> None:
         """The oldest of this kind, if that has its share; else of the kind that has most."""
@@ -197,7 +228,20 @@ class EventLog:
         del self._events[seq]
         self._dropped = max(self._dropped, seq)
 
-    def since(self, seq: int | None, limit: int) -> tuple[list[Event], int, bool]:
+    async def look_up(self, seq: int | None, limit: int) -> tuple[list[EventInfo], int, bool]:
+        """As `since`, also of what only the keeper has any more."""
+        if seq is None or self._keeper is None or seq >= self._dropped:
+            return self.since(seq, limit)
+        try:
+            kept = await asyncio.to_thread(self._keeper.after, seq, limit)
+        except OSError as error:
+            self.emit("events.not_read", error=str(error))
+            kept = []
+        if not kept or kept[-1].seq <= seq:
+            return self.since(seq, limit)
+        return kept, kept[-1].seq, kept[0].seq > seq + 1
+
+    def since(self, seq: int | None, limit: int) -> tuple[list[EventInfo], int, bool]:
         """Events after number `seq` (None: the newest), the number to ask from next, and whether some were
         dropped in between."""
         if seq is None:
@@ -206,7 +250,7 @@ class EventLog:
         found = list(self._newer(seq, limit))
         return found, found[-1].seq if found else max(seq, 0), self._dropped > seq
 
-    def _newer(self, seq: int, limit: int) -> Iterator[Event]:
+    def _newer(self, seq: int, limit: int) -> Iterator[EventInfo]:
         for event in self._events.values():
             if event.seq > seq and limit > 0:
                 limit -= 1
@@ -219,3 +263,10 @@ class EventLog:
             await asyncio.wait_for(news.wait(), timeout_s)
         except TimeoutError:
             return
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    """A field as a file and a reply can carry it."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
+    return str(value)[:EVENT_TEXT_CHARS_MAX]

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from engine.acting import acting, actor
 from engine.group.compartment import attempt
 from engine.group.site_state import SiteState
 from engine.ports.clock import Clock
@@ -94,6 +95,7 @@ class Job:
         self.result: Data | None = None
         self.error: ErrorInfo | None = None
         self.task: asyncio.Task[Reply] | None = None
+        self.by = actor()
         self._moved = asyncio.Event()
 
     def progress(self, done: int, total: int | None, unit: str, text: str = "") -> None:
@@ -185,10 +187,15 @@ class Jobs:
 
     def _begin(self, job: Job, work: Work) -> None:
         async def run() -> Reply:
-            return await work(job)
+            with acting(job.by):
+                return await work(job)
+
+        def ended(task: asyncio.Task[Reply]) -> None:
+            with acting(job.by):
+                attempt("job.defect", self._task_ended, job, task)
 
         job.task = asyncio.get_running_loop().create_task(run(), name=f"job {job.number} {job.kind}")
-        job.task.add_done_callback(lambda task: attempt("job.defect", self._task_ended, job, task))
+        job.task.add_done_callback(ended)
 
     def _task_ended(self, job: Job, task: asyncio.Task[Reply]) -> None:
         if task.cancelled():

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import random
 from collections.abc import Callable
+from functools import partial
 
 from daemon.config import SiteConfig
 from daemon.data_directory import STATE_FILE, Identity, Keys
+from daemon.event_file import EventFile
 from daemon.event_log import EventLog
 from daemon.group_room import descriptors_left
 from daemon.indexer_process import IndexerProcess
 from daemon.parts import GroupParts, SiteParts
 from daemon.site import Site
 from daemon.witness import Witness
-from engine.group.compartment import Compartment
+from engine.group.compartment import Compartment, attempt
 from engine.group.settings import GroupSettings
 from engine.group.site_state import SITE_TABLES
 from engine.index.index_file import open_index
@@ -44,7 +47,14 @@ def real_site(
     """The site of a data directory that this process holds the lock of; not started yet. FarshoreError or
     OSError if its state cannot be opened."""
     clock = SystemClock(loop)
-    events = EventLog(clock)
+
+    def not_kept(error: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            said = partial(attempt, "events.defect", events.emit, "events.not_kept", error=error)
+            loop.call_soon_threadsafe(said)
+
+    events = EventLog(clock, EventFile(RealDisk(directory, None), not_kept))
+    events.take_up()
     disk = RealDisk(directory, loop)
     store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
     witness = Witness(

@@ -12,6 +12,7 @@ from daemon.operations import backup
 from daemon.operations.pruning import prune_by
 from daemon.operations.schedule import last_run
 from daemon.site import Site
+from engine.acting import acting
 from engine.copies.keep_rules import KeepRules
 from engine.copies.schedules import due
 from engine.group.compartment import attempt_async
@@ -65,14 +66,18 @@ class Scheduler:
         if site.state.group(name).role is not Role.PRIMARY or not self._due(group, set_ns, policy):
             return
         try:
-            await backup.create(site, BackupCreate(group=name, freeze=policy.freeze or None))
-            if any(policy.keep):
-                await prune_by(site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
+            with acting("schedule"):
+                await self._take(group, policy)
         except (FarshoreError, OSError) as error:
             self._failed(name, error)
         else:
             self._pause_s.pop(name, None)
             site.schedule_failures.pop(name, None)
+
+    async def _take(self, group: Group, policy: PolicySet) -> None:
+        await backup.create(self._site, BackupCreate(group=group.name, freeze=policy.freeze or None))
+        if any(policy.keep):
+            await prune_by(self._site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
 
     def _failed(self, name: str, error: Exception) -> None:
         site = self._site

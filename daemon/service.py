@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib.metadata
 import os
 import pathlib
 import resource
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 from msgspec import Raw
 
+from daemon.audit import audited
 from daemon.config import SiteConfig
 from daemon.control import ControlServer
 from daemon.data_directory import Identity, Keys
@@ -115,7 +117,7 @@ async def run_site(
     site = real_site(directory, config, identity, keys, loop, log_dropped)
 
     async def carry_out(command: Command) -> Raw:
-        return encoded(await dispatch(site, command))
+        return encoded(await audited(site.events.emit, command, dispatch(site, command)))
 
     control = ControlServer(loop, site.control_endpoint, carry_out)
     scheduler = Scheduler(site)
@@ -130,6 +132,7 @@ async def run_site(
         raise
     gc.freeze()
     log.info("site.ready", directory=str(directory), groups=sorted(site.groups), pid=os.getpid())
+    site.events.emit("site.started", version=importlib.metadata.version("farshore"), pid=os.getpid())
     notify_service_manager("READY=1")
     await stop.wait()
     notify_service_manager("STOPPING=1")
@@ -137,5 +140,4 @@ async def run_site(
     await scheduler.close()
     await control.close()
     await site.stop()
-    log.info("site.stopped")
     return int(ExitCode.FAILED) if defects else int(ExitCode.OK)

@@ -182,6 +182,7 @@ class Site:
         self.witness.close()
         self._parts.store.close()
         self.disk.close()
+        self.events.close()
 
     # -- groups
 

@@ -255,6 +255,11 @@ EVENTS_REPEATED_MAX = 20
 EVENTS_REPEATED_SPAN_S = 60.0
 # Objects (peers, groups) that are told apart so.
 EVENTS_REPEATED_OBJECTS_MAX = 1024
+# On disk: files of so many bytes, events that wait to be written, and the length of a text in one.
+EVENT_FILES_MAX = 8
+EVENT_FILE_BYTES_MAX = 4 << 20
+EVENTS_UNKEPT_MAX = 1000
+EVENT_TEXT_CHARS_MAX = 2000
 # Lines of one kind in the log within each span; the next one after it says how many were left out.
 LOG_LINES_OF_A_KIND_MAX = 500
 LOG_LINES_SPAN_S = 10.0

@@ -52,5 +52,6 @@ def _print_event(session: Session, event: EventInfo) -> None:
         event.object or event.group or "",
         event.position,
         event.message,
+        f"by {event.by}" if event.by else "",
     ]
     session.output.line("  ".join(word for word in words if word))

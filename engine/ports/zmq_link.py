@@ -14,6 +14,7 @@ from typing import ParamSpec, Protocol
 
 import zmq
 
+from engine.acting import acting
 from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, PeerAddress
@@ -223,7 +224,9 @@ class DialledLink:
             self._end_turn()  # the peer has taken a message of this connection
         if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
             payload = parts[1].bytes if len(parts) == 2 else None
-            if attempt("peer.message_failed", self._on_message, parts[0].bytes, payload) is not None:
+            with acting(f"peer:{self._address.name}"):
+                defect = attempt("peer.message_failed", self._on_message, parts[0].bytes, payload)
+            if defect is not None:
                 self.close()  # whoever dialled finds it lost, and begins a new session
 
     def _flush(self) -> None:

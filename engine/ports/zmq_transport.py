@@ -20,6 +20,7 @@ from functools import partial
 import structlog
 import zmq
 
+from engine.acting import acting
 from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
@@ -277,7 +278,9 @@ class ZmqTransport:
         if caller is None or caller.revoked:
             return
         payload = parts[2].bytes if len(parts) == 3 else None
-        if attempt("peer.message_failed", self._on_message, caller, parts[1].bytes, payload) is not None:
+        with acting(f"peer:{caller.peer}"):
+            defect = attempt("peer.message_failed", self._on_message, caller, parts[1].bytes, payload)
+        if defect is not None:
             caller.revoke()  # the peer may make another connection
 
     def _caller_of(self, routing_id: bytes, message: zmq.Frame) -> _Caller | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from protocol.commands.base import Reply, Rows, WaitSeconds
@@ -13,7 +14,8 @@ Level = Literal["info", "warning", "error"]
 
 
 class EventInfo(Reply, frozen=True, kw_only=True):
-    """One event."""
+    """One event. `by`: who caused it, as `uid:1000`, `operator:NAME`, `peer:NAME` or `schedule`; empty if the
+    site did by itself. `fields`: what the message says, by name."""
 
     seq: int
     time: str
@@ -23,6 +25,8 @@ class EventInfo(Reply, frozen=True, kw_only=True):
     object: str
     position: str
     message: str
+    by: str = ""
+    fields: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
 
 
 class EventsReply(Reply, frozen=True, kw_only=True):

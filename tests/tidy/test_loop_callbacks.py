@@ -26,15 +26,18 @@ COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
 TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
 APART = "another process"
+EVENTS = "guarded: it says that events are not kept (daemon/real_parts.py)"
 DAEMON = "stops the daemon"
 
 WHERE = {
     "daemon/control.py:_begin": AWAITED,
     "daemon/control.py:_receive": AWAITED,
     "daemon/control.py:start": DAEMON,
+    "daemon/event_log.py:look_up": AWAITED,
     "daemon/indexer_process.py:start": GROUP,
     "daemon/jobs.py:_begin": AWAITED,
     "engine/peering/pair_timers.py:": GROUP,
+    "daemon/real_parts.py:": EVENTS,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/site.py:spawn": AWAITED,
     "daemon/witness.py:_tick": WITNESS,

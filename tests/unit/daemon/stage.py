@@ -59,7 +59,7 @@ class Stage:
 
     def said(self, site: Site, kind: str) -> list[str]:
         return [
-            event.group or event.subject for event in site.events.since(0, 10_000)[0] if event.kind == kind
+            event.group or event.object for event in site.events.since(0, 10_000)[0] if event.kind == kind
         ]
 
     async def host(self, name: str, talk: Callable[[Host], Any]) -> Any:

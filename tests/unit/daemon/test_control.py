@@ -21,6 +21,7 @@ from msgspec import Raw
 
 from console.client import Client, OperatorKeys
 from daemon.control import ControlKeys, ControlServer
+from engine.acting import actor
 from protocol.commands.base import Command
 from protocol.commands.pair import PairDelete, PairDeleteReply
 from protocol.commands.site import SiteToken, SiteTokenReply
@@ -110,6 +111,15 @@ def logged() -> Any:
     """Log entries of the test."""
     with structlog.testing.capture_logs() as entries:
         yield entries
+
+
+@in_loop
+async def test_a_command_knows_whose_it_is(tmp_path: Path) -> None:
+    async def who(command: Command) -> Raw:
+        return reply_to(command, actor())
+
+    async with serving(tmp_path, who):
+        assert await call(tmp_path, SiteToken()) == f"uid:{os.getuid()}"
 
 
 @in_loop
