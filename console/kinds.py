@@ -69,6 +69,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "pair.split": ("protocol.commands.pair:PairInfo",),
     "peer.add": ("protocol.commands.peer:PeerAddReply",),
     "peer.list": ("protocol.commands.peer:PeerListReply",),
+    "peer.remove": ("protocol.commands.peer:PeerRemoveReply",),
+    "peer.rename": ("protocol.commands.peer:PeerInfo",),
+    "peer.replace": ("protocol.commands.peer:PeerInfo",),
     "peer.set": ("protocol.commands.peer:PeerInfo",),
     "progress": (
         "console.mounts.probing:ProbeStep",

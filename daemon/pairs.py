@@ -108,6 +108,19 @@ class SitePairs:
         for receiver in self.receivers.values():
             attempt("pair.close_failed", receiver.close)
 
+    def readdress(self, peer: str, name: str, *, anew: bool = False) -> None:
+        """The peer has that name from now on (the same, perhaps), and its address is to be asked for again.
+        `anew`: another site has taken its place. What is the peer's in the site's state is so already."""
+        for group, shipper in list(self.shippers.items()):
+            if shipper.peer == peer:
+                shipper.session.address = self._address_of(name)
+                defect = attempt("pair.not_readdressed", partial(shipper.readdressed, anew=anew))
+                if defect is not None:
+                    self._emit("pair.not_readdressed", group=group, object=name, error=str(defect))
+        for group, receiver in list(self.receivers.items()):
+            if receiver.peer == peer and (anew or name != peer):
+                self.make_receiver(self._exports.group(group), name)
+
     # -- both ends
 
     def _ship(self, group: Group, pair: PairRow) -> Shipper:

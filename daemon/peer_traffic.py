@@ -77,6 +77,13 @@ class SiteTraffic:
         traffic.compression = Compression[options.compress.upper()]
         return traffic
 
+    def rename(self, peer: str, new: str) -> None:
+        """The peer has another name; what goes to it waits as it did."""
+        if peer in self._traffic:
+            self._traffic[new] = self._traffic.pop(peer)
+        if peer in self._answers:
+            self._answers[new] = self._answers.pop(peer)
+
     def answer(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
         """Send an answer about a group as a peer is sent to."""
         traffic = self.to(caller.peer)

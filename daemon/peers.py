@@ -7,6 +7,10 @@ A peer is checked alone and against all others before it is saved, and again whe
 site ids are each one peer's, and none is this site's own. A row that fails is set aside: it is not trusted,
 stays in the file for a person to look at, and keeps nothing else from starting. A file that cannot be read at
 all is not written either, until it is mended.
+
+A name is this site's own word for a peer: the pairs in the site's state go by it. So a new name is first
+written here, together with the old one (`was`), then into the state, and then the old one is taken away here.
+A site that loses power in between goes on with that at its next start.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ import hashlib
 import json
 import re
 import textwrap
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 
 import msgspec
 
@@ -81,10 +85,30 @@ class _Row(_TokenFields, kw_only=True, forbid_unknown_fields=True):
 
     rate_bytes_s: int = 0
     compress: str = "none"
+    was: str = ""
 
     def options(self) -> PeerOptions:
         """Checked. UsageError."""
         return check_options(PeerOptions(rate_bytes_s=self.rate_bytes_s, compress=self.compress))
+
+    def known(self) -> _Known:
+        """Checked. UsageError."""
+        if self.was:
+            check_name(self.was, "site")
+        return _Known(peer=self.peer(), options=self.options(), was=self.was)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A peer as it is kept. `was`: the name that this site's state may still have for it."""
+
+    peer: Peer
+    options: PeerOptions = PeerOptions()
+    was: str = ""
+
+    def row(self) -> dict[str, object]:
+        """As it is written: without what an earlier version does not know, while there is nothing to say."""
+        return asdict(self.peer) | asdict(self.options) | ({"was": self.was} if self.was else {})
 
 
 def check_peer(peer: Peer) -> Peer:
@@ -145,8 +169,7 @@ class PeerBook:
     def __init__(self, disk: Disk, own: Peer | None = None, in_use: Collection[str] = ()) -> None:
         self._disk = disk
         self._own = own
-        self._peers: dict[str, Peer] = {}
-        self._options: dict[str, PeerOptions] = {}
+        self._known: dict[str, _Known] = {}
         self._bad_rows: list[msgspec.Raw] = []
         self._unread: FarshoreError | None = None
         self.set_aside: list[tuple[str, FarshoreError]] = []
@@ -176,19 +199,18 @@ class PeerBook:
             except _UNREADABLE as error:
                 self._bad_rows.append(raw.copy())
                 self._set_aside(PEERS_FILE, f"a row of {PEERS_FILE} does not decode: {error}")
-        good.sort(key=lambda each: each[0].name not in in_use)
+        good.sort(key=lambda each: each[0].name not in in_use and each[0].was not in in_use)
         for row, raw in good:
             try:
-                peer, options = row.peer(), row.options()
-                self._check(peer)
-                if peer.name in self._peers:
-                    raise UsageError("the name is there twice", subject=peer.name)
+                known = row.known()
+                self._check(known)
+                if row.name in self._known:
+                    raise UsageError("the name is there twice", subject=row.name)
             except FarshoreError as error:
                 self._bad_rows.append(raw.copy())
                 self._set_aside(row.name, error.message)
                 continue
-            self._peers[peer.name] = peer
-            self._options[peer.name] = options
+            self._known[row.name] = known
 
     def _set_aside(self, name: str, why: str) -> None:
         error = FarshoreError(
@@ -196,79 +218,147 @@ class PeerBook:
         )
         self.set_aside.append((name, error))
 
-    def _check(self, peer: Peer) -> None:
-        """That a peer is neither this site nor another one that is known. NotAllowed or UsageError."""
-        own = self._own
+    def _check(self, known: _Known, instead_of: str = "") -> None:
+        """That a peer is neither this site nor another one that is known; what it takes the place of does not
+        count. NotAllowed or UsageError."""
+        peer, own = known.peer, self._own
         if own is not None and (peer.site_id == own.site_id or peer.public_key == own.public_key):
             raise NotAllowed(
                 "that is this site's own token",
                 subject=peer.name,
                 next_step="run `farshore site token` at the peer",
             )
-        if own is not None and peer.name == own.name:
-            raise UsageError(f"the peer has this site's name, {peer.name}", subject=peer.name)
-        for other in self._peers.values():
-            if other.name == peer.name:
-                if other.public_key != peer.public_key:
-                    raise NotAllowed(
-                        f"a peer {peer.name} with another key is known already",
-                        subject=peer.name,
-                        next_step="compare fingerprints: `farshore peer list`",
-                    )
-            elif other.public_key == peer.public_key or other.site_id == peer.site_id:
-                raise NotAllowed(
-                    f"the site that calls itself {peer.name} is known here as {other.name}",
-                    subject=peer.name,
-                    next_step=f"let it be {other.name} in its site.toml again; `farshore peer list` has its "
-                    "fingerprint",
-                )
-        if peer.name not in self._peers and len(self._peers) >= PEERS_MAX:
+        if own is not None and own.name in (peer.name, known.was):
+            raise UsageError(f"the peer has this site's name, {own.name}", subject=peer.name)
+        others = [each for each in self._known.values() if each.peer.name != instead_of]
+        for other in others:
+            _check_apart(known, other)
+        if peer.name not in self._known and len(others) >= PEERS_MAX:
             raise NotAllowed(f"a site has at most {PEERS_MAX} peers", subject=peer.name)
 
     def all(self) -> list[Peer]:
         """By name."""
-        return [self._peers[name] for name in sorted(self._peers)]
+        return [self._known[name].peer for name in sorted(self._known)]
 
     def get(self, name: str) -> Peer:
         """One peer; NotFound."""
-        peer = self._peers.get(name)
-        if peer is None:
+        return self._row(name).peer
+
+    def _row(self, name: str) -> _Known:
+        known = self._known.get(name)
+        if known is None:
             raise NotFound(
                 f"{name} is not a peer of this site",
                 subject=name,
                 next_step=f"`farshore site token` at {name}, then `farshore peer add TOKEN` here",
             )
-        return peer
+        return known
+
+    def address_of(self, name: str) -> PeerAddress:
+        """Where to dial a pair's peer; with no endpoint if no such peer is known."""
+        was = (known for known in self._known.values() if known.was == name)
+        known = self._known.get(name) or next(was, None)
+        if known is None:
+            return PeerAddress(name=name, endpoint="", public_key="")
+        return replace(known.peer.address, name=name)
 
     def add(self, peer: Peer) -> bool:
         """Trust a peer, durably; False if it was known. NotAllowed if its name or its key is another's,
         UsageError if it makes no sense: then nothing was saved."""
-        known = self._peers.get(peer.name)
-        if known == peer:
+        known = self._known.get(peer.name)
+        if known is not None and known.peer == peer:
             return False
-        self._check(check_peer(peer))
-        self._save(self._peers | {peer.name: peer}, self._options)
+        row = _Known(peer=check_peer(peer)) if known is None else replace(known, peer=check_peer(peer))
+        self._check(row)
+        self._save(self._known | {peer.name: row})
         return known is None
+
+    def set_endpoint(self, name: str, endpoint: str) -> Peer:
+        """Keep where a peer is dialled, durably. UsageError if that is no endpoint."""
+        row = self._row(name)
+        peer = check_peer(replace(row.peer, endpoint=endpoint))
+        self._save(self._known | {name: replace(row, peer=peer)})
+        return peer
+
+    def replace(self, name: str, peer: Peer) -> Peer:
+        """Let another site take the place of a known one, durably: under the name that it has here, with the
+        options chosen for that. As `add` if it cannot be."""
+        row = self._row(name)
+        row = replace(row, peer=check_peer(replace(peer, name=name)))
+        self._check(row, instead_of=name)
+        self._save(self._known | {name: row})
+        return row.peer
+
+    def rename(self, name: str, new: str, in_state: Callable[[str, str], None]) -> Peer:
+        """Call a peer by another name, durably, also where this site's state has the old one: `in_state` is
+        given both. As `add` if it cannot be. OSError: it is done at the next start, or was not begun."""
+        row = self._row(name)
+        if new in self._known:
+            raise NotAllowed(f"there is a peer {new} already", subject=new, next_step="`farshore peer list`")
+        row = replace(row, peer=check_peer(replace(row.peer, name=new)), was=name)
+        self._check(row, instead_of=name)
+        self._save({key: each for key, each in self._known.items() if key != name} | {new: row})
+        self.finish_renames(in_state)
+        return row.peer
+
+    def finish_renames(self, in_state: Callable[[str, str], None]) -> None:
+        """Carry out what `rename` began. OSError: later."""
+        for name, known in list(self._known.items()):
+            if known.was:
+                in_state(known.was, name)
+                self._save(self._known | {name: replace(known, was="")})
+
+    def remove(self, name: str) -> None:
+        """Trust a peer no longer, durably. NotFound."""
+        self._row(name)
+        self._save({key: each for key, each in self._known.items() if key != name})
 
     def options(self, name: str) -> PeerOptions:
         """How to send to a peer."""
-        return self._options.get(name, PeerOptions())
+        known = self._known.get(name)
+        return PeerOptions() if known is None else known.options
 
     def set_options(self, name: str, options: PeerOptions) -> None:
         """Keep how to send to a peer, durably. UsageError if they are out of bounds."""
-        self._save(self._peers, self._options | {name: check_options(options)})
+        row = replace(self._row(name), options=check_options(options))
+        self._save(self._known | {name: row})
 
-    def _save(self, peers: dict[str, Peer], options: Mapping[str, PeerOptions]) -> None:
+    def _save(self, known: Mapping[str, _Known]) -> None:
         """On the disk first: what could not be kept is not so."""
         if self._unread is not None:
             raise self._unread
-        fields = [asdict(peers[name]) | asdict(options.get(name, PeerOptions())) for name in sorted(peers)]
+        fields = [known[name].row() for name in sorted(known)]
         rows = [textwrap.indent(json.dumps(each, indent=1), " ").encode() for each in fields]
         # As they stand there: some are not even JSON.
         rows += [b" " + bytes(raw) for raw in self._bad_rows]
         self._disk.replace_file(PEERS_FILE, b"[\n" + b",\n".join(rows) + b"\n]")
-        self._peers, self._options = dict(peers), dict(options)
+        self._known = dict(known)
 
     def allowed(self) -> dict[str, str]:
         """Name to public key, for the allow-list."""
-        return {peer.name: peer.public_key for peer in self._peers.values()}
+        return {name: known.peer.public_key for name, known in self._known.items()}
+
+
+def _check_apart(known: _Known, other: _Known) -> None:
+    """That two rows can stand side by side. NotAllowed."""
+    peer, there = known.peer, other.peer
+    if there.name == peer.name:
+        if there.public_key != peer.public_key:
+            raise NotAllowed(
+                f"a peer {peer.name} with another key is known already",
+                subject=peer.name,
+                next_step="compare fingerprints: `farshore peer list`; if the site was made anew, "
+                f"`farshore peer replace {peer.name} TOKEN`",
+            )
+    elif there.public_key == peer.public_key or there.site_id == peer.site_id:
+        raise NotAllowed(
+            f"the site that calls itself {peer.name} is known here as {there.name}",
+            subject=peer.name,
+            next_step=f"`farshore peer rename {there.name} {peer.name}`, then add its token again",
+        )
+    elif peer.name == other.was or there.name == known.was:
+        raise NotAllowed(
+            f"{known.was or other.was} is being renamed here",
+            subject=peer.name,
+            next_step="restart the site's daemon, which goes on with that",
+        )

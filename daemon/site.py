@@ -35,6 +35,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role, SiteState
 from engine.group.stored_rows import ENGINE_TABLES, StoredTable, sort_out
 from engine.integrity.drills import Drills
+from engine.peering.pair_rows import rename_peer
 from protocol.errors import FarshoreError
 from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
@@ -72,7 +73,7 @@ class Site:
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
         self.check_room = GroupRoom(self.state, parts.descriptors_left).check
-        self.peers = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
+        self.peers = self._open_peers()
         self.drills, self.jobs = Drills(parts.store), Jobs(self.state, self.clock, emit)
         self.hooks = Hooks(directory, self.disk, hooks_of(config), self.clock, emit)
         self.traffic = SiteTraffic(self.clock, self.peers.options, self.transport.unread_bytes)
@@ -107,7 +108,7 @@ class Site:
             rng=self.rng,
             emit=emit,
             notify=self.notify,
-            address_of=lambda peer: self.peers.get(peer).address,
+            address_of=self.peers.address_of,
             site_id_of=lambda peer: self.peers.get(peer).site_id,
             traffic_of=self.traffic.to,
             yields_to_takeover=config.yields_to_takeover,
@@ -183,6 +184,22 @@ class Site:
         self._parts.store.close()
         self.disk.close()
         self.events.close()
+
+    # -- peers
+
+    def _open_peers(self) -> PeerBook:
+        """What a loss of power cut short of a renaming is done; without room on the disk at a later start."""
+        book = PeerBook(self.disk, self.own, self.state.peers_of_pairs())
+        with contextlib.suppress(OSError, FarshoreError):
+            book.finish_renames(partial(rename_peer, self.state))
+        return book
+
+    def peer_changed(self, peer: str, name: str, *, anew: bool = False) -> None:
+        """A peer that was known by the first name is another, or elsewhere: what goes to it goes there."""
+        self.traffic.rename(peer, name)
+        self.transport.allow(self.peers.allowed())
+        self.pairs.readdress(peer, name, anew=anew)
+        self.notify()
 
     # -- groups
 

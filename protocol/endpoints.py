@@ -18,6 +18,7 @@ CONTROL_SOCKET_NAME = "control.sock"
 # RFC 1035, section 2.3.4, as text.
 HOST_CHARS_MAX = 253
 PORT_MAX = 65_535
+ENDPOINT_CHARS_MAX = len("tcp://") + HOST_CHARS_MAX + len(":65535")
 # A name, an IPv4 address, or an IPv6 address in brackets with its zone (RFC 4007, section 11).
 _HOST = re.compile(
     r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]", re.ASCII

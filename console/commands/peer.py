@@ -8,9 +8,18 @@ from typing import Annotated
 import typer
 
 from console.figures import UNKNOWN, age_text, parse_rate, rate_text
-from console.session import session_of
+from console.session import Session, session_of
 from protocol.commands.base import check_name
-from protocol.commands.peer import PeerAdd, PeerInfo, PeerList, PeerSet
+from protocol.commands.peer import (
+    PeerAdd,
+    PeerInfo,
+    PeerList,
+    PeerRemove,
+    PeerRename,
+    PeerReplace,
+    PeerSet,
+)
+from protocol.endpoints import check_peer_endpoint
 from protocol.errors import UsageError
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
@@ -62,25 +71,81 @@ def set_options(
     compress: Annotated[
         Compression | None, typer.Option(help="zstd costs this site about 1 ms for each MiB.")
     ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Where the peer listens now.")
+    ] = None,
 ) -> None:
-    """Change how this site sends to a peer: at once, for all groups, and after a restart."""
+    """Change how and where this site sends to a peer: at once, for all groups, and after a restart."""
     session = session_of(ctx)
-    if rate is None and compress is None:
-        raise UsageError("nothing to set", subject=peer, next_step="--rate 10M, --compress zstd, or both")
+    if rate is None and compress is None and endpoint is None:
+        raise UsageError(
+            "nothing to set",
+            subject=peer,
+            next_step="--rate 10M, --compress zstd or --endpoint tcp://HOST:PORT",
+        )
     data = session.call(
         PeerSet(
             peer=check_name(peer, "peer"),
             rate_bytes_s=None if rate is None else parse_rate(rate),
             compress=None if compress is None else compress.value,
+            endpoint=None if endpoint is None else check_peer_endpoint(endpoint),
         )
     )
 
     def show() -> None:
         session.output.fields(
-            [("peer", data.peer), ("rate", rate_text(data.rate_bytes_s)), ("compress", data.compress)]
+            [
+                ("peer", data.peer),
+                ("endpoint", data.endpoint or UNKNOWN),
+                ("rate", rate_text(data.rate_bytes_s)),
+                ("compress", data.compress),
+            ]
         )
 
     session.output.result("peer.set", data, show)
+
+
+@app.command("replace")
+def replace_peer(
+    ctx: typer.Context,
+    peer: Annotated[str, typer.Argument(metavar="NAME", help="The peer that is gone.")],
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="Of the site that takes its place.")],
+) -> None:
+    """Let a site that was made anew take the place of a peer that is gone; it gets a whole copy."""
+    session = session_of(ctx)
+    data = session.call(PeerReplace(peer=check_name(peer, "peer"), token=token.strip()))
+    session.output.result("peer.replace", data, lambda: _show_who(session, data))
+
+
+@app.command()
+def rename(
+    ctx: typer.Context,
+    peer: Annotated[str, typer.Argument(metavar="OLD")],
+    new: Annotated[str, typer.Argument(metavar="NEW")],
+) -> None:
+    """Call a peer by another name here, as after it was renamed in its site.toml."""
+    session = session_of(ctx)
+    data = session.call(PeerRename(peer=check_name(peer, "peer"), new=check_name(new, "peer")))
+    session.output.result("peer.rename", data, lambda: _show_who(session, data))
+
+
+@app.command()
+def remove(ctx: typer.Context, peer: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Trust a peer no longer; refused while a pair is with it."""
+    session = session_of(ctx)
+    data = session.call(PeerRemove(peer=check_name(peer, "peer")))
+    session.output.result("peer.remove", data, lambda: session.output.line(f"peer {data.peer} removed"))
+
+
+def _show_who(session: Session, data: PeerInfo) -> None:
+    session.output.fields(
+        [
+            ("peer", data.peer),
+            ("endpoint", data.endpoint or UNKNOWN),
+            ("groups", " ".join(data.groups) or UNKNOWN),
+            ("fingerprint", data.fingerprint),
+        ]
+    )
 
 
 def _row(peer: PeerInfo) -> tuple[str, ...]:

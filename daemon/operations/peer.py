@@ -1,13 +1,27 @@
-"""Commands about peers: trust one, list them, say how to send to one."""
+"""Commands about peers: trust one, list them, say how and where to send to one; put another in its place."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 from daemon.operations.registry import carries_out
 from daemon.peers import Peer, PeerOptions, fingerprint, read_token
 from daemon.site import Site
-from protocol.commands.peer import PeerAdd, PeerAddReply, PeerInfo, PeerList, PeerListReply, PeerSet
+from engine.peering.pair_rows import rename_peer
+from protocol.commands.peer import (
+    PeerAdd,
+    PeerAddReply,
+    PeerInfo,
+    PeerList,
+    PeerListReply,
+    PeerRemove,
+    PeerRemoveReply,
+    PeerRename,
+    PeerReplace,
+    PeerSet,
+)
+from protocol.errors import Busy, NotAllowed
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from site_primary.shipping.shipper import Shipper
 from site_secondary.receiver import Receiver
@@ -17,8 +31,11 @@ from site_secondary.receiver import Receiver
 async def add(site: Site, command: PeerAdd) -> PeerAddReply:
     """Trust a peer."""
     peer = read_token(command.token)
+    before = site.peers.address_of(peer.name)
     added = site.peers.add(peer)
     site.transport.allow(site.peers.allowed())
+    if before != site.peers.address_of(peer.name):
+        site.peer_changed(peer.name, peer.name)
     if added:
         site.events.emit("peer.added", object=peer.name, fingerprint=fingerprint(peer.public_key))
     return PeerAddReply(
@@ -37,8 +54,11 @@ async def list_peers(site: Site, _: PeerList) -> PeerListReply:
 
 @carries_out(PeerSet)
 async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
-    """Change how a peer is sent to, now and after a restart."""
+    """Change how and where a peer is sent to, now and after a restart."""
     peer = site.peers.get(command.peer)
+    if command.endpoint is not None and command.endpoint != peer.endpoint:
+        peer = site.peers.set_endpoint(peer.name, command.endpoint)
+        site.peer_changed(peer.name, peer.name)
     options = site.peers.options(peer.name)
     rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
     options = PeerOptions(rate_bytes_s=rate, compress=command.compress or options.compress)
@@ -47,8 +67,57 @@ async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
     for shipper in site.shippers.values():
         if shipper.peer == peer.name:
             shipper.session.backoff.peer_set()
-    site.events.emit("peer.set", object=peer.name, **asdict(options))
+    site.events.emit("peer.set", object=peer.name, endpoint=peer.endpoint, **asdict(options))
     return _info(site, peer)
+
+
+@carries_out(PeerReplace)
+async def replace(site: Site, command: PeerReplace) -> PeerInfo:
+    """Another site takes a peer's place, in all its pairs."""
+    old = site.peers.get(command.peer)
+    if _info(site, old).connected:
+        raise Busy(
+            f"{old.name} is connected: a site is replaced once it is gone",
+            subject=old.name,
+            next_step=f"stop the daemon of {old.name} for good, wait 10 s, and try again",
+        )
+    peer = site.peers.replace(old.name, read_token(command.token))
+    site.peer_changed(peer.name, peer.name, anew=True)
+    site.events.emit(
+        "peer.replaced",
+        object=peer.name,
+        endpoint=peer.endpoint,
+        fingerprint=fingerprint(peer.public_key),
+        before=fingerprint(old.public_key),
+    )
+    return _info(site, peer)
+
+
+@carries_out(PeerRename)
+async def rename(site: Site, command: PeerRename) -> PeerInfo:
+    """Call a peer by another name."""
+    peer = site.peers.rename(command.peer, command.new, partial(rename_peer, site.state))
+    site.peer_changed(command.peer, peer.name)
+    site.events.emit("peer.renamed", object=peer.name, before=command.peer)
+    return _info(site, peer)
+
+
+@carries_out(PeerRemove)
+async def remove(site: Site, command: PeerRemove) -> PeerRemoveReply:
+    """Trust a peer no longer."""
+    peer = site.peers.get(command.peer)
+    names = [row.name for row in site.state.groups() if site.peer_of(row.name) == peer.name]
+    if names:
+        raise NotAllowed(
+            f"{peer.name} is the peer of {len(names)} pairs here, the first is {names[0]}",
+            subject=peer.name,
+            next_step=f"`farshore pair delete {names[0]} --confirm {names[0]}`; `farshore peer replace "
+            f"{peer.name} TOKEN` if another site takes its place",
+        )
+    site.peers.remove(peer.name)
+    site.transport.allow(site.peers.allowed())
+    site.events.emit("peer.removed", object=peer.name, fingerprint=fingerprint(peer.public_key))
+    return PeerRemoveReply(peer=peer.name, fingerprint=fingerprint(peer.public_key))
 
 
 def peers(site: Site) -> list[PeerInfo]:

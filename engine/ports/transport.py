@@ -16,8 +16,8 @@ from engine.ports.disk import Buffer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddress:
-    """Where a peer listens and who it must be: `endpoint` (tcp://HOST:PORT) and its CURVE public key
-    (Z85)."""
+    """Where a peer listens and who it must be: `endpoint` (tcp://HOST:PORT; empty if it is not known, or only
+    dials) and its CURVE public key (Z85)."""
 
     name: str
     endpoint: str
@@ -55,6 +55,22 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Drop the connection and everything queued; twice is fine."""
+
+
+class NoLink:
+    """The link to a peer that cannot be dialled: it never connects. `trouble` says why."""
+
+    connected = False
+    ended = False
+
+    def __init__(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+        """See `Link.send`; nobody gets it."""
+
+    def close(self) -> None:
+        """See `Link.close`."""
 
 
 OnLinkMessage = Callable[[bytes, bytes | None], None]

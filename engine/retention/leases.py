@@ -53,6 +53,13 @@ class Leases:
             self._durable -= durable
             self._state.remove_leases(self._group, durable)
 
+    def renamed(self, name: str, new: str) -> None:
+        """A durable lease has another name in the site's state."""
+        if name in self._cuts and name != new:
+            self._cuts[new] = self._cuts.pop(name)
+            self._durable.discard(name)
+            self._durable.add(new)
+
     def get(self, name: str) -> Cut | None:
         """The cut held under a name."""
         return self._cuts.get(name)

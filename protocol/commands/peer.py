@@ -8,7 +8,10 @@ from msgspec import Meta
 
 from protocol.bounds import Name
 from protocol.commands.base import TOKEN_CHARS_MAX, BaseCommand, Compress, Query, Reply
+from protocol.endpoints import ENDPOINT_CHARS_MAX
 from protocol.limits import RATE_BYTES_S_MAX
+
+Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 
 class PeerInfo(Reply, frozen=True, kw_only=True):
@@ -36,7 +39,7 @@ class PeerAddReply(Reply, frozen=True, kw_only=True):
 class PeerAdd(BaseCommand[PeerAddReply], frozen=True, tag="peer.add"):
     """Trust a peer by its token."""
 
-    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
+    token: Token
 
 
 class PeerListReply(Reply, frozen=True, kw_only=True):
@@ -50,8 +53,37 @@ class PeerList(Query[PeerListReply], frozen=True, tag="peer.list"):
 
 
 class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
-    """How to send to a peer; null leaves as it is, a rate of 0 is none."""
+    """How to send to a peer, and where; null leaves as it is, a rate of 0 is none."""
 
     peer: Name
     rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)] | None = None
     compress: Compress | None = None
+    endpoint: Annotated[str, Meta(min_length=1, max_length=ENDPOINT_CHARS_MAX)] | None = None
+
+
+class PeerReplace(BaseCommand[PeerInfo], frozen=True, tag="peer.replace"):
+    """Let the site of a token take the place of a peer that is gone, under that name. Refused while the old
+    one is connected."""
+
+    peer: Name
+    token: Token
+
+
+class PeerRename(BaseCommand[PeerInfo], frozen=True, tag="peer.rename"):
+    """Call a peer by another name at this site, in its pairs too."""
+
+    peer: Name
+    new: Name
+
+
+class PeerRemoveReply(Reply, frozen=True, kw_only=True):
+    """No peer of this site any more."""
+
+    peer: str
+    fingerprint: str
+
+
+class PeerRemove(BaseCommand[PeerRemoveReply], frozen=True, tag="peer.remove"):
+    """Trust a peer no longer. Refused while a pair is with it."""
+
+    peer: Name

@@ -18,7 +18,7 @@ from site_primary.shipping.comparison import Choice
 class HostWait:
     """Keeps hosts out until the peer was asked. `serving`: hosts have been let in since this site started.
     `settled`: the peer answered once, and what it has was compared. `choice`: whose history an operator
-    wants."""
+    wants. `peer` is its name."""
 
     def __init__(self, holds: Holds, peer: str) -> None:
         self.serving = False
@@ -26,13 +26,13 @@ class HostWait:
         self.choice = Choice.NONE
         self._patient = True
         self._holds = holds
-        self._peer = peer
+        self.peer = peer
 
     def choose(self, choice: Choice) -> None:
         """An operator's word, or NONE once it was carried out or taken back."""
         self.choice = choice
         if choice is Choice.REMOTE:
-            self._holds.put(Holder.CHOICE, f"is to go on with what {self._peer} holds")
+            self._holds.put(Holder.CHOICE, f"is to go on with what {self.peer} holds")
         else:
             self._holds.lift(Holder.CHOICE)
 
@@ -45,7 +45,7 @@ class HostWait:
     def taking_in(self) -> None:
         """The peer's frames come in: say so where the group is said to be held back."""
         holder = Holder.CHOICE if self.choice is Choice.REMOTE else Holder.START
-        self._holds.put(holder, f"takes in what {self._peer} holds")
+        self._holds.put(holder, f"takes in what {self.peer} holds")
 
     def settle(self) -> None:
         """The peer was compared: hosts need not wait for it any longer."""

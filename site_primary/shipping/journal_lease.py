@@ -54,6 +54,14 @@ class JournalLease:
         if self._on_stage in self._group.space.on_stage:
             self._group.space.on_stage.remove(self._on_stage)
 
+    def renamed(self, peer: str) -> None:
+        """The peer has that name, also in the site's state."""
+        slots, slot = self._group.space.slots, self._group.space.slots.pop(self._peer, None)
+        if slot is not None:
+            slots[peer] = slot
+        self._group.kept.leases.renamed(lease_of(self._peer), lease_of(peer))
+        self._peer = peer
+
     def let_go(self) -> None:
         """It needs no frames for now."""
         self._group.space.slots.pop(self._peer, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Buffer
-from engine.ports.transport import Link, PeerAddress, Transport
+from engine.ports.transport import Link, NoLink, PeerAddress, Transport
 from protocol.compress import Compression, compress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
@@ -47,7 +47,8 @@ class PeerTraffic:
 
 class Session:
     """One peer's connection at a time. `id` is 0 while there is no connection; `heard_at` is monotonic;
-    `wire_bytes` counts what payloads became, over all sessions. Silent until `listen`."""
+    `wire_bytes` counts what payloads became, over all sessions; `address` is what the next one dials. Silent
+    until `listen`."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Session:
         rng: random.Random,
         traffic: PeerTraffic,
     ) -> None:
-        self.peer = address.name
+        self.address = address
         self.id = 0
         self.phase = Phase.IDLE
         self.heard_at: float | None = None
@@ -67,7 +68,6 @@ class Session:
         self._payload_bytes = 0
         self._payload_before = 0  # of earlier sessions
         self._transport = transport
-        self._address = address
         self._clock = clock
         self._rng = rng
         self._traffic = traffic
@@ -87,6 +87,11 @@ class Session:
         self._on_message = on_message
         self._on_noise = on_noise
         self._on_due = on_due
+
+    @property
+    def peer(self) -> str:
+        """Its name."""
+        return self.address.name
 
     # -- phases
 
@@ -109,8 +114,11 @@ class Session:
             compression: FrameMessage(session=session, compression=compression).encode()
             for compression in Compression
         }
+        if not self.address.endpoint:
+            self._link = NoLink(f"where {self.peer} listens is not known: `farshore peer list`")
+            return
         self._link = self._transport.dial(
-            self._address, lambda header, payload: self.take(session, header, payload)
+            self.address, lambda header, payload: self.take(session, header, payload)
         )
 
     def end(self, step: Step) -> None:

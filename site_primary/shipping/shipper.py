@@ -4,8 +4,6 @@ A session begins with HELLO; the peer's WELCOME says where its journal ends and 
 this site's own journal has that digest there does shipping go on from that place (invariant 7: in sync means
 equal timeline, position and digest, nothing else). From then on frames go from the group straight into the
 send window; what comes back are positions. Hosts never wait, unless the sync gate says so.
-
-Everything runs in callbacks on one loop; time, randomness and the network are ports.
 """
 
 from __future__ import annotations
@@ -19,16 +17,7 @@ from engine.history.watermarks import PeerMarks
 from engine.peering.pair_states import TRANSITIONS, PairState, PairVerb, next_state
 from protocol.base_messages import BaseAck
 from protocol.errors import Diverged, FarshoreError, Trimmed
-from protocol.messages import (
-    SUPERSEDED,
-    Ack,
-    Fetched,
-    MakeDurable,
-    Message,
-    Refused,
-    Reset,
-    Welcome,
-)
+from protocol.messages import SUPERSEDED, Ack, Fetched, MakeDurable, Message, Refused, Reset, Welcome
 from site_primary.shipping.base_shipment import BaseShipment
 from site_primary.shipping.comparison import (
     NOT_COMPARED,
@@ -67,7 +56,6 @@ class Shipper:
         on_change: Callable[[], None],
         on_superseded: Callable[[], None] = lambda: None,
     ) -> None:
-        self.peer = session.peer
         self.state = PairState.SIMPLEX
         self.reason = ""
         self.marks = PeerMarks()
@@ -75,14 +63,14 @@ class Shipper:
         self.followed_at: float | None = None
         self.session = session
         self.gate = gate
-        self.hosts = HostWait(group.holds, self.peer)
+        self.hosts = HostWait(group.holds, session.peer)
         self._group = group
         self._group_id = group_id
         self._on_change = on_change
         self._on_superseded = on_superseded
         self._parted: Start | None = None  # a comparison past whose fork the peer left nothing
         self._goal = 0  # written when the session began: reached means caught up
-        self._lease = JournalLease(group, self.peer, lambda: self.marks.remote_written, self._filling)
+        self._lease = JournalLease(group, session.peer, lambda: self.marks.remote_written, self._filling)
         self._window = SendWindow(group, session, self._lease, self._fail)
         # Once the peer's journal is here, or a base is there, the two compare again.
         self._fetcher = Fetcher(group, session, on_done=self._connect, on_failed=self._fail)
@@ -125,6 +113,19 @@ class Shipper:
         # The last word: the peer then knows a split from a silence.
         self._heartbeat()
 
+    def readdressed(self, *, anew: bool) -> None:
+        """The session has another address of the peer, or name. `anew`: another site is there, which has
+        nothing."""
+        self._lease.renamed(self.peer)
+        self.hosts.peer = self.peer
+        if anew:
+            self.compared, self.marks, self._parted = NOT_COMPARED, PeerMarks(), None
+            if self.state in (PairState.PAIRED, PairState.COPYING):
+                self._move(PairVerb.PEER_LOST, f"{self.peer} is another site now")
+        if self.session.phase not in (Phase.IDLE, Phase.PARTING):
+            self.session.backoff.reset()
+            self._connect()
+
     def wait_no_longer(self) -> None:
         """Hosts have waited for the peer long enough; while its journal is taken in they wait on."""
         self.hosts.no_longer(taking_in=self.session.phase is Phase.FETCHING)
@@ -137,6 +138,11 @@ class Shipper:
         self.hosts.close()
         with suppress(ValueError):
             self._group.listeners.frame.remove(self._window.on_frame)
+
+    @property
+    def peer(self) -> str:
+        """Its name."""
+        return self.session.peer
 
     @property
     def connected(self) -> bool:
@@ -378,13 +384,10 @@ class Shipper:
             return
         self._window.acknowledged(written)
         self.gate.on_marks(written, self.marks.remote_durable)
-        self._caught_up()
-        self._on_change()
-        self._pump()
-
-    def _caught_up(self) -> None:
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
             self._move(PairVerb.CAUGHT_UP)
+        self._on_change()
+        self._pump()
 
     def _pump(self) -> None:
         self._base.pump()

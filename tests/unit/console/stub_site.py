@@ -26,7 +26,7 @@ from protocol.commands.cut import CutInfo, CutResolveReply
 from protocol.commands.event import EventInfo, EventsReply
 from protocol.commands.journal import FrameInfo, JournalShowReply, TimelineInfo
 from protocol.commands.pair import GroupInfo, GroupRow, Head, PairDeleteReply, PairInfo, Remote, WaitReply
-from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply
+from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply, PeerRemoveReply
 from protocol.commands.restore import RestoreReply
 from protocol.commands.role import FailbackReply, SwitchoverReply, TakeoverReply
 from protocol.commands.site import SiteStatusReply, SiteTokenReply
@@ -284,6 +284,9 @@ REPLIES: dict[str, Reply] = {
     "peer.add": PeerAddReply(peer="par", endpoint=None, fingerprint="aa:bb", added=True),
     "peer.list": PeerListReply(peers=[PEER]),
     "peer.set": PEER,
+    "peer.replace": PEER,
+    "peer.rename": PEER,
+    "peer.remove": PeerRemoveReply(peer="par", fingerprint="aa:bb"),
     "volume.create": VOLUME,
     "volume.list": VolumeListReply(volumes=[VOLUME]),
     "volume.show": VOLUME_SHOWN,

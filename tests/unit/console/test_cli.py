@@ -45,6 +45,9 @@ EVERY_COMMAND = [
     ("peer add FS1.abc", "peer.add"),
     ("peer list", "peer.list"),
     ("peer set par --rate 10M", "peer.set"),
+    ("peer replace par FS1.abc", "peer.replace"),
+    ("peer rename par rom", "peer.rename"),
+    ("peer remove par", "peer.remove"),
     ("volume create vm1/root --size 10G", "volume.create"),
     ("volume list", "volume.list"),
     ("volume show vm1/root", "volume.show"),
@@ -120,6 +123,7 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
     cases = {
         "volume create vm1/root --size 1.5G": VolumeCreate(group="vm1", volume="root", size_bytes=3 << 29),
         "peer set par --rate 1.5M": PeerSet(peer="par", rate_bytes_s=3 << 19),
+        "peer set par --endpoint tcp://par:1": PeerSet(peer="par", endpoint="tcp://par:1"),
         "peer set par --rate none --compress zstd": PeerSet(peer="par", rate_bytes_s=0, compress="zstd"),
         "pair create vm1 --with par": PairCreate(group="vm1", peer="par", mode="async"),
         "pair resync vm1": PairResync(group="vm1", source=None),
