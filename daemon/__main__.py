@@ -24,7 +24,7 @@ import sys
 import msgspec
 
 from daemon.config import SiteConfig, load_config
-from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, read_keys
+from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, mark_upgraded, read_keys
 from daemon.log_writer import fill_standard_descriptors
 from daemon.logs import configure_logs
 from protocol.commands.base import Reply, check_name
@@ -89,6 +89,7 @@ def _run(directory: pathlib.Path) -> int:
     keys = read_keys(directory)
     lock = lock_site(directory)
     try:
+        mark_upgraded(directory, identity)
         log_dropped = configure_logs(config.name)
         return asyncio.run(run_site(directory, config, identity, keys, log_dropped))
     finally:

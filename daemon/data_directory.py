@@ -20,6 +20,7 @@ import os
 import pathlib
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
@@ -29,7 +30,9 @@ from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.base import check_name
 from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError
 
-FORMAT_VERSION = 1
+# 2: of this version. 1: what is there is read, and marked as of this version before anything is written.
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 IDENTITY_FILE = "identity.json"
 STATE_FILE = "state.mdb"
 PUBLIC_KEY_FILE = "keys/public"
@@ -139,9 +142,9 @@ def read_identity(directory: pathlib.Path) -> Identity:
             subject=str(directory),
             next_step="restore the file from a copy of the directory: with another site id peers refuse it",
         ) from error
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise NotAllowed(
-            f"{directory} has format version {version}, this program reads {FORMAT_VERSION}",
+            f"{directory} has format version {version}, this program reads {FORMAT_VERSION} and before",
             subject=str(directory),
             next_step="install the version of Farshore that wrote it",
         )
@@ -163,6 +166,15 @@ def check_identity(directory: pathlib.Path) -> Identity:
             f"machine's id changes at each start, as in a container, set {MACHINE_VARIABLE} first",
         )
     return identity
+
+
+def mark_upgraded(directory: pathlib.Path, identity: Identity) -> None:
+    """From now on an earlier version refuses the directory: it may take for damage what this one writes. The
+    directory is locked. On a full disk it stays as it is until a later start."""
+    version = json.loads((directory / IDENTITY_FILE).read_text(encoding="utf-8"))["format"]
+    if version != FORMAT_VERSION:
+        with suppress(OSError):
+            _write_identity(RealDisk(directory, None), directory, identity.site_id)
 
 
 def adopt_site(directory: pathlib.Path) -> Identity:

@@ -54,9 +54,9 @@ def test_a_killed_daemon_leaves_no_lock(stopped: Site) -> None:
 def test_another_format_version(stopped: Site) -> None:
     path = stopped.directory / "identity.json"
     before = path.read_text()
-    path.write_text(json.dumps(json.loads(before) | {"format": 2}))
+    path.write_text(json.dumps(json.loads(before) | {"format": 3}))
     said = stopped.refuses_to_run(ExitCode.NOT_ALLOWED)
-    assert "format version 2" in said
+    assert "format version 3" in said
     assert "next:" in said
     path.write_text(before)
     stopped.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from console.demo.host import Host
+from protocol.errors import ExitCode
 from tests.support.oracle import Oracle, content
 from tests.support.pairs import newest_frame, same_at_the_cut, start_pair
 from tests.support.sites import Site, introduce, short_directory
@@ -72,6 +74,33 @@ def check_equal(primary: Site, secondary: Site, oracle: Oracle) -> None:
     same_at_the_cut(primary, secondary, "g", ("v",))
     assert content(primary, "g/v") == oracle.image
     assert newest_frame(primary, "g")["digest"] == newest_frame(secondary, "g")["digest"]
+
+
+@pytest.mark.slow
+def test_an_older_version_refuses_what_this_one_has_written_in() -> None:
+    parent = short_directory()
+    source = parent / "source"
+    with tarfile.open(SOURCE) as archive:
+        archive.extractall(source, filter="data")
+    old, new = OldSite(parent / "a", "a", source), Site(parent / "a", "a")
+    try:
+        old.init()
+        old.start()
+        assert old.stop() == 0
+        new.start()
+        new.create_volume("g/v", "1M")
+        assert new.stop() == 0
+        said = old.refuses_to_run(ExitCode.NOT_ALLOWED)
+        assert "has format version 2, this program reads 1" in said
+        assert "next: install the version of Farshore that wrote it" in said
+        new.start()
+        assert [row["volume"] for row in new.json("volume", "list")["volumes"]] == ["v"]
+        assert new.stop() == 0
+        new.check_log()
+    finally:
+        for site in (old, new):
+            site.kill()
+        shutil.rmtree(parent)
 
 
 @pytest.mark.slow
