@@ -59,6 +59,7 @@ WARNINGS = frozenset(
         "group.not_online",
         "group.take_over_failed",
         "pair.not_remembered",
+        "site.not_reloaded",
         "pair.session_ended",
         "pair.strict_not_said",
         "pair.reset",

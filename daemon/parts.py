@@ -47,10 +47,15 @@ class SiteTransport(Transport, Protocol):
 
 
 class HostDoor(Protocol):
-    """Where hosts connect."""
+    """Where hosts connect. `connections_per_host`: most that one host may have."""
+
+    connections_per_host: int
 
     async def listen(self, address: str) -> None:
         """Take connections at an address. Busy if it is taken."""
+
+    def stop_listening(self, address: str) -> None:
+        """Take no more connections at an address; those that there are stay."""
 
     async def close(self) -> None:
         """Take no more connections, and end those that there are."""

@@ -68,7 +68,7 @@ def real_site(
     )
 
     def open_group(name: str, compartment: Compartment) -> GroupParts:
-        return _open_group(directory / "groups" / name, config, loop, compartment)
+        return _open_group(directory / "groups" / name, site.config, loop, compartment)
 
     parts = SiteParts(
         loop=loop,
@@ -84,7 +84,8 @@ def real_site(
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,
     )
-    return Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
+    site = Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
+    return site
 
 
 def _open_group(

@@ -25,7 +25,10 @@ from daemon.operations import dispatch
 from daemon.operations.job import resume_jobs
 from daemon.operations.paging import encoded
 from daemon.real_parts import real_site
+from daemon.reloading import reload_config
 from daemon.scheduler import Scheduler
+from daemon.site import Site
+from engine.group.compartment import attempt_async
 from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
@@ -91,6 +94,13 @@ def _is_of_a_connection(context: dict[str, Any]) -> bool:
     return isinstance(getattr(called, "__self__", None), asyncio.Transport)
 
 
+async def _reload_when_told(site: Site, told: asyncio.Event) -> None:
+    while True:
+        await told.wait()
+        told.clear()
+        await attempt_async("site.reload_failed", reload_config(site))
+
+
 async def run_site(
     directory: pathlib.Path,
     config: SiteConfig,
@@ -107,6 +117,9 @@ async def run_site(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # Until the site runs there is nothing to reload; unhandled, it would end the process.
+    reloads = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, reloads.set)
     defects: list[str] = []
 
     def on_defect(error: str) -> None:
@@ -134,7 +147,9 @@ async def run_site(
     log.info("site.ready", directory=str(directory), groups=sorted(site.groups), pid=os.getpid())
     site.events.emit("site.started", version=importlib.metadata.version("farshore"), pid=os.getpid())
     notify_service_manager("READY=1")
+    reloading = loop.create_task(_reload_when_told(site, reloads))
     await stop.wait()
+    reloading.cancel()
     notify_service_manager("STOPPING=1")
     log.info("site.stopping")
     await scheduler.close()

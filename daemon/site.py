@@ -123,7 +123,11 @@ class Site:
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
         """Where hosts connect."""
-        return self.config.nbd or (f"unix:{self.directory / 'nbd.sock'}",)
+        return self.addresses_of(self.config)
+
+    def addresses_of(self, config: SiteConfig) -> tuple[str, ...]:
+        """Where hosts would connect with that configuration."""
+        return config.nbd or (f"unix:{self.directory / 'nbd.sock'}",)
 
     @property
     def control_endpoint(self) -> str:

@@ -140,6 +140,10 @@ class Hooks:
         self._disk = disk
         self._thawing: set[asyncio.Task[None]] = set()
 
+    def set_hooks(self, hooks: Mapping[str, Hook]) -> None:
+        """Others take their place; what is frozen is thawed as it was begun."""
+        self._hooks = dict(hooks)
+
     def find(self, name: str) -> Hook:
         """Raises NotFound."""
         found = self._hooks.get(name)
@@ -148,7 +152,7 @@ class Hooks:
             raise NotFound(
                 f"there is no hook {name} at this site (known: {known})",
                 subject=name,
-                next_step=f"write [hooks.{name}] into site.toml and restart the daemon",
+                next_step=f"write [hooks.{name}] into site.toml and reload the daemon (SIGHUP)",
             )
         return found
 

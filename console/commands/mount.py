@@ -48,7 +48,8 @@ class UmountReply(Reply, frozen=True, kw_only=True):
 
 
 class MountInfo(Reply, frozen=True, kw_only=True):
-    """A mount of this machine; one that is not `mounted` is coming up, or was left over."""
+    """A mount of this machine; one that is not `mounted` is coming up, or was left over. `failed`: its
+    connection to the site is gone, and every read and write of it an error."""
 
     point: str
     export: str
@@ -56,6 +57,7 @@ class MountInfo(Reply, frozen=True, kw_only=True):
     clone: str | None
     device: str | None
     mounted: bool
+    failed: bool = False
 
 
 class MountListReply(Reply, frozen=True, kw_only=True):
@@ -236,6 +238,7 @@ def _list(session: Session) -> None:
             clone=each.clone or None,
             device=each.device or None,
             mounted=each.mounted,
+            failed=each.mounted and not each.reads,
         )
         for each in mounts()
     ]
@@ -250,10 +253,16 @@ def _list(session: Session) -> None:
                     row.export,
                     row.device or UNKNOWN,
                     row.clone or UNKNOWN,
-                    "mounted" if row.mounted else "not mounted: in use by a command, or left over",
+                    _state(row),
                 )
                 for row in rows
             ],
             empty="nothing is mounted: farshore mount G/V[@CUT] DIR",
         ),
     )
+
+
+def _state(row: MountInfo) -> str:
+    if row.failed:
+        return f"failed: the site went away; farshore umount {row.point}, and mount it again"
+    return "mounted" if row.mounted else "not mounted: in use by a command, or left over"

@@ -90,7 +90,8 @@ def init(
 
 @app.command()
 def run(directory: Directory) -> None:
-    """Run the site's daemon in the foreground; SIGTERM stops it cleanly. Logs are JSON on standard output."""
+    """Run the site's daemon in the foreground. SIGTERM stops it cleanly, SIGHUP reads site.toml again; logs
+    are JSON on standard output."""
     sys.stdout.flush()
     words = daemon_words(["run", os.path.abspath(directory)])
     os.execv(words[0], words)

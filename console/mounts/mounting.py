@@ -33,9 +33,11 @@ from console.mounts.filesystems import (
 )
 from console.mounts.loops import drop_loops, loops_of, make_loop
 from console.mounts.programs import call
-from protocol.errors import Busy, NotAllowed, NotFound
+from protocol.errors import Busy, NotAllowed, NotFound, TimedOut
 
 NAME_CHARS = 16
+PROBE_BYTES = 4096
+PROBE_TIMEOUT_S = 5.0
 UMOUNT_TIMEOUT_S = 300.0
 # Removes a clone at a site: (site, clone).
 DeleteClone = Callable[[str, str], None]
@@ -86,6 +88,16 @@ class Mount:
     def mounted(self) -> bool:
         """Whether something is mounted at its point."""
         return is_mounted(self.point)
+
+    @property
+    def reads(self) -> bool:
+        """Whether its device can still be read: nbdfuse does not connect anew to a daemon that went away, and
+        fails every request from then on."""
+        words = ("dd", f"if={self.file}", "of=/dev/null", f"bs={PROBE_BYTES}", "count=1", "iflag=direct")
+        try:
+            return call(*words, timeout_s=PROBE_TIMEOUT_S)[0] == 0
+        except TimedOut:
+            return False
 
     def note(self, name: str, text: str) -> None:
         """Write a fact down, before it becomes one."""

@@ -60,10 +60,9 @@ class NbdServer:
         self.budget = HostBudget(loop.call_soon, loop.call_later)
         self.log = self.budget.log
         self.connections: dict[HandshakeProtocol, str] = {}  # each with its host
-        self._per_host = connections_per_host
+        self.connections_per_host = connections_per_host
         self._of_host: Counter[str] = Counter()
-        self._listeners: list[NbdListener] = []
-        self._unix_paths: list[str] = []
+        self._listeners: dict[str, list[NbdListener]] = {}  # by address
         self._beginning: set[asyncio.Task[object]] = set()
 
     async def listen(self, address: str) -> None:
@@ -74,18 +73,27 @@ class NbdServer:
                 if not remove_dead_socket(place):
                     raise OSError(errno.EADDRINUSE, "a server answers there")
                 sockets = [bound_socket(place, SOCKET_MODE)]
-                self._unix_paths.append(place)
             else:
                 host, _, port = place.rpartition(":")
                 sockets = await tcp_sockets(self._loop, host.strip("[]"), int(port))
-            for each in sockets:
-                self._listeners.append(NbdListener(self._loop, each, self._begin, self._refused))
+            self._listeners[address] = [
+                NbdListener(self._loop, each, self._begin, self._refused) for each in sockets
+            ]
         except OSError as error:
             raise Busy(
                 f"cannot listen on {address}: {error.strerror or error}",
                 subject=address,
                 next_step="stop what listens there, or change `nbd` in site.toml",
             ) from error
+
+    def stop_listening(self, address: str) -> None:
+        """Take no more connections at an address; those that there are stay."""
+        for listener in self._listeners.pop(address, ()):
+            listener.close()
+        kind, _, place = address.partition(":")
+        if kind == "unix":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(place)
 
     def _begin(self, connection: socket.socket) -> None:
         task = self._loop.create_task(attempt_async("connection.defect", self._connect(connection)))
@@ -115,8 +123,8 @@ class NbdServer:
         """Count a connection of a host; why it may not stay, or nothing."""
         if len(self.connections) >= NBD_CONNECTIONS_MAX:
             return f"there are {NBD_CONNECTIONS_MAX} already"
-        if self._of_host[host] >= self._per_host:
-            return f"{host} has {self._per_host} already (nbd_connections_per_host)"
+        if self._of_host[host] >= self.connections_per_host:
+            return f"{host} has {self._of_host[host]} already (nbd_connections_per_host)"
         self.connections[connection] = host
         self._of_host[host] += 1
         return ""
@@ -131,15 +139,12 @@ class NbdServer:
 
     async def close(self) -> None:
         """Stop listening and drop every connection; a host that holds its socket cannot delay it."""
-        for listener in self._listeners:
-            listener.close()
+        for address in list(self._listeners):
+            self.stop_listening(address)
         for task in list(self._beginning):
             task.cancel()
         for connection in list(self.connections):
             connection.abort()
-        for path in self._unix_paths:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
 
 
 class HandshakeProtocol(asyncio.Protocol):

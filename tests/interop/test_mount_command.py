@@ -201,6 +201,22 @@ def test_umount_cleans_up_after_a_killed_daemon(site: Site, volume: str, point: 
     nothing_is_left(site, point)
 
 
+def test_c47_a_mount_whose_daemon_was_restarted_is_said_to_have_failed(
+    site: Site, volume: str, point: Path
+) -> None:
+    mounted(site, f"{volume}@clean", point)
+    assert [row["failed"] for row in site.json("mount", "--list")["mounts"]] == [False]
+    assert site.stop() == 0
+    site.start()
+    assert [row["failed"] for row in site.json("mount", "--list")["mounts"]] == [True]
+    assert f"farshore umount {point}" in site.farshore("mount", "--list")
+    site.farshore("umount", str(point))
+    nothing_is_left(site, point)
+    mounted(site, f"{volume}@clean", point)
+    assert (point / "first").read_text() == "first\n"
+    site.farshore("umount", str(point))
+
+
 def test_a_busy_mount_stays_whole(site: Site, volume: str, point: Path) -> None:
     mounted(site, f"{volume}@clean", point)
     with (point / "first").open() as file:

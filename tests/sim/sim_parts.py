@@ -93,8 +93,13 @@ class SwitchedOff(Witness):
 class NoSockets:
     """The door of hosts, who open exports themselves (tests.sim.hosts)."""
 
+    connections_per_host = 0
+
     async def listen(self, address: str) -> None:
         """See `HostDoor.listen`."""
+
+    def stop_listening(self, address: str) -> None:
+        """See `HostDoor.stop_listening`."""
 
     async def close(self) -> None:
         """See `HostDoor.close`."""

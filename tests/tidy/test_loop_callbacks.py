@@ -26,6 +26,7 @@ COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
 TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
 APART = "another process"
+RELOAD = "guarded: a defect leaves the configuration as it was (daemon/service.py)"
 EVENTS = "guarded: it says that events are not kept (daemon/real_parts.py)"
 DAEMON = "stops the daemon"
 
@@ -39,6 +40,7 @@ WHERE = {
     "engine/peering/pair_timers.py:": GROUP,
     "daemon/real_parts.py:": EVENTS,
     "daemon/scheduler.py:start": DAEMON,
+    "daemon/service.py:run_site": RELOAD,
     "daemon/site.py:spawn": AWAITED,
     "daemon/witness.py:_tick": WITNESS,
     "engine/history/base_intake.py:": GROUP,

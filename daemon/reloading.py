@@ -1,0 +1,76 @@
+"""SIGHUP: what of site.toml is taken anew while the daemon runs, and what waits for a restart.
+
+A file that cannot be read, or says what cannot be, changes nothing, nor does a door that cannot be opened.
+Hosts stay connected, also those that came in by a door that is closed now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from msgspec import structs
+
+from daemon.config import SiteConfig, hooks_of, load_config
+from daemon.site import Site
+from protocol.errors import FarshoreError, system_error
+from protocol.positions import POSITION_MAX
+
+DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
+OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
+RELOADED = DOORS | OF_GROUPS | {"hooks"}
+
+
+async def reload_config(site: Site) -> None:
+    """Read site.toml again and take what can be taken; an event says what that was, or why nothing was."""
+    try:
+        wanted = load_config(site.directory)
+        changed = _changed(site.config, wanted)
+        taken = {name: getattr(wanted, name) for name in changed if name in RELOADED}
+        before, config = site.config, structs.replace(site.config, **taken)
+        await _move_doors(site, before, config)
+    except (FarshoreError, OSError) as error:
+        said = system_error(error) if isinstance(error, OSError) else error
+        site.events.emit("site.not_reloaded", object=said.subject, error=said.message)
+        return
+    site.config = config
+    site.hooks.set_hooks(hooks_of(config))
+    for group in site.groups.values():
+        group.change_settings(
+            replace(
+                group.settings,
+                journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
+                window_s=config.window_s,
+                window_bytes=config.window_bytes or POSITION_MAX,
+            )
+        )
+    site.notify()
+    waits = (name for name in changed if name not in RELOADED)
+    site.events.emit("site.reloaded", changed=_listed(taken), wait_for_a_restart=_listed(waits))
+
+
+def _changed(before: SiteConfig, wanted: SiteConfig) -> list[str]:
+    return [name for name in before.__struct_fields__ if getattr(before, name) != getattr(wanted, name)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " ".join(sorted(names))
+
+
+async def _move_doors(site: Site, before: SiteConfig, config: SiteConfig) -> None:
+    """Open the new ones first: if one cannot be opened, all is as it was. FarshoreError."""
+    there, wanted = site.addresses_of(before), site.addresses_of(config)
+    opened: list[str] = []
+    try:
+        for address in wanted:
+            if address not in there:
+                await site.nbd.listen(address)
+                opened.append(address)
+    except FarshoreError:
+        for address in opened:
+            site.nbd.stop_listening(address)
+        raise
+    for address in there:
+        if address not in wanted:
+            site.nbd.stop_listening(address)
+    site.nbd.connections_per_host = config.nbd_connections_per_host
