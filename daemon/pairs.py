@@ -21,6 +21,7 @@ from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.peering.pair_timers import Due, PairTimers
 from engine.peering.role_moves import RoleMoves
 from engine.ports.transport import PeerAddress, Transport
+from engine.retention.journal_space import lease_of
 from protocol.errors import FarshoreError, NotAllowed, WrongState
 from protocol.events import StrictMode
 from site_primary.shipping.comparison import Choice
@@ -231,7 +232,8 @@ class SitePairs:
     # -- verbs
 
     def create(self, group: Group, peer: str, mode: Mode) -> None:
-        """Attach a group that this site writes to a peer."""
+        """Attach a group that this site writes to a peer, in place of the one that it had."""
+        self._forget_peer(group)
         row = PairRow(
             group=group.name,
             peer=peer,
@@ -264,12 +266,19 @@ class SitePairs:
 
     def delete(self, group: Group) -> None:
         """End the pair at this site. A secondary keeps its copy and can then be taken over."""
+        self._forget_peer(group)
         self._state.delete_pair(group.name)
-        self._stop_shipping(group)
         self.stop_receiving(group)
         self._moves.no_longer_begins(group)
         self._exports.gate(group).stop()
         self._emit("pair.deleted", group=group.name)
+
+    def _forget_peer(self, group: Group) -> None:
+        """What was kept for the group's peer is not any more."""
+        shipper = self.shippers.get(group.name)
+        if shipper is not None:
+            self.stop_shipping(group)
+            group.kept.leases.release(lease_of(shipper.peer))
 
     def hand_over(self, group: Group) -> None:
         """Say in the journal that the peer writes from here on; hosts are gone before. Durable here before

@@ -59,10 +59,26 @@ def create(
     group: GroupArgument,
     peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.ASYNC,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="In place of the peer that the group has, which is gone.")
+    ] = False,
+    confirm: Annotated[str, typer.Option(metavar="G", help="For --replace: the name once more.")] = "",
 ) -> None:
     """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
     session = session_of(ctx)
-    command = PairCreate(group=check_name(group, "group"), peer=check_name(peer, "peer"), mode=mode.value)
+    if replace:
+
+        def show() -> None:
+            session.output.line(f"{group}: the peer that it has now gets nothing more")
+
+        confirm = confirmed(session, confirm, group, f"replicate it to {peer} instead", show=show)
+    command = PairCreate(
+        group=check_name(group, "group"),
+        peer=check_name(peer, "peer"),
+        mode=mode.value,
+        replace=replace,
+        confirm=confirm,
+    )
     data = session.call(command, CREATE_TIMEOUT_S)
     session.output.result("pair.create", data, lambda: _show(session, data))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon.operations.greeting import check_keys
 from daemon.operations.group_row import group_info, pair_info, pair_state
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import time_of, time_or_none, writable_group
@@ -35,13 +36,15 @@ COMPARE_S = 3.0
 @carries_out(PairCreate)
 async def create(site: Site, command: PairCreate) -> PairInfo:
     """Attach a group to a peer and begin to copy."""
-    group = writable_group(site, command.group)
+    group = _group_to_pair(site, command)
     peer = site.peers.get(command.peer)
-    if site.state.pair(group.name) is not None:
+    before = site.state.pair(group.name)
+    if before is not None and not command.replace:
         raise Refused(
-            f"group {group.name} has a pair already",
+            f"group {group.name} has a pair already, with {before.peer}",
             subject=group.name,
-            next_step=f"`farshore pair show {group.name}`",
+            next_step=f"`farshore pair show {group.name}`; if {before.peer} is gone for good, "
+            f"`farshore pair create {group.name} --with {peer.name} --replace --confirm {group.name}`",
         )
     if not peer.endpoint:
         raise WrongState(
@@ -49,8 +52,33 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
             subject=peer.name,
             next_step=f"set `replication` in site.toml at {peer.name} and add its new token here",
         )
+    await check_keys(site, group, peer)
+    if before is not None:
+        check_confirm(command.confirm, group.name, dry_run=False)
+        await _leave_strict(site, group, command.confirm)
     site.pairs.create(group, peer.name, Mode(command.mode))
     return pair_info(site, group.name)
+
+
+def _group_to_pair(site: Site, command: PairCreate) -> Group:
+    """The group, which this site must write. WrongState."""
+    name = command.group
+    clone = site.exports.clone(name)
+    if clone is not None:
+        raise WrongState(
+            f"{name} is a clone of group {clone.history.name}: it stays at this site, and has no pair",
+            subject=name,
+            next_step=f"`farshore pair create {clone.history.name} --with {command.peer}` pairs the group",
+        )
+    group, pair = site.group(name), site.state.pair(name)
+    if command.replace and pair is not None and not site.state.group(name).role.writes:
+        raise WrongState(
+            f"group {name} is written at {pair.peer}, not here",
+            subject=name,
+            position=str(group.end),
+            next_step=f"if {pair.peer} is gone for good, `farshore takeover {name} --confirm {name}`",
+        )
+    return writable_group(site, name)
 
 
 @carries_out(PairShow)

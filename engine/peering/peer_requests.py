@@ -72,7 +72,8 @@ class _Reply:
 
 class PeerRequests:
     """Questions about one group to the peer at `address`; see the module's docstring. `received_bytes` of
-    payloads, as they travelled."""
+    payloads, as they travelled; `refused`: the last question found somebody there, but the keys do not
+    fit."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class PeerRequests:
         self._transport = transport
         self._clock = clock
         self._rng = rng
+        self.refused = False
         self._link: Link | None = None
         self._heard_at: float | None = None  # on this connection
         self._waiting: dict[int, asyncio.Future[_Reply]] = {}
@@ -212,6 +214,7 @@ class PeerRequests:
             allowed_s = PEER_REQUEST_SILENCE_S if link.connected else CONNECT_S
             left_s = max(began, self._heard_at or 0.0) + allowed_s - self._clock.monotonic()
             if left_s <= 0 or not current:
+                self.refused = link.refused
                 if link is self._link:
                     self.close()
                 raise Unreachable(

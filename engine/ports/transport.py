@@ -49,6 +49,10 @@ class Link(Protocol):
     def trouble(self) -> str:
         """For an operator: why there is no connection, as far as is known; empty if there is one."""
 
+    @property
+    def refused(self) -> bool:
+        """Whether somebody is there, and the two do not accept each other's keys; `trouble` says more."""
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """Queue a message; the sender bounds what is in flight by itself, by acknowledgements. The payload
         must not change afterwards: it may be sent without a copy."""
@@ -62,6 +66,7 @@ class NoLink:
 
     connected = False
     ended = False
+    refused = False
 
     def __init__(self, trouble: str) -> None:
         self.trouble = trouble

@@ -10,6 +10,7 @@ import enum
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ParamSpec, Protocol
 
 import zmq
@@ -17,6 +18,7 @@ import zmq
 from engine.acting import acting
 from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
+from engine.ports.resolver import Resolver, endpoint_at, is_address
 from engine.ports.transport import OnLinkMessage, PeerAddress
 from engine.ports.zmq_pump import Parts, SocketPump
 from engine.ports.zmq_turns import DialTurns
@@ -26,8 +28,9 @@ P = ParamSpec("P")
 
 # Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
 QUEUE_MESSAGES_MAX = 100_000
-# Connecting and handshake together; covers what the monitor does not tell, as a name that does not resolve.
+# Looking its name up, connecting and handshake together. Where a name has several addresses they share it.
 CONNECT_TIMEOUT_S = 15.0
+ADDRESSES_TRIED_MAX = 3
 RETRY_DELAY_MIN_S = 0.1
 RETRY_DELAY_MAX_S = 2.0
 
@@ -68,6 +71,7 @@ class Dialler(Protocol):
 
     loop: asyncio.AbstractEventLoop
     turns: DialTurns
+    resolver: Resolver
 
     def client_socket(self, address: PeerAddress) -> zmq.Socket[bytes]:
         """A DEALER socket that will speak only to the holder of the address's key."""
@@ -88,6 +92,9 @@ class DialledLink:
         self._on_message = on_message
         self._state = LinkState.CONNECTING
         self._trouble = f"nothing answers at {address.endpoint}"
+        self._refused = False
+        self._host, _, self._port = address.endpoint.removeprefix("tcp://").rpartition(":")
+        self._attempts = 0
         self._queue: deque[tuple[bytes, Buffer | None]] = deque()
         self._retry_delay_s = RETRY_DELAY_MIN_S
         self._timer: asyncio.Handle | None = None
@@ -109,6 +116,11 @@ class DialledLink:
     def trouble(self) -> str:
         """See `Link.trouble`."""
         return self._trouble
+
+    @property
+    def refused(self) -> bool:
+        """See `Link.refused`."""
+        return self._refused
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
@@ -145,18 +157,42 @@ class DialledLink:
             self._connect()
 
     def _connect(self) -> None:
-        loop = self._transport.loop
-        self._timer = loop.call_later(CONNECT_TIMEOUT_S, self._guarded, self._retry)
+        self._timer = self._transport.loop.call_later(CONNECT_TIMEOUT_S, self._guarded, self._retry)
+        if is_address(self._host):
+            self._connect_to(self._address.endpoint)
+            return
+        if not self._refused:
+            self._trouble = f"{self._host} is looked up, and no name server answers"
+        self._transport.resolver.ask(self._host, self)
+
+    def resolved(self, addresses: tuple[str, ...], trouble: str) -> None:
+        """See `Asker.resolved`."""
+        self._end_timer()
+        if not addresses:
+            self._trouble = trouble
+            self._disconnect()
+            self._try_later()
+            return
+        tried = addresses[:ADDRESSES_TRIED_MAX]
+        self._timer = self._transport.loop.call_later(
+            CONNECT_TIMEOUT_S / len(tried), self._guarded, self._retry
+        )
+        if not self._refused:
+            self._trouble = f"nothing answers at {self._address.endpoint}"
+        self._guarded(self._connect_to, endpoint_at(tried[self._attempts % len(tried)], self._port))
+        self._attempts += 1
+
+    def _connect_to(self, endpoint: str) -> None:
         try:
-            self._open(loop)
+            self._open(self._transport.loop, endpoint)
         except (zmq.ZMQError, OSError) as error:
             # No descriptor left, say: nothing that an operator's word or another try could not change.
             self._trouble = f"{self._address.endpoint} cannot be dialled: {error}"
             self._disconnect()
             self._try_later()
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        socket = self._transport.client_socket(self._address)
+    def _open(self, loop: asyncio.AbstractEventLoop, endpoint: str) -> None:
+        socket = self._transport.client_socket(replace(self._address, endpoint=endpoint))
         try:
             monitor = socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
             monitor.set(zmq.LINGER, 0)
@@ -169,17 +205,21 @@ class DialledLink:
                 self._monitor = None
             socket.close(0)
             raise
-        socket.connect(self._address.endpoint)
+        socket.connect(endpoint)
 
     def _try_later(self) -> None:
         self._timer = self._transport.loop.call_later(self._retry_delay_s, self._guarded, self._dial)
         self._retry_delay_s = min(2 * self._retry_delay_s, RETRY_DELAY_MAX_S)
 
-    def _end_turn(self) -> None:
-        """Whatever would have come next does not."""
+    def _end_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _end_turn(self) -> None:
+        """Whatever would have come next does not."""
+        self._end_timer()
+        self._transport.resolver.drop(self._host, self)
         self._transport.turns.give_back(self._address.endpoint, self)
 
     def _disconnect(self) -> None:
@@ -200,15 +240,15 @@ class DialledLink:
         (event, _) = struct.unpack_from("=Hi", parts[0].bytes)
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._state = LinkState.CONNECTED
-            self._trouble = ""
-            if self._timer is not None:
-                self._timer.cancel()
+            self._trouble, self._refused = "", False
+            self._end_timer()
             self._timer = self._transport.loop.call_later(DIAL_ANSWER_S, self._guarded, self._end_turn)
             if self._pump is not None:
                 self._pump.poke()
         elif self._state is LinkState.CONNECTED:
             self._end()
         else:
+            self._refused = event in _TROUBLES
             self._trouble = _TROUBLES.get(event, "nothing answers at {}").format(self._address.endpoint)
             self._disconnect()
             self._try_later()

@@ -23,6 +23,7 @@ import zmq
 from engine.acting import acting
 from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
+from engine.ports.resolver import LookUp, Resolver, look_up
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import Authenticator, check_key, generate_keypair
 from engine.ports.zmq_guard import StrangerGuard
@@ -166,6 +167,7 @@ class ZmqTransport:
         secret_key: str,
         max_message_bytes: int,
         authenticator: Authenticator | None = None,
+        look: LookUp = look_up,
     ) -> None:
         check_key(public_key, "this site")
         check_key(secret_key, "this site")
@@ -178,6 +180,7 @@ class ZmqTransport:
         self.loop = loop
         self.endpoint = endpoint
         self.turns = DialTurns()
+        self.resolver = Resolver(loop, look)
         self.bound_endpoint = ""
         self._public_key = public_key
         self._secret_key = secret_key
@@ -266,7 +269,8 @@ class ZmqTransport:
         socket.set(zmq.HEARTBEAT_TIMEOUT, int(HEARTBEAT_TIMEOUT_S * 1000))
         socket.set(zmq.HEARTBEAT_TTL, int(HEARTBEAT_TIMEOUT_S * 1000))
         socket.set(zmq.TCP_KEEPALIVE, 1)
-        socket.set(zmq.IPV6, int("[" in endpoint))
+        # What is listened on at every address is so for both families, where the system has both.
+        socket.set(zmq.IPV6, int("[" in endpoint or "//*:" in endpoint))
         socket.set(zmq.CURVE_PUBLICKEY, self._public_key.encode())
         socket.set(zmq.CURVE_SECRETKEY, self._secret_key.encode())
         return socket

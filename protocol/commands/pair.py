@@ -100,11 +100,14 @@ class PairInfo(GroupInfo, frozen=True, kw_only=True):
 
 
 class PairCreate(BaseCommand[PairInfo], frozen=True, tag="pair.create"):
-    """Attach a group to a peer."""
+    """Attach a group to a peer. `replace`: in place of the peer that it has, which needs its name in
+    `confirm`."""
 
     group: Name
     peer: Name
     mode: PairMode = "async"
+    replace: bool = False
+    confirm: str = ""
 
 
 class PairShow(Query[PairInfo], frozen=True, tag="pair.show"):

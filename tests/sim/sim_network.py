@@ -158,6 +158,11 @@ class SimLink:
         """See `Link.trouble`."""
         return ""
 
+    @property
+    def refused(self) -> bool:
+        """See `Link.refused`."""
+        return False
+
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
         """See `Link.send`."""
         self.transport.check()

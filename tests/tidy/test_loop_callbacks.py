@@ -19,6 +19,7 @@ PACKAGES = ("engine", "daemon", "site_primary", "site_secondary")
 
 GROUP = "a group's clock or threads, held by its compartment (engine/group/compartment.py)"
 CONNECTION = "guarded by the connection"
+RESOLVING = "guarded: a defect is of the link that asked (engine/ports/resolver.py)"
 SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
@@ -55,6 +56,7 @@ WHERE = {
     "engine/peering/peer_answers.py:": GROUP,
     "engine/peering/peer_requests.py:": GROUP,
     "engine/ports/clock.py:": GROUP,
+    "engine/ports/resolver.py:": RESOLVING,
     "engine/ports/zmq_link.py:": SESSION,
     "engine/ports/zmq_pump.py:": DAEMON,
     "engine/repeats.py:": COUNTING,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import zmq
 
+from engine.ports.resolver import Resolver
 from engine.ports.transport import PeerAddress
 from engine.ports.zmq_link import DialledLink
 from engine.ports.zmq_turns import DialTurns
@@ -22,6 +23,7 @@ class Dialling:
     def __init__(self, refused: str = "") -> None:
         self.loop = asyncio.get_running_loop()
         self.turns = DialTurns()
+        self.resolver = Resolver(self.loop)
         self.dialled: list[str] = []
         self._refused = refused
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -19,6 +19,7 @@ class Line:
 
     connected = True
     ended = False
+    refused = False
     trouble = ""
 
     def __init__(self, deliver: Deliver) -> None:
