@@ -38,6 +38,7 @@ NOUNS = {
     "journal": "journal",
     "files": "file_versions",
     "job": "job",
+    "operator": "operator",
     "drill": "drill",
 }
 VERBS = {

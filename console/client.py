@@ -50,6 +50,12 @@ class OperatorKeys:
     server_key: bytes
 
 
+def generate_operator_keys() -> tuple[str, str]:
+    """A new pair for an operator, (public, secret), each 40 characters of Z85."""
+    public, secret = zmq.curve_keypair()
+    return public.decode("ascii"), secret.decode("ascii")
+
+
 class Client:
     """A connection to one daemon; for one thread. Connects with the first call."""
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.ports.zap import check_key
 from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
 from protocol.errors import UsageError
@@ -28,6 +29,7 @@ from protocol.limits import (
     SYNC_TIMEOUT_S,
 )
 from protocol.positions import POSITION_MAX
+from protocol.roles import RoleName
 from protocol.toml_text import toml_lines
 from site_primary.quiesce import Hook, OnFailure
 
@@ -38,6 +40,7 @@ SYNC_TIMEOUT_MAX_S = 3600.0
 START_WAIT_MAX_S = 3600.0
 DOORS_MAX = 64
 HOOKS_MAX = 256
+OPERATORS_MAX = 64
 NUMBER_BITS = 64
 # Most that a key may be; the least is 0.
 _MOST: dict[str, float] = {
@@ -71,6 +74,16 @@ class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Without a freeze: no backup, or one that is what a crash would have left."""
 
 
+class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of [operators.NAME]."""
+
+    key: str
+    """The operator's public key (Z85), as `farshore operator key` prints it."""
+
+    role: RoleName = "viewer"
+    """What the operator may do: viewer, operator or admin."""
+
+
 class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of site.toml."""
 
@@ -79,6 +92,9 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     control: str = ""
     """Where the console asks: empty means the socket `control.sock` in the data directory."""
+
+    remote_control: str = ""
+    """tcp://HOST:PORT on which operators with keys command this site; empty: only on this machine."""
 
     replication: str = ""
     """tcp://HOST:PORT on which peers connect; empty: this site only dials."""
@@ -142,6 +158,9 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     hooks: dict[str, HookConfig] = {}
     """How hosts are held still for a backup, by name: [hooks.NAME]."""
 
+    operators: dict[str, OperatorConfig] = {}
+    """Who may command this site over the network, by name: [operators.NAME]."""
+
 
 def load_config(directory: pathlib.Path) -> SiteConfig:
     """Read site.toml. UsageError names the key that is wrong."""
@@ -157,10 +176,11 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, 5,000 digits, 5,000 brackets
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
     _check_keys(path, fields, SiteConfig.__struct_fields__)
-    hooks = fields.get("hooks")
-    for name, hook in hooks.items() if isinstance(hooks, dict) else ():
-        if isinstance(hook, dict):
-            _check_keys(path, hook, HookConfig.__struct_fields__, f"hooks.{name}.")
+    for table, kind in (("hooks", HookConfig), ("operators", OperatorConfig)):
+        rows = fields.get(table)
+        for name, row in rows.items() if isinstance(rows, dict) else ():
+            if isinstance(row, dict):
+                _check_keys(path, row, kind.__struct_fields__, f"{table}.{name}.")
     try:
         config = msgspec.convert(fields, SiteConfig)
     except msgspec.ValidationError as error:
@@ -262,6 +282,17 @@ def check_config(config: SiteConfig, subject: str) -> None:
         )
     for name, hook in config.hooks.items():
         _check_hook(name, hook)
+    if len(config.operators) > OPERATORS_MAX:
+        raise UsageError(f"at most {OPERATORS_MAX} operators", subject=subject)
+    of_key: dict[str, str] = {}
+    for name, operator in config.operators.items():
+        check_name(name, "operator")
+        check_key(operator.key, f"operators.{name}")
+        if operator.key in of_key:
+            raise UsageError(f"{of_key[operator.key]} and {name} have the same key", subject=name)
+        of_key[operator.key] = name
+    if config.remote_control:
+        check_listen_endpoint(config.remote_control)
     if config.replication:
         check_listen_endpoint(config.replication)
     if config.advertise:

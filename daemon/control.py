@@ -28,8 +28,9 @@ from engine.acting import acting
 from engine.group.compartment import attempt_async
 from engine.ports.unix_sockets import bound_socket, remove_dead_socket
 from engine.ports.zap import Authenticator
+from engine.ports.zmq_guard import StrangerGuard
 from protocol.commands.base import Command, Query, command_name
-from protocol.endpoints import check_endpoint, ipc_path, is_ipc
+from protocol.endpoints import check_endpoint, check_listen_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
     API_VERSION,
     Answer,
@@ -68,9 +69,9 @@ class InternalError(FarshoreError):
 class ControlKeys:
     """CURVE keys of a TCP control server (Z85): its own pair, and the public key of each operator by name."""
 
-    secret_key: bytes = field(repr=False)
-    public_key: bytes
-    operators: Mapping[str, bytes]
+    secret_key: str = field(repr=False)
+    public_key: str
+    operators: Mapping[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,11 +96,13 @@ class ControlServer:
         in_flight_max: int = CONTROL_REQUESTS_IN_FLIGHT_MAX,
     ) -> None:
         self._loop = loop
-        self._endpoint = check_endpoint(endpoint)
+        # Of one with keys the host may be `*`.
+        self._endpoint = check_endpoint(endpoint) if keys is None else check_listen_endpoint(endpoint)
         self._dispatch = dispatch
         self._keys = keys
         self._in_flight_max = in_flight_max
         self._authenticator: Authenticator | None = None
+        self._guard: StrangerGuard | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self._receiver: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[Exception | None]] = set()
@@ -128,6 +131,10 @@ class ControlServer:
                 _make_room(ipc_path(self._endpoint))
             else:
                 _protect(self._authenticator, server, keys)
+                # Of the same socket, without asyncio: the guard has a pump of its own.
+                plain: zmq.Socket[bytes] = zmq.Socket(shadow=server.underlying)
+                plain.context = self._authenticator.context
+                self._guard = StrangerGuard(self._loop, plain)
             _bind(server, self._endpoint)
         except BaseException:
             self._close_sockets()
@@ -153,6 +160,8 @@ class ControlServer:
     def _close_sockets(self) -> None:
         if self._socket is None or self._authenticator is None:
             return
+        if self._guard is not None:
+            self._guard.close()
         self._socket.close()
         self._authenticator.close()
         self._socket = self._authenticator = None
@@ -161,13 +170,19 @@ class ControlServer:
             remove_dead_socket(ipc_path(self._endpoint))
 
     def _checked_keys(self) -> ControlKeys:
-        if self._keys is None or not self._keys.operators:
+        if self._keys is None:
             raise NotAllowed(
-                f"control on {self._endpoint} needs operator keys",
+                f"control on {self._endpoint} needs keys",
                 subject=self._endpoint,
-                next_step="use an ipc:// endpoint: site.toml has no setting for operator keys",
+                next_step="leave `control` as it is, and set `remote_control` in site.toml",
             )
         return self._keys
+
+    def allow(self, operators: Mapping[str, str]) -> None:
+        """Who may connect from now on: public keys by name. Who is not among them any more is nobody's
+        operator (see `_client_of`), though its connection stands."""
+        if self._authenticator is not None:
+            self._authenticator.allow(ZAP_DOMAIN, dict(operators))
 
     async def _receive(self, server: zmq.asyncio.Socket) -> None:
         while True:
@@ -198,6 +213,8 @@ class ControlServer:
         try:
             if self._keys is not None and self._authenticator is not None:
                 key = str(message.get("User-Id"))
+                if self._guard is not None:
+                    self._guard.proven(message, key)
                 return f"operator:{self._authenticator.name_of(ZAP_DOMAIN, key) or key}"
             # libzmq adds `:UID:GID:PID` to a unix socket's address.
             *_, uid, _gid, _pid = str(message.get("Peer-Address")).rsplit(":", 3)
@@ -317,10 +334,10 @@ def _explain(refusal: UsageError, api: int) -> UsageError:
 
 
 def _protect(authenticator: Authenticator, server: zmq.asyncio.Socket, keys: ControlKeys) -> None:
-    authenticator.allow(ZAP_DOMAIN, {name: key.decode() for name, key in keys.operators.items()})
+    authenticator.allow(ZAP_DOMAIN, dict(keys.operators))
     authenticator.protect(server, ZAP_DOMAIN)
-    server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key)
-    server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key)
+    server.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
+    server.setsockopt(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
 
 
 def _make_room(path: str) -> None:

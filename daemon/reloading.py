@@ -18,23 +18,29 @@ from protocol.positions import POSITION_MAX
 
 DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
-RELOADED = DOORS | OF_GROUPS | {"hooks"}
+RELOADED = DOORS | OF_GROUPS | {"hooks", "operators"}
 
 
-async def reload_config(site: Site) -> None:
-    """Read site.toml again and take what can be taken; an event says what that was, or why nothing was."""
+async def reload_or_say(site: Site) -> None:
+    """`reload_config`, and an event if there is something wrong."""
     try:
-        wanted = load_config(site.directory)
-        changed = _changed(site.config, wanted)
-        taken = {name: getattr(wanted, name) for name in changed if name in RELOADED}
-        before, config = site.config, structs.replace(site.config, **taken)
-        await _move_doors(site, before, config)
+        await reload_config(site)
     except (FarshoreError, OSError) as error:
         said = system_error(error) if isinstance(error, OSError) else error
         site.events.emit("site.not_reloaded", object=said.subject, error=said.message)
-        return
+
+
+async def reload_config(site: Site) -> None:
+    """Read site.toml again and take what can be taken; an event says what that was. FarshoreError or OSError:
+    nothing was."""
+    wanted = load_config(site.directory)
+    changed = _changed(site.config, wanted)
+    taken = {name: getattr(wanted, name) for name in changed if name in RELOADED}
+    before, config = site.config, structs.replace(site.config, **taken)
+    await _move_doors(site, before, config)
     site.config = config
     site.hooks.set_hooks(hooks_of(config))
+    site.operators.set_rows(config.operators)
     for group in site.groups.values():
         group.change_settings(
             replace(

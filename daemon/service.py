@@ -11,7 +11,7 @@ import pathlib
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -19,13 +19,13 @@ from msgspec import Raw
 
 from daemon.audit import audited
 from daemon.config import SiteConfig
-from daemon.control import ControlServer
+from daemon.control import ControlKeys, ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
 from daemon.operations.job import resume_jobs
 from daemon.operations.paging import encoded
 from daemon.real_parts import real_site
-from daemon.reloading import reload_config
+from daemon.reloading import reload_or_say
 from daemon.scheduler import Scheduler
 from daemon.site import Site
 from engine.group.compartment import attempt_async
@@ -94,11 +94,28 @@ def _is_of_a_connection(context: dict[str, Any]) -> bool:
     return isinstance(getattr(called, "__self__", None), asyncio.Transport)
 
 
+async def _permitted(site: Site, command: Command) -> Raw:
+    site.operators.check(command)
+    return encoded(await dispatch(site, command))
+
+
+def _remote_control(
+    site: Site, loop: asyncio.AbstractEventLoop, carry_out: Callable[[Command], Awaitable[Raw]]
+) -> ControlServer | None:
+    """Where operators command the site over the network, if that is configured."""
+    if not site.config.remote_control:
+        return None
+    keys = ControlKeys(
+        secret_key=site.keys.secret, public_key=site.keys.public, operators=site.operators.keys
+    )
+    return ControlServer(loop, site.config.remote_control, carry_out, keys=keys)
+
+
 async def _reload_when_told(site: Site, told: asyncio.Event) -> None:
     while True:
         await told.wait()
         told.clear()
-        await attempt_async("site.reload_failed", reload_config(site))
+        await attempt_async("site.reload_failed", reload_or_say(site))
 
 
 async def run_site(
@@ -130,16 +147,22 @@ async def run_site(
     site = real_site(directory, config, identity, keys, loop, log_dropped)
 
     async def carry_out(command: Command) -> Raw:
-        return encoded(await audited(site.events.emit, command, dispatch(site, command)))
+        return await audited(site.events.emit, command, _permitted(site, command))
 
     control = ControlServer(loop, site.control_endpoint, carry_out)
+    remote = _remote_control(site, loop, carry_out)
     scheduler = Scheduler(site)
     try:
         await site.start()
         resume_jobs(site)
         control.start()
+        if remote is not None:
+            remote.start()
+            site.operators.on_change = remote.allow
         scheduler.start()
     except (FarshoreError, OSError):
+        if remote is not None:
+            await remote.close()
         await control.close()
         await site.stop()
         raise
@@ -153,6 +176,8 @@ async def run_site(
     notify_service_manager("STOPPING=1")
     log.info("site.stopping")
     await scheduler.close()
+    if remote is not None:
+        await remote.close()
     await control.close()
     await site.stop()
     return int(ExitCode.FAILED) if defects else int(ExitCode.OK)

@@ -24,6 +24,7 @@ from daemon.exports import SiteExports
 from daemon.group_room import GroupRoom
 from daemon.jobs import Jobs
 from daemon.open_group import GroupMaker
+from daemon.operators import Operators
 from daemon.pairs import SitePairs
 from daemon.parts import SiteParts
 from daemon.peer_traffic import SiteTraffic
@@ -59,6 +60,7 @@ class Site:
         parts: SiteParts,
     ) -> None:
         self.directory, self.config, self.identity, self.keys = directory, config, identity, keys
+        self.operators = Operators(config.operators)
         self.clock, self.rng, self.events = parts.clock, parts.rng, parts.events
         self.disk, self.transport, self.witness = parts.disk, parts.transport, parts.witness
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
@@ -66,9 +68,8 @@ class Site:
         self.changed = asyncio.Event()
         self._parts, self.log_dropped = parts, parts.log_dropped
         self._tasks: set[asyncio.Task[Any]] = set()
-        emit = self.events.emit
         self.disk.sync([], [""])  # the state file's name
-        self.state = SiteState(parts.store)
+        emit, self.state = self.events.emit, SiteState(parts.store)
         self._rows = sort_out(parts.store, STORED_TABLES, self.clock.utc_ns())
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from msgspec import UNSET
 from msgspec.structs import asdict
 
 from console.client import WAIT_GRACE_S
@@ -76,8 +77,8 @@ def create(
         group=check_name(group, "group"),
         peer=check_name(peer, "peer"),
         mode=mode.value,
-        replace=replace,
-        confirm=confirm,
+        replace=True if replace else UNSET,
+        confirm=confirm or UNSET,
     )
     data = session.call(command, CREATE_TIMEOUT_S)
     session.output.result("pair.create", data, lambda: _show(session, data))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from daemon.operations.greeting import check_keys
 from daemon.operations.group_row import group_info, pair_info, pair_state
 from daemon.operations.registry import carries_out
@@ -39,7 +41,7 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
     group = _group_to_pair(site, command)
     peer = site.peers.get(command.peer)
     before = site.state.pair(group.name)
-    if before is not None and not command.replace:
+    if before is not None and command.replace is UNSET:
         raise Refused(
             f"group {group.name} has a pair already, with {before.peer}",
             subject=group.name,
@@ -54,8 +56,9 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
         )
     await check_keys(site, group, peer)
     if before is not None:
-        check_confirm(command.confirm, group.name, dry_run=False)
-        await _leave_strict(site, group, command.confirm)
+        confirm = command.confirm or ""
+        check_confirm(confirm, group.name, dry_run=False)
+        await _leave_strict(site, group, confirm)
     site.pairs.create(group, peer.name, Mode(command.mode))
     return pair_info(site, group.name)
 
@@ -71,7 +74,7 @@ def _group_to_pair(site: Site, command: PairCreate) -> Group:
             next_step=f"`farshore pair create {clone.history.name} --with {command.peer}` pairs the group",
         )
     group, pair = site.group(name), site.state.pair(name)
-    if command.replace and pair is not None and not site.state.group(name).role.writes:
+    if command.replace is not UNSET and pair is not None and not site.state.group(name).role.writes:
         raise WrongState(
             f"group {name} is written at {pair.peer}, not here",
             subject=name,

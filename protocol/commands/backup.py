@@ -12,6 +12,7 @@ from protocol.commands.cut import CutInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
 from protocol.commands.pages import PagedCommand
 from protocol.cut_text import NamedCut
+from protocol.roles import OperatorRole
 
 
 class Mirror(Reply, frozen=True, kw_only=True):
@@ -128,6 +129,8 @@ class BackupLock(BaseCommand[BackupInfo], frozen=True, tag="backup.lock"):
     """Lock a backup for `lock_s` seconds from now on, or extend its lock: until then nobody can delete it, at
     either site. Refused if it is locked for longer already."""
 
+    needs = OperatorRole.ADMIN
+
     group: Name
     cut: NamedCut
     lock_s: LockSeconds
@@ -143,6 +146,8 @@ class BackupDeleteReply(BackupInfo, frozen=True, kw_only=True):
 class BackupDelete(BaseCommand[BackupDeleteReply], frozen=True, tag="backup.delete"):
     """Delete a backup, at every site. Refused while it is pinned or locked. `confirm` is its label, or else
     its id; not needed with `dry_run`."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     cut: NamedCut
@@ -173,6 +178,8 @@ class BackupPruneReply(Reply, frozen=True, kw_only=True):
 class BackupPrune(KeepCounts[BackupPruneReply], frozen=True, tag="backup.prune"):
     """Delete the backups that no keep rule keeps: those given, else those of the group's policy. Pinned ones
     stay, and labelled ones unless `labelled`. `confirm` is `G`, not needed with `dry_run`."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     labelled: bool = False

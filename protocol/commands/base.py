@@ -6,7 +6,7 @@ fields and values that they do not know; replies ignore them, since a newer daem
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from msgspec import Meta
 from protocol.bounds import NAME
 from protocol.errors import Unsafe, UsageError
 from protocol.limits import LABEL_CHARS_MAX, NAME_CHARS_MAX
+from protocol.roles import OperatorRole
 
 TOKEN_CHARS_MAX = 4096
 ROWS_MAX = 10_000
@@ -44,7 +45,9 @@ class BaseCommand(
     forbid_unknown_fields=True,
     tag_field="name",
 ):
-    """Base of every command; `name` is its tag."""
+    """Base of every command; `name` is its tag, `needs` the least role that may give it over the network."""
+
+    needs: ClassVar[OperatorRole] = OperatorRole.OPERATOR
 
 
 Command = BaseCommand[Any]
@@ -52,6 +55,8 @@ Command = BaseCommand[Any]
 
 class Query(BaseCommand[ReplyType], Generic[ReplyType], frozen=True, kw_only=True):
     """A command that changes nothing: safe to send twice."""
+
+    needs: ClassVar[OperatorRole] = OperatorRole.VIEWER
 
 
 def reply_type(command: type[BaseCommand[ReplyType]]) -> type[ReplyType]:

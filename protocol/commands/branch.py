@@ -10,6 +10,7 @@ from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply, Rows
 from protocol.commands.cut import CutInfo
 from protocol.commands.pages import PagedCommand
+from protocol.roles import OperatorRole
 
 TimelineText = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
 
@@ -86,6 +87,8 @@ class BranchDropReply(Reply, frozen=True, kw_only=True):
 
 class BranchDrop(BaseCommand[BranchDropReply], frozen=True, tag="branch.drop"):
     """Forget a branch and give its space back. `confirm` is its timeline."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     timeline: TimelineText

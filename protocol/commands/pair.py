@@ -13,6 +13,7 @@ from protocol.commands.cut import CutInfo
 from protocol.commands.drill import DrillSummary
 from protocol.cut_text import CutPosition
 from protocol.limits import NAME_CHARS_MAX
+from protocol.roles import OperatorRole
 
 
 class Head(Reply, frozen=True, kw_only=True):
@@ -103,11 +104,14 @@ class PairCreate(BaseCommand[PairInfo], frozen=True, tag="pair.create"):
     """Attach a group to a peer. `replace`: in place of the peer that it has, which needs its name in
     `confirm`."""
 
+    needs = OperatorRole.ADMIN
+
     group: Name
     peer: Name
     mode: PairMode = "async"
-    replace: bool = False
-    confirm: str = ""
+    # Left out on the wire where they are not meant: older daemons know neither.
+    replace: Literal[True] | UnsetType = UNSET
+    confirm: Confirm | UnsetType = UNSET
 
 
 class PairShow(Query[PairInfo], frozen=True, tag="pair.show"):
@@ -150,6 +154,8 @@ class PairDeleteReply(Reply, frozen=True, kw_only=True):
 
 class PairDelete(BaseCommand[PairDeleteReply], frozen=True, tag="pair.delete"):
     """End the pair at this site; the peer keeps its copy. `confirm` is `G`."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     confirm: Confirm = ""

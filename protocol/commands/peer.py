@@ -10,6 +10,7 @@ from protocol.bounds import Name
 from protocol.commands.base import TOKEN_CHARS_MAX, BaseCommand, Compress, Query, Reply
 from protocol.endpoints import ENDPOINT_CHARS_MAX
 from protocol.limits import RATE_BYTES_S_MAX
+from protocol.roles import OperatorRole
 
 Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
@@ -39,6 +40,8 @@ class PeerAddReply(Reply, frozen=True, kw_only=True):
 class PeerAdd(BaseCommand[PeerAddReply], frozen=True, tag="peer.add"):
     """Trust a peer by its token."""
 
+    needs = OperatorRole.ADMIN
+
     token: Token
 
 
@@ -55,6 +58,8 @@ class PeerList(Query[PeerListReply], frozen=True, tag="peer.list"):
 class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
     """How to send to a peer, and where; null leaves as it is, a rate of 0 is none."""
 
+    needs = OperatorRole.ADMIN
+
     peer: Name
     rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)] | None = None
     compress: Compress | None = None
@@ -65,12 +70,16 @@ class PeerReplace(BaseCommand[PeerInfo], frozen=True, tag="peer.replace"):
     """Let the site of a token take the place of a peer that is gone, under that name. Refused while the old
     one is connected."""
 
+    needs = OperatorRole.ADMIN
+
     peer: Name
     token: Token
 
 
 class PeerRename(BaseCommand[PeerInfo], frozen=True, tag="peer.rename"):
     """Call a peer by another name at this site, in its pairs too."""
+
+    needs = OperatorRole.ADMIN
 
     peer: Name
     new: Name
@@ -85,5 +94,7 @@ class PeerRemoveReply(Reply, frozen=True, kw_only=True):
 
 class PeerRemove(BaseCommand[PeerRemoveReply], frozen=True, tag="peer.remove"):
     """Trust a peer no longer. Refused while a pair is with it."""
+
+    needs = OperatorRole.ADMIN
 
     peer: Name

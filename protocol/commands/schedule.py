@@ -11,6 +11,7 @@ from protocol.commands.base import BaseCommand, Confirm, Reply
 from protocol.commands.keep import KeepCounts, KeepInfo
 from protocol.commands.pages import PagedCommand
 from protocol.limits import NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
+from protocol.roles import OperatorRole
 
 Hook = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 
@@ -41,6 +42,8 @@ class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):
     `window_s` -1 and `window_bytes` 0: as each site is set. `confirm` is `G`, needed to make the window
     shorter."""
 
+    needs = OperatorRole.ADMIN
+
     group: Name
     every_s: Annotated[int, Meta(ge=1, le=SCHEDULE_SPAN_S_MAX)] | None = None
     at_minute: Annotated[int, Meta(ge=0, lt=1440)] | None = None
@@ -64,5 +67,7 @@ class ScheduleList(PagedCommand[ScheduleListReply], frozen=True, tag="schedule.l
 
 class ScheduleRemove(BaseCommand[ScheduleInfo], frozen=True, tag="schedule.remove"):
     """No more backups by themselves and none pruned; the window stays."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name

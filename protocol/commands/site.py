@@ -8,6 +8,7 @@ from protocol.commands.cut import CutInfo
 from protocol.commands.pages import PagedCommand
 from protocol.commands.pair import GroupRow
 from protocol.commands.peer import PeerInfo
+from protocol.roles import OperatorRole
 
 
 class SiteStatusReply(Reply, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class SiteAcceptReply(Reply, frozen=True, kw_only=True):
 class SiteAccept(BaseCommand[SiteAcceptReply], frozen=True, tag="site.accept"):
     """A group is less here than it once was, or missing: go on with what is here, and give the rest up.
     `confirm` is `G`."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     confirm: Confirm = ""

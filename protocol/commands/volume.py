@@ -10,6 +10,7 @@ from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.cut import CutInfo
 from protocol.commands.pages import PagedCommand
 from protocol.cut_text import NamedCut
+from protocol.roles import OperatorRole
 
 
 class VolumeInfo(Reply, frozen=True, kw_only=True):
@@ -116,6 +117,8 @@ class VolumeOffline(BaseCommand[VolumeInfo], frozen=True, tag="volume.offline"):
 
 class VolumeDelete(BaseCommand[VolumeInfo], frozen=True, tag="volume.delete"):
     """Journal its deletion; history stays readable at earlier cuts. `confirm` is `G/V`."""
+
+    needs = OperatorRole.ADMIN
 
     group: Name
     volume: Name

@@ -273,7 +273,7 @@ def test_a_row_set_aside_says_so_once_and_can_be_looked_up() -> None:
                     site = open_site(parent / "a")
                 await site.start()
                 said: list[Any] = [e for e in site.events.since(0, 100)[0] if e.kind == "row.set_aside"]
-                assert [e.subject for e in said] == ["state.mdb jobs 0000000000000001"][:expected]
+                assert [e.object for e in said] == ["state.mdb jobs 0000000000000001"][:expected]
                 assert len(site.state.notes(SET_ASIDE)) == 1
                 assert set(site.groups) == set(GOOD)
                 await site.stop()

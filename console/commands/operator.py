@@ -1,0 +1,141 @@
+"""`farshore operator`: who may command a site over the network, and this user's own key for that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from console.client import generate_operator_keys
+from console.output import Output
+from console.session import session_of
+from console.sites import sites_path
+from protocol.commands.base import Reply
+from protocol.commands.operator import (
+    OperatorAdd,
+    OperatorList,
+    OperatorListReply,
+    OperatorRemove,
+)
+from protocol.errors import UsageError
+from protocol.roles import OperatorRole, RoleName
+from protocol.toml_text import toml_string
+
+app = typer.Typer(
+    help="Who may command this site over the network.", no_args_is_help=True, rich_markup_mode=None
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The operator's name at this site.")]
+KEY_FILE = "operator.key"
+ROLES = tuple(role.word for role in OperatorRole)
+
+
+class OperatorKeyReply(Reply, frozen=True, kw_only=True):
+    """The public key (Z85), and the file that has both."""
+
+    key: str
+    key_file: str
+
+
+@app.command()
+def key(
+    ctx: typer.Context,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="By default operator.key beside your sites.toml.")
+    ] = None,
+) -> None:
+    """Print your public key; make the pair first, if there is none. The secret one never leaves the file."""
+    session = session_of(ctx)
+    path = file if file is not None else sites_path().parent / KEY_FILE
+    public = _public_key(path)
+    data = OperatorKeyReply(key=public, key_file=str(path))
+
+    def show() -> None:
+        session.output.line(data.key)
+        session.output.note(
+            f"next: at the site, as its admin: farshore operator add NAME '{data.key}' --role viewer"
+        )
+
+    session.output.result("operator.key", data, show)
+
+
+def _public_key(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    public, secret = generate_operator_keys()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        words = path.read_text(encoding="ascii", errors="replace").split()
+        if len(words) != 2 or len(words[0]) != len(public):
+            raise UsageError(
+                f"{path} holds no key pair", subject=str(path), next_step="name another one with --file"
+            ) from None
+        return words[0]
+    with open(descriptor, "w", encoding="ascii") as made:
+        made.write(f"{public} {secret}\n")
+    return public
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: NameArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="As `farshore operator key` prints it there.")],
+    role: Annotated[str, typer.Option("--role", metavar="|".join(ROLES))] = "viewer",
+) -> None:
+    """Let an operator command this site with a key; at once, and written into site.toml.
+
+    A viewer looks, an operator runs the service, an admin may also destroy history and change whom the site
+    trusts."""
+    session = session_of(ctx)
+    data = session.call(OperatorAdd(operator=name, key=key, role=_role(role)))
+
+    def show() -> None:
+        session.output.line(f"{name} is {role} of {session.site.name}")
+        session.output.note(*_entry(session.site.name, data))
+
+    session.output.result("operator.add", data, show)
+
+
+@app.command("list")
+def list_operators(ctx: typer.Context) -> None:
+    """Who may command this site over the network."""
+    session = session_of(ctx)
+    data = session.call(OperatorList())
+    session.output.result("operator.list", data, lambda: _show(session.output, data))
+
+
+@app.command()
+def remove(ctx: typer.Context, name: NameArgument) -> None:
+    """Let an operator command this site no longer; connections that there are lose the right, too."""
+    session = session_of(ctx)
+    data = session.call(OperatorRemove(operator=name))
+    session.output.result("operator.remove", data, lambda: session.output.line(f"{name} is removed"))
+
+
+def _role(text: str) -> RoleName:
+    match text:
+        case "viewer" | "operator" | "admin":
+            return text
+    raise UsageError(f"--role {text}: there are {', '.join(ROLES)}", next_step="--role viewer")
+
+
+def _entry(site: str, data: OperatorListReply) -> tuple[str, ...]:
+    """What the operator writes into sites.toml."""
+    if data.endpoint is None:
+        return ('nobody can connect yet: set remote_control = "tcp://HOST:PORT" in site.toml, and restart',)
+    return (
+        "the operator's ~/.config/farshore/sites.toml:",
+        f"[sites.{toml_string(site)}]",
+        f"control = {toml_string(data.endpoint)}",
+        f"server_key = {toml_string(data.server_key)}",
+        'operator_key_file = "~/.config/farshore/operator.key"',
+    )
+
+
+def _show(output: Output, data: OperatorListReply) -> None:
+    rows = [(each.operator, each.role, each.key) for each in data.operators]
+    output.table(("operator", "role", "key"), rows, empty="no operators: farshore operator add NAME KEY")
+    output.note(f"they connect to {data.endpoint}" if data.endpoint else "remote_control is not set")
