@@ -60,16 +60,16 @@ def each_of(choices: Choices | None) -> Iterator[int]:
 
 
 class Content:
-    """One volume at one moment. Most are never looked at, so that what may have been written is only noted
-    until one is."""
+    """One volume at one moment. Most are never looked at, so that what may have been written, and what was
+    after that, is only noted until one is."""
 
-    __slots__ = ("_maybe", "_noted", "tags", "volume")
+    __slots__ = ("_maybe", "_noted", "_tags", "volume")
 
     def __init__(self, volume: int, sectors: int) -> None:
         self.volume = volume
-        self.tags = array("Q", bytes(8 * sectors))
+        self._tags = array("Q", bytes(8 * sectors))
         self._maybe: dict[int, Choices] = {}
-        self._noted: list[tuple[int, int, int]] = []
+        self._noted: list[tuple[int, int, int, bool]] = []  # the last: whether it was written
 
     @property
     def maybe(self) -> dict[int, Choices]:
@@ -79,32 +79,47 @@ class Content:
         return self._maybe
 
     @property
-    def size_bytes(self) -> int:
+    def tags(self) -> array[int]:
+        """What each sector holds, or may hold."""
+        if self._noted:
+            self._take_noted()
+        return self._tags
+
+    @property
+    def sectors(self) -> int:
         """Of the volume."""
-        return len(self.tags) * SECTOR_BYTES
+        return len(self._tags)
 
     def copy(self) -> Content:
         """For another moment."""
         found = Content.__new__(Content)
-        found.volume, found.tags = self.volume, self.tags[:]
+        found.volume, found._tags = self.volume, self._tags[:]
         found._maybe, found._noted = dict(self._maybe), self._noted[:]
         return found
 
     def write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now."""
-        maybe = self.maybe
-        self.tags[first : first + count] = array("Q", [tag]) * count
-        if maybe:
+        if self._noted:
+            self._noted.append((first, count, tag, True))
+        else:
+            self._put(first, count, tag)
+
+    def _put(self, first: int, count: int, tag: int) -> None:
+        self._tags[first : first + count] = array("Q", [tag]) * count
+        if self._maybe:
             for sector in range(first, first + count):
-                maybe.pop(sector, None)
+                self._maybe.pop(sector, None)
 
     def may_write(self, first: int, count: int, tag: int) -> None:
         """These sectors hold this now, or what they held before."""
-        self._noted.append((first, count, tag))
+        self._noted.append((first, count, tag, False))
 
     def _take_noted(self) -> None:
-        maybe, tags = self._maybe, self.tags
-        for first, count, tag in self._noted:
+        maybe, tags = self._maybe, self._tags
+        for first, count, tag, written in self._noted:
+            if written:
+                self._put(first, count, tag)
+                continue
             for sector in range(first, first + count):
                 if (choices := maybe.get(sector)) is not None:
                     if choices[0] != tag:

@@ -221,7 +221,7 @@ class Host:
 
     def _request(self, link: Connected) -> Request:
         rng, load = self._rng, self._sim.shape.load
-        sectors = len(self._content(link).tags)
+        sectors = self._content(link).sectors
         kind = rng.choices(list(load.weights), list(load.weights.values()))[0]
         request = Request(command=kind, cookie=rng.getrandbits(64))
         if kind is Command.FLUSH:
@@ -328,10 +328,9 @@ class Host:
         oracle = self._oracle(link)
         if oracle.pending is None:
             raise Violation("a wake-up within a wake-up")
-        mixed = bool(oracle.pending[self.volume].maybe)
-        for request in link.answered:
-            if request.command is not Command.READ or request.error != 0:
-                continue
+        reads = [each for each in link.answered if each.command is Command.READ and each.error == 0]
+        mixed = bool(reads and oracle.pending[self.volume].maybe)
+        for request in reads:
             content = oracle.pending[self.volume] if mixed else self._content(link)
             if len(request.data) != request.count * SECTOR_BYTES:
                 raise Violation(f"a read of {request.count} sectors gave {len(request.data)} bytes")
