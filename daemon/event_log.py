@@ -55,11 +55,13 @@ ERRORS = frozenset(
 WARNINGS = frozenset(
     {
         "checkpoint.failed",
+        "clock.behind_journal",
         "group.fenced",
         "group.not_online",
         "group.take_over_failed",
         "pair.not_remembered",
         "site.not_reloaded",
+        "peer.clock_skew",
         "pair.session_ended",
         "pair.strict_not_said",
         "pair.reset",

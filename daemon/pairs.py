@@ -19,6 +19,7 @@ from engine.group.site_state import PairRow, Role, SiteState
 from engine.peering.pair_rows import once_remembered
 from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.peering.pair_timers import Due, PairTimers
+from engine.peering.peer_clocks import PeerClocks
 from engine.peering.role_moves import RoleMoves
 from engine.ports.transport import PeerAddress, Transport
 from engine.retention.journal_space import lease_of
@@ -51,6 +52,7 @@ class SitePairs:
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
+        self.clocks = PeerClocks(emit)
         self._watched: set[str] = set()
         self._timers = PairTimers()
         self._state = state
@@ -129,7 +131,12 @@ class SitePairs:
         gate = self._exports.gate(group)
         address, traffic = self._address_of(pair.peer), self._traffic_of(pair.peer)
         session = Session(
-            transport=self._transport, address=address, clock=group.clock, rng=self._rng, traffic=traffic
+            transport=self._transport,
+            address=address,
+            clock=group.clock,
+            rng=self._rng,
+            traffic=traffic,
+            peer_clock=self.clocks.of(pair.peer),
         )
         shipper = Shipper(
             group=group,
@@ -179,7 +186,7 @@ class SitePairs:
             if group.handed_to:
                 self._moves.hand_over_arrives(group)
 
-        receiver = self.receivers[group.name] = Receiver(group, peer, changed)
+        receiver = self.receivers[group.name] = Receiver(group, peer, changed, self.clocks.of(peer))
         if group.name not in self._watched:
             self._watched.add(group.name)
             group.listeners.durable.append(look)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from daemon.journal_times import JournalTimes
 from daemon.operations import backup
 from daemon.operations.pruning import prune_by
 from daemon.operations.schedule import last_run
@@ -34,9 +35,10 @@ class Scheduler:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._task: asyncio.Task[None] | None = None
+        self._times = JournalTimes()
         self._not_before: dict[str, float] = {}  # by group, monotonic: after a failure
         self._pause_s: dict[str, float] = {}
-        self._done: dict[str, int] = {}  # by group, the newest slot that has its backup
+        self._done: dict[str, int] = {}  # by group, when the newest backup was taken: UTC ns
 
     def start(self) -> None:
         """Begin to look, now and then."""
@@ -55,6 +57,7 @@ class Scheduler:
                 group = self._site.groups.get(name)
                 if group is None or group.failed:
                     continue
+                self._times.look(group)
                 defect = await attempt_async("schedule.defect", self._look_at(group))
                 if defect is not None:
                     self._failed(name, defect)
@@ -71,6 +74,7 @@ class Scheduler:
         except (FarshoreError, OSError) as error:
             self._failed(name, error)
         else:
+            self._done[name] = site.clock.utc_ns()
             self._pause_s.pop(name, None)
             site.schedule_failures.pop(name, None)
 
@@ -90,13 +94,13 @@ class Scheduler:
         site, name = self._site, group.name
         if not group.volumes.at(group.spans()) or site.clock.monotonic() < self._not_before.get(name, 0.0):
             return False
-        slot_ns = due(policy, set_ns, self._done.get(name, 0), site.clock.utc_ns())
-        if slot_ns is None:
+        now_ns = site.clock.utc_ns()
+        if due(policy, set_ns, self._done.get(name, 0), now_ns) is None:
             return False
         taken = last_run(group)
-        if taken is None or taken.utc_ns < slot_ns:
+        if taken is None or due(policy, set_ns, taken.utc_ns, now_ns) is not None:
             return True
-        self._done[name] = slot_ns
+        self._done[name] = taken.utc_ns
         return False
 
 

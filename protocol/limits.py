@@ -260,6 +260,11 @@ EVENT_FILES_MAX = 8
 EVENT_FILE_BYTES_MAX = 4 << 20
 EVENTS_UNKEPT_MAX = 1000
 EVENT_TEXT_CHARS_MAX = 2000
+# A clock that differs by more is said to: a peer's from this site's, or the journal's times from the clock.
+# How often two sites tell each other theirs, and the longest round trip that says anything.
+CLOCK_SKEW_S = 5.0
+CLOCK_ASK_EVERY_S = 5.0
+CLOCK_TRIP_S_MAX = 60.0
 # Lines of one kind in the log within each span; the next one after it says how many were left out.
 LOG_LINES_OF_A_KIND_MAX = 500
 LOG_LINES_SPAN_S = 10.0

@@ -7,6 +7,8 @@
     FETCH      give me your journal from a cut          FETCHED   frames of it; whether that was all
     MAKE_DURABLE   up to here, a host waits             RESET     this session is over, say HELLO again
 
+    either way: CLOCK_TOLD  my time, and which of yours I heard last; only to a site that said it can read it
+
     either way, in no session:  ASK  what are you to this group?   REPORT  the role, and the journal's end
 
 Those of a base, where the journal does not lead the peer on, are in protocol.base_messages; what the sites
@@ -45,9 +47,9 @@ from protocol.bounds import (
     UtcNs,
     Word,
 )
-from protocol.compress import Compression
+from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
-from protocol.limits import LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
+from protocol.limits import CLOCK_TRIP_S_MAX, LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
 from protocol.peer_requests import (
     BlockContents,
     Blocks,
@@ -86,10 +88,12 @@ class MessageKind(IntEnum):
     ASK = 10
     REPORT = 11
     MAKE_DURABLE = 12
+    CLOCK_TOLD = 13
 
 
 # timeline, parent, fork, generation, writer (a site id)
 LineageRow = tuple[TimelineId, AnyTimeline, Position, Generation, SiteId]
+HeldNs = Annotated[int, Meta(ge=0, le=int(CLOCK_TRIP_S_MAX * 1e9))]
 Lineage = Annotated[tuple[LineageRow, ...], Meta(max_length=LINEAGE_TIMELINES_MAX)]
 
 
@@ -141,6 +145,10 @@ class FrameMessage(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
         """The row in front of the payload; shorter by the compression where there is none."""
         row = (int(MessageKind.FRAME), self.session, self.compression)
         return encode_plain(row if self.compression else row[:2])
+
+    def unpacked(self, payload: bytes) -> bytes:
+        """The frames of a payload. RemoteProtocolError if it is not what the row says."""
+        return decompress(payload) if self.compression is Compression.ZSTD else payload
 
 
 class Ack(_Message, frozen=True, kw_only=True, tag=int(MessageKind.ACK)):
@@ -216,14 +224,23 @@ class MakeDurable(_Message, frozen=True, kw_only=True, tag=int(MessageKind.MAKE_
     position: Position
 
 
+class ClockTold(_Message, frozen=True, kw_only=True, tag=int(MessageKind.CLOCK_TOLD)):
+    """The sender's clock, the time that it heard last in such a message (0: none), and how long ago that was.
+    Sent only to a site that is known to read it (engine.peering.peer_clocks)."""
+
+    utc_ns: UtcNs
+    heard_ns: UtcNs
+    held_ns: HeldNs
+
+
 Message = (
     Hello | Welcome | FrameMessage | Ack | Heartbeat | Refused | Reset | Fetch | Fetched | Ask | Report
-    | MakeDurable | BaseMessage | PeerRequestMessage
+    | MakeDurable | ClockTold | BaseMessage | PeerRequestMessage
 )  # fmt: skip
 
 _messages: WireDecoder[Message] = WireDecoder(
     Hello, Welcome, FrameMessage, Ack, Heartbeat, Refused, Reset, Fetch, Fetched, Ask, Report, MakeDurable,
-    BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck,
+    ClockTold, BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck,
     Hold, Release, Find, Blocks, Changes, Journal, Held, BlockContents, Changed, Frames, NoAnswer,
 )  # fmt: skip
 _session: RowType[int] = RowType(Session)

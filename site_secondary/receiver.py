@@ -18,15 +18,16 @@ from engine.group.head import NotContiguous
 from engine.history.lineage import fork_of, frames_after, journal_leads, lineage_rows
 from engine.journal.reader import BadFrame, time_at
 from engine.peering.pair_states import Mode, PairState
+from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.transport import Caller
 from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
-from protocol.compress import Compression, decompress
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import Buffer, FrameError, frames_in
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
+    ClockTold,
     Fetch,
     Fetched,
     FrameMessage,
@@ -52,16 +53,23 @@ class ReceiverChange(Enum):
 
 
 class Receiver:
-    """One group from one peer. `complete_until_ns`: this site holds every frame up to that time. `on_change`
+    """One group from one peer. `complete_until_ns`: this site holds every frame up to that time, which came
+    in at `complete_since_s` (monotonic). `on_change`
     is called before the peer's first frames or questions of a session change anything here, and when the
     pair's state at the peer is another."""
 
     def __init__(
-        self, group: Group, peer: str, on_change: Callable[[ReceiverChange], None] = lambda _: None
+        self,
+        group: Group,
+        peer: str,
+        on_change: Callable[[ReceiverChange], None] = lambda _: None,
+        peer_clock: PeerClock | None = None,
     ) -> None:
         self.peer = peer
+        self.peer_clock = peer_clock or PeerClock(peer, group.emit)
         self.mode = Mode.ASYNC
         self.complete_until_ns = 0
+        self.complete_since_s: float | None = None
         self.heard_at: float | None = None
         self.received_bytes = 0
         self.remote_written = 0
@@ -78,7 +86,8 @@ class Receiver:
         self._ack_pending = False
         self._durable_goal = 0  # a host waits until this much is durable here; 0: none does
         self._acknowledged = 0  # the last position said to be written here, in this session
-        self._beats: deque[tuple[Cut, int, int]] = deque()  # (end there, time, horizon), to be reached
+        # (end there, time, horizon, when it came: monotonic), to be reached
+        self._beats: deque[tuple[Cut, int, int, float]] = deque()
         self._base = BaseReceiver(
             group,
             on_installed=lambda: on_change(ReceiverChange.STATE),
@@ -126,7 +135,13 @@ class Receiver:
     @property
     def applied_age_s(self) -> float:
         """Seconds since the newest frame held here was written there."""
-        return max(0.0, (self._group.clock.utc_ns() - self._group.head.utc_ns) / 1e9)
+        return max(0.0, (self.peer_utc_ns - self._group.head.utc_ns) / 1e9)
+
+    @property
+    def peer_utc_ns(self) -> int:
+        """What the peer's clock shows now; this site's, as long as that is not known."""
+        there_ns = self.peer_clock.utc_ns(self._group.clock)
+        return self._group.clock.utc_ns() if there_ns is None else there_ns
 
     def on_message(self, caller: Caller, message: Message, payload: bytes | None) -> None:
         """One message of the peer."""
@@ -139,17 +154,26 @@ class Receiver:
             self._on_frames(message, payload)
         elif isinstance(message, Heartbeat):
             self.heard_at = self._group.clock.monotonic()
-            self._on_heartbeat(message)
+            if message.mode == SPEAKS:
+                self._tell_time(caller)
+            else:
+                self._on_heartbeat(message)
         elif isinstance(message, BaseBegin | BasePart | BaseFrames | BaseEnd):
             self.heard_at = self._group.clock.monotonic()
             self._on_base(message, payload)
         elif isinstance(message, Fetch):
             self.heard_at = self._group.clock.monotonic()
             self._on_fetch(message)
+        elif isinstance(message, ClockTold):
+            self.peer_clock.hear(self._group.clock, message)
+            self._tell_time(caller)
         elif isinstance(message, MakeDurable):
             self.heard_at = self._group.clock.monotonic()
             self._durable_goal = max(self._durable_goal, message.position)
             self._make_durable()
+
+    def _tell_time(self, caller: Caller) -> None:
+        caller.send(self.peer_clock.told(self._group.clock, self._session).encode())
 
     def _on_hello(self, caller: Caller, hello: Hello) -> None:
         if self._group.failed:
@@ -172,7 +196,9 @@ class Receiver:
         if was_split:
             self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        self.complete_until_ns = min(self.complete_until_ns, max(0, self._shared_ns(hello) - 1))
+        shared_ns = max(0, self._shared_ns(hello) - 1)
+        if shared_ns < self.complete_until_ns:
+            self.complete_until_ns, self.complete_since_s = shared_ns, None
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),
@@ -202,8 +228,7 @@ class Receiver:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
             self._engage()
-            if message.compression is Compression.ZSTD:
-                payload = decompress(payload)
+            payload = message.unpacked(payload)
             for frame in frames_in(payload):
                 history = frame.prefix.end <= self._history
                 self._group.follow(frame.prefix, frame.raw, leave=self._leave, history=history)
@@ -310,7 +335,8 @@ class Receiver:
             self._on_change(ReceiverChange.STATE)
         if len(self._beats) == PENDING_BEATS_MAX:
             self._beats.pop()
-        self._beats.append((Cut(beat.timeline, beat.written), beat.utc_ns, beat.horizon))
+        end, came_s = Cut(beat.timeline, beat.written), self._group.clock.monotonic()
+        self._beats.append((end, beat.utc_ns, beat.horizon, came_s))
         self._reach()
         self._ack_soon()
 
@@ -320,8 +346,9 @@ class Receiver:
         while self._beats and self._beats[0][0].position <= group.writer.written:
             if not group.holds_cut(self._beats[0][0]):
                 return
-            _, utc_ns, horizon = self._beats.popleft()
-            self.complete_until_ns = max(self.complete_until_ns, utc_ns)
+            _, utc_ns, horizon, came_s = self._beats.popleft()
+            if utc_ns >= self.complete_until_ns:
+                self.complete_until_ns, self.complete_since_s = utc_ns, came_s
             # The writer may go back to any cut from its horizon on and to those that it keeps, which are
             # known here by now: they must be whole here, too.
             self._horizon = horizon

@@ -15,6 +15,7 @@ from protocol.commands.backup import BackupInfo
 from protocol.commands.drill import DrillSummary
 from protocol.commands.pair import GroupInfo, LockInfo
 from protocol.commands.site import SiteStatus, SiteStatusReply
+from protocol.limits import CLOCK_SKEW_S
 
 WATCH_INTERVAL_S = 1.0
 
@@ -59,6 +60,9 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
     for peer in data.peers:
         if not peer.connected:
             lines.append(Text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
+        if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > CLOCK_SKEW_S:
+            word = "ahead" if peer.clock_skew_s > 0 else "behind"
+            lines.append(Text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))
     lines += [group_line(session, data, group) for group in data.groups]
     if not data.groups:
         lines.append(Text("no groups: farshore volume create G/V --size 10G"))

@@ -40,7 +40,7 @@ async def begin_round(group: Group) -> VerifyRound:
         target, reached = Cut(group.head.timeline, group.writer.durable), group.checkpoints.reached
     if not group.head:
         raise WrongState(f"{group.name} has no history yet", subject=group.name)
-    began = VerifyRound(group=group, began_utc_ns=group.clock.utc_ns(), target=target, indexed=reached)
+    began = VerifyRound(group=group, began_utc_ns=group.damage.moment_ns(), target=target, indexed=reached)
     began.save()
     return began
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from daemon.journal_times import ahead_s
 from daemon.operations.backup_row import backup_info
 from daemon.operations.drill import drill_summary
 from daemon.operations.shapes import cut_info, extended, time_of, time_or_none
@@ -79,6 +80,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         last_drill=drill_summary(site, drill) if drill else None,
         damaged=len(group.damage),
         oldest_check=time_text(checked[0]) if checked else None,
+        times_ahead_s=ahead_s(group) or None,
     )
 
 
@@ -94,8 +96,8 @@ def _lag(site: Site, group: Group) -> tuple[int | None, float | None]:
     """How far the site that follows is behind, in bytes of journal and in seconds."""
     shipper, receiver = site.shippers.get(group.name), site.receivers.get(group.name)
     if receiver is not None:
-        until_ns = receiver.complete_until_ns
-        age_s = max(0.0, (site.clock.utc_ns() - until_ns) / 1e9) if until_ns else None
+        until_ns, there_ns = receiver.complete_until_ns, receiver.peer_utc_ns
+        age_s = max(0.0, (there_ns - until_ns) / 1e9) if until_ns else None
         return max(0, receiver.remote_written - group.writer.written), age_s
     if shipper is not None:
         return shipper.lag_bytes, _lag_s(group, shipper.marks.remote_written)

@@ -130,6 +130,7 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
     ends = [(group, end) for group, end in every if end.peer == peer.name]
     heard = [end.heard_at for _, end in ends if end.heard_at is not None]
     age = site.clock.monotonic() - max(heard) if heard else None
+    skew = site.pairs.clocks.of(peer.name).skew(site.clock)
     return PeerInfo(
         peer=peer.name,
         endpoint=peer.endpoint or None,
@@ -137,5 +138,7 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
         connected=age is not None and age <= HEARTBEAT_TIMEOUT_S and any(end.connected for _, end in ends),
         heard_s=round(age, 3) if age is not None else None,
         groups=sorted({name for name, _ in ends}),
+        clock_skew_s=round(skew.ahead_s, 3) if skew else None,
+        clock_skew_within_s=round(skew.within_s, 3) if skew else None,
         **asdict(site.peers.options(peer.name)),
     )

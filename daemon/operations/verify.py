@@ -123,6 +123,7 @@ async def work(site: Site, job: Job) -> VerifyResult:
         places = 0
         if job.arguments["deep"]:
             found = load_round(group) or await begin_round(group)
+            group.damage.moment_ns(found.began_utc_ns)
             complete = await go_on(site, job, group, found, deadline)
         if job.arguments["repair"]:
             places, reasons = await repair(site, job, group)

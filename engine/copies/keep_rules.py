@@ -38,8 +38,10 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 
 def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list[str]]:
     """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
-    `daily 2026-03-29`."""
-    newest_first = sorted(backups, reverse=True)
+    `daily 2026-03-29`. Of one time, as a clock that went back makes them, the one that is given last is the
+    newest."""
+    newest_first = list(backups)[::-1]
+    newest_first.sort(key=lambda backup: -backup[0])
     found: dict[int, list[str]] = {}
     for _, copy_id in newest_first[: rules.last]:
         found.setdefault(copy_id, []).append("last")

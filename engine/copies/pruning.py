@@ -1,9 +1,10 @@
 """Which backups of a group a prune deletes: those that no keep rule keeps.
 
 It looks only at what it may delete. A locked backup stays until its lock ends, a pinned one until it is
-unpinned; a labelled one was taken by
-somebody for a reason, and stays unless it is said otherwise; one that is not whole here, or not yet, must not
-push out another. None of these takes a place in the counts of the rules.
+unpinned; a labelled one was taken by somebody for a reason, and stays unless it is said otherwise; one that
+is not whole here, or not yet, must not push out another. One whose time is yet to come stays until the
+clock has come to it: all that were taken since that clock went back have the same time, and a rule by hours
+or days would take them for one. None of these takes a place in the counts of the rules.
 
 A backup takes the place of those before it whose volumes it all has: one of a single volume is not instead of
 one of the whole group (borg#997), and one of the group is instead of one of a volume in it. So the rules are
@@ -18,6 +19,7 @@ from engine.copies.copies import Copy, CopyState
 from engine.copies.copy_states import state_of
 from engine.copies.keep_rules import KeepRules, kept
 from engine.group.group import Group
+from protocol.limits import CLOCK_SKEW_S
 
 _LOOKED_AT = frozenset({CopyState.AVAILABLE, CopyState.VERIFIED})
 
@@ -35,8 +37,11 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     """What a prune would do now. With no rule at all nothing is deleted."""
     plan = PrunePlan()
     looked_at: list[Copy] = []
+    soon_ns = group.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
     for copy in group.copies.at(group.spans()):
         why = _left(group, copy, labelled=labelled) if any(rules) else "no keep rules"
+        if not why and any(rules[1:]) and copy.utc_ns > soon_ns:
+            why = "dated ahead of the clock"
         if why:
             plan.left.append((copy, why))
         else:

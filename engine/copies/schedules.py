@@ -40,8 +40,9 @@ def next_slot(policy: PolicySet, now_ns: int) -> int | None:
 
 def due(policy: PolicySet, set_ns: int, taken_ns: int, now_ns: int) -> int | None:
     """The slot that a backup is to be taken for now, if the newest was taken at `taken_ns` (0: never) and the
-    policy was set at `set_ns`: slots before that are not made up."""
+    policy was set at `set_ns`: slots before that are not made up. A time that is yet to come counts as none:
+    the clock was ahead when it was written down, and went back."""
     slot_ns = last_slot(policy, now_ns)
-    if slot_ns is None or slot_ns < set_ns or taken_ns >= slot_ns:
+    if slot_ns is None or slot_ns <= taken_ns <= now_ns or slot_ns < set_ns <= now_ns:
         return None
     return slot_ns

@@ -13,11 +13,12 @@ from engine.history.bases import downwards, not_held, require_held, spans_after
 from engine.history.timelines import Span
 from engine.retention.needed import Anchor
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
-from protocol.errors import NotFound, Trimmed, WrongState
+from protocol.errors import NotFound, Trimmed, Unsafe, WrongState
+from protocol.limits import CLOCK_SKEW_S
 from protocol.positions import Cut
 
 # An operator's clock may be this much ahead of the site's: `now` is resolved there.
-CLOCK_SKEW_NS = 5_000_000_000
+CLOCK_SKEW_NS = int(CLOCK_SKEW_S * 1e9)
 
 
 def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_ns: int) -> Cut:
@@ -46,7 +47,34 @@ def resolve_cut(group: Group, selector: NamedCut, *, role: Role, complete_until_
                     position=str(group.end),
                     next_step="wait for the pair to catch up, or ask for `latest`",
                 )
+            _require_told_apart(group, utc_ns)
             return cut_at_time(group, utc_ns)
+
+
+def _require_told_apart(group: Group, utc_ns: int) -> None:
+    """Unsafe if frames that are dated later may have been written by that time all the same: the writer's
+    clock went back, and times in a journal do not. From the first frame whose time is yet to come, no time
+    tells them apart."""
+    now_ns = group.clock.utc_ns()
+    ahead_ns = group.head.utc_ns - now_ns
+    if ahead_ns <= CLOCK_SKEW_NS or utc_ns >= group.head.utc_ns:
+        return
+    if _last_before(group, utc_ns) != _last_before(group, max(now_ns, utc_ns)):
+        return
+    raise Unsafe(
+        f"the newest writes are dated up to {ahead_ns / 1e9:.0f} s ahead of this site's clock: no time tells"
+        f" which of them were there at {time_text(utc_ns)}",
+        subject=group.name,
+        position=str(group.end),
+        next_step="ask for `latest`, a backup, or TIMELINE:POSITION (`farshore journal show` lists them)",
+    )
+
+
+def _last_before(group: Group, utc_ns: int) -> Cut | None:
+    try:
+        return cut_at_time(group, utc_ns)
+    except NotFound:
+        return None
 
 
 def checked_cut(group: Group, cut: Cut) -> Cut:

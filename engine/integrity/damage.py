@@ -60,6 +60,13 @@ class DamageTable:
             fault, *place = KEY.unpack(key[len(self._prefix) :])
             (utc_ns,) = ROW.decode(value)
             self._found[Damage(Fault(fault), (place[0], place[1], place[2], place[3]))] = utc_ns
+        self._latest_ns = max(self._found.values(), default=0)
+
+    def moment_ns(self, after_ns: int = 0) -> int:
+        """The time now (UTC ns), later than any that was given, and than `after_ns`. What was found before a
+        check of everything began, and what during it, must be told apart although the clock goes back."""
+        self._latest_ns = max(self._latest_ns + 1, after_ns + 1, self._group.clock.utc_ns())
+        return self._latest_ns
 
     def __len__(self) -> int:
         return len(self._found) + len(self._group.unread)
@@ -71,7 +78,7 @@ class DamageTable:
 
     def found(self, damage: Iterable[Damage]) -> list[Damage]:
         """Note what was found now, durably; returns what was not known before."""
-        utc_ns = self._group.clock.utc_ns()
+        utc_ns = self.moment_ns()
         new = []
         rows = {}
         for each in damage:

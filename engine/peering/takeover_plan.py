@@ -7,12 +7,19 @@ from typing import Protocol
 
 from engine.group.group import Group
 from engine.group.site_state import Role
+from engine.peering.peer_clocks import PeerClock
+from engine.ports.clock import Clock
 from protocol.cut_text import time_text
 from protocol.errors import NotAllowed, Unsafe, WrongState
+from protocol.limits import CLOCK_SKEW_S
 
 
 class Heard(Protocol):
     """The receiver of a group, as far as a plan needs it."""
+
+    @property
+    def peer(self) -> str:
+        """Its name."""
 
     @property
     def remote_written(self) -> int:
@@ -20,19 +27,29 @@ class Heard(Protocol):
 
     @property
     def complete_until_ns(self) -> int:
-        """UTC nanoseconds up to which every frame of the peer's is here; 0: unknown."""
+        """UTC nanoseconds, by the peer's clock, up to which every frame of the peer's is here; 0: unknown."""
+
+    @property
+    def complete_since_s(self) -> float | None:
+        """When that was heard, monotonic; None if it was before this run."""
+
+    @property
+    def peer_clock(self) -> PeerClock:
+        """What is known of the peer's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeoverPlan:
     """`nothing_lost`: of what was acknowledged. `until_ns`: nothing up to then is lost; 0: nobody knows, and
-    `age_s`, how long ago that was, is None. `known_lost_bytes` of journal are missing for certain."""
+    `age_s`, how long ago that was, is None. `known_lost_bytes` of journal are missing for certain. `clock`:
+    how far the two clocks are apart, if that is too far."""
 
     nothing_lost: bool
     until_ns: int
     known_lost_bytes: int
     age_s: float | None
     statement: str
+    clock: str = ""
 
 
 def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
@@ -44,7 +61,8 @@ def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
     newest = group.state.heard(group.name) <= group.generation
     lost = group.turned_back.lost
     safe = known_lost == 0 and newest and lost is None and (handed or group.strict)
-    age_s = max(0.0, (group.clock.utc_ns() - until) / 1e9) if until else None
+    age_s = _age_s(group.clock, heard, until) if until else None
+    clock = _clocks_apart(group.clock, heard, until)
     if safe:
         statement = "nothing that was acknowledged is lost"
     elif until:
@@ -58,8 +76,39 @@ def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
         )
     if known_lost:
         statement += f"; at least {known_lost} bytes of journal are known to be missing"
+    if clock:
+        statement += f"; {clock}"
     return TakeoverPlan(
-        nothing_lost=safe, until_ns=until, known_lost_bytes=known_lost, age_s=age_s, statement=statement
+        nothing_lost=safe,
+        until_ns=until,
+        known_lost_bytes=known_lost,
+        age_s=age_s,
+        statement=statement,
+        clock=clock,
+    )
+
+
+def _age_s(clock: Clock, heard: Heard | None, until: int) -> float | None:
+    """How long ago it was `until` by the clock of the site that wrote, at least; None if nobody knows, as
+    this site's clock has not come to that time. Taken for 0, a clock that is behind would hide what may be
+    lost."""
+    passed_s = 0.0
+    if heard is not None and heard.complete_since_s is not None:
+        passed_s = clock.monotonic() - heard.complete_since_s
+    there_ns = heard.peer_clock.utc_ns(clock) if heard is not None else None
+    age_s = ((clock.utc_ns() if there_ns is None else there_ns) - until) / 1e9
+    if age_s < -CLOCK_SKEW_S and not passed_s:
+        return None
+    return max(0.0, passed_s, age_s)
+
+
+def _clocks_apart(clock: Clock, heard: Heard | None, until: int) -> str:
+    skew = heard.peer_clock.skew(clock) if heard is not None else None
+    if heard is not None and skew is not None and skew.certain_s > CLOCK_SKEW_S:
+        return skew.text(heard.peer)
+    ahead_s = (until - clock.utc_ns()) / 1e9
+    return (
+        f"this site's clock is at least {ahead_s:.1f} s behind the other's" if ahead_s > CLOCK_SKEW_S else ""
     )
 
 
@@ -110,7 +159,8 @@ def require_loss_within(plan: TakeoverPlan, group: Group, limit_s: float | None)
         return
     span = "of an unknown time" if age_s is None else f"of the last {age_s:.1f} s"
     raise Unsafe(
-        f"{group.name}: writes {span} may be lost, {limit_s:g} s are allowed",
+        f"{group.name}: writes {span} may be lost, {limit_s:g} s are allowed"
+        + (f" ({plan.clock})" if plan.clock else ""),
         subject=group.name,
         position=str(group.end),
         next_step="allow more with --max-loss, or leave it out",

@@ -33,6 +33,7 @@ from engine.retention.needed import (
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
 from engine.retention.retention_lock import RetentionLock
 from engine.retention.truncation import SWEEP_KEY, SweepPlan, TruncatePlan
+from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -64,6 +65,7 @@ class Reclaim:
         self._space = space
         self._checkpoints = checkpoints
         self._indexer = indexer
+        self._window_time = WindowTime(group.clock)
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
         self._copies: set[Cut] = set()
         self._look_at = 0
@@ -150,7 +152,7 @@ class Reclaim:
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self._space.capacity(total) // 2)
-        since_ns = group.clock.utc_ns() - int(window_s * 1e9)
+        since_ns = self._window_time.utc_ns(group.head.utc_ns) - int(window_s * 1e9)
         for old in lineage_segments(group):
             if old.end > limit:
                 return

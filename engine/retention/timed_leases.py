@@ -1,7 +1,8 @@
 """Durable leases that end by themselves: what a peer asked for, and the way back from a restore.
 
 Whoever wants a cut for a day must not keep it for ever by dying meanwhile. The end is UTC time, written in
-one transaction with the lease.
+one transaction with the lease; it is looked at once, at a start. While this program runs monotonic time
+counts: a clock that is set must not end a lease early, nor keep it for years.
 
 What peers asked for and what this site itself holds are counted apart, by name: a peer that asks for as many
 as it may leaves the way back from a restore.
@@ -13,7 +14,7 @@ from engine.group.core import GroupCore
 from engine.ports.clock import Timer
 from engine.retention.leases import Leases
 from protocol.errors import Busy
-from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
+from protocol.limits import LEASE_S_MAX, PEER_LEASES_MAX, TIMED_LEASES_MAX
 from protocol.positions import Cut
 
 LOOK_AGAIN_S = 3600.0
@@ -31,12 +32,14 @@ class TimedLeases:
     def __init__(self, group: GroupCore, leases: Leases) -> None:
         self._group = group
         self._leases = leases
-        self._ends: dict[str, int] = {}
+        self._ends: dict[str, float] = {}  # monotonic
         self._timer: Timer | None = None
 
     def load(self) -> None:
         """Take them up after a start, and begin to let go of those whose time is over."""
-        self._ends = self._group.state.lease_ends(self._group.name)
+        now_ns, now_s = self._group.clock.utc_ns(), self._group.clock.monotonic()
+        for name, end_ns in self._group.state.lease_ends(self._group.name).items():
+            self._ends[name] = now_s + min((end_ns - now_ns) / 1e9, LEASE_S_MAX)
         self._look()
 
     def hold(self, name: str, cut: Cut, for_s: float) -> None:
@@ -47,7 +50,7 @@ class TimedLeases:
             self._require_room(name.startswith(ASKED))
         end_ns = group.clock.utc_ns() + int(for_s * 1e9)
         self._leases.hold(name, cut, durable=True, end_utc_ns=end_ns)
-        self._ends[name] = end_ns
+        self._ends[name] = group.clock.monotonic() + for_s
         self._look()
 
     def _require_room(self, asked: bool) -> None:
@@ -68,15 +71,14 @@ class TimedLeases:
 
     def _look(self) -> None:
         self.close()
-        now_ns = self._group.clock.utc_ns()
-        over = [name for name, end_ns in self._ends.items() if end_ns <= now_ns]
+        now_s = self._group.clock.monotonic()
+        over = [name for name, end_s in self._ends.items() if end_s <= now_s]
         for name in over:
             del self._ends[name]
         # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile.
         self._leases.release(*over)
         if self._ends:
-            # A wall clock may be set: look again now and then.
-            left_s = max(0.0, (min(self._ends.values()) - now_ns) / 1e9)
+            left_s = min(self._ends.values()) - now_s
             self._timer = self._group.clock.call_later(min(left_s, LOOK_AGAIN_S), self._look)
 
     def close(self) -> None:

@@ -38,7 +38,8 @@ class GroupInfo(Reply, frozen=True, kw_only=True):
     `fallen_back`: the mode is not in force, the peer may lack what hosts were told is written. `direction`
     is `lon→par`. `written` and the following are positions on the head. `resync_*` while copying.
     `time_to_full_s` of the journal, from the pressure "warning" on. `fetching`: takes the peer's history in.
-    `damaged`: places known; `oldest_check`: all of it was compared since, by `verify --deep`."""
+    `damaged`: places known; `oldest_check`: all of it was compared since, by `verify --deep`.
+    `times_ahead_s`: by how much the journal's times are ahead of this site's clock, if they are."""
 
     group: str
     role: Literal["primary", "secondary", "detached"] | None
@@ -72,6 +73,7 @@ class GroupInfo(Reply, frozen=True, kw_only=True):
     last_drill: DrillSummary | None
     damaged: int | None
     oldest_check: str | None
+    times_ahead_s: float | None = None
 
 
 class GroupRow(GroupInfo, frozen=True, kw_only=True):

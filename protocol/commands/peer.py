@@ -16,7 +16,8 @@ Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 
 class PeerInfo(Reply, frozen=True, kw_only=True):
-    """A peer. `heard_s`: the age of its last message. A rate of 0 is none."""
+    """A peer. `heard_s`: the age of its last message. A rate of 0 is none. `clock_skew_s`: by how much its
+    clock is ahead of this site's, to within `clock_skew_within_s`."""
 
     peer: str
     endpoint: str | None
@@ -26,6 +27,8 @@ class PeerInfo(Reply, frozen=True, kw_only=True):
     groups: list[str]
     rate_bytes_s: int
     compress: Compress
+    clock_skew_s: float | None = None
+    clock_skew_within_s: float | None = None
 
 
 class PeerAddReply(Reply, frozen=True, kw_only=True):

@@ -13,13 +13,16 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, NoLink, PeerAddress, Transport
 from protocol.compress import Compression, compress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
-from protocol.messages import FrameMessage, Message, decode_message
+from protocol.messages import ClockTold, FrameMessage, Heartbeat, Message, decode_message
 from site_primary.shipping.backoff import Backoff, Retry
 from site_primary.shipping.rate_limit import Sender, SendQueue
 from site_primary.shipping.session_phases import CONNECTED, TRANSITIONS, Phase, Step, next_phase
@@ -58,6 +61,7 @@ class Session:
         clock: Clock,
         rng: random.Random,
         traffic: PeerTraffic,
+        peer_clock: PeerClock | None = None,
     ) -> None:
         self.address = address
         self.id = 0
@@ -71,7 +75,9 @@ class Session:
         self._clock = clock
         self._rng = rng
         self._traffic = traffic
+        self._peer_clock = peer_clock or PeerClock(address.name)
         self._link: Link | None = None
+        self._beat: Heartbeat | None = None
         self._dialled_at = 0.0
         self._timer: Timer | None = None
         self._frame_headers: dict[Compression, bytes] = {}
@@ -109,6 +115,7 @@ class Session:
         self.end(Step.DIAL)
         self.id = session = self._rng.getrandbits(62) | 1
         self._dialled_at = self._clock.monotonic()
+        self._peer_clock.speaks = False  # the peer may be of an earlier version by now
         self._payload_before = self._payload_bytes
         self._frame_headers = {
             compression: FrameMessage(session=session, compression=compression).encode()
@@ -183,7 +190,10 @@ class Session:
             return
         if message.session == session:
             self.heard_at = self._clock.monotonic()
-            self._on_message(message, payload)
+            if isinstance(message, ClockTold):
+                self._peer_clock.hear(self._clock, message)
+            else:
+                self._on_message(message, payload)
 
     @property
     def lost(self) -> bool:
@@ -218,6 +228,23 @@ class Session:
         """Queue a message as it is, if there is a session."""
         if self._link is not None:
             self._link.send(header, payload)
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Send it; something is due a heartbeat from now."""
+        self._beat = heartbeat
+        self.send(heartbeat.encode())
+        self.tick()
+
+    def tell_time(self) -> None:
+        """Tell the peer this site's clock, if it is due and the peer can read that. Whether it can, its own
+        first message says; until then the last heartbeat once more, in another mode, says that this site
+        does."""
+        if self._beat is None or not self._peer_clock.due(self._clock):
+            return
+        if self._peer_clock.speaks:
+            self.send(self._peer_clock.told(self._clock, self.id).encode())
+        else:
+            self.send(replace(self._beat, mode=SPEAKS).encode())
 
     def ready(self, sender: Sender) -> bool:
         """Whether `sender` may send a payload now; if not, it is its turn later (`Sender.take_turn`)."""

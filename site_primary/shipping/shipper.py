@@ -240,6 +240,7 @@ class Shipper:
             case Phase.BASE | Phase.SHIPPING:
                 self._pump()
                 self._heartbeat()
+                self.session.tell_time()
 
     def _lose(self) -> None:
         if self.state in (PairState.PAIRED, PairState.COPYING):
@@ -257,8 +258,7 @@ class Shipper:
         unheard = self.session.unheard and self.state is not PairState.SPLIT
         state = PairState.SUSPENDED if unheard else self.state
         self._window.flush()  # what the beat says is written goes before it
-        self.session.send(heartbeat_of(self._group, self.session.id, state, self.gate.mode).encode())
-        self.session.tick()
+        self.session.beat(heartbeat_of(self._group, self.session.id, state, self.gate.mode))
 
     # -- what the peer says
 

@@ -13,6 +13,7 @@ from protocol.messages import (
     WIRE_VERSION,
     Ack,
     Ask,
+    ClockTold,
     Fetch,
     Fetched,
     FrameMessage,
@@ -88,6 +89,7 @@ messages = st.one_of(
         durable=positions,
     ),
     st.builds(MakeDurable, session=sessions, position=positions),
+    st.builds(ClockTold, session=sessions, utc_ns=times, heard_ns=times, held_ns=st.integers(0, 60 * 10**9)),
 )
 EXAMPLES: list[Message] = [
     Hello(session=1, group="g", group_id="0" * 16, site="s", lineage=((1, 0, 0, 1, "s"),), written=9),
@@ -103,6 +105,7 @@ EXAMPLES: list[Message] = [
     Ask(session=1, group="g", group_id="0" * 16),
     Report(session=1, role="primary", generation=1, timeline=2, written=9, durable=8),
     MakeDurable(session=1, position=9),
+    ClockTold(session=1, utc_ns=1_700_000_000_000_000_000, heard_ns=0, held_ns=0),
 ]
 
 
@@ -126,8 +129,9 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "ASK",
         "REPORT",
         "MAKE_DURABLE",
+        "CLOCK_TOLD",
     ]
-    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 13))
+    assert [int(kind) for kind in sorted(MessageKind)] == list(range(1, 14))
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)

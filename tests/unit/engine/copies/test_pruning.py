@@ -43,6 +43,20 @@ def deleted(rig: GroupRig, rules: KeepRules, *, labelled: bool = False) -> list[
     return [copy.id for copy in plan_prune(rig.group, rules, labelled=labelled).deleted]
 
 
+def test_backups_that_the_clock_has_not_come_to_are_not_taken_for_one(rig: GroupRig) -> None:
+    """The clock jumped a day ahead and back: all that are taken since have one time."""
+    day_s = 86_400.0
+    rig.clock.jump(day_s)
+    backup(rig)
+    rig.clock.jump(-day_s)
+    taken = [backup(rig) for _ in range(3)]
+    assert len({copy.utc_ns for copy in taken}) == 1
+    assert deleted(rig, KeepRules(hourly=24)) == []
+    assert len(deleted(rig, KeepRules(last=1))) == 3
+    rig.settle(day_s + 60)
+    assert taken[-1].id not in deleted(rig, KeepRules(hourly=24))
+
+
 def test_what_no_rule_keeps_goes(rig: GroupRig) -> None:
     first, second, third = (backup(rig) for _ in range(3))
     plan = plan_prune(rig.group, KeepRules(last=1), labelled=False)

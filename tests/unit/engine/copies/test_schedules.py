@@ -36,6 +36,14 @@ def test_missed_slots_are_made_up_once() -> None:
     assert due(HOURLY, 1, NOON + 9, NOON + HOUR) == NOON + HOUR
 
 
+def test_a_clock_that_went_back_does_not_end_the_schedule() -> None:
+    """The clock jumped a day ahead and back: what was taken meanwhile, and since, has a time yet to come."""
+    tomorrow = NOON + 24 * HOUR
+    assert due(HOURLY, 1, tomorrow, NOON + 9) == NOON
+    assert due(HOURLY, tomorrow, 0, NOON + 9) == NOON
+    assert due(HOURLY, 1, tomorrow, tomorrow + 9) is None
+
+
 def test_slots_before_the_policy_was_set_are_not_made_up() -> None:
     assert due(AT_TWO, NOON, 0, NOON + HOUR) is None
     assert due(AT_TWO, NOON, 0, NOON + 14 * HOUR) == NOON + 14 * HOUR

@@ -9,7 +9,7 @@ import pytest
 from engine.group.site_state import Role
 from engine.history.cuts import cut_at_time, resolve_cut
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut
-from protocol.errors import FarshoreError, NotFound, WrongState
+from protocol.errors import FarshoreError, NotFound, Unsafe, WrongState
 from protocol.positions import Cut
 from site_primary.backup import take_backup
 from tests.sim.world import NS
@@ -61,6 +61,25 @@ def test_a_time_that_has_not_come_is_refused(written: Written) -> None:
     utc_ns = written.moments[-1][0]
     with pytest.raises(WrongState, match="not come yet"):
         written.resolve(CutTime(utc_ns + 3600 * NS), until=utc_ns)
+
+
+def test_after_the_clock_went_back_no_time_gives_a_state_before_the_jump(written: Written) -> None:
+    """The clock jumps one day ahead and back: `--at now` and `--at -1s` gave what was before the jump."""
+    rig, day_s = written.rig, 86_400.0
+    before_ns, before = written.moments[-2]
+    rig.clock.jump(day_s)
+    rig.write(written.volume, 1, b"c", b"d")
+    rig.clock.jump(-day_s)
+    for block in range(3):
+        rig.settle(1.0)
+        rig.write(written.volume, block, b"e", b"f")
+        for ago_s in (0, 1):
+            with pytest.raises(Unsafe, match="ahead of this site's clock"):
+                written.resolve(CutTime(rig.clock.utc_ns() - ago_s * NS))
+    assert written.resolve(CutTime(before_ns)) == before
+    assert written.resolve(CutLatest()) == rig.end
+    rig.settle(day_s + 60)
+    assert written.resolve(CutTime(rig.clock.utc_ns())) == rig.end
 
 
 def test_a_time_before_the_first_frame_is_not_found(written: Written) -> None:

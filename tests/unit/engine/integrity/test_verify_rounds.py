@@ -30,6 +30,16 @@ def begin(rig: GroupRig) -> VerifyRound:
     )
 
 
+def test_what_is_found_during_a_round_is_told_from_before_although_the_clock_goes_back(rig: GroupRig) -> None:
+    table = rig.group.damage
+    before, during = (Damage(Fault.FRAME, (1, place, place + 1, 0)) for place in (10, 20))
+    table.found([before])
+    began_ns = table.moment_ns()
+    rig.clock.jump(-86_400.0)
+    table.found([during])
+    assert table.not_found_since(began_ns) == [before]
+
+
 def step(rig: GroupRig, at: VerifyRound) -> list[Damage] | None:
     """One slice; what it found, None at the end of the round."""
     request = at.next()

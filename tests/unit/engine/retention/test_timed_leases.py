@@ -40,6 +40,19 @@ def test_what_this_site_holds_leaves_room_for_what_peers_ask(rig: GroupRig) -> N
     timed.hold(asked_lease("lon", "restore"), cut, 3600)
 
 
+def test_a_clock_that_is_set_ends_no_lease_early_and_keeps_none_for_years(rig: GroupRig) -> None:
+    rig.create("root", 4)
+    year_s = 365 * 86_400.0
+    timed, cut = rig.group.kept.timed, rig.end
+    timed.hold("undo g/root", cut, 3600)
+    rig.clock.jump(year_s)
+    rig.settle(3000)
+    assert timed.get("undo g/root") == cut
+    rig.clock.jump(-2 * year_s)
+    rig.settle(700)
+    assert timed.get("undo g/root") is None
+
+
 def test_those_that_end_together_are_let_go_by_one_commit(
     rig: GroupRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
