@@ -76,6 +76,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "peer.remove": ("protocol.commands.peer:PeerRemoveReply",),
     "peer.rename": ("protocol.commands.peer:PeerInfo",),
     "peer.replace": ("protocol.commands.peer:PeerInfo",),
+    "peer.rotate-key": ("protocol.commands.peer:PeerInfo",),
     "peer.set": ("protocol.commands.peer:PeerInfo",),
     "progress": (
         "console.mounts.probing:ProbeStep",
@@ -100,6 +101,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "site.accept": ("protocol.commands.site:SiteAcceptReply",),
     "site.adopt": ("protocol.commands.site:SiteAdoptReply",),
     "site.init": ("console.commands.site:SiteMade",),
+    "site.rotate-key": ("protocol.commands.site:SiteRotateKeyReply",),
     "site.token": ("protocol.commands.site:SiteTokenReply",),
     "status": ("protocol.commands.site:SiteStatusReply",),
     "switchover": ("protocol.commands.role:SwitchoverReply",),

@@ -2,7 +2,7 @@
 
     site.toml        config (0600)
     identity.json    format version, site id, machine id, inode of the directory
-    keys/            CURVE key pair (0600)
+    keys/            CURVE key pair (0600); `next` is the secret one that is to take its place
     peers.json       peers added: name, endpoint, public key, site id
     lock             held by the running daemon
     state.mdb        roles, heads, pairs, closed exports
@@ -24,11 +24,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
+from engine.ports.disk import Disk
 from engine.ports.durable import FileLock, RealDisk, lock_file
-from engine.ports.zap import check_key
+from engine.ports.zap import check_key, public_key_of
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.base import check_name
-from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError
+from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError, WrongState
 
 # 2: of this version. 1: what is there is read, and marked as of this version before anything is written.
 FORMAT_VERSION = 2
@@ -37,6 +38,7 @@ IDENTITY_FILE = "identity.json"
 STATE_FILE = "state.mdb"
 PUBLIC_KEY_FILE = "keys/public"
 SECRET_KEY_FILE = "keys/secret"
+NEXT_KEY_FILE = "keys/next"
 # Names the machine where its own id is another at each start, as in a container. It comes from the
 # environment and not from site.toml, which a copy of the directory would bring along.
 MACHINE_VARIABLE = "FARSHORE_MACHINE_ID"
@@ -202,7 +204,50 @@ def lock_site(directory: pathlib.Path) -> FileLock:
 def read_keys(directory: pathlib.Path) -> Keys:
     """The site's CURVE keys. Corruption if they are not there, or none; OSError."""
     disk = RealDisk(directory, None)
-    return Keys(public=_read_key(disk, PUBLIC_KEY_FILE), secret=_read_key(disk, SECRET_KEY_FILE))
+    secret = _read_key(disk, SECRET_KEY_FILE)
+    coming = next_keys(disk)
+    if coming is not None and coming.secret == secret:
+        return use_next_keys(disk)  # a loss of power cut that short
+    return Keys(public=_read_key(disk, PUBLIC_KEY_FILE), secret=secret)
+
+
+def next_keys(disk: Disk) -> Keys | None:
+    """The keys that are to take the place of the site's; None if there are none, or what is there is no key.
+    OSError."""
+    if not disk.exists(NEXT_KEY_FILE):
+        return None
+    try:
+        secret = disk.read_file(NEXT_KEY_FILE).decode("ascii")
+        check_key(secret, NEXT_KEY_FILE)
+    except (UnicodeDecodeError, UsageError):
+        return None
+    return Keys(public=public_key_of(secret), secret=secret)
+
+
+def make_next_keys(disk: Disk) -> Keys:
+    """The same, made if there are none. OSError."""
+    coming = next_keys(disk)
+    if coming is None:
+        public, secret = generate_keypair()
+        disk.replace_file(NEXT_KEY_FILE, secret.encode())
+        coming = Keys(public=public, secret=secret)
+    return coming
+
+
+def use_next_keys(disk: Disk) -> Keys:
+    """Let them take the place of the site's, durably. WrongState if there are none. OSError: a start goes on
+    with whatever was done."""
+    coming = next_keys(disk)
+    if coming is None:
+        raise WrongState(
+            "this site has no key that could take the place of its own",
+            next_step="`farshore site rotate-key` makes one, and its token for the peers",
+        )
+    # The secret first: it and the next one say by themselves what is to be done.
+    disk.replace_file(SECRET_KEY_FILE, coming.secret.encode())
+    disk.replace_file(PUBLIC_KEY_FILE, coming.public.encode())
+    disk.remove(NEXT_KEY_FILE)
+    return coming
 
 
 def _read_key(disk: RealDisk, name: str) -> str:

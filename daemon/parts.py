@@ -40,7 +40,10 @@ class GroupIndexer(Indexer, Protocol):
 
 
 class SiteTransport(Transport, Protocol):
-    """A transport that counts what its peers have not read yet."""
+    """A transport that counts what its peers have not read yet, and may be given other keys."""
+
+    def rekey(self, public_key: str, secret_key: str) -> None:
+        """Go by other keys (Z85) from now on; peers that called are disconnected, and may call again."""
 
     def unread_bytes(self, peer: str) -> int:
         """Bytes sent to a peer and still held here."""

@@ -1,7 +1,4 @@
-"""Peers that this site trusts, and the tokens by which operators introduce sites to each other.
-
-A token is `farshore1.` and base64url of a JSON object {name, site_id, endpoint, public_key}. It holds nothing
-secret, but whoever swaps one swaps the peer: compare fingerprints.
+"""Peers that this site trusts.
 
 A peer is checked alone and against all others before it is saved, and again when it is read: names, keys and
 site ids are each one peer's, and none is this site's own. A row that fails is set aside: it is not trusted,
@@ -15,8 +12,6 @@ A site that loses power in between goes on with that at its next start.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import textwrap
@@ -39,7 +34,6 @@ BAD_PEERS_FILE = "peers.json.bad"
 # What is no JSON, no UTF-8, or nested deeper than this program follows.
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _SITE_ID = re.compile(r"[0-9a-f]{1,32}", re.ASCII)
-TOKEN_PREFIX = "farshore1."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +59,8 @@ class PeerOptions:
     compress: str = "none"
 
 
-class _TokenFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a token says."""
+class PeerFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a token says, and a row of peers.json."""
 
     name: str
     site_id: str
@@ -80,12 +74,13 @@ class _TokenFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-class _Row(_TokenFields, kw_only=True, forbid_unknown_fields=True):
+class _Row(PeerFields, kw_only=True, forbid_unknown_fields=True):
     """One peer in peers.json."""
 
     rate_bytes_s: int = 0
     compress: str = "none"
     was: str = ""
+    coming_key: str = ""
 
     def options(self) -> PeerOptions:
         """Checked. UsageError."""
@@ -95,20 +90,30 @@ class _Row(_TokenFields, kw_only=True, forbid_unknown_fields=True):
         """Checked. UsageError."""
         if self.was:
             check_name(self.was, "site")
-        return _Known(peer=self.peer(), options=self.options(), was=self.was)
+        if self.coming_key:
+            check_key(self.coming_key, self.name)
+        return _Known(peer=self.peer(), options=self.options(), was=self.was, coming_key=self.coming_key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """A peer as it is kept. `was`: the name that this site's state may still have for it."""
+    """A peer as it is kept. `was`: the name that this site's state may still have for it; `coming_key`: taken
+    for its key, too, until the peer first uses it."""
 
     peer: Peer
     options: PeerOptions = PeerOptions()
     was: str = ""
+    coming_key: str = ""
+
+    @property
+    def keys(self) -> set[str]:
+        """By which it is known."""
+        return {self.peer.public_key, self.coming_key} - {""}
 
     def row(self) -> dict[str, object]:
         """As it is written: without what an earlier version does not know, while there is nothing to say."""
-        return asdict(self.peer) | asdict(self.options) | ({"was": self.was} if self.was else {})
+        news = {"was": self.was, "coming_key": self.coming_key}
+        return asdict(self.peer) | asdict(self.options) | {key: text for key, text in news.items() if text}
 
 
 def check_peer(peer: Peer) -> Peer:
@@ -135,32 +140,6 @@ def check_options(options: PeerOptions) -> PeerOptions:
     return options
 
 
-def fingerprint(public_key: str) -> str:
-    """What operators compare: 32 hex digits in groups of four."""
-    digest = hashlib.sha256(public_key.encode()).hexdigest()[:32]
-    return ":".join(digest[at : at + 4] for at in range(0, 32, 4))
-
-
-def make_token(peer: Peer) -> str:
-    """A site's token."""
-    text = json.dumps(asdict(peer), separators=(",", ":"))
-    return TOKEN_PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def read_token(token: str) -> Peer:
-    """The site that a token describes. UsageError if it is none."""
-    body = token.strip().removeprefix(TOKEN_PREFIX)
-    try:
-        if not token.strip().startswith(TOKEN_PREFIX):
-            raise ValueError("it does not begin as one")
-        text = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        return msgspec.json.decode(text, type=_TokenFields).peer()
-    except (ValueError, FarshoreError) as error:
-        raise UsageError(
-            f"that is not a site's token: {error}", next_step="`farshore site token` at the peer prints it"
-        ) from error
-
-
 class PeerBook:
     """peers.json: a list of objects, each a peer's fields and its options'. `own` is this site as peers see
     it; of two rows that contradict each other, one of `in_use` stays. `set_aside`: rows that were not taken,
@@ -168,7 +147,7 @@ class PeerBook:
 
     def __init__(self, disk: Disk, own: Peer | None = None, in_use: Collection[str] = ()) -> None:
         self._disk = disk
-        self._own = own
+        self.own = own
         self._known: dict[str, _Known] = {}
         self._bad_rows: list[msgspec.Raw] = []
         self._unread: FarshoreError | None = None
@@ -221,8 +200,8 @@ class PeerBook:
     def _check(self, known: _Known, instead_of: str = "") -> None:
         """That a peer is neither this site nor another one that is known; what it takes the place of does not
         count. NotAllowed or UsageError."""
-        peer, own = known.peer, self._own
-        if own is not None and (peer.site_id == own.site_id or peer.public_key == own.public_key):
+        peer, own = known.peer, self.own
+        if own is not None and (peer.site_id == own.site_id or own.public_key in known.keys):
             raise NotAllowed(
                 "that is this site's own token",
                 subject=peer.name,
@@ -260,7 +239,7 @@ class PeerBook:
         known = self._known.get(name) or next(was, None)
         if known is None:
             return PeerAddress(name=name, endpoint="", public_key="")
-        return replace(known.peer.address, name=name)
+        return replace(known.peer.address, name=name, coming_key=known.coming_key)
 
     def add(self, peer: Peer) -> bool:
         """Trust a peer, durably; False if it was known. NotAllowed if its name or its key is another's,
@@ -284,10 +263,32 @@ class PeerBook:
         """Let another site take the place of a known one, durably: under the name that it has here, with the
         options chosen for that. As `add` if it cannot be."""
         row = self._row(name)
-        row = replace(row, peer=check_peer(replace(peer, name=name)))
+        row = replace(row, peer=check_peer(replace(peer, name=name)), coming_key="")
         self._check(row, instead_of=name)
         self._save(self._known | {name: row})
         return row.peer
+
+    def expect_key(self, name: str, peer: Peer) -> None:
+        """Take a peer by the key of its new token too, durably. NotAllowed if that is another site's; else as
+        `add` if it cannot be."""
+        row = self._row(name)
+        if peer.site_id != row.peer.site_id:
+            raise NotAllowed(
+                f"that is the token of another site than {name}",
+                subject=name,
+                next_step=f"if it takes the place of {name}: `farshore peer replace {name} TOKEN`",
+            )
+        if peer.public_key != row.peer.public_key:
+            row = replace(row, coming_key=check_peer(peer).public_key)
+            self._check(row, instead_of=name)
+            self._save(self._known | {name: row})
+
+    def key_came(self, name: str) -> None:
+        """The peer uses that key: the one before is not its any more, durably. OSError."""
+        row = self._row(name)
+        if row.coming_key:
+            peer = replace(row.peer, public_key=row.coming_key)
+            self._save(self._known | {name: replace(row, peer=peer, coming_key="")})
 
     def rename(self, name: str, new: str, in_state: Callable[[str, str], None]) -> Peer:
         """Call a peer by another name, durably, also where this site's state has the old one: `in_state` is
@@ -334,6 +335,10 @@ class PeerBook:
         self._disk.replace_file(PEERS_FILE, b"[\n" + b",\n".join(rows) + b"\n]")
         self._known = dict(known)
 
+    def coming_keys(self) -> dict[str, str]:
+        """Name to the public key that is to take the place of a peer's, for the allow-list."""
+        return {name: known.coming_key for name, known in self._known.items() if known.coming_key}
+
     def allowed(self) -> dict[str, str]:
         """Name to public key, for the allow-list."""
         return {name: known.peer.public_key for name, known in self._known.items()}
@@ -350,7 +355,7 @@ def _check_apart(known: _Known, other: _Known) -> None:
                 next_step="compare fingerprints: `farshore peer list`; if the site was made anew, "
                 f"`farshore peer replace {peer.name} TOKEN`",
             )
-    elif there.public_key == peer.public_key or there.site_id == peer.site_id:
+    elif not other.keys.isdisjoint(known.keys) or there.site_id == peer.site_id:
         raise NotAllowed(
             f"the site that calls itself {peer.name} is known here as {there.name}",
             subject=peer.name,

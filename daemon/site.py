@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import pathlib
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -152,7 +153,7 @@ class Site:
         self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
             self.events.emit("peer.set_aside", object=name, error=aside.message, next=aside.next_step)
-        self.transport.allow(self.peers.allowed())
+        self.allow_peers()
         if self.config.replication:
             self.transport.listen(self._door.on_message)
         for name, group in self.groups.items():
@@ -202,9 +203,26 @@ class Site:
     def peer_changed(self, peer: str, name: str, *, anew: bool = False) -> None:
         """A peer that was known by the first name is another, or elsewhere: what goes to it goes there."""
         self.traffic.rename(peer, name)
-        self.transport.allow(self.peers.allowed())
+        self.allow_peers()
         self.pairs.readdress(peer, name, anew=anew)
         self.notify()
+
+    def allow_peers(self) -> None:
+        """Let those connect that are trusted now, by the keys that they have, or are to have."""
+        self.transport.allow(self.peers.allowed(), self.peers.coming_keys(), self._key_came)
+
+    def _key_came(self, name: str) -> None:
+        self.peers.key_came(name)
+        self.allow_peers()
+        self.events.emit("peer.key_changed", object=name, public_key=self.peers.get(name).public_key)
+
+    def rekey(self, keys: Keys) -> None:
+        """Go by other keys, which are this site's on the disk already."""
+        self.keys, self.own = keys, replace(self.own, public_key=keys.public)
+        self.peers.own = self.own
+        self.transport.rekey(keys.public, keys.secret)
+        for peer in self.peers.all():
+            self.pairs.readdress(peer.name, peer.name)
 
     # -- groups
 

@@ -17,6 +17,7 @@ from protocol.commands.peer import (
     PeerRemove,
     PeerRename,
     PeerReplace,
+    PeerRotateKey,
     PeerSet,
 )
 from protocol.endpoints import check_peer_endpoint
@@ -117,6 +118,18 @@ def replace_peer(
     session.output.result("peer.replace", data, lambda: _show_who(session, data))
 
 
+@app.command("rotate-key")
+def rotate_key(
+    ctx: typer.Context,
+    peer: Annotated[str, typer.Argument(metavar="NAME")],
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="What its site rotate-key printed.")],
+) -> None:
+    """Take a peer by its next key too, until it uses that."""
+    session = session_of(ctx)
+    data = session.call(PeerRotateKey(peer=check_name(peer, "peer"), token=token.strip()))
+    session.output.result("peer.rotate-key", data, lambda: _show_who(session, data))
+
+
 @app.command()
 def rename(
     ctx: typer.Context,
@@ -144,6 +157,7 @@ def _show_who(session: Session, data: PeerInfo) -> None:
             ("endpoint", data.endpoint or UNKNOWN),
             ("groups", " ".join(data.groups) or UNKNOWN),
             ("fingerprint", data.fingerprint),
+            ("next key", data.next_fingerprint or UNKNOWN),
         ]
     )
 

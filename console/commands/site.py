@@ -22,7 +22,7 @@ from console.session import session_of
 from console.sites import registering
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
-from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteToken
+from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, error_from_dict
 from protocol.toml_text import toml_string
@@ -141,6 +141,25 @@ def token(ctx: typer.Context) -> None:
         session.output.note(f"site {data.site}, key {data.fingerprint}: compare it at the other site")
 
     session.output.result("site.token", data, show)
+
+
+@app.command("rotate-key")
+def rotate_key(
+    ctx: typer.Context,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Every peer has the new token: use the new key from now on.")
+    ] = False,
+) -> None:
+    """Print the token of this site's next key, for peer rotate-key at every peer; --finish then uses it."""
+    session = session_of(ctx)
+    data = session.call(SiteRotateKey(finish=finish))
+
+    def show() -> None:
+        session.output.line(data.token)
+        done = "in use" if data.in_use else "next: farshore peer rotate-key at every peer, then --finish here"
+        session.output.note(f"key {data.fingerprint}: {done}")
+
+    session.output.result("site.rotate-key", data, show)
 
 
 def demo(

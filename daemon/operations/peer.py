@@ -6,7 +6,8 @@ from dataclasses import asdict
 from functools import partial
 
 from daemon.operations.registry import carries_out
-from daemon.peers import Peer, PeerOptions, fingerprint, read_token
+from daemon.peer_tokens import fingerprint, read_token
+from daemon.peers import Peer, PeerOptions
 from daemon.site import Site
 from engine.peering.pair_rows import rename_peer
 from protocol.commands.peer import (
@@ -19,6 +20,7 @@ from protocol.commands.peer import (
     PeerRemoveReply,
     PeerRename,
     PeerReplace,
+    PeerRotateKey,
     PeerSet,
 )
 from protocol.errors import Busy, NotAllowed
@@ -33,7 +35,7 @@ async def add(site: Site, command: PeerAdd) -> PeerAddReply:
     peer = read_token(command.token)
     before = site.peers.address_of(peer.name)
     added = site.peers.add(peer)
-    site.transport.allow(site.peers.allowed())
+    site.allow_peers()
     if before != site.peers.address_of(peer.name):
         site.peer_changed(peer.name, peer.name)
     if added:
@@ -93,6 +95,16 @@ async def replace(site: Site, command: PeerReplace) -> PeerInfo:
     return _info(site, peer)
 
 
+@carries_out(PeerRotateKey)
+async def rotate_key(site: Site, command: PeerRotateKey) -> PeerInfo:
+    """Take a peer by its next key, too."""
+    token = read_token(command.token)
+    site.peers.expect_key(command.peer, token)
+    site.peer_changed(command.peer, command.peer)
+    site.events.emit("peer.key_expected", object=command.peer, fingerprint=fingerprint(token.public_key))
+    return _info(site, site.peers.get(command.peer))
+
+
 @carries_out(PeerRename)
 async def rename(site: Site, command: PeerRename) -> PeerInfo:
     """Call a peer by another name."""
@@ -115,7 +127,7 @@ async def remove(site: Site, command: PeerRemove) -> PeerRemoveReply:
             f"{peer.name} TOKEN` if another site takes its place",
         )
     site.peers.remove(peer.name)
-    site.transport.allow(site.peers.allowed())
+    site.allow_peers()
     site.events.emit("peer.removed", object=peer.name, fingerprint=fingerprint(peer.public_key))
     return PeerRemoveReply(peer=peer.name, fingerprint=fingerprint(peer.public_key))
 
@@ -131,6 +143,7 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
     heard = [end.heard_at for _, end in ends if end.heard_at is not None]
     age = site.clock.monotonic() - max(heard) if heard else None
     skew = site.pairs.clocks.of(peer.name).skew(site.clock)
+    coming = site.peers.coming_keys().get(peer.name)
     return PeerInfo(
         peer=peer.name,
         endpoint=peer.endpoint or None,
@@ -140,5 +153,6 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
         groups=sorted({name for name, _ in ends}),
         clock_skew_s=round(skew.ahead_s, 3) if skew else None,
         clock_skew_within_s=round(skew.within_s, 3) if skew else None,
+        next_fingerprint=fingerprint(coming) if coming else None,
         **asdict(site.peers.options(peer.name)),
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 
+from daemon.data_directory import make_next_keys, use_next_keys
 from daemon.operations.group_row import damaged_row, group_info
 from daemon.operations.paging import NextPage, Page, beyond, rows_of, start_of
 from daemon.operations.peer import peers
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended
-from daemon.peers import fingerprint, make_token
+from daemon.peer_tokens import fingerprint, make_token
 from daemon.site import Site
 from engine.group.compartment import attempt
 from engine.group.group import Group
@@ -19,6 +21,8 @@ from protocol.commands.pair import GroupRow
 from protocol.commands.site import (
     SiteAccept,
     SiteAcceptReply,
+    SiteRotateKey,
+    SiteRotateKeyReply,
     SiteStatus,
     SiteStatusReply,
     SiteToken,
@@ -76,6 +80,22 @@ async def token(site: Site, _: SiteToken) -> SiteTokenReply:
         replication=site.own.endpoint or None,
         public_key=site.keys.public,
         fingerprint=fingerprint(site.keys.public),
+    )
+
+
+@carries_out(SiteRotateKey)
+async def rotate_key(site: Site, command: SiteRotateKey) -> SiteRotateKeyReply:
+    """Make this site's next key, or go by it."""
+    if command.finish:
+        site.rekey(use_next_keys(site.disk))
+        site.events.emit("site.key_changed", fingerprint=fingerprint(site.keys.public))
+        keys = site.keys
+    else:
+        keys = make_next_keys(site.disk)
+    return SiteRotateKeyReply(
+        token=make_token(dataclasses.replace(site.own, public_key=keys.public)),
+        fingerprint=fingerprint(keys.public),
+        in_use=command.finish,
     )
 
 

@@ -7,21 +7,23 @@ The real form is `engine.ports.zmq_transport` (DEALER to ROUTER, CURVE, allow-li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from engine.ports.disk import Buffer
+from engine.ports.zap import NONE_COMING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAddress:
     """Where a peer listens and who it must be: `endpoint` (tcp://HOST:PORT; empty if it is not known, or only
-    dials) and its CURVE public key (Z85)."""
+    dials) and its CURVE public key (Z85). `coming_key`: the one that is to take its place; either will do."""
 
     name: str
     endpoint: str
     public_key: str
+    coming_key: str = ""
 
 
 class Caller(Protocol):
@@ -92,9 +94,15 @@ class Transport(Protocol):
     def listen(self, on_message: OnServerMessage) -> None:
         """Take messages from every allowed peer; called once. Busy if the endpoint is taken."""
 
-    def allow(self, peers: dict[str, str]) -> None:
+    def allow(
+        self,
+        peers: Mapping[str, str],
+        coming: Mapping[str, str] = NONE_COMING,
+        on_coming: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Set who may connect: peer name to CURVE public key (Z85). Others are refused in the handshake, and
-        messages of those who were connected and are no longer allowed are dropped."""
+        messages of those who were connected and are no longer allowed are dropped. `coming`: keys that are to
+        take the place of those; `on_coming` is told the name of a peer that has proved that it uses it."""
 
     def close(self) -> None:
         """Stop listening and close every link."""

@@ -11,7 +11,9 @@ It knows keys and names, not what they may do.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from struct import error as StructError
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -28,6 +30,7 @@ REFUSED = b"400"
 KEY_CHARS = 40
 # Strangers may try as many keys as they like; the log names this many.
 REFUSED_KEYS_LOGGED_MAX = 64
+NONE_COMING: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -47,11 +50,12 @@ class Authenticator:
         handler.bind(ZAP_ENDPOINT)
         self._pump = SocketPump(loop, handler, self._answer)
 
-    def allow(self, domain: str, peers: dict[str, str]) -> None:
-        """Set who may connect to sockets of `domain`: name to public key (Z85). UsageError for a malformed
-        key or one that two names share. Connections of keys that are gone stay open; see `name_of`."""
+    def allow(self, domain: str, peers: Mapping[str, str], coming: Mapping[str, str] = NONE_COMING) -> None:
+        """Set who may connect to sockets of `domain`: name to public key (Z85), and to the one that is to
+        take its place. UsageError for a malformed key or one that two names share. Connections of keys that
+        are gone stay open; see `name_of`."""
         names: dict[str, str] = {}
-        for name, key in peers.items():
+        for name, key in (*peers.items(), *coming.items()):
             check_key(key, name)
             if key in names:
                 raise UsageError(
@@ -115,6 +119,11 @@ def generate_keypair() -> tuple[str, str]:
     """A new CURVE key pair as (public, secret), each 40 characters of Z85."""
     public, secret = zmq.curve_keypair()
     return public.decode("ascii"), secret.decode("ascii")
+
+
+def public_key_of(secret: str) -> str:
+    """The public key that belongs to a secret one, both in Z85."""
+    return zmq.curve_public(secret.encode()).decode("ascii")
 
 
 def check_key(key: str, name: str) -> bytes:

@@ -79,6 +79,9 @@ class Dialler(Protocol):
     def forget(self, link: DialledLink) -> None:
         """A link has ended."""
 
+    def key_used(self, peer: str, key: str) -> None:
+        """A peer has proved that it holds that key."""
+
 
 class DialledLink:
     """One dialled connection; a socket for each attempt, and each attempt in its turn.
@@ -95,6 +98,7 @@ class DialledLink:
         self._refused = False
         self._host, _, self._port = address.endpoint.removeprefix("tcp://").rpartition(":")
         self._attempts = 0
+        self._key, self._other_key = address.public_key, address.coming_key or address.public_key
         self._queue: deque[tuple[bytes, Buffer | None]] = deque()
         self._retry_delay_s = RETRY_DELAY_MIN_S
         self._timer: asyncio.Handle | None = None
@@ -192,7 +196,9 @@ class DialledLink:
             self._try_later()
 
     def _open(self, loop: asyncio.AbstractEventLoop, endpoint: str) -> None:
-        socket = self._transport.client_socket(replace(self._address, endpoint=endpoint))
+        socket = self._transport.client_socket(
+            replace(self._address, endpoint=endpoint, public_key=self._key)
+        )
         try:
             monitor = socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
             monitor.set(zmq.LINGER, 0)
@@ -242,13 +248,18 @@ class DialledLink:
             self._state = LinkState.CONNECTED
             self._trouble, self._refused = "", False
             self._end_timer()
-            self._timer = self._transport.loop.call_later(DIAL_ANSWER_S, self._guarded, self._end_turn)
+            loop = self._transport.loop
+            self._timer = loop.call_later(DIAL_ANSWER_S, self._guarded, self._end_turn)
+            # Not at once: what follows may end this link.
+            loop.call_soon(self._guarded, self._transport.key_used, self._address.name, self._key)
             if self._pump is not None:
                 self._pump.poke()
         elif self._state is LinkState.CONNECTED:
             self._end()
         else:
             self._refused = event in _TROUBLES
+            if self._refused:
+                self._key, self._other_key = self._other_key, self._key
             self._trouble = _TROUBLES.get(event, "nothing answers at {}").format(self._address.endpoint)
             self._disconnect()
             self._try_later()

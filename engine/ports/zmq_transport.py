@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -25,7 +25,7 @@ from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.resolver import LookUp, Resolver, look_up
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
-from engine.ports.zap import Authenticator, check_key, generate_keypair
+from engine.ports.zap import NONE_COMING, Authenticator, check_key, generate_keypair, public_key_of
 from engine.ports.zmq_guard import StrangerGuard
 from engine.ports.zmq_link import QUEUE_MESSAGES_MAX, DialledLink
 from engine.ports.zmq_pump import Parts, SocketPump
@@ -47,6 +47,7 @@ __all__ = ["ZmqTransport", "generate_keypair"]
 ZAP_DOMAIN = "replication"
 CALLERS_MAX = 1024
 HANDSHAKE_TIMEOUT_S = 10.0
+BIND_AGAIN_S = 0.01
 # CURVE's MESSAGE command around a part: 16 bytes authenticator, 8 nonce, 8 name, flags; rounded up.
 CURVE_OVERHEAD_BYTES = 64
 
@@ -169,14 +170,7 @@ class ZmqTransport:
         authenticator: Authenticator | None = None,
         look: LookUp = look_up,
     ) -> None:
-        check_key(public_key, "this site")
-        check_key(secret_key, "this site")
-        if zmq.curve_public(secret_key.encode()).decode() != public_key:
-            raise UsageError(
-                "this site's public and secret key do not belong together",
-                subject="keys",
-                next_step="restore the site's keys directory from a backup",
-            )
+        _check_keys(public_key, secret_key)
         self.loop = loop
         self.endpoint = endpoint
         self.turns = DialTurns()
@@ -190,6 +184,9 @@ class ZmqTransport:
         self._links: dict[DialledLink, None] = {}
         self._callers: dict[bytes, _Caller] = {}
         self._unread: dict[str, Unread] = {}  # by peer
+        self._coming: dict[str, str] = {}
+        self._on_coming: Callable[[str], None] = lambda _: None
+        self._binding: asyncio.TimerHandle | None = None
         self._server: SocketPump | None = None
         self.guard: StrangerGuard | None = None
         self._on_message: OnServerMessage | None = None
@@ -220,14 +217,48 @@ class ZmqTransport:
         self.bound_endpoint = bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         self._server = SocketPump(self.loop, socket, self._on_parts)
 
-    def allow(self, peers: dict[str, str]) -> None:
+    def allow(
+        self,
+        peers: Mapping[str, str],
+        coming: Mapping[str, str] = NONE_COMING,
+        on_coming: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """See `Transport.allow`. UsageError for a malformed key. Messages of connections whose key is gone,
         or now has another name, are dropped from here on; the connections are shut down."""
-        self.authenticator.allow(ZAP_DOMAIN, peers)
+        self.authenticator.allow(ZAP_DOMAIN, peers, coming)
+        self._coming, self._on_coming = dict(coming), on_coming
         for routing_id, caller in list(self._callers.items()):
             if self.authenticator.name_of(ZAP_DOMAIN, caller.key) != caller.peer:
                 caller.revoke()
                 del self._callers[routing_id]
+
+    def key_used(self, peer: str, key: str) -> None:
+        """A peer has proved that it holds that key."""
+        if self._coming.get(peer) == key:
+            attempt("peer.key_not_changed", self._on_coming, peer)
+
+    def rekey(self, public_key: str, secret_key: str) -> None:
+        """Go by other keys from now on. Peers that called are disconnected, and may call again at once;
+        connections that were dialled go on. UsageError."""
+        _check_keys(public_key, secret_key)
+        self._public_key, self._secret_key = public_key, secret_key
+        if self._server is not None:
+            socket = self._server.socket
+            socket.set(zmq.CURVE_PUBLICKEY, public_key.encode())
+            socket.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+            socket.unbind(self.bound_endpoint)
+            self._bind_again()
+
+    def _bind_again(self) -> None:
+        """libzmq gives the port free in its own thread, some time after it was told to."""
+        self._binding = None
+        if self._server is None or self._server.closed:
+            return
+        try:
+            self._server.socket.bind(self.bound_endpoint)
+        except zmq.ZMQError as error:
+            log.info("replication.not_bound", endpoint=self.bound_endpoint, error=str(error))
+            self._binding = self.loop.call_later(BIND_AGAIN_S, self._bind_again)
 
     def unread_bytes(self, peer: str) -> int:
         """What is queued for a peer that called and not yet taken by its connections."""
@@ -242,6 +273,8 @@ class ZmqTransport:
             self.guard.close()
         if self._server is not None:
             self._server.close()
+        if self._binding is not None:
+            self._binding.cancel()
         self._callers.clear()
         if self._own_authenticator:
             self.authenticator.close()
@@ -301,6 +334,7 @@ class ZmqTransport:
         unread = self._unread.setdefault(peer, Unread())
         caller = _Caller(self._server, unread, peer, key, routing_id, shut)
         self._callers[routing_id] = caller
+        self.key_used(peer, key)
         if len(self._callers) > CALLERS_MAX:
             del self._callers[next(iter(self._callers))]
         return caller
@@ -312,6 +346,17 @@ def _send_parts(socket: zmq.Socket[bytes], header: bytes, payload: Buffer | None
     else:
         socket.send(header, _MORE)
         socket.send(payload, _NOBLOCK, copy=False)
+
+
+def _check_keys(public_key: str, secret_key: str) -> None:
+    check_key(public_key, "this site")
+    check_key(secret_key, "this site")
+    if public_key_of(secret_key) != public_key:
+        raise UsageError(
+            "this site's public and secret key do not belong together",
+            subject="keys",
+            next_step="restore the site's keys directory from a backup",
+        )
 
 
 def _bad_endpoint(endpoint: str, error: zmq.ZMQError) -> Busy | UsageError:

@@ -17,7 +17,8 @@ Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 class PeerInfo(Reply, frozen=True, kw_only=True):
     """A peer. `heard_s`: the age of its last message. A rate of 0 is none. `clock_skew_s`: by how much its
-    clock is ahead of this site's, to within `clock_skew_within_s`."""
+    clock is ahead of this site's, to within `clock_skew_within_s`. `next_fingerprint`: of the key that is to
+    take the place of its present one, until the peer uses it."""
 
     peer: str
     endpoint: str | None
@@ -29,6 +30,7 @@ class PeerInfo(Reply, frozen=True, kw_only=True):
     compress: Compress
     clock_skew_s: float | None = None
     clock_skew_within_s: float | None = None
+    next_fingerprint: str | None = None
 
 
 class PeerAddReply(Reply, frozen=True, kw_only=True):
@@ -74,6 +76,13 @@ class PeerReplace(BaseCommand[PeerInfo], frozen=True, tag="peer.replace"):
     one is connected."""
 
     needs = OperatorRole.ADMIN
+
+    peer: Name
+    token: Token
+
+
+class PeerRotateKey(BaseCommand[PeerInfo], frozen=True, tag="peer.rotate-key"):
+    """Take a peer by the key of its next token too, until it uses that; then by no other."""
 
     peer: Name
     token: Token

@@ -46,6 +46,20 @@ class SiteToken(Query[SiteTokenReply], frozen=True, tag="site.token"):
     """What a peer needs to trust this site."""
 
 
+class SiteRotateKeyReply(Reply, frozen=True, kw_only=True):
+    """`in_use`: whether this site goes by the key now; until then its peers are to be given the token."""
+
+    token: str
+    fingerprint: str
+    in_use: bool
+
+
+class SiteRotateKey(BaseCommand[SiteRotateKeyReply], frozen=True, tag="site.rotate-key"):
+    """Make the key that is to take the place of this site's; `finish`: let it."""
+
+    finish: bool = False
+
+
 class SiteAcceptReply(Reply, frozen=True, kw_only=True):
     """`lost`: what was durable here once; `head`: what is here, null if the group is missing."""
 

@@ -20,7 +20,8 @@ from crc32c import crc32c
 from xxhash import xxh3_128_digest
 
 from daemon.config import load_config
-from daemon.peers import Peer, make_token, read_token
+from daemon.peer_tokens import make_token, read_token
+from daemon.peers import Peer
 from engine.group.clone_rows import clone_rows
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.history.base_rows import load_bases, load_pending

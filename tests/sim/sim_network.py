@@ -9,11 +9,12 @@ within the heartbeat's time-out lets them go on, later they are gone, as TCP and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from engine.ports.disk import Buffer
 from engine.ports.transport import OnLinkMessage, OnServerMessage, PeerAddress
+from engine.ports.zap import NONE_COMING
 from protocol.errors import Busy, UsageError
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from tests.sim.world import Crashed, SimWorld
@@ -242,12 +243,21 @@ class SimTransport:
         self.network.bind(self)
         self.on_message = on_message
 
-    def allow(self, peers: dict[str, str]) -> None:
+    def allow(
+        self,
+        peers: Mapping[str, str],
+        coming: Mapping[str, str] = NONE_COMING,
+        on_coming: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """See `Transport.allow`."""
         self.check()
         if len(set(peers.values())) != len(peers):
             raise UsageError("two peers have the same public key", subject=self.name)
         self._names = {key: name for name, key in peers.items()}
+
+    def rekey(self, public_key: str, secret_key: str) -> None:
+        """See `SiteTransport.rekey`."""
+        self.public_key = public_key
 
     def unread_bytes(self, peer: str) -> int:
         """See `SiteTransport.unread_bytes`: a message is under way as soon as it is sent."""

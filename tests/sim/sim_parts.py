@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from daemon.event_log import EventLog
@@ -10,6 +11,7 @@ from daemon.witness import OFF, Witness
 from engine.group.group import Group
 from engine.ports.durable import RealDisk
 from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
+from engine.ports.zap import NONE_COMING
 from tests.sim.sim_network import SimTransport
 from tests.sim.world import SimClock
 
@@ -24,9 +26,18 @@ class Overheard:
         self._process = process
         self._transport = transport
 
-    def allow(self, keys: dict[str, str]) -> None:
+    def allow(
+        self,
+        peers: Mapping[str, str],
+        coming: Mapping[str, str] = NONE_COMING,
+        on_coming: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """See `Transport.allow`."""
-        self._transport.allow(keys)
+        self._transport.allow(peers, coming, on_coming)
+
+    def rekey(self, public_key: str, secret_key: str) -> None:
+        """See `SiteTransport.rekey`."""
+        self._transport.rekey(public_key, secret_key)
 
     def listen(self, on_message: OnServerMessage) -> None:
         """See `Transport.listen`."""

@@ -15,7 +15,8 @@ from zmq.auth import CURVE_ALLOW_ANY
 from zmq.auth.thread import ThreadAuthenticator
 
 from console.client import Client
-from daemon.peers import Peer, make_token
+from daemon.peer_tokens import make_token
+from daemon.peers import Peer
 from engine.ports.zmq_transport import generate_keypair
 from protocol.base_messages import BaseBegin
 from protocol.commands.peer import PeerAdd

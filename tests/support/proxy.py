@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from daemon.peers import Peer, make_token, read_token
+from daemon.peer_tokens import make_token, read_token
+from daemon.peers import Peer
 from tests.support.sites import Site
 
 CHUNK_BYTES = 64 << 10

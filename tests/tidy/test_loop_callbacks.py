@@ -19,6 +19,7 @@ PACKAGES = ("engine", "daemon", "site_primary", "site_secondary")
 
 GROUP = "a group's clock or threads, held by its compartment (engine/group/compartment.py)"
 CONNECTION = "guarded by the connection"
+BINDING = "does nothing but bind, and tries again (engine/ports/zmq_transport.py)"
 RESOLVING = "guarded: a defect is of the link that asked (engine/ports/resolver.py)"
 SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
@@ -58,6 +59,7 @@ WHERE = {
     "engine/ports/clock.py:": GROUP,
     "engine/ports/resolver.py:": RESOLVING,
     "engine/ports/zmq_link.py:": SESSION,
+    "engine/ports/zmq_transport.py:": BINDING,
     "engine/ports/zmq_pump.py:": DAEMON,
     "engine/repeats.py:": COUNTING,
     "engine/retention/timed_leases.py:": GROUP,

@@ -29,7 +29,7 @@ from protocol.commands.pair import GroupInfo, GroupRow, Head, PairDeleteReply, P
 from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply, PeerRemoveReply
 from protocol.commands.restore import RestoreReply
 from protocol.commands.role import FailbackReply, SwitchoverReply, TakeoverReply
-from protocol.commands.site import SiteStatusReply, SiteTokenReply
+from protocol.commands.site import SiteRotateKeyReply, SiteStatusReply, SiteTokenReply
 from protocol.commands.verify import VerifyReply
 from protocol.commands.volume import (
     Connection,
@@ -285,6 +285,8 @@ REPLIES: dict[str, Reply] = {
     "peer.list": PeerListReply(peers=[PEER]),
     "peer.set": PEER,
     "peer.replace": PEER,
+    "peer.rotate-key": PEER,
+    "site.rotate-key": SiteRotateKeyReply(token="FS1.abc", fingerprint="aa:bb", in_use=False),
     "peer.rename": PEER,
     "peer.remove": PeerRemoveReply(peer="par", fingerprint="aa:bb"),
     "volume.create": VOLUME,

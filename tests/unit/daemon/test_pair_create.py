@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from daemon.operations import dispatch
-from daemon.peers import make_token
+from daemon.peer_tokens import make_token
 from engine.ports.zmq_transport import generate_keypair
 from engine.retention.journal_space import lease_of
 from protocol.commands.clone import CloneCreate

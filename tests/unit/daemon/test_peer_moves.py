@@ -12,18 +12,20 @@ from pathlib import Path
 import pytest
 
 from console.demo.host import Host
-from daemon.data_directory import make_site
+from daemon.data_directory import make_site, next_keys
 from daemon.operations import dispatch
-from daemon.peers import PEERS_FILE, make_token
+from daemon.peer_tokens import make_token
+from daemon.peers import PEERS_FILE
 from daemon.site import Site
 from engine.peering.pair_states import PairState
 from engine.retention.journal_space import lease_of
 from protocol.commands.pair import PairDelete
-from protocol.commands.peer import PeerAdd, PeerRemove, PeerRename, PeerReplace, PeerSet
-from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound
+from protocol.commands.peer import PeerAdd, PeerRemove, PeerRename, PeerReplace, PeerRotateKey, PeerSet
+from protocol.commands.site import SiteRotateKey
+from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, WrongState
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from tests.support.sites import free_port
-from tests.unit.daemon.stage import BLOCK, Stage, open_site, staged
+from tests.unit.daemon.stage import BLOCK, Stage, carried_out, open_site, staged
 
 NAMES = ("good", "other")
 
@@ -195,5 +197,50 @@ def test_a_pair_with_a_peer_that_is_not_known_keeps_its_hosts_and_goes_on_once_i
             await dispatch(stage.a, PeerAdd(token=make_token(stage.b.own)))
             await stage.paired(*NAMES)
             assert stage.said(stage.a, "group.failed") == []
+
+    asyncio.run(play())
+
+
+def test_a_sites_key_is_changed_without_a_stop() -> None:
+    async def play() -> None:
+        async with staged(NAMES) as stage:
+            with await asyncio.to_thread(connected_host, stage) as host:
+                # Of the site that dials, then of the one that is dialled.
+                for here, there, name in ((stage.a, stage.b, "a"), (stage.b, stage.a, "b")):
+                    with pytest.raises(WrongState, match="no key"):
+                        await dispatch(here, SiteRotateKey(finish=True))
+                    before = here.own
+                    token = (await carried_out(here, SiteRotateKey())).token
+                    assert (await carried_out(here, SiteRotateKey())).token == token
+                    stranger = make_token(replace(before, site_id="f00d"))
+                    with pytest.raises(NotAllowed, match="another site than"):
+                        await dispatch(there, PeerRotateKey(peer=name, token=stranger))
+                    await dispatch(there, PeerRotateKey(peer=name, token=token))
+                    await written_through(stage, host, b"1")  # by the old key, still
+                    assert there.peers.get(name) == before
+                    await dispatch(here, SiteRotateKey(finish=True))
+                    await written_through(stage, host, b"2")
+                    assert stage.said(there, "peer.key_changed") == [name]
+                    assert there.peers.get(name) == here.own != before
+                    assert there.peers.coming_keys() == {}
+            # A loss of power in the middle: the next key is the secret one already.
+            public = stage.a.keys.public
+            await dispatch(stage.a, SiteRotateKey())
+            coming = next_keys(stage.a.disk)
+            assert coming is not None
+            token = make_token(replace(stage.a.own, public_key=coming.public))
+            await dispatch(stage.b, PeerRotateKey(peer="a", token=token))
+            keys = stage.a.directory / "keys"
+            await stage.a.stop()
+            (keys / "secret").write_bytes((keys / "next").read_bytes())
+            stage.a = open_site(stage.a.directory)
+            assert stage.a.keys.public != public
+            assert not (keys / "next").exists()
+            await stage.a.start()
+            await stage.write("good", b"3")
+            await stage.paired(*NAMES)
+            # What is no key there stops no start.
+            (keys / "next").write_text("junk")
+            stage.a = await reopened(stage.a)
 
     asyncio.run(play())

@@ -11,16 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.peers import (
-    BAD_PEERS_FILE,
-    PEERS_FILE,
-    TOKEN_PREFIX,
-    Peer,
-    PeerBook,
-    PeerOptions,
-    make_token,
-    read_token,
-)
+from daemon.peer_tokens import TOKEN_PREFIX, make_token, read_token
+from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
 from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError

@@ -47,6 +47,9 @@ class Dialling:
     def forget(self, link: DialledLink) -> None:
         pass
 
+    def key_used(self, peer: str, key: str) -> None:
+        pass
+
     async def rounds(self) -> None:
         """What is due soon is done."""
         for _ in range(3):

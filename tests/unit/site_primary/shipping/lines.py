@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
+from engine.ports.zap import NONE_COMING
 from site_primary.shipping.session import PeerTraffic, Session
 
 ADDRESS = PeerAddress(name="par", endpoint="tcp://par:1", public_key="P")
@@ -32,7 +33,12 @@ class Line:
     def listen(self, on_message: OnServerMessage) -> None:
         """See `Transport.listen`."""
 
-    def allow(self, peers: dict[str, str]) -> None:
+    def allow(
+        self,
+        peers: Mapping[str, str],
+        coming: Mapping[str, str] = NONE_COMING,
+        on_coming: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """See `Transport.allow`."""
 
     def send(self, header: bytes, payload: Buffer | None = None) -> None:
