@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from daemon.parts import GroupParts, SiteParts
+from daemon.parts import GroupParts, Progress, SiteParts
 from engine.group.compartment import Compartment, HeldClock, HeldIndexer, attempt, attempt_async
 from engine.group.group import Group
 from engine.group.recovery import Recovered, recover_group
@@ -52,7 +53,7 @@ class GroupMaker:
                 emit=self.parts.events.emit,
             )
             try:
-                self._say(group, recover_group(group))
+                self._say(group, recover_group(group, partial(self.parts.progress, f"recovering {row.name}")))
                 drops = BranchDrops(group, lambda _: self.notify())
                 drops.resume()
                 compaction = Compaction(group, parts.store, indexer, parts.disk)
@@ -68,7 +69,12 @@ class GroupMaker:
         group.on_defect = compartment.broke
         group.listeners.durable.append(self.notify)
         return OpenGroup(
-            group=group, parts=parts, drops=drops, compaction=compaction, compartment=compartment
+            group=group,
+            parts=parts,
+            drops=drops,
+            compaction=compaction,
+            compartment=compartment,
+            progress=self.parts.progress,
         )
 
     def _say(self, group: Group, found: Recovered) -> None:
@@ -109,6 +115,7 @@ class OpenGroup:
     drops: BranchDrops
     compaction: Compaction
     compartment: Compartment
+    progress: Progress
 
     def stop(self, reason: str) -> None:
         """Serve nothing more, after a defect: hosts go, and nothing that was begun goes on."""
@@ -144,4 +151,5 @@ class OpenGroup:
             if group.clock.monotonic() > deadline:
                 group.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
                 return
+            self.progress(f"last checkpoint of {group.name}", 0)
             await asyncio.sleep(0.01)

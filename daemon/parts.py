@@ -24,6 +24,13 @@ from engine.ports.store import Store
 from engine.ports.transport import Transport
 from site_primary.nbd.server import ExportOpener
 
+# Told what is being done, and how many bytes of it are, by work that holds the loop for long.
+Progress = Callable[[str, int], None]
+
+
+def no_progress(_what: str, _done_bytes: int) -> None:
+    """Nobody wants to know."""
+
 
 class ClosableDisk(Disk, Protocol):
     """A disk that its owner gives back."""
@@ -93,3 +100,4 @@ class SiteParts:
     """Whether a peer may make a group: more descriptors are free than the groups here may want."""
     log_dropped: Callable[[], int] = lambda: 0
     """How many lines of the log are missing, as nobody took them."""
+    progress: Progress = no_progress

@@ -16,7 +16,7 @@ from daemon.event_file import EventFile
 from daemon.event_log import EventLog
 from daemon.group_room import descriptors_left
 from daemon.indexer_process import IndexerProcess
-from daemon.parts import GroupParts, SiteParts
+from daemon.parts import GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
 from engine.group.compartment import Compartment, attempt
@@ -43,6 +43,7 @@ def real_site(
     keys: Keys,
     loop: asyncio.AbstractEventLoop,
     log_dropped: Callable[[], int] = lambda: 0,
+    progress: Progress = no_progress,
 ) -> Site:
     """The site of a data directory that this process holds the lock of; not started yet. FarshoreError or
     OSError if its state cannot be opened."""
@@ -83,6 +84,7 @@ def real_site(
         open_group=open_group,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,
+        progress=progress,
     )
     site = Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
     return site

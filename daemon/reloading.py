@@ -6,19 +6,32 @@ Hosts stay connected, also those that came in by a door that is closed now.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
 from msgspec import structs
 
 from daemon.config import SiteConfig, hooks_of, load_config
+from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
+from engine.group.compartment import attempt_async
 from protocol.errors import FarshoreError, system_error
 from protocol.positions import POSITION_MAX
 
 DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
 RELOADED = DOORS | OF_GROUPS | {"hooks", "operators"}
+
+
+async def reload_when_told(site: Site, told: asyncio.Event, manager: ServiceManager) -> None:
+    """Reload each time that `told` is set, until cancelled."""
+    while True:
+        await told.wait()
+        told.clear()
+        manager.reloading()
+        await attempt_async("site.reload_failed", reload_or_say(site))
+        manager.ready(status_line(site))
 
 
 async def reload_or_say(site: Site) -> None:

@@ -10,7 +10,6 @@ import os
 import pathlib
 import resource
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,10 +24,10 @@ from daemon.operations import dispatch
 from daemon.operations.job import resume_jobs
 from daemon.operations.paging import encoded
 from daemon.real_parts import real_site
-from daemon.reloading import reload_or_say
+from daemon.reloading import reload_when_told
 from daemon.scheduler import Scheduler
+from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
-from engine.group.compartment import attempt_async
 from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
@@ -53,16 +52,6 @@ def _prefer_batches() -> None:
     nothing."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def notify_service_manager(text: str) -> None:
-    """sd_notify(3): tell systemd, if it started us."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-        sock.sendto(text.encode(), address)
 
 
 def exception_handler(
@@ -111,13 +100,6 @@ def _remote_control(
     return ControlServer(loop, site.config.remote_control, carry_out, keys=keys)
 
 
-async def _reload_when_told(site: Site, told: asyncio.Event) -> None:
-    while True:
-        await told.wait()
-        told.clear()
-        await attempt_async("site.reload_failed", reload_or_say(site))
-
-
 async def run_site(
     directory: pathlib.Path,
     config: SiteConfig,
@@ -144,7 +126,8 @@ async def run_site(
         stop.set()
 
     loop.set_exception_handler(exception_handler(on_defect))
-    site = real_site(directory, config, identity, keys, loop, log_dropped)
+    manager = ServiceManager(os.environ, loop.time, os.getpid())
+    site = real_site(directory, config, identity, keys, loop, log_dropped, manager.progress)
 
     async def carry_out(command: Command) -> Raw:
         return await audited(site.events.emit, command, _permitted(site, command))
@@ -152,6 +135,7 @@ async def run_site(
     control = ControlServer(loop, site.control_endpoint, carry_out)
     remote = _remote_control(site, loop, carry_out)
     scheduler = Scheduler(site)
+    manager.begin(loop, lambda: status_line(site))
     try:
         await site.start()
         resume_jobs(site)
@@ -165,19 +149,21 @@ async def run_site(
             await remote.close()
         await control.close()
         await site.stop()
+        manager.close()
         raise
     gc.freeze()
     log.info("site.ready", directory=str(directory), groups=sorted(site.groups), pid=os.getpid())
     site.events.emit("site.started", version=importlib.metadata.version("farshore"), pid=os.getpid())
-    notify_service_manager("READY=1")
-    reloading = loop.create_task(_reload_when_told(site, reloads))
+    manager.ready(status_line(site))
+    reloading = loop.create_task(reload_when_told(site, reloads, manager))
     await stop.wait()
     reloading.cancel()
-    notify_service_manager("STOPPING=1")
+    manager.stopping()
     log.info("site.stopping")
     await scheduler.close()
     if remote is not None:
         await remote.close()
     await control.close()
     await site.stop()
+    manager.close()
     return int(ExitCode.FAILED) if defects else int(ExitCode.OK)

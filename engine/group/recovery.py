@@ -72,9 +72,11 @@ class _Fresh:
     alone: bool
 
 
-def recover_group(group: Group) -> Recovered:
-    """Open a group. Corruption if what was promised cannot be read; OSError if the disk fails."""
+def recover_group(group: Group, progress: Callable[[int], None] = lambda _: None) -> Recovered:
+    """Open a group. Corruption if what was promised cannot be read; OSError if the disk fails. `progress` is
+    told how many bytes were replayed, with each frame."""
     found = Recovered()
+    progress(0)
     if not group.disk.exists(JOURNAL_DIRECTORY):
         group.disk.make_directory(JOURNAL_DIRECTORY)
     for spare in (SPARE_PATH, BASE_SPARE_PATH):
@@ -109,7 +111,7 @@ def recover_group(group: Group) -> Recovered:
         return found
     if checkpoint is not None and checkpoint.timeline == head:
         group.checkpoints.reached = checkpoint.position
-    end = _replay(group, indexed, head, found)
+    end = _replay(group, indexed, head, found, progress)
     start, _ = _start(group, indexed, group.timelines.get(head))
     cut_tail(group.disk, group.segments, head, start, end.position)
     _remove_orphans(group, orphans, found)
@@ -268,7 +270,13 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline
     return timeline.fork, digest
 
 
-def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found: Recovered) -> JournalEnd:
+def _replay(
+    group: Group,
+    indexed: dict[int, IndexedTimeline],
+    head: int,
+    found: Recovered,
+    progress: Callable[[int], None],
+) -> JournalEnd:
     """Walk every timeline from what is indexed to its end, parents first; returns the head's."""
     needed = {span.timeline: span.end for span in spans_from_base(group.timelines, head)}
     clones = group.clones.known()
@@ -284,6 +292,7 @@ def _replay(group: Group, indexed: dict[int, IndexedTimeline], head: int, found:
             group.head.apply(frame.prefix)
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
+            progress(found.replayed_bytes)
 
         if _never_came(group, indexed, timeline):
             group.head.left[timeline.id] = timeline.fork

@@ -43,6 +43,7 @@ WHERE = {
     "daemon/real_parts.py:": EVENTS,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/service.py:run_site": RELOAD,
+    "daemon/service_manager.py:": DAEMON,
     "daemon/site.py:spawn": AWAITED,
     "daemon/witness.py:_tick": WITNESS,
     "engine/history/base_intake.py:": GROUP,
