@@ -11,13 +11,10 @@ from datetime import datetime, timedelta, tzinfo
 from protocol.commands.pair import GroupInfo
 from protocol.errors import UsageError
 from protocol.limits import BLOCK_BYTES, LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
+from protocol.quantities import SIZE_UNITS, parse_bytes
+from protocol.quantities import parse_span as parse_span
 
 UNKNOWN = "-"
-_UNITS = ("", "K", "M", "G", "T", "P")
-_SPAN = re.compile(
-    r"(?=\d)(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9}(?:\.\d{1,6})?)s)?", re.ASCII
-)
-_SIZE = re.compile(r"(\d{1,18})(?:\.(\d{1,6}))?\s?(?:([KMGTP])(?:iB)?)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -25,24 +22,13 @@ def parse_size(text: str) -> int:
 
     Raises UsageError for `10GB`, which means 10^9 to some and 2^30 to others, and for what no volume has.
     """
-    size_bytes, rest = _parse_bytes(text, "size")
+    size_bytes, rest = parse_bytes(text, "size")
     if rest or size_bytes % BLOCK_BYTES or not 0 < size_bytes <= VOLUME_BYTES_MAX:
         limit = size_text(VOLUME_BYTES_MAX)
         raise UsageError(
             f"a volume has a multiple of {BLOCK_BYTES} bytes, at most {limit}: not {text}", subject=text
         )
     return size_bytes
-
-
-def parse_span(text: str) -> float:
-    """Seconds of `30s`, `5m`, `1h30m`, `2d` or `0.5s`. Raises UsageError; a bare number has no unit."""
-    match = _SPAN.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(
-            f"{text!r} is no span of time", subject=text, next_step="write it as 30s, 5m or 1h30m"
-        )
-    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return days * 86_400 + hours * 3_600 + minutes * 60 + seconds
 
 
 def parse_lock(text: str) -> int:
@@ -61,7 +47,7 @@ def parse_rate(text: str) -> int:
     """Bytes a second of `10M`, or 0 for `none`. Raises UsageError as `parse_size` does."""
     if text.strip().lower() == "none":
         return 0
-    rate_bytes_s, _ = _parse_bytes(text, "rate")
+    rate_bytes_s, _ = parse_bytes(text, "rate")
     if not RATE_BYTES_S_MIN <= rate_bytes_s <= RATE_BYTES_S_MAX:
         limits = f"{size_text(RATE_BYTES_S_MIN)} to {size_text(RATE_BYTES_S_MAX)}"
         raise UsageError(
@@ -73,18 +59,6 @@ def parse_rate(text: str) -> int:
 def rate_text(rate_bytes_s: int | None) -> str:
     """`10 MiB/s`; `-` for an unknown one or none."""
     return f"{size_text(rate_bytes_s)}/s" if rate_bytes_s else UNKNOWN
-
-
-def _parse_bytes(text: str, noun: str) -> tuple[int, int]:
-    """Whole bytes, and whether there is more than those."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        hint = "write 10G for 10 GiB" if text.upper().endswith("B") else "write it as 512M, 10G or 1T"
-        raise UsageError(f"{text!r} is no {noun}", subject=text, next_step=hint)
-    whole, decimals, unit = match.groups()
-    scaled = int(whole + (decimals or "")) << 10 * _UNITS.index((unit or "").upper())
-    divisor: int = 10 ** len(decimals or "")
-    return divmod(scaled, divisor)
 
 
 def size_text(size_bytes: int | None) -> str:
@@ -154,13 +128,13 @@ def _moment(utc: str | None) -> datetime | None:
 def _scaled(value: int) -> tuple[str, str]:
     """At most four digits and the unit's letter."""
     scaled, power = float(value), 0
-    while scaled >= 1024 and power < len(_UNITS) - 1:
+    while scaled >= 1024 and power < len(SIZE_UNITS) - 1:
         scaled /= 1024
         power += 1
     if power == 0:
         return str(value), ""
     text = f"{scaled:.1f}" if scaled < 100 else f"{scaled:.0f}"
-    return text.removesuffix(".0"), _UNITS[power]
+    return text.removesuffix(".0"), SIZE_UNITS[power]
 
 
 def mode_text(group: GroupInfo) -> str:

@@ -1,6 +1,6 @@
 """site.toml: what an operator sets. Read once at start; unknown keys are refused with the nearest known one.
 
-Every knob says what it costs. Sizes in bytes.
+Every knob says what it costs. Sizes are in bytes and spans in seconds, or texts: "50G", "2d".
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from daemon.config_values import socket_access, with_numbers
+from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
@@ -106,7 +108,19 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Hosts' doors: unix:PATH or tcp:HOST:PORT; empty means the socket `nbd.sock` in the data directory."""
 
     insecure: bool = False
-    """Allow NBD on TCP without TLS: whoever reaches the port reads and writes every volume."""
+    """Allow NBD on TCP without TLS, or on a unix socket for every user of the machine: whoever reaches it
+    reads and writes every volume."""
+
+    nbd_socket_owner: str = ""
+    nbd_socket_group: str = ""
+    nbd_socket_mode: str = "0660"
+    """Owner and group, by name or number, and mode of hosts' unix sockets; empty: those of the daemon.
+    Whoever may connect reads and writes every volume."""
+
+    control_socket_owner: str = ""
+    control_socket_group: str = ""
+    control_socket_mode: str = "0600"
+    """The same of the socket where the console asks. Whoever may connect commands the site."""
 
     nbd_connections_per_host: int = NBD_CONNECTIONS_PER_HOST
     """Most connections of one host at a time: of one user on a unix socket, of one address on TCP. More of
@@ -176,6 +190,7 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, 5,000 digits, 5,000 brackets
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
     _check_keys(path, fields, SiteConfig.__struct_fields__)
+    fields = with_numbers(fields)
     for table, kind in (("hooks", HookConfig), ("operators", OperatorConfig)):
         rows = fields.get(table)
         for name, row in rows.items() if isinstance(rows, dict) else ():
@@ -187,6 +202,18 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the key named") from error
     check_config(config, str(path))
     return config
+
+
+def nbd_access(config: SiteConfig) -> SocketAccess:
+    """Who may connect to hosts' unix sockets."""
+    owner, group = config.nbd_socket_owner, config.nbd_socket_group
+    return socket_access("nbd", config.nbd_socket_mode, owner, group, others=config.insecure)
+
+
+def control_access(config: SiteConfig) -> SocketAccess:
+    """Who may connect to the control socket."""
+    owner, group = config.control_socket_owner, config.control_socket_group
+    return socket_access("control", config.control_socket_mode, owner, group, others=False)
 
 
 def hooks_of(config: SiteConfig) -> dict[str, Hook]:
@@ -251,6 +278,8 @@ def check_config(config: SiteConfig, subject: str) -> None:
                 subject=subject,
                 next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
             )
+    nbd_access(config)
+    control_access(config)
     if not 1 <= config.nbd_connections_per_host <= NBD_CONNECTIONS_MAX:
         raise UsageError(
             f"nbd_connections_per_host is {config.nbd_connections_per_host}: it must be from 1 to "

@@ -6,7 +6,8 @@ one joins it, with the key of a finished one gets its reply. Failures are not re
 the same key tries again. An execution that nobody waits for any more (every deadline passed) is cancelled;
 dispatch functions must stand that at each await.
 
-Unix sockets are guarded by their mode (0600) and their directory; TCP needs CURVE and known operator keys.
+Unix sockets are guarded by their mode (0600, or as site.toml says) and their directory; TCP needs CURVE and
+known operator keys.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from msgspec import Raw
 
 from engine.acting import acting
 from engine.group.compartment import attempt_async
-from engine.ports.unix_sockets import bound_socket, remove_dead_socket
+from engine.ports.unix_sockets import SocketAccess, bound_socket, remove_dead_socket
 from engine.ports.zap import Authenticator
 from engine.ports.zmq_guard import StrangerGuard
 from protocol.commands.base import Command, Query, command_name
@@ -49,7 +50,7 @@ CLOSE_LINGER_MS = 200
 CLOSE_WAIT_S = 2.0
 # As many as libzmq lets wait by itself.
 BACKLOG = 100
-SOCKET_MODE = 0o600
+PRIVATE = SocketAccess(mode=0o600)
 ZAP_DOMAIN = "control"
 
 # What is answered is the reply, encoded.
@@ -93,6 +94,7 @@ class ControlServer:
         dispatch: Dispatch,
         *,
         keys: ControlKeys | None = None,
+        access: SocketAccess = PRIVATE,
         in_flight_max: int = CONTROL_REQUESTS_IN_FLIGHT_MAX,
     ) -> None:
         self._loop = loop
@@ -100,6 +102,7 @@ class ControlServer:
         self._endpoint = check_endpoint(endpoint) if keys is None else check_listen_endpoint(endpoint)
         self._dispatch = dispatch
         self._keys = keys
+        self._access = access
         self._in_flight_max = in_flight_max
         self._authenticator: Authenticator | None = None
         self._guard: StrangerGuard | None = None
@@ -135,7 +138,7 @@ class ControlServer:
                 plain: zmq.Socket[bytes] = zmq.Socket(shadow=server.underlying)
                 plain.context = self._authenticator.context
                 self._guard = StrangerGuard(self._loop, plain)
-            _bind(server, self._endpoint)
+            _bind(server, self._endpoint, self._access)
         except BaseException:
             self._close_sockets()
             raise
@@ -362,11 +365,11 @@ def _make_room(path: str) -> None:
         raise NotAllowed(f"{path} is no socket", subject=path, next_step="move it away")
 
 
-def _bind(server: zmq.asyncio.Socket, endpoint: str) -> None:
+def _bind(server: zmq.asyncio.Socket, endpoint: str, access: SocketAccess) -> None:
     try:
         if is_ipc(endpoint):
             # libzmq itself would remove whatever has the name by now, and sets no mode.
-            with bound_socket(ipc_path(endpoint), SOCKET_MODE) as listening:
+            with bound_socket(ipc_path(endpoint), access) as listening:
                 listening.listen(BACKLOG)
                 server.setsockopt(zmq.USE_FD, listening.fileno())
                 server.bind(endpoint)

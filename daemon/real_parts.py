@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, nbd_access
 from daemon.data_directory import STATE_FILE, Identity, Keys
 from daemon.event_file import EventFile
 from daemon.event_log import EventLog
@@ -80,7 +80,9 @@ def real_site(
         store=store,
         transport=ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX),
         witness=witness,
-        host_door=lambda exports: NbdServer(loop, exports, config.nbd_connections_per_host),
+        host_door=lambda exports: NbdServer(
+            loop, exports, config.nbd_connections_per_host, nbd_access(config)
+        ),
         open_group=open_group,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,

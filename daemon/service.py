@@ -17,7 +17,7 @@ import structlog
 from msgspec import Raw
 
 from daemon.audit import audited
-from daemon.config import SiteConfig
+from daemon.config import SiteConfig, control_access
 from daemon.control import ControlKeys, ControlServer
 from daemon.data_directory import Identity, Keys
 from daemon.operations import dispatch
@@ -132,7 +132,7 @@ async def run_site(
     async def carry_out(command: Command) -> Raw:
         return await audited(site.events.emit, command, _permitted(site, command))
 
-    control = ControlServer(loop, site.control_endpoint, carry_out)
+    control = ControlServer(loop, site.control_endpoint, carry_out, access=control_access(config))
     remote = _remote_control(site, loop, carry_out)
     scheduler = Scheduler(site)
     manager.begin(loop, lambda: status_line(site))

@@ -6,9 +6,25 @@ another mode. The umask stays as it is. It is the whole process's, and other thr
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
+import pwd
 import socket
 import stat
+from dataclasses import dataclass
+
+from protocol.errors import NotAllowed, NotFound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketAccess:
+    """Who may connect: the socket's mode, and the names or numbers of its owner and group; empty: those of
+    this process."""
+
+    mode: int
+    owner: str = ""
+    group: str = ""
 
 
 def remove_dead_socket(path: str) -> bool:
@@ -34,14 +50,51 @@ def remove_dead_socket(path: str) -> bool:
     return False
 
 
-def bound_socket(path: str, mode: int) -> socket.socket:
-    """A socket at a path, with that mode, which does not listen yet. OSError (EADDRINUSE) if anything is
-    there."""
+def bound_socket(path: str, access: SocketAccess) -> socket.socket:
+    """A socket at a path, which those of `access` may connect to, and which does not listen yet. OSError
+    (EADDRINUSE) if anything is there; NotFound for an owner or group that is not here, NotAllowed for one
+    that this process may not give it to."""
     bound = socket.socket(socket.AF_UNIX)
     try:
         bound.bind(path)
-        os.chmod(path, mode)
-    except OSError:
+        try:
+            _give(path, access)
+        except BaseException:
+            os.unlink(path)
+            raise
+    except BaseException:
         bound.close()
         raise
     return bound
+
+
+def _give(path: str, access: SocketAccess) -> None:
+    try:
+        if access.owner or access.group:
+            os.chown(path, _user_id(access.owner), _group_id(access.group))
+        os.chmod(path, access.mode)
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        whom = " and ".join(
+            f"{what} {name}" for what, name in (("owner", access.owner), ("group", access.group)) if name
+        )
+        raise NotAllowed(
+            f"{path} cannot be given to {whom}: this user may give a socket only to groups that it is in",
+            subject=path,
+            next_step="add the daemon's user to the group (SupplementaryGroups= of its unit)",
+        ) from error
+
+
+def _user_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid if name else -1
+    except KeyError as error:
+        raise NotFound(f"there is no user {name} on this machine", subject=name) from error
+
+
+def _group_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid if name else -1
+    except KeyError as error:
+        raise NotFound(f"there is no group {name} on this machine", subject=name) from error

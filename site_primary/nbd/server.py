@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.group.compartment import attempt, attempt_async
-from engine.ports.unix_sockets import bound_socket, remove_dead_socket
+from engine.ports.unix_sockets import SocketAccess, bound_socket, remove_dead_socket
 from protocol.errors import Busy, FarshoreError, RemoteProtocolError
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
@@ -32,7 +32,7 @@ from site_primary.nbd.listener import NbdListener, tcp_sockets
 
 SOCKET_BUFFER_BYTES = 4 << 20
 # The owner and the group.
-SOCKET_MODE = 0o660
+OWNER_AND_GROUP = SocketAccess(mode=0o660)
 
 
 class ExportOpener(ExportLookup, Protocol):
@@ -47,13 +47,15 @@ class ExportOpener(ExportLookup, Protocol):
 
 
 class NbdServer:
-    """Listens, and keeps count. Addresses are `unix:PATH` and `tcp:HOST:PORT`."""
+    """Listens, and keeps count. Addresses are `unix:PATH` and `tcp:HOST:PORT`. `access`: who may
+    connect to those of the first kind."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         exports: ExportOpener,
         connections_per_host: int = NBD_CONNECTIONS_PER_HOST,
+        access: SocketAccess = OWNER_AND_GROUP,
     ) -> None:
         self._loop = loop
         self.exports = exports
@@ -61,6 +63,7 @@ class NbdServer:
         self.log = self.budget.log
         self.connections: dict[HandshakeProtocol, str] = {}  # each with its host
         self.connections_per_host = connections_per_host
+        self._access = access
         self._of_host: Counter[str] = Counter()
         self._listeners: dict[str, list[NbdListener]] = {}  # by address
         self._beginning: set[asyncio.Task[object]] = set()
@@ -72,7 +75,7 @@ class NbdServer:
             if kind == "unix":
                 if not remove_dead_socket(place):
                     raise OSError(errno.EADDRINUSE, "a server answers there")
-                sockets = [bound_socket(place, SOCKET_MODE)]
+                sockets = [bound_socket(place, self._access)]
             else:
                 host, _, port = place.rpartition(":")
                 sockets = await tcp_sockets(self._loop, host.strip("[]"), int(port))

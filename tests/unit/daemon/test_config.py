@@ -8,7 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text, load_config
+from daemon.config import (
+    CONFIG_FILE,
+    SiteConfig,
+    check_config,
+    config_text,
+    control_access,
+    load_config,
+    nbd_access,
+)
+from engine.ports.unix_sockets import SocketAccess
 from protocol.errors import UsageError
 
 HOOK = '[hooks.db]\nfreeze = ["quiet"]\nthaw = ["go-on", "now"]\n'
@@ -46,7 +55,19 @@ def test_a_hook(tmp_path: Path) -> None:
         ("lock_window_s = nan", "lock_window_s"),
         ("lock_window_s = -1", "lock_window_s"),
         ("lock_window_s = 1e10", "lock_window_s"),
-        ('lock_window_s = "30d"', "lock_window_s"),
+        ('lock_window_s = "30"', "lock_window_s"),
+        ('window_s = "2 days"', "window_s"),
+        ('window_bytes = "50GB"', "50G"),
+        ('window_bytes = "0.3"', "window_bytes"),
+        (HOOK + 'timeout_s = "1h"', "hooks.db.timeout_s"),
+        (HOOK + 'timeout_s = "soon"', "hooks.db.timeout_s"),
+        ("nbd_socket_mode = 660", "nbd_socket_mode"),
+        ('nbd_socket_mode = "660x"', "nbd_socket_mode"),
+        ('nbd_socket_mode = "0770"', "nbd_socket_mode"),
+        ('nbd_socket_mode = "0060"', "nbd_socket_mode"),
+        ('nbd_socket_mode = "0666"', "nbd_socket_group"),
+        ('control_socket_mode = "0606"\ninsecure = true', "control_socket_group"),
+        ('nbd_socket_group = "a:b"', "nbd_socket_group"),
         ("start_wait_s = nan", "start_wait_s"),
         ("start_wait_s = -1.0", "start_wait_s"),
         ("sync_timeout_s = nan", "sync_timeout_s"),
@@ -98,3 +119,22 @@ def test_a_config_that_was_written_reads_back(tmp_path: Path) -> None:
     check_config(config, "a")
     (tmp_path / CONFIG_FILE).write_text(config_text(config), encoding="utf-8")
     assert load_config(tmp_path) == config
+
+
+def test_sizes_and_spans_as_text(tmp_path: Path) -> None:
+    text = 'window_s = "2d"\nwindow_bytes = "50G"\nreserve_bytes = "1.5MiB"\nsync_timeout_s = "0.5s"\n'
+    config = load(tmp_path, text + HOOK + 'timeout_s = "1m"\n')
+    assert (config.window_s, config.window_bytes) == (172_800.0, 50 << 30)
+    assert (config.reserve_bytes, config.sync_timeout_s) == (3 << 19, 0.5)
+    assert config.hooks["db"].timeout_s == 60.0
+
+
+def test_who_may_connect(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert (nbd_access(config).mode, control_access(config).mode) == (0o660, 0o600)
+    text = (
+        'nbd_socket_group = "kvm"\nnbd_socket_mode = "0666"\ninsecure = true\ncontrol_socket_mode = "660"\n'
+    )
+    config = load(tmp_path, text)
+    assert nbd_access(config) == SocketAccess(mode=0o666, group="kvm")
+    assert control_access(config).mode == 0o660

@@ -22,7 +22,7 @@ from protocol.errors import Busy
 from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED, NBD_SILENT_S
 from site_primary.nbd import listener as listener_module
 from site_primary.nbd.listener import NbdListener, descriptors_for_hosts, tcp_sockets
-from site_primary.nbd.server import SOCKET_MODE, ExportOpener, NbdServer, host_of
+from site_primary.nbd.server import OWNER_AND_GROUP, ExportOpener, NbdServer, host_of
 from tests.conftest import missing
 
 
@@ -64,7 +64,7 @@ def path(tmp_path: Path) -> str:
 
 def test_few_are_let_in_a_round_and_all_in_the_end(path: str) -> None:
     async def run() -> list[int]:
-        door = Door(asyncio.get_running_loop(), bound_socket(path, SOCKET_MODE))
+        door = Door(asyncio.get_running_loop(), bound_socket(path, OWNER_AND_GROUP))
         made = knock(path, 3 * NBD_ACCEPTS_A_ROUND)
         counts = []
         while len(door.taken) < len(made):
@@ -85,7 +85,7 @@ def test_c10_the_last_descriptors_are_refused(path: str, monkeypatch: pytest.Mon
             lowest = probe.fileno()
         # As in a process that may open some more than are open now.
         monkeypatch.setattr("site_primary.nbd.listener.descriptors_for_hosts", lambda: lowest + 30)
-        door = Door(asyncio.get_running_loop(), bound_socket(path, SOCKET_MODE))
+        door = Door(asyncio.get_running_loop(), bound_socket(path, OWNER_AND_GROUP))
         made = knock(path, 20)
         await door.answered(len(made))
         assert door.refused
@@ -131,7 +131,7 @@ def test_without_any_descriptor_it_waits_a_moment(path: str, monkeypatch: pytest
             return super().accept()
 
     async def run() -> None:
-        plain = bound_socket(path, SOCKET_MODE)
+        plain = bound_socket(path, OWNER_AND_GROUP)
         listening = Exhausted(fileno=plain.detach())
         door = Door(asyncio.get_running_loop(), listening)
         made = knock(path, 1)
@@ -150,11 +150,11 @@ def test_the_reserve_is_part_of_what_there_is() -> None:
 
 def test_a_path_in_use_is_refused_and_a_dead_one_taken(path: str) -> None:
     async def run() -> None:
-        bound_socket(path, SOCKET_MODE).close()
+        bound_socket(path, OWNER_AND_GROUP).close()
         loop = asyncio.get_running_loop()
         first, second = (NbdServer(loop, cast(ExportOpener, None)) for _ in range(2))
         await first.listen(f"unix:{path}")
-        assert stat.S_IMODE(os.stat(path).st_mode) == SOCKET_MODE
+        assert stat.S_IMODE(os.stat(path).st_mode) == OWNER_AND_GROUP.mode
         with pytest.raises(Busy, match=f"cannot listen on unix:{path}: a server answers there"):
             await second.listen(f"unix:{path}")
         await second.close()
