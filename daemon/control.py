@@ -13,6 +13,7 @@ known operator keys.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
@@ -42,7 +43,16 @@ from protocol.envelopes import (
     error_answer,
     ok_answer,
 )
-from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, TimedOut, UsageError
+from protocol.errors import (
+    Busy,
+    ExitCode,
+    FarshoreError,
+    NotAllowed,
+    TimedOut,
+    UsageError,
+    machine_refused,
+    system_error,
+)
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_REQUESTS_IN_FLIGHT_MAX
 
 FINISHED_KEYS_MAX = 1024
@@ -170,7 +180,9 @@ class ControlServer:
         self._socket = self._authenticator = None
         if is_ipc(self._endpoint):
             # libzmq leaves the file; the next daemon and the client then need not guess whether it is alive.
-            remove_dead_socket(ipc_path(self._endpoint))
+            # Where it cannot be removed, on a disk that has become read-only, they do guess.
+            with contextlib.suppress(OSError):
+                remove_dead_socket(ipc_path(self._endpoint))
 
     def _checked_keys(self) -> ControlKeys:
         if self._keys is None:
@@ -377,6 +389,9 @@ def _bind(server: zmq.asyncio.Socket, endpoint: str, access: SocketAccess) -> No
         else:
             server.bind(endpoint)
     except (OSError, zmq.ZMQError) as error:
+        if isinstance(error, OSError) and machine_refused(error):
+            error.filename = error.filename or ipc_path(endpoint)
+            raise system_error(error) from error
         hint = "choose another --control" if error.errno == errno.EADDRINUSE else ""
         raise Busy(
             f"cannot listen on {endpoint}: {error.strerror}", subject=endpoint, next_step=hint

@@ -161,9 +161,11 @@ async def run_site(
     manager.stopping()
     log.info("site.stopping")
     await scheduler.close()
-    if remote is not None:
-        await remote.close()
-    await control.close()
-    await site.stop()
-    manager.close()
+    try:
+        if remote is not None:
+            await remote.close()
+        await control.close()
+    finally:
+        await site.stop()
+        manager.close()
     return int(ExitCode.FAILED) if defects else int(ExitCode.OK)

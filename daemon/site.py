@@ -38,7 +38,7 @@ from engine.group.site_state import Role, SiteState
 from engine.group.stored_rows import ENGINE_TABLES, StoredTable, sort_out
 from engine.integrity.drills import Drills
 from engine.peering.pair_rows import rename_peer
-from protocol.errors import FarshoreError
+from protocol.errors import FarshoreError, machine_refused
 from site_primary.quiesce import Hooks
 from site_secondary.peer_door import PeerDoor
 
@@ -229,6 +229,8 @@ class Site:
     def _stop_group(self, name: str, defect: Exception) -> None:
         """A defect in a group: it serves nobody until the next start, and the others go on."""
         reason = f"stopped by a defect: {type(defect).__name__}: {defect}"
+        if machine_refused(defect):
+            reason = f"stopped: {defect}"
         if not self._groups.stop(name, reason):
             return
         for end in (self.shippers.get(name), self.receivers.get(name)):

@@ -166,11 +166,33 @@ def system_error(error: OSError) -> FarshoreError:
     why = error.strerror or str(error)
     kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FarshoreError
     look = f"`ls -ld {path}` shows what is there; " if path else ""
+    mend = _MENDED_BY.get(error.errno or 0, f"{look}mend that")
     return kind(
         f"{path}: {why}" if path else f"this machine refuses: {why}",
         subject=path,
-        next_step=f"{look}mend that, then give the command again",
+        next_step=f"{mend}, then give the command again",
     )
+
+
+def machine_refused(error: BaseException) -> bool:
+    """Whether an error is the machine's or its operator's, and no defect of ours."""
+    return isinstance(error, OSError) and error.errno in _MENDED_BY
+
+
+# What an operator does about errors of the machine, however we came to meet them.
+_MENDED_BY = {
+    errno.ENOSPC: "`df` and `df -i` show whether room or inodes are lacking: make some",
+    errno.EDQUOT: "`quota` shows what is used: raise it, or make room",
+    errno.EROFS: "`dmesg` says why the file system is read-only: check it, and mount it for writing",
+    errno.EIO: "`dmesg` says what the disk reports: check or replace it",
+    errno.ENODEV: "put the file system or the directory back",
+    errno.ENXIO: "put the disk back",
+    errno.ESTALE: "mount the file system again",
+    errno.ENOTCONN: "mount the file system again",
+    errno.ENOMEM: "give the machine or the service more memory",
+    errno.EMFILE: "allow the daemon more open files (LimitNOFILE=, `ulimit -Hn`) and restart it",
+    errno.ENFILE: "allow the machine more open files (fs.file-max)",
+}
 
 
 class Corruption(FarshoreError):

@@ -10,7 +10,7 @@ from daemon.operations.paging import NextPage, Page
 from daemon.operations.registry import OPERATIONS
 from daemon.site import Site
 from protocol.commands.base import BaseCommand, ReplyType, command_name
-from protocol.errors import FarshoreError, UsageError
+from protocol.errors import FarshoreError, NoSpace, UsageError, machine_refused, system_error
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -24,9 +24,17 @@ async def dispatch(site: Site, command: BaseCommand[ReplyType]) -> ReplyType | P
     try:
         answer: Any = await operation(site, command)
     except OSError as error:
-        raise FarshoreError(
-            f"{command_name(command)}: {error.strerror or error}",
-            subject=str(error.filename or getattr(command, "group", "")),
-            next_step="check the disk of the data directory; `farshore events` says what happened",
-        ) from error
+        raise _refused(site, command, error) from error
     return answer  # type: ignore[no-any-return]
+
+
+def _refused(site: Site, command: BaseCommand[ReplyType], error: OSError) -> FarshoreError:
+    """What the machine refused, and what is to be done about it."""
+    known = system_error(error)
+    full = isinstance(known, NoSpace)
+    look = "check the disk of the data directory; `farshore events` says what happened"
+    return type(known)(
+        f"{command_name(command)}: {site.disk.why_full(error) if full else error.strerror or error}",
+        subject=str(error.filename or getattr(command, "group", "")),
+        next_step=known.next_step if machine_refused(error) else look,
+    )

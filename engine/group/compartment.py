@@ -6,8 +6,9 @@
     a connection,    `attempt` calls the handler: one that fails ends what it was called for, and its caller
     a session        says so to whoever waits
 
-A defect is logged here once, with its traceback. What is in no compartment (the loop's own callbacks,
-sockets, authentication, the site's state) still stops the daemon: docs/durability.md lists that.
+A defect is logged here once, with its traceback. What the machine refused (no disk, no room, no descriptor)
+is none, and is logged in words. What is in no compartment (the loop's own callbacks, sockets, authentication,
+the site's state) still stops the daemon: docs/durability.md lists that.
 
 This is the one module on the data path that catches everything. It does not know what it guards.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, ParamSpec
 import structlog
 
 from engine.ports.clock import Clock, Timer, Uptime
+from protocol.errors import machine_refused
 
 if TYPE_CHECKING:
     from engine.index.requests import Indexer, IndexerDone, IndexRequest
@@ -35,7 +37,7 @@ def attempt(what: str, work: Callable[P, object], *args: P.args, **kwargs: P.kwa
     try:
         work(*args, **kwargs)
     except Exception as defect:
-        log.error(what, exc_info=defect)
+        _log(what, defect)
         return defect
     return None
 
@@ -45,9 +47,16 @@ async def attempt_async(what: str, work: Awaitable[object]) -> Exception | None:
     try:
         await work
     except Exception as defect:
-        log.error(what, exc_info=defect)
+        _log(what, defect)
         return defect
     return None
+
+
+def _log(what: str, defect: Exception, **where: str) -> None:
+    if machine_refused(defect):
+        log.error(what, error=str(defect), **where)
+    else:
+        log.error(what, exc_info=defect, **where)
 
 
 class Compartment:
@@ -63,7 +72,7 @@ class Compartment:
         """Something in it failed that may not."""
         if not self.broken:
             self.broken = True
-            log.error("group.defect", group=self.name, exc_info=defect)
+            _log("group.defect", defect, group=self.name)
             attempt("group.defect", self._on_defect, defect)
 
     def run(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:

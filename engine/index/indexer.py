@@ -86,12 +86,14 @@ def answer_to(store: Store, segments: SegmentMap, request: bytes) -> tuple[objec
     try:
         kind, *fields = unpack_row(request, REQUEST_BYTES_MAX)
         return ("done", *HANDLERS[kind](store, segments, tuple(fields)))
-    except FarshoreError as error:
+    except (FarshoreError, BadFrame, OSError) as error:
+        return _failed(error)
+
+
+def _failed(error: FarshoreError | BadFrame | OSError) -> tuple[object, ...]:
+    if isinstance(error, FarshoreError):
         return ("failed", error.code, error.message)
-    except BadFrame as error:
-        return ("failed", "corruption", str(error))
-    except OSError as error:
-        return ("failed", "os-error", str(error))
+    return ("failed", "corruption" if isinstance(error, BadFrame) else "os-error", str(error))
 
 
 def _die_with_parent() -> None:
@@ -112,9 +114,13 @@ def main() -> int:
     store: LmdbStore | None = None
     try:
         while (request := _read_message(sys.stdin.buffer)) is not None:
-            store = store or open_index(directory)
-            answer = pack_row(answer_to(store, segments, request))
-            if request == COMPACTION:
+            try:
+                store = store or open_index(directory)
+            except (FarshoreError, OSError) as error:
+                answer = pack_row(_failed(error))
+            else:
+                answer = pack_row(answer_to(store, segments, request))
+            if request == COMPACTION and store is not None:
                 # The daemon puts the copy in its place once it is answered: the next request is for that one.
                 store.close()
                 store = None

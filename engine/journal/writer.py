@@ -11,6 +11,7 @@ nothing past `durable` is trusted any more: the writer is failed for good and sa
 from __future__ import annotations
 
 import errno
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
 RETRY_SPACE_AFTER_S = 0.5
+READ_ONLY = "the file system is read-only"
 SEGMENTS_IN_CAPACITY = 8
 
 
@@ -157,9 +159,13 @@ class JournalWriter:
         try:
             # Asked for each time: readers of many segments may have had the file closed.
             self._segments.file(segment).pwrite(frame.raw, prefix.position - segment.start)
-        except OSError:
+        except OSError as error:
             self._torn_at = prefix.position
+            if error.errno == errno.EROFS:
+                self._set_no_space(READ_ONLY)
             raise
+        if self.no_space == READ_ONLY:
+            self._set_no_space("")
         if self._torn_at == prefix.position:
             self.sync_now()
             self._torn_at = -1
@@ -216,7 +222,7 @@ class JournalWriter:
         directory = timeline_directory(self.timeline)
         made = not self._disk.exists(directory)
         if made:
-            self._disk.make_directory(directory)
+            self._make_directory(directory)
         elif self._disk.exists(path):
             self._remove_leftover(path)
         if size >= frame_bytes:
@@ -238,6 +244,14 @@ class JournalWriter:
         self._set_no_space("")
         self._clock.call_soon(self._prepare_spare)
         return self._segment
+
+    def _make_directory(self, directory: str) -> None:
+        try:
+            self._disk.make_directory(directory)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._full(error) from error
+            raise
 
     def _remove_leftover(self, path: str) -> None:
         """A segment that begins where the journal ends holds no part of it: an earlier try to begin this
@@ -264,6 +278,7 @@ class JournalWriter:
         )
         least = -(-frame_bytes // SEGMENT_BYTES_MIN) * SEGMENT_BYTES_MIN
         size = max(least, self.segment_bytes)
+        refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while True:
             if size <= room:
                 try:
@@ -271,13 +286,18 @@ class JournalWriter:
                 except OSError as error:
                     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                         raise
+                    refusal = error
             if size == least:
                 break
             size = max(least, size // 2)
-        self._no_space_until = self._clock.monotonic() + RETRY_SPACE_AFTER_S
         if self._segments.total_bytes() + least > self.limit_bytes:
+            self._no_space_until = self._clock.monotonic() + RETRY_SPACE_AFTER_S
             raise self._no_space(f"the journal has reached its limit of {self.limit_bytes} bytes")
-        raise self._no_space("the file system has no room for another journal segment")
+        raise self._full(refusal)
+
+    def _full(self, error: OSError) -> NoSpace:
+        self._no_space_until = self._clock.monotonic() + RETRY_SPACE_AFTER_S
+        return self._no_space(f"{self._disk.why_full(error)} for another journal segment")
 
     def _set_no_space(self, reason: str) -> None:
         """Hosts may try again a thousand times a second: only a change is told."""
@@ -291,7 +311,8 @@ class JournalWriter:
             message,
             subject="journal",
             position=str(Cut(self.timeline, self.written)),
-            next_step="free space on the file system or raise journal_limit_bytes in site.toml",
+            next_step="free space on the file system (`df`, `df -i`), or raise journal_limit_bytes in "
+            "site.toml",
         )
 
     def _prepare_spare(self) -> None:

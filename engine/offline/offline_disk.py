@@ -91,6 +91,10 @@ class OfflineDisk:
         finally:
             file.close()
 
+    def why_full(self, error: OSError) -> str:
+        """See `Disk.why_full`: nothing is written."""
+        return str(error)
+
     def free_bytes(self) -> int:
         """See `Disk.free_bytes`."""
         return 0

@@ -82,4 +82,7 @@ class Disk(Protocol):
         """The whole content; FileNotFoundError if there is none."""
 
     def free_bytes(self) -> int:
-        """Bytes that can still be written to the file system."""
+        """Bytes that can still be written to the file system. OSError (ENODEV) if the root has gone."""
+
+    def why_full(self, error: OSError) -> str:
+        """What there is none left of, in words, after ENOSPC or EDQUOT: room, inodes, or a quota."""

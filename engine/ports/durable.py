@@ -15,7 +15,7 @@ import errno
 import fcntl
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
@@ -25,6 +25,7 @@ SYNC_THREADS = 2
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 READ_CHUNK_BYTES = 1 << 20
+NO_ROOM = "the file system has no room"
 
 
 class RealFile:
@@ -146,7 +147,7 @@ class RealDisk:
         file = RealFile(path, os.open(absolute, flags, FILE_MODE))
         try:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
-            os.fsync(file.fileno())
+            _sync(os.fsync, file.fileno(), absolute)
             _sync_directory(os.path.dirname(absolute))
         except OSError:
             file.close()
@@ -173,7 +174,7 @@ class RealDisk:
     def sync(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         """See `Disk.sync`. Files first: a name must not become durable before what it names."""
         for file in files:
-            os.fdatasync(_descriptor_of(file))
+            _sync(os.fdatasync, _descriptor_of(file), file.path)
         for directory in directories:
             _sync_directory(self._absolute(directory))
 
@@ -189,10 +190,10 @@ class RealDisk:
         then belong to another file, which would be synced in its place and the success believed. A duplicate
         shares the open file, and with it the kernel's mark of an error not yet reported.
         """
-        descriptors: list[int] = []
+        descriptors: dict[int, str] = {}
         try:
             for file in files:
-                descriptors.append(os.dup(_descriptor_of(file)))
+                descriptors[os.dup(_descriptor_of(file))] = file.path
         except OSError:
             _close_all(descriptors)
             raise
@@ -212,7 +213,7 @@ class RealDisk:
         try:
             os.fchmod(file.fileno(), mode)
             file.pwrite(data, 0)
-            os.fsync(file.fileno())
+            _sync(os.fsync, file.fileno(), temporary)
             os.rename(temporary, target)
         except OSError:
             os.unlink(temporary)
@@ -238,8 +239,23 @@ class RealDisk:
 
     def free_bytes(self) -> int:
         """See `Disk.free_bytes`: what is left to an unprivileged user."""
-        status = os.statvfs(self._root)
+        try:
+            status = os.statvfs(self._root)
+        except FileNotFoundError as error:
+            # What is open can still be written, and is lost with the last descriptor.
+            raise OSError(errno.ENODEV, "the directory has gone", self._root) from error
         return status.f_bavail * status.f_frsize
+
+    def why_full(self, error: OSError) -> str:
+        """See `Disk.why_full`."""
+        if error.errno == errno.EDQUOT:
+            return "the quota of the file system is used up"
+        try:
+            status = os.statvfs(self._root)
+        except OSError:
+            return NO_ROOM
+        # File systems that make inodes as they need them say 0 of 0.
+        return "the file system has no inodes left" if status.f_files and not status.f_favail else NO_ROOM
 
     def close(self) -> None:
         """Wait for what was started and stop the threads. What finished meanwhile still calls back if the
@@ -309,17 +325,25 @@ def _descriptor_of(file: DiskFile) -> int:
     return descriptor
 
 
-def _sync_and_close(descriptors: list[int], directories: list[str]) -> None:
+def _sync(sync: Callable[[int], None], descriptor: int, path: str) -> None:
+    """The system names no file when it cannot sync one, and who is told must know which."""
     try:
-        for descriptor in descriptors:
-            os.fdatasync(descriptor)
+        sync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be made durable: {error.strerror}", path) from error
+
+
+def _sync_and_close(descriptors: Mapping[int, str], directories: list[str]) -> None:
+    try:
+        for descriptor, path in descriptors.items():
+            _sync(os.fdatasync, descriptor, path)
         for directory in directories:
             _sync_directory(directory)
     finally:
         _close_all(descriptors)
 
 
-def _close_all(descriptors: list[int]) -> None:
+def _close_all(descriptors: Iterable[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
 
@@ -327,6 +351,6 @@ def _close_all(descriptors: list[int]) -> None:
 def _sync_directory(absolute: str) -> None:
     descriptor = os.open(absolute, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        _sync(os.fsync, descriptor, absolute)
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.group.core import GroupCore
+from engine.journal.writer import READ_ONLY
 from engine.ports.clock import Timer
 from engine.retention.kept import KeptHistory
 from engine.retention.pressure import Measure, Pressure, Stage
@@ -98,7 +99,7 @@ class JournalSpace:
             held_bytes=total - reclaimable_bytes,
             capacity_bytes=capacity,
             written=group.writer.written,
-            lacking=bool(group.writer.no_space) and not reclaimable_bytes,
+            lacking=group.writer.no_space not in ("", READ_ONLY) and not reclaimable_bytes,
         )
         for stage in self.pressure.step(measure):
             self._tell(stage, total, capacity)

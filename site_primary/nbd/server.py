@@ -20,7 +20,7 @@ from typing import Protocol
 
 from engine.group.compartment import attempt, attempt_async
 from engine.ports.unix_sockets import SocketAccess, bound_socket, remove_dead_socket
-from protocol.errors import Busy, FarshoreError, RemoteProtocolError
+from protocol.errors import Busy, FarshoreError, RemoteProtocolError, machine_refused, system_error
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
@@ -83,6 +83,9 @@ class NbdServer:
                 NbdListener(self._loop, each, self._begin, self._refused) for each in sockets
             ]
         except OSError as error:
+            if machine_refused(error):
+                error.filename = error.filename or place
+                raise system_error(error) from error
             raise Busy(
                 f"cannot listen on {address}: {error.strerror or error}",
                 subject=address,
@@ -95,7 +98,7 @@ class NbdServer:
             listener.close()
         kind, _, place = address.partition(":")
         if kind == "unix":
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone, or on a disk that has become read-only
                 os.unlink(place)
 
     def _begin(self, connection: socket.socket) -> None:

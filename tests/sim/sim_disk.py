@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
+from engine.ports.durable import NO_ROOM
 from tests.sim.sim_inode import Inode
 from tests.sim.world import Crashed, SimWorld
 
@@ -193,6 +194,10 @@ class SimDisk:
     def free_bytes(self) -> int:
         """See `Disk.free_bytes`."""
         return max(0, self.capacity_bytes - sum(len(inode.content) for inode in self._files.values()))
+
+    def why_full(self, error: OSError) -> str:
+        """See `Disk.why_full`."""
+        return NO_ROOM
 
     # Faults.
 

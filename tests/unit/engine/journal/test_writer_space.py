@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,9 +61,9 @@ def test_a_full_disk_refuses_and_takes_the_same_frame_when_space_returns(bench: 
 
 def test_enospc_from_the_disk_itself_is_the_same(bench: Bench) -> None:
     """Free bytes are only a hint: quotas and other programs decide."""
-    for code in (errno.ENOSPC, errno.EDQUOT):
+    for code, lack in ((errno.ENOSPC, "file system has no room"), (errno.EDQUOT, "quota .* is used up")):
         bench.disk.fail_preallocate = [code]
-        with pytest.raises(NoSpace, match="file system"):
+        with pytest.raises(NoSpace, match=lack):
             bench.append()
         assert not (bench.directory / timeline_directory(TIMELINE)).exists()
         bench.world.run_for(RETRY_SPACE_AFTER_S)
@@ -125,3 +127,40 @@ def test_a_spare_does_not_break_the_limit(directory: Path) -> None:
     bench.append()
     bench.world.run_for(0)
     assert not bench.disk.exists(SPARE_PATH)
+
+
+def test_no_inodes_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`df` shows room then, and who is told "no room" looks in the wrong place."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=1000, f_favail=0))
+    bench.disk.fail_preallocate = [errno.ENOSPC]
+    with pytest.raises(NoSpace, match="no inodes left for another journal segment") as caught:
+        bench.append()
+    assert "df -i" in caught.value.next_step
+    assert bench.lacks == ["the file system has no inodes left for another journal segment"]
+
+
+def test_no_room_for_a_timelines_directory_is_no_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first write after a start makes one: hosts got EIO."""
+
+    def refuse(_: str) -> None:
+        raise OSError(errno.ENOSPC, "as the test asked")
+
+    with monkeypatch.context() as context:
+        context.setattr(bench.disk, "make_directory", refuse)
+        with pytest.raises(NoSpace, match="file system"):
+            bench.append()
+    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    bench.append()
+    assert bench.frames() == 1
+
+
+def test_a_file_system_that_became_read_only_is_said_until_it_is_not(bench: Bench) -> None:
+    bench.append()
+    bench.disk.fail_pwrite = [errno.EROFS, errno.EROFS]
+    for _ in range(2):
+        with pytest.raises(OSError, match="as the test asked"):
+            bench.append()
+    assert bench.lacks == ["the file system is read-only"]
+    bench.append()
+    assert bench.lacks == ["the file system is read-only", ""]
+    assert bench.frames() == 2
