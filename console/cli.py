@@ -30,6 +30,7 @@ NOUNS = {
     "peer": "peer",
     "volume": "volume",
     "pair": "pair",
+    "group": "group",
     "branch": "branch",
     "clone": "clone",
     "backup": "backup",

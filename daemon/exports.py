@@ -195,6 +195,18 @@ class SiteExports:
             clone.history.listeners.relief.remove(export.resume)
             export.shut()
 
+    def hosts_of(self, group: Group) -> list[str]:
+        """Hosts connected to a group, live or as it was, but for its clones."""
+        exports = [*self.live.values(), *self.past]
+        return [each.client for export in exports if export.group is group for each in export.connections]
+
+    def forget(self, group: Group) -> None:
+        """It is closed, and another one may come by its name."""
+        for key in [key for key, export in self.live.items() if export.group is group]:
+            self.live.pop(key).shut()
+        self.past = {each for each in self.past if each.group is not group}
+        self._gates.pop(group.name, None)
+
     def gate(self, group: Group) -> SyncGate:
         """The group's gate, one for all its exports, with or without a pair."""
         found = self._gates.get(group.name)

@@ -287,6 +287,10 @@ class SitePairs:
             self.stop_shipping(group)
             group.kept.leases.release(lease_of(shipper.peer))
 
+    def forget(self, group: str) -> None:
+        """Another group may come by its name."""
+        self._watched.discard(group)
+
     def hand_over(self, group: Group) -> None:
         """Say in the journal that the peer writes from here on; hosts are gone before. Durable here before
         the peer sees it."""

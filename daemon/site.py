@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from daemon import jobs
+from daemon import group_moves, jobs
 from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.exports import SiteExports
@@ -141,6 +141,7 @@ class Site:
     async def start(self) -> None:
         """Open everything and begin to serve. Busy if an address is taken."""
         self.hooks.thaw_leftovers()
+        group_moves.finish(self.disk, self._parts.store, self.state, self._not_moved)
         for bad in self._rows.set_aside:
             said = {"error": bad.error, "instead": bad.instead}
             self.events.emit("row.set_aside", group=bad.group, object=bad.subject, **said)
@@ -236,11 +237,27 @@ class Site:
         for end in (self.shippers.get(name), self.receivers.get(name)):
             if end is not None:
                 attempt("group.defect", end.close)
+        self._forget_group(name)
+        self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")
+        self.notify()
+
+    def _not_moved(self, name: str, error: Exception) -> None:
+        self.events.emit("group.not_moved", group=name, error=str(error), next="restart the site's daemon")
+
+    async def move_group(self, group: Group, to: str | None) -> None:
+        """Give a group that nobody uses another name, or remove it. OSError: a start goes on with that."""
+        name = group.name
+        self._forget_group(name)
+        self.pairs.forget(name)
+        self.schedule_failures.pop(name, None)
+        await self._groups.move(group, to)
+        self.notify()
+
+    def _forget_group(self, name: str) -> None:
+        """Nothing is asked or answered about it any more."""
         self._requests.group_stopped(name)
         self._door.group_stopped(name)
         self.traffic.group_stopped(name)
-        self.events.emit("group.failed", group=name, error=reason, next="restart the site's daemon")
-        self.notify()
 
     async def reopen(self, name: str) -> None:
         """Open a group that was damaged, and serve it. FarshoreError if it still cannot be opened."""

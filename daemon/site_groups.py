@@ -6,8 +6,11 @@ from the site's parts; what it is wired to (pairs, doors, answers to peers) is t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
+from daemon import group_moves
 from daemon.exports import SiteExports
 from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenGroup
@@ -89,6 +92,7 @@ class SiteGroups:
         """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
         and no row of it stays."""
         self._check_room(name)
+        group_moves.check_free(self._maker.parts.disk, name)
         parts, state = self._maker.parts, self._maker.state
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=parts.clock.utc_ns())
         group = make_group(row, state, self.open_group, self.set_aside)
@@ -118,6 +122,27 @@ class SiteGroups:
         self._exports.shut_clone(clone)
         self.drops(group).begin(branch)
         group.clones.forget(clone)
+
+    async def move(self, group: Group, to: str | None) -> None:
+        """Close a group and give it another name, under which it is opened; or remove it. OSError: the next
+        start goes on with that; until then it stays closed, and its name taken."""
+        parts, name = self._maker.parts, group.name
+        group_moves.begin(parts.disk, self._maker.state.group(name), to)
+        made = self._made.pop(name)
+        del self.open[name]
+        try:
+            attempt("group.close_failed", self._exports.close_gate, group)
+            await attempt_async("group.close_failed", made.close())
+            self._exports.forget(group)
+            group_moves.move_rows(parts.store, name, to)
+            await asyncio.to_thread(group_moves.move_directory, parts.disk, name, to)
+        except OSError as error:
+            why = f"it was to be {'renamed' if to else 'deleted'}: {error}"
+            self.set_aside(name, FarshoreError(why, subject=name, next_step="restart the site's daemon"))
+            raise
+        parts.witness.forget(name)
+        if to is not None:
+            self.start(to, partial(self.open_group, self._maker.state.group(to)))
 
     async def close(self) -> None:
         """Close every group, and leave nothing that the next start must replay."""

@@ -175,6 +175,12 @@ class Witness:
         self._lacking.difference_update(keys)
         return max(cuts, key=lambda cut: cut.position)
 
+    def forget(self, name: str) -> None:
+        """A group was deleted here, or has another name."""
+        for key in [key for key in self._rows if key[0] == name]:
+            del self._rows[key]
+        self.write()
+
     # -- writing it
 
     def begin(self, groups: Mapping[str, Group]) -> None:

@@ -231,6 +231,7 @@ class PeerDoor:
         held = holder.group(name) if holder.has_group(name) else None
         check_generation(hello.generation, max(self._state.heard(name), held.generation) if held else 0)
         if held is None:
+            self._check_known(hello)
             holder.check_room(name, caller.peer)
             # The pair first: a crash in between would leave a group that belongs to nobody, refused for ever.
             self._put_pair(name, caller.peer)
@@ -261,6 +262,16 @@ class PeerDoor:
             del self._sessions[key]
         self._twins.began(caller.peer, group, hello.session)
         return receiver
+
+    def _check_known(self, hello: Hello) -> None:
+        """WrongState if the group is here by another name: a second copy would be made of it."""
+        for row in self._state.groups():
+            if row.name != hello.group and row.group_id and row.group_id == hello.group_id:
+                raise WrongState(
+                    f"the group {hello.group} is called {row.name} here: `farshore group rename {row.name} "
+                    f"{hello.group}` at this site",
+                    subject=hello.group,
+                )
 
     def _put_pair(self, name: str, peer: str) -> None:
         self._state.put_pair(PairRow.called(name, peer))
@@ -320,7 +331,11 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
     row = state.group(hello.group)
     pair = state.pair(hello.group)
     if row.group_id != hello.group_id:
-        raise WrongState(f"the group {hello.group} here is another one of the same name", subject=hello.group)
+        raise WrongState(
+            f"the group {hello.group} here is another one of the same name: `farshore group rename` or "
+            "`farshore group delete` at this site makes the name free",
+            subject=hello.group,
+        )
     if pair is None or pair.peer != peer:
         raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)
     if row.role is not Role.PRIMARY:

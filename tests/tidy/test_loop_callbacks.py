@@ -45,6 +45,7 @@ WHERE = {
     "daemon/service.py:run_site": RELOAD,
     "daemon/service_manager.py:": DAEMON,
     "daemon/site.py:spawn": AWAITED,
+    "daemon/site_groups.py:move": AWAITED,
     "daemon/witness.py:_tick": WITNESS,
     "engine/history/base_intake.py:": GROUP,
     "engine/history/branch_drop.py:": GROUP,

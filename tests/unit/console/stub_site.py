@@ -24,6 +24,7 @@ from protocol.commands.branch import (
 )
 from protocol.commands.cut import CutInfo, CutResolveReply
 from protocol.commands.event import EventInfo, EventsReply
+from protocol.commands.group import GroupListReply, GroupSummary
 from protocol.commands.journal import FrameInfo, JournalShowReply, TimelineInfo
 from protocol.commands.pair import GroupInfo, GroupRow, Head, PairDeleteReply, PairInfo, Remote, WaitReply
 from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply, PeerRemoveReply
@@ -276,6 +277,20 @@ VERIFIED = VerifyReply(
     group="vm1", ok=True, deep=False, frames=2, bytes=8192, versions=2, damage=[], took_s=0.1
 )
 
+SUMMARY = GroupSummary(
+    group="vm1",
+    group_id="00000000000000ab",
+    role="primary",
+    state="simplex",
+    peer=None,
+    created="2026-01-01T00:00:00Z",
+    volumes=1,
+    clones=[],
+    backups=2,
+    locked_until=None,
+    journal_bytes=4096,
+    hosts=[],
+)
 REPLIES: dict[str, Reply] = {
     "site.status": STATUS,
     "site.token": SiteTokenReply(
@@ -285,6 +300,10 @@ REPLIES: dict[str, Reply] = {
     "peer.list": PeerListReply(peers=[PEER]),
     "peer.set": PEER,
     "peer.replace": PEER,
+    "group.list": GroupListReply(groups=[SUMMARY]),
+    "group.show": SUMMARY,
+    "group.rename": SUMMARY,
+    "group.delete": SUMMARY,
     "peer.rotate-key": PEER,
     "site.rotate-key": SiteRotateKeyReply(token="FS1.abc", fingerprint="aa:bb", in_use=False),
     "peer.rename": PEER,

@@ -143,7 +143,7 @@ def test_every_command_has_its_own_name_and_says_its_reply() -> None:
 def test_what_changes_something_is_not_called_read_only() -> None:
     changing = {command_name_of(member) for member in COMMANDS if not issubclass(member, Query)}
     assert changing == {
-        "operator.add", "operator.remove",
+        "operator.add", "operator.remove", "group.rename", "group.delete",
         "peer.add", "peer.set", "peer.replace", "peer.rename", "peer.remove",
         "peer.rotate-key", "site.rotate-key",
         "volume.create", "volume.online", "volume.offline", "volume.delete",
