@@ -84,6 +84,8 @@ class PeerReplace(BaseCommand[PeerInfo], frozen=True, tag="peer.replace"):
 class PeerRotateKey(BaseCommand[PeerInfo], frozen=True, tag="peer.rotate-key"):
     """Take a peer by the key of its next token too, until it uses that; then by no other."""
 
+    needs = OperatorRole.ADMIN
+
     peer: Name
     token: Token
 

@@ -57,6 +57,8 @@ class SiteRotateKeyReply(Reply, frozen=True, kw_only=True):
 class SiteRotateKey(BaseCommand[SiteRotateKeyReply], frozen=True, tag="site.rotate-key"):
     """Make the key that is to take the place of this site's; `finish`: let it."""
 
+    needs = OperatorRole.ADMIN
+
     finish: bool = False
 
 

@@ -44,6 +44,7 @@ from protocol.envelopes import (
 )
 from protocol.errors import ExitCode, FarshoreError, NotFound, RemoteProtocolError, Unsafe, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
+from protocol.roles import OperatorRole
 
 ID = bytes(range(16))
 names = st.from_regex(r"[a-z][a-z0-9._-]{0,62}", fullmatch=True)
@@ -152,6 +153,14 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "restore.volume", "restore.group",
         "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
         "job.cancel", "verify.start", "backup.lock", "site.accept",
+    }  # fmt: skip
+
+
+def test_whom_a_site_trusts_and_what_goes_for_good_is_an_admins_to_say() -> None:
+    admins = {command_name_of(member) for member in COMMANDS if member.needs is OperatorRole.ADMIN}
+    assert admins >= {
+        "peer.add", "peer.set", "peer.replace", "peer.rename", "peer.remove", "peer.rotate-key",
+        "site.rotate-key", "site.accept", "group.delete", "volume.delete", "operator.add",
     }  # fmt: skip
 
 
