@@ -60,6 +60,12 @@ VERBS = {
 }
 # Verbs that are large enough for a file of their own beside their noun's.
 VERBS_BESIDE = {
+    "site": {
+        "list": "site_names.list_sites",
+        "use": "site_names.use_site",
+        "set": "site_names.set_site",
+        "check": "site_names.check_site",
+    },
     "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
     "journal": {"replay": "replay.replay"},
     "restore": {"files": "restore_files.restore_files"},

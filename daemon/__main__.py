@@ -4,6 +4,7 @@ python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertis
 [--insecure]
 python -m daemon run DIR
 python -m daemon adopt DIR
+python -m daemon check DIR
 python -m daemon replay DIR --until CUT --descriptor N [--volume G/V] [--without-index] [--partial]
 python -m daemon journal DIR --group G [--since TIMELINE:POSITION] [--limit N]
 
@@ -29,7 +30,7 @@ from daemon.log_writer import fill_standard_descriptors
 from daemon.logs import configure_logs
 from protocol.commands.base import Reply, check_name
 from protocol.commands.journal import JournalShow, OfflineJournalReply, ReplayFound
-from protocol.commands.site import SiteAdoptReply, SiteInitReply
+from protocol.commands.site import SiteAdoptReply, SiteCheckReply, SiteInitReply
 from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError, system_error
 from protocol.positions import parse_cut
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("run", "run the daemon in the foreground"),
         ("adopt", "make a copied directory this site's"),
+        ("check", "look whether the site could start"),
     ):
         verbs.add_parser(name, help=text).add_argument("directory", type=pathlib.Path)
     replay = verbs.add_parser("replay", help="serve what a dead site's directory holds to one host")
@@ -79,6 +81,12 @@ def _init(arguments: argparse.Namespace) -> SiteInitReply:
     )
     identity = make_site(arguments.directory, config)
     return SiteInitReply(directory=str(arguments.directory), site=config.name, site_id=identity.site_id)
+
+
+def _check(directory: pathlib.Path) -> SiteCheckReply:
+    from daemon.site_check import check_site
+
+    return check_site(directory)
 
 
 def _run(directory: pathlib.Path) -> int:
@@ -160,6 +168,9 @@ def main(words: list[str] | None = None) -> int:
         elif arguments.verb == "journal":
             reply = _journal(arguments)
             kind, text = "journal.show", json.dumps(msgspec.to_builtins(reply), indent=1)
+        elif arguments.verb == "check":
+            reply = _check(arguments.directory)
+            kind, text = "site.check", json.dumps(msgspec.to_builtins(reply), indent=1)
         else:
             identity = adopt_site(arguments.directory)
             reply = SiteAdoptReply(directory=str(arguments.directory), site_id=identity.site_id)

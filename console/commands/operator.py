@@ -11,7 +11,7 @@ import typer
 from console.client import generate_operator_keys
 from console.output import Output
 from console.session import session_of
-from console.sites import sites_path
+from console.sites_file import sites_path
 from protocol.commands.base import Reply
 from protocol.commands.operator import (
     OperatorAdd,

@@ -27,27 +27,32 @@ class SocketAccess:
     group: str = ""
 
 
+def socket_answers(path: str) -> bool:
+    """Whether somebody listens at a path. OSError if it cannot be told."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        # A server whose backlog is full is alive, and must not be waited for.
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return False
+    return True
+
+
 def remove_dead_socket(path: str) -> bool:
     """Remove a socket that nobody listens on. False if somebody does. What is no socket stays, and has
     `bound_socket` fail. OSError if it cannot be told or removed."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return True
-        with socket.socket(socket.AF_UNIX) as probe:
-            # A server whose backlog is full is alive, and must not be waited for.
-            probe.setblocking(False)
-            probe.connect(path)
-    except BlockingIOError:
-        return False
+        if socket_answers(path):
+            return False
+        os.unlink(path)
     except FileNotFoundError:
-        return True
-    except ConnectionRefusedError:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-        return True
-    return False
+        pass
+    return True
 
 
 def bound_socket(path: str, access: SocketAccess) -> socket.socket:

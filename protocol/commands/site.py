@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.cut import CutInfo
@@ -93,3 +95,46 @@ class SiteAdoptReply(Reply, frozen=True, kw_only=True):
 
     directory: str
     site_id: str
+
+
+class CheckState(enum.Enum):
+    """What a part of a site is, before it starts."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class SiteFinding(Reply, frozen=True, kw_only=True):
+    """One part of a site that was looked at. `exit_code`: that of the error that a start would end with."""
+
+    check: str
+    state: CheckState
+    said: str
+    next: str | None = None
+    exit_code: int = 0
+
+
+class SiteCheckReply(Reply, frozen=True, kw_only=True):
+    """Whether a site could start as it is. `site_name` is null if site.toml cannot be read."""
+
+    directory: str
+    site_name: str | None
+    findings: tuple[SiteFinding, ...]
+
+
+class SiteRow(Reply, frozen=True, kw_only=True):
+    """A site that is known by a name here. `file` is the sites.toml that says so; `is_default`: it is meant
+    where no other is named."""
+
+    name: str
+    directory: str | None
+    control: str
+    file: str
+    is_default: bool
+
+
+class SiteListReply(Reply, frozen=True, kw_only=True):
+    """Every site that is known by a name here."""
+
+    sites: tuple[SiteRow, ...]

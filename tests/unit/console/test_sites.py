@@ -14,12 +14,17 @@ from pathlib import Path
 import pytest
 import zmq
 
+from console import sites_file
 from console.commands import site as site_commands
-from console.sites import choose_site, registering, sites_path
+from console.commands import site_names
+from console.sites import choose_site, registering
+from console.sites_file import sites_path
 from farshore.children import child_words
 from protocol.errors import Busy, ExitCode, FarshoreError, NotAllowed, NotFound, UsageError
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import StubSite
+
+Run = Callable[..., Ran]
 
 
 def register_site(name: str, directory: str, control: str | None) -> Path:
@@ -266,3 +271,83 @@ def test_a_daemon_module_in_the_current_directory_is_not_run(home: Path) -> None
 def test_a_named_site_is_reached(stub: StubSite, farshore: Callable[..., Ran]) -> None:
     register_site("lon", str(stub.directory), None)
     assert farshore("volume", "list").code == 0
+
+
+@pytest.fixture
+def system(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of /etc/farshore/sites.toml."""
+    path = home / "etc" / "sites.toml"
+    for module in (sites_file, site_names):
+        monkeypatch.setattr(module, "SYSTEM_PATH", path)
+    return path
+
+
+def test_sites_of_all_users_are_known_beside_ones_own(home: Path, system: Path, farshore: Run) -> None:
+    assert farshore("site", "set", "lon", "--directory", "/srv/lon", "--system").code == 0
+    assert os.stat(system).st_mode & 0o777 == 0o644
+    assert choose_site(None).directory == "/srv/lon"
+    assert farshore("site", "set", "par", "--control", "ipc:///run/par.sock").code == 0
+    assert choose_site("lon").endpoint == "ipc:///srv/lon/control.sock"
+    assert choose_site("par").endpoint == "ipc:///run/par.sock"
+    (listed,) = farshore("site", "list", "--json").json
+    assert [(each["name"], each["file"]) for each in listed["data"]["sites"]] == [
+        ("lon", str(system)),
+        ("par", str(sites_path())),
+    ]
+    # A user's own entry of a name comes first.
+    assert farshore("site", "set", "lon", "--directory", "/home/lon").code == 0
+    assert choose_site("lon").directory == "/home/lon"
+
+
+def test_the_site_that_is_meant(
+    home: Path, system: Path, farshore: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("lon", "par"):
+        register_site(name, f"/srv/{name}", None)
+    assert farshore("site", "use", "rom").code == ExitCode.NOT_FOUND
+    assert farshore("site", "use", "par").code == 0
+    assert choose_site(None).name == "par"
+    register_site("rom", "/srv/rom", None)  # another name leaves it
+    assert choose_site(None).name == "par"
+    assert "* par  /srv/par" in farshore("site", "list").out
+    monkeypatch.setenv("FARSHORE_SITE", "lon")
+    assert choose_site(None).name == "lon"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("lon",),
+        ("../lon", "--directory", "/x"),
+        ("lon", "--control", "nonsense"),
+        ("lon", "--directory", "/" + "x" * 200),
+    ],
+)
+def test_what_no_site_can_be_is_refused_and_nothing_written(
+    words: tuple[str, ...], home: Path, system: Path, farshore: Run
+) -> None:
+    assert farshore("site", "set", *words).code == ExitCode.USAGE
+    assert not sites_path().exists()
+
+
+def test_a_bad_file_of_all_users_is_named(home: Path, system: Path, farshore: Run) -> None:
+    system.parent.mkdir()
+    system.write_text("sites = 3")
+    ran = farshore("site", "list")
+    assert ran.code == ExitCode.USAGE
+    assert str(system) in ran.err
+
+
+def test_a_site_is_checked_before_its_start(home: Path, farshore: Run) -> None:
+    place = str(home / "a")
+    assert farshore("site", "init", place, "--name", "a").code == 0
+    (ran,) = farshore("site", "check", place, "--json").json
+    assert (ran["kind"], ran["site"]) == ("site.check", "a")
+    assert {each["state"] for each in ran["data"]["findings"]} == {"ok"}
+    with open(home / "a" / "site.toml", "a") as file:
+        file.write("window = 3\n")
+    bad = farshore("site", "check", place)
+    assert bad.code == ExitCode.USAGE
+    assert "failed  config:" in bad.out
+    assert "unknown key 'window'" in bad.out
+    assert farshore("site", "check", str(home / "none")).code == ExitCode.USAGE

@@ -1,0 +1,174 @@
+"""`site check`: whether a site could start as it is: its settings, identity, files, addresses and room.
+
+Looks and changes nothing, so it may be run by another user than the daemon's, and while the daemon runs.
+Every part is looked at, whatever was wrong with the one before; addresses only if no daemon has them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pwd
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from daemon.config import SiteConfig, load_config
+from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
+from engine.ports.unix_sockets import socket_answers
+from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
+from protocol.endpoints import ipc_path
+from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
+
+# A file system with less free could not take one more segment of a busy group.
+ROOM_BYTES_MIN = 64 << 20
+INODES_MIN = 1000
+LOCK_FILE = "lock"
+
+
+def check_site(directory: pathlib.Path) -> SiteCheckReply:
+    """What each part is. Nothing is raised for what is wrong: it is a finding."""
+    found: list[SiteFinding] = []
+    config: SiteConfig | None = None
+
+    def load() -> str:
+        nonlocal config
+        config = load_config(directory)
+        return "site.toml makes sense"
+
+    found.append(_finding("config", load))
+    found.append(_finding("identity", lambda: f"made here as {check_identity(directory).site_id}"))
+    found.append(_finding("keys", lambda: f"public key {read_keys(directory).public}"))
+    found.append(_finding("permissions", lambda: _permissions(directory)))
+    found.append(_finding("room", lambda: _room(directory, config)))
+    runs = _finding("daemon", lambda: _daemon(directory))
+    found.append(runs)
+    if config is not None and runs.state is CheckState.OK:
+        found += [_finding("address", look) for look in _addresses(directory, config)]
+    return SiteCheckReply(
+        directory=str(directory), site_name=config.name if config else None, findings=tuple(found)
+    )
+
+
+def _finding(check: str, look: Callable[[], str]) -> SiteFinding:
+    try:
+        return SiteFinding(check=check, state=CheckState.OK, said=look())
+    except _Warning as warning:
+        return SiteFinding(check=check, state=CheckState.WARNING, said=str(warning))
+    except (FarshoreError, OSError) as error:
+        failed = system_error(error) if isinstance(error, OSError) else error
+        return SiteFinding(
+            check=check,
+            state=CheckState.FAILED,
+            said=failed.message,
+            next=failed.next_step or None,
+            exit_code=int(failed.exit_code),
+        )
+
+
+class _Warning(Exception):
+    """Nothing that keeps a site from starting."""
+
+
+def _permissions(directory: pathlib.Path) -> str:
+    place = directory.stat()
+    if place.st_mode & 0o022:
+        raise NotAllowed(
+            f"{directory} can be changed by other users",
+            subject=str(directory),
+            next_step=f"chmod go-w {directory}",
+        )
+    secret = directory / SECRET_KEY_FILE
+    if stat.S_IMODE(secret.stat().st_mode) & 0o077:
+        raise NotAllowed(
+            f"{secret} is open to other users", subject=str(secret), next_step=f"chmod 600 {secret}"
+        )
+    for each in sorted(directory.rglob("*")):
+        if each.lstat().st_uid != place.st_uid:
+            raise NotAllowed(
+                f"{each} belongs to {_user(each.lstat().st_uid)}, the directory to {_user(place.st_uid)}: "
+                "one of them cannot write it",
+                subject=str(each),
+                next_step=f"chown -R {_user(place.st_uid)} {directory}",
+            )
+    return f"all of it belongs to {_user(place.st_uid)}"
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _room(directory: pathlib.Path, config: SiteConfig | None) -> str:
+    there = os.statvfs(directory)
+    free_bytes = there.f_bavail * there.f_frsize
+    said = f"{free_bytes >> 20} MiB free"
+    if there.f_flag & os.ST_RDONLY:
+        raise NotAllowed(f"{directory} is on a file system that is mounted read-only", subject=str(directory))
+    if free_bytes < ROOM_BYTES_MIN or (there.f_files and there.f_favail < INODES_MIN):
+        raise FarshoreError(
+            f"{said}, and {there.f_favail} inodes: hosts would get ENOSPC soon",
+            subject=str(directory),
+            next_step="make room on the file system",
+        )
+    if config is not None and config.journal_limit_bytes > free_bytes:
+        raise _Warning(f"{said}, less than journal_limit_bytes ({config.journal_limit_bytes >> 20} MiB)")
+    return said
+
+
+def _daemon(directory: pathlib.Path) -> str:
+    # Made by the first start, as the daemon's user.
+    if not (directory / LOCK_FILE).exists():
+        return "never started"
+    try:
+        lock_site(directory).close()
+    except Busy:
+        raise _Warning("it runs, and has its addresses") from None
+    return "does not run"
+
+
+def _addresses(directory: pathlib.Path, config: SiteConfig) -> Iterator[Callable[[], str]]:
+    if config.replication:
+        yield partial(_tcp, config.replication.removeprefix("tcp://"), "replication")
+    if config.remote_control:
+        yield partial(_tcp, config.remote_control.removeprefix("tcp://"), "remote_control")
+    for door in config.nbd or (f"unix:{directory / 'nbd.sock'}",):
+        kind, _, place = door.partition(":")
+        yield partial(_unix if kind == "unix" else _tcp, place, "nbd")
+    yield partial(_unix, ipc_path(config.control or f"ipc://{directory / 'control.sock'}"), "control")
+
+
+def _tcp(place: str, key: str) -> str:
+    host, _, port = place.rpartition(":")
+    name = "" if host == "*" else host.strip("[]")
+    try:
+        found = socket.getaddrinfo(name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise Busy(
+            f"{key}: cannot listen on {place}: {error.strerror or error}",
+            subject=place,
+            next_step=f"stop what listens there, or change `{key}` in site.toml",
+        ) from error
+    return f"{key}: {place} is free"
+
+
+def _unix(path: str, key: str) -> str:
+    above = pathlib.Path(path).parent
+    if socket_answers(path):
+        raise Busy(
+            f"{key}: another server answers on {path}",
+            subject=path,
+            next_step=f"stop it, or change `{key}` in site.toml",
+        )
+    if not above.is_dir():
+        raise _Warning(f"{key}: {above} is not there; the unit makes /run/farshore/NAME at a start")
+    return f"{key}: {path} is free"

@@ -1,0 +1,83 @@
+"""What `site check` says of a site that could not start, and that it changes nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daemon.config import SiteConfig
+from daemon.data_directory import lock_site, make_site
+from daemon.site_check import check_site
+from protocol.commands.site import CheckState, SiteFinding
+from protocol.errors import ExitCode
+from tests.support.sites import free_port
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    make_site(tmp_path / "a", SiteConfig(name="a", replication=f"tcp://127.0.0.1:{free_port()}"))
+    return tmp_path / "a"
+
+
+def failed(site: Path) -> list[SiteFinding]:
+    return [each for each in check_site(site).findings if each.state is CheckState.FAILED]
+
+
+def test_a_new_site_could_start_and_is_left_as_it_is(site: Path) -> None:
+    before = sorted(site.rglob("*"))
+    reply = check_site(site)
+    assert {each.state for each in reply.findings} == {CheckState.OK}
+    assert [each.check for each in reply.findings] == [
+        "config", "identity", "keys", "permissions", "room", "daemon", "address", "address", "address",
+    ]  # fmt: skip
+    assert sorted(site.rglob("*")) == before
+
+
+def other_machine(site: Path) -> None:
+    text = (site / "identity.json").read_text().splitlines()
+    changed = [line if "machine" not in line else ' "machine": "other",' for line in text]
+    (site / "identity.json").write_text("\n".join(changed))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "code"),
+    [
+        (lambda site: (site / "site.toml").write_text("name = 3"), "config", ExitCode.USAGE),
+        (other_machine, "identity", ExitCode.NOT_ALLOWED),
+        (lambda site: (site / "keys" / "secret").unlink(), "keys", ExitCode.MISMATCH),
+        (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
+        (lambda site: site.chmod(0o770), "permissions", ExitCode.NOT_ALLOWED),
+    ],
+)
+def test_each_part_that_is_wrong_is_named(
+    site: Path, spoil: Callable[[Path], object], check: str, code: ExitCode
+) -> None:
+    spoil(site)
+    first = failed(site)[0]
+    assert (first.check, first.exit_code) == (check, code)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_named(site: Path) -> None:
+    os.chown(site / "keys" / "public", 12345, -1)
+    (found,) = failed(site)
+    assert "keys/public belongs to 12345" in found.said
+
+
+def test_a_port_that_is_taken_is_named(site: Path) -> None:
+    port = int((site / "site.toml").read_text().partition("127.0.0.1:")[2].partition('"')[0])
+    with socket.create_server(("127.0.0.1", port)):
+        (found,) = failed(site)
+    assert (found.check, found.exit_code) == ("address", ExitCode.BUSY)
+    assert f"127.0.0.1:{port}" in found.said
+
+
+def test_a_daemon_that_runs_has_its_addresses(site: Path) -> None:
+    held = lock_site(site)
+    found = check_site(site).findings
+    held.close()
+    assert (found[-1].check, found[-1].state) == ("daemon", CheckState.WARNING)
