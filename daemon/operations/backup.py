@@ -85,7 +85,7 @@ async def list_backups(site: Site, command: BackupList) -> Page[BackupListReply]
         wanted = group.volume(command.volume).id if command.volume else None
         for copy in group.copies.at(group.spans()):
             if wanted is None or wanted in copy.volumes:
-                rows.append(((-copy.utc_ns, group.name, copy.position), (group, copy)))
+                rows.append(((-copy.utc_ns, group.name, -copy.position), (group, copy)))
         await slices.pause()
     backups, more = await rows_of(site, command, beyond(rows, start), lambda item: backup_info(site, *item))
     return Page(BackupListReply(backups=backups), more)

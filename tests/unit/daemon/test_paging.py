@@ -22,6 +22,7 @@ from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.group.group import Group
 from engine.integrity.drills import Drill, Step
+from engine.ports.clock import SystemClock
 from protocol.commands.backup import BackupList, Mirror
 from protocol.commands.branch import BranchList, VolumeDiff
 from protocol.commands.clone import CloneCreate, CloneInfo, CloneList
@@ -205,6 +206,21 @@ def test_rows_that_come_and_go_neither_repeat_others_nor_hide_them(monkeypatch: 
             assert set(seen) == there - {f"{copies[0].id:016x}"}
 
     asyncio.run(play())
+
+
+def test_backups_of_one_time_are_listed_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the clock went back, all that are taken have one time: their positions say the order."""
+
+    async def run() -> None:
+        async with filled() as site:
+            group, now_ns = site.groups["good"], site.clock.utc_ns()
+            monkeypatch.setattr(SystemClock, "utc_ns", lambda _: now_ns - 86_400 * 10**9)
+            back_up(site, group, 3)
+            listed = (await said(site, BackupList(group="good")))["backups"]
+            taken = [f"{copy.id:016x}" for copy in group.copies.at(group.spans())]
+            assert [row["id"] for row in listed] == taken[::-1]
+
+    asyncio.run(run())
 
 
 def test_a_key_of_another_list_is_refused() -> None:
