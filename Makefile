@@ -15,7 +15,7 @@ DEMO ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages demo check quick test lint unit sim sim-of-commit sim-long fuzz bench clean
+.PHONY: help deb setup system-packages demo check quick test lint unit sim sim-of-commit sim-long fuzz bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -71,6 +71,9 @@ test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, c
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
 	$(BIN)/python -m bench $(BENCH)
+
+deb: setup ## farshore_VERSION_ARCH.deb in dist/, with a virtual environment of its own
+	packaging/make-deb.sh $(BIN)/python dist
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .make .sim build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

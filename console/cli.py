@@ -57,7 +57,10 @@ VERBS = {
     "verify": "verify.verify",
     "schema": "schema.show_schema",
     "demo": "site.demo",
+    "complete": "complete.complete",
 }
+# What the shells ask, and nobody types.
+HIDDEN = frozenset({"complete"})
 # Verbs that are large enough for a file of their own beside their noun's.
 VERBS_BESIDE = {
     "site": {
@@ -102,7 +105,7 @@ def commands_for(word: str | None = None) -> typer.Typer:
             app.add_typer(_noun(noun, place), name=noun)
     for verb, place in VERBS.items():
         if verb == word or not known:
-            app.command(verb)(_there(place))
+            app.command(verb, hidden=verb in HIDDEN)(_there(place))
     return app
 
 
