@@ -255,10 +255,12 @@ class JournalWriter:
 
     def _remove_leftover(self, path: str) -> None:
         """A segment that begins where the journal ends holds no part of it: an earlier try to begin this
-        timeline got so far and no further."""
+        timeline got so far and no further, or its first frame failed and this one is too large for it."""
         segment = self._segments.segment_at(self.timeline, self.written)
         if segment is not None and segment.start == self.written:
             self._segments.forget(segment)
+            if segment is self._segment:
+                self._segment = None
         self._dirty.pop(path, None)
         self._disk.remove(path)
 

@@ -146,7 +146,8 @@ def shape_of(rng: random.Random) -> Shape:
             **_role_tasks(rng),
         },
         task_every_s=rng.choice((0.15, 0.5)),
-        patches=_patches(rng, segment_bytes),
+        # Some have frames that are larger than the smallest segment.
+        patches=_patches(rng, segment_bytes, apart.choice((16, 128, 128, 128, 128)) << 10),
     )
 
 
@@ -211,7 +212,7 @@ def _faults(rng: random.Random) -> dict[Fault, float]:
     return faults
 
 
-def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
+def _patches(rng: random.Random, segment_bytes: int, segment_bytes_min: int) -> tuple[Patch, ...]:
     """Bounds small enough to be met: at their real sizes a run of some seconds fills no segment."""
     payload_bytes = rng.choice((16, 32, 96)) << 10
     write_path, writer = site_primary.write_path, engine.journal.writer
@@ -221,7 +222,7 @@ def _patches(rng: random.Random, segment_bytes: int) -> tuple[Patch, ...]:
         (write_path, "FRAME_PAYLOAD_BYTES_MAX", payload_bytes),
         (write_path, "FRAME_EVENTS_MAX", rng.choice((4, 100))),
         (writer, "SEGMENT_BYTES", segment_bytes),
-        (writer, "SEGMENT_BYTES_MIN", 128 << 10),
+        (writer, "SEGMENT_BYTES_MIN", segment_bytes_min),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # A peer that was let go needs the changed blocks, which are not shipped here.
         (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),

@@ -104,6 +104,15 @@ def test_a_failed_write_moves_nothing_and_may_be_tried_again(bench: Bench) -> No
     assert bench.frames() == 2
 
 
+def test_a_larger_frame_where_the_first_of_a_segment_failed_gets_a_segment_of_its_size(bench: Bench) -> None:
+    bench.disk.fail_pwrite = [errno.EIO]
+    with pytest.raises(OSError, match="as the test asked"):
+        bench.append()
+    bench.append(blocks=2 * SMALLEST // BLOCK_BYTES)
+    assert len(bench.on_disk()[0]) == 3 * SMALLEST  # all of its room is there
+    assert bench.frames() == 1
+
+
 def test_what_comes_where_a_write_failed_is_durable_at_once(bench: Bench) -> None:
     """The failed frame may be in the file in full, and a power loss may bring it back in place of the next
     one, which the peer may have by then."""

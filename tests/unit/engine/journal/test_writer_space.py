@@ -71,6 +71,20 @@ def test_enospc_from_the_disk_itself_is_the_same(bench: Bench) -> None:
     assert bench.frames() == 1
 
 
+def test_a_small_frame_is_taken_where_a_larger_one_had_no_room(bench: Bench) -> None:
+    """The segment that the larger one was to replace is gone by then."""
+    bench.disk.fail_pwrite = [errno.EIO]
+    with pytest.raises(OSError, match="as the test asked"):
+        bench.append()
+    bench.disk.free = SMALLEST + 1000
+    with pytest.raises(NoSpace):
+        bench.append(blocks=2 * SMALLEST // BLOCK_BYTES)
+    bench.world.run_for(RETRY_SPACE_AFTER_S)
+    bench.append()
+    bench.writer.sync_now()
+    assert bench.frames() == 1
+
+
 def test_where_the_size_that_is_due_does_not_fit_a_smaller_one_is_tried(bench: Bench) -> None:
     while bench.writer.segment_bytes < SEGMENT:
         bench.append()
