@@ -41,6 +41,7 @@ NOUNS = {
     "job": "job",
     "operator": "operator",
     "drill": "drill",
+    "notify": "notify",
 }
 VERBS = {
     "ls": "file.ls",
@@ -49,6 +50,7 @@ VERBS = {
     "takeover": "role.takeover",
     "failback": "role.failback",
     "status": "status.status",
+    "check": "check.check",
     "bisect": "bisect.bisect",
     "mount": "mount.mount",
     "umount": "mount.umount",

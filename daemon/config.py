@@ -13,7 +13,9 @@ from typing import Literal
 
 import msgspec
 
+from daemon.alerts.limits import AlertLimits, check_limits
 from daemon.config_values import socket_access, with_numbers
+from daemon.notify.config import NotifyConfig, check_notify
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name
@@ -172,6 +174,16 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     hooks: dict[str, HookConfig] = {}
     """How hosts are held still for a backup, by name: [hooks.NAME]."""
 
+    alerts: AlertLimits = AlertLimits()
+    """From when on a figure is an event that a person must know."""
+
+    metrics: str = ""
+    """HOST:PORT at which Prometheus scrapes this site; empty: nowhere. Whoever reaches it reads the names and
+    figures of all groups."""
+
+    notify: dict[str, NotifyConfig] = {}
+    """Who is told of events, by name: [notify.NAME]."""
+
     operators: dict[str, OperatorConfig] = {}
     """Who may command this site over the network, by name: [operators.NAME]."""
 
@@ -191,7 +203,14 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error
     _check_keys(path, fields, SiteConfig.__struct_fields__)
     fields = with_numbers(fields)
-    for table, kind in (("hooks", HookConfig), ("operators", OperatorConfig)):
+    if isinstance(fields.get("alerts"), dict):
+        _check_keys(path, fields["alerts"], AlertLimits.__struct_fields__, "alerts.")
+    tables: dict[str, type[msgspec.Struct]] = {
+        "hooks": HookConfig,
+        "notify": NotifyConfig,
+        "operators": OperatorConfig,
+    }
+    for table, kind in tables.items():
         rows = fields.get(table)
         for name, row in rows.items() if isinstance(rows, dict) else ():
             if isinstance(row, dict):
@@ -311,6 +330,10 @@ def check_config(config: SiteConfig, subject: str) -> None:
         )
     for name, hook in config.hooks.items():
         _check_hook(name, hook)
+    check_limits(config.alerts)
+    check_notify(config.notify)
+    if config.metrics:
+        check_nbd_address(f"tcp:{config.metrics}")
     if len(config.operators) > OPERATORS_MAX:
         raise UsageError(f"at most {OPERATORS_MAX} operators", subject=subject)
     of_key: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """What happened at this site, for operators: a bounded list with numbers, and the same lines in the log.
 
-An event is a short word (`pair.state`) with fields. ERROR means that a person must look. A file keeps more of
+An event is a short word (`pair.state`) with fields. ERROR means that a person must look; one with `resolved`
+says that what an earlier one of its kind, group and object reported is over. A file keeps more of
 them than the list, over restarts (`daemon.event_file`): numbers go on, and are never given twice.
 
 Nobody can push out what matters: of the kinds that a peer can cause at will only a few are said one by one,
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import structlog
@@ -45,6 +46,10 @@ ERRORS = frozenset(
         "peer.claim_refused",
         "peer.session_failed",
         "peer.set_aside",
+        "peer.silent",
+        "pair.diverged",
+        "pair.suspended",
+        "backup.missed",
         "row.set_aside",
         "group.missing",
         "group.turned_back",
@@ -54,6 +59,15 @@ ERRORS = frozenset(
 )
 WARNINGS = frozenset(
     {
+        "backup.old",
+        "disk.filling",
+        "drill.old",
+        "group.taken_over",
+        "journal.filling",
+        "metrics.failed",
+        "notify.dropped",
+        "notify.failing",
+        "pair.lagging",
         "checkpoint.failed",
         "clock.behind_journal",
         "group.fenced",
@@ -107,6 +121,8 @@ FROM_OUTSIDE = frozenset(
 )
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 STOPPED = "site.stopped"
+# Fields that an event has by themselves.
+_NAMED = ("group", "object", "position", "site")
 
 
 class EventKeeper(Protocol):
@@ -125,6 +141,15 @@ class EventKeeper(Protocol):
         """Keep what was given, if it goes at once."""
 
 
+def level_of(kind: str, fields: Mapping[str, object]) -> Level:
+    """What is over needs nobody any more."""
+    if fields.get("resolved") is True:
+        return "info"
+    if kind in ERRORS:
+        return "error"
+    return "warning" if kind in WARNINGS or fields.get("state") in WARNING_STATES else "info"
+
+
 class EventLog:
     """The newest `EVENTS_KEPT_MAX` events, and those that `keeper` has."""
 
@@ -133,6 +158,7 @@ class EventLog:
         self._keeper = keeper
         self._events: dict[int, EventInfo] = {}  # by number, oldest first
         self._of_kind: dict[str, deque[int]] = {}
+        self.counts: dict[Level, int] = {"info": 0, "warning": 0, "error": 0}  # by level, since the start
         self._last = 0
         self._dropped = 0  # the newest one that is gone
         self._news = asyncio.Event()
@@ -146,7 +172,7 @@ class EventLog:
 
     def emit(self, kind: str, **fields: object) -> None:
         """Add an event. `group`, `object` and `position` are fields of their own; the rest is its message."""
-        if kind in FROM_OUTSIDE and self._is_repeated(kind, fields):
+        if (kind in FROM_OUTSIDE or "site" in fields) and self._is_repeated(kind, fields):
             return
         self._add(kind, fields)
 
@@ -164,13 +190,10 @@ class EventLog:
         self._add(key[0], self._left_out.pop(key) | {"and_as_many_before": count - 1})
 
     def _add(self, kind: str, fields: dict[str, object]) -> None:
-        level: Level = "info"
-        if kind in ERRORS:
-            level = "error"
-        elif kind in WARNINGS or fields.get("state") in WARNING_STATES:
-            level = "warning"
+        level = level_of(kind, fields)
         self._last += 1
-        named = {key: str(fields.get(key, "")) for key in ("group", "object", "position")}
+        self.counts[level] += 1
+        named = {key: str(fields.get(key, "")) for key in _NAMED}
         rest = {key: value for key, value in fields.items() if key not in named and value != ""}
         event = EventInfo(
             seq=self._last,
@@ -183,6 +206,8 @@ class EventLog:
             message=", ".join(f"{key} {value}" for key, value in rest.items()),
             by=actor(),
             fields={key: _plain(value) for key, value in rest.items()},
+            resolved=fields.get("resolved") is True,
+            site=named["site"] or None,
         )
         self._take(event)
         if self._keeper is not None:
@@ -243,6 +268,11 @@ class EventLog:
         if not kept or kept[-1].seq <= seq:
             return self.since(seq, limit)
         return kept, kept[-1].seq, kept[0].seq > seq + 1
+
+    @property
+    def last(self) -> int:
+        """The newest one's number; 0: there is none."""
+        return self._last
 
     def since(self, seq: int | None, limit: int) -> tuple[list[EventInfo], int, bool]:
         """Events after number `seq` (None: the newest), the number to ask from next, and whether some were

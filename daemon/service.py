@@ -28,6 +28,7 @@ from daemon.reloading import reload_when_told
 from daemon.scheduler import Scheduler
 from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
+from daemon.telling import Telling
 from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
@@ -134,7 +135,7 @@ async def run_site(
 
     control = ControlServer(loop, site.control_endpoint, carry_out, access=control_access(config))
     remote = _remote_control(site, loop, carry_out)
-    scheduler = Scheduler(site)
+    scheduler, telling = Scheduler(site), Telling(site)
     manager.begin(loop, lambda: status_line(site))
     try:
         await site.start()
@@ -144,6 +145,7 @@ async def run_site(
             remote.start()
             site.operators.on_change = remote.allow
         scheduler.start()
+        telling.start()
     except (FarshoreError, OSError):
         if remote is not None:
             await remote.close()
@@ -160,6 +162,7 @@ async def run_site(
     reloading.cancel()
     manager.stopping()
     log.info("site.stopping")
+    await telling.close()
     await scheduler.close()
     try:
         if remote is not None:

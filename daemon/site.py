@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 import structlog
 
 from daemon import group_moves, jobs
+from daemon.alerts.peer_news import NewsDesk
 from daemon.config import SiteConfig, hooks_of
 from daemon.data_directory import Identity, Keys
 from daemon.exports import SiteExports
 from daemon.group_room import GroupRoom
 from daemon.jobs import Jobs
+from daemon.notify.relay import Relay
 from daemon.open_group import GroupMaker
 from daemon.operators import Operators
 from daemon.pairs import SitePairs
@@ -118,9 +120,8 @@ class Site:
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded
         self.nbd = parts.host_door(self.exports)
-        self._door = PeerDoor(
-            self, self.state, emit, self.notify, self.traffic.answer, self.traffic.unread_bytes
-        )
+        self.relay = Relay(config.name, config.notify, self.events, self.clock)
+        self._door = self._make_door()
 
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
@@ -135,6 +136,19 @@ class Site:
     def control_endpoint(self) -> str:
         """Where the console asks."""
         return self.config.control or f"ipc://{self.directory / 'control.sock'}"
+
+    def _make_door(self) -> PeerDoor:
+        desk = NewsDesk(self.events, self.rng.getrandbits(62) | 1, lambda g, p: self.peer_of(g) == p)
+        traffic = self.traffic
+        return PeerDoor(
+            self,
+            self.state,
+            self.events.emit,
+            self.notify,
+            traffic.answer,
+            traffic.unread_bytes,
+            desk.answer,
+        )
 
     # -- start and stop
 

@@ -246,6 +246,14 @@ CONTROL_PAGE_BYTES = 1 << 20
 CONTROL_TURN_S = 0.002
 # A key may have the name of a group whose row cannot be read: up to KEY_BYTES_MAX bytes, each escaped twice.
 PAGE_KEY_CHARS_MAX = 4096
+# What a site tells its peer of its events at a time.
+NEWS_ROWS_MAX = 64
+NEWS_FIELDS_MAX = 16
+NEWS_TEXT_CHARS_MAX = 1024
+NEWS_BYTES_MAX = 2 << 20
+# Sections [notify.NAME], and events that wait for one of them.
+NOTIFY_TARGETS_MAX = 64
+NOTIFY_QUEUE_MAX = 1000
 EVENTS_KEPT_MAX = 10_000
 # Of one kind, once there is no more room: a kind that comes often displaces itself.
 EVENTS_OF_A_KIND_MIN = 500

@@ -51,6 +51,7 @@ from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import CLOCK_TRIP_S_MAX, LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
 from protocol.peer_requests import (
+    AskNews,
     BlockContents,
     Blocks,
     Changed,
@@ -60,6 +61,7 @@ from protocol.peer_requests import (
     Held,
     Hold,
     Journal,
+    News,
     NoAnswer,
     PeerRequestKind,
     PeerRequestMessage,
@@ -241,7 +243,8 @@ Message = (
 _messages: WireDecoder[Message] = WireDecoder(
     Hello, Welcome, FrameMessage, Ack, Heartbeat, Refused, Reset, Fetch, Fetched, Ask, Report, MakeDurable,
     ClockTold, BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck,
-    Hold, Release, Find, Blocks, Changes, Journal, Held, BlockContents, Changed, Frames, NoAnswer,
+    Hold, Release, Find, Blocks, Changes, Journal, AskNews,
+    Held, BlockContents, Changed, Frames, News, NoAnswer,
 )  # fmt: skip
 _session: RowType[int] = RowType(Session)
 

@@ -6,6 +6,7 @@
     BLOCKS     these blocks of a volume at a cut           CONTENT   their bytes
     CHANGES    which blocks differ between two cuts?       CHANGED   some of them, and where to ask on
     JOURNAL    frames of a timeline                        FRAMES    as many as one message takes
+    NEWS       what has happened at that site?             TOLD      its events since it was asked last
                                                            NO_ANSWER why not, as an operator's error
 
 They go over a connection of their own, in no session of the replication: either site may ask, whichever
@@ -17,6 +18,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Literal
 
@@ -25,9 +27,11 @@ from msgspec import Meta
 from protocol.bounds import (
     Block,
     BlockEnd,
+    Count,
     GroupId,
     LeaseName,
     Name,
+    NameOrNone,
     Position,
     Session,
     Text,
@@ -38,9 +42,17 @@ from protocol.bounds import (
     check_lease_name,
 )
 from protocol.compress import Compression
-from protocol.limits import LEASE_S_MAX, PEER_REQUEST_BLOCKS_MAX
-from protocol.positions import Cut
-from protocol.wire import AnyCut, WireRow
+from protocol.errors import RemoteProtocolError
+from protocol.limits import (
+    LEASE_S_MAX,
+    NEWS_BYTES_MAX,
+    NEWS_FIELDS_MAX,
+    NEWS_ROWS_MAX,
+    NEWS_TEXT_CHARS_MAX,
+    PEER_REQUEST_BLOCKS_MAX,
+)
+from protocol.positions import POSITION_MAX, Cut
+from protocol.wire import AnyCut, RowType, WireRow, encode_plain
 
 
 class PeerRequestKind(IntEnum):
@@ -52,11 +64,13 @@ class PeerRequestKind(IntEnum):
     BLOCKS = 43
     CHANGES = 44
     JOURNAL = 45
+    NEWS = 47
     HELD = 50
     CONTENT = 51
     CHANGED = 52
     FRAMES = 53
     NO_ANSWER = 54
+    TOLD = 57
 
 
 class Content(IntEnum):
@@ -67,6 +81,8 @@ class Content(IntEnum):
     DAMAGED = 2
 
 
+NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
+AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))
 
 
@@ -128,6 +144,14 @@ class Journal(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.J
     end: Position
 
 
+class AskNews(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.NEWS)):
+    """Events of that site with a number above `since`, of its start `run` (0: none was heard yet). About all
+    groups that the two share; `group` is one of them."""
+
+    run: AnyRun
+    since: Count
+
+
 PeerRequest = Hold | Release | Find | Blocks | Changes | Journal
 
 
@@ -176,5 +200,33 @@ class NoAnswer(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.NO_AN
     position: Text
 
 
-Answer = Held | BlockContents | Changed | Frames | NoAnswer
-PeerRequestMessage = PeerRequest | Answer
+class News(_Answer, frozen=True, kw_only=True, tag=int(PeerRequestKind.TOLD)):
+    """The payload is an array of events, `NewsRow`; `next`: `since` of the next question."""
+
+    run: Annotated[int, Meta(ge=1, le=POSITION_MAX)]
+    next: Count
+
+
+# Time, kind, group or nothing, object, position, and the other fields.
+NewsRow = tuple[
+    NewsText, Word, NameOrNone, NewsText, NewsText,
+    tuple[tuple[Word, NewsText | int | float | bool | None], ...],
+]  # fmt: skip
+_NEWS = RowType(tuple[NewsRow, ...])
+
+
+def news_payload(rows: Sequence[NewsRow]) -> bytes:
+    """Events as an answer has them."""
+    return encode_plain(tuple(rows))
+
+
+def read_news(payload: bytes) -> tuple[NewsRow, ...]:
+    """RemoteProtocolError if it breaks a bound."""
+    rows = _NEWS.decode(payload, NEWS_BYTES_MAX)
+    if len(rows) > NEWS_ROWS_MAX or any(len(row[-1]) > NEWS_FIELDS_MAX for row in rows):
+        raise RemoteProtocolError("too much news at once")
+    return rows
+
+
+Answer = Held | BlockContents | Changed | Frames | News | NoAnswer
+PeerRequestMessage = PeerRequest | AskNews | Answer

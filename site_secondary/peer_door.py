@@ -48,7 +48,7 @@ from protocol.messages import (
     decode_message,
     refusal_of,
 )
-from protocol.peer_requests import PeerRequest
+from protocol.peer_requests import AskNews, News, PeerRequest
 from site_secondary.receiver import Receiver
 from site_secondary.twins import Twins
 from site_secondary.waiting_calls import WaitingCalls
@@ -91,7 +91,7 @@ class GroupHolder(Protocol):
 
 class PeerDoor:
     """Takes the calls of every peer of one site. `on_session` is told of every new one; `travel` and `unread`
-    are those of `PeerAnswers`."""
+    are those of `PeerAnswers`; `news` says what has happened here."""
 
     def __init__(
         self,
@@ -101,7 +101,9 @@ class PeerDoor:
         on_session: Callable[[], None],
         travel: Travel = as_it_is,
         unread: Callable[[str], int] = nothing_unread,
+        news: Callable[[str, AskNews], tuple[News, bytes]] | None = None,
     ) -> None:
+        self._news = news
         self._holder = holder
         self._state = state
         self._emit = emit
@@ -125,6 +127,10 @@ class PeerDoor:
         if isinstance(message, Ask):
             if attempt("peer.question_failed", self._report, caller, message) is not None:
                 caller.send(_nothing(message).encode())
+            return
+        if isinstance(message, AskNews):
+            if (defect := attempt("peer.question_failed", self._tell_news, caller, message)) is not None:
+                refuse(caller, message, FarshoreError(f"a defect at this site: {type(defect).__name__}"))
             return
         if isinstance(message, PeerRequest):
             if (defect := attempt("peer.question_failed", self._answer, caller, message)) is not None:
@@ -286,6 +292,18 @@ class PeerDoor:
             refuse(caller, request, error)
             return
         self._answers.answer(caller, request, group)
+
+    def _tell_news(self, caller: Caller, ask: AskNews) -> None:
+        if self._news is None or not self._shares(caller.peer, ask.group, ask.group_id):
+            refuse(caller, ask, NotFound(f"group {ask.group} is not shared with {caller.peer}"))
+        elif not self._answers.is_read(caller.peer):
+            refuse(caller, ask, Busy("answers wait to be read"))
+        else:
+            clock = self._holder.clock
+            began_s = clock.monotonic()
+            news, payload = self._news(caller.peer, ask)
+            caller.send(news.encode(), payload)
+            self._pace.spend(caller.peer, clock.monotonic(), clock.monotonic() - began_s, Turn.QUESTION)
 
     def _shares(self, peer: str, name: str, group_id: str) -> bool:
         """Whether a group is here, in a pair with that peer."""

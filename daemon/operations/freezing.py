@@ -56,6 +56,7 @@ def _mark(
     crash = quiesced.hook.on_failure is OnFailure.CRASH_CONSISTENT
     site.events.emit(
         "hook.failed", group=group.name, object=name, error=failure,
+        timed_out=quiesced.timed_out or not quiesced.failure,
         backup="crash-consistent" if crash else "refused",
     )  # fmt: skip
     if crash:

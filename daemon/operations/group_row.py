@@ -45,7 +45,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
     copies = group.copies.at(group.spans()) if group.head else []
     drill, checked = site.drills.last(group.name), last_round(group)
     marks = shipper.marks if shipper else None
-    lag_bytes, lag_s = _lag(site, group)
+    lag_bytes, lag_s = lag_of(site, group)
     left_bytes, eta_s = _resync(shipper)
     return GroupInfo(
         group=group.name,
@@ -92,7 +92,7 @@ def damaged_row(name: str, reason: str, position: str) -> GroupRow:
     return msgspec.convert(row, GroupRow)
 
 
-def _lag(site: Site, group: Group) -> tuple[int | None, float | None]:
+def lag_of(site: Site, group: Group) -> tuple[int | None, float | None]:
     """How far the site that follows is behind, in bytes of journal and in seconds."""
     shipper, receiver = site.shippers.get(group.name), site.receivers.get(group.name)
     if receiver is not None:

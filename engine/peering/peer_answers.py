@@ -29,6 +29,7 @@ from protocol.compress import Compression
 from protocol.errors import Busy, Corruption, FarshoreError
 from protocol.limits import PEER_COMMIT_S, PEER_REQUESTS_WAITING_MAX, PEER_UNREAD_BYTES_MAX
 from protocol.peer_requests import (
+    AskNews,
     BlockContents,
     Blocks,
     Changed,
@@ -94,7 +95,7 @@ class PeerAnswers:
 
     def _look_again(self, peer: str) -> None:
         waiting = self._requests[peer]
-        self._pace.waits(peer, Turn.QUESTION, bool(waiting) and self._is_read(peer))
+        self._pace.waits(peer, Turn.QUESTION, bool(waiting) and self.is_read(peer))
         if waiting:
             waiting[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer))
 
@@ -108,9 +109,10 @@ class PeerAnswers:
                 self._look_again(peer)
 
     def _has_room(self, peer: str, group: Group) -> bool:
-        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self._is_read(peer)
+        return self._pace.ready(peer, group.clock.monotonic(), Turn.QUESTION) and self.is_read(peer)
 
-    def _is_read(self, peer: str) -> bool:
+    def is_read(self, peer: str) -> bool:
+        """Whether that peer reads what it is answered."""
         return self._unread(peer) < PEER_UNREAD_BYTES_MAX
 
     def _go_on(self, peer: str) -> None:
@@ -170,7 +172,7 @@ class PeerAnswers:
             caller.send(header(Compression.NONE))
 
 
-def refuse(caller: Caller, request: PeerRequest, error: FarshoreError) -> None:
+def refuse(caller: Caller, request: PeerRequest | AskNews, error: FarshoreError) -> None:
     """Say why there is no answer."""
     no_answer = NoAnswer(
         session=request.session, code=error.code, message=error.message, position=error.position

@@ -42,6 +42,7 @@ from protocol.limits import (
 from protocol.messages import Ask, Report, decode_message
 from protocol.peer_requests import (
     Answer,
+    AskNews,
     BlockContents,
     Blocks,
     Changed,
@@ -52,9 +53,12 @@ from protocol.peer_requests import (
     Held,
     Hold,
     Journal,
+    News,
+    NewsRow,
     NoAnswer,
     PeerRequest,
     Release,
+    read_news,
 )
 from protocol.positions import Cut
 from protocol.wire import RowType
@@ -160,6 +164,16 @@ class PeerRequests:
                 yield frame
                 start = frame.prefix.end
 
+    async def news(self, run: int, since: int) -> tuple[News, tuple[NewsRow, ...]]:
+        """What has happened at that site since; see `AskNews`."""
+        reply = await self._ask(AskNews, run=run, since=since)
+        if not isinstance(reply.answer, News):
+            raise self._unfit()
+        try:
+            return reply.answer, read_news(reply.payload)
+        except RemoteProtocolError as error:
+            raise self._unfit(str(error)) from error
+
     async def _held(self, kind: Callable[..., PeerRequest], **fields: object) -> Cut:
         reply = await self._ask(kind, **fields)
         if not isinstance(reply.answer, Held):
@@ -185,7 +199,7 @@ class PeerRequests:
 
     # -- the connection
 
-    async def _ask(self, kind: Callable[..., PeerRequest | Ask], **fields: object) -> _Reply:
+    async def _ask(self, kind: Callable[..., PeerRequest | AskNews | Ask], **fields: object) -> _Reply:
         async with self._free:
             session = self._rng.getrandbits(62) | 1
             answered = self._waiting[session] = asyncio.get_running_loop().create_future()

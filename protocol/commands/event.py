@@ -11,11 +11,13 @@ from protocol.commands.base import Reply, Rows, WaitSeconds
 from protocol.commands.pages import PagedCommand
 
 Level = Literal["info", "warning", "error"]
+Scalar = str | int | float | bool | None
 
 
 class EventInfo(Reply, frozen=True, kw_only=True):
     """One event. `by`: who caused it, as `uid:1000`, `operator:NAME`, `peer:NAME` or `schedule`; empty if the
-    site did by itself. `fields`: what the message says, by name."""
+    site did by itself. `fields`: what the message says, by name. `resolved`: what an earlier event of
+    this kind, group and object said is over. `site`: the peer where it happened, null for this site."""
 
     seq: int
     time: str
@@ -26,7 +28,9 @@ class EventInfo(Reply, frozen=True, kw_only=True):
     position: str
     message: str
     by: str = ""
-    fields: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
+    fields: dict[str, Scalar] = msgspec.field(default_factory=dict)
+    resolved: bool = False
+    site: str | None = None
 
 
 class EventsReply(Reply, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ Source: NBD proto.md, "Ordering of messages and writes".
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
@@ -18,6 +19,7 @@ from protocol.nbd.constants import NbdError
 from protocol.nbd.replies import error_reply, simple_replies
 from site_primary.nbd.exports import Export
 from site_primary.nbd.host_budget import HostBudget
+from site_primary.nbd.latency import Histogram
 from site_primary.nbd.stream import HostStream, Pause
 
 
@@ -50,7 +52,18 @@ class HostAnswers(HostStream):
     def _await_peer(self, cookies: list[int]) -> None:
         """Answer a batch of writes once the peer has everything written by now."""
         self._unanswer(cookies)
-        self._gate.wait(self._export.group.writer.written, lambda error: self._answer_late(cookies, error))
+        waited = self._timed(self._export.latency.peer, cookies)
+        self._gate.wait(self._export.group.writer.written, waited)
+
+    def _timed(self, histogram: Histogram, cookies: list[int]) -> Callable[[OSError | None], None]:
+        """Answers them later, and counts how long that took."""
+        began_s = self._clock.monotonic()
+
+        def late(error: OSError | None) -> None:
+            histogram.add(self._clock.monotonic() - began_s, len(cookies))
+            self._answer_late(cookies, error)
+
+        return late
 
     def _unanswer(self, cookies: list[int]) -> None:
         """These wait; a host with too many such is not read from."""
@@ -89,15 +102,16 @@ class HostAnswers(HostStream):
 
         group = self._export.group
         self._unanswer(cookies)
+        late = self._timed(self._export.latency.durable, cookies)
         if not self._gate.closed:
-            group.when_durable(lambda error: self._answer_late(cookies, error))
+            group.when_durable(late)
             return
         outcomes: list[OSError | None] = []
 
         def durable(error: OSError | None) -> None:
             outcomes.append(error)
             if len(outcomes) == 2:
-                self._answer_late(cookies, outcomes[0] or outcomes[1])
+                late(outcomes[0] or outcomes[1])
 
         # The peer first: it works while the disk here does.
         self._gate.wait_durable(group.writer.written, durable)

@@ -117,7 +117,7 @@ class NbdConnection(HostAnswers):
         self._collecting = False
         if self._paused_for and self._must_wait:
             return
-        start = self._start
+        start, began_s, handled = self._start, self._clock.monotonic(), 0
         if self._skip:
             skipped = min(self._skip, self._end - start)
             self._start += skipped
@@ -135,6 +135,8 @@ class NbdConnection(HostAnswers):
             self._await_durable()
         moved = self._start != start
         self._send()
+        if handled:
+            self._export.latency.served.add(self._clock.monotonic() - began_s, handled)
         self._settle(moved=moved)
         if self._export.group.overloaded and not self._read_only:
             self._pause(Pause.OVERLOAD)

@@ -12,6 +12,7 @@ from typing import Protocol
 from engine.history.volumes import Volume
 from engine.index.view import VolumeView
 from site_primary.hosted import Hosted
+from site_primary.nbd.latency import HostLatency
 from site_primary.sync_gate import SyncGate
 
 
@@ -49,6 +50,7 @@ class Export:
         self.gate = gate
         self.read_only = read_only
         self.volume = volume
+        self.latency = HostLatency()
         self.connections: dict[ExportConnection, None] = {}
         self._on_idle = on_idle
 

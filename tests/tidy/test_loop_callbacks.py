@@ -24,6 +24,7 @@ RESOLVING = "guarded: a defect is of the link that asked (engine/ports/resolver.
 SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
+ALERTS = "guarded: a defect costs one look (daemon/alerts/watch.py), or one child's work"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
 TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
@@ -33,6 +34,7 @@ EVENTS = "guarded: it says that events are not kept (daemon/real_parts.py)"
 DAEMON = "stops the daemon"
 
 WHERE = {
+    "daemon/alerts/watch.py:start": ALERTS,
     "daemon/control.py:_begin": AWAITED,
     "daemon/control.py:_receive": AWAITED,
     "daemon/control.py:start": DAEMON,
@@ -40,6 +42,8 @@ WHERE = {
     "daemon/indexer_process.py:start": GROUP,
     "daemon/jobs.py:_begin": AWAITED,
     "engine/peering/pair_timers.py:": GROUP,
+    "daemon/metrics/source.py:": ALERTS,
+    "daemon/notify/relay.py:": ALERTS,
     "daemon/real_parts.py:": EVENTS,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/service.py:run_site": RELOAD,

@@ -30,6 +30,7 @@ from protocol.commands.pair import GroupInfo, GroupRow, Head, PairDeleteReply, P
 from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply, PeerRemoveReply
 from protocol.commands.restore import RestoreReply
 from protocol.commands.role import FailbackReply, SwitchoverReply, TakeoverReply
+from protocol.commands.schedule import ScheduleListReply
 from protocol.commands.site import SiteRotateKeyReply, SiteStatusReply, SiteTokenReply
 from protocol.commands.verify import VerifyReply
 from protocol.commands.volume import (
@@ -297,6 +298,7 @@ REPLIES: dict[str, Reply] = {
         site="lon", token="FS1.abc", site_id="01", replication=None, public_key="k", fingerprint="aa:bb"
     ),
     "peer.add": PeerAddReply(peer="par", endpoint=None, fingerprint="aa:bb", added=True),
+    "schedule.list": ScheduleListReply(schedules=[]),
     "peer.list": PeerListReply(peers=[PEER]),
     "peer.set": PEER,
     "peer.replace": PEER,

@@ -152,7 +152,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "drill.record", "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
         "restore.volume", "restore.group",
         "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
-        "job.cancel", "verify.start", "backup.lock", "site.accept",
+        "job.cancel", "verify.start", "backup.lock", "site.accept", "notify.test",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine.peering.peer_answers import PeerAnswers
 from protocol.messages import Ask, Hello, Refused, Report, decode_message
-from protocol.peer_requests import NoAnswer, PeerRequest
+from protocol.peer_requests import AskNews, NoAnswer, PeerRequest
 from protocol.rows import pack_row
 from protocol.wire import WireRow
 from site_secondary.base_receiver import BaseReceiver
@@ -23,7 +23,7 @@ from tests.unit.site_secondary.test_door_hostile import MakeRig, Site, in_sessio
 # What only the other end of a session takes: nobody handles it here.
 NOT_HANDLED = {
     "Welcome", "Ack", "Refused", "Reset", "Fetched", "Report", "BaseAck", "Held", "BlockContents", "Changed",
-    "Frames", "NoAnswer",
+    "Frames", "News", "NoAnswer",
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_a_defect_in_its_handler_ends_no_more_than_the_session(
     name = kind.__name__
     if issubclass(kind, Ask):
         assert told == [Report(session=9, role="", generation=0, timeline=0, written=0, durable=0)]
-    elif issubclass(kind, PeerRequest.__args__):
+    elif issubclass(kind, (*PeerRequest.__args__, AskNews)):
         (answer,) = told
         assert isinstance(answer, NoAnswer)
         assert "defect" in answer.message

@@ -1,0 +1,73 @@
+"""Figures of a running site for `daemon.alerts.conditions`. None of them costs more than a few reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+from daemon.alerts.conditions import CopyFigures, PairFigures, PeerFigures
+from daemon.operations.group_row import lag_of, pair_state
+from daemon.operations.schedule import last_run
+from daemon.site import Site
+from engine.copies.schedules import due
+from engine.group.group import Group
+from engine.group.site_state import Role
+from engine.peering.pair_states import PairState
+from site_primary.shipping.shipper import Shipper
+from site_secondary.receiver import Receiver
+
+NS_PER_S = 1e9
+
+
+def peer_figures(site: Site, waiting_since: Mapping[str, float]) -> list[PeerFigures]:
+    """Every peer that a group is paired with. `waiting_since`: monotonic, for those not heard yet."""
+    now_s = site.clock.monotonic()
+    pairs: dict[str, int] = {}
+    heard: dict[str, float] = {}
+    ends: chain[Shipper | Receiver] = chain(site.shippers.values(), site.receivers.values())
+    for end in ends:
+        pairs[end.peer] = pairs.get(end.peer, 0) + (end.state is not PairState.SPLIT)
+        since = end.heard_at if end.heard_at is not None else waiting_since.get(end.peer, now_s)
+        heard[end.peer] = max(heard.get(end.peer, since), since)
+    return [
+        PeerFigures(peer=peer, silent_s=now_s - heard[peer], pairs=count)
+        for peer, count in sorted(pairs.items())
+    ]
+
+
+def pair_figures(site: Site, group: Group, silent: frozenset[str]) -> PairFigures:
+    """A group's pair and journal; `silent`: peers that are."""
+    state, _, reason = pair_state(site, group)
+    lag_bytes, lag_s = lag_of(site, group)
+    peer, pressure = site.peer_of(group.name), group.space.pressure
+    return PairFigures(
+        group=group.name,
+        peer=peer,
+        state=state,
+        reason=reason,
+        peer_heard=peer not in silent,
+        lag_s=lag_s,
+        lag_bytes=lag_bytes,
+        stage=pressure.stage,
+        time_to_full_s=pressure.time_to_full_s,
+    )
+
+
+def copy_figures(site: Site, group: Group) -> CopyFigures:
+    """A group's backups and drills. Both sites know its schedule and its backups: the one that follows says
+    what was missed when the other cannot."""
+    now_ns = site.clock.utc_ns()
+    set_ns, policy = group.policies.at(group.spans())
+    copies = group.copies.at(group.spans()) if group.head else []
+    run, drill = last_run(group), site.drills.last(group.name)
+    slot_ns = due(policy, set_ns, run.utc_ns if run else 0, now_ns)
+    if not group.volumes.at(group.spans()):
+        slot_ns = None  # nothing to take
+    return CopyFigures(
+        group=group.name,
+        slot_age_s=None if slot_ns is None else (now_ns - slot_ns) / NS_PER_S,
+        backup_age_s=max(0.0, (now_ns - copies[-1].utc_ns) / NS_PER_S) if copies else None,
+        drill_age_s=max(0.0, (now_ns - drill.started_utc_ns) / NS_PER_S) if drill else None,
+        follows=site.state.group(group.name).role is Role.SECONDARY,
+        failure=site.schedule_failures.get(group.name, ""),
+    )

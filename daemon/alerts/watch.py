@@ -1,0 +1,162 @@
+"""Looks at a site once a second, and makes an event of what has become wrong, or is well again.
+
+Peers are looked at each time, groups in turn, a bounded number of them: nothing here grows with a site's
+groups. After the process itself stood still, peers get a while to be heard before they are called silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+
+from daemon.alerts.conditions import (
+    Condition,
+    copy_conditions,
+    disk_conditions,
+    pair_conditions,
+    peer_conditions,
+)
+from daemon.alerts.figures import copy_figures, pair_figures, peer_figures
+from daemon.alerts.peer_news import PeerNews
+from daemon.alerts.standing import Change, Standing
+from daemon.event_log import level_of
+from daemon.site import Site
+from engine.group.compartment import attempt, attempt_async
+from engine.group.group import Group
+from engine.peering.peer_requests import PeerRequests
+from protocol.errors import FarshoreError
+from site_primary.shipping.shipper import Shipper
+from site_secondary.receiver import Receiver
+
+LOOK_EVERY_S = 1.0
+ASK_EVERY_S = 2.0
+STOOD_STILL_S = 3.0
+GROUPS_A_LOOK = 100
+# Backups and drills are looked up in tables: less often.
+COPIES_EVERY_S = 30.0
+NEXT_STEPS = {
+    "peer.silent": "does the peer's daemon run, is the link up? `farshore status` at both; if the site is "
+    "lost, `farshore takeover`",
+    "pair.suspended": "`farshore pair show` names the reason",
+    "pair.diverged": "`farshore branch list`, then `farshore pair resync --source local|remote`",
+    "backup.missed": "`farshore schedule list` says what failed",
+    "disk.filling": "make room, or lower `window_s` or `journal_limit_bytes`",
+}
+
+
+class AlertWatch:
+    """One site's. `start` on its loop; `close` before the site stops."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._standing = Standing()
+        self._news = PeerNews(site.events, site.clock)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._silent: frozenset[str] = frozenset()
+        self._waiting_since: dict[str, float] = {}  # by peer, monotonic: since it was first looked at
+        self._looked_s = site.clock.monotonic()
+        self._turn = 0  # of groups
+        self._copies_at: dict[str, float] = {}  # by group, monotonic
+
+    def start(self) -> None:
+        """Begin to look, and to ask peers."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._run(), name="alerts"),
+            loop.create_task(self._hear(), name="alerts of peers"),
+        ]
+
+    def standing(self) -> list[Condition]:
+        """What is wrong now."""
+        return list(self._standing.said())
+
+    def well(self) -> bool:
+        """Whether nothing stands that a person must look at now."""
+        site = self._site
+        broken = bool(site.damaged) or any(group.failed for group in site.groups.values())
+        return not broken and not any(level_of(each.kind, {}) == "error" for each in self._standing.said())
+
+    async def close(self) -> None:
+        """Stop."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            attempt("alerts.defect", self.look)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _hear(self) -> None:
+        while True:
+            await attempt_async("alerts.defect", self._news.ask(self._askable()))
+            await asyncio.sleep(ASK_EVERY_S)
+
+    def _askable(self) -> dict[str, PeerRequests]:
+        """Peers that are heard, each with a group to ask through. One that only dials cannot be asked."""
+        site, found = self._site, dict[str, PeerRequests]()
+        ends: list[tuple[str, Shipper | Receiver]] = [*site.shippers.items(), *site.receivers.items()]
+        for name, end in ends:
+            if end.peer not in found and end.peer not in self._silent and end.heard_at is not None:
+                with suppress(FarshoreError):
+                    if site.peers.get(end.peer).endpoint:
+                        found[end.peer] = site.ask_peer(name)
+        return found
+
+    def look(self) -> None:
+        """Once."""
+        site = self._site
+        now_s = site.clock.monotonic()
+        late_s, self._looked_s = now_s - self._looked_s, now_s
+        if late_s > STOOD_STILL_S:
+            return  # what peers said meanwhile is read after this
+        peers = peer_figures(site, self._waiting_since)
+        for peer in peers:
+            self._waiting_since.setdefault(peer.peer, now_s)
+        found = {peer.peer: list(peer_conditions(peer)) for peer in peers}
+        self._say("peers", chain.from_iterable(found.values()))
+        silent = frozenset(name for name, conditions in found.items() if conditions)
+        for name in self._silent - silent:
+            self._news.heard_again(name)
+        self._silent = silent
+        names = sorted(site.groups)
+        for name in self._in_turn(names):
+            if not (group := site.groups[name]).failed:
+                attempt("alerts.defect", self._look_at, group, silent, now_s)
+        reserve_bytes = max((group.settings.reserve_bytes for group in site.groups.values()), default=0)
+        self._say("disk", disk_conditions(site.disk.free_bytes(), reserve_bytes))
+        scopes = {f"{what} {name}" for name in names for what in ("pair", "copies")} | {"peers", "disk"}
+        self._tell(self._standing.keep(scopes, now_s))
+
+    def _look_at(self, group: Group, silent: frozenset[str], now_s: float) -> None:
+        site, limits, name = self._site, self._site.config.alerts, group.name
+        self._say(f"pair {name}", pair_conditions(pair_figures(site, group, silent), limits))
+        if now_s >= self._copies_at.get(name, 0.0):
+            self._copies_at[name] = now_s + COPIES_EVERY_S
+            self._say(f"copies {name}", copy_conditions(copy_figures(site, group), limits))
+
+    def _in_turn(self, names: list[str]) -> list[str]:
+        """The next ones, round and round."""
+        begin = self._turn if self._turn < len(names) else 0
+        self._turn = begin + GROUPS_A_LOOK
+        return names[begin : self._turn]
+
+    def _say(self, scope: str, found: Iterable[Condition]) -> None:
+        self._tell(self._standing.look(scope, found, self._site.clock.monotonic()))
+
+    def _tell(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            condition = change.condition
+            fields: dict[str, object] = {}
+            if condition.group:
+                fields["group"] = condition.group
+            if condition.subject:
+                fields["object"] = condition.subject
+            if change.over:
+                fields |= {"resolved": True, "lasted_s": round(change.lasted_s, 1)}
+            else:
+                fields |= condition.fields
+                fields["next"] = NEXT_STEPS.get(condition.kind, "")
+            self._site.events.emit(condition.kind, **fields)
