@@ -194,12 +194,12 @@ class GroupCore:
         """The frame that comes next, not yet written."""
         return self.writer.next_frame(self.next_utc_ns(), self.head.digest, rows, payload, payload_bytes)
 
-    @holds_together
     def change_settings(self, settings: GroupSettings) -> None:
         """What the site sets from now on; the reserve stays as it was."""
         self.settings = settings
         self.writer.limit_bytes = settings.journal_limit_bytes
 
+    @holds_together
     def write(self, frame: Frame, rows: Sequence[Row]) -> None:
         """Write a frame that was checked; `rows` are what is taken of it. NoSpace or OSError: nothing was."""
         self.writer.append(frame)
