@@ -17,6 +17,7 @@ import structlog
 from msgspec import Raw
 
 from daemon.audit import audited
+from daemon.background import Background
 from daemon.config import SiteConfig, control_access
 from daemon.control import ControlKeys, ControlServer
 from daemon.data_directory import Identity, Keys
@@ -25,10 +26,8 @@ from daemon.operations.job import resume_jobs
 from daemon.operations.paging import encoded
 from daemon.real_parts import real_site
 from daemon.reloading import reload_when_told
-from daemon.scheduler import Scheduler
 from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
-from daemon.telling import Telling
 from protocol.commands.base import Command
 from protocol.errors import ExitCode, FarshoreError
 from protocol.limits import DESCRIPTORS_MIN
@@ -135,7 +134,7 @@ async def run_site(
 
     control = ControlServer(loop, site.control_endpoint, carry_out, access=control_access(config))
     remote = _remote_control(site, loop, carry_out)
-    scheduler, telling = Scheduler(site), Telling(site)
+    background = Background(site)
     manager.begin(loop, lambda: status_line(site))
     try:
         await site.start()
@@ -144,8 +143,7 @@ async def run_site(
         if remote is not None:
             remote.start()
             site.operators.on_change = remote.allow
-        scheduler.start()
-        telling.start()
+        background.start()
     except (FarshoreError, OSError):
         if remote is not None:
             await remote.close()
@@ -162,8 +160,7 @@ async def run_site(
     reloading.cancel()
     manager.stopping()
     log.info("site.stopping")
-    await telling.close()
-    await scheduler.close()
+    await background.close()
     try:
         if remote is not None:
             await remote.close()

@@ -10,7 +10,7 @@ from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Query, Reply
 from protocol.roles import OperatorRole, RoleName
 
-KeyText = Annotated[str, Meta(min_length=40, max_length=40)]
+KeyText = Annotated[str, Meta(max_length=40)]
 
 
 class OperatorInfo(Reply, frozen=True, kw_only=True):

@@ -61,7 +61,7 @@ every_s = 1
             metrics = f"http://{serve_metrics(b)}/metrics"
             paired(a, b)
             assert 'farshore_peer_connected{peer="a"} 1.0' in fetch(metrics)
-            assert b.run("check", "g", "--max-lag", "60s").returncode == 0
+            until(lambda: b.run("check", "g", "--max-lag", "60s").returncode == 0, 30.0)
             b.farshore("notify", "test", "web")
             assert "n0where" not in b.farshore("notify", "test", "broken", exit_code=1)
             until(lambda: [each for each in web.requests if each.path == "/dog"])

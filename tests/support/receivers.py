@@ -113,7 +113,7 @@ def serve_metrics(site: Site) -> str:
     """Restart it with `metrics`; the address."""
     address = f"127.0.0.1:{free_port()}"
     site.stop()
-    with (site.directory / "site.toml").open("a") as config:
-        config.write(f'metrics = "{address}"\n')
+    config = site.directory / "site.toml"
+    config.write_text(f'metrics = "{address}"\n{config.read_text()}')
     site.start()
     return address
