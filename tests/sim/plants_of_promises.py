@@ -12,6 +12,7 @@ from engine.group.site_state import SiteState
 from engine.history.watermarks import PeerMarks
 from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.writer import JournalWriter
+from engine.peering.pair_states import PairState, PairVerb
 from engine.peering.role_moves import RoleMoves
 from protocol.events import StrictMode
 from site_primary.shipping.comparison import Verdict
@@ -62,8 +63,9 @@ def paired_before_the_peer_follows() -> tuple[Patch, ...]:
 
     def ship(self: Any, start: Any, before: Any = Shipper._ship) -> None:
         before(self, start)
-        if start.verdict is Verdict.SHIP:
-            self._caught_up()
+        caught_up = self.marks.remote_written >= self._goal
+        if start.verdict is Verdict.SHIP and self.state is PairState.COPYING and caught_up:
+            self._move(PairVerb.CAUGHT_UP)
 
     return ((Shipper, "_ship", ship),)
 
