@@ -62,11 +62,11 @@ fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it fin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,fuzz]' </dev/null
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-# First what runs in one process, then what runs daemons, three at a time because they wait half of it, then what
+# First what runs in one process, then what runs daemons, two at a time because they wait half of it, then what
 # measures time. A tool that is missing makes its interop test fail here, never skip.
 test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n 3 --dist loadfile -m 'not alone' $(REAL)
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n 2 --dist loadfile -m 'not alone' $(REAL)
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')

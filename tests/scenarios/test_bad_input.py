@@ -166,11 +166,19 @@ def test_the_secondary_names_the_primary(pair: tuple[Site, Site]) -> None:
 
 
 def test_a_site_that_was_not_added_at_its_peer() -> None:
-    """The secondary has never heard of the primary: its key is refused, and the primary says so."""
+    """The secondary has never heard of the primary: its key is refused, and the primary says so at once. A
+    pair whose peer forgets it later says it, too."""
     with running_sites("a") as (a,), running_sites("b") as (b,):
         a.farshore("peer", "add", b.token())
         a.create_volume("g/v", "16M")
+        error = refused(a, "pair", "create", "g", "--with", "b", code=ExitCode.NOT_ALLOWED)
+        assert "does not know this site" in error["message"]
+        assert "farshore site token" in error["next"]
+        assert a.json("status")["groups"][0]["state"] == "simplex"
+        # While it is away nobody can tell.
+        assert b.stop() == 0
         a.farshore("pair", "create", "g", "--with", "b")
+        b.start()
         error = refused(a, "wait", "g", "--state", "paired", "--timeout", "4", code=ExitCode.TIMEOUT)
         assert "pair show g" in error["next"]
         shown = a.json("pair", "show", "g")
@@ -198,8 +206,8 @@ def test_a_token_with_another_key() -> None:
         b.farshore("peer", "add", a.token())
         a.farshore("peer", "add", TOKEN_PREFIX + forged)
         a.create_volume("g/v", "16M")
-        a.farshore("pair", "create", "g", "--with", "b")
-        refused(a, "wait", "g", "--state", "paired", "--timeout", "4", code=ExitCode.TIMEOUT)
+        error = refused(a, "pair", "create", "g", "--with", "b", code=ExitCode.NOT_ALLOWED)
+        assert "peer replace b TOKEN" in error["next"]
         assert b.json("status")["groups"] == []
         # The real token does not quietly replace the key that an operator has pinned.
         error = refused(a, "peer", "add", b.token(), code=ExitCode.NOT_ALLOWED)

@@ -65,7 +65,7 @@ def test_a_new_peer_and_one_that_was_away_too_long(limited: tuple[Site, Site]) -
     wait_for_states("paired", one, other, group="g", timeout_s=60)
     write(one, rng, MIB, 64 * MIB)
     same_at_the_cut(one, other, "g", ("v",))
-    (resynced,) = messages(other, "base.installed")
+    _, resynced = messages(other, "base.installed")
     assert resynced.startswith("start ")
     assert int(resynced.rpartition(" ")[2]) <= 1.2 * 8 * MIB
     assert one.json("verify", "g", "--deep")["ok"]

@@ -65,7 +65,8 @@ def strict(pair: tuple[Site, Site]) -> tuple[Site, Site]:
     a, b = pair
     a.create_volume("g/v", "16M")
     a.farshore("pair", "create", "g", "--with", "b", "--mode", "sync-strict")
-    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+    for site in (a, b):  # the other end is told a heartbeat later
+        site.farshore("wait", "g", "--state", "paired", "--timeout", "60")
     return a, b
 
 
