@@ -1,5 +1,5 @@
 """An old copy of a site's directory is put back in place, in the same inode: whatever then calls itself
-paired holds every flushed write, at both sites.
+paired holds every flushed write, at both sites (C53).
 
     tool      how the copy was made and put back: cp -a, tar, rsync
     site      whose directory it is: a, which writes, or b, which follows
