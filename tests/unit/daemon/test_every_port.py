@@ -56,11 +56,13 @@ PARTS: list[tuple[type, type, Owner]] = [
 GOOD = ("good", "other")
 STEP_S = 10.0
 # What the daemon calls for no group: the indexer writes its index and looks backwards in it
-# (test_compartments.py throws from its answers), and small files are the site's.
+# (test_compartments.py throws from its answers), and small files are the site's. Why a disk is full is asked
+# where it is, which it is not here.
 ELSEWHERE = {
     "cursor-prev",
     "Disk.read_file",
     "Disk.replace_file",
+    "Disk.why_full",
     "Store.write",
     "WriteTransaction.delete",
     "WriteTransaction.put",
