@@ -101,17 +101,23 @@ def _open_group(
             disk=disk,
             store=open_index(directory),
             indexer=IndexerProcess(directory, compartment.broke),
-            settings=_settings(config, disk.free_bytes()),
+            settings=_settings(config, _file_system_bytes(directory)),
         )
     except BaseException:
         disk.close()
         raise
 
 
-def _settings(config: SiteConfig, free_bytes: int) -> GroupSettings:
+def _file_system_bytes(directory: pathlib.Path) -> int:
+    """The size, not what is free: else a start on a full disk would keep next to nothing in reserve."""
+    found = os.statvfs(directory)
+    return found.f_blocks * found.f_frsize
+
+
+def _settings(config: SiteConfig, disk_bytes: int) -> GroupSettings:
     return GroupSettings(
         journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
-        reserve_bytes=min(config.reserve_bytes, free_bytes // RESERVE_PART),
+        reserve_bytes=min(config.reserve_bytes, disk_bytes // RESERVE_PART),
         window_s=config.window_s,
         window_bytes=config.window_bytes or POSITION_MAX,
         throttle=config.throttle,

@@ -41,6 +41,11 @@ SEGMENT_FILE_BYTES_MAX = SEGMENT_BYTES + FRAME_BYTES_MAX
 SYNC_AFTER_BYTES = 16 << 20
 SYNC_AFTER_S = 0.2
 
+# What the index takes beside the bytes that are moved into it: one part in so many for the pages above them,
+# and the pages that any transaction writes anew.
+INDEX_SHARE = 8
+INDEX_TRANSACTION_BYTES = 1 << 20
+
 # Versions kept in RAM before a checkpoint is asked for, and at which hosts are slowed down.
 MEMTABLE_VERSIONS_SOFT = 250_000
 MEMTABLE_VERSIONS_HARD = 1_500_000

@@ -83,6 +83,11 @@ class SegmentMap:
             for segment in found.by_start.values()
         )
 
+    def largest_bytes(self) -> int:
+        """Of the largest segment, those of bases included; 0 if there is none."""
+        sizes = (segment.size for found in self._timelines.values() for segment in found.by_start.values())
+        return max(sizes, default=0)
+
     def load(self) -> None:
         """Look at the directory again."""
         for name in self._disk.list_directory(JOURNAL_DIRECTORY):

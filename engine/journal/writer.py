@@ -17,24 +17,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
+from engine.journal.room import least_segment_bytes, next_segment_bytes, truncation_bytes
 from engine.journal.segments import Segment, SegmentMap
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption, NoSpace, WrongState
 from protocol.events import Row
 from protocol.frames import Buffer, Frame, encode_frame
-from protocol.limits import SEGMENT_BYTES, SEGMENT_BYTES_MIN, SYNC_AFTER_BYTES, SYNC_AFTER_S
+from protocol.limits import SYNC_AFTER_BYTES, SYNC_AFTER_S
 from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
 RETRY_SPACE_AFTER_S = 0.5
 READ_ONLY = "the file system is read-only"
-SEGMENTS_IN_CAPACITY = 8
 
 
 class JournalWriter:
     """The end of one timeline's journal. `limit_bytes` bounds all segments of the group; `reserve_bytes` of
-    the file system are left free for checkpoints and recovery."""
+    the file system are left free for checkpoints and recovery, and with them what a truncation may need."""
 
     def __init__(
         self,
@@ -80,21 +80,19 @@ class JournalWriter:
 
     @property
     def segment_bytes(self) -> int:
-        """The size of the next segment: at most what its timeline holds by now, or an eighth of what the
-        journal does, so that a group that is hardly written takes little; and so that eight fit under the
-        limit and into the room that there is, as the journal is shortened by whole ones."""
-        total = self._segments.total_bytes()
-        own = sum(segment.size for segment in self._segments.of_timeline(self.timeline))
-        held = max(own, total // SEGMENTS_IN_CAPACITY)
-        capacity = min(self.limit_bytes, total + self.room_bytes())
-        size = SEGMENT_BYTES
-        while size > SEGMENT_BYTES_MIN and (size > held or size * SEGMENTS_IN_CAPACITY > capacity):
-            size //= 2
-        return size
+        """The size of the next segment."""
+        capacity = min(self.limit_bytes, self._segments.total_bytes() + self.room_bytes())
+        return next_segment_bytes(self._segments, self.timeline, capacity)
 
     def room_bytes(self) -> int:
         """What segments may still take of the file system, the spare one included."""
-        return max(0, self._disk.free_bytes() - self._reserve_bytes) + self._spare_bytes
+        return max(0, self._room_beside_spare_bytes()) + self._spare_bytes
+
+    def _room_beside_spare_bytes(self) -> int:
+        left_bytes = self._disk.free_bytes() - self._reserve_bytes
+        held_bytes = self._segments.total_bytes() + self._spare_bytes
+        capacity = min(self.limit_bytes, held_bytes + max(0, left_bytes))
+        return left_bytes - truncation_bytes(self._segments, capacity)
 
     def start(self, timeline: int, lane: int, position: int) -> None:
         """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
@@ -274,11 +272,8 @@ class JournalWriter:
 
     def _preallocate(self, path: str, frame_bytes: int) -> DiskFile:
         """A file of the size that is due, or of a smaller one that still holds the frame."""
-        room = min(
-            self.limit_bytes - self._segments.total_bytes(),
-            self._disk.free_bytes() - self._reserve_bytes,
-        )
-        least = -(-frame_bytes // SEGMENT_BYTES_MIN) * SEGMENT_BYTES_MIN
+        room = min(self.limit_bytes - self._segments.total_bytes(), self._room_beside_spare_bytes())
+        least = least_segment_bytes(frame_bytes)
         size = max(least, self.segment_bytes)
         refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while True:

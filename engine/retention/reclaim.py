@@ -71,7 +71,7 @@ class Reclaim:
         self._look_at = 0
         self._running = False
         self._blocked = False
-        self._said = ""  # why the last try failed; said once until one succeeds
+        self._said = ""  # why the last try failed, until one succeeds
         self._closed = False
         self._sweeping = False
         self._sweep_due = False
@@ -124,7 +124,9 @@ class Reclaim:
         self._lock.look()
         self._look_for_deletions()
         old = list(self._old_segments())
-        self._space.measure(sum(each.segment.size for each in old), blocked=self._blocked)
+        # What the last try could not free counts as held until one succeeds, or each would be told twice.
+        freeable_bytes = 0 if self._said else sum(each.segment.size for each in old)
+        self._space.measure(freeable_bytes, blocked=self._blocked)
         if self._running or self._blocked:
             return
         if old and old[0].end <= self._checkpoints.reached:

@@ -55,7 +55,7 @@ from engine.retention.needed import (
 from protocol.bounds import Lane, Position, TimelineId
 from protocol.errors import Corruption, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
-from protocol.limits import BLOCK_BYTES
+from protocol.limits import BLOCK_BYTES, INDEX_SHARE, INDEX_TRANSACTION_BYTES
 from protocol.positions import Cut
 from protocol.wire import RowType
 
@@ -66,9 +66,7 @@ Block = tuple[int, int, int]  # lane, volume, block
 
 
 # What a version that is moved takes of the file: its bytes, and a share of the pages above them.
-MOVED_BYTES = BLOCK_BYTES + BLOCK_BYTES // 8
-# Pages of `versions` and of the tree above them that a transaction writes anew.
-TRANSACTION_BYTES = 1 << 20
+MOVED_BYTES = BLOCK_BYTES + BLOCK_BYTES // INDEX_SHARE
 
 _FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
 _FOLD_WITHIN = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow, Position])
@@ -196,7 +194,7 @@ def _require_room(store: Store, plan: TruncatePlan, moved: int) -> None:
     writing, the last page of the file system would be gone: a file that LMDB failed to extend keeps what it
     got."""
     used_bytes, size_bytes = store.space()
-    need_bytes = moved * MOVED_BYTES + TRANSACTION_BYTES - (size_bytes - used_bytes)
+    need_bytes = moved * MOVED_BYTES + INDEX_TRANSACTION_BYTES - (size_bytes - used_bytes)
     if plan.room_bytes is not None and need_bytes > plan.room_bytes:
         raise OSError(
             errno.ENOSPC,

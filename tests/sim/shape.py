@@ -12,8 +12,10 @@ from enum import Enum
 from types import ModuleType
 
 import engine.journal.recovery
+import engine.journal.room
 import engine.journal.writer
 import engine.retention.journal_space
+import engine.retention.truncation
 import site_primary.nbd.connection
 import site_primary.shipping.send_window
 import site_primary.write_path
@@ -216,13 +218,16 @@ def _patches(rng: random.Random, segment_bytes: int, segment_bytes_min: int) -> 
     """Bounds small enough to be met: at their real sizes a run of some seconds fills no segment."""
     payload_bytes = rng.choice((16, 32, 96)) << 10
     write_path, writer = site_primary.write_path, engine.journal.writer
+    room = engine.journal.room
     window = site_primary.shipping.send_window
     in_flight_bytes = rng.choice((128 << 10, 1 << 20))
     return (
         (write_path, "FRAME_PAYLOAD_BYTES_MAX", payload_bytes),
         (write_path, "FRAME_EVENTS_MAX", rng.choice((4, 100))),
-        (writer, "SEGMENT_BYTES", segment_bytes),
-        (writer, "SEGMENT_BYTES_MIN", segment_bytes_min),
+        (room, "SEGMENT_BYTES", segment_bytes),
+        (room, "SEGMENT_BYTES_MIN", segment_bytes_min),
+        (room, "INDEX_TRANSACTION_BYTES", 16 << 10),
+        (engine.retention.truncation, "INDEX_TRANSACTION_BYTES", 16 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # A peer that was let go needs the changed blocks, which are not shipped here.
         (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-import engine.journal.writer
+import engine.journal.room
 from console.demo.host import Host
 from daemon.exports import SiteExports
 from daemon.operations import dispatch
@@ -126,8 +126,8 @@ def hits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return _ThrowingCursor(made, CURSORS[group], found, group)
 
     monkeypatch.setattr(_Transaction, "cursor", cursor)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES", 128 << 10)
-    monkeypatch.setattr(engine.journal.writer, "SEGMENT_BYTES_MIN", 64 << 10)
+    monkeypatch.setattr(engine.journal.room, "SEGMENT_BYTES", 128 << 10)
+    monkeypatch.setattr(engine.journal.room, "SEGMENT_BYTES_MIN", 64 << 10)
     return found
 
 

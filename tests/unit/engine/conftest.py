@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.journal import writer
+from engine.journal import room
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 SMALL_SEGMENT_BYTES = 1 << 18
@@ -18,15 +18,15 @@ TINY_SEGMENT_BYTES = 64 << 10
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 MiB a segment would make every copy and every new timeline slow. Frames here stay far below."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", SMALL_SEGMENT_BYTES)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", SMALL_SEGMENT_BYTES // 4)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", SMALL_SEGMENT_BYTES)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", SMALL_SEGMENT_BYTES // 4)
 
 
 @pytest.fixture
 def tiny_segments(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
     """So that short stories truncate many of them."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", TINY_SEGMENT_BYTES)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", TINY_SEGMENT_BYTES)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", TINY_SEGMENT_BYTES)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", TINY_SEGMENT_BYTES)
 
 
 @pytest.fixture

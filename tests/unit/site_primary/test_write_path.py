@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.index.view import VolumeView
-from engine.journal import writer as writer_module
+from engine.journal import room
 from engine.ports.disk import Buffer
 from protocol.errors import NoSpace, Refused
 from protocol.events import TRIM, WRITE, ZERO, Row
@@ -363,8 +363,8 @@ def test_a_commit_that_fails_leaves_the_batch_empty(rig: GroupRig) -> None:
 def test_a_segment_that_fills_up_inside_a_batch_is_no_matter(
     rig: GroupRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", 1 << 16)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", 1 << 16)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", 1 << 16)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", 1 << 16)
     host = Host(rig)
     for turn in range(60):
         host.fill((turn % BLOCKS) * BLOCK_BYTES, 3000, chr(65 + turn % 26))

@@ -15,7 +15,7 @@ from engine.copies.copy_space import held_bytes, unique_bytes
 from engine.group.settings import GroupSettings
 from engine.history.reach import gaps, oldest_cut
 from engine.index.versions import read_version
-from engine.journal import writer
+from engine.journal import room
 from protocol.events import Consistency, CopyDeleted
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import POSITION_MAX
@@ -28,8 +28,8 @@ KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GroupRig]:
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 64 << 10)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", 64 << 10)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", 64 << 10)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", 64 << 10)
     monkeypatch.setattr(copy_space, "SLICE_ROWS", 5)
     rig = GroupRig(tmp_path, settings=KEEP_ALL)
     rig.open()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.journal import writer
+from engine.journal import room
 from protocol.limits import SEGMENT_BYTES, SEGMENT_BYTES_MIN
 from tests.unit.engine.group_rig import GroupRig
 
@@ -15,8 +15,8 @@ def test_c41_a_small_group_costs_little_disk(
     make_rig: Callable[..., GroupRig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """40 of one volume of 1 MiB: well under 1 GiB. Each took two segments of 64 MiB."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", SEGMENT_BYTES)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES_MIN", SEGMENT_BYTES_MIN)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", SEGMENT_BYTES)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", SEGMENT_BYTES_MIN)
     rig = make_rig()
     volume = rig.create("root", 256)
     for at in range(100):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal import room
 from engine.journal import segments as segments_module
 from engine.journal import writer as writer_module
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
@@ -19,8 +20,9 @@ from tests.unit.engine.journal.writer_bench import SEGMENT, SMALLEST, TIMELINE, 
 
 @pytest.fixture(autouse=True)
 def sizes(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SMALLEST)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", SEGMENT)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", SMALLEST)
+    monkeypatch.setattr(writer_module, "truncation_bytes", lambda *_: 0)  # of several segments' size here
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.journal import writer as writer_module
+from engine.journal import room, writer
 from engine.journal.format import SPARE_PATH, timeline_directory
 from engine.journal.writer import RETRY_SPACE_AFTER_S
 from protocol.errors import NoSpace
@@ -19,8 +19,9 @@ from tests.unit.engine.journal.writer_bench import SEGMENT, SMALLEST, TIMELINE, 
 
 @pytest.fixture(autouse=True)
 def sizes(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES", SEGMENT)
-    monkeypatch.setattr(writer_module, "SEGMENT_BYTES_MIN", SMALLEST)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", SEGMENT)
+    monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", SMALLEST)
+    monkeypatch.setattr(writer, "truncation_bytes", lambda *_: 0)  # of several segments' size here
 
 
 @pytest.fixture

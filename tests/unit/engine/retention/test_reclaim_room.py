@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from engine.journal import room
 from engine.ports.durable import RealDisk
 from engine.retention.reclaim import RETRY_S
-from engine.retention.truncation import TRANSACTION_BYTES
-from protocol.limits import BLOCK_BYTES
+from protocol.errors import NoSpace
+from protocol.limits import BLOCK_BYTES, INDEX_TRANSACTION_BYTES
 from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, fill, truncate
@@ -28,13 +30,16 @@ def test_c54_a_segment_larger_than_the_room_goes_if_what_is_needed_of_it_fits(
     fill(rig, volume, 4)
     rig.checkpoint()
     expected = rig.letters("root")
-    free = TRANSACTION_BYTES + 20 * BLOCK_BYTES
+    free = INDEX_TRANSACTION_BYTES + 20 * BLOCK_BYTES
     rig.group.settings = replace(KEEP_ALL, reserve_bytes=free)  # all of it is the reserve
     monkeypatch.setattr(RealDisk, "free_bytes", lambda _: free)
     assert rig.group.writer.segment_bytes < SMALL_SEGMENT_BYTES
     rig.group.settings = replace(KEEP_NOTHING, reserve_bytes=free)
-    rig.settle(2 * RETRY_S)
+    rig.settle(5 * RETRY_S)
     assert len(rig.segment_files()) > 1  # a quarter of the reserve is not for this
+    stages = [fields["stage"] for kind, fields in rig.events if kind == "journal.pressure"]
+    assert stages
+    assert len(stages) == len(set(stages))  # not once more with each try
     assert [kind for kind, _ in rig.events].count("fold.failed") == 1
     rig.group.settings = replace(KEEP_NOTHING, reserve_bytes=0)
     rig.settle(2 * RETRY_S)
@@ -42,11 +47,58 @@ def test_c54_a_segment_larger_than_the_room_goes_if_what_is_needed_of_it_fits(
     assert rig.letters("root") == expected
 
 
+def fill_disk(rig: GroupRig, volume: int, blocks: int, rng: random.Random) -> dict[int, bytes]:
+    """Write here and there until it is refused; the letters of the blocks written."""
+    written: dict[int, bytes] = {}
+    while True:
+        first = rng.randrange(blocks - 7)
+        letters = [bytes([rng.randrange(97, 123)]) for _ in range(rng.randint(1, 8))]
+        try:
+            rig.write(volume, first, *letters)
+        except NoSpace:
+            return written
+        written |= {first + at: letter for at, letter in enumerate(letters)}
+        if rng.random() < 0.1:
+            rig.sync()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_c54_a_journal_that_fills_the_disk_leaves_room_to_truncate_it(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """A secondary's journal took what its truncations needed, and the pair was suspended for good."""
+    rng = random.Random(seed)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", 1 << 20)
+    disk_bytes = rng.randint(8, 24) << 20
+    rig = make_rig()
+
+    def free_bytes(_: RealDisk) -> int:
+        used = (path.stat() for path in (rig.directory / "g").rglob("*") if path.is_file())
+        return max(0, disk_bytes - sum(512 * stat.st_blocks for stat in used))
+
+    monkeypatch.setattr(RealDisk, "free_bytes", free_bytes)
+    rig.settings = replace(KEEP_ALL, reserve_bytes=disk_bytes // 16)
+    rig.reopen()
+    blocks = rng.choice((16, 256, 1024))
+    volume = rig.create("root", blocks)
+    written = fill_disk(rig, volume, blocks, rng)
+    held = len(rig.segment_files())
+    assert held > 4
+    rig.group.settings = replace(KEEP_NOTHING, reserve_bytes=disk_bytes // 16)
+    rig.settle(4 * RETRY_S)
+    assert "fold.failed" not in [kind for kind, _ in rig.events]
+    assert len(rig.segment_files()) < held / 2
+    rig.write(volume, 0, b"Z")
+    written[0] = b"Z"
+    found = rig.letters("root")
+    assert all(found[at] == letter.decode() for at, letter in written.items())
+
+
 def test_what_the_index_has_free_counts_as_room(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the long run truncations live on the pages that those before gave back."""
     rig = make_rig()
     volume = rig.create("root", 16)
-    monkeypatch.setattr("engine.retention.truncation.TRANSACTION_BYTES", 0)
+    monkeypatch.setattr("engine.retention.truncation.INDEX_TRANSACTION_BYTES", 0)
     for _ in range(3):
         fill(rig, volume, 2)
         truncate(rig)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.history.reach import gaps
-from engine.journal import writer
+from engine.journal import room
 from protocol.compress import Compression
 from protocol.errors import Trimmed
 from protocol.events import WRITE, ZERO, Revert
@@ -379,7 +379,7 @@ def test_what_the_site_wrote_meanwhile_is_not_lost(pair: BasePair, monkeypatch: 
 
 def test_segments_of_a_base_are_not_history(pair: BasePair, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal's limit bounds history; a copy of a volume that is larger must still be possible."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1 << 18)
+    monkeypatch.setattr(room, "SEGMENT_BYTES", 1 << 18)
     volume = pair.one.create("root", 256)
     for block in range(0, 256, 8):
         pair.one.write(volume, block, *([b"q"] * 8))
