@@ -1,9 +1,10 @@
 """Cuts as users name them: text in, a typed name out, which a site resolves to a `positions.Cut`.
 
 Forms: a backup's id (16 hex digits) or label, `TIMELINE:POSITION` (16 hex digits, decimal), an RFC 3339 time,
-`latest`; and, for the client only, `now`, relative `-2h30m`, and local `02:45`, `yesterday 14:00`,
-`2026-03-29 14:00`. Relative and local forms become a fixed UTC time here, once, as a pure function of
-(text, now, zone): a name that means another moment each time it is read must not reach a site.
+`latest`; and, for the client only, `now`, relative `-2h30m`, `10 minutes ago`, and local `02:45`,
+`yesterday 14:00`, `2026-03-29 14:00`; `yesterday` or `2026-03-29` alone is the end of that day. Relative and
+local forms become a fixed UTC time here, once, as a pure function of (text, now, zone): a name that means
+another moment each time it is read must not reach a site.
 
 What has the shape of an id is an id, so no label may be 16 hex digits. A local time that the clocks show
 twice (or skip) is refused with both readings: guessing would restore another hour than was asked for.
@@ -19,6 +20,7 @@ import msgspec
 from protocol.errors import UsageError
 from protocol.limits import LABEL_CHARS_MAX, UTC_NS_MAX
 from protocol.positions import POSITION_MAX, Cut, parse_cut
+from protocol.quantities import SPAN_PATTERN, span_s
 
 CUT_CHARS_MAX = 128
 TIMELINE_MAX = (1 << 64) - 1
@@ -26,7 +28,10 @@ NS_PER_S = 1_000_000_000
 
 RESERVED_LABELS = frozenset({"now", "latest", "today", "yesterday"})
 FORMS = "a label or backup id, TIMELINE:POSITION, an RFC 3339 time, `latest`"
-CLIENT_FORMS = FORMS + ", `now`, `-2h30m`, `02:45`, `yesterday 14:00`, `2026-03-29 14:00`"
+CLIENT_FORMS = (
+    FORMS
+    + ", `now`, `-2h30m`, `10 minutes ago`, `02:45`, `yesterday 14:00`, `2026-03-29 14:00`, `2026-03-29`"
+)
 
 _LABEL = re.compile(rf"[a-z][a-z0-9._-]{{0,{LABEL_CHARS_MAX - 1}}}")
 _BACKUP_ID = re.compile(r"[0-9a-f]{16}")
@@ -34,12 +39,13 @@ _POSITION = re.compile(r"[0-9a-f]{16}:[0-9]+", re.ASCII)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
 )
-_RELATIVE = re.compile(
-    r"-(?=\d)(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,9})m)?(?:(\d{1,11})(?:\.(\d{1,9}))?s)?", re.ASCII
-)
+_RELATIVE = re.compile(rf"-{SPAN_PATTERN}", re.ASCII | re.IGNORECASE)
+_AGO = re.compile(rf"{SPAN_PATTERN}\s?ago", re.ASCII | re.IGNORECASE)
+_ONE = re.compile(r"an?(?= )", re.ASCII | re.IGNORECASE)
 _LOCAL = re.compile(
-    r"(?:(today|yesterday|\d{4}-\d\d-\d\d)[ Tt])?(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII
+    r"(?:(today|yesterday|\d{4}-\d\d-\d\d)[ Tt])?(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII
 )
+_DAY = re.compile(r"yesterday|\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class _CutStruct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="by"):
@@ -155,8 +161,10 @@ def parse_user_cut(text: str, *, now_ns: int, zone: tzinfo) -> NamedCut:
         return cut
     if text == "now":
         return CutTime(utc_ns=now_ns)
-    if match := _RELATIVE.fullmatch(text):
+    if match := _RELATIVE.fullmatch(text) or _AGO.fullmatch(_ONE.sub("1", text, count=1)):
         return CutTime(utc_ns=_relative_ns(text, match, now_ns))
+    if _DAY.fullmatch(text):
+        return CutTime(utc_ns=_day_ns(text, now_ns, zone))
     if match := _LOCAL.fullmatch(text):
         return CutTime(utc_ns=_local_ns(text, match, now_ns, zone))
     raise _refused(text, "is no cut", f"use {CLIENT_FORMS}")
@@ -222,17 +230,28 @@ def _rfc3339_ns(text: str, match: re.Match[str]) -> int:
 
 
 def _relative_ns(text: str, match: re.Match[str], now_ns: int) -> int:
-    days, hours, minutes, seconds, decimals = match.groups()
-    span_s = int(days or 0) * 86_400 + int(hours or 0) * 3_600 + int(minutes or 0) * 60 + int(seconds or 0)
-    return _checked_ns(text, now_ns - span_s * NS_PER_S - _decimals_ns(decimals))
+    *whole, decimals = match.groups()
+    return _checked_ns(text, now_ns - span_s(whole) * NS_PER_S - _decimals_ns(decimals))
+
+
+def _day_ns(text: str, now_ns: int, zone: tzinfo) -> int:
+    """The last nanosecond of a day: what there was when it ended."""
+    today = _today(now_ns, zone)
+    try:
+        following = _day(text, today) + timedelta(days=1)
+        utc_ns = _epoch_ns(_local_moment(text, datetime.combine(following, time()), zone)) - 1
+    except (ValueError, OverflowError):
+        raise _refused(text, "is no day of the calendar", "write it as 2026-03-29") from None
+    if utc_ns > now_ns:
+        raise _refused(text, "is not over yet", "write `now`, or a time of the day: 14:00")
+    return _checked_ns(text, utc_ns)
 
 
 def _local_ns(text: str, match: re.Match[str], now_ns: int, zone: tzinfo) -> int:
     day_word, hour, minute, second, decimals = match.groups()
-    today = datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(zone).date()
     try:
         clock = time(int(hour), int(minute), int(second or 0))
-        day = _day(day_word, today)
+        day = _day(day_word, _today(now_ns, zone))
         utc_ns = _epoch_ns(_local_moment(text, datetime.combine(day, clock), zone)) + _decimals_ns(decimals)
     except (ValueError, OverflowError):
         raise _refused(text, "is no time of the day", "write it as 02:45 or yesterday 14:00") from None
@@ -240,6 +259,10 @@ def _local_ns(text: str, match: re.Match[str], now_ns: int, zone: tzinfo) -> int
         hint = "write `yesterday " + text + "`" if day_word is None else "choose a time in the past"
         raise _refused(text, f"is in the future ({time_text(utc_ns)})", hint)
     return _checked_ns(text, utc_ns)
+
+
+def _today(now_ns: int, zone: tzinfo) -> date:
+    return datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(zone).date()
 
 
 def _day(word: str | None, today: date) -> date:

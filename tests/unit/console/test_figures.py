@@ -143,13 +143,23 @@ def test_nbdtab_and_systemd() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30.0), ("5m", 300.0), ("1h30m", 5400.0), ("2d", 172_800.0), ("0.5s", 0.5), ("0s", 0.0)],
+    [
+        ("30s", 30.0),
+        ("5m", 300.0),
+        ("1h30m", 5400.0),
+        ("2d", 172_800.0),
+        ("0.5s", 0.5),
+        ("0s", 0.0),
+        ("30 s", 30.0),
+        ("2 Weeks", 1_209_600.0),
+        ("1 hour 5 min", 3900.0),
+    ],
 )
 def test_a_span_has_units(text: str, seconds: float) -> None:
     assert parse_span(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "30", "s", "-5s", "1.5h", "5m30", "nan", "30 s", "٣s"])
+@pytest.mark.parametrize("text", ["", "30", "s", "-5s", "1.5h", "5m30", "nan", "30  s", "30 sx", "m5", "٣s"])
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_span(text)

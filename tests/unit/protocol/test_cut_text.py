@@ -171,11 +171,56 @@ def test_forms_that_only_a_client_reads(text: str, utc: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-", "-m", "10m", "+10m", "-10", "-10m5h", "-99999d", "24:00", "02:60", "2:45", "tomorrow 10:00"]
+    "text", ["-", "-m", "10m", "+10m", "-10", "-10m5h", "-99999d", "24:00", "02:60", "tomorrow 10:00"]
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_user_cut(text, now_ns=NOW, zone=PARIS)
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("10 minutes ago", "2026-07-03T11:50:00Z"),
+        ("10m ago", "2026-07-03T11:50:00Z"),
+        ("1 hour 30 minutes ago", "2026-07-03T10:30:00Z"),
+        ("an hour ago", "2026-07-03T11:00:00Z"),
+        ("A minute ago", "2026-07-03T11:59:00Z"),
+        ("2 weeks ago", "2026-06-19T12:00:00Z"),
+        ("1.5 seconds ago", "2026-07-03T11:59:58.500Z"),
+        ("-1min", "2026-07-03T11:59:00Z"),
+        ("-2 hours", "2026-07-03T10:00:00Z"),
+        ("2:02", "2026-07-03T00:02:00Z"),
+        ("yesterday 2:02", "2026-07-02T00:02:00Z"),
+        ("yesterday", "2026-07-02T21:59:59.999999999Z"),
+        ("2026-06-28", "2026-06-28T21:59:59.999999999Z"),
+    ],
+)
+def test_times_as_people_write_them(text: str, utc: str) -> None:
+    assert at(text) == utc
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2026-07-03", "not over"),
+        ("2026-07-04", "not over"),
+        ("2026-02-30", "calendar"),
+        ("10 ago", "no cut"),
+        ("minutes ago", "no cut"),
+        ("an ago", "no cut"),
+        ("today", "no cut"),
+    ],
+)
+def test_what_is_almost_a_time_is_refused(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        parse_user_cut(text, now_ns=NOW, zone=PARIS)
+
+
+def test_a_day_ends_when_its_clocks_say_so() -> None:
+    # That day had 23 hours in Paris; the end of a day, and not 24 hours after its beginning, counts.
+    assert at("2026-03-29", zone=PARIS) == "2026-03-29T21:59:59.999999999Z"
+    assert at("2026-03-28", zone=PARIS) == "2026-03-28T22:59:59.999999999Z"
 
 
 def test_a_local_time_in_the_future_is_refused_with_what_was_perhaps_meant() -> None:
