@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from console.guesses import GuessedVerbs, guessed
 from console.output import Output
 from console.session import Session
 from console.streams import StdoutFailed, take_streams
@@ -20,8 +21,8 @@ from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError, 
 
 HELP = """Replicates, backs up and restores block volumes between two sites.
 
-A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', -10m), now, latest, or
-TIMELINE:POSITION."""
+A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', '10 minutes ago', -10m), now,
+latest, or TIMELINE:POSITION."""
 
 # Each word that may come first, and where in console/commands/ it is: a noun with its own verbs, or a verb.
 # A command loads what it needs itself and nothing else: loading all of them takes longer than most commands.
@@ -104,7 +105,7 @@ def commands_for(word: str | None = None) -> typer.Typer:
     known = word in NOUNS or word in VERBS or word == "--version"
     for noun, place in NOUNS.items():
         if noun == word or not known:
-            app.add_typer(_noun(noun, place), name=noun)
+            app.add_typer(_noun(noun, place), name=noun, cls=GuessedVerbs)
     for verb, place in VERBS.items():
         if verb == word or not known:
             app.command(verb, hidden=verb in HIDDEN)(_there(place))
@@ -221,6 +222,7 @@ def _lost(error: StdoutFailed, output: Output) -> FarshoreError:
 def _run(words: list[str], session: Session) -> int:
     """The exit code of the parsed command. Raises UsageError for words that make none."""
     try:
+        words = guessed(words)
         app = commands_for(words[0] if words else None)
         result = app(args=words, prog_name="farshore", standalone_mode=False, obj=session)
     except typer.Abort:

@@ -19,9 +19,10 @@ from protocol.commands.base import BaseCommand, ReplyType
 from protocol.commands.cut import CutInfo
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
 from protocol.envelopes import BadField
-from protocol.errors import FarshoreError
+from protocol.errors import FarshoreError, UsageError
 from protocol.positions import parse_cut
 from protocol.printable import printable
+from protocol.quantities import parse_span
 
 
 class Session:
@@ -74,6 +75,14 @@ class Session:
             utc = time_text(cut.utc_ns)
             self.output.note(f"{text}: {local_text(utc, self.zone)}, {utc}")
         return cut
+
+    def since(self, text: str) -> NamedCut:
+        """Where `--since` begins: any cut, or a span back from now, as `10m`. Raises UsageError."""
+        try:
+            parse_span(text)
+        except UsageError:
+            return self.cut(text)
+        return self.cut(f"-{text.strip()}")
 
     def local(self, utc: str | None) -> str:
         """A reply's time for people."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from console.client import WAIT_GRACE_S
 from console.session import Session, session_of
 from protocol.commands.base import ROWS_MAX
 from protocol.commands.event import EventInfo, Events, EventsReply
+from protocol.cut_text import CutTime, parse_fixed_cut
+from protocol.errors import UsageError
 
 FOLLOW_SLICE_S = 20.0
+_NUMBER = re.compile(r"-?\d+", re.ASCII)
 
 
 def events(
@@ -20,12 +25,17 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as they happen, until Ctrl-C.")
     ] = False,
-    since: Annotated[int | None, typer.Option(metavar="SEQ", help="Only those after this number.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="SEQ|TIME", help="Only those after this number, or since then: 10m.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most this many of the past.")] = 100,
 ) -> None:
     """What happened at this site, oldest first."""
     session = session_of(ctx)
-    data = session.call(Events(since=since, limit=limit))
+    if since is None or _NUMBER.fullmatch(since):
+        data = session.call(Events(since=None if since is None else int(since), limit=limit))
+    else:
+        data = _since_time(session, _moment_ns(session, since), limit)
     if not follow:
         session.output.result("events", data, lambda: _print_events(session, data))
         return
@@ -35,6 +45,35 @@ def events(
         session.output.flush()
         command = Events(since=data.next, limit=limit, wait_s=FOLLOW_SLICE_S)
         data = session.call(command, FOLLOW_SLICE_S + WAIT_GRACE_S)
+
+
+def _moment_ns(session: Session, text: str) -> int:
+    cut = session.since(text)
+    if not isinstance(cut, CutTime):
+        raise UsageError(
+            f"{text!r} is neither an event's number nor a time",
+            subject=text,
+            next_step="write it as 10m, 02:45, yesterday 14:00, or a number that --json shows",
+        )
+    return cut.utc_ns
+
+
+def _event_ns(event: EventInfo) -> int:
+    cut = parse_fixed_cut(event.time)
+    return cut.utc_ns if isinstance(cut, CutTime) else 0
+
+
+def _since_time(session: Session, since_ns: int, limit: int) -> EventsReply:
+    """The newest `limit` of those that happened since. A clock that was put back does not hide later ones."""
+    found: list[EventInfo] = []
+    after = -1
+    data = session.call(Events(since=0, limit=ROWS_MAX))
+    while data.events and data.next > after:
+        found += data.events
+        after = data.next
+        data = session.call(Events(since=after, limit=ROWS_MAX))
+    first = next((at for at, each in enumerate(found) if _event_ns(each) >= since_ns), len(found))
+    return replace(data, events=found[first:][-limit:], missed=False)
 
 
 def _print_events(session: Session, data: EventsReply) -> None:

@@ -12,7 +12,9 @@ from console.commands.site import run_daemon
 from console.figures import size_text
 from console.session import Session, position_argument, session_of
 from protocol.commands.base import ROWS_MAX, check_name
+from protocol.commands.cut import CutResolve
 from protocol.commands.journal import FrameInfo, JournalShow, JournalShowReply, OfflineJournalReply
+from protocol.cut_text import CutPosition, NamedCut
 
 app = typer.Typer(help="A group's journal.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,7 +27,7 @@ def show_journal(
     ctx: typer.Context,
     group: GroupArgument,
     since: Annotated[
-        str | None, typer.Option(metavar="TIMELINE:POSITION", help="From this frame on.")
+        str | None, typer.Option(metavar="CUT", help="From there on: TIMELINE:POSITION, a label, 18:02, 10m.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=ROWS_MAX, help="At most this many frames.")] = 50,
     directory: Annotated[
@@ -34,15 +36,25 @@ def show_journal(
 ) -> None:
     """Frames of a group's journal and its timelines; by default the newest.
 
-    With --dir no daemon is asked and nothing there is changed; the backups that can be read are shown too."""
+    With --dir no daemon is asked and nothing there is changed; the backups that can be read are shown too.
+    There --since is TIMELINE:POSITION."""
     session = session_of(ctx)
-    command = JournalShow(group=check_name(group, "group"), since=position_argument(since), limit=limit)
+    check_name(group, "group")
     if directory is None:
-        data = session.call(command)
+        start = None if since is None else _position(session, group, session.since(since))
+        data = session.call(JournalShow(group=group, since=start, limit=limit))
     else:
+        position_argument(since)
         words = ["journal", os.path.abspath(directory), f"--group={group}", f"--limit={limit}"]
         data = run_daemon([*words, *([f"--since={since}"] if since else [])], OfflineJournalReply)
     session.output.result("journal.show", data, lambda: _show_journal(session, data))
+
+
+def _position(session: Session, group: str, cut: NamedCut) -> CutPosition:
+    if isinstance(cut, CutPosition):
+        return cut
+    found = session.call(CutResolve(group=group, cut=cut))
+    return CutPosition(timeline=int(found.timeline, 16), position=found.position)
 
 
 def _show_journal(session: Session, data: JournalShowReply) -> None:

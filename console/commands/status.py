@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, NoReturn
 
 import typer
+from msgspec.structs import replace
 from rich.text import Text
 
 from console.figures import age_s, age_text, mode_text, position_text, short_time_text, size_text, span_text
@@ -12,9 +13,11 @@ from console.local_time import pause
 from console.output import styled
 from console.session import Session, session_of
 from protocol.commands.backup import BackupInfo
+from protocol.commands.base import check_name
 from protocol.commands.drill import DrillSummary
 from protocol.commands.pair import GroupInfo, LockInfo
 from protocol.commands.site import SiteStatus, SiteStatusReply
+from protocol.errors import NotFound
 from protocol.limits import CLOCK_SKEW_S
 
 WATCH_INTERVAL_S = 1.0
@@ -22,28 +25,41 @@ WATCH_INTERVAL_S = 1.0
 
 def status(
     ctx: typer.Context,
+    group: Annotated[str | None, typer.Argument(metavar="G", help="Only this group.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
 ) -> None:
     """Every group: its pair's state, how far the peer is behind, its last backup."""
     session = session_of(ctx)
+    if group is not None:
+        check_name(group, "group")
     if watch and session.output.is_terminal:
-        _watch_live(session)
-    _show(session)
+        _watch_live(session, group)
+    _show(session, group)
     while watch:
         pause(WATCH_INTERVAL_S)
-        _show(session)
+        _show(session, group)
 
 
-def _show(session: Session) -> None:
+def _ask(session: Session, group: str | None) -> SiteStatusReply:
     data = session.call(SiteStatus())
+    if group is None:
+        return data
+    found = tuple(each for each in data.groups if each.group == group)
+    if not found:
+        raise NotFound(f"there is no group {group} here", subject=group, next_step="farshore status")
+    return replace(data, groups=found)
+
+
+def _show(session: Session, group: str | None) -> None:
+    data = _ask(session, group)
     session.output.result("status", data, lambda: _print(session, data))
     session.output.flush()
 
 
-def _watch_live(session: Session) -> NoReturn:
+def _watch_live(session: Session, group: str | None) -> NoReturn:
     with session.output.live() as draw:
         while True:
-            draw(status_lines(session, session.call(SiteStatus())))
+            draw(status_lines(session, _ask(session, group)))
             pause(WATCH_INTERVAL_S)
 
 
