@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.config import SiteConfig, nbd_access
+from daemon.configured import group_settings, reserve_of
 from daemon.data_directory import STATE_FILE, Identity, Keys
 from daemon.event_file import EventFile
 from daemon.event_log import EventLog
@@ -20,7 +21,6 @@ from daemon.parts import GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
 from engine.group.compartment import Compartment, attempt
-from engine.group.settings import GroupSettings
 from engine.group.site_state import SITE_TABLES
 from engine.index.index_file import open_index
 from engine.ports.clock import SystemClock
@@ -28,12 +28,10 @@ from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.positions import POSITION_MAX
 from site_primary.nbd.server import NbdServer
 
 STATE_MAP_BYTES = 1 << 30
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
-RESERVE_PART = 16
 
 
 def real_site(
@@ -101,7 +99,7 @@ def _open_group(
             disk=disk,
             store=open_index(directory),
             indexer=IndexerProcess(directory, compartment.broke),
-            settings=_settings(config, _file_system_bytes(directory)),
+            settings=group_settings(config, reserve_of(config, _file_system_bytes(directory))),
         )
     except BaseException:
         disk.close()
@@ -112,14 +110,3 @@ def _file_system_bytes(directory: pathlib.Path) -> int:
     """The size, not what is free: else a start on a full disk would keep next to nothing in reserve."""
     found = os.statvfs(directory)
     return found.f_blocks * found.f_frsize
-
-
-def _settings(config: SiteConfig, disk_bytes: int) -> GroupSettings:
-    return GroupSettings(
-        journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
-        reserve_bytes=min(config.reserve_bytes, disk_bytes // RESERVE_PART),
-        window_s=config.window_s,
-        window_bytes=config.window_bytes or POSITION_MAX,
-        throttle=config.throttle,
-        lock_window_s=config.lock_window_s,
-    )

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 
 from msgspec import structs
 
 from daemon.config import SiteConfig, hooks_of, load_config
+from daemon.configured import group_settings, nbd_addresses
 from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
 from engine.group.compartment import attempt_async
 from protocol.errors import FarshoreError, system_error
-from protocol.positions import POSITION_MAX
 
 DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
@@ -55,14 +54,7 @@ async def reload_config(site: Site) -> None:
     site.hooks.set_hooks(hooks_of(config))
     site.operators.set_rows(config.operators)
     for group in site.groups.values():
-        group.change_settings(
-            replace(
-                group.settings,
-                journal_limit_bytes=config.journal_limit_bytes or POSITION_MAX,
-                window_s=config.window_s,
-                window_bytes=config.window_bytes or POSITION_MAX,
-            )
-        )
+        group.change_settings(group_settings(config, group.settings.reserve_bytes))
     site.notify()
     waits = (name for name in changed if name not in RELOADED)
     site.events.emit("site.reloaded", changed=_listed(taken), wait_for_a_restart=_listed(waits))
@@ -78,7 +70,7 @@ def _listed(names: Iterable[str]) -> str:
 
 async def _move_doors(site: Site, before: SiteConfig, config: SiteConfig) -> None:
     """Open the new ones first: if one cannot be opened, all is as it was. FarshoreError."""
-    there, wanted = site.addresses_of(before), site.addresses_of(config)
+    there, wanted = nbd_addresses(site.directory, before), nbd_addresses(site.directory, config)
     opened: list[str] = []
     try:
         for address in wanted:

@@ -21,6 +21,7 @@ import structlog
 from daemon import group_moves, jobs
 from daemon.alerts.peer_news import NewsDesk
 from daemon.config import SiteConfig, hooks_of
+from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import Identity, Keys
 from daemon.exports import SiteExports
 from daemon.group_room import GroupRoom
@@ -126,16 +127,12 @@ class Site:
     @property
     def nbd_addresses(self) -> tuple[str, ...]:
         """Where hosts connect."""
-        return self.addresses_of(self.config)
-
-    def addresses_of(self, config: SiteConfig) -> tuple[str, ...]:
-        """Where hosts would connect with that configuration."""
-        return config.nbd or (f"unix:{self.directory / 'nbd.sock'}",)
+        return nbd_addresses(self.directory, self.config)
 
     @property
     def control_endpoint(self) -> str:
         """Where the console asks."""
-        return self.config.control or f"ipc://{self.directory / 'control.sock'}"
+        return control_address(self.directory, self.config)
 
     def _make_door(self) -> PeerDoor:
         desk = NewsDesk(self.events, self.rng.getrandbits(62) | 1, lambda g, p: self.peer_of(g) == p)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from daemon.config import SiteConfig, load_config
+from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
 from engine.ports.unix_sockets import socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
@@ -135,10 +136,10 @@ def _addresses(directory: pathlib.Path, config: SiteConfig) -> Iterator[Callable
         yield partial(_tcp, config.replication.removeprefix("tcp://"), "replication")
     if config.remote_control:
         yield partial(_tcp, config.remote_control.removeprefix("tcp://"), "remote_control")
-    for door in config.nbd or (f"unix:{directory / 'nbd.sock'}",):
+    for door in nbd_addresses(directory, config):
         kind, _, place = door.partition(":")
         yield partial(_unix if kind == "unix" else _tcp, place, "nbd")
-    yield partial(_unix, ipc_path(config.control or f"ipc://{directory / 'control.sock'}"), "control")
+    yield partial(_unix, ipc_path(control_address(directory, config)), "control")
 
 
 def _tcp(place: str, key: str) -> str:
