@@ -139,7 +139,7 @@ def _addresses(directory: pathlib.Path, config: SiteConfig) -> Iterator[Callable
     for door in nbd_addresses(directory, config):
         kind, _, place = door.partition(":")
         yield partial(_unix if kind == "unix" else _tcp, place, "nbd")
-    yield partial(_unix, ipc_path(control_address(directory, config)), "control")
+    yield lambda: _unix(ipc_path(control_address(directory, config)), "control")
 
 
 def _tcp(place: str, key: str) -> str:

@@ -81,3 +81,8 @@ def test_a_daemon_that_runs_has_its_addresses(site: Path) -> None:
     found = check_site(site).findings
     held.close()
     assert (found[-1].check, found[-1].state) == ("daemon", CheckState.WARNING)
+
+
+def test_a_directory_that_no_socket_fits_in_is_a_finding(site: Path) -> None:
+    moved = site.rename(site.parent / (100 * "d"))
+    assert [each.check for each in failed(moved)] == ["address", "address"]
