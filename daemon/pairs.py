@@ -7,7 +7,7 @@ here.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from daemon.exports import SiteExports
@@ -30,6 +30,8 @@ from site_primary.shipping.session import PeerTraffic, Session
 from site_primary.shipping.shipper import Shipper
 from site_primary.shipping.yielding import check_yield, given_away
 from site_secondary.receiver import Receiver, ReceiverChange
+
+PairEnd = Shipper | Receiver
 
 
 class SitePairs:
@@ -106,10 +108,13 @@ class SitePairs:
     def close(self) -> None:
         """Stop all of them."""
         self._timers.close()
-        for shipper in self.shippers.values():
-            attempt("pair.close_failed", shipper.close)
-        for receiver in self.receivers.values():
-            attempt("pair.close_failed", receiver.close)
+        for _, end in self.ends():
+            attempt("pair.close_failed", end.close)
+
+    def ends(self) -> Iterator[tuple[str, PairEnd]]:
+        """This site's end of every pair, with the group's name."""
+        yield from self.shippers.items()
+        yield from self.receivers.items()
 
     def readdress(self, peer: str, name: str, *, anew: bool = False) -> None:
         """The peer has that name from now on (the same, perhaps), and its address is to be asked for again.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 
 from daemon.alerts.conditions import CopyFigures, PairFigures, PeerFigures
 from daemon.operations.group_row import lag_of, pair_state
@@ -13,8 +12,6 @@ from engine.copies.schedules import due
 from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
-from site_primary.shipping.shipper import Shipper
-from site_secondary.receiver import Receiver
 
 NS_PER_S = 1e9
 
@@ -24,8 +21,7 @@ def peer_figures(site: Site, waiting_since: Mapping[str, float]) -> list[PeerFig
     now_s = site.clock.monotonic()
     pairs: dict[str, int] = {}
     heard: dict[str, float] = {}
-    ends: chain[Shipper | Receiver] = chain(site.shippers.values(), site.receivers.values())
-    for end in ends:
+    for _, end in site.pairs.ends():
         pairs[end.peer] = pairs.get(end.peer, 0) + (end.state is not PairState.SPLIT)
         since = end.heard_at if end.heard_at is not None else waiting_since.get(end.peer, now_s)
         heard[end.peer] = max(heard.get(end.peer, since), since)

@@ -27,8 +27,6 @@ from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import FarshoreError
-from site_primary.shipping.shipper import Shipper
-from site_secondary.receiver import Receiver
 
 LOOK_EVERY_S = 1.0
 ASK_EVERY_S = 2.0
@@ -97,8 +95,7 @@ class AlertWatch:
     def _askable(self) -> dict[str, PeerRequests]:
         """Peers that are heard, each with a group to ask through. One that only dials cannot be asked."""
         site, found = self._site, dict[str, PeerRequests]()
-        ends: list[tuple[str, Shipper | Receiver]] = [*site.shippers.items(), *site.receivers.items()]
-        for name, end in ends:
+        for name, end in site.pairs.ends():
             if end.peer not in found and end.peer not in self._silent and end.heard_at is not None:
                 with suppress(FarshoreError):
                     if site.peers.get(end.peer).endpoint:

@@ -25,8 +25,6 @@ from protocol.commands.peer import (
 )
 from protocol.errors import Busy, NotAllowed
 from protocol.limits import HEARTBEAT_TIMEOUT_S
-from site_primary.shipping.shipper import Shipper
-from site_secondary.receiver import Receiver
 
 
 @carries_out(PeerAdd)
@@ -138,8 +136,7 @@ def peers(site: Site) -> list[PeerInfo]:
 
 
 def _info(site: Site, peer: Peer) -> PeerInfo:
-    every: list[tuple[str, Shipper | Receiver]] = [*site.shippers.items(), *site.receivers.items()]
-    ends = [(group, end) for group, end in every if end.peer == peer.name]
+    ends = [(group, end) for group, end in site.pairs.ends() if end.peer == peer.name]
     heard = [end.heard_at for _, end in ends if end.heard_at is not None]
     age = site.clock.monotonic() - max(heard) if heard else None
     skew = site.pairs.clocks.of(peer.name).skew(site.clock)
