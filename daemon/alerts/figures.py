@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from daemon.alerts.conditions import CopyFigures, PairFigures, PeerFigures
 from daemon.operations.group_row import lag_of, pair_state
 from daemon.operations.schedule import last_run
 from daemon.site import Site
+from engine.copies.copies import Copy
 from engine.copies.schedules import due
 from engine.group.group import Group
 from engine.group.site_state import Role
+from engine.integrity.drills import Drill
 from engine.peering.pair_states import PairState
 
 NS_PER_S = 1e9
@@ -62,8 +64,23 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
     return CopyFigures(
         group=group.name,
         slot_age_s=None if slot_ns is None else (now_ns - slot_ns) / NS_PER_S,
-        backup_age_s=max(0.0, (now_ns - copies[-1].utc_ns) / NS_PER_S) if copies else None,
-        drill_age_s=max(0.0, (now_ns - drill.started_utc_ns) / NS_PER_S) if drill else None,
+        backup_age_s=backup_age_s(copies, now_ns),
+        drill_age_s=drill_age_s(drill, now_ns),
         follows=site.state.group(group.name).role is Role.SECONDARY,
         failure=site.schedule_failures.get(group.name, ""),
     )
+
+
+def backup_age_s(copies: Sequence[Copy], now_ns: int) -> float | None:
+    """How old the newest of a group's backups is."""
+    return _age_s(copies[-1].utc_ns, now_ns) if copies else None
+
+
+def drill_age_s(drill: Drill | None, now_ns: int) -> float | None:
+    """How long ago a group's last drill began."""
+    return _age_s(drill.started_utc_ns, now_ns) if drill else None
+
+
+def _age_s(utc_ns: int, now_ns: int) -> float:
+    """Clocks may go back."""
+    return max(0.0, (now_ns - utc_ns) / NS_PER_S)

@@ -7,6 +7,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from daemon.alerts.conditions import Condition
+from daemon.alerts.figures import backup_age_s, drill_age_s
 from daemon.metrics.snapshot_rows import (
     GroupFigures,
     HistogramRow,
@@ -73,9 +74,9 @@ def _group(site: Site, name: str) -> GroupFigures:
         peer_connected=bool(end and end.connected),
         sent_bytes=shipper.sent_bytes if shipper else None,
         received_bytes=receiver.received_bytes if receiver else None,
-        backup_age_s=max(0.0, (now_ns - copies[-1].utc_ns) / 1e9) if copies else None,
+        backup_age_s=backup_age_s(copies, now_ns),
         backups=len(copies),
-        drill_age_s=max(0.0, (now_ns - drill.started_utc_ns) / 1e9) if drill else None,
+        drill_age_s=drill_age_s(drill, now_ns),
         drill_ok=drill.ok if drill else None,
         free_bytes=group.disk.free_bytes(),
         checkpoint_running=group.checkpoints.running,
