@@ -9,11 +9,9 @@ from contextlib import suppress
 from daemon.alerts.conditions import Condition
 from daemon.metrics.snapshot import take
 from daemon.metrics.snapshot_rows import encode_snapshot
+from daemon.restarts import restart_for_ever
 from daemon.site import Site
-from engine.group.compartment import attempt_async
 from farshore.children import child_words
-
-AGAIN_S, AGAIN_MAX_S = 1.0, 60.0
 
 
 class MetricsSource:
@@ -27,7 +25,8 @@ class MetricsSource:
     def start(self) -> None:
         """Begin, if site.toml says where."""
         if self._site.config.metrics:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="metrics")
+            work = restart_for_ever("metrics.defect", self._serve, self._site.clock, self._ended)
+            self._task = asyncio.get_running_loop().create_task(work, name="metrics")
 
     async def close(self) -> None:
         """Stop."""
@@ -35,17 +34,9 @@ class MetricsSource:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self) -> None:
-        delay_s = AGAIN_S
-        while True:
-            defect = await attempt_async("metrics.defect", self._serve())
-            address, why = (
-                self._site.config.metrics,
-                str(defect or "the process ended: is the address taken?"),
-            )
-            self._site.events.emit("metrics.failed", object=address, error=why, again_s=delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, AGAIN_MAX_S)
+    def _ended(self, defect: Exception | None, again_s: float) -> None:
+        why = str(defect or "the process ended: is the address taken?")
+        self._site.events.emit("metrics.failed", object=self._site.config.metrics, error=why, again_s=again_s)
 
     async def _serve(self) -> None:
         """One child, until it ends."""

@@ -27,7 +27,7 @@ from daemon.notify.messages import (
     decode_report,
     encode,
 )
-from engine.group.compartment import attempt_async
+from daemon.restarts import restart_for_ever
 from engine.ports.clock import Clock
 from farshore.children import child_words
 from protocol.commands.event import EventInfo
@@ -37,7 +37,6 @@ from protocol.errors import NotFound, Unreachable
 ALIVE_EVERY_S = 5.0
 UNSENT_BYTES_MAX = 4 << 20
 EVENTS_AT_ONCE = 100
-AGAIN_S, AGAIN_MAX_S = 1.0, 60.0
 STOP_S = 8.0
 # Beyond a target's own time-out.
 TEST_GRACE_S = 5.0
@@ -66,7 +65,8 @@ class Relay:
         """Begin, if anybody is to be told. `well`: whether nothing is wrong now, for pings."""
         self._well = well
         if self.targets:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="notify")
+            work = restart_for_ever("notify.defect", self._serve, self._clock, self._ended)
+            self._task = asyncio.get_running_loop().create_task(work, name="notify")
 
     async def close(self) -> None:
         """Hand over what has happened, give the child a while to send it, and end it."""
@@ -116,16 +116,8 @@ class Relay:
 
     # -- the child
 
-    async def _run(self) -> None:
-        delay_s = AGAIN_S
-        while True:
-            began_s = self._clock.monotonic()
-            await attempt_async("notify.defect", self._serve())
-            if self._clock.monotonic() - began_s > AGAIN_MAX_S:
-                delay_s = AGAIN_S
-            self._events.emit("notify.restarted", delay_s=delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, AGAIN_MAX_S)
+    def _ended(self, _: Exception | None, again_s: float) -> None:
+        self._events.emit("notify.restarted", delay_s=again_s)
 
     async def _serve(self) -> None:
         """One child, until it ends."""
