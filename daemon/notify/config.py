@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pathlib
+from typing import get_args
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from protocol.commands.base import check_name
 from protocol.commands.event import Level
+from protocol.commands.notify import Way
 from protocol.errors import UsageError
 from protocol.limits import HOOK_CHARS_MAX, HOOK_WORDS_MAX, NOTIFY_TARGETS_MAX
 
-WAYS = ("exec", "webhook", "smtp", "ping")
-_SCHEMES = {
+WAYS: tuple[Way, ...] = get_args(Way)
+_SCHEMES: dict[Way, tuple[str, ...]] = {
     "webhook": ("http", "https"),
     "ping": ("http", "https"),
     "smtp": ("smtp", "smtps", "smtp+starttls"),
@@ -72,9 +74,15 @@ class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long one try may take."""
 
     @property
-    def way(self) -> str:
-        """Which of `WAYS` it is."""
-        return next((way for way in WAYS if getattr(self, way)), "")
+    def ways(self) -> list[Way]:
+        """Which of `WAYS` are given."""
+        return [way for way in WAYS if getattr(self, way)]
+
+    @property
+    def way(self) -> Way:
+        """Which one it is; `check_notify` has seen that there is one."""
+        (way,) = self.ways
+        return way
 
 
 def check_notify(targets: dict[str, NotifyConfig]) -> None:
@@ -89,7 +97,7 @@ def check_notify(targets: dict[str, NotifyConfig]) -> None:
 
 
 def _way_error(target: NotifyConfig) -> str:
-    ways = [way for way in WAYS if getattr(target, way)]
+    ways = target.ways
     if len(ways) != 1:
         return f"one of {', '.join(WAYS)} says how; here are {' and '.join(ways) or 'none'}"
     if target.exec:

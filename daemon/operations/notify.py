@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from daemon.notify.config import NotifyConfig
 from daemon.operations.registry import carries_out
 from daemon.site import Site
@@ -21,30 +19,23 @@ async def notifications(site: Site, _: NotifyList) -> NotifyListReply:
 async def send_test(site: Site, command: NotifyTest) -> NotifyTestReply:
     """Send a test."""
     tried = await site.relay.test(command.notification)
-    way = site.relay.targets[command.notification].way
-    return msgspec.convert(
-        {
-            "name": command.notification,
-            "way": way,
-            "ok": not tried.error,
-            "error": tried.error or None,
-            "took_s": tried.took_s,
-        },
-        NotifyTestReply,
+    return NotifyTestReply(
+        name=command.notification,
+        way=site.relay.targets[command.notification].way,
+        ok=not tried.error,
+        error=tried.error or None,
+        took_s=tried.took_s,
     )
 
 
 def _info(site: Site, name: str, target: NotifyConfig) -> NotifyInfo:
     report = site.relay.reports.get(name)
-    return msgspec.convert(
-        {
-            "name": name,
-            "way": target.way,
-            "min_level": target.min_level,
-            "sent": report.sent if report else 0,
-            "dropped": report.dropped if report else 0,
-            "queued": report.queued if report else 0,
-            "error": (report.error or None) if report else None,
-        },
-        NotifyInfo,
+    return NotifyInfo(
+        name=name,
+        way=target.way,
+        min_level=target.min_level,
+        sent=report.sent if report else 0,
+        dropped=report.dropped if report else 0,
+        queued=report.queued if report else 0,
+        error=(report.error or None) if report else None,
     )

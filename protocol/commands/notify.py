@@ -6,6 +6,9 @@ from typing import Literal
 
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Query, Reply
+from protocol.commands.event import Level
+
+Way = Literal["exec", "webhook", "smtp", "ping"]
 
 
 class NotifyInfo(Reply, frozen=True, kw_only=True):
@@ -13,8 +16,8 @@ class NotifyInfo(Reply, frozen=True, kw_only=True):
     queue). `queued` now. `error`: why the last try failed, null if it did not."""
 
     name: str
-    way: Literal["exec", "webhook", "smtp", "ping"]
-    min_level: Literal["info", "warning", "error"]
+    way: Way
+    min_level: Level
     sent: int
     dropped: int
     queued: int
@@ -36,7 +39,7 @@ class NotifyTestReply(Reply, frozen=True, kw_only=True):
     """`error` is null if it was sent."""
 
     name: str
-    way: Literal["exec", "webhook", "smtp", "ping"]
+    way: Way
     ok: bool
     error: str | None
     took_s: float
