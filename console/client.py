@@ -51,9 +51,12 @@ class OperatorKeys:
 
 
 def generate_operator_keys() -> tuple[str, str]:
-    """A new pair for an operator, (public, secret), each 40 characters of Z85."""
-    public, secret = zmq.curve_keypair()
-    return public.decode("ascii"), secret.decode("ascii")
+    """A new pair for an operator, (public, secret), each 40 characters of Z85. The public one is typed behind
+    `operator add`, so it does not begin like an option."""
+    while True:
+        public, secret = zmq.curve_keypair()
+        if not public.startswith(b"-"):
+            return public.decode("ascii"), secret.decode("ascii")
 
 
 class Client:
