@@ -129,7 +129,7 @@ class UnfinishedFile:
         self._sync_directory()
         self.close()
         return Refused(
-            f"{self.path} {why}; the image is whole, as {self.partial}",
+            f"{self.path} {why}; what was written is whole, as {self.partial}",
             subject=str(self.path),
             next_step=f"give {self.partial} another name",
         )

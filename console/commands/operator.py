@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from console.client import generate_operator_keys
 from console.output import Output
 from console.session import session_of
 from console.sites_file import sites_path
+from console.unfinished_file import UnfinishedFile
 from protocol.commands.base import Reply
 from protocol.commands.operator import (
     OperatorAdd,
@@ -20,7 +22,6 @@ from protocol.commands.operator import (
     OperatorRemove,
 )
 from protocol.errors import UsageError
-from protocol.roles import OperatorRole, RoleName
 from protocol.toml_text import toml_string
 
 app = typer.Typer(
@@ -29,7 +30,14 @@ app = typer.Typer(
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The operator's name at this site.")]
 KEY_FILE = "operator.key"
-ROLES = tuple(role.word for role in OperatorRole)
+
+
+class Role(StrEnum):
+    """What an operator may do."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
 
 
 class OperatorKeyReply(Reply, frozen=True, kw_only=True):
@@ -62,19 +70,20 @@ def key(
 
 
 def _public_key(path: Path) -> str:
+    """Of the file's pair; a new one if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     public, secret = generate_operator_keys()
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    if os.path.lexists(path):
         words = path.read_text(encoding="ascii", errors="replace").split()
         if len(words) != 2 or len(words[0]) != len(public):
             raise UsageError(
                 f"{path} holds no key pair", subject=str(path), next_step="name another one with --file"
-            ) from None
+            )
         return words[0]
-    with open(descriptor, "w", encoding="ascii") as made:
-        made.write(f"{public} {secret}\n")
+    with UnfinishedFile(path, replace=False) as made:
+        os.write(made.descriptor, f"{public} {secret}\n".encode("ascii"))
+        made.make_durable()
+        made.finish()
     return public
 
 
@@ -83,17 +92,17 @@ def add(
     ctx: typer.Context,
     name: NameArgument,
     key: Annotated[str, typer.Argument(metavar="KEY", help="As `farshore operator key` prints it there.")],
-    role: Annotated[str, typer.Option("--role", metavar="|".join(ROLES))] = "viewer",
+    role: Annotated[Role, typer.Option(help="What the operator may do.")] = Role.VIEWER,
 ) -> None:
     """Let an operator command this site with a key; at once, and written into site.toml.
 
     A viewer looks, an operator runs the service, an admin may also destroy history and change whom the site
     trusts."""
     session = session_of(ctx)
-    data = session.call(OperatorAdd(operator=name, key=key, role=_role(role)))
+    data = session.call(OperatorAdd(operator=name, key=key, role=role.value))
 
     def show() -> None:
-        session.output.line(f"{name} is {role} of {session.site.name}")
+        session.output.line(f"{name} is {role.value} of {session.site.name}")
         session.output.note(*_entry(session.site.name, data))
 
     session.output.result("operator.add", data, show)
@@ -113,13 +122,6 @@ def remove(ctx: typer.Context, name: NameArgument) -> None:
     session = session_of(ctx)
     data = session.call(OperatorRemove(operator=name))
     session.output.result("operator.remove", data, lambda: session.output.line(f"{name} is removed"))
-
-
-def _role(text: str) -> RoleName:
-    match text:
-        case "viewer" | "operator" | "admin":
-            return text
-    raise UsageError(f"--role {text}: there are {', '.join(ROLES)}", next_step="--role viewer")
 
 
 def _entry(site: str, data: OperatorListReply) -> tuple[str, ...]:
