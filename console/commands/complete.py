@@ -42,14 +42,14 @@ def complete(
 
 def candidates(words: Sequence[str]) -> list[str]:
     """What the last of the words may become. Raises FarshoreError, ProtocolError, OSError."""
-    from console.cli import NOUNS, VERBS, commands_for, take_options
+    from console.cli import HIDDEN, NOUNS, VERBS, commands_for, take_options
 
     *before, begun = words or [""]
     if before and before[-1] == "--site":
         return _matching(known_sites().entries, begun)
     selector, _, given = take_options(before)
     if not given:
-        return _matching([*NOUNS, *(verb for verb in VERBS if verb != "complete"), *COMMON], begun)
+        return _matching([*NOUNS, *(verb for verb in VERBS if verb not in HIDDEN), *COMMON], begun)
     command: Any = typer.main.get_command(commands_for(given[0]))
     depth = 0
     while hasattr(command, "commands"):

@@ -118,3 +118,7 @@ def test_fields_are_found_wherever_they_are() -> None:
     assert fields_of(schema("backup.show"))["data.space"] == "absent or object"
     assert fields_of(schema("backup.show"))["data.state.*"] == "string"
     assert fields_of(schema("pair.show"))["data.mode"] == '"async" or "sync" or "sync-strict" or null'
+
+
+def test_the_table_is_in_order() -> None:
+    assert list(KINDS) == sorted(KINDS)
