@@ -26,7 +26,7 @@ import zmq
 import zmq.asyncio
 from msgspec import Raw
 
-from engine.acting import acting
+from engine.acting import OVER_THE_NETWORK, acting
 from engine.group.compartment import attempt_async
 from engine.ports.unix_sockets import SocketAccess, bound_socket, remove_dead_socket
 from engine.ports.zap import Authenticator
@@ -230,7 +230,7 @@ class ControlServer:
                 key = str(message.get("User-Id"))
                 if self._guard is not None:
                     self._guard.proven(message, key)
-                return f"operator:{self._authenticator.name_of(ZAP_DOMAIN, key) or key}"
+                return OVER_THE_NETWORK + (self._authenticator.name_of(ZAP_DOMAIN, key) or key)
             # libzmq adds `:UID:GID:PID` to a unix socket's address.
             *_, uid, _gid, _pid = str(message.get("Peer-Address")).rsplit(":", 3)
             return f"uid:{int(uid)}"

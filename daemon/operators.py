@@ -12,14 +12,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 
 from daemon.config import CONFIG_FILE, OperatorConfig
-from engine.acting import actor
+from engine.acting import OVER_THE_NETWORK, actor
 from engine.ports.disk import Disk
 from protocol.commands.base import Command, command_name
 from protocol.errors import NotAllowed, NotFound, UsageError
 from protocol.roles import OperatorRole
 from protocol.toml_text import toml_lines, toml_string
 
-OVER_THE_NETWORK = "operator:"
 _HEADER = re.compile(r"\s*\[")
 
 

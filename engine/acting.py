@@ -15,6 +15,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from types import TracebackType
 
+OVER_THE_NETWORK = "operator:"
+
 
 class acting:
     """What happens within is caused by `by`: in this task or callback, and in those that it begins."""
