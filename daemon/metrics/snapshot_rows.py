@@ -7,8 +7,6 @@ import msgspec
 from protocol.commands.pair import GroupRow
 from protocol.commands.peer import PeerInfo
 
-LINE_BYTES_MAX = 64 << 20
-
 
 class HistogramRow(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of each bucket, not summed up, and the sum in seconds."""
