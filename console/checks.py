@@ -2,6 +2,10 @@
 
 What was not tested is not OK: a group without a pair has no lag to check, so asking for it is UNKNOWN; no
 group at all is UNKNOWN; no backup and no drill are too old for every limit.
+
+The daemon's alerts have rules of their own (daemon/alerts/conditions.py): they say once what has become
+wrong, by the limits of site.toml. Here is said what is not right now, a split that is meant included, by the
+limits of whoever asks, and of drills only one that succeeded counts.
 """
 
 from __future__ import annotations
