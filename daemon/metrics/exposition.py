@@ -13,10 +13,12 @@ from prometheus_client.core import (
 )
 
 from daemon.metrics.snapshot_rows import GroupFigures, Snapshot
+from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
+from engine.retention.pressure import Stage
 from site_primary.nbd.latency import BUCKETS_S
 
-_ROLES = ("primary", "secondary", "detached")
+_ROLES = tuple(role.value for role in Role)
 _STATES = (*(state.value for state in PairState), "damaged")
 # Figures of `status` by their names there.
 _ROW_GAUGES = {
@@ -36,7 +38,7 @@ _ROW_GAUGES = {
     "volumes": "Volumes of the group",
     "damaged": "Places known to be damaged",
 }
-_STAGES = ("normal", "warning", "throttle", "detach", "full")
+_STAGES = tuple(stage.value for stage in Stage)
 _OWN_GAUGES = {
     "backup_age_s": "Age of the newest backup",
     "backups": "Backups of the group",
