@@ -224,7 +224,7 @@ class ControlServer:
 
     def _client_of(self, message: zmq.Frame) -> str:
         """Who sent a message (see engine.acting): by what the kernel says of a unix socket's other end, or by
-        the key that was proven. Without either, `unknown`."""
+        the key that was proven. Without either, `unknown` here and nobody's operator over the network."""
         try:
             if self._keys is not None and self._authenticator is not None:
                 key = str(message.get("User-Id"))
@@ -235,7 +235,7 @@ class ControlServer:
             *_, uid, _gid, _pid = str(message.get("Peer-Address")).rsplit(":", 3)
             return f"uid:{int(uid)}"
         except (zmq.ZMQError, ValueError):
-            return "unknown"
+            return "unknown" if self._keys is None else f"{OVER_THE_NETWORK}?"
 
     async def _answer(self, server: zmq.asyncio.Socket, caller: bytes, raw: bytes, client: str) -> None:
         try:

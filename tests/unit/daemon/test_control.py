@@ -21,7 +21,8 @@ from msgspec import Raw
 
 from console.client import Client, OperatorKeys
 from daemon.control import ControlKeys, ControlServer
-from engine.acting import actor
+from daemon.operators import Operators
+from engine.acting import acting, actor
 from protocol.commands.base import Command
 from protocol.commands.pair import PairDelete, PairDeleteReply
 from protocol.commands.site import SiteToken, SiteTokenReply
@@ -386,6 +387,28 @@ async def test_tcp_needs_keys_and_knows_its_operators() -> None:
         assert keys.secret_key not in repr(keys)
     finally:
         await server.close()
+
+
+@in_loop
+async def test_a_caller_without_a_known_key_is_nobodys_operator() -> None:
+    """Without its key it was taken for someone at this machine, who may do everything."""
+
+    class Nameless:
+        """A message of which libzmq says nothing."""
+
+        def get(self, _: str) -> str:
+            raise zmq.ZMQError(zmq.EINVAL)
+
+    keys, _, _ = tcp_keys()
+    server = ControlServer(asyncio.get_running_loop(), free_endpoint(), plain, keys=keys)
+    server.start()
+    try:
+        assert server._client_of(Nameless()) == "operator:?"  # type: ignore[arg-type]
+    finally:
+        await server.close()
+    operators = Operators({})
+    with acting("operator:?"), pytest.raises(NotAllowed):
+        operators.check(SiteToken())
 
 
 @in_loop
