@@ -8,7 +8,7 @@ a lease, so that what changed since can be sent to it later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine.group.core import GroupCore
@@ -18,13 +18,14 @@ from engine.retention.kept import KeptHistory
 from engine.retention.pressure import Measure, Pressure, Stage
 from engine.retention.retention_lock import RetentionLock
 from protocol.errors import FarshoreError
+from protocol.limits import SHIP_IN_FLIGHT_BYTES_MAX
 from protocol.positions import Cut
 
-# Hosts wait for a truncation while so many segments' room is left, or so many bytes; it must do for what they
-# have on the way, and for what a truncation moves into the index before it frees anything.
+# Hosts and the sender wait for a truncation while so many segments' room is left, or so many bytes: what they
+# may have on the way.
 ROOM_SEGMENTS = 2
-ROOM_BYTES = 16 << 20
-ROOM_PART_MOST = 4  # of the capacity, for a journal so small that those bytes are much of it
+ROOM_BYTES = SHIP_IN_FLIGHT_BYTES_MAX
+ROOM_PART_MOST = 2  # of the capacity, for a journal so small that those bytes are much of it
 THROTTLED_ROOM_S = 60.0
 THROTTLED_BYTES_S_MIN = 256 << 10
 
@@ -103,8 +104,11 @@ class JournalSpace:
         )
         for stage in self.pressure.step(measure):
             self._tell(stage, total, capacity)
-        if self.pressure.stage in (Stage.DETACH, Stage.FULL) and self.slots:
-            self._detach_slowest()
+        if self.pressure.stage in (Stage.DETACH, Stage.FULL):
+            self._detach_slowest(self.slots)
+        elif near and not reclaimable_bytes:
+            # What a peer could only want back goes before anybody has to wait.
+            self._detach_slowest({name: slot for name, slot in self.slots.items() if not slot.remember})
         # Room may come from elsewhere, or a truncation that was counted on be blocked: who waits is told.
         group.relieve(waited=was_behind)
 
@@ -152,9 +156,11 @@ class JournalSpace:
         for listener in self.on_stage:
             listener(stage)
 
-    def _detach_slowest(self) -> None:
+    def _detach_slowest(self, slots: Mapping[str, ReplicationSlot]) -> None:
         group = self._group
-        name = min(self.slots, key=self._needs)
+        if not slots:
+            return
+        name = min(slots, key=self._needs)
         if self._needs(name) >= min(group.writer.durable, self._lock.limit()):
             return  # it would make no room: nothing more could be truncated
         try:

@@ -230,7 +230,7 @@ def _patches(rng: random.Random, segment_bytes: int, segment_bytes_min: int) -> 
         (engine.retention.truncation, "INDEX_TRANSACTION_BYTES", 16 << 10),
         (writer, "SYNC_AFTER_BYTES", rng.choice((32 << 10, 256 << 10, 16 << 20))),
         # A peer that was let go needs the changed blocks, which are not shipped here.
-        (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda _: None),
+        (engine.retention.journal_space.JournalSpace, "_detach_slowest", lambda *_: None),
         (window, "SHIP_IN_FLIGHT_BYTES_MAX", in_flight_bytes),
         (window, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
         (window, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),

@@ -10,7 +10,8 @@ import pytest
 
 from engine.journal import room
 from engine.ports.durable import RealDisk
-from engine.retention.reclaim import RETRY_S
+from engine.retention.journal_space import ReplicationSlot
+from engine.retention.reclaim import POLL_S, RETRY_S
 from protocol.errors import NoSpace
 from protocol.limits import BLOCK_BYTES, INDEX_TRANSACTION_BYTES
 from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
@@ -92,6 +93,29 @@ def test_c54_a_journal_that_fills_the_disk_leaves_room_to_truncate_it(
     written[0] = b"Z"
     found = rig.letters("root")
     assert all(found[at] == letter.decode() for at, letter in written.items())
+
+
+def test_c54_history_that_a_peer_may_want_back_goes_before_anybody_waits(make_rig: MakeRig) -> None:
+    """It was held until 85 % of the journal were full; on a small disk the rest was less than the writer had
+    on the way, and the pair was suspended. A peer that follows is let go no sooner than before."""
+    rig = make_rig()
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 4)
+    gone: list[str] = []
+    slots = rig.group.space.slots
+    slots["history of lon"] = ReplicationSlot(
+        confirmed=lambda: None, detach=lambda: gone.append("history"), remember=False
+    )
+    slots["par"] = ReplicationSlot(confirmed=lambda: cuts[-1], detach=lambda: gone.append("par"))
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=3 * used)
+    rig.settle(3 * POLL_S)
+    assert gone == []
+    assert len(rig.segment_files()) > 4
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used * 19 // 10)
+    rig.settle(3 * POLL_S)
+    assert gone == ["history"]
+    assert len(rig.segment_files()) == 1
 
 
 def test_what_the_index_has_free_counts_as_room(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
