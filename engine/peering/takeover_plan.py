@@ -144,6 +144,16 @@ def require_gone(group: Group, peer: str, role: str) -> None:
     """NotAllowed while the peer answers with this role, unless it does not write the group either."""
     if role in ("", Role.SECONDARY.value):
         return
+    if (
+        role == Role.DETACHED.value
+    ):  # an old copy of a site that had been opened to hosts, as this one follows
+        raise NotAllowed(
+            f"{peer} answers, and hosts there may write group {group.name} (detached)",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"`farshore takeover {group.name}` at {peer} goes on with what they wrote; to go on "
+            "with this site's history, stop the hosts and the daemon there first",
+        )
     raise NotAllowed(
         f"{peer} answers, and writes group {group.name}",
         subject=group.name,

@@ -134,11 +134,15 @@ class RoleTasks:
     def mend(self, choice: Choice) -> None:
         """After all trouble: whatever still waits for an operator's word gets it."""
         if self._sim.laws.turned_back and self._nobody_writes():
-            # The writer is an old copy from when the other site wrote.
+            # The writer is an old copy from when the other site wrote. Where that one is open to hosts, the
+            # newest is refused while it answers, and it goes on itself.
             newest = max(self._sim.sites, key=self._authority)
-            self._sim.laws.may_leave.add(self._sim.other(newest).name)
-            with contextlib.suppress(FarshoreError, OSError):
-                self.takeover(newest)
+            for site in (newest, self._sim.other(newest)):
+                with contextlib.suppress(FarshoreError, OSError):
+                    if not self._answers(site):
+                        self._sim.laws.may_leave.add(self._sim.other(site).name)
+                        self.takeover(site)
+                        break
         for site in self._sim.sites:
             shipper = self._shipper(site)
             if shipper is None:

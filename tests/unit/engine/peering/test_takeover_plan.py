@@ -63,6 +63,9 @@ def test_a_peer_that_writes_must_be_gone() -> None:
         require_gone(group, "a", role)
     with pytest.raises(NotAllowed, match="a answers, and writes"):
         require_gone(group, "a", "primary")
+    with pytest.raises(NotAllowed, match="hosts there may write") as caught:
+        require_gone(group, "a", "detached")
+    assert "takeover" in caught.value.next_step
 
 
 def test_after_a_takeover_the_site_writes() -> None:
