@@ -17,65 +17,13 @@ from console.guesses import GuessedVerbs, guessed
 from console.output import Output
 from console.session import Session
 from console.streams import StdoutFailed, take_streams
+from console.words import HIDDEN, NOUNS, VERBS, VERBS_BESIDE
 from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError, system_error
 
 HELP = """Replicates, backs up and restores block volumes between two sites.
 
 A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', '10 minutes ago', -10m), now,
 latest, or TIMELINE:POSITION."""
-
-# Each word that may come first, and where in console/commands/ it is: a noun with its own verbs, or a verb.
-# A command loads what it needs itself and nothing else: loading all of them takes longer than most commands.
-NOUNS = {
-    "site": "site",
-    "peer": "peer",
-    "volume": "volume",
-    "pair": "pair",
-    "group": "group",
-    "branch": "branch",
-    "clone": "clone",
-    "backup": "backup",
-    "schedule": "schedule",
-    "restore": "restore",
-    "journal": "journal",
-    "files": "file_versions",
-    "job": "job",
-    "operator": "operator",
-    "drill": "drill",
-    "notify": "notify",
-}
-VERBS = {
-    "ls": "file.ls",
-    "cat": "file.cat",
-    "switchover": "role.switchover",
-    "takeover": "role.takeover",
-    "failback": "role.failback",
-    "status": "status.status",
-    "check": "check.check",
-    "bisect": "bisect.bisect",
-    "mount": "mount.mount",
-    "umount": "mount.umount",
-    "wait": "pair.wait",
-    "events": "event.events",
-    "verify": "verify.verify",
-    "schema": "schema.show_schema",
-    "demo": "site.demo",
-    "complete": "complete.complete",
-}
-# What the shells ask, and nobody types.
-HIDDEN = frozenset({"complete"})
-# Verbs that are large enough for a file of their own beside their noun's.
-VERBS_BESIDE = {
-    "site": {
-        "list": "site_names.list_sites",
-        "use": "site_names.use_site",
-        "set": "site_names.set_site",
-        "check": "site_names.check_site",
-    },
-    "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
-    "journal": {"replay": "replay.replay"},
-    "restore": {"files": "restore_files.restore_files"},
-}
 
 # The parser's base error, under whichever name the installed typer carries its parser.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -20,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Span, Text
 
+from console.pasted import for_site
 from console.streams import abandon_stdout
 from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
@@ -71,12 +72,13 @@ class Activity:
 
 
 class Output:
-    """One command's output. `site` is filled in once it is known, `has_result` true once there is one to
-    print, whether or not it can be."""
+    """One command's output. `site`, and `site_word` for commands that are printed, are filled in once known;
+    `has_result` is true once there is one to print, whether or not it can be."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.site = ""
+        self.site_word = ""
         self.has_result = False
         self._out = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
         self._err = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
@@ -114,6 +116,10 @@ class Output:
             text = _safe(text) if self.is_terminal else text.plain
         self._out.print(printable(text) if isinstance(text, str) else text, soft_wrap=True)
 
+    def pasted(self, text: str) -> str:
+        """A text in which commands name the site that this one was for."""
+        return for_site(text, self.site_word)
+
     def lines(self, text: str) -> None:
         """Several lines of the result, as they are."""
         for line in text.split("\n"):
@@ -123,14 +129,14 @@ class Output:
         """Lines for a person beside the result."""
         if not self.as_json:
             for line in lines:
-                self._err.print(printable(line), soft_wrap=True)
+                self._err.print(printable(self.pasted(line)), soft_wrap=True)
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values below each other; pairs without a value are left out."""
         kept = [(name, value) for name, value in pairs if value]
         width = max((len(name) for name, _ in kept), default=0)
         for name, value in kept:
-            self.line(f"{name:<{width}}  {value}")
+            self.line(f"{name:<{width}}  {self.pasted(value)}")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
         """Rows below their columns' names; `empty` is said (to the person) when there are none."""
@@ -168,14 +174,16 @@ class Output:
 
     def error(self, error: FarshoreError) -> None:
         """Say an operator error: message, then object, position and next step where there are some."""
+        next_step = self.pasted(error.next_step)
         if self.as_json:
-            self._json({"api": API_VERSION, "kind": "error", "site": self.site, "errors": [error.as_dict()]})
+            said = error.as_dict() | {"next": next_step}
+            self._json({"api": API_VERSION, "kind": "error", "site": self.site, "errors": [said]})
             return
         self._err.print(Text("error:", style="bold red"), printable(error.message), soft_wrap=True)
         for name, value in (
             ("object", error.subject),
             ("position", error.position),
-            ("next", error.next_step),
+            ("next", next_step),
         ):
             if value:
                 self._err.print(f"{name}: {printable(value)}", soft_wrap=True)

@@ -43,6 +43,7 @@ class Session:
         if self._site is None:
             self._site = choose_site(self._selector)
             self.output.site = self._site.name
+            self.output.site_word = self._site.word
         return self._site
 
     @property

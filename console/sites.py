@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from console.client import Client, OperatorKeys
@@ -23,10 +23,12 @@ SITE_VARIABLE = "FARSHORE_SITE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteChoice:
-    """A site to talk to. `name` is how the user knows it, `directory` empty when it is not known here."""
+    """A site to talk to. `name` is how the user knows it, `directory` empty when it is not known here; `word`
+    is what names it behind `--site`, empty if there is no other that could be meant."""
 
     name: str
     endpoint: str
+    word: str
     directory: str = ""
     keys: OperatorKeys | None = field(default=None, repr=False)
 
@@ -43,10 +45,11 @@ def choose_site(selector: str | None) -> SiteChoice:
     known_here = known_sites(needed=not by_place)
     entries = known_here.entries
     if not chosen:
-        if known_here.default in entries:
-            return _from_entry(known_here.default, entries[known_here.default])
+        name = known_here.default if known_here.default in entries else next(iter(entries), "")
         if len(entries) == 1:
-            return _from_entry(*next(iter(entries.items())))
+            return replace(_from_entry(name, entries[name]), word="")
+        if name == known_here.default and name:
+            return _from_entry(name, entries[name])
         known = f"known: {', '.join(sorted(entries))}" if entries else "none is known here"
         raise UsageError(
             f"which site? ({known})", next_step=f"add --site NAME|DIR|ENDPOINT, or set {SITE_VARIABLE}"
@@ -118,7 +121,7 @@ def _from_entry(name: str, entry: SiteEntry) -> SiteChoice:
             next_step="mend the file",
         )
     return SiteChoice(
-        name=name, endpoint=control_of(entry), directory=entry.directory, keys=_keys(name, entry)
+        name=name, word=name, endpoint=control_of(entry), directory=entry.directory, keys=_keys(name, entry)
     )
 
 
@@ -131,7 +134,7 @@ def _from_endpoint(endpoint: str, entries: dict[str, SiteEntry]) -> SiteChoice:
     for name, entry in entries.items():
         if entry.control == endpoint:
             return _from_entry(name, entry)
-    return SiteChoice(name=endpoint, endpoint=check_endpoint(endpoint))
+    return SiteChoice(name=endpoint, word=endpoint, endpoint=check_endpoint(endpoint))
 
 
 def _from_directory(text: str, entries: dict[str, SiteEntry]) -> SiteChoice:
@@ -139,9 +142,8 @@ def _from_directory(text: str, entries: dict[str, SiteEntry]) -> SiteChoice:
     for name, entry in entries.items():
         if entry.directory == directory:
             return _from_entry(name, entry)
-    return SiteChoice(
-        name=os.path.basename(directory), endpoint=control_endpoint(directory), directory=directory
-    )
+    name = os.path.basename(directory)
+    return SiteChoice(name=name, word=directory, endpoint=control_endpoint(directory), directory=directory)
 
 
 def _keys(name: str, entry: SiteEntry) -> OperatorKeys | None:

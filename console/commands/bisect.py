@@ -64,7 +64,7 @@ def bisect(
                 raise _wrong_end(scope, end, expected, prober.said)
         search = Bisection(session, group, first, last, prober.probe)
         frame = search.run()
-    data = _result(scope, group, volume, search, frame, prober)
+    data = _result(session, scope, group, volume, search, frame, prober)
     session.output.result("bisect", data, lambda: _show(session, data))
 
 
@@ -99,6 +99,7 @@ def _wrong_end(scope: str, end: Moment, expected: bool, said: str) -> Mismatch:
 
 
 def _result(
+    session: Session,
     scope: str,
     group: str,
     volume: str | None,
@@ -115,7 +116,7 @@ def _result(
         bad=BisectEnd(cut=str(search.bad.cut), time=frame.time if frame else search.bad.time),
         frame=frame,
         probes=prober.probes,
-        restore=f"farshore restore {what} --at {last} --confirm {scope}",
+        restore=session.output.pasted(f"farshore restore {what} --at {last} --confirm {scope}"),
     )
 
 

@@ -15,6 +15,7 @@ import typer
 
 from console.session import Session, session_of
 from console.sites_file import known_sites
+from console.words import HIDDEN, NOUNS, VERBS
 from protocol.commands.backup import BackupList
 from protocol.commands.job import JobList
 from protocol.commands.peer import PeerList
@@ -42,7 +43,7 @@ def complete(
 
 def candidates(words: Sequence[str]) -> list[str]:
     """What the last of the words may become. Raises FarshoreError, ProtocolError, OSError."""
-    from console.cli import HIDDEN, NOUNS, VERBS, commands_for, take_options
+    from console.cli import commands_for, take_options
 
     *before, begun = words or [""]
     if before and before[-1] == "--site":

@@ -133,7 +133,7 @@ def _restore(session: Session, name: str, command: Restore, around: Around) -> i
         stop_host(around.stop, name)
         _wait_until_gone(session, replace(command, dry_run=True))
     done = _carry_out(session, name, replace(command, confirm=confirm), around)
-    done = replace(done, undo=" ".join([done.undo, *around.words()]))
+    done = replace(done, undo=" ".join([session.output.pasted(done.undo), *around.words()]))
     code = run_host_command(around.start) if around.start else None
     data = Restored(**asdict(done), start_exit_code=code)
     session.output.result("restore", data, lambda: _show(session, name, data))

@@ -72,7 +72,8 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
     """The site's line, what is missing in its log, one a peer that is not connected, one a group."""
     lines = [Text(f"site {data.site} {data.version}".rstrip(), style="bold")]
     if data.log_dropped:
-        lines.append(Text(f"log: nobody took {data.log_dropped} lines; `farshore events` has what happened"))
+        said = session.output.pasted("`farshore events` has what happened")
+        lines.append(Text(f"log: nobody took {data.log_dropped} lines; {said}"))
     for peer in data.peers:
         if not peer.connected:
             lines.append(Text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
@@ -81,7 +82,7 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
             lines.append(Text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))
     lines += [group_line(session, data, group) for group in data.groups]
     if not data.groups:
-        lines.append(Text("no groups: farshore volume create G/V --size 10G"))
+        lines.append(Text(session.output.pasted("no groups: farshore volume create G/V --size 10G")))
     return lines
 
 
@@ -110,7 +111,8 @@ def group_line(session: Session, data: SiteStatusReply, group: GroupInfo) -> Tex
         checked = short_time_text(group.oldest_check, data.time, session.zone)
         parts.append(Text(f"all compared since {checked}"))
     if group.damaged:
-        parts.append(Text(f"{group.damaged} places damaged: farshore verify {group.group} --repair", "red"))
+        mend = session.output.pasted(f"farshore verify {group.group} --repair")
+        parts.append(Text(f"{group.damaged} places damaged: {mend}", "red"))
     if group.lock:
         parts.append(Text(_lock(session, data, group.lock)))
     if group.time_to_full_s is not None:

@@ -150,8 +150,10 @@ class IntoVolume:
             bytes=outcome.data_bytes,
             checked_files=len(outcome.digests),
             missed=[each.info for each in outcome.missed],
-            undo=f"farshore restore volume {into.name} --at {head.timeline}:{head.position}"
-            f" --confirm {into.name}",
+            undo=self._here.output.pasted(
+                f"farshore restore volume {into.name} --at {head.timeline}:{head.position}"
+                f" --confirm {into.name}"
+            ),
             start_exit_code=code,
             took_ms=(monotonic() - began) * 1e3,
         )

@@ -44,7 +44,7 @@ def test_one_write_among_hundreds(site: Site) -> None:
     read = f"print(h.pread(512, {spoiled}))"
     assert "BAD" not in nbdsh(site.uri(f"g/v@{data['good']['cut']}"), read)
     assert "BAD" in nbdsh(site.uri(f"g/v@{data['bad']['cut']}"), read)
-    assert data["restore"] == f"farshore restore group g --at {data['good']['cut']} --confirm g"
+    assert data["restore"] == f"farshore --site a restore group g --at {data['good']['cut']} --confirm g"
     assert site.json("clone", "list")["clones"] == []
 
     wrong = site.farshore(
@@ -93,5 +93,5 @@ def test_the_moment_when_a_file_went(site: Site, scratch: Path, tool: Callable[[
     check = 'test -f "$FARSHORE_MOUNT/other-0" || exit 99; test -f "$FARSHORE_MOUNT/orders"'
     data = site.json("bisect", "g/v", "--good", "before", "--bad", "latest", "--check", check)
     assert before <= int(data["frame"]["position"].partition(":")[2]) < after
-    assert data["restore"].startswith(f"farshore restore volume g/v --at {data['good']['cut']}")
+    assert data["restore"].startswith(f"farshore --site a restore volume g/v --at {data['good']['cut']}")
     assert site.json("clone", "list")["clones"] == []

@@ -70,12 +70,12 @@ def test_one_event_where_both_hold_the_history() -> None:
         done = restore(a, "--at", cut, "--confirm", "g/v")
         assert done["way"] == "revert"
         equal(a, "g/v", b, f"g/v@{cut}")
-        undone = restore(a, *str(done["undo"]).split()[4:])
+        undone = restore(a, *str(done["undo"]).split()[6:])
         position = a.json("wait", "g", "--timeout", "60")["position"]
         equal(a, f"g/v@{done['head']['text']}", b, f"g/v@{position}")  # type: ignore[index]
         turns = [done, undone]
         for _ in range(3):
-            turns.append(restore(a, *str(turns[-1]["undo"]).split()[4:]))
+            turns.append(restore(a, *str(turns[-1]["undo"]).split()[6:]))
         took_ms = sorted(float(str(turn["took_ms"])) for turn in turns)
         print(f"{VOLUME_BYTES / MIB:.0f} MiB turned back and forth in {took_ms} ms")
         assert took_ms[len(took_ms) // 2] <= REVERT_MOST_MS
@@ -104,7 +104,7 @@ def test_only_what_differs_where_one_holds_it() -> None:
             assert fetched <= 1.1 * REWRITTEN_BYTES + 8 * MIB  # the sample of the check, too
             equal(a, "g/v", b, f"g/v@{cut}")
             a.farshore("wait", "g", "--timeout", "600", timeout_s=660)
-            undone = restore(a, *str(done["undo"]).split()[4:])
+            undone = restore(a, *str(done["undo"]).split()[6:])
             assert undone["way"] == "revert"
             assert float(str(undone["took_ms"])) <= REVERT_MOST_MS
             equal(a, "g/v", b, f"g/v@{done['head']['text']}")  # type: ignore[index]

@@ -342,7 +342,7 @@ def test_empty_lists_say_how_to_begin(stub: StubSite, farshore: Run) -> None:
     stub.replies["volume.list"] = VolumeListReply(volumes=[])
     ran = farshore("volume", "list", "--site", str(stub.directory))
     assert (ran.code, ran.out) == (0, "")
-    assert "farshore volume create" in ran.err
+    assert f"farshore --site {stub.directory} volume create" in ran.err
 
 
 def test_following_ends_with_130_on_ctrl_c(stub: StubSite) -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 import typer.main
 
-from console.cli import NOUNS, VERBS, VERBS_BESIDE, commands_for
+from console.cli import commands_for
+from console.words import NOUNS, VERBS, VERBS_BESIDE
 from tests.unit.console.conftest import ROOT
 
 # Each takes a while to load, and no script needs it.

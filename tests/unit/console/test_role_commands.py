@@ -62,7 +62,7 @@ def test_a_hand_over_that_takes_longer_ends_with_22(stub: StubSite, farshore: Ru
     ran = farshore(*line)
     assert ran.code == ExitCode.TIMEOUT
     assert "the hand-over goes on" in ran.err
-    assert "next: farshore pair show vm1" in ran.err
+    assert f"next: farshore --site {stub.directory} pair show vm1" in ran.err
 
 
 def test_ctrl_c_leaves_the_hand_over_going(stub: StubSite) -> None:
@@ -86,7 +86,7 @@ def test_a_plan_changes_nothing_and_names_the_next_command(stub: StubSite, farsh
     assert "2026-07-03 02:45:00 +0200" in ran.out
     assert "4 KiB of journal" in ran.out
     assert "writes of the last 12 s" in ran.out
-    assert "farshore takeover vm1 --confirm vm1" in ran.out
+    assert f"farshore --site {stub.directory} takeover vm1 --confirm vm1" in ran.out
     assert stub.asked == [Takeover(group="vm1", plan=True)]
 
 
@@ -96,7 +96,8 @@ def test_a_takeover_says_what_is_lost_and_what_comes_next(stub: StubSite, farsho
     assert ran.code == 0
     assert stub.asked == [Takeover(group="vm1", max_loss_s=90.0, confirm="vm1")]
     assert "vm1 is written here from 8f3a000000000001:8192" in ran.out
-    assert "farshore volume uri vm1/VOLUME; once par is back: farshore failback vm1" in ran.out
+    ours = f"farshore --site {stub.directory}"
+    assert f"{ours} volume uri vm1/VOLUME; once par is back: {ours} failback vm1" in ran.out
 
 
 def test_unknown_figures_of_a_takeover(stub: StubSite, farshore: Run) -> None:
@@ -185,7 +186,7 @@ def test_failback_waits_until_the_other_site_follows(stub: StubSite, farshore: R
 def test_failback_names_the_branch_and_the_switchover(stub: StubSite, farshore: Run) -> None:
     ran = farshore("failback", "vm1", "--site", str(stub.directory))
     assert "12 KiB of journal: farshore branch list vm1 --site par" in ran.out
-    assert "farshore switchover vm1" in ran.out
+    assert f"farshore --site {stub.directory} switchover vm1" in ran.out
     stub.replies["failback"] = replace(FAILBACK, fork=None, tail_bytes=0)
     assert "none" in farshore("failback", "vm1", "--site", str(stub.directory)).out
 
