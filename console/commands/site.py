@@ -23,7 +23,7 @@ from console.sites import registering
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
-from protocol.endpoints import check_endpoint, control_endpoint
+from protocol.endpoints import check_endpoint, control_endpoint, is_every_address
 from protocol.errors import FarshoreError, error_from_dict
 from protocol.toml_text import toml_string
 
@@ -38,6 +38,9 @@ class SiteMade(SiteInitReply, frozen=True, kw_only=True):
     sites_file: str
 
 
+_UNDIALLED = (
+    '{} is every address of this machine, which no peer can dial: advertise = "tcp://HOST:PORT" in site.toml'
+)
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site's data directory.")]
 
 
@@ -83,6 +86,9 @@ def init(
 
     def show() -> None:
         session.output.line(f"site {name} made in {path}")
+        said = advertise or replication
+        if said and is_every_address(said):
+            session.output.note(_UNDIALLED.format(said))
         session.output.note(f"next: farshore site run {path}")
 
     session.output.result("site.init", data, show)
@@ -139,6 +145,8 @@ def token(ctx: typer.Context) -> None:
     def show() -> None:
         session.output.line(data.token)
         session.output.note(f"site {data.site}, key {data.fingerprint}: compare it at the other site")
+        if data.replication and is_every_address(data.replication):
+            session.output.note(_UNDIALLED.format(data.replication))
 
     session.output.result("site.token", data, show)
 

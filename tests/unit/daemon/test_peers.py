@@ -116,6 +116,14 @@ def test_c16_a_token_with_a_bad_field_is_none(fields: dict[str, object]) -> None
         read_token(token_of(**fields))
 
 
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "[0:0::0]"])
+def test_a_token_with_every_address_says_what_its_site_has_to_set(host: str) -> None:
+    """Who dials 0.0.0.0 reaches himself: the pair was never made, and said that a key is not known."""
+    with pytest.raises(UsageError, match="nobody can dial") as refused:
+        read_token(token_of(endpoint=f"tcp://{host}:7480"))
+    assert "advertise" in refused.value.next_step
+
+
 @pytest.mark.parametrize(
     "text", ["farshore1.", "farshore1." + "!" * 9, TOKEN_PREFIX + "W" * 4000, "[" * 4000]
 )
