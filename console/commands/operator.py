@@ -88,7 +88,8 @@ def _public_key(path: Path) -> str:
     return public
 
 
-@app.command()
+# A key may begin with a hyphen, as one in 85 does.
+@app.command(context_settings={"ignore_unknown_options": True})
 def add(
     ctx: typer.Context,
     name: NameArgument,

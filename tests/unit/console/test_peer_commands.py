@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from protocol.commands.operator import OperatorInfo, OperatorListReply
+from protocol.commands.operator import OperatorAdd, OperatorInfo, OperatorListReply
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import REPLIES, StubSite
 
 Run = Callable[..., Ran]
-KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+KEY = "-q:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
 
 def operators(endpoint: str) -> OperatorListReply:
@@ -23,6 +23,15 @@ def operators(endpoint: str) -> OperatorListReply:
         server_key=KEY,
         operators=[OperatorInfo(operator="ann", role="viewer", key=KEY)],
     )
+
+
+@pytest.mark.parametrize("key", [KEY, "-" + KEY[:-1]])
+def test_an_operators_key_may_begin_with_a_hyphen(stub: StubSite, farshore: Run, key: str) -> None:
+    stub.replies["operator.add"] = operators("tcp://10.0.0.1:7481")
+    ran = farshore("operator", "add", "ann", key, "--role", "operator", "--site", str(stub.directory))
+    assert ran.code == 0, ran.err
+    assert stub.asked == [OperatorAdd(operator="ann", key=key, role="operator")]
+    assert 'control = "tcp://10.0.0.1:7481"' in ran.err
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*", "[::]"])
