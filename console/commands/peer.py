@@ -127,7 +127,16 @@ def rotate_key(
     """Take a peer by its next key too, until it uses that."""
     session = session_of(ctx)
     data = session.call(PeerRotateKey(peer=check_name(peer, "peer"), token=token.strip()))
-    session.output.result("peer.rotate-key", data, lambda: _show_who(session, data))
+
+    def show() -> None:
+        _show_who(session, data)
+        if data.next_fingerprint is None:
+            session.output.note(
+                f"{peer} is known by that key already",
+                "next: `farshore site rotate-key` there prints the token of its next one",
+            )
+
+    session.output.result("peer.rotate-key", data, show)
 
 
 @app.command()

@@ -98,9 +98,9 @@ async def replace(site: Site, command: PeerReplace) -> PeerInfo:
 async def rotate_key(site: Site, command: PeerRotateKey) -> PeerInfo:
     """Take a peer by its next key, too."""
     token = read_token(command.token)
-    site.peers.expect_key(command.peer, token)
-    site.peer_changed(command.peer, command.peer)
-    site.events.emit("peer.key_expected", object=command.peer, fingerprint=fingerprint(token.public_key))
+    if site.peers.expect_key(command.peer, token):
+        site.peer_changed(command.peer, command.peer)
+        site.events.emit("peer.key_expected", object=command.peer, fingerprint=fingerprint(token.public_key))
     return _info(site, site.peers.get(command.peer))
 
 

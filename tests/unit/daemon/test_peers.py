@@ -78,8 +78,11 @@ def test_a_new_token_of_a_peer_keeps_its_options(disk: RealDisk) -> None:
 def test_another_key_under_a_known_name_is_refused(disk: RealDisk) -> None:
     book = PeerBook(disk)
     book.add(PEER)
-    with pytest.raises(NotAllowed):
-        book.add(replace(PEER, public_key=generate_keypair()[0]))
+    # What each needs: one that was made anew a whole copy, one with another key none.
+    for site_id, step in ((PEER.site_id, "peer rotate-key par TOKEN"), ("f00d", "peer replace par TOKEN")):
+        with pytest.raises(NotAllowed) as refused:
+            book.add(replace(PEER, site_id=site_id, public_key=generate_keypair()[0]))
+        assert step in refused.value.next_step
     with pytest.raises(NotFound):
         book.get("rom")
 
