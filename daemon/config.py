@@ -297,6 +297,7 @@ def check_config(config: SiteConfig, subject: str) -> None:
                 subject=subject,
                 next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
             )
+    _check_apart(config, subject)
     nbd_access(config)
     control_access(config)
     if not 1 <= config.nbd_connections_per_host <= NBD_CONNECTIONS_MAX:
@@ -349,6 +350,19 @@ def check_config(config: SiteConfig, subject: str) -> None:
         check_listen_endpoint(config.replication)
     if config.advertise:
         check_peer_endpoint(config.advertise)
+
+
+def _check_apart(config: SiteConfig, subject: str) -> None:
+    """That no two doors of the site are one: the second would find a server there. UsageError."""
+    taken: dict[str, str] = {}
+    doors = [("nbd", address.replace("tcp:", "tcp://", 1)) for address in config.nbd]
+    doors += [("replication", config.replication), ("remote_control", config.remote_control)]
+    doors += [("control", config.control.replace("ipc://", "unix:", 1))]
+    for key, address in doors:
+        if address and (before := taken.setdefault(address, key)) != key:
+            raise UsageError(f"{before} and {key} both listen on {address}", subject=subject)
+    if len(set(config.nbd)) != len(config.nbd):
+        raise UsageError("nbd names one address twice", subject=subject)
 
 
 def config_text(config: SiteConfig) -> str:

@@ -122,6 +122,10 @@ def check_nbd_address(address: str) -> str:
     """A hosts' door, as it is. Raises UsageError unless it is `unix:PATH` or `tcp:HOST:PORT`."""
     kind, _, place = address.partition(":")
     if kind == "unix" and place:
+        if not place.startswith("/"):
+            raise UsageError(
+                f"{address} is not an absolute path", subject=address, next_step=f"write unix:/{place}"
+            )
         _check_path(place, "use a shorter path")
         return address
     # An empty host is every address, as for asyncio and QEMU.
