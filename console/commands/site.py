@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from msgspec.structs import asdict
 from console.confirming import confirmed
 from console.session import session_of
 from console.sites import registering
+from console.sites_file import SiteEntry, known_sites
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
@@ -79,6 +81,7 @@ def init(
         words += [option, value] if value else []
     for address in nbd or []:
         words += ["--nbd", address]
+    before = known_sites(needed=False).entries.get(name, SiteEntry()).directory
     with registering(name, path, control) as sites_file:
         made = run_daemon([*words, *(["--insecure"] if insecure else [])], SiteInitReply)
     session.output.site = name
@@ -89,6 +92,10 @@ def init(
         said = advertise or replication
         if said and is_every_address(said):
             session.output.note(_UNDIALLED.format(said))
+        if before not in ("", path):
+            # Commands that name it, in scripts too, go to another site from now on.
+            back = shlex.join(["farshore", "site", "set", name, "--directory", before])
+            session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
         session.output.note(f"next: farshore site run {path}")
 
     session.output.result("site.init", data, show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_a_site_that_listens_on_every_address_says_what_to_set(
     assert "advertise" not in farshore("site", "token", "--site", str(stub.directory)).err
     words = ("site", "init", str(home / "new"), "--name", "new", "--replication", "tcp://*:7401")
     assert "advertise" in farshore(*words).err
+
+
+def test_a_name_that_means_another_site_now_is_said(farshore: Run, home: Path) -> None:
+    """A second site of a name took it, without a word: commands went there."""
+    words = ("site", "init", "--name", "lon")
+    assert "until now" not in farshore(*words, str(home / "one")).err
+    said = farshore(*words, str(home / "two")).err
+    assert f"farshore site set lon --directory {home / 'one'}" in said
+    assert farshore("site", "set", "lon", "--directory", str(home / "one")).code == 0
+    shutil.rmtree(home / "one")
+    assert "until now" not in farshore(*words, str(home / "one")).err
 
 
 def test_a_peer_is_not_dialled_at_every_address(stub: StubSite, farshore: Run) -> None:
