@@ -72,6 +72,7 @@ def test_a_hook(tmp_path: Path) -> None:
         ("start_wait_s = -1.0", "start_wait_s"),
         ("sync_timeout_s = nan", "sync_timeout_s"),
         ("journal_limit_bytes = 4611686018427387904", "journal_limit_bytes"),
+        ("journal_limit_bytes = 50", '"50G"'),
         ("reserve_bytes = -1", "reserve_bytes"),
         ('replication = "ipc:///tmp/x"', "ipc:///tmp/x"),
         ('replication = "tcp://h:99999"', "99999"),
