@@ -158,7 +158,9 @@ def _group(group: GroupInfo, status: SiteStatusReply, limits: Limits) -> Iterato
         yield line(State.WARNING, "drill", name, f"the last drill {drill.drill} failed")
     if limits.drill_age_s is not None:
         old_s = age_s(drill.started, status.time) if drill and drill.ok else None
-        yield _age("drill-age", name, "drill that succeeded", old_s, limits.drill_age_s)
+        # Of an earlier one nothing is known here.
+        what = "drill that succeeded" if drill is None or drill.ok else "drill since the one that failed"
+        yield _age("drill-age", name, what, old_s, limits.drill_age_s)
 
 
 def _state(group: GroupInfo) -> CheckLine:

@@ -155,7 +155,7 @@ class Client:
                 raise NotAllowed(
                     f"the daemon at {self.endpoint} does not know this operator's key",
                     subject=self.endpoint,
-                    next_step="add the operator's public key to the site's configuration",
+                    next_step="farshore operator key prints it; at the site: farshore operator add NAME KEY",
                 )
             raise self._unreachable(f"no daemon answers at {self.endpoint}")
         raise self._unreachable(f"the daemon at {self.endpoint} does not answer")
@@ -201,6 +201,9 @@ class Client:
 
     def _unreachable(self, message: str) -> Unreachable:
         start = f"farshore site run {self._directory or 'DIR'}"
+        if not is_ipc(self.endpoint):
+            # A site that was given another key drops the connection without a word.
+            start = "is it running, and server_key in sites.toml what operator list --json says there?"
         return Unreachable(message, subject=self.endpoint, next_step=start)
 
 

@@ -30,6 +30,7 @@ from protocol.limits import (
     NBD_CONNECTIONS_MAX,
     NBD_CONNECTIONS_PER_HOST,
     SCHEDULE_SPAN_S_MAX,
+    SEGMENT_BYTES_MIN,
     SYNC_TIMEOUT_S,
 )
 from protocol.positions import POSITION_MAX
@@ -297,6 +298,7 @@ def check_config(config: SiteConfig, subject: str) -> None:
                 subject=subject,
                 next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
             )
+    _check_apart(config, subject)
     nbd_access(config)
     control_access(config)
     if not 1 <= config.nbd_connections_per_host <= NBD_CONNECTIONS_MAX:
@@ -310,6 +312,13 @@ def check_config(config: SiteConfig, subject: str) -> None:
         # Written so that what is not a number (nan) is refused too.
         if not 0 <= value <= most:
             raise UsageError(f"{key} is {value}: it must be from 0 to {most:g}", subject=subject)
+    if 0 < config.journal_limit_bytes < SEGMENT_BYTES_MIN:
+        # Such as 50 for 50 GiB: hosts would get ENOSPC at once, and peers be detached.
+        raise UsageError(
+            f"journal_limit_bytes is {config.journal_limit_bytes}: nothing could be written",
+            subject=subject,
+            next_step='write a size such as "50G", or 0 for no limit',
+        )
     if config.witness not in ("", "none") and not config.witness.startswith("/"):
         raise UsageError(
             f"witness is {config.witness!r}: it must be an absolute path, or none", subject=subject
@@ -334,6 +343,16 @@ def check_config(config: SiteConfig, subject: str) -> None:
     check_notify(config.notify)
     if config.metrics:
         check_nbd_address(f"tcp:{config.metrics}")
+    _check_operators(config, subject)
+    if config.remote_control:
+        check_listen_endpoint(config.remote_control)
+    if config.replication:
+        check_listen_endpoint(config.replication)
+    if config.advertise:
+        check_peer_endpoint(config.advertise)
+
+
+def _check_operators(config: SiteConfig, subject: str) -> None:
     if len(config.operators) > OPERATORS_MAX:
         raise UsageError(f"at most {OPERATORS_MAX} operators", subject=subject)
     of_key: dict[str, str] = {}
@@ -343,12 +362,19 @@ def check_config(config: SiteConfig, subject: str) -> None:
         if operator.key in of_key:
             raise UsageError(f"{of_key[operator.key]} and {name} have the same key", subject=name)
         of_key[operator.key] = name
-    if config.remote_control:
-        check_listen_endpoint(config.remote_control)
-    if config.replication:
-        check_listen_endpoint(config.replication)
-    if config.advertise:
-        check_peer_endpoint(config.advertise)
+
+
+def _check_apart(config: SiteConfig, subject: str) -> None:
+    """That no two doors of the site are one: the second would find a server there. UsageError."""
+    taken: dict[str, str] = {}
+    doors = [("nbd", address.replace("tcp:", "tcp://", 1)) for address in config.nbd]
+    doors += [("replication", config.replication), ("remote_control", config.remote_control)]
+    doors += [("control", config.control.replace("ipc://", "unix:", 1))]
+    for key, address in doors:
+        if address and (before := taken.setdefault(address, key)) != key:
+            raise UsageError(f"{before} and {key} both listen on {address}", subject=subject)
+    if len(set(config.nbd)) != len(config.nbd):
+        raise UsageError("nbd names one address twice", subject=subject)
 
 
 def config_text(config: SiteConfig) -> str:

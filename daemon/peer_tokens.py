@@ -14,6 +14,7 @@ from dataclasses import asdict
 import msgspec
 
 from daemon.peers import Peer, PeerFields
+from protocol.endpoints import check_dialled_endpoint
 from protocol.errors import FarshoreError, UsageError
 
 TOKEN_PREFIX = "farshore1."
@@ -38,8 +39,13 @@ def read_token(token: str) -> Peer:
         if not token.strip().startswith(TOKEN_PREFIX):
             raise ValueError("it does not begin as one")
         text = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        return msgspec.json.decode(text, type=PeerFields).peer()
+        fields = msgspec.json.decode(text, type=PeerFields)
+        if fields.endpoint:
+            check_dialled_endpoint(fields.endpoint)
+        return fields.peer()
     except (ValueError, FarshoreError) as error:
+        known = error.next_step if isinstance(error, FarshoreError) else ""
         raise UsageError(
-            f"that is not a site's token: {error}", next_step="`farshore site token` at the peer prints it"
+            f"that is not a site's token: {error}",
+            next_step=known or "`farshore site token` at the peer prints it",
         ) from error

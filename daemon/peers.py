@@ -268,9 +268,9 @@ class PeerBook:
         self._save(self._known | {name: row})
         return row.peer
 
-    def expect_key(self, name: str, peer: Peer) -> None:
-        """Take a peer by the key of its new token too, durably. NotAllowed if that is another site's; else as
-        `add` if it cannot be."""
+    def expect_key(self, name: str, peer: Peer) -> bool:
+        """Take a peer by the key of its new token too, durably; False if it is known by that one. NotAllowed
+        if that is another site's; else as `add` if it cannot be."""
         row = self._row(name)
         if peer.site_id != row.peer.site_id:
             raise NotAllowed(
@@ -278,10 +278,12 @@ class PeerBook:
                 subject=name,
                 next_step=f"if it takes the place of {name}: `farshore peer replace {name} TOKEN`",
             )
-        if peer.public_key != row.peer.public_key:
-            row = replace(row, coming_key=check_peer(peer).public_key)
-            self._check(row, instead_of=name)
-            self._save(self._known | {name: row})
+        if peer.public_key == row.peer.public_key:
+            return False
+        row = replace(row, coming_key=check_peer(peer).public_key)
+        self._check(row, instead_of=name)
+        self._save(self._known | {name: row})
+        return True
 
     def key_came(self, name: str) -> None:
         """The peer uses that key: the one before is not its any more, durably. OSError."""
@@ -349,11 +351,16 @@ def _check_apart(known: _Known, other: _Known) -> None:
     peer, there = known.peer, other.peer
     if there.name == peer.name:
         if there.public_key != peer.public_key:
+            # The same site has another key by `site rotate-key`; replaced, it would be sent a whole copy.
+            anew = there.site_id != peer.site_id
+            verb, why = (
+                ("replace", "the site was made anew") if anew else ("rotate-key", "that is its next key")
+            )
             raise NotAllowed(
                 f"a peer {peer.name} with another key is known already",
                 subject=peer.name,
-                next_step="compare fingerprints: `farshore peer list`; if the site was made anew, "
-                f"`farshore peer replace {peer.name} TOKEN`",
+                next_step=f"compare fingerprints: `farshore peer list`; if {why}, "
+                f"`farshore peer {verb} {peer.name} TOKEN`",
             )
     elif not other.keys.isdisjoint(known.keys) or there.site_id == peer.site_id:
         raise NotAllowed(

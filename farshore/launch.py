@@ -27,6 +27,9 @@ from types import ModuleType
 
 PACKAGES = ("protocol", "engine", "site_primary", "site_secondary", "daemon", "console")
 
+# As ExitCode.INTERRUPTED of `protocol.errors`, which may not be loaded yet.
+_INTERRUPTED = 130
+
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _ABOVE = os.path.dirname(_HERE)
 
@@ -56,9 +59,13 @@ def find_own_packages() -> None:
 def main() -> int:
     """The command `farshore`; returns its exit code."""
     find_own_packages()
-    from console import cli
+    try:
+        from console import cli
 
-    return cli.main()
+        return cli.main()
+    except KeyboardInterrupt:
+        # While the command is still being loaded, which takes a quarter of a second.
+        return _INTERRUPTED
 
 
 def hook() -> int:

@@ -11,6 +11,7 @@ refused, so that a token or a config line cannot have the daemon open something 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 from protocol.errors import UsageError
 
@@ -72,12 +73,38 @@ def check_endpoint(endpoint: str) -> str:
 
 def check_peer_endpoint(endpoint: str) -> str:
     """Where a peer is dialled, as it is. Raises UsageError unless it is `tcp://HOST:PORT`."""
+    if endpoint.startswith("tcp://*:"):
+        raise _undialled(endpoint)
     if endpoint.startswith("tcp://") and _is_host_and_port(endpoint.removeprefix("tcp://")):
         return endpoint
     raise UsageError(
         f"endpoint {endpoint!r} is not tcp://HOST:PORT",
         subject=endpoint,
-        next_step="set what peers dial with --advertise tcp://HOST:PORT (advertise in site.toml)",
+        next_step="write tcp://HOST:PORT, with a name or an address that peers reach",
+    )
+
+
+def check_dialled_endpoint(endpoint: str) -> str:
+    """As `check_peer_endpoint`, of what is said anew: `0.0.0.0`, which files may have, is refused too."""
+    if is_every_address(endpoint):
+        raise _undialled(endpoint)
+    return check_peer_endpoint(endpoint)
+
+
+def is_every_address(endpoint: str) -> bool:
+    """Whether its host is a place to listen only: who dials `0.0.0.0` reaches himself."""
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return host == "*" or ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _undialled(endpoint: str) -> UsageError:
+    return UsageError(
+        f"nobody can dial {endpoint}, which is every address of a machine",
+        subject=endpoint,
+        next_step='advertise = "tcp://HOST:PORT" in that site\'s site.toml, and restart; then its new token',
     )
 
 
@@ -95,6 +122,10 @@ def check_nbd_address(address: str) -> str:
     """A hosts' door, as it is. Raises UsageError unless it is `unix:PATH` or `tcp:HOST:PORT`."""
     kind, _, place = address.partition(":")
     if kind == "unix" and place:
+        if not place.startswith("/"):
+            raise UsageError(
+                f"{address} is not an absolute path", subject=address, next_step=f"write unix:/{place}"
+            )
         _check_path(place, "use a shorter path")
         return address
     # An empty host is every address, as for asyncio and QEMU.

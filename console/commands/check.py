@@ -40,9 +40,10 @@ def check(
     if group is not None:
         check_name(group, "group")
     limits = Limits(
-        lag_s=parse_span(lag) if lag else None,
-        backup_age_s=parse_span(backup_age) if backup_age else None,
-        drill_age_s=parse_span(drill_age) if drill_age else None,
+        # An empty one, as of a variable that is not set, is refused: what was asked for would not be checked.
+        lag_s=None if lag is None else parse_span(lag),
+        backup_age_s=None if backup_age is None else parse_span(backup_age),
+        drill_age_s=None if drill_age is None else parse_span(drill_age),
     )
     reply = _checked(session, group, limits)
     subject = group or session.output.site or "site"

@@ -46,7 +46,7 @@ def show_journal(
     else:
         position_argument(since)
         words = ["journal", os.path.abspath(directory), f"--group={group}", f"--limit={limit}"]
-        data = run_daemon([*words, *([f"--since={since}"] if since else [])], OfflineJournalReply)
+        data = run_daemon([*words, *([f"--since={since}"] if since is not None else [])], OfflineJournalReply)
     session.output.result("journal.show", data, lambda: _show_journal(session, data))
 
 

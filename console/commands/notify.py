@@ -48,7 +48,7 @@ def send_test(
 ) -> None:
     """Send a test event now, whatever levels and kinds a notification is for; ends with 1 if one fails."""
     session = session_of(ctx)
-    names = [check_name(name, "notify")] if name else _names(session)
+    names = [check_name(name, "notify")] if name is not None else _names(session)
     data = NotifyTests(tests=[session.call(NotifyTest(notification=each), TEST_TIMEOUT_S) for each in names])
 
     def show() -> None:

@@ -21,6 +21,7 @@ from protocol.commands.operator import (
     OperatorListReply,
     OperatorRemove,
 )
+from protocol.endpoints import is_every_address
 from protocol.errors import UsageError
 from protocol.toml_text import toml_string
 
@@ -87,7 +88,8 @@ def _public_key(path: Path) -> str:
     return public
 
 
-@app.command()
+# A key may begin with a hyphen, as one in 85 does.
+@app.command(context_settings={"ignore_unknown_options": True})
 def add(
     ctx: typer.Context,
     name: NameArgument,
@@ -128,10 +130,14 @@ def _entry(site: str, data: OperatorListReply) -> tuple[str, ...]:
     """What the operator writes into sites.toml."""
     if data.endpoint is None:
         return ('nobody can connect yet: set remote_control = "tcp://HOST:PORT" in site.toml, and restart',)
+    # Where the site listens on every address, only the operator knows by which of them it is reached.
+    every = is_every_address(data.endpoint)
+    endpoint = f"tcp://HOST:{data.endpoint.rpartition(':')[2]}" if every else data.endpoint
     return (
-        "the operator's ~/.config/farshore/sites.toml:",
+        "the operator's ~/.config/farshore/sites.toml"
+        + (", with this machine's name or address as HOST:" if every else ":"),
         f"[sites.{toml_string(site)}]",
-        f"control = {toml_string(data.endpoint)}",
+        f"control = {toml_string(endpoint)}",
         f"server_key = {toml_string(data.server_key)}",
         'operator_key_file = "~/.config/farshore/operator.key"',
     )

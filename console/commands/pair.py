@@ -164,7 +164,10 @@ def delete(
 
     def show() -> None:
         session.output.line(f"{group} has no pair here any more")
-        session.output.note(f"the copy at {data.peer} stays until it is deleted there too")
+        session.output.note(
+            f"{data.peer} keeps its copy, and if it writes {group} it begins the pair again here: "
+            f"give the command there too"
+        )
 
     session.output.result("pair.delete", data, show)
 

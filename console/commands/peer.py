@@ -20,7 +20,7 @@ from protocol.commands.peer import (
     PeerRotateKey,
     PeerSet,
 )
-from protocol.endpoints import check_peer_endpoint
+from protocol.endpoints import check_dialled_endpoint
 from protocol.errors import UsageError
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
@@ -89,7 +89,7 @@ def set_options(
             peer=check_name(peer, "peer"),
             rate_bytes_s=None if rate is None else parse_rate(rate),
             compress=None if compress is None else compress.value,
-            endpoint=None if endpoint is None else check_peer_endpoint(endpoint),
+            endpoint=None if endpoint is None else check_dialled_endpoint(endpoint),
         )
     )
 
@@ -127,7 +127,16 @@ def rotate_key(
     """Take a peer by its next key too, until it uses that."""
     session = session_of(ctx)
     data = session.call(PeerRotateKey(peer=check_name(peer, "peer"), token=token.strip()))
-    session.output.result("peer.rotate-key", data, lambda: _show_who(session, data))
+
+    def show() -> None:
+        _show_who(session, data)
+        if data.next_fingerprint is None:
+            session.output.note(
+                f"{peer} is known by that key already",
+                "next: `farshore site rotate-key` there prints the token of its next one",
+            )
+
+    session.output.result("peer.rotate-key", data, show)
 
 
 @app.command()

@@ -9,11 +9,12 @@ import typer
 from msgspec.structs import asdict
 
 from console.commands.backup import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
-from console.figures import UNKNOWN, parse_size, parse_span, size_text, span_text
+from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.schedule import ScheduleInfo, ScheduleList, ScheduleRemove, ScheduleSet
 from protocol.errors import UsageError
+from protocol.quantities import parse_bytes
 
 app = typer.Typer(
     help="Backups by themselves, keep rules, and the any-point window of a group.",
@@ -93,7 +94,12 @@ def _minute(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    return 0 if text == "site" else parse_size(text)
+    if text == "site":
+        return 0
+    size_bytes, rest = parse_bytes(text, "size")
+    if rest or not size_bytes:
+        raise UsageError(f"{text} is no size of a window", subject=text, next_step="write it as 512M or 50G")
+    return size_bytes
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ from msgspec.structs import asdict
 from console.confirming import confirmed
 from console.session import session_of
 from console.sites import registering
+from console.sites_file import SiteEntry, known_sites
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
-from protocol.endpoints import check_endpoint, control_endpoint
+from protocol.endpoints import check_endpoint, control_endpoint, is_every_address
 from protocol.errors import FarshoreError, error_from_dict
 from protocol.toml_text import toml_string
 
@@ -38,6 +40,9 @@ class SiteMade(SiteInitReply, frozen=True, kw_only=True):
     sites_file: str
 
 
+_UNDIALLED = (
+    '{} is every address of this machine, which no peer can dial: advertise = "tcp://HOST:PORT" in site.toml'
+)
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site's data directory.")]
 
 
@@ -76,6 +81,7 @@ def init(
         words += [option, value] if value else []
     for address in nbd or []:
         words += ["--nbd", address]
+    before = known_sites(needed=False).entries.get(name, SiteEntry()).directory
     with registering(name, path, control) as sites_file:
         made = run_daemon([*words, *(["--insecure"] if insecure else [])], SiteInitReply)
     session.output.site = name
@@ -83,6 +89,13 @@ def init(
 
     def show() -> None:
         session.output.line(f"site {name} made in {path}")
+        said = advertise or replication
+        if said and is_every_address(said):
+            session.output.note(_UNDIALLED.format(said))
+        if before not in ("", path):
+            # Commands that name it, in scripts too, go to another site from now on.
+            back = shlex.join(["farshore", "site", "set", name, "--directory", before])
+            session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
         session.output.note(f"next: farshore site run {path}")
 
     session.output.result("site.init", data, show)
@@ -139,6 +152,8 @@ def token(ctx: typer.Context) -> None:
     def show() -> None:
         session.output.line(data.token)
         session.output.note(f"site {data.site}, key {data.fingerprint}: compare it at the other site")
+        if data.replication and is_every_address(data.replication):
+            session.output.note(_UNDIALLED.format(data.replication))
 
     session.output.result("site.token", data, show)
 

@@ -48,8 +48,16 @@ def import_volume(
         where = session.call(VolumeUri(group=group, volume=name, cut=None))
         with connect(export_of(where)) as target:
             make_empty(session, target, volume, confirm)
-            with steps(session, volume, source) as step:
-                wanted = copy_content(source, target, step)
+            try:
+                with steps(session, volume, source) as step:
+                    wanted = copy_content(source, target, step)
+            except BaseException:
+                # Hosts may open it as it is, also after Ctrl-C.
+                session.output.note(
+                    f"{volume} holds only a part of {file}",
+                    f"next: import it once more, with --confirm {volume}",
+                )
+                raise
         where = session.call(VolumeUri(group=group, volume=name, cut=CutLatest()))
         with connect(export_of(where)) as written:
             next_step = f"`farshore verify {group} --deep`; then import it once more"

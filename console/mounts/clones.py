@@ -22,7 +22,7 @@ from protocol.commands.clone import CloneCreate, CloneCreateReply, CloneDelete
 from protocol.commands.cut import CutInfo
 from protocol.commands.volume import VolumeUri, VolumeUriReply
 from protocol.cut_text import CutPosition, NamedCut
-from protocol.errors import Busy, FarshoreError, NotFound, RemoteProtocolError, Unreachable
+from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, Unreachable
 
 CLONE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
@@ -94,11 +94,16 @@ def cloned(
 def create_clone(
     session: Session, made: Mount, group: str, volume: str | None, cut: NamedCut, name: str
 ) -> CloneCreateReply:
-    """A temporary clone, noted in the mount that it is for."""
+    """A temporary clone, noted in the mount that it is for before it is made."""
     made.note("clone", name)
     purpose = f"mount {made.point}"[:63] if made.named else name.partition("-")[0]
     command = CloneCreate(group=group, volume=volume, cut=cut, clone=name, temporary=True, purpose=purpose)
-    return session.call(command, CLONE_TIMEOUT_S)
+    try:
+        return session.call(command, CLONE_TIMEOUT_S)
+    except NotAllowed:
+        # There is none: whoever may not make it may not delete it, and its note would stay for good.
+        made.note("clone", "")
+        raise
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.integrity.drills import Drill
 from engine.peering.pair_states import PairState
+from site_primary.shipping.comparison import NOT_COMPARED
 
 NS_PER_S = 1e9
 
@@ -37,6 +38,10 @@ def pair_figures(site: Site, group: Group, silent: frozenset[str]) -> PairFigure
     """A group's pair and journal; `silent`: peers that are."""
     state, _, reason = pair_state(site, group)
     lag_bytes, lag_s = lag_of(site, group)
+    shipper = site.shippers.get(group.name)
+    if shipper is not None and shipper.compared is NOT_COMPARED:
+        # Not since this start: the peer may well have all of it. If it does not come, it is silent.
+        lag_bytes = lag_s = None
     peer, pressure = site.peer_of(group.name), group.space.pressure
     return PairFigures(
         group=group.name,

@@ -27,7 +27,8 @@ async def check_keys(site: Site, group: Group, peer: Peer) -> None:
                 error.message,
                 subject=peer.name,
                 next_step="compare `farshore site token` at each site with `farshore peer list` at the other;"
-                f" for a site that was made anew `farshore peer replace {peer.name} TOKEN`",
+                f" for a site's next key `farshore peer rotate-key {peer.name} TOKEN`, for one that was made"
+                f" anew `farshore peer replace {peer.name} TOKEN`",
             ) from error
     except FarshoreError:
         pass  # it answers: what it has to say to the group is the pair's to find out

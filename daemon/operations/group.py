@@ -73,7 +73,9 @@ def _require_idle(site: Site, group: Group) -> None:
         raise WrongState(
             f"group {name} is paired with {pair.peer}",
             subject=name,
-            next_step=f"`farshore pair delete {name} --confirm {name}`",
+            next_step=f"`farshore pair delete {name} --confirm {name}`"
+            # It would begin the pair again within seconds.
+            + ("" if site.state.group(name).role.writes else f" at {pair.peer}, which writes it, then here"),
         )
     clone = next(iter(group.clones), None)
     if clone is not None:

@@ -45,8 +45,13 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
         raise Refused(
             f"group {group.name} has a pair already, with {before.peer}",
             subject=group.name,
-            next_step=f"`farshore pair show {group.name}`; if {before.peer} is gone for good, "
-            f"`farshore pair create {group.name} --with {peer.name} --replace --confirm {group.name}`",
+            next_step=f"`farshore pair show {group.name}`"
+            + (
+                f"; if {before.peer} is gone for good, "
+                f"`farshore pair create {group.name} --with {peer.name} --replace --confirm {group.name}`"
+                if peer.name != before.peer
+                else ""
+            ),
         )
     if not peer.endpoint:
         raise WrongState(

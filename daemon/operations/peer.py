@@ -23,6 +23,7 @@ from protocol.commands.peer import (
     PeerRotateKey,
     PeerSet,
 )
+from protocol.endpoints import check_dialled_endpoint
 from protocol.errors import Busy, NotAllowed
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 
@@ -57,7 +58,7 @@ async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
     """Change how and where a peer is sent to, now and after a restart."""
     peer = site.peers.get(command.peer)
     if command.endpoint is not None and command.endpoint != peer.endpoint:
-        peer = site.peers.set_endpoint(peer.name, command.endpoint)
+        peer = site.peers.set_endpoint(peer.name, check_dialled_endpoint(command.endpoint))
         site.peer_changed(peer.name, peer.name)
     options = site.peers.options(peer.name)
     rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
@@ -97,9 +98,9 @@ async def replace(site: Site, command: PeerReplace) -> PeerInfo:
 async def rotate_key(site: Site, command: PeerRotateKey) -> PeerInfo:
     """Take a peer by its next key, too."""
     token = read_token(command.token)
-    site.peers.expect_key(command.peer, token)
-    site.peer_changed(command.peer, command.peer)
-    site.events.emit("peer.key_expected", object=command.peer, fingerprint=fingerprint(token.public_key))
+    if site.peers.expect_key(command.peer, token):
+        site.peer_changed(command.peer, command.peer)
+        site.events.emit("peer.key_expected", object=command.peer, fingerprint=fingerprint(token.public_key))
     return _info(site, site.peers.get(command.peer))
 
 

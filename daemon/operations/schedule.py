@@ -36,7 +36,7 @@ async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
         raise NotFound(
             f"site {site.config.name} has no hook {command.freeze}",
             subject=command.freeze,
-            next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and restart them",
+            next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and reload (SIGHUP)",
         )
     policy = _changed(before, command)
     _require_unlocked(group, command)

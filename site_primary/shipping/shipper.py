@@ -181,9 +181,8 @@ class Shipper:
         self.state = next_state(self.state, verb, self._group.name)
         self.reason = reason
         if self.state is not before:
-            group, states = self._group, {"state": self.state.value, "before": before.value}
-            end = str(group.end)
-            group.emit("pair.state", group=group.name, peer=self.peer, reason=reason, position=end, **states)
+            states = {"state": self.state.value, "before": before.value, "position": str(self._group.end)}
+            self._group.emit("pair.state", group=self._group.name, peer=self.peer, reason=reason, **states)
         self._on_change()
 
     def _connect(self) -> None:
@@ -212,9 +211,8 @@ class Shipper:
 
     def _fail(self, reason: str, *, diverged: bool = False, code: str = "") -> None:
         """Stop with a reason, and try again later: later and later while the peer refuses by that code."""
-        verb = PairVerb.DIVERGE if diverged else PairVerb.FAIL
-        if self.state is not PairState.DIVERGED and self.state is not PairState.SPLIT:
-            self._move(verb, reason)
+        if self.state not in (PairState.DIVERGED, PairState.SPLIT):
+            self._move(PairVerb.DIVERGE if diverged else PairVerb.FAIL, reason)
         # Not by the reason: it may name a place or a number, another one each time.
         self._retry(refusal=f"{self.state.value}: {code}")
 
@@ -243,9 +241,12 @@ class Shipper:
                 self.session.tell_time()
 
     def _lose(self) -> None:
+        why = f"{self.peer}: {self.session.silence}"
         if self.state in (PairState.PAIRED, PairState.COPYING):
-            self._move(PairVerb.PEER_LOST, f"{self.peer}: {self.session.silence}")
-            self._filling(self._lease.filling, self.reason)
+            self._move(PairVerb.PEER_LOST, why)
+            self._filling(self._lease.filling, why)
+        elif self.state in (PairState.SUSPENDED, PairState.FILLING):
+            self.reason = why  # what it is now; the first cause may be mended
         self._retry()
 
     def _say_hello(self) -> None:

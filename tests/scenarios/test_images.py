@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from console.demo.host import Host
+from protocol.errors import ExitCode
 from tests.support.clients import KIB, MIB, call, nbdsh, patchy_image, same_content, succeed
 from tests.support.oracle import Oracle, content
 from tests.support.sites import CommandFailed, Site
@@ -29,6 +30,22 @@ def filled(site: Site, seed: int) -> Oracle:
 def more(site: Site, oracle: Oracle, count: int) -> None:
     with Host(site.nbd_socket, "g/v") as host:
         oracle.write(host, oracle.some_blocks(count))
+
+
+@pytest.mark.slow
+def test_an_import_that_ends_early_says_what_is_in_the_volume(site: Site, scratch: Path) -> None:
+    """It is online, and a host could take it for the whole image."""
+    assert site.stop() == 0
+    with (site.directory / "site.toml").open("a") as config:
+        config.write('journal_limit_bytes = "8M"\nlock_window_s = "1d"\n')
+    site.start()
+    image = scratch / "large.img"
+    image.write_bytes(os.urandom(SIZE))
+    said = site.farshore("volume", "import", str(image), "g/v", exit_code=ExitCode.FAILED)
+    assert f"g/v holds only a part of {image}" in said
+    assert "--confirm g/v" in said
+    refused = site.farshore("volume", "import", str(image), "g/v", exit_code=ExitCode.UNSAFE)
+    assert "only a part" not in refused
 
 
 def test_raw_out_and_in_is_the_same_and_sparse(site: Site, scratch: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from console.client import Client, OperatorKeys
 from protocol.commands.volume import VolumeCreate, VolumeList
 from protocol.errors import ExitCode, NotAllowed
+from tests.conftest import missing
 from tests.support.sites import Site, free_port
 
 
@@ -72,6 +74,33 @@ def test_a_role_says_what_an_operator_may(site: Site, endpoint: str) -> None:
         ("command.failed", "volume.delete"),
         ("command.failed", "operator.add"),
     ]
+    assert site.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_drill_that_is_refused_leaves_nothing_behind(site: Site, endpoint: str) -> None:
+    """Its clone had been noted already, and who may not make it may not delete it: the note stayed for good,
+    and `umount` of it was refused."""
+    if os.geteuid() != 0:
+        missing("drills need root")
+    key, path = operator_keys(site)
+    added = site.json("operator", "add", "ann", key)
+    site.create_volume("g/v", "1M")
+    entry = f'[sites.far]\ncontrol = "{endpoint}"\noperator_key_file = "{path}"\n'
+    sites = path.parent / "sites.toml"
+    before = sites.read_text()
+    sites.write_text(f'{before}{entry}server_key = "{added["server_key"]}"\n')
+    (site.directory.parent / "point").mkdir()
+    mount = ("mount", "g/v@latest", str(site.directory.parent / "point"), "--writable")
+    for words in (("drill", "run", "g", "--raw", "--check", "true"), mount):
+        done = site.run(*words, "--site", "far", site=False)
+        assert done.returncode == ExitCode.NOT_ALLOWED, done.stdout + done.stderr
+        assert "not undone" not in done.stderr
+    # A key that the site has no longer: the connection is dropped without a word.
+    sites.write_text(f'{before}{entry}server_key = "{key}"\n')
+    done = site.run("status", "--site", "far", site=False)
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "server_key" in done.stderr
     assert site.stop() == 0
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from protocol.commands.group import GroupDelete, GroupList, GroupRename, GroupShow
 from protocol.commands.pair import PairCreate
 from protocol.commands.peer import PeerRotateKey
 from protocol.commands.site import SiteRotateKey
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import Ran
-from tests.unit.console.stub_site import SUMMARY, StubSite
+from tests.unit.console.stub_site import PEER, SUMMARY, StubSite
 
 Run = Callable[..., Ran]
 
@@ -43,6 +45,11 @@ def test_a_key_is_rotated_and_a_peer_is_put_in_anothers_place(stub: StubSite, fa
         ("pair", "create", "vm1", "--with", "par", "--replace", "--confirm", "vm1"),
     ):
         assert farshore(*words, *site).code == 0
+    assert "known by that key already" in farshore("peer", "rotate-key", "par", "FS1.abc", *site).err
+    coming = structs.replace(PEER, next_fingerprint="cc:dd")
+    stub.replies["peer.rotate-key"] = coming
+    assert "known by that key" not in farshore("peer", "rotate-key", "par", "FS1.abc", *site).err
+    del stub.asked[-2:]
     assert farshore("pair", "create", "vm1", "--with", "par", "--replace", *site).code == ExitCode.UNSAFE
     assert stub.asked == [
         SiteRotateKey(),

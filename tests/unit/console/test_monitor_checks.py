@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 from msgspec.structs import asdict, replace
 
 from console.checks import CheckReply, Limits, check_lines, plugin_text, reply_of
+from protocol.commands.drill import DrillSummary
 from protocol.commands.pair import GroupRow
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import BACKUP, DAMAGED, PEER, ROW, STATUS, StubSite
+from tests.unit.console.test_drill_commands import DRILL
 
 Run = Callable[..., Ran]
 ALL = Limits(lag_s=30.0, backup_age_s=86400.0)
@@ -110,6 +113,21 @@ def test_the_command_ends_as_plugins_do(stub: StubSite, home: Path, farshore: Ru
     assert (ran.code, ran.out.startswith("FARSHORE OK - lon")) == (0, True), ran
     (line,) = farshore("check", "nope", "--json", *site).json
     assert line["data"]["exit_code"] == 3
+
+
+@pytest.mark.parametrize("limit", ["--max-lag", "--max-backup-age", "--max-drill-age"])
+def test_an_empty_limit_is_refused(stub: StubSite, home: Path, farshore: Run, limit: str) -> None:
+    """As of a variable that is not set; the check was green, and had left that out."""
+    ran = farshore("check", limit, "", "--nagios", "--site", str(home / "lon"))
+    assert (ran.code, ran.out, stub.asked) == (2, "", [])
+    assert "is no span of time" in ran.err
+
+
+def test_a_drill_that_failed_is_not_said_to_be_the_only_one() -> None:
+    failed = convert(asdict(DRILL) | {"ok": False}, DrillSummary)
+    text = plugin_text(checked(Limits(drill_age_s=60.0), last_drill=failed), "lon")
+    assert "no drill since the one that failed" in text
+    assert "no drill that succeeded" not in text
 
 
 def test_a_daemon_that_does_not_answer_is_critical(home: Path, farshore: Run) -> None:

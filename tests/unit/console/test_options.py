@@ -61,6 +61,8 @@ def test_a_hooks_timeout_is_one_too(value: str, capsys: pytest.CaptureFixture[st
         ("journal show vm1 --dir /nowhere --limit -1", "--limit"),
         ("schedule set vm1 --every 99999d", "--every"),
         ("schedule set vm1 --window 99999d", "--window"),
+        ("schedule set vm1 --window-bytes 0", "size of a window"),
+        ("schedule set vm1 --window-bytes 99999P", "--window-bytes"),
         ("schedule set vm1 --keep-last 9999999", "--keep-last"),
         ("verify vm1 --deep --for 0s", "--for"),
         ("backup create vm1 --timeout 9999999", "--timeout"),
@@ -74,3 +76,10 @@ def test_a_bound_is_said_of_what_was_given(
     assert named in ran.err.splitlines()[0]
     assert "$." not in ran.err
     assert stub.asked == []
+
+
+def test_a_windows_bytes_need_not_be_those_of_a_volume(stub: StubSite, farshore: Callable[..., Ran]) -> None:
+    """`--window-bytes 1000000` was refused in the words of `volume create`."""
+    for text, size_bytes in (("1000000", 1_000_000), ("50G", 50 << 30), ("site", 0)):
+        farshore("schedule", "set", "vm1", "--window-bytes", text, "--site", str(stub.directory))
+        assert stub.asked[-1].window_bytes == size_bytes

@@ -50,7 +50,11 @@ def test_c34_a_group_left_over_is_renamed_or_deleted_and_its_name_is_free() -> N
             await stage.paired("good")
             with pytest.raises(WrongState, match="paired with b") as refused:
                 await dispatch(stage.a, GroupDelete(group="good", confirm="good"))
-            assert "pair delete good" in refused.value.next_step
+            assert refused.value.next_step == "`farshore pair delete good --confirm good`"
+            # Deleted at b alone it would be there again within seconds.
+            with pytest.raises(WrongState, match="paired with a") as refused:
+                await dispatch(stage.b, GroupDelete(group="good", confirm="good"))
+            assert "at a, which writes it, then here" in refused.value.next_step
             # The pair is deleted at both; then the group is made anew at a, where the old one went.
             for site in (stage.a, stage.b):
                 await dispatch(site, PairDelete(group="good", confirm="good"))

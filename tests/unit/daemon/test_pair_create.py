@@ -60,6 +60,9 @@ def test_a_pair_with_another_peer_in_place_of_one_that_is_gone() -> None:
             with pytest.raises(Refused, match="a pair already, with b") as refused:
                 await dispatch(stage.a, PairCreate(group="good", peer="c"))
             assert "--replace --confirm good" in refused.value.next_step
+            with pytest.raises(Refused, match="a pair already, with b") as refused:
+                await dispatch(stage.a, PairCreate(group="good", peer="b"))
+            assert "--replace" not in refused.value.next_step
             with pytest.raises(Unsafe):
                 await dispatch(stage.a, PairCreate(group="good", peer="c", replace=True))
             await dispatch(stage.a, PairCreate(group="good", peer="c", replace=True, confirm="good"))

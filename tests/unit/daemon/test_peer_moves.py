@@ -212,6 +212,10 @@ def test_a_sites_key_is_changed_without_a_stop() -> None:
                     before = here.own
                     token = (await carried_out(here, SiteRotateKey())).token
                     assert (await carried_out(here, SiteRotateKey())).token == token
+                    # The token of the key in use is the likely mistake: nothing is expected then.
+                    known = await carried_out(there, PeerRotateKey(peer=name, token=make_token(before)))
+                    assert known.next_fingerprint is None
+                    assert stage.said(there, "peer.key_expected") == []
                     stranger = make_token(replace(before, site_id="f00d"))
                     with pytest.raises(NotAllowed, match="another site than"):
                         await dispatch(there, PeerRotateKey(peer=name, token=stranger))

@@ -78,8 +78,11 @@ def test_a_new_token_of_a_peer_keeps_its_options(disk: RealDisk) -> None:
 def test_another_key_under_a_known_name_is_refused(disk: RealDisk) -> None:
     book = PeerBook(disk)
     book.add(PEER)
-    with pytest.raises(NotAllowed):
-        book.add(replace(PEER, public_key=generate_keypair()[0]))
+    # What each needs: one that was made anew a whole copy, one with another key none.
+    for site_id, step in ((PEER.site_id, "peer rotate-key par TOKEN"), ("f00d", "peer replace par TOKEN")):
+        with pytest.raises(NotAllowed) as refused:
+            book.add(replace(PEER, site_id=site_id, public_key=generate_keypair()[0]))
+        assert step in refused.value.next_step
     with pytest.raises(NotFound):
         book.get("rom")
 
@@ -114,6 +117,14 @@ def token_of(**fields: object) -> str:
 def test_c16_a_token_with_a_bad_field_is_none(fields: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="not a site's token"):
         read_token(token_of(**fields))
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]", "[0:0::0]"])
+def test_a_token_with_every_address_says_what_its_site_has_to_set(host: str) -> None:
+    """Who dials 0.0.0.0 reaches himself: the pair was never made, and said that a key is not known."""
+    with pytest.raises(UsageError, match="nobody can dial") as refused:
+        read_token(token_of(endpoint=f"tcp://{host}:7480"))
+    assert "advertise" in refused.value.next_step
 
 
 @pytest.mark.parametrize(

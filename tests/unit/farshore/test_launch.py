@@ -87,3 +87,13 @@ def test_a_childs_words() -> None:
     assert child_words("daemon", bytecode=False) == [
         sys.executable, "-P", "-B", launch.__file__, "daemon",
     ]  # fmt: skip
+
+
+def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    own(tmp_path, inside=False)
+    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "console" / "cli.py").write_text(text)
+    words = [sys.executable, "-P", "-c", "import sys; from farshore.launch import main; sys.exit(main())"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")

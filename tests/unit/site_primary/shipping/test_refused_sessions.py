@@ -20,6 +20,19 @@ def test_a_peer_that_refuses_is_asked_again_later(shipping: ShippingPair) -> Non
     shipping.until_paired()
 
 
+def test_the_reason_is_what_keeps_the_peer_away_now(shipping: ShippingPair) -> None:
+    """It stayed the first one, such as a name that could not be looked up, whatever came after it."""
+    shipping.other.group.failed = "the disk is gone"
+    shipping.start_one()
+    shipping.until(lambda: shipping.shipper.state is PairState.SUSPENDED)
+    shipping.network.part("lon", "par")
+    shipping.until(lambda: "the disk is gone" not in shipping.shipper.reason, 60.0)
+    assert shipping.shipper.state is PairState.SUSPENDED
+    assert shipping.shipper.reason.startswith("par: ")
+    shipping.network.heal("lon", "par")
+    shipping.until(lambda: "the disk is gone" in shipping.shipper.reason, 60.0)
+
+
 def hellos_within(shipping: ShippingPair, span_s: float) -> int:
     """Sessions that were asked for in so long."""
     before = {message.session for _, message, _ in shipping.heard if isinstance(message, Hello)}
