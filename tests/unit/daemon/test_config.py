@@ -56,7 +56,7 @@ def test_a_hook(tmp_path: Path) -> None:
         ("lock_window_s = -1", "lock_window_s"),
         ("lock_window_s = 1e10", "lock_window_s"),
         ('lock_window_s = "30"', "lock_window_s"),
-        ('window_s = "2 days"', "window_s"),
+        ('window_s = "2 moons"', "window_s"),
         ('window_bytes = "50GB"', "50G"),
         ('window_bytes = "0.3"', "window_bytes"),
         (HOOK + 'timeout_s = "1h"', "hooks.db.timeout_s"),
