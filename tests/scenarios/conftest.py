@@ -47,10 +47,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A clean Debian to boot copies of (tests/support/booted_debian.py)."""
     if os.environ.get("FARSHORE_FULL") != "1":
         pytest.skip("makes and boots a Debian: FARSHORE_FULL=1, as root")
     if lacks := lacking():
         missing(lacks)
-    return debian_root(tmp_path_factory.mktemp("debian"))
+    place = tmp_path_factory.mktemp("debian")
+    yield debian_root(place)
+    shutil.rmtree(place)
