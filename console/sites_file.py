@@ -8,7 +8,8 @@
     operator_key_file = "/home/o/.config/farshore/operator.key"   # with tcp: public and secret key, Z85
 
 A user's own is in the user's configuration directory (XDG base directory specification); one for all users is
-/etc/farshore/sites.toml. A name that both have is the user's.
+/etc/farshore/sites.toml. A name that both have is the user's; where both mean one directory, what the user's
+leaves open is as for all: `site init` writes there, and knows nothing of a control socket chosen later.
 """
 
 from __future__ import annotations
@@ -87,10 +88,17 @@ def known_sites(*, needed: bool = True) -> Known:
             if needed:
                 raise
             continue
-        entries |= file.sites
+        entries |= {name: _over(entry, entries.get(name)) for name, entry in file.sites.items()}
         files |= dict.fromkeys(file.sites, path)
         default = file.default or default
     return Known(entries=entries, files=files, default=default)
+
+
+def _over(entry: SiteEntry, of_all: SiteEntry | None) -> SiteEntry:
+    if of_all is None or not entry.directory or entry.directory != of_all.directory:
+        return entry
+    fields = SiteEntry.__struct_fields__
+    return SiteEntry(**{field: getattr(entry, field) or getattr(of_all, field) for field in fields})
 
 
 def read_sites(path: Path) -> SitesFile:

@@ -14,10 +14,10 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from daemon.config import SiteConfig, load_config
+from daemon.config import SiteConfig, control_access, load_config, nbd_access
 from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
-from engine.ports.unix_sockets import socket_answers
+from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
 from protocol.endpoints import ipc_path
 from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
@@ -138,8 +138,12 @@ def _addresses(directory: pathlib.Path, config: SiteConfig) -> Iterator[Callable
         yield partial(_tcp, config.remote_control.removeprefix("tcp://"), "remote_control")
     for door in nbd_addresses(directory, config):
         kind, _, place = door.partition(":")
-        yield partial(_unix if kind == "unix" else _tcp, place, "nbd")
-    yield lambda: _unix(ipc_path(control_address(directory, config)), "control")
+        if kind == "unix":
+            yield partial(_unix, place, "nbd", nbd_access(config))
+        else:
+            yield partial(_tcp, place, "nbd")
+    access = control_access(config)
+    yield lambda: _unix(ipc_path(control_address(directory, config)), "control", access)
 
 
 def _tcp(place: str, key: str) -> str:
@@ -162,7 +166,8 @@ def _tcp(place: str, key: str) -> str:
     return f"{key}: {place} is free"
 
 
-def _unix(path: str, key: str) -> str:
+def _unix(path: str, key: str, access: SocketAccess) -> str:
+    check_known(access)
     above = pathlib.Path(path).parent
     if socket_answers(path):
         raise Busy(

@@ -29,9 +29,9 @@ _farshore() {
     local -a words
     read -ra words <<<"$line"
     [[ $line == *[[:space:]] ]] && words+=("")
-    local begun=${words[-1]} cut=${COMP_WORDS[COMP_CWORD]}
+    # What is replaced is what follows the last separator. `$2` has that; COMP_WORDS lacks the `@` before it.
+    local begun=${words[-1]} cut=$2
     while IFS= read -r word; do
-        # Only what follows the last separator is replaced.
         COMPREPLY+=("${word:$((${#begun} - ${#cut}))}")
     done < <(timeout 3 farshore complete -- "${words[@]:1}" 2>/dev/null)
 }

@@ -57,7 +57,7 @@ Maintainer: Farshore <farshore@localhost>
 Installed-Size: $(du -k -s "$root/usr" | cut -f1)
 Depends: python3 (>= $series), python3 (<< $next), libc6
 Recommends: systemd
-Suggests: libnbd-bin, nbdfuse, qemu-utils
+Suggests: libnbd-bin, fuse3, qemu-utils
 Section: admin
 Priority: optional
 Description: replicates, backs up and restores block volumes between two sites
@@ -66,5 +66,7 @@ Description: replicates, backs up and restores block volumes between two sites
  restored. Nothing is started by the installation.
 CONTROL
 find "$root" -type d -exec chmod 755 {} +
-dpkg-deb --build --root-owner-group -Zxz "$root" "$output" >/dev/null
+# Compressing takes a while: no half package under its name.
+dpkg-deb --build --root-owner-group -Zxz "$root" "$work" >/dev/null
+mv "$work/farshore_${version}_$architecture.deb" "$output"
 echo "$output/farshore_${version}_$architecture.deb"

@@ -73,6 +73,12 @@ def bound_socket(path: str, access: SocketAccess) -> socket.socket:
     return bound
 
 
+def check_known(access: SocketAccess) -> None:
+    """NotFound for an owner or group that is not here."""
+    _user_id(access.owner)
+    _group_id(access.group)
+
+
 def _give(path: str, access: SocketAccess) -> None:
     try:
         if access.owner or access.group:

@@ -1,36 +1,24 @@
 """The Debian package: built, unpacked and run from there.
 
-FARSHORE_FULL=1 as root also installs and purges it.
+With FARSHORE_FULL=1, as root, it is also installed, upgraded and purged, in a Debian that is booted for that.
 """
 
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.clients import succeed
-from tests.support.sites import ROOT, Site, short_directory
+from tests.support.booted_debian import BootedDebian, Service, booted
+from tests.support.clients import MIB, succeed
+from tests.support.sites import Site, short_directory
 
-FULL = os.environ.get("FARSHORE_FULL") == "1"
+BLOCK = bytes(range(256)) * 16
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no Debian here"),
-]
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("deb")
-    succeed(ROOT / "packaging" / "make-deb.sh", sys.executable, place, timeout_s=800)
-    (found,) = place.glob("farshore_*.deb")
-    return found
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class UnpackedSite(Site):
@@ -54,7 +42,6 @@ class UnpackedSite(Site):
 def test_a_site_runs_from_the_unpacked_package(package: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     succeed("dpkg-deb", "-x", package, root)
-    succeed("dpkg-deb", "-e", package, root / "DEBIAN")
     for each in (
         "usr/lib/systemd/system/farshore@.service",
         "usr/lib/sysusers.d/farshore.conf",
@@ -80,21 +67,104 @@ def test_a_site_runs_from_the_unpacked_package(package: Path, tmp_path: Path) ->
     finally:
         site.kill()
         shutil.rmtree(parent)
-    assert "are kept" in succeed("sh", root / "DEBIAN" / "postrm", "purge")
 
 
-@pytest.mark.skipif(not FULL or os.geteuid() != 0, reason="installs it here: FARSHORE_FULL=1, as root")
-def test_it_is_installed_and_purged_and_data_stays(package: Path) -> None:
-    data = Path("/var/lib/farshore/a-test-of-the-package")
-    try:
-        succeed("dpkg", "-i", package)
-        assert pwd.getpwnam("farshore").pw_dir == "/var/lib/farshore"
-        assert "farshore" in succeed("/usr/bin/farshore", "--version")
-        succeed("/usr/bin/farshore", "site", "init", data, "--name", "a")
-    finally:
-        said = succeed("dpkg", "--purge", "farshore")
-        kept = data.is_dir()
-        shutil.rmtree(data, ignore_errors=True)
-    assert kept
+@pytest.fixture
+def machine(debian: Path) -> Iterator[BootedDebian]:
+    """Booted, and clean."""
+    with booted(debian, short_directory()) as found:
+        yield found
+
+
+def install(machine: BootedDebian, package: Path) -> str:
+    """By dpkg, as an operator does; what it said."""
+    place = machine.path(f"/root/{package.name}")
+    place.write_bytes(package.read_bytes())
+    said = machine.succeed("dpkg", "-i", f"/root/{package.name}")
+    place.unlink()
+    return said
+
+
+def older(package: Path, place: Path) -> Path:
+    """An earlier version: FARSHORE_OLD_DEB, or the same content under a lower number."""
+    if built := os.environ.get("FARSHORE_OLD_DEB"):
+        return Path(built)
+    succeed("dpkg-deb", "-R", package, place / "root")
+    control = place / "root/DEBIAN/control"
+    lines = control.read_text().splitlines()
+    lines = ["Version: 0.0.1" if line.startswith("Version: ") else line for line in lines]
+    control.write_text("\n".join(lines) + "\n")
+    succeed("dpkg-deb", "--build", "--root-owner-group", "-Zgzip", place / "root", place / "old.deb")
+    return place / "old.deb"
+
+
+def files(machine: BootedDebian) -> set[str]:
+    """Everything on its disk, less where every installation leaves its traces."""
+    found = machine.shell("find / -xdev | grep -Ev '^/(proc|sys|root|var/(cache|log|tmp|lib/dpkg))(/|$)'")
+    return set(found.splitlines())
+
+
+def begin(machine: BootedDebian) -> Service:
+    """A site that is enabled and runs, with a volume that holds something."""
+    service = Service(machine, "lon")
+    service.make()
+    service.start()
+    machine.succeed("systemctl", "enable", service.unit)
+    service.farshore("volume", "create", "g/v", "--size", "16M")
+    with service.host("g/v") as host:
+        host.write_all([(0, BLOCK)])
+        host.flush()
+    return service
+
+
+def test_it_is_installed_and_purged_and_data_stays(package: Path, machine: BootedDebian) -> None:
+    before = files(machine)
+    install(machine, package)
+    shown = machine.shell("stat -c '%n %U %a' /var/lib/farshore /var/lib/farshore/witness /run/farshore")
+    assert shown.splitlines() == [
+        "/var/lib/farshore farshore 750", "/var/lib/farshore/witness farshore 700", "/run/farshore root 755",
+    ]  # fmt: skip
+    assert machine.property("farshore@lon.service", "ActiveState") == "inactive"  # starts nothing
+    service = begin(machine)
+    machine.succeed("dpkg", "--remove", "farshore")
+    assert machine.call("pgrep", "-u", "farshore").returncode == 1
+    # Installed again it goes on, also by itself at the next boot.
+    install(machine, package)
+    assert machine.succeed("systemctl", "is-enabled", service.unit).strip() == "enabled"
+    service.start()
+    with service.host("g/v") as host:
+        assert host.read(0, len(BLOCK)) == BLOCK
+    said = machine.succeed("dpkg", "--purge", "farshore")
     assert "are kept" in said
-    assert not Path("/usr/bin/farshore").exists()
+    assert machine.call("pgrep", "-u", "farshore").returncode == 1
+    assert machine.path(f"{service.directory}/site.toml").is_file()
+    assert machine.path(f"{service.directory}/groups/g/journal").is_dir()
+    assert not machine.path("/run/farshore").exists()
+    kept = ("/var/lib/farshore", "/etc/farshore")
+    # The accounts' files have backups, and a lock, once there was a change.
+    accounts = {f"/etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow")} | {"/etc/.pwd.lock"}
+    left = {each for each in files(machine) - before - accounts if not each.startswith(kept)}
+    assert left == set()
+
+
+def test_an_upgrade_over_a_running_site_keeps_its_data(
+    package: Path, machine: BootedDebian, tmp_path: Path
+) -> None:
+    """The site goes on with the version before, checkpoint included, until it is restarted."""
+    install(machine, older(package, tmp_path))
+    service = begin(machine)
+    pid = service.pid
+    with service.host("g/v") as host:
+        said = install(machine, package)
+        assert "systemctl restart 'farshore@*'" in said
+        host.write_all([(MIB, BLOCK)])
+        host.flush()
+    assert service.pid == pid
+    service.farshore("backup", "create", "g", "--label", "upgraded")
+    machine.succeed("systemctl", "restart", "farshore@*")
+    assert service.pid != pid
+    with service.host("g/v@upgraded") as host:
+        assert host.read(0, len(BLOCK)) == BLOCK
+        assert host.read(MIB, len(BLOCK)) == BLOCK
+    service.farshore("verify", "g", "--deep")
+    service.stop()

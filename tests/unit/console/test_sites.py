@@ -299,6 +299,18 @@ def test_sites_of_all_users_are_known_beside_ones_own(home: Path, system: Path, 
     assert choose_site("lon").directory == "/home/lon"
 
 
+def test_what_ones_own_entry_leaves_open_is_as_for_all(home: Path, system: Path, farshore: Run) -> None:
+    """As in the runbook: `site init` wrote root's own entry before the control socket was moved."""
+    register_site("lon", "/srv/lon", None)
+    words = ("site", "set", "lon", "--control", "ipc:///run/lon.sock", "--system")
+    assert farshore(*words, "--directory", "/srv/lon").code == 0
+    assert choose_site("lon").endpoint == "ipc:///run/lon.sock"
+    assert farshore("site", "set", "lon", "--control", "ipc:///run/own.sock").code == 0
+    assert choose_site("lon").endpoint == "ipc:///run/own.sock"
+    register_site("lon", "/home/lon", None)  # another site of that name
+    assert choose_site("lon").endpoint == "ipc:///home/lon/control.sock"
+
+
 def test_the_site_that_is_meant(
     home: Path, system: Path, farshore: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

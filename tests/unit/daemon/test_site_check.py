@@ -76,6 +76,15 @@ def test_a_port_that_is_taken_is_named(site: Path) -> None:
     assert f"127.0.0.1:{port}" in found.said
 
 
+@pytest.mark.parametrize("key", ["nbd_socket_group", "control_socket_owner"])
+def test_whom_a_socket_is_for_must_be_known_here(site: Path, key: str) -> None:
+    with (site / "site.toml").open("a") as config:
+        config.write(f'\n{key} = "no-such-one"\n')
+    (found,) = failed(site)
+    assert (found.check, found.exit_code) == ("address", ExitCode.NOT_FOUND)
+    assert "no-such-one" in found.said
+
+
 def test_a_daemon_that_runs_has_its_addresses(site: Path) -> None:
     held = lock_site(site)
     found = check_site(site).findings
