@@ -29,6 +29,7 @@ NOUNS = {
     "site": "site",
     "peer": "peer",
     "volume": "volume",
+    "seed": "seed",
     "pair": "pair",
     "group": "group",
     "branch": "branch",

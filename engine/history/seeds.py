@@ -69,16 +69,16 @@ class Seed:
 
     def __init__(self, disk: Disk, group: str, volume: str) -> None:
         self.volume = volume
-        self.chunks = 0
+        self.size_bytes = self.chunks = 0
         self._digests: DiskFile | None = None
         self._image: DiskFile | None = None
         self._last: tuple[int, bytes] = (-1, b"")  # the chunk that was read last
         try:
             self._digests = disk.open(digests_of(group, volume))
             self._image = disk.open(image_of(group, volume))
-            size_bytes = size_in(self._digests.pread(HEADER_BYTES, 0))
-            self.chunks = chunks_of(size_bytes)
-            whole = self._image.size() == size_bytes and self._digests.size() == digest_at(self.chunks)
+            self.size_bytes = size_in(self._digests.pread(HEADER_BYTES, 0))
+            self.chunks = chunks_of(self.size_bytes)
+            whole = self._image.size() == self.size_bytes and self._digests.size() == digest_at(self.chunks)
         except (OSError, ValueError) as error:
             self.close()
             raise SpoiltSeed(f"the seed of {volume} cannot be read: {error}") from error
@@ -136,23 +136,37 @@ def give_up(disk: Disk, group: str, volume: str) -> None:
 
 
 class SeedRemoval:
-    """Removes seeds of a group and what unfinished imports left, one volume's or all, without holding the
-    loop for long. One that fails leaves the rest for the next."""
+    """Removes seeds of a group and what unfinished imports left (or only that), one volume's or all, without
+    holding the loop for long. One that fails leaves the rest for the next."""
 
-    def __init__(self, disk: Disk, clock: Clock, group: str, volume: str | None = None) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        group: str,
+        volume: str | None = None,
+        *,
+        only_unfinished: bool = False,
+    ) -> None:
         self._disk = disk
         self._clock = clock
         self._directory = directory_of(group)
         self._paths = [
             f"{self._directory}/{name}"
             for name in disk.list_directory(self._directory)
-            if volume is None or _volume_of(name) == volume
+            if (volume is None or _volume_of(name) == volume)
+            and (name.endswith(UNFINISHED) or not only_unfinished)
         ]
-        self._paths.sort(key=lambda path: DIGESTS not in path)
+        self._paths.sort(key=lambda path: not path.endswith(DIGESTS))
+
+    @property
+    def left(self) -> int:
+        """Files that are to go."""
+        return len(self._paths)
 
     def begin(self) -> None:
         """Digests go at once, so that no seed is found any more; copies a piece at a time. OSError."""
-        while self._paths and DIGESTS in self._paths[0]:
+        while self._paths and self._paths[0].endswith(DIGESTS):
             self._disk.remove(self._paths.pop(0))
         self._next()
 
@@ -161,23 +175,27 @@ class SeedRemoval:
             self._clock.call_later(REMOVE_PAUSE_S, self._next)
 
     def _piece(self) -> None:
-        try:
-            if self._paths and self._shorten(self._paths[0]):
-                self._disk.remove(self._paths.pop(0))
-        except FileNotFoundError:
-            self._paths.pop(0)  # removed by another
+        """Give back so much, in as many files as that takes."""
+        room = SEED_REMOVED_BYTES
+        while self._paths and room > 0:
+            try:
+                room -= self._shorten(self._paths[0], room)
+                if room >= 0:
+                    self._disk.remove(self._paths.pop(0))
+            except FileNotFoundError:
+                self._paths.pop(0)  # removed by another
         empty = not self._paths and not self._disk.list_directory(self._directory)
         if empty and self._disk.exists(self._directory):
             self._disk.remove(self._directory)
 
-    def _shorten(self, path: str) -> bool:
-        """Give back a piece of a file; True once it is short enough to be removed at a stroke."""
+    def _shorten(self, path: str, room: int) -> int:
+        """Bytes of a file; if more than `room`, it is made shorter by that."""
         file = self._disk.open(path)
         try:
-            left = file.size() - SEED_REMOVED_BYTES
-            if left > 0:
-                file.truncate(left)
-            return left <= 0
+            size = file.size()
+            if size > room:
+                file.truncate(size - room)
+            return size
         finally:
             file.close()
 
