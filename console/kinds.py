@@ -105,6 +105,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "schedule.show": ("protocol.commands.schedule:ScheduleInfo",),
     "schema": ("console.commands.schema:SchemaReply",),
     "schema.list": ("console.commands.schema:SchemaListReply",),
+    "seed.list": ("protocol.commands.seed:SeedListReply",),
+    "seed.remove": ("protocol.commands.seed:SeedInfo",),
     "site.accept": ("protocol.commands.site:SiteAcceptReply",),
     "site.adopt": ("protocol.commands.site:SiteAdoptReply",),
     "site.check": ("protocol.commands.site:SiteCheckReply",),

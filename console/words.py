@@ -8,6 +8,7 @@ NOUNS = {
     "site": "site",
     "peer": "peer",
     "volume": "volume",
+    "seed": "seed",
     "pair": "pair",
     "group": "group",
     "branch": "branch",

@@ -93,6 +93,8 @@ WARNINGS = frozenset(
         "events.not_read",
         "index.compact_failed",
         "schedule.failed",
+        "seed.not_removed",
+        "seed.set_aside",
         "hook.failed",
         "hook.thawed",
         "job.failed",

@@ -29,6 +29,7 @@ from site_primary.shipping.comparison import Choice
 from site_primary.shipping.session import PeerTraffic, Session
 from site_primary.shipping.shipper import Shipper
 from site_primary.shipping.yielding import check_yield, given_away
+from site_secondary.base_receiver import SeedUse
 from site_secondary.receiver import Receiver, ReceiverChange
 
 PairEnd = Shipper | Receiver
@@ -36,7 +37,7 @@ PairEnd = Shipper | Receiver
 
 class SitePairs:
     """The shippers and receivers of one site. `address_of` gives a peer's address, `site_id_of` its id,
-    `traffic_of` how it is sent to."""
+    `traffic_of` how it is sent to; `seeds_of` what a group has for a copy that comes."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class SitePairs:
         site_id_of: Callable[[str], str],
         traffic_of: Callable[[str], PeerTraffic],
         yields_to_takeover: bool = True,
+        seeds_of: Callable[[Group], SeedUse | None] = lambda _: None,
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}
@@ -67,6 +69,7 @@ class SitePairs:
         self._site_id_of = site_id_of
         self._traffic_of = traffic_of
         self._yields_to_takeover = yields_to_takeover
+        self._seeds_of = seeds_of
         self._moves = RoleMoves(
             state=state, exports=exports, ends=self, timers=self._timers, emit=emit, notify=notify
         )
@@ -191,7 +194,9 @@ class SitePairs:
             if group.handed_to:
                 self._moves.hand_over_arrives(group)
 
-        receiver = self.receivers[group.name] = Receiver(group, peer, changed, self.clocks.of(peer))
+        receiver = self.receivers[group.name] = Receiver(
+            group, peer, changed, self.clocks.of(peer), self._seeds_of(group)
+        )
         if group.name not in self._watched:
             self._watched.add(group.name)
             group.listeners.durable.append(look)

@@ -43,6 +43,7 @@ from engine.integrity.drills import Drills
 from engine.peering.pair_rows import rename_peer
 from protocol.errors import FarshoreError, machine_refused
 from site_primary.quiesce import Hooks
+from site_secondary.base_seeds import BaseSeedUse
 from site_secondary.peer_door import PeerDoor
 
 log = structlog.get_logger()
@@ -117,6 +118,7 @@ class Site:
             site_id_of=lambda peer: self.peers.get(peer).site_id,
             traffic_of=self.traffic.to,
             yields_to_takeover=config.yields_to_takeover,
+            seeds_of=lambda group: BaseSeedUse(self.disk, group.clock, group.name, emit),
         )
         self.shippers, self.receivers = self.pairs.shippers, self.pairs.receivers
         self.make_receiver, self.superseded = self.pairs.make_receiver, self.pairs.superseded

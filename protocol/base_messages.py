@@ -6,9 +6,18 @@ does not lead it to.
     BASE_PART     timelines and records up to B                      `indexed`; installed or not
     BASE_FRAMES   frames of X, end to end
     BASE_END      where X ends, and its digest there
+    BASE_WANT     digests of a seed, from a chunk    BASE_SEEDS    which volumes the target has a seed of
+                  on                                 BASE_DIGESTS  digests of a seed's chunks
+    BASE_HOLED    a frame of X without the bytes
+                  that a seed has
 
 BEGIN and the parts open each session of a base; the target's first acknowledgement says from where on X is to
 be sent. Frames of X are those of a timeline like any other: the target stores them as they are.
+
+A seed (protocol.seeds) spares the link what the target has: SEEDS comes before the first acknowledgement of a
+session, and only to a source whose heartbeat said in this session that it reads them (`READS_SEEDS`). Seeds
+are then called by their numbers in it. A frame that came with holes (protocol.base_holes) is, once they are
+filled, one like any other.
 
 Pure: no I/O.
 """
@@ -28,6 +37,7 @@ from protocol.bounds import (
     Digest,
     FrameUtcNs,
     Generation,
+    Name,
     Position,
     Session,
     SiteId,
@@ -36,9 +46,16 @@ from protocol.bounds import (
 from protocol.compress import Compression
 from protocol.errors import RemoteProtocolError
 from protocol.events import Row, record_from_row
-from protocol.limits import BASE_PART_BYTES_MAX, BASE_PARTS_MAX
+from protocol.limits import (
+    BASE_PART_BYTES_MAX,
+    BASE_PARTS_MAX,
+    FRAME_BYTES_MAX,
+    VOLUME_BYTES_MAX,
+    VOLUMES_PER_GROUP_MAX,
+)
 from protocol.positions import Cut
 from protocol.rows import pack_row, unpack_row
+from protocol.seed_limits import SEED_CHUNKS_MAX, SEED_DIGESTS_TOLD_MAX, SEED_HOLES_MAX
 from protocol.wire import RowType, WireRow
 
 
@@ -50,6 +67,23 @@ class BaseKind(IntEnum):
     FRAMES = 22
     END = 23
     ACK = 24
+    SEEDS = 25
+    WANT = 26
+    DIGESTS = 27
+    HOLED = 28
+
+
+# The mode of a heartbeat that says: this source reads what a target says of its seeds. A site of an earlier
+# version keeps the mode that it knows, and is never sent what it could not read.
+READS_SEEDS = "seeds"
+
+SeedNumber = Annotated[int, Meta(ge=0, lt=VOLUMES_PER_GROUP_MAX)]
+SeedWindow = Annotated[int, Meta(ge=0, lt=SEED_CHUNKS_MAX, multiple_of=SEED_DIGESTS_TOLD_MAX)]
+HolePlace = Annotated[int, Meta(ge=0, lt=FRAME_BYTES_MAX)]
+HoleLength = Annotated[int, Meta(ge=1, le=FRAME_BYTES_MAX)]
+SeedPlace = Annotated[int, Meta(ge=0, lt=VOLUME_BYTES_MAX)]
+# offset in the frame, bytes, the seed's number, offset there
+Hole = tuple[HolePlace, HoleLength, SeedNumber, SeedPlace]
 
 
 class _BaseMessage(WireRow, frozen=True, kw_only=True):
@@ -98,7 +132,45 @@ class BaseAck(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.ACK)):
     installed: bool
 
 
-BaseMessage = BaseBegin | BasePart | BaseFrames | BaseEnd | BaseAck
+class BaseSeeds(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.SEEDS)):
+    """The target has a seed of each of these volumes: its name, and how many chunks its seed has."""
+
+    seeds: Annotated[
+        tuple[tuple[Name, Annotated[int, Meta(ge=1, le=SEED_CHUNKS_MAX)]], ...],
+        Meta(max_length=VOLUMES_PER_GROUP_MAX),
+    ]
+
+
+class BaseWant(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.WANT)):
+    """Tell the digests of a seed from `chunk` on, a multiple of `SEED_DIGESTS_TOLD_MAX`; of one seed in this
+    order, each once a session."""
+
+    seed: SeedNumber
+    chunk: SeedWindow
+
+
+class BaseDigests(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.DIGESTS)):
+    """The answer: its payload has the digests end to end, `SEED_DIGESTS_TOLD_MAX` or to the seed's end;
+    16 zero bytes for a chunk that the seed lacks."""
+
+    seed: SeedNumber
+    chunk: SeedWindow
+
+
+class BaseHoled(_BaseMessage, frozen=True, kw_only=True, tag=int(BaseKind.HOLED)):
+    """One frame of X, which has `frame_bytes`; its payload is the frame without its holes, end to end, before
+    `compression`."""
+
+    compression: Compression
+    frame_bytes: Annotated[int, Meta(ge=1, le=FRAME_BYTES_MAX)]
+    holes: Annotated[tuple[Hole, ...], Meta(min_length=1, max_length=SEED_HOLES_MAX)]
+
+
+FromSource = BaseBegin | BasePart | BaseFrames | BaseEnd | BaseWant | BaseHoled
+FromTarget = BaseAck | BaseSeeds | BaseDigests
+BaseMessage = (
+    BaseBegin | BasePart | BaseFrames | BaseEnd | BaseAck | BaseSeeds | BaseWant | BaseDigests | BaseHoled
+)
 
 
 class TimelineRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):

@@ -31,7 +31,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.base_messages import (
+    BaseAck,
+    BaseBegin,
+    BaseDigests,
+    BaseEnd,
+    BaseFrames,
+    BaseHoled,
+    BaseMessage,
+    BasePart,
+    BaseSeeds,
+    BaseWant,
+)
 from protocol.bounds import (
     AnyGeneration,
     AnyTimeline,
@@ -242,7 +253,7 @@ Message = (
 
 _messages: WireDecoder[Message] = WireDecoder(
     Hello, Welcome, FrameMessage, Ack, Heartbeat, Refused, Reset, Fetch, Fetched, Ask, Report, MakeDurable,
-    ClockTold, BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck,
+    ClockTold, BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck, BaseSeeds, BaseWant, BaseDigests, BaseHoled,
     Hold, Release, Find, Blocks, Changes, Journal, AskNews,
     Held, BlockContents, Changed, Frames, News, NoAnswer,
 )  # fmt: skip

@@ -10,6 +10,7 @@ Everything runs in callbacks on one loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
@@ -19,10 +20,14 @@ from engine.ports.disk import Buffer
 from protocol.base_messages import (
     BaseAck,
     BaseBegin,
+    BaseDigests,
     BaseEnd,
     BaseFrames,
+    BaseHoled,
     BaseMessage,
     BasePart,
+    BaseSeeds,
+    BaseWant,
     parts_digest,
 )
 from protocol.compress import Compression, decompress
@@ -34,17 +39,43 @@ from protocol.positions import Cut
 Send = Callable[[bytes, Buffer | None], None]
 
 
+class SeedUse(Protocol):
+    """The group's seeds: `site_secondary.base_seeds.BaseSeedUse`."""
+
+    def begin(self, session: int, base: int) -> BaseSeeds | None:
+        """What to tell the source in a session that begins."""
+
+    def end(self) -> None:
+        """The session is over."""
+
+    def digests(self, want: BaseWant) -> tuple[BaseDigests, bytes]:
+        """The answer to a source. RemoteProtocolError."""
+
+    def take(self, message: BaseHoled, payload: bytes, take: Callable[[bytearray], None]) -> None:
+        """Put a frame back together and have it taken. RemoteProtocolError."""
+
+    def installed(self) -> int:
+        """The bytes that came from seeds, which are not needed any more."""
+
+
 class BaseReceiver:
     """`done` is B once a base was installed in this session."""
 
     def __init__(
-        self, group: Group, *, on_installed: Callable[[], None], on_failed: Callable[[str], None]
+        self,
+        group: Group,
+        *,
+        on_installed: Callable[[], None],
+        on_failed: Callable[[str], None],
+        seeds: SeedUse | None = None,
     ) -> None:
         self.done: Cut | None = None
         self.received_bytes = 0
         self._group = group
         self._on_installed = on_installed
         self._on_failed = on_failed
+        self._seeds = seeds
+        self._seeds_due = False  # the source reads what is said of seeds, and was told nothing yet
         self._intake: BaseIntake | None = None
         self._session = 0
         self._leave = False
@@ -74,11 +105,18 @@ class BaseReceiver:
         self.done = None
         self._parts = []
         self._parts_expected = 0
+        self._seeds_due = False
+
+    def source_reads_seeds(self) -> None:
+        """The source of this session knows what to do with seeds."""
+        self._seeds_due = self._seeds is not None
 
     def detach(self) -> None:
         """The session is over. What is here of X stays."""
         self._session = 0
         self._send = None
+        if self._seeds is not None:
+            self._seeds.end()
 
     def on_message(self, message: BaseMessage, payload: bytes | None) -> None:
         """One message. NotContiguous, FrameError or RemoteProtocolError if it breaks the rules: the session
@@ -93,6 +131,10 @@ class BaseReceiver:
                 self._part(message, payload)
             case BaseFrames():
                 self._frames(message, payload)
+            case BaseHoled():
+                self._holed(message, payload)
+            case BaseWant():
+                self._tell_digests(message)
             case BaseEnd():
                 if len(self._parts) != self._parts_expected:
                     raise RemoteProtocolError("a base ends before its parts came")
@@ -100,8 +142,8 @@ class BaseReceiver:
                     raise RemoteProtocolError("the parts of a base are not what was sent")
                 intake = self._require(message.base)
                 intake.complete(message.end, message.digest, tuple(self._parts), leave=self._leave)
-            case BaseAck():
-                raise RemoteProtocolError("an acknowledgement of a base from its sender")
+            case _:
+                raise RemoteProtocolError("a message of a base's target from its source")
 
     def _begin(self, begin: BaseBegin) -> None:
         order = BaseOrder(
@@ -162,6 +204,35 @@ class BaseReceiver:
         self.received_bytes += len(payload)
         self._ack_soon()
 
+    def _holed(self, message: BaseHoled, payload: bytes | None) -> None:
+        intake = self._require(message.base)
+        if payload is None or self._seeds is None:
+            raise RemoteProtocolError("a frame of a base has no payload, or holes for which there is no seed")
+
+        def take(whole: bytearray) -> None:
+            for frame in frames_in(whole):
+                intake.take(frame.prefix, frame.raw)
+
+        self._seeds.take(message, payload, take)
+        self.received_bytes += message.frame_bytes
+        self._ack_soon()
+
+    def _tell_digests(self, want: BaseWant) -> None:
+        self._require(want.base)
+        if self._seeds is None:
+            raise RemoteProtocolError("digests of seeds were asked for, and there are none")
+        answer, digests = self._seeds.digests(want)
+        if self._send is not None:
+            self._send(answer.encode(), digests)
+
+    def _tell_seeds(self, intake: BaseIntake) -> None:
+        """Before the first acknowledgement of a session: from then on frames come."""
+        if self._seeds_due and self._seeds is not None and self._send is not None:
+            self._seeds_due = False
+            seeds = self._seeds.begin(self._session, intake.order.timeline)
+            if seeds is not None:
+                self._send(seeds.encode(), None)
+
     def _ready(self) -> None:
         if self._intake is not None:
             self._acknowledged = self._intake.written
@@ -178,6 +249,7 @@ class BaseReceiver:
         intake = self._intake
         if intake is None or self._send is None or not intake.ready:
             return
+        self._tell_seeds(intake)
         if not intake.crowded:
             self._acknowledged = intake.written
         self._say(intake, min(self._acknowledged, intake.written), installed=False)
@@ -198,6 +270,9 @@ class BaseReceiver:
         if intake is not None:
             self.done = intake.order.cut
             self._say(intake, intake.written, installed=True)
+            if self._seeds is not None and (seeded := self._seeds.installed()):
+                place = {"group": self._group.name, "position": str(self.done)}
+                self._group.emit("base.seeded", **place, seeded_bytes=seeded)
             self._on_installed()
 
     def _failed(self, reason: str) -> None:

@@ -21,7 +21,7 @@ from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.transport import Caller
 from engine.retention.journal_space import ReplicationSlot
-from protocol.base_messages import BaseBegin, BaseEnd, BaseFrames, BaseMessage, BasePart
+from protocol.base_messages import READS_SEEDS, BaseMessage, FromSource
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import Buffer, FrameError, frames_in
 from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
@@ -40,7 +40,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.positions import NO_TIMELINE, Cut
-from site_secondary.base_receiver import BaseReceiver
+from site_secondary.base_receiver import BaseReceiver, SeedUse
 
 PENDING_BEATS_MAX = 64
 
@@ -64,6 +64,7 @@ class Receiver:
         peer: str,
         on_change: Callable[[ReceiverChange], None] = lambda _: None,
         peer_clock: PeerClock | None = None,
+        seeds: SeedUse | None = None,
     ) -> None:
         self.peer = peer
         self.peer_clock = peer_clock or PeerClock(peer, group.emit)
@@ -92,6 +93,7 @@ class Receiver:
             group,
             on_installed=lambda: on_change(ReceiverChange.STATE),
             on_failed=self._base_failed,
+            seeds=seeds,
         )
         self._horizon = 0
         space = group.space
@@ -156,9 +158,11 @@ class Receiver:
             self.heard_at = self._group.clock.monotonic()
             if message.mode == SPEAKS:
                 self._tell_time(caller)
+            elif message.mode == READS_SEEDS:
+                self._base.source_reads_seeds()
             else:
                 self._on_heartbeat(message)
-        elif isinstance(message, BaseBegin | BasePart | BaseFrames | BaseEnd):
+        elif isinstance(message, FromSource):
             self.heard_at = self._group.clock.monotonic()
             self._on_base(message, payload)
         elif isinstance(message, Fetch):

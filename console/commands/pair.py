@@ -187,7 +187,7 @@ def _show(session: Session, data: PairInfo) -> None:
             ("durable", _offset(data.durable)),
             ("checkpointed", _offset(data.checkpointed)),
             ("shipped", _offset(data.shipped)),
-            ("sent", "" if data.sent_bytes is None else size_text(data.sent_bytes)),
+            ("sent", _sent(data)),
             ("remote written", _offset(data.remote_written)),
             ("remote durable", _offset(data.remote_durable)),
             ("remote timeline", data.remote.timeline if data.remote else ""),
@@ -206,6 +206,13 @@ def _to_copy(data: PairInfo) -> str:
 
 def _offset(value: int | None) -> str:
     return "" if value is None else str(value)
+
+
+def _sent(data: PairInfo) -> str:
+    if data.sent_bytes is None:
+        return ""
+    wire = f" ({size_text(data.wire_bytes)} on the wire)" if data.wire_bytes else ""
+    return size_text(data.sent_bytes) + wire
 
 
 def _connection(data: PairInfo) -> str:

@@ -14,6 +14,7 @@ from console.images.formats import format_of
 from console.images.nbd_image import connect
 from console.images.qcow2 import opened_image
 from console.images.report import FormatOption, image_info, show_image, steps
+from console.images.seed_import import import_seed
 from console.images.target import made_ready, make_empty
 from console.images.writing import Written
 from console.local_time import monotonic
@@ -34,14 +35,22 @@ def import_volume(
     confirm: Annotated[
         str, typer.Option(metavar="G/V", help="The volume's name once more, if it holds something.")
     ] = "",
+    seed: Annotated[
+        bool, typer.Option("--seed", help="Into no volume: for a copy that is to come from the peer.")
+    ] = False,
 ) -> None:
     """Write an image file into a volume, made if there is none, and read that back.
 
     Holes stay holes. A volume that exists must have no hosts; what it held can still be read at earlier
-    cuts."""
+    cuts. With --seed the site keeps the image beside its data, and when a copy of the group comes from the
+    peer, only what differs from it is sent."""
     session = session_of(ctx)
     kind = format_of(file, image_format)
     began = monotonic()
+    if seed:
+        data = import_seed(session, file, kind, volume, chain=chain)
+        session.output.result("volume.import", data, lambda: show_image(session, data))
+        return
     with opened_image(file, kind, chain=chain) as source:
         size_bytes = made_ready(session, volume, source.size_bytes)
         group, name = parse_volume_name(volume)

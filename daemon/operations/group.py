@@ -7,6 +7,7 @@ from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.site import Site
 from engine.group.group import Group
+from engine.history.seeds import SEEDS, SeedRemoval, directory_of
 from protocol.commands.base import check_confirm
 from protocol.commands.group import (
     GroupDelete,
@@ -43,6 +44,7 @@ async def rename(site: Site, command: GroupRename) -> GroupSummary:
         raise Busy(f"the name {command.new} is taken", subject=command.new, next_step="`farshore group list`")
     _require_idle(site, group)
     await site.move_group(group, command.new)
+    _move_seeds(site, command.group, command.new)
     site.events.emit("group.renamed", group=command.new, before=command.group)
     return _summary(site, site.group(command.new))
 
@@ -61,8 +63,17 @@ async def delete(site: Site, command: GroupDelete) -> GroupSummary:
             next_step=f"`farshore group delete {group.name} --confirm {group.name}` then",
         )
     await site.move_group(group, None)
+    SeedRemoval(site.disk, site.clock, group.name).begin()
     site.events.emit("group.deleted", group=group.name, position=str(group.end))
     return found
+
+
+def _move_seeds(site: Site, name: str, new: str) -> None:
+    """They go by the group's name. Without them a copy is sent whole."""
+    source, target = directory_of(name), directory_of(new)
+    if site.disk.exists(source) and not site.disk.exists(target):
+        site.disk.rename(source, target)
+        site.disk.sync([], [SEEDS])
 
 
 def _require_idle(site: Site, group: Group) -> None:

@@ -163,6 +163,7 @@ def pair_info(site: Site, name: str) -> PairInfo:
         peer_connected=bool(end and end.connected),
         remote=_remote(group, shipper, receiver),
         sent_bytes=shipper.sent_bytes if shipper else None,
+        wire_bytes=shipper.session.wire_bytes if shipper else None,
     )
 
 

@@ -94,12 +94,14 @@ class Remote(Reply, frozen=True, kw_only=True):
 
 class PairInfo(GroupInfo, frozen=True, kw_only=True):
     """A group that is open, with its pair. `sent_bytes`: frames sent, of journal and bases, since this site
-    began to ship the group (its start, the pair's creation or a role move); null where it does not."""
+    began to ship the group (its start, the pair's creation or a role move); null where it does not.
+    `wire_bytes`: what they became on their way, compressed, and without what the peer had in a seed."""
 
     head: Head
     peer_connected: bool
     remote: Remote | None
     sent_bytes: int | None
+    wire_bytes: int | UnsetType | None = UNSET
 
 
 class PairCreate(BaseCommand[PairInfo], frozen=True, tag="pair.create"):

@@ -5,7 +5,8 @@ B is a cut up to which the index holds everything. From there on the journal is 
 sent is found by one walk over each volume's changed blocks (engine.index.changes); a block whose newest
 version is the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes.
 Frames are made as they are needed and forgotten: a mark for each says where the walk was, so that after a
-lost connection, or a restart of the peer, it goes on from where the peer is.
+lost connection, or a restart of the peer, it goes on from where the peer is. What the peer has in a seed is
+left out of a frame as it is sent (`base_seeding`); what X is does not depend on that.
 
 A step makes at most one frame of `BASE_PAYLOAD_BYTES`, or looks at a few slices; then hosts have their turn.
 """
@@ -19,14 +20,22 @@ from typing import NamedTuple
 
 from engine.group.group import Group
 from engine.index.changes import ChangeScan
-from engine.index.view import ReadBatch
 from engine.journal.reader import time_at
 from engine.retention.journal_space import ReplicationSlot, lease_of
-from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BasePart, parts_digest
+from protocol.base_messages import (
+    BaseAck,
+    BaseBegin,
+    BaseEnd,
+    BaseFrames,
+    BaseHoled,
+    BasePart,
+    FromTarget,
+    parts_digest,
+)
 from protocol.compress import Compression
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, Row
-from protocol.frames import NO_DIGEST, Buffer, encode_frame
+from protocol.frames import NO_DIGEST, encode_frame
 from protocol.limits import (
     BASE_PAYLOAD_BYTES,
     BLOCK_BYTES,
@@ -34,6 +43,7 @@ from protocol.limits import (
     SHIP_IN_FLIGHT_BYTES_MAX,
 )
 from protocol.positions import Cut
+from site_primary.shipping.base_seeding import JudgedFrame, Seeding
 from site_primary.shipping.base_state import state_parts
 from site_primary.shipping.base_walk import VolumeWalk
 from site_primary.shipping.session import Session
@@ -77,7 +87,8 @@ class BaseSender:
         self._on_done = on_done
         self._on_failed = on_failed
         self._attached = False  # to the session
-        self._frame: Buffer | None = None  # made, and not sent yet
+        self._frame: JudgedFrame | None = None  # made, and not sent yet
+        self._seeding = Seeding(session, self.timeline)
         self._going = False  # the peer said from where on
         self._begun: tuple[bytes, int] = (NO_DIGEST, 0)  # digest and time at B
         self._parts: list[bytes] = []
@@ -158,6 +169,7 @@ class BaseSender:
         """Begin, or go on, in the session that began."""
         self._attached = True
         self._going = False
+        self._seeding.reset()
         if not self._asked:
             self._asked = True
             self._group.checkpoints.when_indexed(self._choose)
@@ -189,10 +201,17 @@ class BaseSender:
             header = BasePart(session=self._session.id, base=self.timeline, number=number)
             self._session.send(header.encode(), part)
 
-    def on_ack(self, ack: BaseAck) -> None:
-        """What the peer has of X."""
-        if ack.base != self.timeline or self.done or self._closed:
+    def on_message(self, message: FromTarget, payload: bytes | None) -> None:
+        """What the peer says of X, and of its seeds."""
+        if message.base != self.timeline or self.done or self._closed:
             return
+        if isinstance(message, BaseAck):
+            self._on_ack(message)
+        else:
+            self._seeding.on_message(message, payload)
+            self.pump()
+
+    def _on_ack(self, ack: BaseAck) -> None:
         if ack.installed:
             self.finish()
             return
@@ -249,7 +268,10 @@ class BaseSender:
 
     def _turn(self) -> None:
         self._pumping = False
-        if not self._going or self._end_sent or self._frame is not None:
+        if not self._going or self._end_sent:
+            return
+        if self._frame is not None:
+            self.take_turn()
             return
         if self._at.end - self._acknowledged >= SHIP_IN_FLIGHT_BYTES_MAX:
             return
@@ -282,7 +304,7 @@ class BaseSender:
                     self._candidates.extend(self._scan.slice())
                     slices += 1
                     continue
-                kind, first, count = self._run(walk, batch, room)
+                kind, first, count = walk.run(batch, self._candidates, room)
                 at = at._replace(block=first + count)
                 if kind == WRITE:
                     payload.append(walk.after.read(batch, first * BLOCK_BYTES, count * BLOCK_BYTES))
@@ -291,25 +313,13 @@ class BaseSender:
                     rows.append((kind, walk.volume.id, first, count))
         self._at = at
         if rows:
-            self._send_frame(rows, payload)
+            self._make_frame(rows, payload, walk)
         if self._at.block >= walk.blocks and not self._candidates:
             self._at = self._at._replace(volume=self._at.volume + 1, block=0)
             self._scan = None
             self._marks[-1] = self._at  # no frame in between: the same place
 
-    def _run(self, walk: VolumeWalk, batch: ReadBatch, room: int) -> tuple[int, int, int]:
-        """The next candidates that are neighbours and of one kind: (kind, first block, blocks)."""
-        candidates = self._candidates
-        first = candidates.popleft()
-        kind, count = walk.kind(batch, first), 1
-        while count < room and candidates and candidates[0] == first + count:
-            if walk.kind(batch, candidates[0]) != kind:
-                break
-            candidates.popleft()
-            count += 1
-        return kind, first, count
-
-    def _send_frame(self, rows: list[Row], payload: list[bytes]) -> None:
+    def _make_frame(self, rows: list[Row], payload: list[bytes], walk: VolumeWalk) -> None:
         payload_bytes = sum(map(len, payload))
         frame = encode_frame(
             timeline=self.timeline,
@@ -325,15 +335,38 @@ class BaseSender:
         self._marks.append(self._at)
         self.sent_bytes += frame.prefix.frame_bytes
         self.sent_blocks += payload_bytes // BLOCK_BYTES
-        self._frame = frame.raw
-        self.take_turn()
+        self._frame = JudgedFrame(frame, rows, walk)
 
     def take_turn(self) -> None:
         """See `Sender.take_turn`: send the frame that waits, if it may go now; then the next one is made."""
-        if self._frame is not None and self._session.ready(self):
-            frame, self._frame = self._frame, None
-            self._session.send_payload(self._frame_header, frame)
-            self.pump()
+        frame = self._frame
+        if frame is None:
+            return
+        try:
+            judged = self._seeding.judge(frame)
+        except (FarshoreError, OSError) as error:
+            self._fail(f"a block of the base cannot be read: {error}")
+            return
+        if not judged and self._seeding.waiting:
+            return  # the answer goes on
+        if judged:
+            if not self._session.ready(self):
+                return
+            self._frame = None
+            self._send_frame(frame)
+        self.pump()
+
+    def _send_frame(self, frame: JudgedFrame) -> None:
+        if not frame.holes:
+            self._session.send_payload(self._frame_header, frame.raw)
+            return
+        frame_bytes, holes = len(frame.raw), tuple(frame.holes)
+
+        def header(compression: Compression) -> bytes:
+            about = {"session": self._session.id, "base": self.timeline}
+            return BaseHoled(**about, compression=compression, frame_bytes=frame_bytes, holes=holes).encode()
+
+        self._session.send_payload(header, frame.left(), stands_for_bytes=frame_bytes)
 
     def turn_failed(self, defect: Exception) -> None:
         """See `Sender.turn_failed`."""

@@ -10,12 +10,15 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from engine.group.group import Group
-from protocol.base_messages import BaseAck
+from engine.peering.pair_states import Mode, PairState
+from protocol.base_messages import READS_SEEDS, FromTarget
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import NO_TIMELINE, Cut
 from site_primary.shipping.base_sender import BaseSender
-from site_primary.shipping.comparison import Start, Verdict
+from site_primary.shipping.comparison import Start, Verdict, heartbeat_of
 from site_primary.shipping.session import Session
 
 
@@ -68,6 +71,8 @@ class BaseShipment:
             self._sender = BaseSender(
                 self._group, self._session, start, self._rng, on_done=self._done, on_failed=self._failed
             )
+        beat = heartbeat_of(self._group, self._session.id, PairState.COPYING, Mode.ASYNC)
+        self._session.send(structs.replace(beat, mode=READS_SEEDS).encode())
         self._sender.attach()
 
     def pump(self) -> None:
@@ -75,10 +80,10 @@ class BaseShipment:
         if self._sender is not None:
             self._sender.pump()
 
-    def on_ack(self, ack: BaseAck) -> None:
-        """What the peer has of it."""
+    def on_message(self, message: FromTarget, payload: bytes | None) -> None:
+        """What the peer says of it."""
         if self._sender is not None:
-            self._sender.on_ack(ack)
+            self._sender.on_message(message, payload)
 
     def refused(self) -> bool:
         """The peer cannot go on from what it has, by the journal or by this base; False if there is nothing

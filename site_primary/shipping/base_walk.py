@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from engine.group.group import Group
 from engine.history.timelines import holds
 from engine.history.visibility import visibility
@@ -46,6 +48,17 @@ class VolumeWalk:
         if _place(after) == _place(before):
             return 0
         return ZERO if after is None else WRITE
+
+    def run(self, batch: ReadBatch, candidates: deque[int], room: int) -> tuple[int, int, int]:
+        """Take the next candidates that are neighbours and of one kind: (kind, first block, blocks)."""
+        first = candidates.popleft()
+        kind, count = self.kind(batch, first), 1
+        while count < room and candidates and candidates[0] == first + count:
+            if self.kind(batch, candidates[0]) != kind:
+                break
+            candidates.popleft()
+            count += 1
+        return kind, first, count
 
 
 def _place(place: Place | None) -> tuple[int, int] | None:

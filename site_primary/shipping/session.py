@@ -258,13 +258,15 @@ class Session:
         """Send one message of frames now."""
         self.send_payload(self._frame_headers.__getitem__, payload)
 
-    def send_payload(self, header: Callable[[Compression], bytes], payload: Buffer) -> None:
+    def send_payload(
+        self, header: Callable[[Compression], bytes], payload: Buffer, stands_for_bytes: int = 0
+    ) -> None:
         """Send one message now, as large things go to this peer. `header` gives the header that says how the
-        payload travels."""
+        payload travels; it may stand for more bytes than it has, which the peer need not be sent."""
         used, wire = self._traffic.pack(payload)
         self.send(header(used), wire)
         self.wire_bytes += len(wire)
-        self._payload_bytes += len(payload)
+        self._payload_bytes += stands_for_bytes or len(payload)
         self._traffic.queue.sent(len(wire))
 
     def eta_s(self, left_bytes: int) -> float | None:

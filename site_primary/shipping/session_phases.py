@@ -9,6 +9,8 @@
     SHIPPING  open        Ack      send on, say where we are  to send the journal from what the peer has
     PARTING   open        -        hang up                    by a split: the last word is on its way
 
+In BASE what the peer has for it is heard too (BaseSeeds, BaseDigests).
+
 RESET and REFUSED are heard from GREETING to SHIPPING, and silence ends a session there. PARTING hears only
 that a newer authority writes. An answer that its phase does not hear came late or twice: it changes nothing.
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from protocol.base_messages import BaseAck
+from protocol.base_messages import BaseAck, BaseDigests, BaseSeeds
 from protocol.messages import Ack, Fetched, Message, Welcome
 
 
@@ -65,13 +67,13 @@ TRANSITIONS: dict[tuple[Phase, Step], Phase] = {
 
 CONNECTED = frozenset({Phase.FETCHING, Phase.BASE, Phase.SHIPPING})
 
-HEARD: dict[Phase, type[Message]] = {
-    Phase.GREETING: Welcome,
-    Phase.FETCHING: Fetched,
-    Phase.BASE: BaseAck,
-    Phase.SHIPPING: Ack,
+HEARD: dict[Phase, tuple[type[Message], ...]] = {
+    Phase.GREETING: (Welcome,),
+    Phase.FETCHING: (Fetched,),
+    Phase.BASE: (BaseAck, BaseSeeds, BaseDigests),
+    Phase.SHIPPING: (Ack,),
 }
-ANSWERS = frozenset(HEARD.values())
+ANSWERS = tuple(kind for kinds in HEARD.values() for kind in kinds)
 
 
 def next_phase(phase: Phase, step: Step) -> Phase:

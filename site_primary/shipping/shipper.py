@@ -15,7 +15,7 @@ from contextlib import suppress
 from engine.group.group import Group
 from engine.history.watermarks import PeerMarks
 from engine.peering.pair_states import TRANSITIONS, PairState, PairVerb, next_state
-from protocol.base_messages import BaseAck
+from protocol.base_messages import BaseAck, BaseDigests, BaseSeeds
 from protocol.errors import Diverged, FarshoreError, Trimmed
 from protocol.messages import SUPERSEDED, Ack, Fetched, MakeDurable, Message, Refused, Reset, Welcome
 from site_primary.shipping.base_shipment import BaseShipment
@@ -277,9 +277,9 @@ class Shipper:
             self._retry()
         elif isinstance(message, Refused):
             self._on_refused(message.code, message.message)
-        elif type(message) not in ANSWERS:
+        elif not isinstance(message, ANSWERS):
             self._fail(f"{self.peer} sent a message of the other direction")
-        elif HEARD.get(self.session.phase) is type(message):
+        elif isinstance(message, HEARD.get(self.session.phase, ())):
             self._on_answer(message, payload)
 
     def _on_answer(self, message: Message, payload: bytes | None) -> None:
@@ -288,9 +288,9 @@ class Shipper:
                 self._on_welcome(message)
             case Fetched():
                 self._fetcher.take(message, payload or b"")
-            case BaseAck():
+            case BaseAck() | BaseSeeds() | BaseDigests():
                 self.hosts.peer_follows(caught_up=False)
-                self._base.on_ack(message)
+                self._base.on_message(message, payload)
             case Ack():
                 self._on_ack(message)
 

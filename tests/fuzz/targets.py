@@ -31,8 +31,9 @@ from engine.index.versions import TABLES
 from engine.integrity.drills import Drills
 from engine.ports.store import Store
 from engine.retention.needed import Retention
-from protocol.base_messages import encode_parts, records_in, timelines_in
-from protocol.compress import compress, decompress
+from protocol.base_holes import check_holes, cut_out, put_back
+from protocol.base_messages import BaseHoled, encode_parts, records_in, timelines_in
+from protocol.compress import Compression, compress, decompress
 from protocol.cut_text import cut_text, parse_export_cut, parse_fixed_cut, parse_user_cut
 from protocol.envelopes import decode_answer, decode_request, decode_request_head, encode_request
 from protocol.errors import Corruption, FarshoreError, RemoteProtocolError, UsageError
@@ -55,6 +56,7 @@ from protocol.limits import BLOCK_BYTES, BLOCKS_MAX, FRAME_BYTES_MAX
 from protocol.messages import FrameMessage, decode_message, refusal_of
 from protocol.positions import POSITION_MAX, parse_cut
 from protocol.rows import pack_row, unpack_row
+from protocol.seed_limits import SEED_CHUNK_BYTES
 from tests.golden.encoded import load
 from tests.golden.engine_samples import REQUESTS
 from tests.golden.sites import session_messages
@@ -172,6 +174,22 @@ def base_part(data: bytes) -> None:
         again = ([each for part in parts for each in timelines_in(part)],
                  [each for part in parts for each in records_in(part)])  # fmt: skip
         require(again == (timelines, records), "a part is another after a round trip")
+
+
+def base_holed(data: bytes) -> None:
+    """A frame that came with holes: the length of the header u16, the header, the payload."""
+    if len(data) < 2:
+        return
+    (length,) = struct.unpack_from(">H", data)
+    header, left = data[2 : 2 + length], data[2 + length :]
+    with only(RemoteProtocolError):
+        message = decode_message(header)
+        if not isinstance(message, BaseHoled):
+            return
+        check_holes(message.holes, message.frame_bytes, (3, 1))
+        frame = put_back(left, message.holes, message.frame_bytes, lambda *_: b"s" * SEED_CHUNK_BYTES)
+        require(len(frame) == message.frame_bytes, "a frame is not as long as was said")
+        require(cut_out(frame, message.holes) == left, "a frame is another after its holes were filled")
 
 
 def index_request(data: bytes) -> None:
@@ -332,6 +350,22 @@ FILE_MESSAGES = tuple(
     )
 )  # fmt: skip
 GUARD_LINES = (b'{"freeze":["a"],"thaw":["b"],"timeout_s":5}\n', b'{"what":"frozen"}\n')
+
+
+def _holed_seeds() -> tuple[bytes, ...]:
+    found = []
+    for holes, left in (
+        (((10, 4096, 0, 0),), 20),
+        (((0, 4096, 0, 0), (4096, SEED_CHUNK_BYTES, 1, 0), (70_000, 8192, 0, SEED_CHUNK_BYTES - 4096)), 100),
+    ):
+        frame_bytes = left + sum(length for _, length, _, _ in holes)
+        header = BaseHoled(
+            session=9, base=3, compression=Compression.NONE, frame_bytes=frame_bytes, holes=holes
+        ).encode()
+        found.append(struct.pack(">H", len(header)) + header + bytes(left))
+    return tuple(found)
+
+
 CONFIG = b"""name = "a"
 replication = "tcp://127.0.0.1:7411"
 nbd = ["unix:/run/x.sock"]
@@ -350,6 +384,7 @@ TARGETS = {
         Target("frames", frames, _frame_seeds()),
         Target("frame_table", frame_table, _table_seeds()),
         Target("base_part", base_part, _seeds("base parts")),
+        Target("base_holed", base_holed, _holed_seeds()),
         Target("index_request", index_request, _seeds("index requests")),
         Target("control", control, _seeds("control")),
         Target("token", token, (make_token(PEER).encode(),)),

@@ -11,10 +11,14 @@ from typing import Any
 from protocol.base_messages import (
     BaseAck,
     BaseBegin,
+    BaseDigests,
     BaseEnd,
     BaseFrames,
+    BaseHoled,
     BaseMessage,
     BasePart,
+    BaseSeeds,
+    BaseWant,
     RecordRow,
     TimelineRow,
 )
@@ -172,6 +176,16 @@ BASES: list[BaseMessage] = [
     BaseEnd(session=9, base=3, end=1 << 24, digest=DIGEST),
     BaseAck(session=9, base=3, written=1 << 24, indexed=0, installed=False),
     BaseAck(session=9, base=3, written=1 << 24, indexed=1 << 24, installed=True),
+    BaseSeeds(session=9, base=3, seeds=(("root", 1), ("v" + "." * 32, 1 << 34))),
+    BaseWant(session=9, base=3, seed=255, chunk=16_384),
+    BaseDigests(session=9, base=3, seed=0, chunk=0),
+    BaseHoled(
+        session=9,
+        base=3,
+        compression=Compression.ZSTD,
+        frame_bytes=1 << 22,
+        holes=((100, 4096, 0, 0), (65_636, 1 << 20, 255, (1 << 50) - (1 << 20))),
+    ),
 ]
 
 TIMELINE_ROWS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
 import tarfile
@@ -18,6 +19,8 @@ from tests.support.sites import Site, introduce, short_directory
 
 SOURCE = Path(__file__).parents[1] / "golden" / "source.tar.xz"
 SIZE_BYTES = 4 << 20
+MIB = 1 << 20
+LIMIT_BYTES = 64 * MIB
 
 
 class OldSite(Site):
@@ -132,3 +135,37 @@ def test_an_upgraded_site_and_one_that_is_not(sites: tuple[Site, Site]) -> None:
     for site in (a, b):
         assert content(site, "g/v@kept") == image
         assert site.json("verify", "g", "--deep")["ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sites", ["old writes", "new writes"], indirect=True)
+def test_a_copy_where_only_one_site_knows_of_seeds(sites: tuple[Site, Site]) -> None:
+    """It comes whole, and in one session: neither says what the other could not read."""
+    a, b = sites
+    assert a.stop() == 0
+    with (a.directory / "site.toml").open("a") as config:
+        config.write(f"journal_limit_bytes = {LIMIT_BYTES}\n")
+    a.start()
+    a.create_volume("g/v", str(SIZE_BYTES))
+    write_far(a, 2 * LIMIT_BYTES)
+    if b.is_of_this_version:
+        image = b.directory.parent / "v.img"
+        image.write_bytes(content(a, "g/v"))
+        b.farshore("volume", "import", str(image), "g/v", "--seed")
+    a.farshore("pair", "create", "g", "--with", b.name)
+    a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+    write_far(a, SIZE_BYTES)
+    same_at_the_cut(a, b, "g", ("v",))
+    kinds = [event["kind"] for event in b.json("events")["events"]]
+    assert "base.installed" in kinds
+    assert not {"base.seeded", "seed.set_aside", "pair.session_ended"} & set(kinds)
+    assert not (b.directory / "seeds" / "g").exists()
+
+
+def write_far(site: Site, total: int) -> None:
+    """The whole volume, over and over."""
+    rng = random.Random(total)
+    with Host(site.nbd_socket, "g/v") as host:
+        for at in range(0, total, MIB):
+            host.write(at % SIZE_BYTES, rng.randbytes(MIB))
+        host.flush()

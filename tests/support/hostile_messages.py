@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from protocol.base_messages import BaseFrames, BasePart
+from protocol.base_messages import BaseDigests, BaseFrames, BaseHoled, BasePart
 from protocol.compress import compress
 from protocol.messages import Fetched, FrameMessage, Message
 from protocol.peer_requests import BlockContents, Changed, Frames
@@ -24,7 +24,17 @@ from protocol.positions import Cut
 from protocol.wire import AnyCut, WireRow
 
 KINDS: tuple[type[WireRow], ...] = get_args(Message)
-WITH_PAYLOAD = (FrameMessage, Fetched, BasePart, BaseFrames, BlockContents, Changed, Frames)
+WITH_PAYLOAD = (
+    FrameMessage,
+    Fetched,
+    BasePart,
+    BaseFrames,
+    BaseDigests,
+    BaseHoled,
+    BlockContents,
+    Changed,
+    Frames,
+)
 PAST = [-1, 0, 1, 2, 255, 1 << 16, (1 << 31) - 1, 1 << 32, 1 << 50, (1 << 62) - 1, 1 << 62, (1 << 63) - 1,
         1 << 63, (1 << 64) - 1, -(1 << 63)]  # fmt: skip
 JUNK: list[Any] = [

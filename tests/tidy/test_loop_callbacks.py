@@ -25,6 +25,7 @@ SESSION = "guarded by the link, which ends"
 AWAITED = "awaited or reported by whoever began it"
 WITNESS = "guarded: a defect costs the witness one look (daemon/witness.py)"
 ALERTS = "guarded: a defect costs one look (daemon/alerts/watch.py), or one child's work"
+REMOVAL = "guarded: a defect leaves files that no seed is made of (engine/history/seeds.py)"
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
 TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
@@ -53,6 +54,7 @@ WHERE = {
     "daemon/witness.py:_tick": WITNESS,
     "engine/history/base_intake.py:": GROUP,
     "engine/history/branch_drop.py:": GROUP,
+    "engine/history/seeds.py:": REMOVAL,
     "engine/index/checkpoint_timing.py:": GROUP,
     "engine/index/compaction.py:": GROUP,
     "engine/group/compartment.py:": GROUP,

@@ -31,6 +31,7 @@ from protocol.commands.peer import PeerAddReply, PeerInfo, PeerListReply, PeerRe
 from protocol.commands.restore import RestoreReply
 from protocol.commands.role import FailbackReply, SwitchoverReply, TakeoverReply
 from protocol.commands.schedule import ScheduleListReply
+from protocol.commands.seed import SeedInfo, SeedListReply
 from protocol.commands.site import SiteRotateKeyReply, SiteStatusReply, SiteTokenReply
 from protocol.commands.verify import VerifyReply
 from protocol.commands.volume import (
@@ -52,6 +53,7 @@ CUT = CutInfo(
     text="8f3a000000000001:8192",
     time="2026-07-03T00:45:00Z",
 )
+SEED = SeedInfo(group="vm1", volume="root", size_bytes=10 << 30)
 VOLUME = VolumeInfo(
     group="vm1",
     volume="root",
@@ -317,6 +319,8 @@ REPLIES: dict[str, Reply] = {
     "volume.offline": VOLUME,
     "volume.delete": VOLUME,
     "volume.uri": VOLUME_URI,
+    "seed.list": SeedListReply(seeds=[SEED]),
+    "seed.remove": SEED,
     "pair.create": PAIR,
     "pair.show": PAIR,
     "pair.split": replace(PAIR, state="split", code="PSUS"),

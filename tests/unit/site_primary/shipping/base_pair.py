@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engine.group.head import NotContiguous
 from engine.ports.disk import Buffer
-from protocol.base_messages import BaseAck, BaseBegin, BaseEnd, BaseFrames, BasePart
+from engine.ports.durable import RealDisk
+from protocol.base_messages import BaseAck, BaseDigests, BaseMessage, BaseSeeds
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError
 from protocol.messages import decode_message
@@ -17,17 +18,18 @@ from site_primary.shipping.base_sender import BaseSender
 from site_primary.shipping.rate_limit import SendQueue
 from site_primary.shipping.session import PeerTraffic
 from site_secondary.base_receiver import BaseReceiver
+from site_secondary.base_seeds import BaseSeedUse
 from tests.sim.world import SimClock, SimWorld
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_primary.shipping.lines import session_over
 
-BASE_MESSAGES = (BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck)
 DELAY_S = 0.001
 
 
 class BasePair:
     """`one` sends, `other` receives. `wire_bytes` counts headers and payloads from `one` to `other`;
-    `carried` messages both ways. After `cut_after` messages the line is dead until `connect`."""
+    `carried` messages both ways. After `cut_after` messages the line is dead until `connect`. `seed_disk` has
+    the seeds of `other`, which `one` uses if it `reads_seeds`. `said`: kinds of messages to `one`."""
 
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.world = SimWorld(seed)
@@ -39,6 +41,9 @@ class BasePair:
         self.carried = 0
         self.cut_after: int | None = None
         self.leave = False
+        self.seed_disk = RealDisk(directory, None)
+        self.reads_seeds = True
+        self.said: list[type[BaseMessage]] = []
         self.traffic = PeerTraffic(SendQueue(SimClock(self.world)))
         self.failures: list[str] = []
         self.sender: BaseSender | None = None
@@ -56,7 +61,10 @@ class BasePair:
 
     def start_receiver(self) -> None:
         self.receiver = BaseReceiver(
-            self.other.group, on_installed=self._installed, on_failed=self.failures.append
+            self.other.group,
+            on_installed=self._installed,
+            on_failed=self.failures.append,
+            seeds=BaseSeedUse(self.seed_disk, self.other.clock, "g", self.other.group.emit),
         )
 
     def start_sender(self, start: Cut | None) -> BaseSender:
@@ -78,6 +86,8 @@ class BasePair:
         self.cut_after = None
         self.session.dial()
         self.receiver.attach(self.session.id, self._carry(self._to_sender), leave=self.leave)
+        if self.reads_seeds:
+            self.receiver.source_reads_seeds()
         self.sender.attach()
 
     def disconnect(self) -> None:
@@ -110,7 +120,7 @@ class BasePair:
     def _to_receiver(self, header: bytes, payload: bytes | None) -> None:
         self.wire_bytes += len(header) + len(payload or b"")
         message = decode_message(header)
-        assert isinstance(message, BASE_MESSAGES)
+        assert isinstance(message, BaseMessage)
         try:
             self.receiver.on_message(message, payload)
         except (FarshoreError, OSError, FrameError, NotContiguous, RemoteProtocolError) as error:
@@ -118,9 +128,10 @@ class BasePair:
 
     def _to_sender(self, header: bytes, payload: bytes | None) -> None:
         message = decode_message(header)
-        assert isinstance(message, BaseAck)
+        assert isinstance(message, BaseAck | BaseSeeds | BaseDigests)
+        self.said.append(type(message))
         if self.sender is not None:
-            self.sender.on_ack(message)
+            self.sender.on_message(message, payload)
 
     def _installed(self) -> None:
         pass
