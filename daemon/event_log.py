@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Protocol
 
 import structlog
@@ -119,6 +120,16 @@ FROM_OUTSIDE = frozenset(
         "peer.session_failed",
     }
 )
+# The end of what has a kind of its own: as important as that was, and `resolved`.
+ENDS: Mapping[str, str] = {
+    "clock.caught_up": "clock.behind_journal",
+    "damage.mended": "damage.found",
+    "group.came_back": "group.turned_back",
+    "group.mended": "group.damaged",
+    "pair.accepting": "pair.refusing",
+    "pair.sync_again": "pair.fallback",
+    "peer.clock_right": "peer.clock_skew",
+}
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 STOPPED = "site.stopped"
 # Fields that an event has by themselves.
@@ -148,6 +159,12 @@ def level_of(kind: str, fields: Mapping[str, object]) -> Level:
     if kind in ERRORS:
         return "error"
     return "warning" if kind in WARNINGS or fields.get("state") in WARNING_STATES else "info"
+
+
+def weight_of(event: EventInfo) -> Level:
+    """The level of what an event is about: one that says that something is over has that one's."""
+    fields = {key: value for key, value in event.fields.items() if key != "resolved"}
+    return level_of(ENDS.get(event.kind, event.kind), fields)
 
 
 class EventLog:
@@ -190,6 +207,8 @@ class EventLog:
         self._add(key[0], self._left_out.pop(key) | {"and_as_many_before": count - 1})
 
     def _add(self, kind: str, fields: dict[str, object]) -> None:
+        if kind in ENDS and not fields.get("left"):  # places that could not be mended
+            fields["resolved"] = True
         level = level_of(kind, fields)
         self._last += 1
         self.counts[level] += 1
@@ -282,6 +301,11 @@ class EventLog:
             return found, self._last, False
         found = list(self._newer(seq, limit))
         return found, found[-1].seq if found else max(seq, 0), self._dropped > seq
+
+    def newer(self, seq: int) -> list[EventInfo]:
+        """All that are here with a higher number, oldest first."""
+        newest_first = takewhile(lambda event: event.seq > seq, reversed(self._events.values()))
+        return list(newest_first)[::-1]
 
     def _newer(self, seq: int, limit: int) -> Iterator[EventInfo]:
         for event in self._events.values():

@@ -13,7 +13,7 @@ from itertools import count
 
 import msgspec
 
-from daemon.event_log import EventLog, level_of
+from daemon.event_log import EventLog, weight_of
 from daemon.notify.config import NotifyConfig
 from daemon.notify.messages import (
     LINE_BYTES_MAX,
@@ -164,8 +164,7 @@ class Relay:
             if not found:
                 return
             for event in found:
-                fields = {key: value for key, value in event.fields.items() if key != "resolved"}
-                notice = Notice(event=event, weight=level_of(event.kind, fields))
+                notice = Notice(event=event, weight=weight_of(event))
                 self.lost += not self._write(process, notice)
 
     def _write(self, process: asyncio.subprocess.Process, message: ToChild) -> bool:

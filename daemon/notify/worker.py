@@ -41,7 +41,7 @@ class _Waiting:
 def wants(name: str, target: NotifyConfig, notice: Notice) -> bool:
     """Whether a target is told. That one does not work, another one says."""
     event = notice.event
-    if event.kind.startswith("notify.") and event.object == name:
+    if event.kind.startswith("notify.") and event.object == name and not event.site:
         return False
     if _LEVELS.index(notice.weight) < _LEVELS.index(target.min_level) or (event.site and not target.peers):
         return False

@@ -116,6 +116,7 @@ def test_a_command_that_fails_or_hangs_is_an_error() -> None:
         ({}, notice(site="par"), True),
         ({}, notice("notify.failing", object="me"), False),
         ({}, notice("notify.failing", object="other"), True),
+        ({}, notice("notify.failing", object="me", site="par"), True),
     ],
 )
 def test_who_is_told_what(target: dict[str, Any], chosen: Notice, wanted: bool) -> None:

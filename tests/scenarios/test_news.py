@@ -1,0 +1,154 @@
+"""What happens at one site is an event at the other one, too: at its level, with its fields, and once,
+whatever becomes of the link and of the two daemons meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from console.demo.host import Host
+from tests.support.clients import MIB
+from tests.support.proxy import Proxy, proxied
+from tests.support.receivers import until
+from tests.support.sites import Site, running_sites
+
+pytestmark = [pytest.mark.slow]
+
+HOOKS = """
+[hooks.hangs]
+freeze = ["false"]
+thaw = ["true"]
+"""
+FULL_LIMIT = "12M"
+PATIENCE_S = 60.0
+Event = dict[str, Any]
+
+
+def events(site: Site, kind: str, at: str | None) -> list[Event]:
+    """Those of a kind that happened at a site; None: here."""
+    found = site.json("events", "--limit", "1000")["events"]
+    return [each for each in found if (each["kind"], each["site"]) == (kind, at)]
+
+
+def told(site: Site, kind: str, at: str | None, count: int) -> Event:
+    """The newest of these, once there are so many. One more is an error."""
+    until(lambda: len(events(site, kind, at)) >= count, PATIENCE_S)
+    found = events(site, kind, at)
+    assert len(found) == count, found
+    return found[-1]
+
+
+def repeated(site: Site, *kinds: str) -> dict[str, int]:
+    """Events of a site, less their own numbers and times, that are there more than once."""
+    found = [each for each in site.json("events", "--limit", "1000")["events"] if each["kind"] in kinds]
+    said = Counter(
+        json.dumps([each[key] for key in ("kind", "group", "object", "site", "fields")]) for each in found
+    )
+    return {each: count for each, count in said.items() if count > 1}
+
+
+def limit(site: Site, size: str) -> None:
+    """Let the site's journals be of at most this size, from now on."""
+    config = site.directory / "site.toml"
+    text = re.sub(r"^journal_limit_bytes = .*\n", "", config.read_text(), flags=re.MULTILINE)
+    config.write_text(f'journal_limit_bytes = "{size}"\n{text}')
+    if site.process is not None:
+        os.kill(site.pid, signal.SIGHUP)
+
+
+def fail_a_hook(site: Site) -> None:
+    """A backup, of a host that cannot be held still."""
+    site.run("backup", "create", "g", "--freeze", "hangs")
+
+
+@contextmanager
+def two_links(settings: str = HOOKS) -> Iterator[tuple[Site, Site, tuple[Proxy, Proxy]]]:
+    """`a` writes `g`, paired with `b`; each reaches the other by a link that can be cut."""
+    with running_sites("a", "b", settings=settings) as (a, b), proxied(a, b) as there, proxied(b, a) as back:
+        a.create_volume("g/v", "16M")
+        a.farshore("pair", "create", "g", "--with", "b")
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        with Host(a.nbd_socket, "g/v") as host:
+            host.write_all((at, os.urandom(MIB)) for at in range(0, 10 * MIB, MIB))
+            host.flush()
+        a.farshore("wait", "g", "--timeout", "60")
+        yield a, b, (there, back)
+        for site in (a, b):
+            assert site.stop() == 0
+            site.check_log()
+
+
+def test_what_happens_at_either_site_is_an_event_at_both_and_so_is_its_end() -> None:
+    with two_links() as (a, b, _):
+        fail_a_hook(a)
+        here, there = told(a, "hook.failed", None, 1), told(b, "hook.failed", "a", 1)
+        for event in (here, there):
+            assert (event["level"], event["group"], event["object"]) == ("warning", "g", "hangs")
+            assert event["fields"]["timed_out"] is False
+        assert there["fields"]["happened"] == here["time"]
+        limit(b, FULL_LIMIT)
+        for event in (told(b, "journal.filling", None, 1), told(a, "journal.filling", "b", 1)):
+            assert (event["level"], event["group"], event["resolved"]) == ("warning", "g", False)
+            assert event["fields"]["stage"] in ("warning", "detach", "full")
+        limit(b, "1G")
+        for event in (told(b, "journal.filling", None, 2), told(a, "journal.filling", "b", 2)):
+            assert (event["level"], event["resolved"], event["fields"]["resolved"]) == ("info", True, True)
+            assert isinstance(event["fields"]["lasted_s"], float)
+
+
+def test_what_happened_while_the_link_was_cut_comes_once_it_is_back() -> None:
+    with two_links() as (a, b, links):
+        for link in links:
+            link.cut()
+        for site, peer in ((a, "b"), (b, "a")):
+            event = told(site, "peer.silent", None, 1)
+            assert (event["level"], event["object"]) == ("error", peer)
+        fail_a_hook(a)
+        limit(b, FULL_LIMIT)
+        told(b, "journal.filling", None, 1)
+        assert not events(b, "hook.failed", "a")
+        assert not events(a, "journal.filling", "b")
+        for link in links:
+            link.heal()
+        told(a, "journal.filling", "b", 1)
+        told(b, "hook.failed", "a", 1)
+        for site in (a, b):
+            assert told(site, "peer.silent", None, 2)["resolved"]
+        limit(b, "1G")
+        assert told(a, "journal.filling", "b", 2)["resolved"]
+        assert not any(repeated(site, "journal.filling", "hook.failed", "peer.silent") for site in (a, b))
+
+
+def test_whoever_restarts_nothing_is_told_twice_and_nothing_is_left_out() -> None:
+    with two_links() as (a, b, _):
+        limit(b, FULL_LIMIT)
+        told(a, "journal.filling", "b", 1)
+        # Over a restart of the site that is told: what ended while it was down, and nothing again.
+        a.stop()
+        limit(b, "1G")
+        told(b, "journal.filling", None, 2)
+        a.start()
+        assert told(a, "journal.filling", "b", 2)["resolved"]
+        # Over one of the site that tells: what stands is not said again, and that it ended meanwhile is.
+        limit(b, FULL_LIMIT)
+        told(a, "journal.filling", "b", 3)
+        for how in (b.stop, b.kill):
+            how()
+            b.start()
+            fail_a_hook(a)  # another one to wait for
+            told(b, "hook.failed", "a", 1 if how == b.stop else 2)
+        assert len(events(b, "journal.filling", None)) == 3
+        b.stop()
+        limit(b, "1G")
+        b.start()
+        assert told(b, "journal.filling", None, 4)["resolved"]
+        assert told(a, "journal.filling", "b", 4)["resolved"]
+        assert not repeated(a, "journal.filling")
