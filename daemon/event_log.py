@@ -307,6 +307,13 @@ class EventLog:
         newest_first = takewhile(lambda event: event.seq > seq, reversed(self._events.values()))
         return list(newest_first)[::-1]
 
+    def stands(self, kind: str, group: str, site: str | None) -> bool:
+        """Whether that is wrong with a group, as a peer said last; None: this site."""
+        about = (kind, group or None, site)
+        said = (e for e in reversed(self._events.values()) if (e.kind, e.group, e.site) == about)
+        newest = next(said, None)
+        return newest is not None and not newest.resolved
+
     def _newer(self, seq: int, limit: int) -> Iterator[EventInfo]:
         for event in self._events.values():
             if event.seq > seq and limit > 0:

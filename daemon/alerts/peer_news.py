@@ -39,13 +39,13 @@ MUTE_S = 10.0
 MUTE_MAX_S = 600.0
 SEEN_BY_BOTH = FROM_OUTSIDE | {
     "backup.missed",
-    "backup.old",
     "pair.diverged",
-    "pair.lagging",
     "pair.state",
     "pair.suspended",
     "peer.silent",
 }
+# Seen by both, each by limits of its own: told are those that the other does not say itself.
+BY_LIMITS = frozenset({"backup.old", "pair.lagging"})
 # Of the site, not of a group: a full disk is about to concern the peer; a hook that is not thawed holds hosts
 # still, whichever group it was for; and a site that cannot tell people needs another one that does.
 TOLD_OF_SITE = frozenset({"disk.filling", "hook.thaw_failed", "notify.failing"})
@@ -169,10 +169,16 @@ class PeerNews:
 
     def _take_in(self, peer: str, row: NewsRow) -> None:
         time, kind, group, subject, position, told = row
-        if kind not in KNOWN:
+        if kind not in KNOWN or (kind in BY_LIMITS and self._is_known(peer, kind, group, dict(told))):
             return
         named = {"group": group, "object": subject, "position": position}
         fields: dict[str, object] = {key: value for key, value in named.items() if value}
         fields |= {key: value for key, value in told if _FIELD.fullmatch(key) and key not in _TAKEN}
         fields["happened"] = time
         self._events.emit(kind, site=peer, **fields)
+
+    def _is_known(self, peer: str, kind: str, group: str, told: Mapping[str, object]) -> bool:
+        """Whether this site says so itself, or was not told of what is over."""
+        if told.get("resolved") is True:
+            return not self._events.stands(kind, group, peer)
+        return self._events.stands(kind, group, None)

@@ -172,6 +172,23 @@ async def test_what_is_told_is_an_event_of_the_peer_by_this_sites_level(log: Eve
 
 
 @in_loop
+async def test_what_both_judge_by_their_own_limits_is_told_unless_it_is_said_here_too(
+    log: EventLog,
+) -> None:
+    def row(group: str, resolved: bool) -> NewsRow:
+        return (TIME, "pair.lagging", group, "", "", (("resolved", True),) if resolved else ())
+
+    log.emit("pair.lagging", group="g")
+    rows = [row(group, resolved) for resolved in (False, True) for group in ("g", "h")]
+    await news_of(log).ask({"b": Asked(*rows)})  # type: ignore[dict-item]
+    found, _, _ = log.since(1, 10)
+    assert [(event.site, event.group, event.resolved) for event in found] == [
+        ("b", "h", False),
+        ("b", "h", True),
+    ]
+
+
+@in_loop
 async def test_one_that_does_not_answer_is_asked_later_and_later(log: EventLog) -> None:
     clock, asked = Clock(), Asked()
     news, asked.mute = news_of(log, clock), True
