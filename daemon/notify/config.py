@@ -1,4 +1,4 @@
-"""[notify.NAME] in site.toml: who is told of events, and how. Read once at start."""
+"""[notify.NAME] in site.toml: who is told of events, and how."""
 
 from __future__ import annotations
 

@@ -66,7 +66,28 @@ class Relay:
         """Begin, if anybody is to be told. `well`: whether nothing is wrong now, for pings."""
         self._well = well
         if self.targets:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="notify")
+            self._begin()
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="notify")
+
+    def change(self, targets: Mapping[str, NotifyConfig]) -> None:
+        """Tell these from now on. What waits for one that stays is not lost."""
+        for name in self.targets.keys() - targets.keys():
+            report = self.reports.pop(name, None)
+            if report is not None and report.error:
+                dropped = report.dropped + report.queued
+                figures = {"sent": report.sent, "dropped": dropped, "queued": 0}
+                self._events.emit("notify.failing", object=name, resolved=True, **figures)
+        changed, self.targets = targets != self.targets, dict(targets)
+        if self._task is None and targets:
+            self._seq = self._events.last  # nobody is told of what was before
+            self._begin()
+        process = self._process
+        if not changed or process is None or process.returncode is not None:
+            return  # the next one is told
+        if not self._write(process, Setup(site=self._site, targets=self.targets)):
+            process.kill()  # it takes nothing in
 
     async def close(self) -> None:
         """Hand over what has happened, give the child a while to send it, and end it."""
@@ -87,7 +108,7 @@ class Relay:
             raise NotFound(
                 f"there is no notification {name} at this site (known: {known})",
                 subject=name,
-                next_step=f"write [notify.{name}] into site.toml and restart the daemon",
+                next_step=f"write [notify.{name}] into site.toml and reload (SIGHUP)",
             )
         number = next(self._test_ids)
         answered = self._tests[number] = asyncio.get_running_loop().create_future()
@@ -187,6 +208,8 @@ class Relay:
                 answered.set_result(message)
 
     def _reported(self, report: Report) -> None:
+        if report.name not in self.targets:
+            return  # it has just gone
         before = self.reports.get(report.name)
         self.reports[report.name] = report
         figures = {"sent": report.sent, "dropped": report.dropped, "queued": report.queued}

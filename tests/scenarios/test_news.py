@@ -3,6 +3,7 @@ whatever becomes of the link and of the two daemons meanwhile."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from console.demo.host import Host
 from tests.support.clients import MIB
 from tests.support.news import events, repeated, told
 from tests.support.proxy import Proxy, proxied
+from tests.support.receivers import fetch, serve_metrics
 from tests.support.sites import Site, running_sites
 
 pytestmark = [pytest.mark.slow]
@@ -124,3 +126,34 @@ def test_whoever_restarts_nothing_is_told_twice_and_nothing_is_left_out() -> Non
         assert told(b, "journal.filling", None, 4)["resolved"]
         assert told(a, "journal.filling", "b", 4)["resolved"]
         assert not repeated(a, "journal.filling")
+
+
+def test_what_stands_at_a_restart_is_not_said_again_and_its_end_is() -> None:
+    with two_links() as (a, b, _):
+        b.kill()
+        assert told(a, "peer.silent", None, 1)["level"] == "error"
+        a.stop()
+        a.start()
+        metrics = f"http://{serve_metrics(a)}/metrics"
+        assert 'kind="peer.silent",object="b"} 1.0' in fetch(metrics)
+        a.stop()
+        say(a, "peer.clock_skew", "b")
+        a.start()
+        assert 'kind="peer.clock_skew",object="b"} 1.0' in fetch(metrics)
+        b.start()
+        over = told(a, "peer.silent", None, 2)
+        assert (over["resolved"], over["fields"]["lasted_s"] > 0) == (True, True)
+        # The clocks are compared a few seconds later, and are right.
+        right = told(a, "peer.clock_right", None, 1)
+        assert (right["level"], right["resolved"], right["object"]) == ("info", True, "b")
+        assert len(events(a, "peer.clock_skew", None)) == 1
+        assert "peer.clock_skew" not in fetch(metrics)
+
+
+def say(site: Site, kind: str, about: str) -> None:
+    """As if the daemon, which does not run, had said this last."""
+    newest = max((site.directory / "events").iterdir())
+    last = json.loads(newest.read_text().splitlines()[-1])
+    said = last | {"seq": last["seq"] + 1, "kind": kind, "object": about, "level": "warning"}
+    with newest.open("a") as file:
+        file.write(json.dumps(said) + "\n")
