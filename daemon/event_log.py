@@ -307,6 +307,11 @@ class EventLog:
         newest_first = takewhile(lambda event: event.seq > seq, reversed(self._events.values()))
         return list(newest_first)[::-1]
 
+    def before(self, span_s: float) -> int:
+        """The number of the newest event that is at least so old; 0: there is none."""
+        until = time_text(max(0, self._clock.utc_ns() - int(span_s * 1e9)))
+        return next((event.seq for event in reversed(self._events.values()) if event.time <= until), 0)
+
     def stands(self, kind: str, group: str, site: str | None) -> bool:
         """Whether that is wrong with a group, as a peer said last; None: this site."""
         about = (kind, group or None, site)

@@ -35,6 +35,8 @@ from protocol.wire import RowType
 
 TABLE = "news"
 ASK_S = 3.0
+# What began as the pair was made, before the first question.
+FIRST_S = 60.0
 MUTE_S = 10.0
 MUTE_MAX_S = 600.0
 SEEN_BY_BOTH = FROM_OUTSIDE | {
@@ -84,7 +86,7 @@ class NewsDesk:
         self._shares = shares
 
     def answer(self, peer: str, ask: AskNews) -> tuple[News, bytes]:
-        """What is new since the peer asked last; nothing for one that never did."""
+        """What is new since the peer asked last; for one that never did, what has just happened."""
         last = self._events.last
         rows: list[NewsRow] = []
         for event in self._events.newer(self._since(ask)):
@@ -97,7 +99,7 @@ class NewsDesk:
 
     def _since(self, ask: AskNews) -> int:
         if not ask.run:
-            return self._events.last
+            return self._events.before(FIRST_S)
         if ask.run == self._run or ask.since <= self._first:
             return ask.since
         return self._first  # this site's events were lost, and with them the count

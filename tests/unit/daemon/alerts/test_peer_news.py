@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daemon.alerts.peer_news import NewsDesk, PeerNews
+from daemon.alerts.peer_news import FIRST_S, NewsDesk, PeerNews
 from daemon.event_log import EventLog
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.ports.clock import Uptime
@@ -83,6 +83,20 @@ def test_one_that_heard_an_earlier_start_is_told_what_it_has_not_heard(log: Even
     assert [row[1] for row in told(desk, 12345, 2)[1]] == ["group.fenced"]
     # A number that this site has never given: its events are gone, and the count began anew.
     assert [row[1] for row in told(desk, 12345, 800)[1]] == ["group.fenced"]
+
+
+def test_one_that_never_asked_is_told_what_has_just_happened() -> None:
+    clock = Clock()
+    log = EventLog(clock)
+    desk = desk_of(log)
+    clock.now_s = 1000.0
+    log.emit("group.fenced", group="g")
+    clock.now_s += FIRST_S
+    log.emit("drill.old", group="g")
+    clock.now_s += FIRST_S / 2
+    news, rows = told(desk, 0, 0)
+    assert (news.next, [row[1] for row in rows]) == (2, ["drill.old"])
+    clock.now_s += FIRST_S
     assert told(desk, 0, 0)[1] == ()
 
 
