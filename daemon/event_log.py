@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Protocol
 
 import structlog
@@ -121,6 +122,16 @@ FROM_OUTSIDE = frozenset(
         "peer.session_failed",
     }
 )
+# The end of what has a kind of its own: as important as that was, and `resolved`.
+ENDS: Mapping[str, str] = {
+    "clock.caught_up": "clock.behind_journal",
+    "damage.mended": "damage.found",
+    "group.came_back": "group.turned_back",
+    "group.mended": "group.damaged",
+    "pair.accepting": "pair.refusing",
+    "pair.sync_again": "pair.fallback",
+    "peer.clock_right": "peer.clock_skew",
+}
 WARNING_STATES = frozenset({"suspended by error", "diverged"})
 STOPPED = "site.stopped"
 # Fields that an event has by themselves.
@@ -150,6 +161,12 @@ def level_of(kind: str, fields: Mapping[str, object]) -> Level:
     if kind in ERRORS:
         return "error"
     return "warning" if kind in WARNINGS or fields.get("state") in WARNING_STATES else "info"
+
+
+def weight_of(event: EventInfo) -> Level:
+    """The level of what an event is about: one that says that something is over has that one's."""
+    fields = {key: value for key, value in event.fields.items() if key != "resolved"}
+    return level_of(ENDS.get(event.kind, event.kind), fields)
 
 
 class EventLog:
@@ -192,6 +209,8 @@ class EventLog:
         self._add(key[0], self._left_out.pop(key) | {"and_as_many_before": count - 1})
 
     def _add(self, kind: str, fields: dict[str, object]) -> None:
+        if kind in ENDS and not fields.get("left"):  # places that could not be mended
+            fields["resolved"] = True
         level = level_of(kind, fields)
         self._last += 1
         self.counts[level] += 1
@@ -284,6 +303,23 @@ class EventLog:
             return found, self._last, False
         found = list(self._newer(seq, limit))
         return found, found[-1].seq if found else max(seq, 0), self._dropped > seq
+
+    def newer(self, seq: int) -> list[EventInfo]:
+        """All that are here with a higher number, oldest first."""
+        newest_first = takewhile(lambda event: event.seq > seq, reversed(self._events.values()))
+        return list(newest_first)[::-1]
+
+    def before(self, span_s: float) -> int:
+        """The number of the newest event that is at least so old; 0: there is none."""
+        until = time_text(max(0, self._clock.utc_ns() - int(span_s * 1e9)))
+        return next((event.seq for event in reversed(self._events.values()) if event.time <= until), 0)
+
+    def stands(self, kind: str, group: str, site: str | None) -> bool:
+        """Whether that is wrong with a group, as a peer said last; None: this site."""
+        about = (kind, group or None, site)
+        said = (e for e in reversed(self._events.values()) if (e.kind, e.group, e.site) == about)
+        newest = next(said, None)
+        return newest is not None and not newest.resolved
 
     def _newer(self, seq: int, limit: int) -> Iterator[EventInfo]:
         for event in self._events.values():

@@ -20,7 +20,7 @@ from protocol.errors import FarshoreError, system_error
 
 DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
-RELOADED = DOORS | OF_GROUPS | {"hooks", "operators"}
+RELOADED = DOORS | OF_GROUPS | {"alerts", "hooks", "notify", "operators"}
 
 
 async def reload_when_told(site: Site, told: asyncio.Event, manager: ServiceManager) -> None:
@@ -53,6 +53,7 @@ async def reload_config(site: Site) -> None:
     site.config = config
     site.hooks.set_hooks(hooks_of(config))
     site.operators.set_rows(config.operators)
+    site.relay.change(config.notify)
     for group in site.groups.values():
         group.change_settings(group_settings(config, group.settings.reserve_bytes))
     site.notify()

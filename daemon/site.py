@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from daemon import group_moves, jobs
-from daemon.alerts.peer_news import NewsDesk
+from daemon.alerts import peer_news
 from daemon.config import SiteConfig, hooks_of
 from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import Identity, Keys
@@ -49,7 +49,11 @@ from site_secondary.peer_door import PeerDoor
 log = structlog.get_logger()
 
 T = TypeVar("T")
-STORED_TABLES = {**ENGINE_TABLES, jobs.TABLE: StoredTable(check=jobs.check_row, of_group=False)}
+STORED_TABLES = {
+    **ENGINE_TABLES,
+    jobs.TABLE: StoredTable(check=jobs.check_row, of_group=False),
+    peer_news.TABLE: StoredTable(check=peer_news.check_row, of_group=False),
+}
 
 
 class Site:
@@ -137,7 +141,8 @@ class Site:
         return control_address(self.directory, self.config)
 
     def _make_door(self) -> PeerDoor:
-        desk = NewsDesk(self.events, self.rng.getrandbits(62) | 1, lambda g, p: self.peer_of(g) == p)
+        run = self.rng.getrandbits(62) | 1
+        desk = peer_news.NewsDesk(self.events, run, lambda group, peer: self.peer_of(group) == peer)
         traffic = self.traffic
         return PeerDoor(
             self,

@@ -14,9 +14,10 @@ import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from daemon.config import SiteConfig, control_access, load_config, nbd_access
+from daemon.config import CONFIG_FILE, SiteConfig, control_access, load_config, nbd_access
 from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
+from daemon.notify.config import NotifyConfig, secret_file_error
 from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
 from protocol.endpoints import ipc_path
@@ -42,6 +43,9 @@ def check_site(directory: pathlib.Path) -> SiteCheckReply:
     found.append(_finding("identity", lambda: f"made here as {check_identity(directory).site_id}"))
     found.append(_finding("keys", lambda: f"public key {read_keys(directory).public}"))
     found.append(_finding("permissions", lambda: _permissions(directory)))
+    if config is not None:
+        told = [each for each in sorted(config.notify.items()) if each[1].secret or each[1].secret_file]
+        found += [_finding("notify", partial(_secret, directory, name, target)) for name, target in told]
     found.append(_finding("room", lambda: _room(directory, config)))
     runs = _finding("daemon", lambda: _daemon(directory))
     found.append(runs)
@@ -94,6 +98,22 @@ def _permissions(directory: pathlib.Path) -> str:
                 next_step=f"chown -R {_user(place.st_uid)} {directory}",
             )
     return f"all of it belongs to {_user(place.st_uid)}"
+
+
+def _secret(directory: pathlib.Path, name: str, target: NotifyConfig) -> str:
+    """That nobody else can read a notification's secret; a try says whether it is right."""
+    file = target.secret_file or str(directory / CONFIG_FILE)
+    if not target.secret_file and not directory.stat().st_mode & 0o001:
+        return f"notify.{name}: nobody else comes to its secret"
+    try:
+        error = secret_file_error(file, os.stat(file))
+    except OSError as failed:
+        error = f"{file}: {failed.strerror or failed}"
+    if error and target.secret_file:
+        raise _Warning(f"notify.{name} tells nobody: {error}")
+    if error:
+        raise _Warning(f"the secret of notify.{name} is not one: {error}; better: `secret_file`")
+    return f"notify.{name}: its secret can be read by nobody else"
 
 
 def _user(number: int) -> str:

@@ -31,6 +31,19 @@ DISK_RESERVES = 4
 # backup that was due while the site was down is taken right after its start.
 HOLD_S: Mapping[str, float] = {"pair.suspended": 10.0, "pair.lagging": 3.0, "backup.missed": 60.0}
 
+# What is looked at together with it, for each group where it is about one.
+KINDS: Mapping[str, str] = {
+    "peer.silent": "peers",
+    "pair.suspended": "pair",
+    "pair.diverged": "pair",
+    "pair.lagging": "pair",
+    "journal.filling": "pair",
+    "backup.missed": "copies",
+    "backup.old": "copies",
+    "drill.old": "copies",
+    "disk.filling": "disk",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:

@@ -1,15 +1,25 @@
 """Which conditions are new, and which are over: each is said once at either end.
 
 What is looked at together is a scope: what was raised in it and is not found there again is over, and nothing
-is said of scopes that were not looked at. Pure.
+is said of scopes that were not looked at. What the last run of the daemon said stands on (`take_up`): it is
+not said again, and its end is. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from math import inf
 
-from daemon.alerts.conditions import HOLD_S, Condition
+from daemon.alerts.conditions import HOLD_S, KINDS, Condition
+from engine.peering.peer_clocks import CLOCK_RIGHT, CLOCK_SKEW
+from protocol.commands.event import EventInfo
+
+# What stood at the last stop has to be found again within: a peer is called silent after 6 s.
+SETTLE_S = 20.0
+_OF_CLOCKS = frozenset({CLOCK_SKEW, CLOCK_RIGHT})
 
 
 @dataclass(slots=True)
@@ -17,6 +27,7 @@ class _Seen:
     condition: Condition
     since_s: float
     said: bool = False
+    stays_until_s: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +46,19 @@ class Standing:
         self._hold_s = hold_s
         self._seen: dict[str, dict[tuple[str, str, str], _Seen]] = {}  # by scope
 
+    def take_up(self, scope: str, condition: Condition, stood_s: float, now_s: float) -> None:
+        """What was said by the last run, `stood_s` ago, stands until it is not found `SETTLE_S` from now."""
+        seen = _Seen(condition, now_s - stood_s, said=True, stays_until_s=now_s + SETTLE_S)
+        self._seen.setdefault(scope, {})[condition.key] = seen
+
     def look(self, scope: str, found: Iterable[Condition], now_s: float) -> list[Change]:
         """What has changed in a scope, now that these are all that there is."""
         standing = self._seen.setdefault(scope, {})
         conditions = {each.key: each for each in found}
         changes = [
             Change(seen.condition, over=True, lasted_s=now_s - seen.since_s)
-            for key in standing.keys() - conditions.keys()
-            if (seen := standing.pop(key)).said
+            for key in sorted(standing.keys() - conditions.keys())
+            if now_s >= standing[key].stays_until_s and (seen := standing.pop(key)).said
         ]
         for key, condition in conditions.items():
             seen = standing.setdefault(key, _Seen(condition, now_s))
@@ -62,3 +78,31 @@ class Standing:
         """Scopes other than these are gone, and with them what stood there."""
         gone = [scope for scope in self._seen if scope not in scopes]
         return [change for scope in gone for change in self.look(scope, (), now_s)]
+
+
+def left_standing(events: Iterable[EventInfo], now_s: float) -> Iterator[tuple[str, Condition, float]]:
+    """Of a site's events, oldest first, what they say is wrong and did not take back: its scope, and for how
+    many seconds it stands. `now_s`: of the epoch."""
+    newest: dict[tuple[str, str, str], tuple[str, Condition, float]] = {}
+    for event in events:
+        scope = KINDS.get(event.kind)
+        if scope is None or event.site:
+            continue
+        group = event.group or ""
+        condition = Condition(kind=event.kind, group=group, subject="" if group else event.object)
+        newest.pop(condition.key, None)
+        if not event.resolved:
+            newest[condition.key] = f"{scope} {group}".strip(), condition, _age_s(event, now_s)
+    yield from newest.values()
+
+
+def _age_s(event: EventInfo, now_s: float) -> float:
+    with suppress(ValueError):  # a file that somebody wrote into
+        return max(0.0, now_s - datetime.fromisoformat(event.time).timestamp())
+    return 0.0
+
+
+def clocks_left_wrong(events: Iterable[EventInfo]) -> set[str]:
+    """The same of peers' clocks: names of peers."""
+    wrong = {event.object: event.kind == CLOCK_SKEW for event in events if event.kind in _OF_CLOCKS}
+    return {peer for peer, is_wrong in wrong.items() if is_wrong}

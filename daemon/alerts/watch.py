@@ -18,13 +18,14 @@ from daemon.alerts.conditions import (
     pair_conditions,
     peer_conditions,
 )
-from daemon.alerts.figures import copy_figures, pair_figures, peer_figures
+from daemon.alerts.figures import NS_PER_S, copy_figures, pair_figures, peer_figures
 from daemon.alerts.peer_news import PeerNews
-from daemon.alerts.standing import Change, Standing
+from daemon.alerts.standing import Change, Standing, clocks_left_wrong, left_standing
 from daemon.event_log import level_of
 from daemon.site import Site
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
+from engine.peering.peer_clocks import CLOCK_SKEW
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import FarshoreError
 
@@ -50,13 +51,22 @@ class AlertWatch:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._standing = Standing()
-        self._news = PeerNews(site.events, site.clock)
+        self._take_up()
+        self._news = PeerNews(site.events, site.clock, site.state, lambda peer: site.peers.get(peer).site_id)
         self._tasks: list[asyncio.Task[None]] = []
         self._silent: frozenset[str] = frozenset()
         self._waiting_since: dict[str, float] = {}  # by peer, monotonic: since it was first looked at
         self._looked_s = site.clock.monotonic()
         self._turn = 0  # of groups
         self._copies_at: dict[str, float] = {}  # by group, monotonic
+
+    def _take_up(self) -> None:
+        """What the last run said and did not take back."""
+        site = self._site
+        now_s, now_ns, events = site.clock.monotonic(), site.clock.utc_ns(), site.events.newer(0)
+        for scope, condition, stood_s in left_standing(events, now_ns / NS_PER_S):
+            self._standing.take_up(scope, condition, stood_s, now_s)
+        site.pairs.clocks.take_up(clocks_left_wrong(events))
 
     def start(self) -> None:
         """Begin to look, and to ask peers."""
@@ -68,7 +78,10 @@ class AlertWatch:
 
     def standing(self) -> list[Condition]:
         """What is wrong now."""
-        return list(self._standing.said())
+        site = self._site
+        paired = {end.peer for _, end in site.pairs.ends()}
+        wrong = [peer for peer in site.pairs.clocks.wrong() if peer in paired]
+        return [*self._standing.said(), *(Condition(kind=CLOCK_SKEW, subject=peer) for peer in wrong)]
 
     def well(self) -> bool:
         """Whether nothing stands that a person must look at now."""

@@ -1,8 +1,10 @@
-"""[notify.NAME] in site.toml: who is told of events, and how. Read once at start."""
+"""[notify.NAME] in site.toml: who is told of events, and how."""
 
 from __future__ import annotations
 
-import pathlib
+import base64
+import os
+import stat
 from typing import get_args
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +22,7 @@ _SCHEMES: dict[Way, tuple[str, ...]] = {
     "ping": ("http", "https"),
     "smtp": ("smtp", "smtps", "smtp+starttls"),
 }
+_WITH_TLS = ("https", "smtps", "smtp+starttls")
 TIMEOUT_MAX_S = 300.0
 EVERY_MIN_S, EVERY_MAX_S = 1.0, 86_400.0
 PATTERNS_MAX = 64
@@ -47,10 +50,14 @@ class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of a webhook, the key of its HMAC-SHA256; of smtp, the password. Better in a file."""
 
     secret_file: str = ""
-    """A file that holds it; its last line's end does not count."""
+    """A file that holds it, which not everybody may read; its last line's end does not count."""
+
+    ca: str = ""
+    """Of https, smtps and smtp+starttls: a file of certificates (PEM), by one of which the server's must be
+    signed; empty: those that the system trusts."""
 
     user: str = ""
-    """Of smtp, who logs in; empty: nobody does."""
+    """Of smtp, who logs in; empty: nobody does. Not without TLS."""
 
     sender: str = ""
     """Of smtp, whom a message is from."""
@@ -84,6 +91,11 @@ class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         (way,) = self.ways
         return way
 
+    @property
+    def url(self) -> str:
+        """Where it goes; empty for a command."""
+        return self.webhook or self.smtp or self.ping
+
 
 def check_notify(targets: dict[str, NotifyConfig]) -> None:
     """UsageError."""
@@ -91,7 +103,7 @@ def check_notify(targets: dict[str, NotifyConfig]) -> None:
         raise UsageError(f"at most {NOTIFY_TARGETS_MAX} sections [notify.NAME]")
     for name, target in targets.items():
         check_name(name, "notify")
-        for error in (_way_error(target), _smtp_error(target), _figures_error(target)):
+        for error in (_way_error(target), _smtp_error(target), _ca_error(target), _figures_error(target)):
             if error:
                 raise UsageError(f"notify.{name}: {error}", subject=name)
 
@@ -122,7 +134,20 @@ def _smtp_error(target: NotifyConfig) -> str:
         return f"smtp needs `sender`, and 1 to {RECIPIENTS_MAX} of `to`"
     if any(not each.isprintable() or "@" not in each or " " in each for each in people):
         return "`sender` and `to` are addresses, NAME@HOST"
+    url = _split(target.smtp)
+    if "@" in url.netloc or url.path.strip("/") or url.query:
+        return "smtp is smtp://HOST[:PORT] and no more: who logs in is `user`"
+    if target.user and url.scheme == "smtp":
+        return "`user` needs smtps:// or smtp+starttls://: else the password can be read on its way"
     return "" if not target.user or target.secret or target.secret_file else "`user` without a secret"
+
+
+def _ca_error(target: NotifyConfig) -> str:
+    if not target.ca:
+        return ""
+    if _split(target.url).scheme not in _WITH_TLS:
+        return f"`ca` is for {', '.join(f'{scheme}://' for scheme in _WITH_TLS)}"
+    return "" if target.ca.startswith("/") else "ca must be an absolute path"
 
 
 def _figures_error(target: NotifyConfig) -> str:
@@ -138,20 +163,33 @@ def _figures_error(target: NotifyConfig) -> str:
 
 
 def secret_of(target: NotifyConfig) -> str:
-    """Its secret. OSError or ValueError if it cannot be read."""
+    """Its secret. OSError or ValueError if it cannot be read, or everybody can read it."""
     if not target.secret_file:
         return target.secret
-    with pathlib.Path(target.secret_file).open("rb") as file:
+    # Not to wait for a FIFO's writer.
+    with open(os.open(target.secret_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if error := secret_file_error(target.secret_file, os.fstat(file.fileno())):
+            raise ValueError(error)
         data = file.read(SECRET_BYTES_MAX + 1)
     if len(data) > SECRET_BYTES_MAX:
         raise ValueError(f"{target.secret_file} is longer than {SECRET_BYTES_MAX} bytes")
     return data.decode().rstrip("\r\n")
 
 
+def secret_file_error(path: str, found: os.stat_result) -> str:
+    """What keeps a file from holding a secret, or nothing."""
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is no file"
+    return f"{path} is open to every user: chmod o= {path}" if found.st_mode & 0o007 else ""
+
+
 def redacted(text: str, target: NotifyConfig, secret: str) -> str:
     """An error without what nobody may read in a log: secrets, and what an URL has behind its host."""
     url = _split(target.webhook or target.ping)
-    private = [secret, target.secret, url.query, url.path.strip("/"), url.netloc.rpartition("@")[0]]
+    # As AUTH sends it, and a server may repeat it.
+    sent = (secret, f"\0{target.user}\0{secret}") if secret else ()
+    encoded = [base64.b64encode(each.encode()).decode() for each in sent]
+    private = [secret, target.secret, *encoded, url.query, url.path.strip("/"), url.netloc.rpartition("@")[0]]
     for each in sorted(filter(None, private), key=len, reverse=True):
         text = text.replace(each, "…")
     return text

@@ -1,4 +1,4 @@
-"""Lines of JSON between the daemon and the child that notifies. The first one to the child is its `Setup`."""
+"""Lines of JSON between the daemon and the child that notifies. The first one to the child is a `Setup`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINE_BYTES_MAX = 1 << 20
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, tag="setup"):
-    """Who is told, and for which site."""
+    """Who is told, and for which site; again after each change."""
 
     site: str
     targets: dict[str, NotifyConfig]

@@ -13,7 +13,7 @@ from itertools import count
 
 import msgspec
 
-from daemon.event_log import EventLog, level_of
+from daemon.event_log import EventLog, weight_of
 from daemon.notify.config import NotifyConfig
 from daemon.notify.messages import (
     LINE_BYTES_MAX,
@@ -65,8 +65,29 @@ class Relay:
         """Begin, if anybody is to be told. `well`: whether nothing is wrong now, for pings."""
         self._well = well
         if self.targets:
-            work = restart_for_ever("notify.defect", self._serve, self._clock, self._ended)
-            self._task = asyncio.get_running_loop().create_task(work, name="notify")
+            self._begin()
+
+    def _begin(self) -> None:
+        work = restart_for_ever("notify.defect", self._serve, self._clock, self._ended)
+        self._task = asyncio.get_running_loop().create_task(work, name="notify")
+
+    def change(self, targets: Mapping[str, NotifyConfig]) -> None:
+        """Tell these from now on. What waits for one that stays is not lost."""
+        for name in self.targets.keys() - targets.keys():
+            report = self.reports.pop(name, None)
+            if report is not None and report.error:
+                dropped = report.dropped + report.queued
+                figures = {"sent": report.sent, "dropped": dropped, "queued": 0}
+                self._events.emit("notify.failing", object=name, resolved=True, **figures)
+        changed, self.targets = targets != self.targets, dict(targets)
+        if self._task is None and targets:
+            self._seq = self._events.last  # nobody is told of what was before
+            self._begin()
+        process = self._process
+        if not changed or process is None or process.returncode is not None:
+            return  # the next one is told
+        if not self._write(process, Setup(site=self._site, targets=self.targets)):
+            process.kill()  # it takes nothing in
 
     async def close(self) -> None:
         """Hand over what has happened, give the child a while to send it, and end it."""
@@ -87,7 +108,7 @@ class Relay:
             raise NotFound(
                 f"there is no notification {name} at this site (known: {known})",
                 subject=name,
-                next_step=f"write [notify.{name}] into site.toml and restart the daemon",
+                next_step=f"write [notify.{name}] into site.toml and reload (SIGHUP)",
             )
         number = next(self._test_ids)
         answered = self._tests[number] = asyncio.get_running_loop().create_future()
@@ -156,8 +177,7 @@ class Relay:
             if not found:
                 return
             for event in found:
-                fields = {key: value for key, value in event.fields.items() if key != "resolved"}
-                notice = Notice(event=event, weight=level_of(event.kind, fields))
+                notice = Notice(event=event, weight=weight_of(event))
                 self.lost += not self._write(process, notice)
 
     def _write(self, process: asyncio.subprocess.Process, message: ToChild) -> bool:
@@ -180,6 +200,8 @@ class Relay:
                 answered.set_result(message)
 
     def _reported(self, report: Report) -> None:
+        if report.name not in self.targets:
+            return  # it has just gone
         before = self.reports.get(report.name)
         self.reports[report.name] = report
         figures = {"sent": report.sent, "dropped": report.dropped, "queued": report.queued}

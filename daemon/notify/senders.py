@@ -16,6 +16,7 @@ import signal
 import smtplib
 import ssl
 import subprocess
+from collections.abc import Iterator
 from email.message import EmailMessage
 from urllib.parse import urlsplit
 
@@ -63,7 +64,7 @@ def send(target: NotifyConfig, secret: str, site: str, event: EventInfo) -> None
 
 def ping(target: NotifyConfig) -> None:
     """Fetch the URL. Undelivered, or one of `ERRORS`."""
-    _request("GET", target.ping, target.timeout_s, b"", {})
+    _request("GET", target, b"", {})
 
 
 def _run(target: NotifyConfig, site: str, event: EventInfo) -> None:
@@ -112,25 +113,23 @@ def _post(target: NotifyConfig, secret: str, site: str, event: EventInfo) -> Non
     if secret:
         digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers["X-Farshore-Signature"] = f"sha256={digest}"
-    _request("POST", target.webhook, target.timeout_s, body, headers)
+    _request("POST", target, body, headers)
 
 
-def _request(method: str, url: str, timeout_s: float, body: bytes, headers: dict[str, str]) -> None:
-    parts = urlsplit(url)
+def _request(method: str, target: NotifyConfig, body: bytes, headers: dict[str, str]) -> None:
+    parts, timeout_s = urlsplit(target.url), target.timeout_s
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        context = ssl.create_default_context()
+        context = _context(target)
         connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
     else:
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
+    with contextlib.closing(connection), _named_errors(host):
         connection.request(method, path, body or None, {"User-Agent": "farshore", **headers})
         response = connection.getresponse()
         response.read(REPLY_BYTES)
-    finally:
-        connection.close()
     if not 200 <= response.status < 300:
         final = 400 <= response.status < 500 and response.status not in _TRY_AGAIN
         raise Undelivered(f"{host} answered {response.status}", final=final)
@@ -140,18 +139,43 @@ def _mail(target: NotifyConfig, secret: str, site: str, event: EventInfo) -> Non
     message = mail_of(target, site, event)
     parts = urlsplit(target.smtp)
     host, timeout_s = parts.hostname or "", target.timeout_s
-    context = ssl.create_default_context()
     port = parts.port or _SMTP_PORTS[parts.scheme]
-    if parts.scheme == "smtps":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=timeout_s, context=context)
-    else:
-        server = smtplib.SMTP(host, port, timeout=timeout_s)
-    with server:
-        if parts.scheme == "smtp+starttls":
-            server.starttls(context=context)
-        if target.user:
-            server.login(target.user, secret)
-        server.send_message(message)
+    with _named_errors(host):
+        if parts.scheme == "smtps":
+            context = _context(target)
+            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=timeout_s, context=context)
+        else:
+            server = smtplib.SMTP(host, port, timeout=timeout_s)
+        with server:
+            if parts.scheme == "smtp+starttls":
+                server.starttls(context=_context(target))
+            if target.user:
+                server.login(target.user, secret)
+            server.send_message(message)
+
+
+def _context(target: NotifyConfig) -> ssl.SSLContext:
+    """The server's certificate must be signed by one that is trusted, and be of its name."""
+    try:
+        return ssl.create_default_context(cafile=target.ca or None)
+    except OSError as error:  # TLS's own errors, too
+        raise Undelivered(f"ca: no certificate can be read from {target.ca}: {error}") from None
+
+
+@contextlib.contextmanager
+def _named_errors(host: str) -> Iterator[None]:
+    """What an operator has to mend, in words. A server's own are left out where they could repeat a
+    password."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise Undelivered(f"the certificate of {host} is not trusted: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise Undelivered(f"no TLS with {host}: {error.reason or error}") from None
+    except smtplib.SMTPAuthenticationError as error:
+        raise Undelivered(f"{host} refuses the user or the password ({error.smtp_code})") from None
+    except smtplib.SMTPNotSupportedError as error:
+        raise Undelivered(f"{host} cannot do what is asked: {error}") from None
 
 
 def mail_of(target: NotifyConfig, site: str, event: EventInfo) -> EmailMessage:

@@ -3,8 +3,9 @@
 
 Each target has a thread and a bounded queue of its own: what one waits for, no other does. A try that fails
 is made again later and later, and given up after `GIVE_UP_S`; a full queue loses its oldest. Both are
-counted. A ping is left out while the daemon does not say that all is well. At the end of its input the child
-sends what is queued for `LINGER_S` at most.
+counted. A ping is left out while the daemon does not say that all is well. Another set-up changes targets
+while they run: what is queued for one that stays is sent as the new one says, at once. At the end of its
+input the child sends what is queued for `LINGER_S` at most.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fnmatch import fnmatchcase
 from typing import BinaryIO
 
 from daemon.notify.config import NotifyConfig, redacted, secret_of
-from daemon.notify.messages import Alive, Notice, Report, Setup, Tried, Try, decode_order, encode
+from daemon.notify.messages import Alive, Notice, Report, Setup, ToChild, Tried, Try, decode_order, encode
 from daemon.notify.senders import ERRORS, Undelivered, ping, send
 from engine.ports.clock import monotonic_s
 from protocol.commands.event import EventInfo
@@ -41,7 +42,7 @@ class _Waiting:
 def wants(name: str, target: NotifyConfig, notice: Notice) -> bool:
     """Whether a target is told. That one does not work, another one says."""
     event = notice.event
-    if event.kind.startswith("notify.") and event.object == name:
+    if event.kind.startswith("notify.") and event.object == name and not event.site:
         return False
     if _LEVELS.index(notice.weight) < _LEVELS.index(target.min_level) or (event.site and not target.peers):
         return False
@@ -74,12 +75,27 @@ class Target:
         self._queue: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._sent = self._dropped = 0
-        self._error = ""
         self._busy = False
+        self._moved = False
+        self._gone = threading.Event()
 
     def start(self) -> None:
         """Begin."""
         threading.Thread(target=self._run, name=f"notify {self.name}", daemon=True).start()
+
+    def change(self, target: NotifyConfig) -> None:
+        """Go by this from now on."""
+        with self._changed:
+            if target != self.target:
+                self.target, self._moved = target, True
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """It is no target any more; what is queued is dropped."""
+        with self._changed:
+            self._gone.set()
+            self._queue.clear()
+            self._changed.notify_all()
 
     def put(self, event: EventInfo) -> None:
         """Queue it."""
@@ -100,15 +116,19 @@ class Target:
         delay_s = RETRY_S
         while True:
             with self._changed:
-                while not self._queue:
+                while not self._queue and not self._gone.is_set():
                     self._changed.wait()
+                if self._gone.is_set():
+                    return
                 waiting = self._queue.popleft()
-                self._busy = True
-            error, final = attempt_send(self.target, self._site, waiting.event)
+                self._busy, self._moved = True, False
+                target = self.target
+            error, final = attempt_send(target, self._site, waiting.event)
             over = final or monotonic_s() - waiting.since_s > GIVE_UP_S
             with self._changed:
                 self._busy = False
-                self._error = error
+                if self._gone.is_set():
+                    return
                 if not error:
                     self._sent, delay_s = self._sent + 1, RETRY_S
                 elif over or len(self._queue) >= NOTIFY_QUEUE_MAX:
@@ -119,8 +139,9 @@ class Target:
                 figures = {"sent": self._sent, "dropped": self._dropped, "queued": len(self._queue)}
             self._report(Report(name=self.name, error=error, **figures))
             if error:
-                threading.Event().wait(delay_s)
-                delay_s = min(2 * delay_s, RETRY_MAX_S)
+                with self._changed:
+                    moved = self._changed.wait_for(lambda: self._moved or self._gone.is_set(), delay_s)
+                delay_s = RETRY_S if moved else min(2 * delay_s, RETRY_MAX_S)
 
 
 class Pings:
@@ -131,10 +152,24 @@ class Pings:
         self._report = report
         self._well_at = float("-inf")
         self._said = threading.Event()
+        self._moved = threading.Event()
+        self._gone = False
 
     def start(self) -> None:
         """Begin."""
         threading.Thread(target=self._run, name=f"notify {self.name}", daemon=True).start()
+
+    def change(self, target: NotifyConfig) -> None:
+        """Go by this from now on."""
+        if target != self.target:
+            self.target = target
+            self._moved.set()
+
+    def end(self) -> None:
+        """It is no target any more."""
+        self._gone = True
+        self._moved.set()
+        self._said.set()
 
     def alive(self, well: bool) -> None:
         """What the daemon says."""
@@ -145,13 +180,16 @@ class Pings:
         sent = dropped = 0
         while True:
             self._said.wait()
+            if self._gone:
+                return
             if monotonic_s() - self._well_at > ALIVE_FOR_S:
                 self._said.clear()
                 continue
             error, _ = attempt_send(self.target, "", None)
             sent, dropped = sent + (not error), dropped + bool(error)
             self._report(Report(name=self.name, sent=sent, dropped=dropped, queued=0, error=error))
-            threading.Event().wait(self.target.every_s)
+            self._moved.wait(self.target.every_s)
+            self._moved.clear()
 
 
 class Worker:
@@ -161,27 +199,38 @@ class Worker:
         self._site, self._configs = setup.site, setup.targets
         self._output = output
         self._lock = threading.Lock()
-        self._targets: list[Target] = []
-        self._pings: list[Pings] = []
-        for name, config in setup.targets.items():
-            if config.ping:
-                self._pings.append(Pings(name, config, self._say))
-            else:
-                self._targets.append(Target(name, config, setup.site, self._say))
-        for target in self._targets:
-            target.start()
-        for each in self._pings:
-            each.start()
+        self._targets: dict[str, Target] = {}
+        self._pings: dict[str, Pings] = {}
+        self._set_up(setup)
 
-    def take(self, order: Notice | Alive | Try) -> None:
+    def _set_up(self, setup: Setup) -> None:
+        self._configs = setup.targets
+        for here, pings in ((self._targets, False), (self._pings, True)):
+            wanted = {name for name, config in setup.targets.items() if bool(config.ping) is pings}
+            for name in here.keys() - wanted:
+                here.pop(name).end()
+        for name, config in setup.targets.items():
+            each = self._pings.get(name) or self._targets.get(name)
+            if each is not None:
+                each.change(config)
+            elif config.ping:
+                self._pings[name] = Pings(name, config, self._say)
+                self._pings[name].start()
+            else:
+                self._targets[name] = Target(name, config, self._site, self._say)
+                self._targets[name].start()
+
+    def take(self, order: ToChild) -> None:
         """One order; waits for nobody."""
         match order:
+            case Setup():
+                self._set_up(order)
             case Notice():
-                for target in self._targets:
+                for target in self._targets.values():
                     if wants(target.name, target.target, order):
                         target.put(order.event)
             case Alive(well=well):
-                for each in self._pings:
+                for each in self._pings.values():
                     each.alive(well)
             case Try():
                 threading.Thread(target=self._try, args=(order,), daemon=True).start()
@@ -189,7 +238,7 @@ class Worker:
     def end(self) -> None:
         """Send what is queued, for a while."""
         deadline_s = monotonic_s() + LINGER_S
-        for target in self._targets:
+        for target in self._targets.values():
             target.wait_empty(deadline_s)
 
     def _try(self, order: Try) -> None:
@@ -213,9 +262,7 @@ def main() -> None:
         raise SystemExit("the first line is the set-up")
     worker = Worker(first, sys.stdout.buffer)
     for line in sys.stdin.buffer:
-        order = decode_order(line)
-        if not isinstance(order, Setup):
-            worker.take(order)
+        worker.take(decode_order(line))
     worker.end()
 
 

@@ -15,7 +15,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     clones    see `engine.group.clone_rows`
     drills    see `engine.integrity.drills`
     heard     name    u64 generation: the newest authority that a peer came with
-    jobs      see `daemon.jobs`
+    jobs, news   see `daemon.jobs`, `daemon.alerts.peer_news`
     damage    see `engine.integrity.damage`
     rounds    see `engine.integrity.verify_rounds`
     accepted  see `engine.history.accepted`
@@ -46,7 +46,7 @@ from protocol.wire import RowType
 
 SITE_TABLES = (
     "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills",
-    "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside",
+    "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside", "news",
 )  # fmt: skip
 U64 = Struct(">Q")
 EVERY_VOLUME = 0  # in place of a volume's id: no volume is created at position 0, where a timeline begins

@@ -17,6 +17,7 @@ starting. What becomes of it, and of its group:
     locks                           what it was about counts as having come just now: locked for longer
     jobs, drills, damage, rounds,   nothing else depends on them: damage is found again by whoever reads
     copy_marks
+    news                            the peer is asked as if for the first time
 
 A row that is taken away or replaced goes into the table `set_aside` as it was, for a person to look at, in
 the same transaction. A row whose group is not here is set aside, whatever its table.

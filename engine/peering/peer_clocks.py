@@ -10,6 +10,7 @@ Nothing is ordered by it: positions are. It says how far times of the other's ca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.group.listeners import Emit
@@ -21,6 +22,7 @@ NS = 1_000_000_000
 # The mode of a heartbeat that says: this site exchanges clocks. One of an earlier version keeps the mode that
 # it knows, and is never sent what it could not read.
 SPEAKS = "clocks"
+CLOCK_SKEW, CLOCK_RIGHT = "peer.clock_skew", "peer.clock_right"
 
 
 class Skew(NamedTuple):
@@ -41,10 +43,11 @@ class Skew(NamedTuple):
 
 
 class PeerClock:
-    """One peer's, of this run. `speaks`: whether it can read CLOCK_TOLD."""
+    """One peer's, of this run. `speaks`: whether it can read CLOCK_TOLD; `wrong`: that it differs from this
+    site's was said."""
 
     def __init__(self, peer: str, emit: Emit = lambda *_, **__: None) -> None:
-        self.speaks = False
+        self.speaks = self.wrong = False
         self._peer = peer
         self._emit = emit
         self._sent = (0, 0.0)  # what was told last: UTC ns, and when (monotonic)
@@ -52,7 +55,6 @@ class PeerClock:
         self._asked_s: float | None = None
         self._offset_ns: float | None = None  # its UTC less this site's monotonic time
         self._within_s = 0.0
-        self._said = False
 
     def due(self, clock: Clock) -> bool:
         """Whether it is time to tell the time again, to whichever of the peer's sessions asks first."""
@@ -102,12 +104,12 @@ class PeerClock:
         if skew is None:
             return
         said = {"object": self._peer, "skew_s": round(skew.ahead_s, 3), "within_s": round(skew.within_s, 3)}
-        if not self._said and skew.certain_s > CLOCK_SKEW_S:
-            self._said = True
-            self._emit("peer.clock_skew", **said, reason=skew.text(self._peer))
-        elif self._said and abs(skew.ahead_s) < CLOCK_SKEW_S / 2:
-            self._said = False
-            self._emit("peer.clock_right", **said)
+        if not self.wrong and skew.certain_s > CLOCK_SKEW_S:
+            self.wrong = True
+            self._emit(CLOCK_SKEW, **said, reason=skew.text(self._peer))
+        elif self.wrong and abs(skew.ahead_s) < CLOCK_SKEW_S / 2:
+            self.wrong = False
+            self._emit(CLOCK_RIGHT, **said)
 
 
 class PeerClocks:
@@ -120,3 +122,13 @@ class PeerClocks:
     def of(self, peer: str) -> PeerClock:
         """That of one peer; for all groups the same."""
         return self._clocks.setdefault(peer, PeerClock(peer, self._emit))
+
+    def take_up(self, wrong: Iterable[str]) -> None:
+        """The last run said so of these peers, and did not take it back: it is not said again, and its end
+        is."""
+        for peer in wrong:
+            self.of(peer).wrong = True
+
+    def wrong(self) -> list[str]:
+        """Peers whose clocks are known to differ."""
+        return sorted(peer for peer, clock in self._clocks.items() if clock.wrong)

@@ -1,15 +1,21 @@
-"""Debian's Prometheus scrapes both sites; a rule of ours fires on a stalled mirror, and resolves."""
+"""Debian's Prometheus scrapes both sites; a rule of ours fires on a stalled mirror, and resolves; and what
+our dashboard and rules ask for is there."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.client import BAD_REQUEST
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 import pytest
 
@@ -19,6 +25,9 @@ from tests.support.sites import ROOT, Site, free_port, running_sites
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow]
 RULES = ROOT / "packaging" / "monitoring" / "farshore.rules.yml"
+DASHBOARD = ROOT / "packaging" / "monitoring" / "farshore-dashboard.json"
+# So that something is wrong, and somebody told of it.
+TOLD = '[alerts]\nmax_backup_age_s = 1\n[notify.log]\nexec = ["true"]\nmin_level = "info"\n'
 PATIENCE_S = 60.0
 STALLED = "FarshoreMirrorStalled"
 
@@ -51,7 +60,9 @@ def prometheus(program: str, directory: Path, targets: list[str]) -> Iterator[Ca
     def ask(what: str) -> Any:
         try:
             return json.loads(fetch(f"http://{address}/api/v1/{what}"))["data"]
-        except OSError:
+        except OSError as error:
+            if isinstance(error, HTTPError) and error.code == BAD_REQUEST:
+                raise
             return None  # it has not started yet
 
     try:
@@ -98,6 +109,47 @@ def test_a_stalled_mirror_fires_and_resolves(tool: Callable[[str], str]) -> None
 def all_up(ask: Callable[[str], Any], count: int) -> bool:
     targets = (ask("targets") or {"activeTargets": []})["activeTargets"]
     return [each["health"] for each in targets] == ["up"] * count
+
+
+def panels() -> Iterator[tuple[str, str, list[str]]]:
+    """Title, expression with the variables as for "All", and the labels that its legend has, of each."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            expression = re.sub(r"\$(instance|group)\b", ".*", target["expr"])
+            assert "$" not in expression, expression
+            yield panel["title"], expression, re.findall(r"{{(\w+)}}", target["legendFormat"])
+
+
+def asked(ask: Callable[[str], Any], expression: str) -> list[dict[str, str]]:
+    """Labels of each row that there is now. HTTPError if Prometheus cannot read the expression."""
+    rows = ask(f"query?query={quote(expression)}")["result"]
+    return [row["metric"] for row in rows]
+
+
+def test_every_panel_and_rule_asks_for_what_there_is(tool: Callable[[str], str]) -> None:
+    with running_sites("a", "b", settings=TOLD) as (a, b):
+        addresses = [serve_metrics(site) for site in (a, b)]
+        a.create_volume("g/v", "8M")
+        a.farshore("pair", "create", "g", "--with", "b")
+        a.farshore("wait", "g", "--state", "paired", "--timeout", "60")
+        a.farshore("backup", "create", "g")
+        b.farshore("drill", "run", "g/v", "--check", "true", "--raw")
+        write(a, b"1")
+        with prometheus(tool("prometheus"), a.directory.parent, addresses) as ask:
+            until(lambda: all_up(ask, 2), PATIENCE_S)
+            for title, expression, labels in panels():
+                rows = until(partial(asked, ask, expression), PATIENCE_S)
+                assert all(set(labels) - {"object", "group"} <= row.keys() for row in rows), (title, rows)
+            there = set(ask("label/__name__/values"))
+            rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+            assert len(rules) == RULES.read_text().count("- alert:")
+            for rule in rules:
+                asked(ask, rule["query"])
+                used = set(re.findall(r"\bfarshore_[a-z_]+", rule["query"]))
+                assert used <= there, (rule["name"], used - there)
+                assert rule["health"] in ("ok", "unknown"), rule
+            with pytest.raises(HTTPError):
+                asked(ask, "rate(farshore_alert")
 
 
 def write(site: Site, byte: bytes) -> None:

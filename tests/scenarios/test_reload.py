@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -11,7 +12,9 @@ from console.client import Client
 from console.demo.host import Host
 from protocol.commands.event import EventInfo, Events
 from protocol.endpoints import control_endpoint
-from tests.support.sites import Site
+from protocol.errors import ExitCode
+from tests.support.receivers import http_server, until
+from tests.support.sites import Site, free_port
 
 HOOK = '[hooks.quiet]\nfreeze = ["true"]\nthaw = ["true"]\n'
 
@@ -66,4 +69,29 @@ def test_c47_settings_hooks_and_doors_change_while_hosts_stay(site: Site) -> Non
         host.write(4096, b"3" * 4096)
     with Host(site.nbd_socket, "g/v") as again:
         assert again.read(4096, 4096) == b"3" * 4096
+    assert site.stop() == 0
+
+
+@pytest.mark.slow
+def test_limits_of_alerts_and_who_is_told_change_and_the_rest_is_named(site: Site) -> None:
+    site.create_volume("g/v", "1M")
+    before = (site.directory / "site.toml").read_text()
+    with http_server() as web:
+
+        def heard() -> list[tuple[str, bool]]:
+            events = [json.loads(each.body)["data"] for each in web.requests]
+            return [(event["kind"], event["resolved"]) for event in events if event["kind"] == "backup.old"]
+
+        tables = f'[alerts]\nmax_backup_age_s = 60\n[notify.web]\nwebhook = "{web.url}/hook"\n'
+        (site.directory / "site.toml").write_text(before + tables)
+        event = told(site, f'metrics = "127.0.0.1:{free_port()}"\n')
+        assert event.fields == {"changed": "alerts notify", "wait_for_a_restart": "metrics"}
+        until(lambda: heard() == [("backup.old", False)], 60.0)
+        site.farshore("notify", "test", "web")
+        (site.directory / "site.toml").write_text(before + tables.replace("= 60", "= 0"))
+        assert told(site, "").fields["changed"] == "alerts"
+        until(lambda: heard() == [("backup.old", False), ("backup.old", True)], 60.0)
+        (site.directory / "site.toml").write_text(before)
+        assert told(site, "").fields["changed"] == "notify"
+        site.farshore("notify", "test", "web", exit_code=int(ExitCode.NOT_FOUND))
     assert site.stop() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
 import time
 import urllib.request
@@ -11,11 +13,39 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from tests.support.sites import Site, free_port
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Of a server, signed by itself: files of it and of its key."""
+
+    cert: Path
+    key: Path
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What a server needs."""
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.load_cert_chain(self.cert, self.key)
+        return made
+
+
+def certificate(openssl: str, directory: Path, name: str = "IP:127.0.0.1") -> Certificate:
+    """A new one for a name, as openssl has it."""
+    label = name.partition(":")[2]
+    made = Certificate(directory / f"{label}.pem", directory / f"{label}.key")
+    words = ["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    files = ["-keyout", str(made.key), "-out", str(made.cert)]
+    subject = ["-subj", f"/CN={label}", "-addext", f"subjectAltName={name}"]
+    subprocess.run([openssl, *words, *files, *subject], check=True, capture_output=True)
+    return made
 
 
 @dataclass
@@ -38,8 +68,8 @@ class HttpServer:
 
 
 @contextmanager
-def http_server() -> Iterator[HttpServer]:
-    """A server on the loopback."""
+def http_server(tls: Certificate | None = None) -> Iterator[HttpServer]:
+    """A server on the loopback; of https with `tls`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -57,7 +87,9 @@ def http_server() -> Iterator[HttpServer]:
             """Nothing to say."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    got = HttpServer(f"http://127.0.0.1:{server.server_port}")
+    got = HttpServer(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}")
+    if tls:
+        server.socket = tls.context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -81,12 +113,36 @@ class MailServer:
         return "250 taken"
 
 
+class Login:
+    """Takes one user with one password, and counts who came."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self.expected = LoginPassword(user.encode(), password.encode())
+        self.tries = 0
+
+    def __call__(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        """See aiosmtpd."""
+        self.tries += 1
+        return AuthResult(success=data == self.expected, handled=False)
+
+
 @contextmanager
-def mail_server() -> Iterator[MailServer]:
-    """A server on the loopback."""
+def mail_server(
+    scheme: str = "smtp", tls: Certificate | None = None, login: Login | None = None
+) -> Iterator[MailServer]:
+    """A server on the loopback; with `tls` as the scheme says; with `login` only for who logs in."""
     port = free_port()
-    got = MailServer(f"smtp://127.0.0.1:{port}")
-    controller = Controller(got, hostname="127.0.0.1", port=port)
+    got = MailServer(f"{scheme}://127.0.0.1:{port}")
+    keys: dict[str, Any] = {}
+    if tls is not None:
+        keys = (
+            {"ssl_context": tls.context}
+            if scheme == "smtps"
+            else {"tls_context": tls.context, "require_starttls": True}
+        )
+    if login is not None:
+        keys |= {"authenticator": login, "auth_required": True, "auth_require_tls": scheme != "smtps"}
+    controller = Controller(got, hostname="127.0.0.1", port=port, **keys)
     controller.start()
     try:
         yield got

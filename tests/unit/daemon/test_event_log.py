@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from daemon.event_log import EventLog
+from daemon.event_log import ENDS, ERRORS, WARNINGS, EventLog, weight_of
 from daemon.logs import LineLimit
 from engine.ports.clock import Uptime
 from protocol.limits import (
@@ -140,3 +140,16 @@ def test_lines_of_one_kind_are_limited_and_counted() -> None:
     assert "left_out" not in limit(None, "info", {"event": "nbd.refused"})
     assert sum(lines(f"kind {number}", 1) for number in range(2 * LOG_KINDS_MAX)) >= LOG_KINDS_MAX
     assert len(limit._spans) <= LOG_KINDS_MAX + 1
+
+
+def test_the_end_of_what_a_person_was_told_is_as_important_as_that_was() -> None:
+    log = EventLog(Clock())
+    for kind in ENDS:
+        log.emit(kind, group="g", object="x")
+    log.emit("peer.silent", object="b", resolved=True)
+    found, _, _ = log.since(None, 100)
+    assert all((event.level, event.resolved) == ("info", True) for event in found)
+    assert all(weight_of(event) != "info" for event in found)
+    assert set(ENDS.values()) <= ERRORS | WARNINGS
+    log.emit("damage.mended", group="g", places=1, left=2)
+    assert not log.since(None, 1)[0][0].resolved

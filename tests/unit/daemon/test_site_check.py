@@ -95,3 +95,31 @@ def test_a_daemon_that_runs_has_its_addresses(site: Path) -> None:
 def test_a_directory_that_no_socket_fits_in_is_a_finding(site: Path) -> None:
     moved = site.rename(site.parent / (100 * "d"))
     assert [each.check for each in failed(moved)] == ["address", "address"]
+
+
+def test_a_secret_that_others_can_read_is_named_and_none_is_printed(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    text = (site / "site.toml").read_text()
+    mail = '[notify.mail]\nsmtp = "smtps://h"\nuser = "u"\nsender = "a@b"\nto = ["c@d"]\n'
+    chat = '[notify.chat]\nwebhook = "https://h"\nsecret = "hu5h"\n'
+    (site / "site.toml").write_text(f'{text}\n{mail}secret_file = "{file}"\n{chat}')
+
+    def said() -> list[tuple[CheckState, str]]:
+        findings = check_site(site).findings
+        assert not any("hu5h" in each.said for each in findings)
+        return [(each.state, each.said) for each in findings if each.check == "notify"]
+
+    (chat_state, _), (mail_state, mail_said) = said()
+    assert (chat_state, mail_state) == (CheckState.OK, CheckState.WARNING)
+    assert "No such file" in mail_said
+    file.write_text("pw")
+    file.chmod(0o644)
+    site.chmod(0o755)
+    (site / "site.toml").chmod(0o644)
+    (chat_state, chat_said), (mail_state, mail_said) = said()
+    assert (chat_state, mail_state) == (CheckState.WARNING, CheckState.WARNING)
+    assert f"{file} is open to every user" in mail_said
+    assert "site.toml is open to every user" in chat_said
+    file.chmod(0o600)
+    (site / "site.toml").chmod(0o600)
+    assert {state for state, _ in said()} == {CheckState.OK}

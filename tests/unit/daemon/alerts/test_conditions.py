@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.alerts.conditions import (
+    KINDS,
     MISSED_AFTER_S,
     Condition,
     CopyFigures,
@@ -19,12 +20,13 @@ from daemon.alerts.conditions import (
     peer_conditions,
 )
 from daemon.alerts.limits import AlertLimits, check_limits
-from daemon.alerts.standing import Standing
-from daemon.event_log import level_of
+from daemon.alerts.standing import SETTLE_S, Standing, clocks_left_wrong, left_standing
+from daemon.event_log import EventLog, level_of
 from engine.peering.pair_states import PairState
 from engine.retention.pressure import Stage
 from protocol.errors import UsageError
 from protocol.limits import HEARTBEAT_TIMEOUT_S
+from tests.unit.daemon.test_event_log import Clock
 
 WELL = PairFigures(
     group="g",
@@ -126,6 +128,54 @@ def test_only_what_was_looked_at_ends_and_what_is_gone_ends_too() -> None:
     assert not standing.keep({"pair g"}, 2.0)
     (ended,) = standing.keep(set(), 3.0)
     assert ended.condition.group == "g"
+
+
+def test_what_an_earlier_run_said_is_not_said_again_and_its_end_is() -> None:
+    log = EventLog(Clock())
+    log.emit("peer.silent", object="b", silent_s=7.0)
+    log.emit("disk.filling", free_bytes=5)
+    log.emit("disk.filling", resolved=True)
+    log.emit("pair.lagging", group="g")
+    log.emit("drill.old", group="g", site="b")
+    log.emit("drill.failed", group="g")
+    found = list(left_standing(log.newer(0), 100.0))
+    assert [(scope, each.key) for scope, each, _ in found] == [
+        ("peers", ("peer.silent", "", "b")),
+        ("pair g", ("pair.lagging", "g", "")),
+    ]
+    standing, (silent, lagging) = Standing(), (each for _, each, _ in found)
+    for scope, condition, stood_s in found:
+        standing.take_up(scope, condition, stood_s, 50.0)
+    assert [each.kind for each in standing.said()] == ["peer.silent", "pair.lagging"]
+    # A peer was not silent for long enough yet: that is not its end.
+    assert not standing.look("peers", [], 51.0)
+    assert not standing.look("peers", [silent], 57.0)
+    assert not standing.look("pair g", [lagging], 57.0)
+    (ended,) = standing.look("pair g", [], 50.0 + SETTLE_S)
+    assert (ended.over, ended.condition.kind, ended.lasted_s) == (True, "pair.lagging", 100.0 + SETTLE_S)
+
+
+def test_every_condition_is_taken_up_in_the_scope_that_is_looked_at() -> None:
+    bad = replace(WELL, state=PairState.SUSPENDED, lag_s=1e9, stage=Stage.WARNING)
+    late = replace(COPIES, slot_age_s=1e6)
+    found = {
+        "peers": peer_conditions(PeerFigures(peer="b", silent_s=1e9, pairs=1)),
+        "pair": [
+            *pair_conditions(bad, LIMITS),
+            *pair_conditions(replace(WELL, state=PairState.DIVERGED), LIMITS),
+        ],
+        "copies": copy_conditions(late, LIMITS),
+        "disk": disk_conditions(1, 100),
+    }
+    assert {each.kind: scope for scope, those in found.items() for each in those} == KINDS
+
+
+def test_a_clock_that_was_wrong_at_the_stop_is_known_to_be_wrong() -> None:
+    log = EventLog(Clock())
+    log.emit("peer.clock_skew", object="b")
+    log.emit("peer.clock_skew", object="c")
+    log.emit("peer.clock_right", object="b")
+    assert clocks_left_wrong(log.newer(0)) == {"c"}
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), 1e12])

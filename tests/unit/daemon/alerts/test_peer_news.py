@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from daemon.alerts.peer_news import NewsDesk, PeerNews
+from daemon.alerts.peer_news import FIRST_S, NewsDesk, PeerNews
 from daemon.event_log import EventLog
+from engine.group.site_state import SITE_TABLES, SiteState
 from engine.ports.clock import Uptime
 from protocol.errors import RemoteProtocolError, Unreachable
 from protocol.limits import NEWS_ROWS_MAX, NEWS_TEXT_CHARS_MAX
 from protocol.peer_requests import AskNews, News, NewsRow, news_payload, read_news
+from tests.sim.sim_store import SimStore, StoreFile
 from tests.unit.daemon.test_control import in_loop
 
 TIME = "2026-07-03T00:45:00Z"
@@ -60,23 +62,61 @@ def test_a_peer_is_told_what_is_wrong_with_what_it_shares_and_nothing_else(log: 
     log.emit("damage.found", group="g", object="g/v", places=3)
     log.emit("damage.found", group="other", places=1)
     log.emit("backup.created", group="g")
+    log.emit("hook.thaw_failed", object="db")
     log.emit("peer.silent", object="b")
     log.emit("row.set_aside", object="x")
     log.emit("disk.filling", free_bytes=5)
     log.emit("journal.filling", group="g", resolved=True)
     log.emit("group.fenced", group="g", site="b")
     news, rows = told(desk, 99, first.next)
-    assert [row[1] for row in rows] == ["damage.found", "disk.filling", "journal.filling"]
+    assert [row[1] for row in rows] == ["damage.found", "hook.thaw_failed", "disk.filling", "journal.filling"]
     assert ("places", 3) in rows[0][-1]
     assert told(desk, 99, news.next)[1] == ()
 
 
-def test_one_that_heard_an_earlier_start_is_told_all_of_this_one(log: EventLog) -> None:
-    log.emit("group.damaged", group="g")  # kept from before
+def test_one_that_heard_an_earlier_start_is_told_what_it_has_not_heard(log: EventLog) -> None:
+    for kind in ("group.damaged", "hosts.cut_off"):  # kept from before
+        log.emit(kind, group="g")
     desk = desk_of(log)
     log.emit("group.fenced", group="g")
+    assert [row[1] for row in told(desk, 12345, 1)[1]] == ["hosts.cut_off", "group.fenced"]
+    assert [row[1] for row in told(desk, 12345, 2)[1]] == ["group.fenced"]
+    # A number that this site has never given: its events are gone, and the count began anew.
     assert [row[1] for row in told(desk, 12345, 800)[1]] == ["group.fenced"]
+
+
+def test_one_that_never_asked_is_told_what_has_just_happened() -> None:
+    clock = Clock()
+    log = EventLog(clock)
+    desk = desk_of(log)
+    clock.now_s = 1000.0
+    log.emit("group.fenced", group="g")
+    clock.now_s += FIRST_S
+    log.emit("drill.old", group="g")
+    clock.now_s += FIRST_S / 2
+    news, rows = told(desk, 0, 0)
+    assert (news.next, [row[1] for row in rows]) == (2, ["drill.old"])
+    clock.now_s += FIRST_S
     assert told(desk, 0, 0)[1] == ()
+
+
+def test_what_is_not_told_holds_nothing_up(log: EventLog) -> None:
+    desk = desk_of(log)
+    for _ in range(10 * NEWS_ROWS_MAX):
+        log.emit("command.done", group="g")
+    log.emit("group.fenced", group="g")
+    news, rows = told(desk, 99, 0)
+    assert (news.next, [row[1] for row in rows]) == (log.last, ["group.fenced"])
+
+
+@in_loop
+async def test_how_far_a_peer_was_heard_outlasts_a_restart(log: EventLog) -> None:
+    state = SiteState(SimStore(StoreFile(), SITE_TABLES))
+    row: NewsRow = (TIME, "group.fenced", "g", "", "", ())
+    await news_of(log, state=state).ask({"b": Asked(row)})  # type: ignore[dict-item]
+    again = Asked()
+    await news_of(log, state=state).ask({"b": again})  # type: ignore[dict-item]
+    assert again.calls == [(5, 40)]
 
 
 def test_a_great_deal_comes_in_pieces(log: EventLog) -> None:
@@ -106,6 +146,11 @@ class Asked:
         return News(session=1, run=5, next=40), self.rows
 
 
+def news_of(log: EventLog, clock: Clock | None = None, state: SiteState | None = None) -> PeerNews:
+    state = state or SiteState(SimStore(StoreFile(), SITE_TABLES))
+    return PeerNews(log, clock or Clock(), state, lambda peer: f"id of {peer}")
+
+
 @in_loop
 async def test_what_is_told_is_an_event_of_the_peer_by_this_sites_level(log: EventLog) -> None:
     row: NewsRow = (
@@ -127,7 +172,7 @@ async def test_what_is_told_is_an_event_of_the_peer_by_this_sites_level(log: Eve
     unknown: NewsRow = (TIME, "made.up", "g", "", "", ())
     by_both: NewsRow = (TIME, "peer.silent", "", "b", "", ())
     asked = Asked(row, forged, unknown, by_both)
-    news = PeerNews(log, Clock())
+    news = news_of(log)
     await news.ask({"b": asked})  # type: ignore[dict-item]
     found, _, _ = log.since(None, 10)
     assert [(event.kind, event.level, event.site) for event in found] == [
@@ -141,9 +186,26 @@ async def test_what_is_told_is_an_event_of_the_peer_by_this_sites_level(log: Eve
 
 
 @in_loop
+async def test_what_both_judge_by_their_own_limits_is_told_unless_it_is_said_here_too(
+    log: EventLog,
+) -> None:
+    def row(group: str, resolved: bool) -> NewsRow:
+        return (TIME, "pair.lagging", group, "", "", (("resolved", True),) if resolved else ())
+
+    log.emit("pair.lagging", group="g")
+    rows = [row(group, resolved) for resolved in (False, True) for group in ("g", "h")]
+    await news_of(log).ask({"b": Asked(*rows)})  # type: ignore[dict-item]
+    found, _, _ = log.since(1, 10)
+    assert [(event.site, event.group, event.resolved) for event in found] == [
+        ("b", "h", False),
+        ("b", "h", True),
+    ]
+
+
+@in_loop
 async def test_one_that_does_not_answer_is_asked_later_and_later(log: EventLog) -> None:
     clock, asked = Clock(), Asked()
-    news, asked.mute = PeerNews(log, clock), True
+    news, asked.mute = news_of(log, clock), True
     times = []
     for second in range(2000):
         clock.now_s = float(second)
@@ -160,7 +222,7 @@ async def test_one_that_does_not_answer_is_asked_later_and_later(log: EventLog) 
 @in_loop
 async def test_a_peer_cannot_push_out_what_matters(log: EventLog) -> None:
     rows: list[NewsRow] = [(TIME, "damage.found", "g", "same", "", ())] * NEWS_ROWS_MAX
-    news = PeerNews(log, Clock())
+    news = news_of(log)
     for _ in range(100):
         await news.ask({"b": Asked(*rows)})  # type: ignore[dict-item]
     assert log.last < 50

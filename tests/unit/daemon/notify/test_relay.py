@@ -95,3 +95,36 @@ async def test_a_test_says_what_is_wrong() -> None:
         with pytest.raises(NotFound):
             await relay.test("other")
         await relay.close()
+
+
+@in_loop
+async def test_targets_change_while_the_child_runs_and_what_waits_is_sent_as_they_say_now() -> None:
+    loop = asyncio.get_running_loop()
+    log = EventLog(SystemClock(loop))
+    log.emit("group.fenced", group="before")
+    with http_server() as old, http_server() as new, http_server() as other:
+        old.statuses += [500] * 1000
+        relay = Relay("lon", {}, log, SystemClock(loop))
+        relay.start(lambda: True)
+        relay.change({"hook": NotifyConfig(webhook=old.url), "gone": NotifyConfig(exec=("false",))})
+        log.emit("group.fenced", group="g")
+        await until(lambda: old.requests and relay.reports.get("gone"))
+        child: Any = relay._process
+        relay.change({"hook": NotifyConfig(webhook=new.url), "dog": NotifyConfig(ping=other.url)})
+        await until(lambda: new.requests and other.requests)
+        (request,) = [each for each in new.requests if each.headers["X-Farshore-Event"] == "group.fenced"]
+        assert request.headers["X-Farshore-Delivery"] == old.requests[0].headers["X-Farshore-Delivery"]
+        assert b'"group":"g"' in request.body
+        found = [(e.object, e.resolved) for e in log.newer(0) if e.kind == "notify.failing"]
+        assert ("gone", True) in found
+        assert set(relay.reports) <= {"hook", "dog"}
+        with pytest.raises(NotFound):
+            await relay.test("gone")
+        relay.change({"dog": NotifyConfig(webhook=other.url)})
+        assert (await relay.test("dog")).error == ""
+        log.emit("group.fenced", group="h")
+        await until(lambda: [each for each in other.requests if b'"group":"h"' in each.body])
+        assert relay._process is child
+        relay.change({})
+        await relay.close()
+    assert not [each for each in new.requests if b'"group":"h"' in each.body]

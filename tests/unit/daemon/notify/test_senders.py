@@ -43,6 +43,7 @@ def notice(kind: str = "peer.silent", **changes: Any) -> Notice:
 def test_a_webhook_gets_the_event_signed(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("s3cret\n")
+    key.chmod(0o600)
     with http_server() as server:
         target = NotifyConfig(webhook=f"{server.url}/hook?x=1", secret_file=str(key))
         assert attempt_send(target, "lon", EVENT) == ("", False)
@@ -116,6 +117,7 @@ def test_a_command_that_fails_or_hangs_is_an_error() -> None:
         ({}, notice(site="par"), True),
         ({}, notice("notify.failing", object="me"), False),
         ({}, notice("notify.failing", object="other"), True),
+        ({}, notice("notify.failing", object="me", site="par"), True),
     ],
 )
 def test_who_is_told_what(target: dict[str, Any], chosen: Notice, wanted: bool) -> None:
@@ -135,7 +137,14 @@ def test_who_is_told_what(target: dict[str, Any], chosen: Notice, wanted: bool) 
         {"smtp": "smtp://h"},
         {"smtp": "smtp://h", "sender": "a@b", "to": ("c d@e",)},
         {"smtp": "smtp://h", "sender": "a@b", "to": ("a@b\n",)},
-        {"smtp": "smtp://h", **MAIL, "user": "u"},
+        {"smtp": "smtps://h", **MAIL, "user": "u"},
+        {"smtp": "smtp://h", **MAIL, "user": "u", "secret": "s"},
+        {"smtp": "smtps://u:p@h", **MAIL},
+        {"smtp": "smtps://h/x", **MAIL},
+        {"smtp": "smtp://h", **MAIL, "ca": "/ca.pem"},
+        {"smtp": "smtps://h", **MAIL, "ca": "ca.pem"},
+        {"webhook": "http://h", "ca": "/ca.pem"},
+        {"exec": ("true",), "ca": "/ca.pem"},
         {"exec": ("true",), "timeout_s": 0.0},
         {"ping": "http://h", "every_s": float("nan")},
         {"webhook": "http://h", "secret_file": "relative"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.peering.peer_clocks import PeerClock, Skew
+from engine.peering.peer_clocks import PeerClock, PeerClocks, Skew
 from engine.peering.takeover_plan import plan_takeover, require_loss_within
 from protocol.errors import Unsafe
 from protocol.limits import CLOCK_ASK_EVERY_S, CLOCK_SKEW_S
@@ -106,3 +106,25 @@ def test_a_long_round_trip_alone_is_no_skew() -> None:
     sent = peer.told(clock, 1)
     peer.hear(clock, ClockTold(session=1, utc_ns=sent.utc_ns + 60 * NS, heard_ns=sent.utc_ns, held_ns=0))
     assert said == ["peer.clock_skew"]
+
+
+def test_a_clock_that_was_wrong_before_the_restart_is_not_said_again_and_its_end_is() -> None:
+    said: list[str] = []
+
+    def emit(kind: str, **_: object) -> None:
+        said.append(kind)
+
+    world = SimWorld(1)
+    clock, clocks = SimClock(world), PeerClocks(emit)
+    clocks.take_up({"b"})
+    assert clocks.wrong() == ["b"]
+    for ahead_s, expected in (
+        (60, []),
+        (0, ["peer.clock_right"]),
+        (60, ["peer.clock_right", "peer.clock_skew"]),
+    ):
+        sent = clocks.of("b").told(clock, 1)
+        there_ns = sent.utc_ns + ahead_s * NS
+        clocks.of("b").hear(clock, ClockTold(session=1, utc_ns=there_ns, heard_ns=sent.utc_ns, held_ns=0))
+        assert said == expected
+        assert clocks.wrong() == (["b"] if ahead_s else [])
