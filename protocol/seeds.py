@@ -24,6 +24,7 @@ from xxhash import xxh3_128_digest
 from protocol.limits import DIGEST_BYTES, VOLUME_BYTES_MAX
 from protocol.seed_limits import SEED_CHUNK_BYTES
 
+SEEDS = "seeds"  # the directory, below a site's own
 IMAGE, DIGESTS, UNFINISHED = ".img", ".digests", ".unfinished"
 MAGIC = b"FSSD"
 FORMAT_VERSION = 1

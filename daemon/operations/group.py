@@ -7,7 +7,7 @@ from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.site import Site
 from engine.group.group import Group
-from engine.history.seeds import SEEDS, SeedRemoval, directory_of
+from engine.history.seeds import SeedRemoval, directory_of
 from protocol.commands.base import check_confirm
 from protocol.commands.group import (
     GroupDelete,
@@ -19,6 +19,7 @@ from protocol.commands.group import (
 )
 from protocol.cut_text import time_text
 from protocol.errors import Busy, NotAllowed, WrongState
+from protocol.seeds import SEEDS
 
 
 @carries_out(GroupList)

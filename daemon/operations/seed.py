@@ -14,7 +14,6 @@ from daemon.operations.registry import carries_out
 from daemon.site import Site
 from engine.group.site_state import Role
 from engine.history.seeds import (
-    SEEDS,
     Seed,
     SeedRemoval,
     SpoiltSeed,
@@ -37,7 +36,7 @@ from protocol.commands.seed import (
 )
 from protocol.errors import NoSpace, NotFound, Refused, WrongState
 from protocol.limits import GROUPS_MAX, VOLUMES_PER_GROUP_MAX
-from protocol.seeds import HEADER_BYTES, chunks_of, digest_at, size_in
+from protocol.seeds import HEADER_BYTES, SEEDS, chunks_of, digest_at, size_in
 
 
 @carries_out(SeedList)

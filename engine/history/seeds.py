@@ -27,6 +27,7 @@ from protocol.seeds import (
     HEADER_BYTES,
     IMAGE,
     LACKING,
+    SEEDS,
     UNFINISHED,
     chunk_digest,
     chunks_of,
@@ -34,7 +35,6 @@ from protocol.seeds import (
     size_in,
 )
 
-SEEDS = "seeds"
 REMOVE_PAUSE_S = 0.005
 _UNFINISHED = re.compile(rf"({NAME.pattern})\.[0-9a-f]{{16}}({re.escape(IMAGE)}|{re.escape(DIGESTS)})")
 

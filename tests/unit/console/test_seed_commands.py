@@ -10,6 +10,7 @@ import pytest
 
 from console.images.raw_file import RawSource
 from console.images.seed_files import write_seed
+from console.images.seed_import import place_of
 from protocol.content_digest import ContentDigest, data_runs
 from protocol.errors import NotAllowed, Refused
 from protocol.seed_limits import SEED_CHUNK_BYTES
@@ -32,6 +33,29 @@ def test_an_empty_image_is_no_seed(home: Path, stub: StubSite, farshore: Callabl
     words = ("volume", "import", str(home / "x.img"), "vm1/root", "--seed")
     ran = farshore(*words, "--site", str(home / "lon"))
     assert ran.code == 2
+    assert stub.asked == []
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/x/root.unfinished", "/x/other.00.img.unfinished", ""])
+def test_a_site_does_not_say_which_file_is_written(path: str) -> None:
+    """A site over the network had any file that was there overwritten, with the rights of who imports."""
+    with pytest.raises(Refused, match="is no file that an import"):
+        place_of("/srv/lon", "vm1", "root.disk" if "root" in path else "root", path)
+
+
+def test_a_file_of_a_seed_is_where_the_site_is() -> None:
+    given = "/elsewhere/seeds/vm1/root.0123456789abcdef.img.unfinished"
+    expected = "/srv/lon/seeds/vm1/root.0123456789abcdef.img.unfinished"
+    assert place_of("/srv/lon", "vm1", "root", given) == expected
+
+
+def test_a_site_that_is_known_by_its_endpoint_alone_is_refused(
+    home: Path, stub: StubSite, farshore: Callable[..., Ran]
+) -> None:
+    (home / "x.img").write_bytes(b"x" * 4096)
+    words = ("volume", "import", str(home / "x.img"), "vm1/root", "--seed")
+    ran = farshore(*words, "--site", f"ipc://{home}/lon/control.sock")
+    assert (ran.code, "--site DIR" in ran.err) == (Refused.exit_code, True)
     assert stub.asked == []
 
 
