@@ -120,7 +120,7 @@ def test_where_a_seed_is_not_taken(carried: tuple[Site, Site, Path]) -> None:
     one, other, image = carried
     said = one.farshore("volume", "import", str(image), "g/v", "--seed", exit_code=ExitCode.WRONG_STATE)
     assert "is written at this site" in said
-    assert "farshore group delete g" in said
+    assert "group delete g --confirm g" in said
     made = other.json("volume", "import", str(image), "g/v", "--seed")
     qcow2 = image.with_suffix(".qcow2")
     one.farshore("volume", "export", "g/v", str(qcow2))

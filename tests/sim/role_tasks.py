@@ -153,15 +153,17 @@ class RoleTasks:
                 self.resync(site, choice)
 
     def _nobody_writes(self) -> bool:
-        """Whether both sites follow, or could if the other wrote, and neither was handed the group."""
-        return all(
-            site.serving
-            and site.process is not None
-            and site.group is not None
-            and site.process.role is not Role.PRIMARY
-            and site.group.handed_to != site.name
-            for site in self._sim.sites
-        )
+        """Whether both sites follow, or could if the other wrote, and neither was handed the group; one may
+        be older than its group."""
+        return all(site.serving and not self._may_write(site) for site in self._sim.sites)
+
+    def _may_write(self, site: SimSite) -> bool:
+        process, group = site.process, site.group
+        if process is None:
+            return False
+        if group is None:  # not open, or not there
+            return any(row.name == GROUP for row in process.state.groups())
+        return process.role is Role.PRIMARY or group.handed_to == site.name
 
     def _authority(self, site: SimSite) -> tuple[int, int]:
         process, group = site.process, site.group
