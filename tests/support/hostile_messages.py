@@ -93,8 +93,9 @@ class Mint:
             return self._value(rng.choice(args))
         if origin is tuple:
             if args[-1] is Ellipsis:
-                most = min([m.max_length for m in metas if m.max_length is not None] + [3])
-                return tuple(self._value(args[0]) for _ in range(rng.randint(0, most)))
+                least = max([m.min_length for m in metas if m.min_length is not None] + [0])
+                most = min([m.max_length for m in metas if m.max_length is not None] + [least + 3])
+                return tuple(self._value(args[0]) for _ in range(rng.randint(least, most)))
             return tuple(self._value(each) for each in args)
         if isinstance(hint, type) and issubclass(hint, IntEnum):
             return rng.choice(list(hint))
@@ -115,7 +116,9 @@ class Mint:
             + [int(m.lt) - 1 for m in metas if m.lt is not None]
             or [(1 << 64) - 1]
         )
-        fitting = [each for each in (*self.pool.numbers, low, high, low + 1) if low <= each <= high]
+        step = max([int(m.multiple_of) for m in metas if m.multiple_of is not None] or [1])
+        numbers = (each // step * step for each in (*self.pool.numbers, low, high, low + step))
+        fitting = [each for each in numbers if low <= each <= high]
         return self.rng.choice(fitting)
 
     def _bytes(self, metas: list[msgspec.Meta]) -> bytes:

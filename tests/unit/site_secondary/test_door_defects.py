@@ -23,7 +23,7 @@ from tests.unit.site_secondary.test_door_hostile import MakeRig, Site, in_sessio
 # What only the other end of a session takes: nobody handles it here.
 NOT_HANDLED = {
     "Welcome", "Ack", "Refused", "Reset", "Fetched", "Report", "BaseAck", "Held", "BlockContents", "Changed",
-    "Frames", "News", "NoAnswer",
+    "Frames", "News", "NoAnswer", "BaseSeeds", "BaseDigests",
 }  # fmt: skip
 
 
