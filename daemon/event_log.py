@@ -11,6 +11,7 @@ the others counted, and once the list is full a kind that has its share displace
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
@@ -330,10 +331,11 @@ class EventLog:
     async def wait_for_news(self, timeout_s: float) -> None:
         """Until something is added, or the time is over."""
         news = self._news
-        try:
-            await asyncio.wait_for(news.wait(), timeout_s)
-        except TimeoutError:
-            return
+        # Not `wait_for`: of Python 3.11 it loses a cancellation that comes with the news, and who stops the
+        # task that waits here would wait for ever.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await news.wait()
 
 
 def _plain(value: object) -> str | int | float | bool | None:

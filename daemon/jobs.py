@@ -113,7 +113,8 @@ class Job:
         """Until something moved past a serial, or the time is over."""
         if self.serial <= serial and self.state is JobState.RUNNING:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._moved.wait()
 
     def info(self) -> JobInfo:
         """The job as replies have it."""

@@ -188,7 +188,8 @@ class Site:
         while self.pairs.waiting() and (left_s := deadline - self.clock.monotonic()) > 0:
             changed = self.changed
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await changed.wait()
         for shipper in self.pairs.waiting():
             self.events.emit("pair.not_asked", peer=shipper.peer, reason="no answer in time")
         self.pairs.serve()

@@ -149,7 +149,8 @@ class PeerNews:
         site_id = self._site_id_of(peer)
         run, since = self._heard.get(site_id, (0, 0))
         try:
-            news, rows = await asyncio.wait_for(requests.news(run, since), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                news, rows = await requests.news(run, since)
         except (FarshoreError, TimeoutError):
             for_s = min(4 * self._mute[peer][0], MUTE_MAX_S) if peer in self._mute else MUTE_S
             self._mute[peer] = for_s, self._clock.monotonic() + for_s

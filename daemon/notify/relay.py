@@ -111,13 +111,15 @@ class Relay:
                 next_step=f"write [notify.{name}] into site.toml and reload (SIGHUP)",
             )
         number = next(self._test_ids)
-        answered = self._tests[number] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Tried] = asyncio.get_running_loop().create_future()
+        self._tests[number] = answered
         try:
             if self._process is None or not self._write(
                 self._process, Try(id=number, name=name, event=self._test_event())
             ):
                 raise Unreachable("the process that notifies does not run", subject=name)
-            return await asyncio.wait_for(answered, target.timeout_s + TEST_GRACE_S)
+            async with asyncio.timeout(target.timeout_s + TEST_GRACE_S):
+                return await answered
         except TimeoutError:
             raise Unreachable("the process that notifies does not answer", subject=name) from None
         finally:
@@ -217,7 +219,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), STOP_S)
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
     except TimeoutError:
         with suppress(ProcessLookupError):
             process.kill()

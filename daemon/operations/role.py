@@ -117,6 +117,7 @@ async def failback(site: Site, command: Failback) -> FailbackReply:
 async def _ask_report(site: Site, group: Group) -> Report | None:
     """The peer's answer; None if there is none in time, or no way to ask."""
     try:
-        return await asyncio.wait_for(site.ask_peer(group.name).report(), ASK_TIMEOUT_S)
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            return await site.ask_peer(group.name).report()
     except (FarshoreError, TimeoutError):
         return None

@@ -42,7 +42,8 @@ async def wait_until(site: Site, reached: Callable[[], bool], timeout_s: float) 
         changed = site.changed
         try:
             # Ages and silences change without an event: ask at least once a second.
-            await asyncio.wait_for(changed.wait(), min(left_s, 1.0))
+            async with asyncio.timeout(min(left_s, 1.0)):
+                await changed.wait()
         except TimeoutError:
             continue
     return True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 
+import pytest
 import structlog
 
 from daemon.event_log import ENDS, ERRORS, WARNINGS, EventLog, weight_of
 from daemon.logs import LineLimit
-from engine.ports.clock import Uptime
+from engine.ports.clock import SystemClock, Uptime
 from protocol.limits import (
     EVENTS_KEPT_MAX,
     EVENTS_OF_A_KIND_MIN,
@@ -153,3 +155,18 @@ def test_the_end_of_what_a_person_was_told_is_as_important_as_that_was() -> None
     assert set(ENDS.values()) <= ERRORS | WARNINGS
     log.emit("damage.mended", group="g", places=1, left=2)
     assert not log.since(None, 1)[0][0].resolved
+
+
+def test_who_is_stopped_as_news_comes_is_stopped() -> None:
+    """`asyncio.wait_for` of Python 3.11 lost the cancellation: a site that stopped waited for its relay."""
+
+    async def story() -> None:
+        log = EventLog(SystemClock(asyncio.get_running_loop()))
+        waiting = asyncio.get_running_loop().create_task(log.wait_for_news(30.0))
+        await asyncio.sleep(0.01)
+        log.emit("group.fenced", group="g")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(story())
