@@ -54,9 +54,8 @@ class ReceiverChange(Enum):
 
 class Receiver:
     """One group from one peer. `complete_until_ns`: this site holds every frame up to that time, which came
-    in at `complete_since_s` (monotonic). `on_change`
-    is called before the peer's first frames or questions of a session change anything here, and when the
-    pair's state at the peer is another."""
+    in at `complete_since_s` (monotonic). `on_change` is called before the peer's first frames or questions of
+    a session change anything here, and when the pair's state at the peer is another."""
 
     def __init__(
         self,
@@ -95,10 +94,13 @@ class Receiver:
             on_failed=self._base_failed,
             seeds=seeds,
         )
-        self._horizon = 0
-        space = group.space
+        self._horizon, space = 0, group.space
         space.slots[f"history of {peer}"] = ReplicationSlot(
-            confirmed=lambda: space.cut_at(self._horizon), detach=lambda: None, remember=False
+            confirmed=lambda: space.cut_at(self._horizon),
+            detach=lambda: None,
+            remember=False,
+            # Not while a base may be to come, on what is here of old.
+            lets_go=lambda: self._session != 0 and group.end != self._welcomed,
         )
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)

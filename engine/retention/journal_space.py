@@ -34,11 +34,12 @@ THROTTLED_BYTES_S_MIN = 256 << 10
 class ReplicationSlot:
     """A user of journal frames. `confirmed` gives the cut that it is known to have, None while that is not
     known; it needs every frame from there on. `detach` makes it do without. `remember`: what it has stays
-    readable, and is known after a restart."""
+    readable, and is known after a restart. `lets_go`: whether it may be let go before anybody has to wait."""
 
     confirmed: Callable[[], Cut | None]
     detach: Callable[[], None]
     remember: bool = True
+    lets_go: Callable[[], bool] = lambda: False
 
 
 class JournalSpace:
@@ -107,8 +108,7 @@ class JournalSpace:
         if self.pressure.stage in (Stage.DETACH, Stage.FULL):
             self._detach_slowest(self.slots)
         elif near and not reclaimable_bytes:
-            # What a peer could only want back goes before anybody has to wait.
-            self._detach_slowest({name: slot for name, slot in self.slots.items() if not slot.remember})
+            self._detach_slowest({name: slot for name, slot in self.slots.items() if slot.lets_go()})
         # Room may come from elsewhere, or a truncation that was counted on be blocked: who waits is told.
         group.relieve(waited=was_behind)
 
