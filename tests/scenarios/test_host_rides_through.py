@@ -82,5 +82,5 @@ def test_host_rides_through(
     (job,) = json.loads(report.read_text())["jobs"]
     assert job["error"] == 0
     assert job["write"]["total_ios"] > CHECK_EVERY
-    assert job["read"]["total_ios"] > CHECK_EVERY, "the host read nothing back"
+    assert job["read"]["total_ios"] >= CHECK_EVERY, "the host read nothing back"  # one batch of its writes
     same_at_the_cut(primary, secondary, "g", ("v",))
