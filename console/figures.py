@@ -9,6 +9,7 @@ import re
 from datetime import datetime, timedelta, tzinfo
 
 from protocol.commands.pair import GroupInfo
+from protocol.cut_text import CutTime, parse_fixed_cut
 from protocol.errors import UsageError
 from protocol.limits import BLOCK_BYTES, LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
 from protocol.quantities import SIZE_UNITS, parse_bytes
@@ -96,6 +97,12 @@ def age_s(utc: str | None, now_utc: str | None) -> float | None:
     """Seconds from a reply's time to another one of the same site; None if one is unknown."""
     moment, now = _moment(utc), _moment(now_utc)
     return None if moment is None or now is None else max(0.0, (now - moment).total_seconds())
+
+
+def utc_ns(utc: str) -> int:
+    """A reply's time in nanoseconds since the epoch; 0 if it is none."""
+    found = parse_fixed_cut(utc)
+    return found.utc_ns if isinstance(found, CutTime) else 0
 
 
 def local_text(utc: str | None, zone: tzinfo) -> str:

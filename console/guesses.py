@@ -60,10 +60,10 @@ class GuessedVerbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """See `click.Group.get_command`."""
-        names = (cmd_name, *VERBS.get(cmd_name, ()))
-        return next(
-            (found for name in names if (found := super(GuessedVerbs, self).get_command(ctx, name))), None
-        )
+        for name in (cmd_name, *VERBS.get(cmd_name, ())):
+            if (found := super().get_command(ctx, name)) is not None:
+                return found
+        return None
 
 
 def guessed(words: list[str]) -> list[str]:

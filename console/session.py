@@ -105,6 +105,11 @@ def session_of(ctx: typer.Context) -> Session:
     return session
 
 
+def fixed_cut(cut: CutInfo) -> CutPosition:
+    """A reply's cut as a name of it."""
+    return CutPosition(timeline=int(cut.timeline, 16), position=cut.position)
+
+
 def position_argument(text: str | None) -> CutPosition | None:
     """`TIMELINE:POSITION`, or None. Raises UsageError."""
     if text is None:

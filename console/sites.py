@@ -45,11 +45,10 @@ def choose_site(selector: str | None) -> SiteChoice:
     known_here = known_sites(needed=not by_place)
     entries = known_here.entries
     if not chosen:
-        name = known_here.default if known_here.default in entries else next(iter(entries), "")
         if len(entries) == 1:
-            return replace(_from_entry(name, entries[name]), word="")
-        if name == known_here.default and name:
-            return _from_entry(name, entries[name])
+            return replace(_from_entry(*next(iter(entries.items()))), word="")
+        if known_here.default in entries:
+            return _from_entry(known_here.default, entries[known_here.default])
         known = f"known: {', '.join(sorted(entries))}" if entries else "none is known here"
         raise UsageError(
             f"which site? ({known})", next_step=f"add --site NAME|DIR|ENDPOINT, or set {SITE_VARIABLE}"

@@ -29,7 +29,7 @@ from site_primary.shipping.comparison import Choice
 from site_primary.shipping.session import PeerTraffic, Session
 from site_primary.shipping.shipper import Shipper
 from site_primary.shipping.yielding import check_yield, given_away
-from site_secondary.base_receiver import SeedUse
+from site_secondary.base_seeds import BaseSeedUse
 from site_secondary.receiver import Receiver, ReceiverChange
 
 PairEnd = Shipper | Receiver
@@ -52,7 +52,7 @@ class SitePairs:
         site_id_of: Callable[[str], str],
         traffic_of: Callable[[str], PeerTraffic],
         yields_to_takeover: bool = True,
-        seeds_of: Callable[[Group], SeedUse | None] = lambda _: None,
+        seeds_of: Callable[[Group], BaseSeedUse | None] = lambda _: None,
     ) -> None:
         self.shippers: dict[str, Shipper] = {}
         self.receivers: dict[str, Receiver] = {}

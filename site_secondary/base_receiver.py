@@ -10,7 +10,6 @@ Everything runs in callbacks on one loop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
@@ -20,13 +19,11 @@ from engine.ports.disk import Buffer
 from protocol.base_messages import (
     BaseAck,
     BaseBegin,
-    BaseDigests,
     BaseEnd,
     BaseFrames,
     BaseHoled,
     BaseMessage,
     BasePart,
-    BaseSeeds,
     BaseWant,
     parts_digest,
 )
@@ -35,27 +32,9 @@ from protocol.errors import RemoteProtocolError
 from protocol.frames import frames_in
 from protocol.limits import BASE_PART_BYTES_MAX
 from protocol.positions import Cut
+from site_secondary.base_seeds import BaseSeedUse as BaseSeedUse
 
 Send = Callable[[bytes, Buffer | None], None]
-
-
-class SeedUse(Protocol):
-    """The group's seeds: `site_secondary.base_seeds.BaseSeedUse`."""
-
-    def begin(self, session: int, base: int) -> BaseSeeds | None:
-        """What to tell the source in a session that begins."""
-
-    def end(self) -> None:
-        """The session is over."""
-
-    def digests(self, want: BaseWant) -> tuple[BaseDigests, bytes]:
-        """The answer to a source. RemoteProtocolError."""
-
-    def take(self, message: BaseHoled, payload: bytes, take: Callable[[bytearray], None]) -> None:
-        """Put a frame back together and have it taken. RemoteProtocolError."""
-
-    def installed(self) -> int:
-        """The bytes that came from seeds, which are not needed any more."""
 
 
 class BaseReceiver:
@@ -67,7 +46,7 @@ class BaseReceiver:
         *,
         on_installed: Callable[[], None],
         on_failed: Callable[[str], None],
-        seeds: SeedUse | None = None,
+        seeds: BaseSeedUse | None = None,
     ) -> None:
         self.done: Cut | None = None
         self.received_bytes = 0

@@ -40,7 +40,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.positions import NO_TIMELINE, Cut
-from site_secondary.base_receiver import BaseReceiver, SeedUse
+from site_secondary.base_receiver import BaseReceiver, BaseSeedUse
 
 PENDING_BEATS_MAX = 64
 
@@ -63,7 +63,7 @@ class Receiver:
         peer: str,
         on_change: Callable[[ReceiverChange], None] = lambda _: None,
         peer_clock: PeerClock | None = None,
-        seeds: SeedUse | None = None,
+        seeds: BaseSeedUse | None = None,
     ) -> None:
         self.peer = peer
         self.peer_clock = peer_clock or PeerClock(peer, group.emit)

@@ -12,12 +12,12 @@ from console.commands.backup import parse_scope
 from console.figures import UNKNOWN, age_s, age_text, parse_span, span_text
 from console.local_time import monotonic, now_ns
 from console.mounts.checks import CHECK_TIMEOUT_S
-from console.mounts.clones import fixed_cut, until_told
+from console.mounts.clones import until_told
 from console.mounts.drill import DrillPlan, drill, step_rows
 from console.mounts.mounting import require_root
 from console.mounts.partition_choice import PartitionOption, parse_partitions
 from console.options import seconds
-from console.session import Session, session_of
+from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import ROWS_MAX, Reply, check_name
 from protocol.commands.cut import CutResolve, CutResolveReply
 from protocol.commands.drill import DrillInfo, DrillList, DrillRecord, DrillSummary

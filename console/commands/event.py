@@ -10,10 +10,11 @@ import typer
 from msgspec.structs import replace
 
 from console.client import WAIT_GRACE_S
+from console.figures import utc_ns
 from console.session import Session, session_of
 from protocol.commands.base import ROWS_MAX
 from protocol.commands.event import EventInfo, Events, EventsReply
-from protocol.cut_text import CutTime, parse_fixed_cut
+from protocol.cut_text import CutTime
 from protocol.errors import UsageError
 
 FOLLOW_SLICE_S = 20.0
@@ -58,11 +59,6 @@ def _moment_ns(session: Session, text: str) -> int:
     return cut.utc_ns
 
 
-def _event_ns(event: EventInfo) -> int:
-    cut = parse_fixed_cut(event.time)
-    return cut.utc_ns if isinstance(cut, CutTime) else 0
-
-
 def _since_time(session: Session, since_ns: int, limit: int) -> EventsReply:
     """The newest `limit` of those that happened since. A clock that was put back does not hide later ones."""
     found: list[EventInfo] = []
@@ -72,7 +68,7 @@ def _since_time(session: Session, since_ns: int, limit: int) -> EventsReply:
         found += data.events
         after = data.next
         data = session.call(Events(since=after, limit=ROWS_MAX))
-    first = next((at for at, each in enumerate(found) if _event_ns(each) >= since_ns), len(found))
+    first = next((at for at, each in enumerate(found) if utc_ns(each.time) >= since_ns), len(found))
     return replace(data, events=found[first:][-limit:], missed=False)
 
 

@@ -13,8 +13,7 @@ from console.files.opening import Ways, open_files
 from console.files.target import Place, parse_place
 from console.files.versions import Version, Versions
 from console.files.walk import Finder, path_text
-from console.mounts.clones import fixed_cut
-from console.session import Session, session_of
+from console.session import Session, fixed_cut, session_of
 from protocol.commands.backup import BackupList
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo

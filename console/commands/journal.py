@@ -10,7 +10,7 @@ import typer
 
 from console.commands.site import run_daemon
 from console.figures import size_text
-from console.session import Session, position_argument, session_of
+from console.session import Session, fixed_cut, position_argument, session_of
 from protocol.commands.base import ROWS_MAX, check_name
 from protocol.commands.cut import CutResolve
 from protocol.commands.journal import FrameInfo, JournalShow, JournalShowReply, OfflineJournalReply
@@ -53,8 +53,7 @@ def show_journal(
 def _position(session: Session, group: str, cut: NamedCut) -> CutPosition:
     if isinstance(cut, CutPosition):
         return cut
-    found = session.call(CutResolve(group=group, cut=cut))
-    return CutPosition(timeline=int(found.timeline, 16), position=found.position)
+    return fixed_cut(session.call(CutResolve(group=group, cut=cut)))
 
 
 def _show_journal(session: Session, data: JournalShowReply) -> None:

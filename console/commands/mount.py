@@ -13,10 +13,10 @@ import typer
 
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
-from console.mounts.clones import create_clone, cut_of, delete_clone, fixed_cut, undone_on_error, until_told
+from console.mounts.clones import create_clone, cut_of, delete_clone, undone_on_error, until_told
 from console.mounts.filesystems import FileSystem
 from console.mounts.mounting import Mount, at, look, mounts, real, require_root
-from console.session import Session, session_of
+from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.clone import CloneList
 from protocol.commands.cut import CutInfo

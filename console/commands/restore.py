@@ -21,8 +21,7 @@ from msgspec.structs import asdict, replace
 from console.commands.job import follow_job, job_result
 from console.figures import size_text, span_text
 from console.host_commands import run_host_command, stop_host
-from console.mounts.clones import fixed_cut
-from console.session import Session, session_of
+from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreReply, RestoreVolume
 from protocol.errors import ExitCode, FarshoreError

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from console.host_configs import Export, export_of
-from console.mounts.clones import attached, cloned, fixed_cut, until_told
+from console.mounts.clones import attached, cloned, until_told
 from console.mounts.loops import make_loop
 from console.mounts.programs import call
-from console.session import Session
+from console.session import Session, fixed_cut
 from protocol.commands.cut import CutInfo
 from protocol.commands.volume import VolumeUri
 from protocol.errors import FarshoreError

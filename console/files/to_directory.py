@@ -31,6 +31,7 @@ from console.files.directories import (
 from console.files.rights import Dropped, Granted, Rights, count_owner, grant
 from console.files.source import Failed, FileSource, Path
 from console.files.walk import Item, Missed, bad_name
+from console.write_at import write_at
 from protocol.errors import NoSpace, UsageError
 from protocol.file_stream import Data, Entry, Extents, shown
 
@@ -262,7 +263,7 @@ class DirectoryTarget:
                 extents = piece.extents
             elif isinstance(piece, Data):
                 digest.update(piece.data)
-                _write(file, piece.data, piece.offset)
+                write_at(file, piece.data, piece.offset)
                 self.outcome.data_bytes += len(piece.data)
         back = xxhash.xxh3_128()
         for start, length in extents:
@@ -352,13 +353,6 @@ def _give(at: int, name: bytes | None, entry: Entry) -> None:
         os.fchown(at, entry.uid, entry.gid)
     else:
         os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
-
-
-def _write(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(file, view, offset)
-        view, offset = view[count:], offset + count
 
 
 def why_not(entry: Entry) -> str:

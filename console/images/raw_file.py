@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from console.images.image import Range
+from console.write_at import write_at
 from protocol.errors import FarshoreError, NotFound
 
 
@@ -71,9 +72,7 @@ class RawFile:
 
     def write(self, offset: int, data: bytes) -> None:
         """See `WritableImage.write`."""
-        while data:
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
+        write_at(self._descriptor, data, offset)
 
     def zero(self, offset: int, length: int) -> None:
         """See `WritableImage.zero`: it is so."""

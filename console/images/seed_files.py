@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from console.images.copying import Step
 from console.images.image import ReadableImage, pieces_of, rounded
+from console.write_at import write_at
 from protocol.content_digest import ContentDigest, data_runs
 from protocol.errors import FarshoreError, NotAllowed, Refused
 from protocol.seed_limits import SEED_CHUNK_BYTES
@@ -21,16 +22,16 @@ def write_seed(source: ReadableImage, image: str, digests: str, step: Step) -> C
     with _opened(image) as to_image, _opened(digests) as to_digests:
         os.ftruncate(to_image, source.size_bytes)
         os.ftruncate(to_digests, digest_at(chunks_of(source.size_bytes)))
-        _write(to_digests, 0, digests_header(source.size_bytes))
+        write_at(to_digests, digests_header(source.size_bytes), 0)
         for offset, data in source.read(pieces_of(ranges)):
             runs = data_runs(data)
             content.add(offset, data, runs)
             for start, end in runs:
-                _write(to_image, offset + start, data[start:end])
+                write_at(to_image, data[start:end], offset + start)
             for at in range(0, len(data), SEED_CHUNK_BYTES):
                 digest = chunk_digest(data[at : at + SEED_CHUNK_BYTES])
                 if digest != LACKING:
-                    _write(to_digests, digest_at((offset + at) // SEED_CHUNK_BYTES), digest)
+                    write_at(to_digests, digest, digest_at((offset + at) // SEED_CHUNK_BYTES))
             step(offset + len(data))
     return content
 
@@ -59,9 +60,3 @@ def _opened(path: str) -> Iterator[int]:
     finally:
         with suppress(OSError):
             os.close(descriptor)
-
-
-def _write(descriptor: int, offset: int, data: bytes) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from console.mounts.clones import fixed_cut
-from console.session import Session
+from console.figures import utc_ns
+from console.session import Session, fixed_cut
 from protocol.commands.cut import CutInfo, CutResolve
 from protocol.commands.journal import FrameInfo, JournalShow
-from protocol.cut_text import CutPosition, CutTime, parse_fixed_cut
+from protocol.cut_text import CutPosition, CutTime
 from protocol.positions import Cut, parse_cut
 
 # So many frames are looked at once: each costs the site a read.
@@ -80,7 +80,7 @@ class Bisection:
         """A cut between the two by time; None where time does not tell them apart."""
         if self.good.time is None or self.bad.time is None:
             return None
-        low, high = _utc_ns(self.good.time), _utc_ns(self.bad.time)
+        low, high = utc_ns(self.good.time), utc_ns(self.bad.time)
         while high - low > 1:
             middle = (low + high) // 2
             found = moment(self._session.call(CutResolve(group=self._group, cut=CutTime(utc_ns=middle))))
@@ -91,8 +91,3 @@ class Bisection:
             else:
                 return found
         return None
-
-
-def _utc_ns(time: str) -> int:
-    found = parse_fixed_cut(time)
-    return found.utc_ns if isinstance(found, CutTime) else 0

@@ -21,17 +21,12 @@ from console.sites import choose_site
 from protocol.commands.clone import CloneCreate, CloneCreateReply, CloneDelete
 from protocol.commands.cut import CutInfo
 from protocol.commands.volume import VolumeUri, VolumeUriReply
-from protocol.cut_text import CutPosition, NamedCut
+from protocol.cut_text import NamedCut
 from protocol.errors import Busy, FarshoreError, NotAllowed, NotFound, RemoteProtocolError, Unreachable
 
 CLONE_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 POLL_S = 0.05
-
-
-def fixed_cut(cut: CutInfo) -> CutPosition:
-    """A reply's cut as a name of it."""
-    return CutPosition(timeline=int(cut.timeline, 16), position=cut.position)
 
 
 def cut_of(where: VolumeUriReply) -> CutInfo:

@@ -31,18 +31,24 @@ DISK_RESERVES = 4
 # backup that was due while the site was down is taken right after its start.
 HOLD_S: Mapping[str, float] = {"pair.suspended": 10.0, "pair.lagging": 3.0, "backup.missed": 60.0}
 
-# What is looked at together with it, for each group where it is about one.
+# What is looked at together, and what may be found there; pairs and copies of one group at a time.
+PEERS, PAIR, COPIES, DISK = "peers", "pair", "copies", "disk"
 KINDS: Mapping[str, str] = {
-    "peer.silent": "peers",
-    "pair.suspended": "pair",
-    "pair.diverged": "pair",
-    "pair.lagging": "pair",
-    "journal.filling": "pair",
-    "backup.missed": "copies",
-    "backup.old": "copies",
-    "drill.old": "copies",
-    "disk.filling": "disk",
+    "peer.silent": PEERS,
+    "pair.suspended": PAIR,
+    "pair.diverged": PAIR,
+    "pair.lagging": PAIR,
+    "journal.filling": PAIR,
+    "backup.missed": COPIES,
+    "backup.old": COPIES,
+    "drill.old": COPIES,
+    "disk.filling": DISK,
 }
+
+
+def scope_of(what: str, group: str = "") -> str:
+    """What is looked at together, as `Standing` knows it."""
+    return f"{what} {group}" if group else what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

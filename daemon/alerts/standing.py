@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
-from daemon.alerts.conditions import HOLD_S, KINDS, Condition
+from daemon.alerts.conditions import HOLD_S, KINDS, Condition, scope_of
 from engine.peering.peer_clocks import CLOCK_RIGHT, CLOCK_SKEW
 from protocol.commands.event import EventInfo
 
@@ -85,14 +85,14 @@ def left_standing(events: Iterable[EventInfo], now_s: float) -> Iterator[tuple[s
     many seconds it stands. `now_s`: of the epoch."""
     newest: dict[tuple[str, str, str], tuple[str, Condition, float]] = {}
     for event in events:
-        scope = KINDS.get(event.kind)
-        if scope is None or event.site:
+        what = KINDS.get(event.kind)
+        if what is None or event.site:
             continue
         group = event.group or ""
         condition = Condition(kind=event.kind, group=group, subject="" if group else event.object)
         newest.pop(condition.key, None)
         if not event.resolved:
-            newest[condition.key] = f"{scope} {group}".strip(), condition, _age_s(event, now_s)
+            newest[condition.key] = scope_of(what, group), condition, _age_s(event, now_s)
     yield from newest.values()
 
 

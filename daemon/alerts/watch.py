@@ -12,11 +12,16 @@ from contextlib import suppress
 from itertools import chain
 
 from daemon.alerts.conditions import (
+    COPIES,
+    DISK,
+    PAIR,
+    PEERS,
     Condition,
     copy_conditions,
     disk_conditions,
     pair_conditions,
     peer_conditions,
+    scope_of,
 )
 from daemon.alerts.figures import NS_PER_S, copy_figures, pair_figures, peer_figures
 from daemon.alerts.peer_news import PeerNews
@@ -126,7 +131,7 @@ class AlertWatch:
         for peer in peers:
             self._waiting_since.setdefault(peer.peer, now_s)
         found = {peer.peer: list(peer_conditions(peer)) for peer in peers}
-        self._say("peers", chain.from_iterable(found.values()))
+        self._say(PEERS, chain.from_iterable(found.values()))
         silent = frozenset(name for name, conditions in found.items() if conditions)
         for name in self._silent - silent:
             self._news.heard_again(name)
@@ -136,16 +141,16 @@ class AlertWatch:
             if not (group := site.groups[name]).failed:
                 attempt("alerts.defect", self._look_at, group, silent, now_s)
         reserve_bytes = max((group.settings.reserve_bytes for group in site.groups.values()), default=0)
-        self._say("disk", disk_conditions(site.disk.free_bytes(), reserve_bytes))
-        scopes = {f"{what} {name}" for name in names for what in ("pair", "copies")} | {"peers", "disk"}
+        self._say(DISK, disk_conditions(site.disk.free_bytes(), reserve_bytes))
+        scopes = {scope_of(what, name) for name in names for what in (PAIR, COPIES)} | {PEERS, DISK}
         self._tell(self._standing.keep(scopes, now_s))
 
     def _look_at(self, group: Group, silent: frozenset[str], now_s: float) -> None:
         site, limits, name = self._site, self._site.config.alerts, group.name
-        self._say(f"pair {name}", pair_conditions(pair_figures(site, group, silent), limits))
+        self._say(scope_of(PAIR, name), pair_conditions(pair_figures(site, group, silent), limits))
         if now_s >= self._copies_at.get(name, 0.0):
             self._copies_at[name] = now_s + COPIES_EVERY_S
-            self._say(f"copies {name}", copy_conditions(copy_figures(site, group), limits))
+            self._say(scope_of(COPIES, name), copy_conditions(copy_figures(site, group), limits))
 
     def _in_turn(self, names: list[str]) -> list[str]:
         """The next ones, round and round."""

@@ -196,7 +196,7 @@ class Worker:
     """Carries out the daemon's orders."""
 
     def __init__(self, setup: Setup, output: BinaryIO) -> None:
-        self._site, self._configs = setup.site, setup.targets
+        self._site = setup.site
         self._output = output
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}

@@ -6,9 +6,6 @@ rights of whoever has it. What it wrote is looked at here only as far as lengths
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.site import Site
@@ -24,6 +21,7 @@ from engine.history.seeds import (
     seeds_of,
     unfinished,
 )
+from engine.ports.awaited import synced
 from engine.ports.disk import DiskFile
 from protocol.commands.seed import (
     SeedBegin,
@@ -115,7 +113,7 @@ async def keep(site: Site, command: SeedKeep) -> SeedInfo:
         size_bytes = size_in(digests.pread(HEADER_BYTES, 0))
         if image.size() != size_bytes or digests.size() != digest_at(chunks_of(size_bytes)):
             raise ValueError("the files are not as long as they say")
-        await _synced(site, files, [])
+        await synced(site.disk, files)
     except (FileNotFoundError, ValueError) as error:
         raise Refused(
             f"that import of {group}/{volume} is not there any more, or not whole: {error}",
@@ -128,23 +126,9 @@ async def keep(site: Site, command: SeedKeep) -> SeedInfo:
     give_up(site.disk, group, volume)
     for source, target in zip(sources, targets, strict=True):
         site.disk.rename(source, target)
-        await _synced(site, [], [directory_of(group)])
+        await synced(site.disk, [], [directory_of(group)])
     site.events.emit("seed.kept", group=group, object=f"{group}/{volume}", size_bytes=size_bytes)
     return SeedInfo(group=group, volume=volume, size_bytes=size_bytes)
-
-
-async def _synced(site: Site, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
-    """Durable, without holding the loop: a large copy takes its time. OSError."""
-    done: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-
-    def told(error: OSError | None) -> None:
-        if not done.done():  # whoever asked has gone
-            done.set_result(error)
-
-    site.disk.start_sync(files, directories, told)
-    error = await done
-    if error is not None:
-        raise error
 
 
 @carries_out(SeedRemove)

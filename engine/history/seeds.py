@@ -88,9 +88,9 @@ class Seed:
 
     def digests(self, first: int, count: int) -> bytes:
         """Those of so many chunks, end to end. SpoiltSeed."""
-        count = min(count, self.chunks - first)
-        data = self._read(self._digests, max(0, count) * DIGEST_BYTES, digest_at(first))
-        if len(data) != max(0, count) * DIGEST_BYTES:
+        wanted_bytes = max(0, min(count, self.chunks - first)) * DIGEST_BYTES
+        data = self._read(self._digests, wanted_bytes, digest_at(first))
+        if len(data) != wanted_bytes:
             raise SpoiltSeed(f"the digests of the seed of {self.volume} end early")
         return data
 

@@ -5,13 +5,13 @@ What came from the peer is written only where it fits exactly between what stand
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from engine.history.unread import read_frame
 from engine.journal.format import segment_path
 from engine.journal.reader import BadFrame
 from engine.journal.segments import Segment
+from engine.ports.awaited import synced
 from engine.ports.disk import DiskFile
 from protocol.errors import Corruption, FarshoreError, Mismatch
 from protocol.events import LAST_DATA_KIND, WRITE
@@ -118,7 +118,7 @@ async def write_frames(group: Group, frames: list[Frame]) -> None:
         file = group.segments.file(segment)
         file.pwrite(frame.raw, frame.prefix.position - segment.start)
         files[segment.path] = file
-    await _sync(group, list(files.values()))
+    await synced(group.disk, list(files.values()))
 
 
 async def write_block(group: Group, lane: int, number: int, content: bytes) -> None:
@@ -128,7 +128,7 @@ async def write_block(group: Group, lane: int, number: int, content: bytes) -> N
         raise Corruption("the segment of these bytes has gone", position=str(number))
     file = group.segments.file(segment)
     file.pwrite(content, number - segment.start)
-    await _sync(group, [file])
+    await synced(group.disk, [file])
 
 
 def _segment_for(group: Group, frame: Frame, end: int) -> Segment:
@@ -146,11 +146,3 @@ def _segment_for(group: Group, frame: Frame, end: int) -> Segment:
     file = group.disk.preallocate(segment_path(segment.timeline, segment.start), segment.size)
     group.segments.add(segment, lane_of(group, segment.timeline), file)
     return segment
-
-
-async def _sync(group: Group, files: list[DiskFile]) -> None:
-    synced: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-    group.disk.start_sync(files, [], lambda error: None if synced.done() else synced.set_result(error))
-    error = await synced
-    if error is not None:
-        raise error

@@ -7,11 +7,11 @@ anew; so the next damaged place, if there is one, comes to light. A frame that h
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from engine.journal.format import segment_path, start_from_name, timeline_directory
 from engine.peering.peer_requests import PeerRequests
+from engine.ports.awaited import synced
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import FarshoreError, NotFound
 from protocol.frames import Frame, FramePrefix
@@ -65,11 +65,7 @@ async def _write(disk: Disk, name: str, frame: Frame) -> None:
     position = frame.prefix.position
     try:
         file.pwrite(frame.raw, position - start)
-        synced: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-        disk.start_sync([file], [], synced.set_result)
-        error = await asyncio.shield(synced)
-        if error is not None:
-            raise error
+        await synced(disk, [file])
     finally:
         file.close()
 

@@ -144,9 +144,8 @@ def require_gone(group: Group, peer: str, role: str) -> None:
     """NotAllowed while the peer answers with this role, unless it does not write the group either."""
     if role in ("", Role.SECONDARY.value):
         return
-    if (
-        role == Role.DETACHED.value
-    ):  # an old copy of a site that had been opened to hosts, as this one follows
+    if role == Role.DETACHED.value:
+        # An old copy of a site that was opened to hosts, and this one follows.
         raise NotAllowed(
             f"{peer} answers, and hosts there may write group {group.name} (detached)",
             subject=group.name,

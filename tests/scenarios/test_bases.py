@@ -19,14 +19,19 @@ VOLUME = "128M"
 CHUNK = 256 << 10
 
 
+def limit_journals(site: Site) -> None:
+    """Restart a site with journals of 64 MiB at most."""
+    assert site.stop() == 0
+    with (site.directory / "site.toml").open("a") as config:
+        config.write(f"journal_limit_bytes = {LIMIT_BYTES}\n")
+    site.start()
+
+
 @pytest.fixture
 def limited() -> Iterator[tuple[Site, Site]]:
     """Two sites that know each other; the first one's journals may take 64 MiB."""
     with running_sites("a", "b") as (one, other):
-        assert one.stop() == 0
-        with (one.directory / "site.toml").open("a") as config:
-            config.write(f"journal_limit_bytes = {LIMIT_BYTES}\n")
-        one.start()
+        limit_journals(one)
         introduce(one, other)
         yield one, other
         for site in (one, other):

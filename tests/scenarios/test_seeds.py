@@ -10,7 +10,7 @@ import pytest
 
 from console.demo.host import Host
 from protocol.errors import ExitCode
-from tests.scenarios.test_bases import LIMIT_BYTES, MIB, VOLUME, messages, write
+from tests.scenarios.test_bases import MIB, VOLUME, limit_journals, messages, write
 from tests.support.pairs import same_at_the_cut, wait_for_states, wait_until
 from tests.support.seed_files import flip
 from tests.support.sites import Site, introduce, running_sites
@@ -25,10 +25,7 @@ def carried() -> Iterator[tuple[Site, Site, Path]]:
     """A site whose journal does not begin at the root any more, a new one that it knows, and an image of its
     volume, of which 1 MiB has changed since."""
     with running_sites("a", "b") as (one, other):
-        assert one.stop() == 0
-        with (one.directory / "site.toml").open("a") as config:
-            config.write(f"journal_limit_bytes = {LIMIT_BYTES}\n")
-        one.start()
+        limit_journals(one)
         introduce(one, other)
         one.create_volume("g/v", VOLUME)
         rng = random.Random(9)
