@@ -94,14 +94,14 @@ class Receiver:
             on_failed=self._base_failed,
             seeds=seeds,
         )
-        self._horizon, space = 0, group.space
-        space.slots[f"history of {peer}"] = ReplicationSlot(
-            confirmed=lambda: space.cut_at(self._horizon),
+        self._horizon = 0
+        slot = ReplicationSlot(
+            confirmed=lambda: group.space.cut_at(self._horizon),
             detach=lambda: None,
-            remember=False,
-            # Not while a base may be to come, on what is here of old.
+            remember=False,  # Not let go while a base may be to come, on what is here of old.
             lets_go=lambda: self._session != 0 and group.end != self._welcomed,
         )
+        group.space.hold(f"history of {peer}", slot)
         group.listeners.durable.append(self._ack_soon)
         group.listeners.relief.append(self._ack_soon)
         group.listeners.view.append(self._sync_record)
@@ -392,7 +392,7 @@ class Receiver:
         """Stop listening to the group."""
         self._session = 0
         self._base.close()
-        self._group.space.slots.pop(f"history of {self.peer}", None)
+        self._group.space.release(f"history of {self.peer}")
         if self._sync_record in self._group.listeners.view:
             self._group.listeners.view.remove(self._sync_record)
         for listeners in (self._group.listeners.durable, self._group.listeners.relief):

@@ -1,9 +1,10 @@
 """The room that a group's journal has, and who keeps it from being shortened.
 
-`holders` are the users of journal frames, by name: reclaim (`engine.retention.reclaim`) stops at what the
+`slots` are the users of journal frames, by name: reclaim (`engine.retention.reclaim`) stops at what the
 slowest of them needs. As the journal fills, stages follow each other (`engine.retention.pressure`), each with
 an event; in the last but one the slowest holder is made to let go. What it is known to have stays readable as
-a lease, so that what changed since can be sent to it later.
+a lease, which follows it also while it does without, so that what changed since can be sent to it later. It
+holds frames again once it has all that there was when it let go.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ReplicationSlot:
 
 class JournalSpace:
     """`behind`: hosts must wait, the journal is near its end and a truncation will make room. Whoever uses
-    frames adds itself to `holders`; `on_stage` is told of every stage entered."""
+    frames has a slot (`hold`, `release`); `on_stage` is told of every stage entered."""
 
     def __init__(
         self, group: GroupCore, kept: KeptHistory, lock: RetentionLock, consider: Callable[[], None]
@@ -53,12 +54,31 @@ class JournalSpace:
         self._lock = lock
         self._consider = consider
         self.slots: dict[str, ReplicationSlot] = {}
+        self._without: dict[str, tuple[ReplicationSlot, int]] = {}  # let go, and what was written by then
         self.pressure = Pressure(throttle=group.settings.throttle)
         self.on_stage: list[Callable[[Stage], None]] = []
         self.behind = False
         self._throttled_until = 0.0
         self._throttle_timer: Timer | None = None
         self._group = group
+
+    def hold(self, name: str, slot: ReplicationSlot) -> None:
+        """From now on `slot` says what is needed under that name."""
+        self._without.pop(name, None)
+        self.slots[name] = slot
+
+    def release(self, name: str) -> None:
+        """Nothing is needed under that name; one that is not held is fine."""
+        self._without.pop(name, None)
+        self.slots.pop(name, None)
+
+    def renamed(self, name: str, new: str) -> None:
+        """A slot has another name, and its lease too."""
+        if (slot := self.slots.pop(name, None)) is not None:
+            self.slots[new] = slot
+        if (without := self._without.pop(name, None)) is not None:
+            self._without[new] = without
+        self._kept.leases.renamed(lease_of(name), lease_of(new))
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
@@ -75,10 +95,12 @@ class JournalSpace:
         return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
 
     def note_confirmed(self) -> None:
-        """Write down what holders have. OSError if the site's state cannot be written."""
+        """Write down what holders have, those that do without included. OSError if the site's state cannot be
+        written."""
         leases = self._kept.leases
-        for name, holder in self.slots.items():
-            cut = holder.confirmed() if holder.remember else None
+        without = {name: slot for name, (slot, _) in self._without.items()}
+        for name, slot in (without | self.slots).items():
+            cut = slot.confirmed() if slot.remember else None
             if cut is not None and cut != leases.get(lease_of(name)) and self._kept.readable(cut):
                 leases.hold(lease_of(name), cut, durable=True)
 
@@ -109,6 +131,8 @@ class JournalSpace:
             self._detach_slowest(self.slots)
         elif near and not reclaimable_bytes:
             self._detach_slowest({name: slot for name, slot in self.slots.items() if slot.lets_go()})
+        elif not near:
+            self._hold_again()
         # Room may come from elsewhere, or a truncation that was counted on be blocked: who waits is told.
         group.relieve(waited=was_behind)
 
@@ -168,10 +192,20 @@ class JournalSpace:
         except (FarshoreError, OSError) as error:
             group.emit("fold.failed", group=group.name, error=str(error))
             return  # nobody lets go of what is not written down; tried again with the next look
-        self.slots.pop(name).detach()
+        slot = self.slots.pop(name)
+        if slot.remember:
+            self._without[name] = (slot, group.writer.written)
+        slot.detach()
         cut = self._kept.leases.get(lease_of(name))
         group.emit("journal.holder_detached", group=group.name, holder=name, position=str(cut or ""))
         group.clock.call_soon(self._consider)
+
+    def _hold_again(self) -> None:
+        """Let those that have caught up since hold what they need from here on."""
+        for name, (slot, written) in list(self._without.items()):
+            cut = slot.confirmed()
+            if cut is not None and cut.position >= written and self._kept.journal_reaches(cut):
+                self.hold(name, slot)
 
 
 def lease_of(holder: str) -> str:

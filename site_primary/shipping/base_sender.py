@@ -130,8 +130,7 @@ class BaseSender:
             self._fail(f"a base at {cut} cannot be made: {error}")
             return
         self.cut = cut
-        space = group.space
-        space.slots[self._holder] = ReplicationSlot(confirmed=lambda: cut, detach=self._detached)
+        group.space.hold(self._holder, ReplicationSlot(confirmed=lambda: cut, detach=self._detached))
         group.emit(
             "base.begun",
             group=group.name,
@@ -148,7 +147,7 @@ class BaseSender:
             leases.hold(f"{self._holder}:start", self.start_cut)
 
     def _release(self) -> None:
-        self._group.space.slots.pop(self._holder, None)
+        self._group.space.release(self._holder)
         for name in (self._holder, f"{self._holder}:start"):
             self._group.kept.leases.release(name)
         self._release_written()

@@ -15,19 +15,20 @@ from protocol.positions import Cut
 
 
 class JournalLease:
-    """`remote_written` gives the position up to which the peer has everything; 0 while that is not known.
+    """`remote_durable` gives the position up to which the peer has everything, over a loss of its power too;
+    0 while that is not known.
     `on_filling` is told of every stage of pressure: whether the journal fills up, and a word for it."""
 
     def __init__(
         self,
         group: Group,
         peer: str,
-        remote_written: Callable[[], int],
+        remote_durable: Callable[[], int],
         on_filling: Callable[[bool, str], None],
     ) -> None:
         self._group = group
         self._peer = peer
-        self._remote_written = remote_written
+        self._remote_durable = remote_durable
         self._on_filling = on_filling
         self._said_head = group.state.shipped(group.name)
         group.space.on_stage.append(self._on_stage)
@@ -45,8 +46,7 @@ class JournalLease:
         known, group = self.last_confirmed, self._group
         if known is not None and not group.kept.journal_reaches(known) and self._confirmed() is None:
             return
-        holder = ReplicationSlot(confirmed=self._confirmed, detach=lambda: None)
-        group.space.slots[self._peer] = holder
+        group.space.hold(self._peer, ReplicationSlot(confirmed=self._confirmed, detach=lambda: None))
 
     def close(self) -> None:
         """The peer is none any more; twice is fine."""
@@ -56,15 +56,12 @@ class JournalLease:
 
     def renamed(self, peer: str) -> None:
         """The peer has that name, also in the site's state."""
-        slots, slot = self._group.space.slots, self._group.space.slots.pop(self._peer, None)
-        if slot is not None:
-            slots[peer] = slot
-        self._group.kept.leases.renamed(lease_of(self._peer), lease_of(peer))
+        self._group.space.renamed(self._peer, peer)
         self._peer = peer
 
     def let_go(self) -> None:
         """It needs no frames for now."""
-        self._group.space.slots.pop(self._peer, None)
+        self._group.space.release(self._peer)
 
     def note_head(self) -> None:
         """Remember, before frames of it go, that the peer may hold the head. OSError: it could not be."""
@@ -78,6 +75,6 @@ class JournalLease:
         return self._group.kept.leases.get(lease_of(self._peer))
 
     def _confirmed(self) -> Cut | None:
-        position = self._remote_written()
+        position = self._remote_durable()
         spans = self._group.spans(self._group.writer.written)
         return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)

@@ -70,7 +70,7 @@ class Shipper:
         self._on_superseded = on_superseded
         self._parted: Start | None = None  # a comparison past whose fork the peer left nothing
         self._goal = 0  # written when the session began: reached means caught up
-        self._lease = JournalLease(group, session.peer, lambda: self.marks.remote_written, self._filling)
+        self._lease = JournalLease(group, session.peer, lambda: self.marks.remote_durable, self._filling)
         self._window = SendWindow(group, session, self._lease, self._fail)
         # Once the peer's journal is here, or a base is there, the two compare again.
         self._fetcher = Fetcher(group, session, on_done=self._connect, on_failed=self._fail)

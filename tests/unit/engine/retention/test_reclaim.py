@@ -145,6 +145,49 @@ def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> Non
     assert not rig.group.kept.readable(cuts[6])
 
 
+def test_whoever_does_without_is_known_all_the_same_and_holds_again(make_rig: MakeRig) -> None:
+    """A peer that was let go went on, and the next session asked for what changed since the moment it was let
+    go: the peer had truncated that long ago, and everything was sent."""
+    rig = make_rig()
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 2)
+    has = [cuts[5]]
+    space = rig.group.space
+    space.slots["par"] = ReplicationSlot(confirmed=lambda: has[0], detach=lambda: None)
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
+    rig.settle(3 * POLL_S)
+    assert "par" not in space.slots
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=100 * used)
+    later = fill(rig, volume, 2)
+    has[0] = later[0]
+    rig.settle(3 * POLL_S)
+    assert "par" in space.slots
+    assert space.limit() == later[0].position
+    assert rig.group.kept.journal_reaches(later[0])
+
+
+def test_what_one_has_that_does_without_is_written_down_with_each_truncation(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 2)
+    has = [cuts[5]]
+    space = rig.group.space
+    space.slots["par"] = ReplicationSlot(confirmed=lambda: has[0], detach=lambda: None)
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
+    rig.settle(3 * POLL_S)
+    assert "par" not in space.slots
+    has[0] = cuts[-1]  # it goes on, and has not all that there was when it was let go
+    fill(rig, volume, 2)
+    truncate(rig)
+    assert "par" not in space.slots
+    assert not rig.group.kept.journal_reaches(cuts[-1])
+    rig.reopen()
+    assert rig.group.kept.leases.get("peer:par") == cuts[-1]
+    assert rig.group.kept.readable(cuts[-1])
+
+
 def test_a_lease_released_is_swept(rig: GroupRig) -> None:
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
