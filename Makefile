@@ -69,7 +69,8 @@ test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, c
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n 2 --dist loadfile -m 'not alone' $(REAL)
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
-bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick')
+bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start
+	$(BIN)/python -m bench.cli_start
 	$(BIN)/python -m bench $(BENCH)
 
 deb: setup ## farshore_VERSION_ARCH.deb in dist/, with a virtual environment of its own

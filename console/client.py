@@ -174,7 +174,7 @@ class Client:
         connection.setsockopt(zmq.CURVE_SERVERKEY, self._keys.server_key)
 
     def _await_reply(
-        self, connection: zmq.Socket[bytes], monitor: zmq.Socket[bytes], request: Request
+        self, connection: zmq.Socket[bytes], monitor: zmq.Socket[bytes], request: Request[Any]
     ) -> dict[str, Any]:
         name = command_name(request.command)
         deadline = time.monotonic() + request.deadline_s + REPLY_GRACE_S
@@ -195,7 +195,7 @@ class Client:
             next_step="farshore status",
         )
 
-    def _lost(self, name: str, request: Request) -> Unreachable:
+    def _lost(self, name: str, request: Request[Any]) -> Unreachable:
         done = "" if isinstance(request.command, Query) else "; it may have been carried out"
         return self._unreachable(f"the daemon at {self.endpoint} went away during {name}{done}")
 

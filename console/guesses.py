@@ -6,10 +6,6 @@ the same confirmation as `takeover vm1`. A guess that no single command answers 
 
 from __future__ import annotations
 
-from typing import Any
-
-from typer.core import TyperGroup
-
 from protocol.errors import UsageError
 
 FIRST_WORDS = {
@@ -25,7 +21,6 @@ FIRST_WORDS = {
     "event": ("events",),
     "log": ("events",),
     "logs": ("events",),
-    "version": ("--version",),
     "init": ("site", "init"),
     "vol": ("volume",),
     "file": ("files",),
@@ -53,17 +48,6 @@ VERBS = {
     "create": ("add",),
 }
 _TURNED_BACK = frozenset({"volume", "group", "files"})
-
-
-class GuessedVerbs(TyperGroup):
-    """A noun that knows its verbs by other names, too."""
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """See `click.Group.get_command`."""
-        for name in (cmd_name, *VERBS.get(cmd_name, ())):
-            if (found := super().get_command(ctx, name)) is not None:
-                return found
-        return None
 
 
 def guessed(words: list[str]) -> list[str]:

@@ -14,43 +14,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
-from rich.console import Console
-from rich.text import Span, Text
 
 from console.pasted import for_site
 from console.streams import abandon_stdout
+from console.styled import Styled, columns_of, fitted, has_colours, text
 from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
 from protocol.printable import printable, printable_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
 API_VERSION = 1
-
-# Field words that a person must notice, by how much.
-STYLES = {
-    "paired": "green",
-    "available": "green",
-    "verified": "green",
-    "online": "green",
-    "yes": "green",
-    "copying": "yellow",
-    "pending": "yellow",
-    "expired": "yellow",
-    "warning": "yellow",
-    "split": "yellow",
-    "taken": "yellow",
-    "detached": "yellow",
-    "fetching": "yellow",
-    "suspended": "red",
-    "diverged": "red",
-    "damaged": "red",
-    "error": "red",
-}
 
 
 @dataclass(slots=True)
@@ -73,28 +52,32 @@ class Activity:
 
 class Output:
     """One command's output. `site`, and `site_word` for commands that are printed, are filled in once known;
-    `has_result` is true once there is one to print, whether or not it can be."""
+    `has_result` is true once there is one to print, whether or not it can be; `wide`: tables are whole,
+    whatever the terminal's width."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.site = ""
         self.site_word = ""
         self.has_result = False
-        self._out = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-        self._err = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self.wide = False
 
     @property
     def is_terminal(self) -> bool:
         """Whether a person looks at standard output."""
-        return self._out.is_terminal and not self.as_json
+        return sys.stdout.isatty() and not self.as_json
 
     @contextmanager
-    def live(self) -> Iterator[Callable[[Sequence[Text]], None]]:
+    def live(self) -> Iterator[Callable[[Sequence[Styled]], None]]:
         """A display on the terminal that is drawn anew with each call of what this gives."""
         from rich.live import Live
+        from rich.text import Text
 
-        with Live(console=self._out, auto_refresh=False) as display:
-            yield lambda lines: display.update(Text("\n").join(map(_safe, lines)), refresh=True)
+        def drawn(line: Styled) -> Text:
+            return Text.from_ansi(line.shown(colours=has_colours()))
+
+        with Live(console=_rich(sys.stdout), auto_refresh=False) as display:
+            yield lambda lines: display.update(Text("\n").join(map(drawn, lines)), refresh=True)
 
     def result(self, kind: str, data: Reply, show: Callable[[], None]) -> None:
         """The command's result: a JSON object with the fields of `data`, or whatever `show` prints. Raises
@@ -110,11 +93,13 @@ class Output:
         if self.as_json:
             self._line("progress", data)
 
-    def line(self, text: str | Text) -> None:
+    def line(self, line: str | Styled) -> None:
         """A line of the result, never wrapped: others cut it up. Colours only on a terminal."""
-        if isinstance(text, Text):
-            text = _safe(text) if self.is_terminal else text.plain
-        self._out.print(printable(text) if isinstance(text, str) else text, soft_wrap=True)
+        shown = text(line) if isinstance(line, str) else line
+        if self.is_terminal:
+            _write(sys.stdout, shown.shown(colours=has_colours()))
+        else:
+            _write(sys.stdout, printable(shown.plain))
 
     def pasted(self, text: str) -> str:
         """A text in which commands name the site that this one was for."""
@@ -129,7 +114,7 @@ class Output:
         """Lines for a person beside the result."""
         if not self.as_json:
             for line in lines:
-                self._err.print(printable(self.pasted(line)), soft_wrap=True)
+                _write(sys.stderr, printable(self.pasted(line)))
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Names and values below each other; pairs without a value are left out."""
@@ -144,15 +129,11 @@ class Output:
             self.note(empty)
             return
         if self.is_terminal:
-            from rich.box import SIMPLE_HEAD
-            from rich.table import Table
-
-            table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-            for name in columns:
-                table.add_column(name, overflow="fold")
-            for row in rows:
-                table.add_row(*(_safe(styled(cell)) for cell in row))
-            self._out.print(table)
+            table = fitted(columns, rows, None if self.wide else columns_of(sys.stdout))
+            for line in table.lines:
+                self.line(line)
+            if table.left_out:
+                self.note(f"left out: {', '.join(table.left_out)} (--wide has everything)")
             return
         safe = [[printable(cell) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(columns, *safe, strict=True)]
@@ -163,13 +144,13 @@ class Output:
     @contextmanager
     def activity(self, text: str) -> Iterator[Activity]:
         """A bar on the terminal's standard error while the body runs; steps as JSON lines for scripts."""
-        if self.as_json or not self._err.is_terminal:
+        if self.as_json or not sys.stderr.isatty():
             yield Activity(self, None, None)
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._err, transient=True) as progress:
+        with Progress(*columns, console=_rich(sys.stderr), transient=True) as progress:
             yield Activity(self, progress, progress.add_task(printable(text), total=None))
 
     def error(self, error: FarshoreError) -> None:
@@ -179,14 +160,15 @@ class Output:
             said = error.as_dict() | {"next": next_step}
             self._json({"api": API_VERSION, "kind": "error", "site": self.site, "errors": [said]})
             return
-        self._err.print(Text("error:", style="bold red"), printable(error.message), soft_wrap=True)
+        line = text("error:", "bold red") + text(f" {error.message}")
+        _write(sys.stderr, line.shown(colours=sys.stderr.isatty() and has_colours()))
         for name, value in (
             ("object", error.subject),
             ("position", error.position),
             ("next", next_step),
         ):
             if value:
-                self._err.print(f"{name}: {printable(value)}", soft_wrap=True)
+                _write(sys.stderr, printable(f"{name}: {value}"))
 
     def flush(self) -> None:
         """Hand everything to the reader. Raises BrokenPipeError when there is none any more, StdoutFailed."""
@@ -211,17 +193,11 @@ class Output:
         sys.stdout.flush()
 
 
-def styled(cell: str) -> Text:
-    """A cell or a state with the colour of its first word."""
-    return Text(cell, style=STYLES.get(cell.split(" ", 1)[0].lower(), ""))
+def _rich(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def _safe(text: Text) -> Text:
-    """The same with nothing unprintable in it, and its colours where they were."""
-    if text.plain.isprintable():
-        return text
-    places = [0]
-    for character in text.plain:
-        places.append(places[-1] + len(printable(character)))
-    spans = [Span(places[span.start], places[span.end], span.style) for span in text.spans]
-    return Text(printable(text.plain), style=text.style, spans=spans)
+def _write(stream: TextIO, safe: str) -> None:
+    stream.write(safe + "\n")

@@ -28,14 +28,18 @@ from protocol.quantities import parse_span
 class Session:
     """What every command gets. `selector` is the value of `--site`."""
 
-    def __init__(self, *, selector: str | None, as_json: bool) -> None:
-        self.output = Output(as_json=as_json)
+    def __init__(self, *, selector: str | None, output: Output) -> None:
+        self.output = output
         self.zone = LocalZone()
         # What the parser knows of the command that runs.
         self.context: typer.Context | None = None
         self._selector = selector
         self._site: SiteChoice | None = None
         self._client: Client | None = None
+
+    def at(self, selector: str) -> Session:
+        """A session with another site, for the same command. To be closed on its own."""
+        return Session(selector=selector, output=Output(as_json=self.output.as_json))
 
     @property
     def site(self) -> SiteChoice:

@@ -42,6 +42,7 @@ from protocol.envelopes import (
     encode_answer,
     error_answer,
     ok_answer,
+    request_decoder,
 )
 from protocol.errors import (
     Busy,
@@ -129,6 +130,7 @@ class ControlServer:
         Raises Busy when another daemon answers there, NotAllowed for TCP without keys or a socket in a place
         that others can change.
         """
+        request_decoder()  # made now, not while hosts wait
         keys = None if is_ipc(self._endpoint) else self._checked_keys()
         self._authenticator = Authenticator(self._loop)
         # The same context, for sockets that are awaited.
@@ -251,7 +253,7 @@ class ControlServer:
             return
         await server.send_multipart([caller, await self._encoded_reply(request, client)])
 
-    async def _encoded_reply(self, request: Request, client: str) -> bytes:
+    async def _encoded_reply(self, request: Request[Command], client: str) -> bytes:
         """Never raises but for cancellation: whatever went wrong is the reply."""
         name = command_name(request.command)
         try:
@@ -262,13 +264,13 @@ class ControlServer:
             failed = InternalError(f"{name} failed inside the daemon", next_step="see the daemon's log")
             return encode_answer(error_answer(request.id, failed))
 
-    async def _reply(self, request: Request, client: str) -> Answer:
+    async def _reply(self, request: Request[Command], client: str) -> Answer:
         try:
             return ok_answer(request.id, await self._execute(request, client))
         except FarshoreError as error:
             return error_answer(request.id, error)
 
-    async def _execute(self, request: Request, client: str) -> Raw:
+    async def _execute(self, request: Request[Command], client: str) -> Raw:
         """The command's data: of a finished or running execution with the same key, or of a new one."""
         command = request.command
         key = "" if isinstance(command, Query) else request.idempotency_key

@@ -1,4 +1,4 @@
-"""Write man pages and shell completions, made from the command tree (console/cli.py).
+"""Write man pages and shell completions, made from the command tree (console/parser.py).
 
     python packaging/generate_command_docs.py ROOT     writes ROOT/usr/share/man/man1/farshore.1 and the like
 
@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE))
 
 import typer  # noqa: E402
 
-from console.cli import HELP, commands_for  # noqa: E402
+from console.parser import HELP, commands_for  # noqa: E402
 
 BASH = """\
 # bash completion of farshore

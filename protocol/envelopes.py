@@ -6,13 +6,13 @@ reply, encoded (`read_reply`). Sans-I/O; no clock.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from protocol.commands import AnyCommand
-from protocol.commands.base import BaseCommand, Reply, ReplyType, command_name, reply_type
+from protocol.commands.base import BaseCommand, Command, Reply, ReplyType, command_name, reply_type
 from protocol.errors import ExitCode, FarshoreError, RemoteProtocolError, UsageError, error_from_dict
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
@@ -22,13 +22,16 @@ DEADLINE_S_MAX = 86_400.0
 IDEMPOTENCY_KEY_CHARS_MAX = 64
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+SentCommand = TypeVar("SentCommand", bound=Command)
+
+
+class Request(msgspec.Struct, Generic[SentCommand], frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One request. `deadline_s` counts from its arrival. A request with the idempotency key of an earlier one
     gets that one's reply instead of a second execution; an empty key asks for none of this."""
 
     id: Annotated[bytes, Meta(min_length=REQUEST_ID_BYTES, max_length=REQUEST_ID_BYTES)]
     deadline_s: Annotated[float, Meta(gt=0, le=DEADLINE_S_MAX)]
-    command: AnyCommand
+    command: SentCommand
     idempotency_key: Annotated[str, Meta(max_length=IDEMPOTENCY_KEY_CHARS_MAX)] = ""
     api: Literal[1] = 1
 
@@ -87,9 +90,16 @@ class BadField(UsageError):
 _BAD_BYTES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _EXIT_CODES = frozenset(int(code) for code in ExitCode)
 _encoder = msgspec.msgpack.Encoder()
-_request_decoder = msgspec.msgpack.Decoder(Request)
 _head_decoder = msgspec.msgpack.Decoder(RequestHead)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
+
+
+@cache
+def request_decoder() -> msgspec.msgpack.Decoder[Request[Command]]:
+    """Of requests with any command that there is. Who only sends some does not load them all."""
+    from protocol.commands import AnyCommand
+
+    return msgspec.msgpack.Decoder(Request[AnyCommand])
 
 
 def ok_answer(request_id: bytes, data: msgspec.Raw) -> Answer:
@@ -102,12 +112,13 @@ def error_answer(request_id: bytes, error: FarshoreError) -> Answer:
     return Answer(id=request_id, ok=False, error=msgspec.convert(error.as_dict(), ErrorBody))
 
 
-def encode_request(request: Request) -> bytes:
+def encode_request(request: Request[Any]) -> bytes:
     """Bytes of a request. Raises UsageError when it is too large or breaks a bound, which the daemon would
     refuse after a round trip with less to say."""
     try:
         # Before it is encoded: msgpack has no room for every number, and would not say which it was.
-        msgspec.convert(msgspec.to_builtins(request, builtin_types=(bytes,)), Request)
+        kind: Any = Request[type(request.command)]  # type: ignore[misc] # known only when this runs
+        msgspec.convert(msgspec.to_builtins(request, builtin_types=(bytes,)), kind)
         raw = _encoder.encode(request)
     except UnicodeEncodeError as error:
         raise UsageError(
@@ -119,11 +130,11 @@ def encode_request(request: Request) -> bytes:
     return raw
 
 
-def decode_request(raw: bytes) -> Request:
+def decode_request(raw: bytes) -> Request[Command]:
     """A checked request. Raises UsageError naming the field that is wrong."""
     _check_size(raw)
     try:
-        return _request_decoder.decode(raw)
+        return request_decoder().decode(raw)
     except _BAD_BYTES as error:
         raise _bad_request(error) from error
 

@@ -89,6 +89,8 @@ def create(
         typer.Option(
             min=0.01,
             max=HOOK_TIMEOUT_MAX_S,
+            # A bound alone lets nan through, with some parsers.
+            callback=seconds,
             help="Seconds from the start of the freeze to the thaw at the latest.",
         ),
     ] = HOOK_TIMEOUT_S,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from console.output import Output
 from console.session import Session, session_of
 from console.sites_file import known_sites
 from console.words import HIDDEN, NOUNS, VERBS
@@ -23,7 +24,7 @@ from protocol.commands.volume import VolumeList
 from protocol.errors import FarshoreError, ProtocolError
 
 ANSWER_TIMEOUT_S = 1.0
-COMMON = ("--help", "--json", "--site")
+COMMON = ("--help", "--json", "--site", "--wide")
 Names = Callable[[Session, str], list[str]]
 
 
@@ -43,12 +44,13 @@ def complete(
 
 def candidates(words: Sequence[str]) -> list[str]:
     """What the last of the words may become. Raises FarshoreError, ProtocolError, OSError."""
-    from console.cli import commands_for, take_options
+    from console.cli import take_options
+    from console.parser import commands_for
 
     *before, begun = words or [""]
     if before and before[-1] == "--site":
         return _matching(known_sites().entries, begun)
-    selector, _, given = take_options(before)
+    common, given = take_options(before)
     if not given:
         return _matching([*NOUNS, *(verb for verb in VERBS if verb not in HIDDEN), *COMMON], begun)
     command: Any = typer.main.get_command(commands_for(given[0]))
@@ -69,7 +71,7 @@ def candidates(words: Sequence[str]) -> list[str]:
     ask = _names_of(parameter, given[0])
     if ask is None or "--confirm" in parameter.opts:
         return []
-    session = Session(selector=selector, as_json=True)
+    session = Session(selector=common.site, output=Output(as_json=True))
     try:
         return _matching(ask(session, begun), begun)
     finally:

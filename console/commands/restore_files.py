@@ -140,7 +140,7 @@ def _restore_into(session: Session, into: Into, peer_site: str, *, dry_run: bool
             subject=into.group,
             next_step="restore files --to DIR",
         )
-    other = Session(selector=peer, as_json=session.output.as_json)
+    other = session.at(peer)
     with closing(other):
         flow = IntoVolume(session, other, into)
 

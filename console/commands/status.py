@@ -6,12 +6,11 @@ from typing import Annotated, NoReturn
 
 import typer
 from msgspec.structs import replace
-from rich.text import Text
 
 from console.figures import age_s, age_text, mode_text, position_text, short_time_text, size_text, span_text
 from console.local_time import pause
-from console.output import styled
 from console.session import Session, session_of
+from console.styled import Styled, joined, styled, text
 from protocol.commands.backup import BackupInfo
 from protocol.commands.base import check_name
 from protocol.commands.drill import DrillSummary
@@ -68,58 +67,58 @@ def _print(session: Session, data: SiteStatusReply) -> None:
         session.output.line(line)
 
 
-def status_lines(session: Session, data: SiteStatusReply) -> list[Text]:
+def status_lines(session: Session, data: SiteStatusReply) -> list[Styled]:
     """The site's line, what is missing in its log, one a peer that is not connected, one a group."""
-    lines = [Text(f"site {data.site} {data.version}".rstrip(), style="bold")]
+    lines = [text(f"site {data.site} {data.version}".rstrip(), "bold")]
     if data.log_dropped:
         said = session.output.pasted("`farshore events` has what happened")
-        lines.append(Text(f"log: nobody took {data.log_dropped} lines; {said}"))
+        lines.append(text(f"log: nobody took {data.log_dropped} lines; {said}"))
     for peer in data.peers:
         if not peer.connected:
-            lines.append(Text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
+            lines.append(text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
         if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > CLOCK_SKEW_S:
             word = "ahead" if peer.clock_skew_s > 0 else "behind"
-            lines.append(Text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))
+            lines.append(text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))
     lines += [group_line(session, data, group) for group in data.groups]
     if not data.groups:
-        lines.append(Text(session.output.pasted("no groups: farshore volume create G/V --size 10G")))
+        lines.append(text(session.output.pasted("no groups: farshore volume create G/V --size 10G")))
     return lines
 
 
-def group_line(session: Session, data: SiteStatusReply, group: GroupInfo) -> Text:
+def group_line(session: Session, data: SiteStatusReply, group: GroupInfo) -> Styled:
     """`vm1 paired (PAIR) async lon→par | head 8f3a:91.2G | behind 1.1 MiB 0.4 s | applied 0.3 s ago | …`."""
-    head = Text.assemble(f"{group.group} ", styled(group.state), f" ({group.code})")
+    head = text(f"{group.group} ") + styled(group.state) + text(f" ({group.code})")
     for word in (group.role == "detached" and "detached", group.fetching and "fetching"):
         if word:
-            head.append(" ").append_text(styled(word))
+            head += text(" ") + styled(word)
     for word in (mode_text(group), group.direction or _direction(data, group)):
         if word:
-            head.append(f" {word}")
+            head += text(f" {word}")
     parts = [head]
     if group.head:
-        parts.append(Text(f"head {position_text(group.head.timeline, group.head.position)}"))
+        parts.append(text(f"head {position_text(group.head.timeline, group.head.position)}"))
     if group.peer:
-        parts.append(Text(f"behind {size_text(group.lag_bytes)} {span_text(group.lag_s)}"))
+        parts.append(text(f"behind {size_text(group.lag_bytes)} {span_text(group.lag_s)}"))
         if group.resync_left_bytes:
             eta = span_text(group.resync_eta_s)
-            parts.append(Text(f"{size_text(group.resync_left_bytes)} to copy, {eta}"))
-        parts.append(Text(f"applied {age_text(group.applied_age_s)}"))
-    parts.append(Text(f"last backup {_backup(session, data, group.last_backup)}"))
+            parts.append(text(f"{size_text(group.resync_left_bytes)} to copy, {eta}"))
+        parts.append(text(f"applied {age_text(group.applied_age_s)}"))
+    parts.append(text(f"last backup {_backup(session, data, group.last_backup)}"))
     if group.last_drill:
-        parts.append(Text(f"drill {_drill(data, group.last_drill)}"))
+        parts.append(text(f"drill {_drill(data, group.last_drill)}"))
     if group.oldest_check:
         checked = short_time_text(group.oldest_check, data.time, session.zone)
-        parts.append(Text(f"all compared since {checked}"))
+        parts.append(text(f"all compared since {checked}"))
     if group.damaged:
         mend = session.output.pasted(f"farshore verify {group.group} --repair")
-        parts.append(Text(f"{group.damaged} places damaged: {mend}", "red"))
+        parts.append(text(f"{group.damaged} places damaged: {mend}", "red"))
     if group.lock:
-        parts.append(Text(_lock(session, data, group.lock)))
+        parts.append(text(_lock(session, data, group.lock)))
     if group.time_to_full_s is not None:
-        parts.append(Text(f"journal full in {span_text(group.time_to_full_s)}"))
+        parts.append(text(f"journal full in {span_text(group.time_to_full_s)}"))
     if group.reason:
-        parts.append(Text(group.reason))
-    return Text(" | ").join(parts)
+        parts.append(text(group.reason))
+    return joined(" | ", parts)
 
 
 def _direction(data: SiteStatusReply, group: GroupInfo) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from msgspec import UNSET, UnsetType
-from rich.text import Text
 
 from console.local_time import monotonic
 from console.output import Output
+from console.styled import Styled, text
 from protocol.commands.base import Reply
 from protocol.errors import Mismatch
 
@@ -72,22 +72,21 @@ class Step:
     def command(self, line: str) -> None:
         """What an operator would type for what comes now."""
         data = DemoStep(step=self.number, title=self.title, event="command", command=line)
-        self._say(data, Text(f"     $ {line}", style="dim"))
+        self._say(data, text(f"     $ {line}", "dim"))
 
-    def note(self, text: str) -> None:
+    def note(self, said: str) -> None:
         """A line that explains and proves nothing."""
-        data = DemoStep(step=self.number, title=self.title, event="note", text=text)
-        self._say(data, Text(f"     {text}"))
+        data = DemoStep(step=self.number, title=self.title, event="note", text=said)
+        self._say(data, text(f"     {said}"))
 
     def proof(self, what: str, holds: bool, detail: str = "") -> None:
         """Something that must be true here. Raises Mismatch if it is not."""
         now = monotonic()
         took_s, self._mark_s = now - self._mark_s, now
-        text = f"{what}: {detail}" if detail else what
-        line = Text("     ")
-        line.append("ok   " if holds else "BAD  ", style="green" if holds else "bold red")
-        pad = max(1, WIDTH - len(text))
-        line.append(f"{text}{' ' * pad}{took_s:6.2f} s")
+        said = f"{what}: {detail}" if detail else what
+        pad = max(1, WIDTH - len(said))
+        line = text("     ") + text("ok   " if holds else "BAD  ", "green" if holds else "bold red")
+        line += text(f"{said}{' ' * pad}{took_s:6.2f} s")
         data = DemoStep(
             step=self.number,
             title=self.title,
@@ -100,7 +99,7 @@ class Step:
         self._say(data, line)
         if not holds:
             raise Mismatch(
-                f"step {self.number}, {self.title}: this does not hold: {text}", subject=self.title
+                f"step {self.number}, {self.title}: this does not hold: {said}", subject=self.title
             )
         self.proofs += 1
 
@@ -108,17 +107,17 @@ class Step:
         """The next proof's time counts from here."""
         self._mark_s = monotonic()
 
-    def _say(self, data: DemoStep, text: Text) -> None:
+    def _say(self, data: DemoStep, line: Styled) -> None:
         if self.output.as_json:
             self.output.progress(data)
         else:
-            self.output.line(text)
+            self.output.line(line)
             self.output.flush()
 
     def begin(self) -> None:
         """Print the title."""
         data = DemoStep(step=self.number, title=self.title, event="begin")
-        self._say(data, Text(f"{self.number:>3}. {self.title}", style="bold"))
+        self._say(data, text(f"{self.number:>3}. {self.title}", "bold"))
 
     def end(self) -> None:
         """Stop the clock."""

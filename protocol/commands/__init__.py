@@ -2,6 +2,9 @@
 
 A module a noun; every command in it is known here. Whoever executes a command may trust its
 fields: unknown ones, unknown names and values out of bounds are refused while decoding. Sans-I/O; no clock.
+
+`COMMANDS` and `AnyCommand` are made when they are first asked for: a client sends commands of one noun, and
+loading all of them takes longer than most of what it does.
 """
 
 from __future__ import annotations
@@ -13,6 +16,21 @@ from typing import TYPE_CHECKING, Any, Union
 
 from protocol.commands.base import BaseCommand, Command
 
+if TYPE_CHECKING:
+    COMMANDS: tuple[type[BaseCommand[Any]], ...]
+    AnyCommand = Command
+
+
+def __getattr__(name: str) -> Any:
+    if name == "COMMANDS":
+        made: Any = tuple(sorted(set(_all()), key=lambda each: str(each.__struct_config__.tag)))
+    elif name == "AnyCommand":
+        made = Union[__getattr__("COMMANDS")]  # noqa: UP007 - of types that are known when this runs
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = made
+    return made
+
 
 def _all() -> Iterator[type[BaseCommand[Any]]]:
     for module in pkgutil.iter_modules(__path__):
@@ -21,10 +39,3 @@ def _all() -> Iterator[type[BaseCommand[Any]]]:
             is_command = isinstance(each, type) and issubclass(each, BaseCommand)
             if is_command and not getattr(each, "__parameters__", ()):
                 yield each
-
-
-COMMANDS = tuple(sorted(set(_all()), key=lambda each: str(each.__struct_config__.tag)))
-if TYPE_CHECKING:
-    AnyCommand = Command
-else:
-    AnyCommand = Union[COMMANDS]  # noqa: UP007 - of types that are known when this runs

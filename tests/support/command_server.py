@@ -160,9 +160,9 @@ class _Server:
 
 def _main() -> int:
     find_own_packages()
-    from console import cli
+    from console import cli, parser
 
-    cli.commands_for()
+    parser.commands_for()
     server = _Server(sys.argv[1])
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from console.cli import commands_for
+from console.parser import commands_for
 from daemon.config import SiteConfig
 from protocol.base_messages import BaseKind
 from protocol.events import WRITE, ZERO, EventKind, Record, TimelineBegan, VolumeCreated

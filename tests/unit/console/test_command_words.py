@@ -8,12 +8,21 @@ import sys
 import pytest
 import typer.main
 
-from console.cli import commands_for
+from console.parser import commands_for
 from console.words import NOUNS, VERBS, VERBS_BESIDE
 from tests.unit.console.conftest import ROOT
 
 # Each takes a while to load, and no script needs it.
-FOR_SOME = ("rich.progress", "rich.table", "asyncio", "console.images", "console.mounts", "console.files")
+FOR_SOME = (
+    "rich",
+    "pydantic",
+    "asyncio",
+    "console.images",
+    "console.mounts",
+    "console.files",
+    "protocol.commands.peer",
+    "protocol.commands.journal",
+)
 
 
 def verbs_of(word: str | None) -> dict[str, set[str]]:
@@ -35,11 +44,22 @@ def test_a_word_alone_has_what_it_has_among_all(word: str) -> None:
     assert verbs_of(word) == {word: verbs_of(None)[word]}
 
 
-def test_a_script_waits_for_nothing_that_it_does_not_use() -> None:
-    program = "import sys; from console.cli import main; main(['pair', 'show', 'g']); print(*sys.modules)"
+def loaded_by(*words: str) -> list[str]:
+    """The modules that a command has loaded when it ends."""
+    program = f"import sys; from console.cli import main; main({list(words)}); print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    loaded = done.stdout.split()
+    return done.stdout.split()
+
+
+def test_a_script_waits_for_nothing_that_it_does_not_use() -> None:
+    loaded = loaded_by("pair", "show", "g")
     assert "console.commands.pair" in loaded
     assert [module for module in loaded if module.startswith(FOR_SOME)] == []
+
+
+def test_the_version_needs_neither_a_parser_nor_a_site() -> None:
+    loaded = loaded_by("--version")
+    assert "console.cli" in loaded
+    assert [module for module in loaded if module.startswith(("typer", "zmq", "rich"))] == []

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from console.cli import commands_for
 from console.hooks import main as hook
+from console.parser import commands_for
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import StubSite

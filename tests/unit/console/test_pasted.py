@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.cli import take_options
+from console.cli import Options, take_options
 from console.pasted import for_site
 from console.sites_file import SiteEntry, changing_sites, sites_path
 from protocol.errors import ExitCode, NotFound
@@ -62,7 +62,7 @@ def test_a_command_names_its_site(text: str, expected: str) -> None:
 @given(st.text(min_size=1).filter(lambda word: not word.startswith("-")))
 def test_the_shell_and_the_command_take_it_apart_again(site: str) -> None:
     words = shlex.split(for_site("farshore volume list", site))
-    assert take_options(words[1:]) == (site, False, ["volume", "list"])
+    assert take_options(words[1:]) == (Options(site=site), ["volume", "list"])
 
 
 def gone(_: object) -> NoReturn:

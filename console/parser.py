@@ -1,0 +1,105 @@
+"""The parser of command lines: the tree of nouns and verbs, and what typer says of words that make none.
+
+Only `console.cli` comes here, once a command is to be parsed: loading typer is a third of what most take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from console import guesses
+from console.session import Session
+from console.words import HIDDEN, NOUNS, VERBS, VERBS_BESIDE
+from protocol.errors import ExitCode, UsageError
+
+HELP = """Replicates, backs up and restores block volumes between two sites.
+
+A cut is a backup's label or id, a time (RFC 3339, 02:45, 'yesterday 14:00', '10 minutes ago', -10m), now,
+latest, or TIMELINE:POSITION."""
+
+# The parser's base error, under whichever name the installed typer carries its parser.
+_ParserError: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+class GuessedVerbs(TyperGroup):
+    """A noun that knows its verbs by other names, too."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See `click.Group.get_command`."""
+        for name in (cmd_name, *guesses.VERBS.get(cmd_name, ())):
+            if (found := super().get_command(ctx, name)) is not None:
+                return found
+        return None
+
+
+def commands_for(word: str | None = None) -> typer.Typer:
+    """The parser of the command lines that begin with `word`; of all, if that is none of ours."""
+    app = typer.Typer(
+        name="farshore",
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        callback=_options,
+    )
+    known = word in NOUNS or word in VERBS
+    for noun, place in NOUNS.items():
+        if noun == word or not known:
+            app.add_typer(_noun(noun, place), name=noun, cls=GuessedVerbs)
+    for verb, place in VERBS.items():
+        if verb == word or not known:
+            app.command(verb, hidden=verb in HIDDEN)(_there(place))
+    return app
+
+
+def _noun(noun: str, place: str) -> typer.Typer:
+    verbs: typer.Typer = _there(f"{place}.app")
+    there = {each.name for each in verbs.registered_commands}
+    for verb, beside in VERBS_BESIDE.get(noun, {}).items():
+        if verb not in there:
+            verbs.command(verb)(_there(beside))
+    return verbs
+
+
+def _there(place: str) -> Any:
+    module, _, name = place.rpartition(".")
+    return getattr(import_module(f"console.commands.{module}"), name)
+
+
+def _options(
+    site: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR|ENDPOINT", help="The site (or FARSHORE_SITE).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Whole tables, wider than the terminal.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Named here for `--help` only: `console.cli` has taken them out of the words already."""
+
+
+def run(words: Sequence[str], session: Session) -> int:
+    """The exit code of the parsed command. Raises UsageError for words that make none."""
+    try:
+        given = guesses.guessed(list(words))
+        app = commands_for(given[0] if given else None)
+        result = app(args=given, prog_name="farshore", standalone_mode=False, obj=session)
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    except _ParserError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            session.output.note(*str(error).splitlines())
+            return int(ExitCode.USAGE)
+        raise _usage(error) from error
+    return result if isinstance(result, int) else int(ExitCode.OK)
+
+
+def _usage(error: Exception) -> UsageError:
+    message = str(getattr(error, "format_message", error.__str__)()) or str(error)
+    context = getattr(error, "ctx", None)
+    path = str(context.command_path) if context is not None else "farshore"
+    return UsageError(message.strip(), next_step=f"{path} --help")
