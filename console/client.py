@@ -102,6 +102,12 @@ class Client:
         """
         return read_reply(command, self._whole(command, timeout_s, idempotency_key))
 
+    def first_page(self, command: PagedCommand[ReplyType], timeout_s: float) -> ReplyType:
+        """As much of a list as fits into one reply. Raises as `call`."""
+        data = self._call(replace(command, after=""), timeout_s, "")
+        data.pop(MORE, None)
+        return read_reply(command, data)
+
     def _whole(self, command: Command, timeout_s: float, idempotency_key: str | None) -> dict[str, Any]:
         if not isinstance(command, PagedCommand):
             return self._call(command, timeout_s, idempotency_key)

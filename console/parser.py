@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from console import guesses
 from console.session import Session
 from console.words import HIDDEN, NOUNS, VERBS, VERBS_BESIDE
-from protocol.errors import ExitCode, UsageError
+from protocol.errors import ExitCode, NotFound, UsageError
 
 HELP = """Replicates, backs up and restores block volumes between two sites.
 
@@ -94,12 +94,26 @@ def run(words: Sequence[str], session: Session) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             session.output.note(*str(error).splitlines())
             return int(ExitCode.USAGE)
-        raise _usage(error) from error
+        raise _usage(error, words, for_people=not session.output.as_json) from error
+    except NotFound as error:
+        if session.output.as_json:
+            raise
+        from console.suggestions import with_meant
+
+        raise with_meant(error, words, session) from error
     return result if isinstance(result, int) else int(ExitCode.OK)
 
 
-def _usage(error: Exception) -> UsageError:
+def _usage(error: Exception, words: Sequence[str], *, for_people: bool) -> UsageError:
     message = str(getattr(error, "format_message", error.__str__)()) or str(error)
     context = getattr(error, "ctx", None)
     path = str(context.command_path) if context is not None else "farshore"
-    return UsageError(message.strip(), next_step=f"{path} --help")
+    usage = UsageError(message.strip(), next_step=f"{path} --help")
+    if context is None or not for_people:
+        return usage
+    from console.suggestions import with_command_meant
+
+    known = [name for name, each in getattr(context.command, "commands", {}).items() if not each.hidden]
+    if context.parent is None:
+        known += [*guesses.FIRST_WORDS, *guesses.PLURALS]
+    return with_command_meant(usage, words, known)

@@ -17,6 +17,7 @@ from console.output import Output
 from console.sites import SiteChoice, choose_site
 from protocol.commands.base import BaseCommand, ReplyType
 from protocol.commands.cut import CutInfo
+from protocol.commands.pages import PagedCommand
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
 from protocol.envelopes import BadField
 from protocol.errors import FarshoreError, UsageError
@@ -61,12 +62,19 @@ class Session:
 
     def call(self, command: BaseCommand[ReplyType], timeout_s: float = CALL_TIMEOUT_S) -> ReplyType:
         """The site's reply. Raises FarshoreError."""
-        if self._client is None:
-            self._client = self.site.client()
         try:
-            return self._client.call(command, timeout_s)
+            return self._connected().call(command, timeout_s)
         except BadField as error:
             raise named(error, self.context) from error
+
+    def first_page(self, command: PagedCommand[ReplyType], timeout_s: float) -> ReplyType:
+        """As much of a list as fits into one reply. Raises FarshoreError."""
+        return self._connected().first_page(command, timeout_s)
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self.site.client()
+        return self._client
 
     def close(self) -> None:
         """Drop the connection; twice is fine."""
