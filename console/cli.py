@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from console.output import Output
@@ -93,6 +94,11 @@ def _run(words: list[str], options: Options, output: Output) -> int:
     session = Session(selector=options.site, output=output)
     try:
         return parser.run(words, session)
+    except FarshoreError:
+        # Commands that the error prints name the site, whether or not it was asked already.
+        with suppress(FarshoreError, OSError):
+            session.site  # noqa: B018
+        raise
     finally:
         session.close()
 

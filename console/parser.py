@@ -36,6 +36,15 @@ class GuessedVerbs(TyperGroup):
                 return found
         return None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `click.Group.resolve_command`."""
+        if args and self.get_command(ctx, args[0]) is None:
+            from console.suggestions import COMMAND_NEAR, nearest
+
+            if nearest(args[0], list(self.commands), COMMAND_NEAR) is None:
+                args = guesses.with_verb(str(ctx.info_name), args)
+        return super().resolve_command(ctx, args)
+
 
 def commands_for(word: str | None = None) -> typer.Typer:
     """The parser of the command lines that begin with `word`; of all, if that is none of ours."""
@@ -95,11 +104,13 @@ def run(words: Sequence[str], session: Session) -> int:
             session.output.note(*str(error).splitlines())
             return int(ExitCode.USAGE)
         raise _usage(error, words, for_people=not session.output.as_json) from error
-    except NotFound as error:
+    except (NotFound, UsageError) as error:
         if session.output.as_json:
             raise
-        from console.suggestions import with_meant
+        from console.suggestions import with_meant, with_word_written
 
+        if isinstance(error, UsageError):
+            raise with_word_written(error, words) from error
         raise with_meant(error, words, session) from error
     return result if isinstance(result, int) else int(ExitCode.OK)
 

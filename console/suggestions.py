@@ -17,6 +17,8 @@ from protocol.errors import FarshoreError, NotFound, ProtocolError, UsageError
 
 ANSWER_TIMEOUT_S = 2.0
 NEAR = 0.6
+# Most words of the language are like some command or other.
+COMMAND_NEAR = 0.75
 
 Names = Callable[[Session, str], list[str]]
 
@@ -37,19 +39,28 @@ def with_meant(error: NotFound, words: Sequence[str], session: Session) -> Farsh
 def with_command_meant(error: UsageError, words: Sequence[str], known: Sequence[str]) -> UsageError:
     """The same for the first word that is no command among those `known` at its place."""
     word = re.search(r"No such command '([^']*)'", error.message)
-    if word is None or (near := nearest(word[1], known)) is None:
+    if word is None or (near := nearest(word[1], known, COMMAND_NEAR)) is None:
         return error
     said = f"there is no command {word[1]}; did you mean {near}?"
     return UsageError(said, subject=error.subject, next_step=_line_with(words, word[1], near, first=0))
 
 
-def nearest(missing: str, names: Sequence[str]) -> str | None:
-    """The one that is most like it; None if none is."""
+def with_word_written(error: UsageError, words: Sequence[str]) -> UsageError:
+    """An error that says how to write one of the words, with the line that has it so as its next step."""
+    written = re.fullmatch(r"write `([^`]+)`", error.next_step)
+    if written is None or error.subject not in words:
+        return error
+    line = [written[1] if word == error.subject else word for word in _unconfirmed(words)]
+    return UsageError(error.message, subject=error.subject, next_step=shlex.join(["farshore", *line]))
+
+
+def nearest(missing: str, names: Sequence[str], like: float = NEAR) -> str | None:
+    """The one that is most like it, `like` of 1 at least; None if none is."""
     import difflib
 
-    near = difflib.get_close_matches(missing, names, n=1, cutoff=NEAR)
-    if near:
-        return near[0]
+    near = difflib.get_close_matches(missing, names, n=1, cutoff=like)
+    if near or like > NEAR:
+        return near[0] if near else None
     begun = sorted(name for name in names if name.startswith(missing) or missing.startswith(name))
     return begun[0] if begun else None
 

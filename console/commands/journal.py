@@ -14,7 +14,8 @@ from console.session import Session, fixed_cut, position_argument, session_of
 from protocol.commands.base import ROWS_MAX, check_name
 from protocol.commands.cut import CutResolve
 from protocol.commands.journal import FrameInfo, JournalShow, JournalShowReply, OfflineJournalReply
-from protocol.cut_text import CutPosition, NamedCut
+from protocol.cut_text import CutPosition, CutTime, NamedCut
+from protocol.errors import NotFound
 
 app = typer.Typer(help="A group's journal.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -53,7 +54,21 @@ def show_journal(
 def _position(session: Session, group: str, cut: NamedCut) -> CutPosition:
     if isinstance(cut, CutPosition):
         return cut
-    return fixed_cut(session.call(CutResolve(group=group, cut=cut)))
+    try:
+        return fixed_cut(session.call(CutResolve(group=group, cut=cut)))
+    except NotFound as error:
+        # All that was written came since a time before the first frame.
+        first = _first(session, group) if isinstance(cut, CutTime) and error.subject == group else None
+        if first is None:
+            raise
+        return first
+
+
+def _first(session: Session, group: str) -> CutPosition | None:
+    for each in session.call(JournalShow(group=group, limit=1)).timelines:
+        if each.parent is None:
+            return CutPosition(timeline=int(each.timeline, 16), position=0)
+    return None
 
 
 def _show_journal(session: Session, data: JournalShowReply) -> None:
@@ -74,7 +89,7 @@ def _show_journal(session: Session, data: JournalShowReply) -> None:
             output.note(f"note: {note}")
     output.note(f"{data.segments} segments, {size_text(data.bytes)}")
     if data.next:
-        output.note(f"more: farshore journal show {data.group} --since {data.next}")
+        output.note(f"more: `farshore journal show {data.group} --since {data.next}`")
 
 
 def _frame_row(session: Session, frame: FrameInfo) -> tuple[str, ...]:

@@ -58,6 +58,16 @@ Run = Callable[..., Ran]
         ("failover vm1 --confirm vm1", "takeover vm1 --confirm vm1"),
         ("promote vm1 --plan", "takeover vm1 --plan"),
         ("logs", "events"),
+        ("status vm1/root", "status"),
+        ("restore vm1@nightly --confirm vm1", "restore group vm1 --at nightly --confirm vm1"),
+        ("backup vm1 --label x", "backup create vm1 --label x"),
+        ("snapshot vm1", "backup create vm1"),
+        ("journal vm1", "journal show vm1"),
+        ("journal ls vm1", "journal show vm1"),
+        ("volume vm1/root", "volume show vm1/root"),
+        ("volume create vm1/data 1G", "volume create vm1/data --size 1G"),
+        ("ls vm1", "volume list vm1"),
+        ("site status", "status"),
     ],
 )
 def test_a_guess_asks_for_the_same(guess: str, line: str, stub: StubSite, farshore: Run) -> None:
@@ -80,10 +90,10 @@ def _without_now(command: Any) -> Any:
 @pytest.mark.parametrize(
     ("guess", "next_step"),
     [
-        ("backup verify vm1 nightly", "farshore verify vm1 --deep, or farshore drill run vm1 --at nightly"),
-        ("backup verify vm1", "farshore verify vm1 --deep, or farshore drill run vm1 --at CUT"),
-        ("verify vm1 nightly", "farshore verify vm1 --deep, or farshore drill run vm1 --at nightly"),
-        ("backup verify", "farshore verify G --deep, or farshore drill run G --at CUT"),
+        ("backup verify vm1 nightly", "drill run vm1 --at nightly`"),
+        ("backup verify vm1", "drill run vm1 --at CUT`"),
+        ("verify vm1 nightly", "drill run vm1 --at nightly`"),
+        ("backup verify", "drill run G --at CUT`"),
         ("restore vm1 nightly --at other", "farshore restore group --help"),
         ("events --since nightly", "write it as 10m"),
     ],
