@@ -139,7 +139,7 @@ def _group(group: GroupInfo, status: SiteStatusReply, limits: Limits) -> Iterato
         return
     yield _state(group)
     if group.damaged:
-        text = f"{group.damaged} places damaged: farshore verify {name} --repair"
+        text = f"{group.damaged} places damaged: `farshore verify {name} --repair`"
         yield line(State.CRITICAL, "damage", name, text, value=float(group.damaged))
     if state := _PRESSURE.get(group.journal_pressure or ""):
         full = f", full in {span_text(group.time_to_full_s)}" if group.time_to_full_s is not None else ""

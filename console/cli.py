@@ -128,7 +128,7 @@ def _lost(error: StdoutFailed, output: Output) -> FarshoreError:
         return FarshoreError(
             f"{why}; the command was carried out, but its result is lost",
             subject="standard output",
-            next_step="see what is there (farshore status) before it is given again",
+            next_step="see what is there (`farshore status`) before it is given again",
         )
     return FarshoreError(why, subject="standard output", next_step="write to where there is room")
 

@@ -161,7 +161,8 @@ class Client:
                 raise NotAllowed(
                     f"the daemon at {self.endpoint} does not know this operator's key",
                     subject=self.endpoint,
-                    next_step="farshore operator key prints it; at the site: farshore operator add NAME KEY",
+                    next_step="`farshore operator key` prints it; "
+                    "`farshore operator add NAME KEY` at the site",
                 )
             raise self._unreachable(f"no daemon answers at {self.endpoint}")
         raise self._unreachable(f"the daemon at {self.endpoint} does not answer")

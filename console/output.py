@@ -10,6 +10,7 @@ called by scripts, and loading is most of the time that they take.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import msgspec
 from console.pasted import for_site
 from console.streams import abandon_stdout
 from console.styled import Styled, columns_of, fitted, has_colours, text
+from protocol.bounds import NAME
 from protocol.commands.base import Reply
 from protocol.errors import FarshoreError
 from protocol.printable import printable, printable_json
@@ -155,7 +157,7 @@ class Output:
 
     def error(self, error: FarshoreError) -> None:
         """Say an operator error: message, then object, position and next step where there are some."""
-        next_step = self.pasted(error.next_step)
+        next_step = self.pasted(_filled_in(error))
         if self.as_json:
             said = error.as_dict() | {"next": next_step}
             self._json({"api": API_VERSION, "kind": "error", "site": self.site, "errors": [said]})
@@ -191,6 +193,12 @@ class Output:
         sys.stdout.write(printable_json(line) + "\n")
         # A line that a script waits for must not stay in a buffer.
         sys.stdout.flush()
+
+
+def _filled_in(error: FarshoreError) -> str:
+    """Its next step, for the group that it is about: what reads a journal does not know whose it is."""
+    group = error.subject.partition("/")[0]
+    return re.sub(r"\bGROUP\b", group, error.next_step) if NAME.fullmatch(group) else error.next_step
 
 
 def _rich(stream: TextIO) -> Console:

@@ -133,7 +133,7 @@ def check_options(options: PeerOptions) -> PeerOptions:
     if rate and not RATE_BYTES_S_MIN <= rate <= RATE_BYTES_S_MAX:
         raise UsageError(
             f"a rate is {RATE_BYTES_S_MIN} to {RATE_BYTES_S_MAX} bytes a second, not {rate}",
-            next_step="--rate none lifts the limit; `farshore pair split` pauses a pair",
+            next_step="--rate none lifts the limit; `farshore pair split G` pauses a pair",
         )
     if options.compress not in ("none", "zstd"):
         raise UsageError(f"compression is none or zstd, not {options.compress!r}")
@@ -193,7 +193,7 @@ class PeerBook:
 
     def _set_aside(self, name: str, why: str) -> None:
         error = FarshoreError(
-            why, subject=name, next_step=f"mend {PEERS_FILE} and restart, or `farshore peer add` it again"
+            why, subject=name, next_step=f"mend {PEERS_FILE} and restart, or `farshore peer add TOKEN` again"
         )
         self.set_aside.append((name, error))
 
@@ -229,7 +229,7 @@ class PeerBook:
             raise NotFound(
                 f"{name} is not a peer of this site",
                 subject=name,
-                next_step=f"`farshore site token` at {name}, then `farshore peer add TOKEN` here",
+                next_step=f"`farshore site token --site {name}` there, then `farshore peer add TOKEN` here",
             )
         return known
 

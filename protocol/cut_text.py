@@ -146,7 +146,9 @@ def parse_export_cut(text: str) -> NamedCut:
     """
     cut = parse_fixed_cut(text)
     if isinstance(cut, CutLatest):
-        raise _refused(text, "moves on between two connections", "name the position: farshore volume uri")
+        raise _refused(
+            text, "moves on between two connections", "name the position: `farshore volume uri G/V@CUT`"
+        )
     return cut
 
 

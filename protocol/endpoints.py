@@ -53,7 +53,10 @@ def ipc_path(endpoint: str) -> str:
         raise UsageError(
             f"{endpoint} is not an absolute path", subject=endpoint, next_step="write ipc:///PATH"
         )
-    _check_path(path, "use a shorter directory, or farshore site init --control ipc:///run/NAME.sock")
+    _check_path(
+        path,
+        "use a shorter directory, or `farshore site init DIR --name NAME --control ipc:///run/NAME.sock`",
+    )
     return path
 
 

@@ -47,6 +47,6 @@ def parse_cut(text: str) -> Cut:
         raise UsageError(
             f"{text!r} is not TIMELINE:POSITION",
             subject=text,
-            next_step="16 hex digits, a colon, a decimal: `farshore journal show` prints them",
+            next_step="16 hex digits, a colon, a decimal: `farshore journal show G` prints them",
         )
     return Cut(int(match[1], 16), int(match[2]))

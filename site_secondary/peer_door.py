@@ -350,8 +350,9 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
     pair = state.pair(hello.group)
     if row.group_id != hello.group_id:
         raise WrongState(
-            f"the group {hello.group} here is another one of the same name: `farshore group rename` or "
-            "`farshore group delete` at this site makes the name free",
+            f"the group {hello.group} here is another one of the same name: "
+            f"`farshore group rename {hello.group} NEW` or `farshore group delete {hello.group}` at this "
+            "site makes the name free",
             subject=hello.group,
         )
     if pair is None or pair.peer != peer:

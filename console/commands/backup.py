@@ -144,7 +144,7 @@ def list_backups(
         lambda: session.output.table(
             ("backup", "group", "volumes", "time", "state", "kept", "consistency", "id", "cut"),
             [_row(session, backup) for backup in data.backups],
-            empty="no backups: farshore backup create G --label NAME",
+            empty="no backups: `farshore backup create G --label NAME`",
         ),
     )
 

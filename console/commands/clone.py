@@ -67,7 +67,7 @@ def list_clones(
         lambda: session.output.table(
             ("clone", "of", "at", "made", "volumes", "written", "hosts", "purpose"),
             [_row(session, clone) for clone in data.clones],
-            empty="no clones: farshore clone create G@CUT NAME",
+            empty="no clones: `farshore clone create G@CUT NAME`",
         ),
     )
 

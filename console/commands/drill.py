@@ -134,7 +134,7 @@ def list_drills(
                 )
                 for each in data.drills
             ],
-            empty="no drills: farshore drill run G",
+            empty="no drills: `farshore drill run G`",
         ),
     )
 
@@ -212,7 +212,7 @@ def report(
                 )
                 for row in rows
             ],
-            empty=f"no drills in the last {since}: farshore drill run G",
+            empty=f"no drills in the last {since}: `farshore drill run G`",
         ),
     )
 

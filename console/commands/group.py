@@ -29,7 +29,7 @@ def list_groups(ctx: typer.Context) -> None:
         session.output.table(
             ("group", "role", "state", "peer", "volumes", "backups", "journal", "id"),
             [_row(each) for each in data.groups],
-            empty="no groups: farshore volume create G/V --size 10G",
+            empty="no groups: `farshore volume create G/V --size 10G`",
         )
 
     session.output.result("group.list", data, show)

@@ -36,7 +36,9 @@ def follow_job(session: Session, job: JobInfo) -> JobInfo:
                 text = f"{job.kind} {job.object}: {progress_text(job)}"
                 activity.update(job, text, done=job.done, total=job.total)
     except KeyboardInterrupt:
-        session.output.note(f"job {number} goes on: farshore job watch {number}, or job cancel {number}")
+        session.output.note(
+            f"job {number} goes on: `farshore job watch {number}`, or `farshore job cancel {number}`"
+        )
         raise
     if job.state == "failed":
         raise error_from_dict(msgspec.to_builtins(job.error) or {})

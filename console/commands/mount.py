@@ -93,7 +93,9 @@ def mount(
         _list(session)
         return
     if export is None or directory is None:
-        raise UsageError("what, and where?", next_step="farshore mount G/V[@CUT] DIR, or --list")
+        raise UsageError(
+            "what, and where?", next_step="`farshore mount G/V@CUT DIR`, or `farshore mount --list`"
+        )
     require_root()
     point = _mount_point(directory)
     mounting = Mounting(session, export, point, writable=writable, number=number, no_replay=no_replay)
@@ -214,7 +216,7 @@ class Mounting:
             raise Busy(
                 f"{group}/{volume} has {len(hosts)} hosts connected; mounting it twice destroys it",
                 subject=f"{group}/{volume}",
-                next_step=f"farshore mount {group}/{volume}@latest DIR --writable mounts a clone",
+                next_step=f"`farshore mount {group}/{volume}@latest DIR --writable` mounts a clone",
             )
 
 
@@ -257,12 +259,12 @@ def _list(session: Session) -> None:
                 )
                 for row in rows
             ],
-            empty="nothing is mounted: farshore mount G/V[@CUT] DIR",
+            empty="nothing is mounted: `farshore mount G/V@CUT DIR`",
         ),
     )
 
 
 def _state(row: MountInfo) -> str:
     if row.failed:
-        return f"failed: the site went away; farshore umount {row.point}, and mount it again"
+        return f"failed: the site went away; `farshore umount {row.point}`, and mount it again"
     return "mounted" if row.mounted else "not mounted: in use by a command, or left over"

@@ -64,7 +64,7 @@ def key(
     def show() -> None:
         session.output.line(data.key)
         session.output.note(
-            f"next: at the site, as its admin: farshore operator add NAME '{data.key}' --role viewer"
+            f"next: at the site, as its admin: `farshore operator add NAME '{data.key}' --role viewer`"
         )
 
     session.output.result("operator.key", data, show)
@@ -145,5 +145,5 @@ def _entry(site: str, data: OperatorListReply) -> tuple[str, ...]:
 
 def _show(output: Output, data: OperatorListReply) -> None:
     rows = [(each.operator, each.role, each.key) for each in data.operators]
-    output.table(("operator", "role", "key"), rows, empty="no operators: farshore operator add NAME KEY")
+    output.table(("operator", "role", "key"), rows, empty="no operators: `farshore operator add NAME KEY`")
     output.note(f"they connect to {data.endpoint}" if data.endpoint else "remote_control is not set")

@@ -50,7 +50,7 @@ def list_peers(ctx: typer.Context) -> None:
         lambda: session.output.table(
             ("peer", "connected", "heard", "endpoint", "groups", "rate", "compress", "fingerprint"),
             [_row(peer) for peer in data.peers],
-            empty="no peers: farshore peer add TOKEN",
+            empty="no peers: `farshore peer add TOKEN`",
         ),
     )
 

@@ -143,6 +143,10 @@ def _restore(session: Session, name: str, command: Restore, around: Around) -> i
     return int(ExitCode.PARTIAL)
 
 
+def _online(name: str) -> str:
+    return f"`farshore volume online {name if '/' in name else f'{name}/VOLUME'}`"
+
+
 def _wait_until_gone(session: Session, plan: Restore) -> None:
     """The site sees a host leave a moment after its command said so. One that stays is the restore's own
     business: refused, or disconnected by --force."""
@@ -163,7 +167,7 @@ def _carry_out(session: Session, name: str, command: Restore, around: Around) ->
         if around.stop:
             session.output.note(f"the hosts of {name} stay stopped")
             if around.start:
-                session.output.note(f"to start them: farshore volume online, if it is closed; {around.start}")
+                session.output.note(f"to start them: {_online(name)}, if it is closed; {around.start}")
         raise
 
 
@@ -183,7 +187,7 @@ def _show(session: Session, name: str, data: RestoreReply) -> None:
             ("checked", "" if planned else f"{data.checked_blocks} blocks"),
             ("full compare", f"farshore job watch {data.job}" if data.job else ""),
             ("took", "" if data.took_ms is None else f"{data.took_ms:.1f} ms"),
-            ("export", "" if planned else "online" if data.online else "offline: farshore volume online"),
+            ("export", "" if planned else "online" if data.online else f"offline: {_online(name)}"),
             ("started", "yes" if started else ""),
             ("undo", data.undo),
         ]

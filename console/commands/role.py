@@ -114,7 +114,7 @@ def _show_switchover(session: Session, data: SwitchoverReply) -> None:
         [
             ("marker", session.cut_line(data.position)),
             ("took", f"{data.took_ms:.1f} ms"),
-            ("hosts", f"reconnect at {peer}: farshore volume uri {group}/VOLUME --site {peer}"),
+            ("hosts", f"reconnect at {peer}: `farshore volume uri {group}/VOLUME --site {peer}`"),
             ("back", f"farshore switchover {group} --site {peer}"),
         ]
     )
@@ -209,7 +209,7 @@ def _show_takeover(session: Session, data: TakeoverReply) -> None:
     if not done:
         next_step = f"farshore takeover {group} --confirm {group}"
     elif peer:
-        next_step = f"farshore volume uri {group}/VOLUME; once {peer} is back: farshore failback {group}"
+        next_step = f"`farshore volume uri {group}/VOLUME`; once {peer} is back: `farshore failback {group}`"
     else:
         next_step = f"farshore volume uri {group}/VOLUME"
     session.output.fields(
@@ -261,11 +261,11 @@ def failback(
 def _show_failback(session: Session, data: FailbackReply) -> None:
     group, peer, tail = data.group, data.peer, data.tail_bytes
     session.output.line(f"{group} is {data.state} ({data.code}): {peer} follows this site")
-    kept = f"{size_text(tail)} of journal: farshore branch list {group} --site {peer}" if tail else "none"
+    kept = f"{size_text(tail)} of journal: `farshore branch list {group} --site {peer}`" if tail else "none"
     session.output.fields(
         [
             ("fork", session.cut_line(data.fork)),
             (f"branch at {peer}", kept),
-            ("next", f"stop the hosts; farshore switchover {group} moves the writing to {peer}"),
+            ("next", f"stop the hosts; `farshore switchover {group}` moves the writing to {peer}"),
         ]
     )

@@ -121,7 +121,7 @@ def list_schedules(ctx: typer.Context) -> None:
         lambda: session.output.table(
             ("group", "backup", "keeps", "window", "last run", "next run", "failure"),
             [_row(session, schedule) for schedule in data.schedules],
-            empty="no groups: farshore volume create G/V --size 10G",
+            empty="no groups: `farshore volume create G/V --size 10G`",
         ),
     )
 

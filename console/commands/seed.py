@@ -33,7 +33,7 @@ def list_seeds(
         lambda: session.output.table(
             ("volume", "size"),
             [(f"{seed.group}/{seed.volume}", size_text(seed.size_bytes)) for seed in data.seeds],
-            empty="no seeds: farshore volume import FILE G/V --seed",
+            empty="no seeds: `farshore volume import FILE G/V --seed`",
         ),
     )
 

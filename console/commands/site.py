@@ -171,7 +171,11 @@ def rotate_key(
 
     def show() -> None:
         session.output.line(data.token)
-        done = "in use" if data.in_use else "next: farshore peer rotate-key at every peer, then --finish here"
+        done = (
+            "in use"
+            if data.in_use
+            else "next: `farshore peer rotate-key PEER TOKEN` at every peer, then --finish here"
+        )
         session.output.note(f"key {data.fingerprint}: {done}")
 
     session.output.result("site.rotate-key", data, show)

@@ -81,7 +81,7 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Styled]:
             lines.append(text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))
     lines += [group_line(session, data, group) for group in data.groups]
     if not data.groups:
-        lines.append(text(session.output.pasted("no groups: farshore volume create G/V --size 10G")))
+        lines.append(text(session.output.pasted("no groups: `farshore volume create G/V --size 10G`")))
     return lines
 
 

@@ -80,7 +80,7 @@ def list_volumes(
         lambda: session.output.table(
             ("volume", "size", "export", "hosts", "id"),
             [_row(volume) for volume in data.volumes],
-            empty="no volumes: farshore volume create G/V --size 10G",
+            empty="no volumes: `farshore volume create G/V --size 10G`",
         ),
     )
 

@@ -70,7 +70,7 @@ def two_sites(stage: Stage, step: Step) -> None:
     for site in (stage.primary, stage.secondary):
         site.wait_ready()
     step.proof("both daemons answer", True, f"sites {stage.primary.name} and {stage.secondary.name}")
-    step.command("farshore peer add TOKEN   (at each site, the other's token)")
+    step.command("farshore peer add TOKEN")
     fingerprint = introduce(stage.primary, stage.secondary)
     step.proof("keys pinned, CURVE on", bool(fingerprint), f"b is {fingerprint[:19]}…")
     for name, size in ((FILES, IMAGE_SIZE), (SCRATCH, SCRATCH_SIZE)):

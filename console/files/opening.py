@@ -126,7 +126,7 @@ def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
         return Refused(
             f"{name} is encrypted (LUKS), and there is no way to give the key here",
             subject=name,
-            next_step="unlock it where the key is: farshore volume uri, nbdfuse, cryptsetup",
+            next_step=f"unlock it where the key is: `farshore volume uri {name}`, nbdfuse, cryptsetup",
         )
     if holds:
         return Refused(
@@ -137,5 +137,5 @@ def _unreadable(name: str, opened: Opened, ways: Ways) -> FarshoreError:
     return Refused(
         f"{name} holds no file system that is known here",
         subject=name,
-        next_step="look at it by hand: farshore volume uri",
+        next_step=f"look at it by hand: `farshore volume uri {name}`",
     )

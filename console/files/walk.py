@@ -116,7 +116,7 @@ class Finder:
         raise NotFound(
             f"there is no {path_text((*path, name))} at this cut",
             subject=path_text((*path, name)),
-            next_step=f"list {path_text(path)}, or look at other cuts: farshore files versions",
+            next_step=f"list {path_text(path)}, or look at other cuts: `farshore files versions G/V:/PATH`",
         )
 
 

@@ -149,7 +149,7 @@ def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri:
         raise FarshoreError(
             f"nbdfuse ended with {process.wait()}: {' '.join(said)[-2000:]}",
             subject=uri,
-            next_step="farshore volume list: is the export there, and online?",
+            next_step="`farshore volume list`: is the export there, and online?",
         )
 
 

@@ -42,9 +42,10 @@ GROUPS_A_LOOK = 100
 COPIES_EVERY_S = 30.0
 NEXT_STEPS = {
     "peer.silent": "does the peer's daemon run, is the link up? `farshore status` at both; if the site is "
-    "lost, `farshore takeover`",
-    "pair.suspended": "`farshore pair show` names the reason",
-    "pair.diverged": "`farshore branch list`, then `farshore pair resync --source local|remote`",
+    "lost, `farshore takeover --from PEER`",
+    "pair.suspended": "`farshore pair show GROUP` names the reason",
+    "pair.diverged": "`farshore branch list GROUP`, then `farshore pair resync GROUP --source local` or "
+    "`--source remote`",
     "backup.missed": "`farshore schedule list` says what failed",
     "disk.filling": "make room, or lower `window_s` or `journal_limit_bytes`",
 }
@@ -173,5 +174,7 @@ class AlertWatch:
                 fields |= {"resolved": True, "lasted_s": round(change.lasted_s, 1)}
             else:
                 fields |= condition.fields
-                fields["next"] = NEXT_STEPS.get(condition.kind, "")
+                said = NEXT_STEPS.get(condition.kind, "")
+                said = said.replace("GROUP", condition.group or "GROUP")
+                fields["next"] = said.replace("PEER", condition.subject or "PEER")
             self._site.events.emit(condition.kind, **fields)

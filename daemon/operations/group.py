@@ -101,7 +101,7 @@ def _require_idle(site: Site, group: Group) -> None:
         raise Busy(
             f"{len(hosts)} hosts are connected to group {name}, the first is {hosts[0]}",
             subject=name,
-            next_step="disconnect them; `farshore volume show` names them",
+            next_step="disconnect them; `farshore volume show G/V` names them",
         )
     jobs = site.jobs.running(group=name)
     if jobs or site.state.drops(name):

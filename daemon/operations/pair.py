@@ -160,7 +160,8 @@ async def resync(site: Site, command: PairResync) -> PairInfo:
             f"both sites wrote group {group.name}: {shipper.reason}",
             subject=group.name,
             position=str(shipper.compared.fork or group.end),
-            next_step=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
+            next_step=f"`farshore pair resync {group.name} --source local` or `--source remote` says whose "
+            "history stays",
         )
     return pair_info(site, command.group)
 

@@ -46,7 +46,8 @@ async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
         raise Unsafe(
             f"the window of {group.name} becomes shorter: moments before it cannot be read any more",
             subject=group.name,
-            next_step=f"add --confirm {group.name}; `farshore volume show --history` says what there is",
+            next_step=f"add --confirm {group.name}; `farshore volume show {group.name}/VOLUME --history` "
+            "says what there is",
         )
     return await _put(site, group, before, policy)
 

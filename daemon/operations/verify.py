@@ -81,7 +81,7 @@ async def start(site: Site, command: VerifyStart) -> JobInfo:
             raise Busy(
                 f"{name} is being verified by job {job.number}, which was asked for something else",
                 subject=name,
-                next_step=f"farshore job watch {job.number}, or job cancel {job.number}",
+                next_step=f"`farshore job watch {job.number}`, or `farshore job cancel {job.number}`",
             )
         return job.info()
     job = site.jobs.start(

@@ -195,7 +195,8 @@ def require_leavable(group: GroupCore, tail: Sequence[Span], fork: int, timeline
             f"{text}: is that site an old copy of its directory, or of its machine?",
             subject=group.name,
             position=str(durable),
-            next_step=f"there: `farshore pair resync {group.name} --source local|remote` says whose stays",
+            next_step=f"there: `farshore pair resync {group.name} --source local` or `--source remote` "
+            "says whose stays",
         )
 
 

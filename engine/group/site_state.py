@@ -247,7 +247,11 @@ class SiteState:
         """Set a pair's mode, and whether it has fallen back; NotFound without a pair."""
         row = self.pair(group)
         if row is None:
-            raise NotFound(f"group {group} has no pair", subject=group, next_step="`farshore pair create`")
+            raise NotFound(
+                f"group {group} has no pair",
+                subject=group,
+                next_step=f"`farshore pair create {group} --with PEER`",
+            )
         self.put_pair(replace(row, mode=mode, fallen_back=fallen_back))
 
     def drops(self, group: str) -> dict[int, list[tuple[int, int]]]:

@@ -55,7 +55,8 @@ class TurnedBack:
             position=str(cut),
             reason=f"the peer holds {peer_has}: this site is an old copy of itself, or another daemon runs "
             "with its identity",
-            next=f"`farshore pair resync {group.name} --source local|remote` says whose history stays",
+            next=f"`farshore pair resync {group.name} --source local` or `--source remote` says whose "
+            "history stays",
         )
 
     def require_whole(self) -> None:

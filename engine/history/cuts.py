@@ -66,7 +66,8 @@ def _require_told_apart(group: Group, utc_ns: int) -> None:
         f" which of them were there at {time_text(utc_ns)}",
         subject=group.name,
         position=str(group.end),
-        next_step="ask for `latest`, a backup, or TIMELINE:POSITION (`farshore journal show` lists them)",
+        next_step="ask for `latest`, a backup, or TIMELINE:POSITION"
+        f" (`farshore journal show {group.name}` lists them)",
     )
 
 

@@ -105,7 +105,8 @@ _NEXT_STEP: dict[PairState, str] = {
     PairState.SUSPENDED: "`farshore pair show GROUP` says why",
     PairState.FILLING: "bring the peer back, or raise journal_limit_bytes; see `farshore events`",
     PairState.TAKEN_OVER: "`farshore failback GROUP` once the other site is back",
-    PairState.DIVERGED: "`farshore branch list GROUP`, then `pair resync GROUP --source local|remote`",
+    PairState.DIVERGED: "`farshore branch list GROUP`, then `farshore pair resync GROUP --source local` or "
+    "`--source remote`",
 }
 
 
@@ -116,6 +117,6 @@ def next_state(state: PairState, verb: PairVerb, group: str) -> PairState:
         raise WrongState(
             f"pair {group} is {state.value} ({FIELD_CODES[state]}): {verb.value} is not possible",
             subject=group,
-            next_step=_NEXT_STEP[state],
+            next_step=_NEXT_STEP[state].replace("GROUP", group),
         )
     return found

@@ -80,7 +80,7 @@ class RoleExports:
             self._emit(
                 "group.not_online",
                 group=group.name,
-                error=f"fenced, offline until `farshore volume online`: {paths}",
+                error=f"fenced, offline until `farshore volume online G/V`: {paths}",
             )
 
     def connected(self, group: Group) -> int:

@@ -150,14 +150,14 @@ def require_gone(group: Group, peer: str, role: str) -> None:
             f"{peer} answers, and hosts there may write group {group.name} (detached)",
             subject=group.name,
             position=str(group.end),
-            next_step=f"`farshore takeover {group.name}` at {peer} goes on with what they wrote; to go on "
-            "with this site's history, stop the hosts and the daemon there first",
+            next_step=f"`farshore takeover {group.name} --site {peer}` goes on with what they wrote; to "
+            "go on with this site's history, stop the hosts and the daemon there first",
         )
     raise NotAllowed(
         f"{peer} answers, and writes group {group.name}",
         subject=group.name,
         position=str(group.end),
-        next_step=f"`farshore switchover {group.name}` at {peer} hands it over without loss",
+        next_step=f"`farshore switchover {group.name} --site {peer}` hands it over without loss",
     )
 
 

@@ -136,5 +136,5 @@ def check_key(key: str, name: str) -> bytes:
         raise UsageError(
             f"not a CURVE key of {name}: {error}",
             subject=name,
-            next_step="farshore site token prints a site's public key",
+            next_step="`farshore site token` prints a site's public key",
         ) from error

@@ -35,7 +35,7 @@ def check_yield(group: Group, shipper: Shipper | None, by: str, *, to_takeover: 
     ago_s = None if heard is None else group.clock.monotonic() - heard
     if ago_s is not None and ago_s <= HEARTBEAT_TIMEOUT_S:
         why = f"it followed this site {ago_s:.1f} s ago"
-        then = f"`farshore pair show {group.name}` at {by}: if nobody took over there, who has its key?"
+        then = f"`farshore pair show {group.name} --site {by}`: if nobody took over there, who has its key?"
     elif not to_takeover:
         why = "this site yields to no takeover (yields_to_takeover in site.toml)"
         then = f"`farshore pair resync {group.name} --source remote` here, if {by} is to write"

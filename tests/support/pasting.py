@@ -21,14 +21,17 @@ from tests.support.sites import Site, farshore_command
 PASTED_TIMEOUT_S = 60.0
 ELSEWHERE = "elsewhere"
 _IN_BACKTICKS = re.compile(r"`(farshore [^`]+)`")
-_WHOLE_LINE = re.compile(r"(?:^|\n)(?:next:|next|undo:|undo|back)\s+(farshore [^`\n]+)(?=\n|$)")
+_WHOLE_LINE = re.compile(r"(?:^|\n)[a-z]+(?: [a-z]+)?:?\s+(farshore [^`\n]+)(?=\n|$)")
+# Of sites that the one who prints it knows no name of.
+_GIVEN_ELSEWHERE = re.compile(r"`farshore [^`]+` at (?:each site|both|every peer|the (?:other|peer|site))")
 # What a person has to fill in: TOKEN, G/V, NAME.
 _TO_FILL_IN = re.compile(r"(?:^|[ /@])(?:[A-Z]{2,}|[A-Z])(?:$|[ /@:|])")
 
 
 def printed_commands(screen: str) -> list[str]:
     """Each command on it that can be pasted as it is."""
-    found = [*_IN_BACKTICKS.findall(screen), *(line.strip() for line in _WHOLE_LINE.findall(screen))]
+    here = _GIVEN_ELSEWHERE.sub("", screen)
+    found = [*_IN_BACKTICKS.findall(here), *(line.strip() for line in _WHOLE_LINE.findall(screen))]
     return [command for command in dict.fromkeys(found) if not _TO_FILL_IN.search(command)]
 
 

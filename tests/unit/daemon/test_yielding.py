@@ -167,7 +167,7 @@ def test_what_a_peer_closed_an_operator_opens_c43(sites: TwoSites) -> None:
     with pytest.raises(WrongState, match="offline: fenced"):
         sites.attach(sites.a)
     (said,) = fields_of(sites, "group.not_online")
-    assert said["error"] == "fenced, offline until `farshore volume online`: g/v"
+    assert said["error"] == "fenced, offline until `farshore volume online G/V`: g/v"
     sites.online(sites.a)
     assert sites.attach(sites.a).connected
     sites.until_paired(sites.a)
