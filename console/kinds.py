@@ -51,6 +51,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "event": ("protocol.commands.event:EventInfo",),
     "events": ("protocol.commands.event:EventsReply",),
     "failback": ("protocol.commands.role:FailbackReply",),
+    "files.last": ("console.commands.file_last:LastReply",),
     "files.versions": ("console.commands.file_versions:VersionsReply",),
     "group.delete": ("protocol.commands.group:GroupSummary",),
     "group.list": ("protocol.commands.group:GroupListReply",),
@@ -87,6 +88,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "peer.set": ("protocol.commands.peer:PeerInfo",),
     "progress": (
         "console.mounts.probing:ProbeStep",
+        "console.commands.file_last:LastStep",
         "console.commands.file_versions:VersionsStep",
         "console.images.report:ImageStep",
         "console.commands.role:SwitchoverStep",

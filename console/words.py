@@ -53,5 +53,6 @@ VERBS_BESIDE = {
     },
     "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
     "journal": {"replay": "replay.replay"},
+    "files": {"last": "file_last.last"},
     "restore": {"files": "restore_files.restore_files"},
 }

@@ -79,7 +79,7 @@ def versions(
     session = session_of(ctx)
     where = parse_place(place, with_cut=False)
     found, failed = Versions(), []
-    cuts = _cuts(session, where)
+    cuts = named_cuts(session, where)
     with session.output.activity(f"looking at {len(cuts)} cuts of {where.name}") as activity:
         for number, (name, cut) in enumerate(cuts):
             step = VersionsStep(done=number, total=len(cuts))
@@ -110,7 +110,7 @@ def versions(
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 
-def _cuts(session: Session, where: Place) -> list[tuple[str, CutInfo]]:
+def named_cuts(session: Session, where: Place) -> list[tuple[str, CutInfo]]:
     """Names and cuts, oldest first: positions grow along a volume's history."""
     shown = session.call(VolumeShow(group=where.group, volume=where.volume, history=True))
     here = session.call(SiteStatus()).site

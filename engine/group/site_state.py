@@ -245,13 +245,9 @@ class SiteState:
 
     def set_mode(self, group: str, mode: Mode, fallen_back: bool) -> None:
         """Set a pair's mode, and whether it has fallen back; NotFound without a pair."""
-        row = self.pair(group)
-        if row is None:
-            raise NotFound(
-                f"group {group} has no pair",
-                subject=group,
-                next_step=f"`farshore pair create {group} --with PEER`",
-            )
+        if (row := self.pair(group)) is None:
+            hint = f"`farshore pair create {group} --with PEER`"
+            raise NotFound(f"group {group} has no pair", subject=group, next_step=hint)
         self.put_pair(replace(row, mode=mode, fallen_back=fallen_back))
 
     def drops(self, group: str) -> dict[int, list[tuple[int, int]]]:

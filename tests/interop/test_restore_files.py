@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.errors import ExitCode
 from tests.support.clients import succeed
 from tests.support.file_systems import import_image, make_ext
 from tests.support.mounting import loop_device, require_mounting
@@ -211,6 +212,43 @@ def fill_exfat(tool: Tool, image: Path, scratch: Path, content: bytes) -> None:
             (point / "Content.bin").write_bytes(content)
         finally:
             succeed("umount", point)
+
+
+def test_last(site: Site, scratch: Path, tool: Tool) -> None:
+    """A file that is gone is found at the last cut before that, though no backup shows it; as nobody."""
+    root = scratch / "tree"
+    root.mkdir()
+    image = scratch / "image"
+    uri = site.create_volume("g/v", "8M")
+
+    def written(label: str, *names: str) -> None:
+        for name in ("always", "gone", "between"):
+            (root / name).unlink(missing_ok=True)
+        for name in names:
+            (root / name).write_text(f"{name} in {label}")
+        image.unlink(missing_ok=True)
+        succeed(tool("nbdcopy"), "--flush", make_ext(image, root, "8M"), uri)
+        site.farshore("backup", "create", "g", "--label", label)
+
+    written("first", "always", "gone")
+    written("second", "always")
+    written("third", "always")
+    there = site.json("files", "last", "g/v:/always")
+    assert (there["name"], there["without"], there["exact"]) == ("now", None, True)
+    gone = site.json("files", "last", "g/v:/gone")
+    cuts = {each["label"]: each["cut"]["position"] for each in site.json("backup", "list")["backups"]}
+    assert cuts["first"] <= gone["cut"]["position"] < gone["without"]["position"] <= cuts["second"]
+    assert gone["exact"]
+    assert gone["size_bytes"] == len("gone in first")
+    # The cut and the one after it: it is in the one, and not in the other.
+    cat = ["cat", f"g/v@{gone['cut']['text']}:/gone", "--no-replay"]
+    assert site.run(*cat).stdout == "gone in first"
+    assert site.run("cat", f"g/v@{gone['without']['text']}:/gone", "--no-replay").returncode != 0
+    restore = gone["restore"].replace(f"--site {site.name} ", "")
+    assert restore == f"farshore restore files g/v --at {gone['cut']['text']} /gone --to ."
+    never = site.run("files", "last", "g/v:/never")
+    assert never.returncode == ExitCode.NOT_FOUND
+    assert "farshore files versions g/v:/never" in never.stderr.replace(f"--site {site.name} ", "")
 
 
 def test_versions(site: Site, scratch: Path, tool: Tool) -> None:

@@ -65,7 +65,8 @@ def texts() -> Iterator[Printed]:
                 text = _text(node)
                 found = _OURS.search(text)
                 if found and (found["word"] in NOUNS or found["word"] in VERBS):
-                    yield Printed(f"{name}:{node.lineno}", text)  # type: ignore[attr-defined] # it is a literal
+                    line = getattr(node, "lineno", 0)
+                    yield Printed(f"{name}:{line}", text)
 
 
 def _text(node: ast.AST) -> str:
