@@ -123,6 +123,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "takeover": ("protocol.commands.role:TakeoverReply",),
     "takeover.plan": ("protocol.commands.role:TakeoverReply",),
     "umount": ("console.commands.mount:UmountReply",),
+    "timeline": ("protocol.commands.timeline:TimelineReply",),
     "verify": ("protocol.commands.verify:VerifyReply", "protocol.commands.verify:VerifyResult"),
     "volume.create": ("protocol.commands.volume:VolumeInfo",),
     "volume.delete": ("protocol.commands.volume:VolumeInfo",),

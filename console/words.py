@@ -36,6 +36,7 @@ VERBS = {
     "umount": "mount.umount",
     "wait": "pair.wait",
     "events": "event.events",
+    "timeline": "timeline.timeline",
     "verify": "verify.verify",
     "schema": "schema.show_schema",
     "demo": "site.demo",
