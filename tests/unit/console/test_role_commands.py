@@ -97,7 +97,7 @@ def test_a_takeover_says_what_is_lost_and_what_comes_next(stub: StubSite, farsho
     assert stub.asked == [Takeover(group="vm1", max_loss_s=90.0, confirm="vm1")]
     assert "vm1 is written here from 8f3a000000000001:8192" in ran.out
     ours = f"farshore --site {stub.directory}"
-    assert f"{ours} volume uri vm1/VOLUME; once par is back: {ours} failback vm1" in ran.out
+    assert f"`{ours} volume uri vm1/VOLUME`; once par is back: `{ours} failback vm1`" in ran.out
 
 
 def test_unknown_figures_of_a_takeover(stub: StubSite, farshore: Run) -> None:
@@ -185,7 +185,7 @@ def test_failback_waits_until_the_other_site_follows(stub: StubSite, farshore: R
 
 def test_failback_names_the_branch_and_the_switchover(stub: StubSite, farshore: Run) -> None:
     ran = farshore("failback", "vm1", "--site", str(stub.directory))
-    assert "12 KiB of journal: farshore branch list vm1 --site par" in ran.out
+    assert "12 KiB of journal: `farshore branch list vm1 --site par`" in ran.out
     assert f"farshore --site {stub.directory} switchover vm1" in ran.out
     stub.replies["failback"] = replace(FAILBACK, fork=None, tail_bytes=0)
     assert "none" in farshore("failback", "vm1", "--site", str(stub.directory)).out
