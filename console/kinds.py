@@ -129,6 +129,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "volume.list": ("protocol.commands.volume:VolumeListReply",),
     "volume.offline": ("protocol.commands.volume:VolumeInfo",),
     "volume.online": ("protocol.commands.volume:VolumeInfo",),
+    "volume.rename": ("protocol.commands.volume:VolumeInfo",),
+    "volume.resize": ("protocol.commands.volume:VolumeResizeReply",),
     "volume.show": ("protocol.commands.volume:VolumeShowReply",),
     "volume.uri": ("console.commands.volume:UriShown",),
     "wait": ("protocol.commands.pair:WaitReply",),

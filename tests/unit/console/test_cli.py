@@ -54,6 +54,8 @@ EVERY_COMMAND = [
     ("volume uri vm1/root", "volume.uri"),
     ("volume online vm1/root", "volume.online"),
     ("volume offline vm1/root", "volume.offline"),
+    ("volume resize vm1/root 2G", "volume.resize"),
+    ("volume rename vm1/root boot", "volume.rename"),
     ("volume delete vm1/root --confirm vm1/root", "volume.delete"),
     ("pair create vm1 --with par", "pair.create"),
     ("pair show vm1", "pair.show"),

@@ -27,6 +27,8 @@ from protocol.events import (
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
+    VolumeRenamed,
+    VolumeResized,
     record_from_row,
 )
 from protocol.limits import BLOCK_BYTES, GENERATION_MAX, LOCK_S_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
@@ -55,6 +57,8 @@ records = st.one_of(
         size_bytes=st.integers(1, VOLUME_BYTES_MAX // BLOCK_BYTES).map(lambda blocks: blocks * BLOCK_BYTES),
     ),
     st.builds(VolumeDeleted, volume=positions),
+    st.builds(VolumeRenamed, volume=positions, name=names),
+    st.builds(VolumeResized, volume=positions, size_bytes=st.integers(1, 1 << 38).map(lambda n: n * 4096)),
     st.builds(
         Mark,
         copy_id=timelines,
