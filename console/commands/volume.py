@@ -174,13 +174,16 @@ def resize(
     force: Annotated[
         bool, typer.Option("--force", help="Smaller although hosts are connected: errors past the new end.")
     ] = False,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Send hosts away: those that come back see the new size.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; do nothing.")] = False,
     confirm: Annotated[str, typer.Option(metavar="G/V", help="To make it smaller: its name.")] = "",
 ) -> None:
     """Give a volume another size, while hosts use it. Every earlier cut keeps the size that it had.
 
-    A host sees the new size when it connects anew; QEMU also by block_resize. Shrink the file system before
-    the volume: what lies past the new end is gone for hosts, and comes back with the printed restore."""
+    A host sees the new size when it connects anew; a guest of QEMU then by block_resize. Shrink the file
+    system before the volume: what lies past the new end is gone, and comes back with the printed restore."""
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
     size_bytes = parse_size(size.removeprefix("+"))
@@ -188,7 +191,13 @@ def resize(
         size_bytes += session.call(VolumeShow(group=group, volume=name)).size_bytes
     data = session.call(
         VolumeResize(
-            group=group, volume=name, size_bytes=size_bytes, force=force, dry_run=dry_run, confirm=confirm
+            group=group,
+            volume=name,
+            size_bytes=size_bytes,
+            force=force,
+            reconnect=reconnect,
+            dry_run=dry_run,
+            confirm=confirm,
         )
     )
 

@@ -9,13 +9,12 @@ from console.session import Session
 from protocol.commands.base import parse_volume_name
 from protocol.commands.volume import VolumeCreate, VolumeShow
 from protocol.errors import Busy, NotFound, Refused, WrongState
-from protocol.limits import BLOCK_BYTES
 
 
 def made_ready(session: Session, volume: str, image_bytes: int) -> int:
     """The size of the volume, which is there now, online and without hosts, and not too small."""
     group, name = parse_volume_name(volume)
-    size_bytes = max(BLOCK_BYTES, -(-image_bytes // BLOCK_BYTES) * BLOCK_BYTES)
+    size_bytes = max(1, image_bytes)
     try:
         shown = session.call(VolumeShow(group=group, volume=name))
     except NotFound:

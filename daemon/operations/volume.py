@@ -203,6 +203,8 @@ async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
             before_bytes=before, size_bytes=size_bytes,
         )  # fmt: skip
         volume = group.volumes.as_it_is(volume, group.spans())
+        if command.reconnect:
+            site.exports.shut(group, volume)
     info = replace(volume_info(site, group, volume), size_bytes=size_bytes)
     return extended(
         VolumeResizeReply, info, before_bytes=before, dry_run=command.dry_run, position=position, undo=undo

@@ -137,12 +137,14 @@ class VolumeResizeReply(VolumeInfo, frozen=True, kw_only=True):
 
 class VolumeResize(BaseCommand[VolumeResizeReply], frozen=True, tag="volume.resize"):
     """Another size from here on; earlier cuts keep theirs. To shrink wants `confirm`, which is `G/V`, and
-    `force` while hosts are connected: they get errors past the new end."""
+    `force` while hosts are connected: they get errors past the new end. `reconnect` sends hosts away, who see
+    the new size when they come back."""
 
     group: Name
     volume: Name
     size_bytes: SizeBytes
     force: bool = False
+    reconnect: bool = False
     dry_run: bool = False
     confirm: Confirm = ""
 
