@@ -196,6 +196,14 @@ class VolumeHistory:
             if place in here
         }
 
+    def most_blocks(self, volume: int) -> int:
+        """The most blocks that a volume (id) ever had, on any timeline: past its end at a cut there may be
+        versions too, and what compares two cuts, or makes a site the same, must not leave them out."""
+        made = (each.size_bytes for (_, at), each in self._volumes.items() if at == volume)
+        changes = self._changes.get(volume, {}).values()
+        sizes = [*made, *(each.size_bytes for each in changes if isinstance(each, VolumeResized))]
+        return -(-max(sizes, default=0) // BLOCK_BYTES)
+
     def _largest(self, volume: Volume, here: Places) -> int:
         changes = self._changes.get(volume.id, {})
         here_are = (each for place, each in changes.items() if place in here)

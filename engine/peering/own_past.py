@@ -44,7 +44,7 @@ def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView
         store=group.store,
         memtable=group.memtable,
         volume=volume,
-        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
+        blocks=group.volumes.most_blocks(volume),
         before=before.intervals,
         after=after.intervals,
         first=first,

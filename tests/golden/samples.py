@@ -96,7 +96,7 @@ RECORDS: list[Record] = [
     VolumeCreated(name="v" + "." * 32, size_bytes=1 << 50),
     VolumeDeleted(volume=197),
     VolumeResized(volume=197, size_bytes=1 << 40),
-    VolumeRenamed(volume=BIG, name="root.2"),
+    VolumeRenamed(volume=70_000, name="root.2"),
     Mark(
         copy_id=BIG,
         label="nightly",
