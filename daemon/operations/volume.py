@@ -195,7 +195,7 @@ async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
         group.volumes.require_change(group.name)
         if smaller:
             with suppress(Trimmed):  # what a group without history has anyway is its window
-                group.kept.timed.hold(f"undo {name}", group.end, KEEP_S)
+                group.kept.timed.hold(f"undo resize {name}", group.end, KEEP_S)
         position = str(resize(group, volume, size_bytes))
         await wait_durable(group)
         site.events.emit(

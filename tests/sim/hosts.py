@@ -127,6 +127,11 @@ class WatchedConnection(NbdConnection):
         self.host.handled(self.link)
 
     @property
+    def sectors(self) -> int:
+        """What the host may ask for, whole ones."""
+        return self._size // SECTOR_BYTES
+
+    @property
     def unhandled_bytes(self) -> int:
         """Received, and not handled."""
         return self._end - self._start
@@ -221,7 +226,7 @@ class Host:
 
     def _request(self, link: Connected) -> Request:
         rng, load = self._rng, self._sim.shape.load
-        sectors = self._content(link).sectors
+        sectors = link.connection.sectors
         kind = rng.choices(list(load.weights), list(load.weights.values()))[0]
         request = Request(command=kind, cookie=rng.getrandbits(64))
         if kind is Command.FLUSH:
