@@ -40,8 +40,8 @@ def made_ready(session: Session, volume: str, image_bytes: int) -> int:
     return shown.size_bytes
 
 
-def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) -> None:
-    """Have nothing but zeroes in the volume, once that is confirmed where it holds something."""
+def require_overwritable(session: Session, target: NbdImage, volume: str, confirm: str) -> bool:
+    """Whether the volume holds something; Unsafe if it does, and that was not confirmed."""
     held = sum(length for _, length in target.data_ranges())
     if held:
         confirmed(
@@ -51,5 +51,11 @@ def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) ->
             "overwrite it",
             show=lambda: session.output.line(f"{volume} holds {size_text(held)}, which will be overwritten"),
         )
+    return bool(held)
+
+
+def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) -> None:
+    """Have nothing but zeroes in the volume, once that is confirmed where it holds something."""
+    if require_overwritable(session, target, volume, confirm):
         target.zero(0, target.size_bytes)
         target.flush()
