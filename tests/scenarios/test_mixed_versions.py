@@ -169,3 +169,35 @@ def write_far(site: Site, total: int) -> None:
         for at in range(0, total, MIB):
             host.write(at % SIZE_BYTES, rng.randbytes(MIB))
         host.flush()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sites", ["new writes"], indirect=True)
+def test_another_size_waits_for_the_peers_upgrade(sites: tuple[Site, Site]) -> None:
+    """An earlier version stops following at what it does not know, says so, and hosts go on; upgraded in
+    place, it takes what it lacks."""
+    new, old = sites
+    start_pair(new, old, "g/v", SIZE_BYTES)
+    oracle = Oracle(SIZE_BYTES, seed=53)
+    write(new, oracle, 50)
+    check_equal(new, old, oracle)
+    new.farshore("volume", "resize", "g/v", "+1M")
+    new.farshore("wait", "g", "--state", "suspended", "--timeout", "60")
+    assert "kind 30" in new.json("pair", "show", "g")["reason"]
+    write(new, oracle, 50)
+    old.expected_errors.add("nbd.garbage")
+    assert old.stop() == 0
+    upgraded = Site(old.directory, "old")
+    upgraded.replication_port = old.replication_port
+    try:
+        upgraded.start()
+        new.farshore("wait", "g", "--state", "paired", "--timeout", "90")
+        at = new.json("wait", "g", "--timeout", "60")["position"]
+        with Host(upgraded.nbd_socket, f"g/v@{at}") as host:
+            assert host.size_bytes == SIZE_BYTES + MIB
+            assert host.read(0, SIZE_BYTES) == oracle.image
+        assert upgraded.stop() == 0
+        upgraded.check_log()
+    finally:
+        upgraded.kill()
+        old.start()
