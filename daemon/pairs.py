@@ -160,7 +160,7 @@ class SitePairs:
             pair.mode,
             fallen_back=pair.fallen_back,
             persist=partial(self._set_mode, group),
-            ask_durable=shipper.ask_durable,
+            ask_durable=shipper.window.ask_durable,
         )
         shipper.start(pair.state)
         return shipper

@@ -27,6 +27,8 @@ from protocol.limits import (
 
 # The first session that dies young is an ordinary restart; as many in a row as this are a link that flaps.
 FLAPS = 4
+# A session that ends once because of a frame may have met a bad link; as many as this, at one place, did not.
+THROWN_BACK = 3
 # Two sites behind one bad link must not dial in step.
 JITTER = 0.25
 
@@ -49,6 +51,7 @@ class Backoff:
         self._died_young = 0
         self._refusal = ""
         self._refused = 0  # by that refusal in a row
+        self._thrown_back = (-1, 0)  # behind which position, and how often in a row
 
     @property
     def flapping(self) -> bool:
@@ -78,9 +81,20 @@ class Backoff:
             delay_s = max(delay_s, _doubled(REFUSED_DELAY_S, REFUSED_DELAY_MAX_S, self._refused))
         return Retry(delay_s=delay_s * (1.0 + JITTER * self._rng.random()), flapping=newly)
 
+    def thrown_back(self, position: int) -> None:
+        """The peer has everything up to there, and ended the session because of what comes next."""
+        at, times = self._thrown_back
+        self._thrown_back = (position, times + 1 if at == position else 1)
+
+    def stuck_at(self, position: int) -> bool:
+        """Whether it did so there again and again, and will the next time."""
+        at, times = self._thrown_back
+        return at == position and times >= THROWN_BACK
+
     def reset(self) -> None:
         """An operator began, split or resynced the pair: what was before does not count."""
         self._began_s = None
+        self._thrown_back = (-1, 0)
         self._died_young = 0
         self._refused = 0
 

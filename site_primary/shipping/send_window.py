@@ -29,6 +29,7 @@ from protocol.limits import (
     SHIP_MESSAGE_BYTES,
     SHIP_READ_BYTES,
 )
+from protocol.messages import MakeDurable
 from protocol.positions import Cut
 from site_primary.shipping.journal_lease import JournalLease
 from site_primary.shipping.session import Session
@@ -56,6 +57,13 @@ class SendWindow:
         self._hold_timer: Timer | None = None
         self._waits = False  # what is held, for its turn
         self._pumping = False
+        group.listeners.frame.append(self._on_frame)
+
+    def close(self) -> None:
+        """Nothing is sent any more; twice is fine."""
+        self.stop()
+        if self._on_frame in self._group.listeners.frame:
+            self._group.listeners.frame.remove(self._on_frame)
 
     def start(self, cut: Cut, marks: PeerMarks) -> None:
         """Send everything after `cut`, and what is written from now on. `marks.shipped` follows."""
@@ -82,7 +90,7 @@ class SendWindow:
             self._in_flight_bytes -= self._in_flight.popleft()[1]
         self.flush()
 
-    def on_frame(self, frame: Frame) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         """A frame was written here: ship it at once if it is what comes next and there is room."""
         if self._next is None:
             return
@@ -91,6 +99,11 @@ class SendWindow:
             self._put(frame)
         else:
             self.pump()
+
+    def ask_durable(self, position: int) -> None:
+        """Have the peer make everything before `position` durable."""
+        self.flush()
+        self._session.send(MakeDurable(session=self._session.id, position=position).encode())
 
     def _room(self) -> bool:
         return (

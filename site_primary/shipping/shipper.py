@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from contextlib import suppress
 
 from engine.group.group import Group
 from engine.history.watermarks import PeerMarks
 from engine.peering.pair_states import TRANSITIONS, PairState, PairVerb, next_state
 from protocol.base_messages import BaseAck, BaseDigests, BaseSeeds
 from protocol.errors import Diverged, FarshoreError, Trimmed
-from protocol.messages import SUPERSEDED, Ack, Fetched, MakeDurable, Message, Refused, Reset, Welcome
+from protocol.messages import SUPERSEDED, Ack, Fetched, Message, Refused, Reset, Welcome
 from site_primary.shipping.base_shipment import BaseShipment
 from site_primary.shipping.comparison import (
     NOT_COMPARED,
@@ -42,8 +41,7 @@ from site_primary.sync_gate import SyncGate
 class Shipper:
     """`state` is the pair's; `marks` what the peer has, `compared` where its journal and this one met last;
     `hosts` whether hosts wait for it; `followed_at` when the peer last spoke as one that follows, monotonic.
-    `on_superseded` is told that the peer writes the group by a newer authority; this shipper is then to be
-    closed."""
+    `on_superseded`: the peer writes the group by a newer authority; this shipper is then to be closed."""
 
     def __init__(
         self,
@@ -71,15 +69,12 @@ class Shipper:
         self._parted: Start | None = None  # a comparison past whose fork the peer left nothing
         self._goal = 0  # written when the session began: reached means caught up
         self._lease = JournalLease(group, session.peer, lambda: self.marks.remote_durable, self._filling)
-        self._window = SendWindow(group, session, self._lease, self._fail)
+        self.window = SendWindow(group, session, self._lease, self._fail)
         # Once the peer's journal is here, or a base is there, the two compare again.
         self._fetcher = Fetcher(group, session, on_done=self._connect, on_failed=self._fail)
         self._base = BaseShipment(group, session, rng, self._connect, self._fail)
         session.listen(self._on_message, self._on_noise, self._on_due)
-        group.listeners.frame.append(self._window.on_frame)
         self._lease.hold()
-
-    # -- verbs
 
     def start(self, state: PairState = PairState.SIMPLEX) -> None:
         """Begin; `state` is where the pair stood when this site stopped, or a takeover began."""
@@ -105,7 +100,7 @@ class Shipper:
         next_state(self.state, PairVerb.SPLIT, self._group.name)
         self.gate.suspend("split")
         self._move(PairVerb.SPLIT)
-        self._window.stop()
+        self.window.stop()
         self._fetcher.stop()
         self.hosts.choose(Choice.NONE)
         self.hosts.serve()
@@ -114,8 +109,7 @@ class Shipper:
         self._heartbeat()
 
     def readdressed(self, *, anew: bool) -> None:
-        """The session has another address of the peer, or name. `anew`: another site is there, which has
-        nothing."""
+        """The session has another address of the peer, or name; `anew`: of another, empty site."""
         self._lease.renamed(self.peer)
         self.hosts.peer = self.peer
         if anew:
@@ -134,10 +128,9 @@ class Shipper:
         """Stop for good."""
         self._end(Step.HANG_UP)
         self._base.end()
+        self.window.close()
         self._lease.close()
         self.hosts.close()
-        with suppress(ValueError):
-            self._group.listeners.frame.remove(self._window.on_frame)
 
     @property
     def peer(self) -> str:
@@ -172,9 +165,7 @@ class Shipper:
     @property
     def sent_bytes(self) -> int:
         """Bytes of frames sent since this shipper was made."""
-        return self._window.sent_bytes + self._base.sent_bytes
-
-    # -- sessions
+        return self.window.sent_bytes + self._base.sent_bytes
 
     def _move(self, verb: PairVerb, reason: str = "") -> None:
         before = self.state
@@ -193,7 +184,7 @@ class Shipper:
     def _end(self, step: Step) -> None:
         """The session is over; `step` says what follows."""
         self.session.end(step)
-        self._window.stop()
+        self.window.stop()
         self._fetcher.stop()
         self._base.interrupt()
         self.marks.session_over()
@@ -258,10 +249,8 @@ class Shipper:
         # If only the way back is dead, this is the last that the peer will hear for as long again.
         unheard = self.session.unheard and self.state is not PairState.SPLIT
         state = PairState.SUSPENDED if unheard else self.state
-        self._window.flush()  # what the beat says is written goes before it
+        self.window.flush()  # what the beat says is written goes before it
         self.session.beat(heartbeat_of(self._group, self.session.id, state, self.gate.mode))
-
-    # -- what the peer says
 
     def _on_noise(self, error: str) -> None:
         self._fail(f"{self.peer} sent what it may not: {error}")
@@ -274,7 +263,7 @@ class Shipper:
             self.followed_at = self._group.clock.monotonic()
         if isinstance(message, Reset):
             self._group.emit("pair.reset", group=self._group.name, peer=self.peer, reason=message.reason)
-            self._retry()
+            self._on_reset(message.reason)
         elif isinstance(message, Refused):
             self._on_refused(message.code, message.message)
         elif not isinstance(message, ANSWERS):
@@ -293,6 +282,20 @@ class Shipper:
                 self._base.on_message(message, payload)
             case Ack():
                 self._on_ack(message)
+
+    def _on_reset(self, reason: str) -> None:
+        if self.session.phase is Phase.SHIPPING:
+            self.session.backoff.thrown_back(self.marks.remote_written)
+        if self._stuck:
+            self._fail(f"{self.peer} takes nothing more: {reason}", code="reset")
+        else:
+            self._retry()
+
+    @property
+    def _stuck(self) -> bool:
+        """Whether the peer throws what comes next back, each time."""
+        has = self.marks.remote_written
+        return has < self._group.writer.written and self.session.backoff.stuck_at(has)
 
     def _on_refused(self, code: str, text: str) -> None:
         fetching = self.session.phase is Phase.FETCHING
@@ -343,12 +346,13 @@ class Shipper:
         """What the peer has of this head is known anew: nothing that an earlier session said counts now."""
         self.compared = start
         held = min(welcome.written, start.equal_to)
-        durable = min(welcome.durable, held)
-        self.marks = PeerMarks(shipped=start.cut.position, remote_written=held, remote_durable=durable)
-        self.gate.on_compared(held, durable)
+        self.marks = PeerMarks(
+            shipped=start.cut.position, remote_written=held, remote_durable=min(welcome.durable, held)
+        )
+        self.gate.on_compared(held, self.marks.remote_durable)
 
     def _back(self) -> None:
-        if self.state not in (PairState.COPYING, PairState.PAIRED):
+        if self.state not in (PairState.COPYING, PairState.PAIRED) and not self._stuck:
             self._move(PairVerb.PEER_BACK)
         cut = str(self.compared.cut)
         self._group.emit("pair.session", group=self._group.name, peer=self.peer, position=cut)
@@ -367,13 +371,11 @@ class Shipper:
             self._base.begin(start.cut)
         else:
             self._lease.hold()
-            self._window.start(start.cut, self.marks)
+            self.window.start(start.cut, self.marks)
             self.gate.on_session(connected=True)
             self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
             self._pump()
         self._heartbeat()
-
-    # -- the journal goes to the peer
 
     def _on_ack(self, ack: Ack) -> None:
         end = self._group.leaves(ack.timeline)  # what it is about to leave does not count
@@ -383,7 +385,9 @@ class Shipper:
             self.hosts.peer_follows(caught_up=self.marks.remote_written >= self._goal)
         if not progress:
             return
-        self._window.acknowledged(written)
+        self.window.acknowledged(written)
+        if self.state is PairState.SUSPENDED and not self._stuck:
+            self._move(PairVerb.PEER_BACK)  # it was, and goes on
         self.gate.on_marks(written, self.marks.remote_durable)
         if self.state is PairState.COPYING and self.marks.remote_written >= self._goal:
             self._move(PairVerb.CAUGHT_UP)
@@ -392,9 +396,4 @@ class Shipper:
 
     def _pump(self) -> None:
         self._base.pump()
-        self._window.pump()
-
-    def ask_durable(self, position: int) -> None:
-        """A host waits until everything before `position` is durable at the peer."""
-        self._window.flush()
-        self.session.send(MakeDurable(session=self.session.id, position=position).encode())
+        self.window.pump()

@@ -169,3 +169,43 @@ def write_far(site: Site, total: int) -> None:
         for at in range(0, total, MIB):
             host.write(at % SIZE_BYTES, rng.randbytes(MIB))
         host.flush()
+
+
+@pytest.mark.slow
+def test_another_size_waits_for_the_peers_upgrade() -> None:
+    """An earlier version stops following at what it does not know, says so, and hosts go on; upgraded in
+    place, it takes what it lacks."""
+    parent = short_directory()
+    source = parent / "source"
+    with tarfile.open(SOURCE) as archive:
+        archive.extractall(source, filter="data")
+    old, new = OldSite(parent / "old", "old", source), Site(parent / "new", "new")
+    upgraded = Site(old.directory, "old")
+    upgraded.replication_port = old.replication_port
+    try:
+        for site in (old, new):
+            site.init()
+            site.start()
+        introduce(old, new)
+        start_pair(new, old, "g/v", SIZE_BYTES)
+        oracle = Oracle(SIZE_BYTES, seed=53)
+        write(new, oracle, 50)
+        check_equal(new, old, oracle)
+        new.farshore("volume", "resize", "g/v", "+1M")
+        new.farshore("wait", "g", "--state", "suspended", "--timeout", "60")
+        assert "event kind 30 is not known" in new.json("pair", "show", "g")["reason"]
+        write(new, oracle, 50)
+        assert old.stop() == 0
+        upgraded.start()
+        new.farshore("wait", "g", "--state", "paired", "--timeout", "90")
+        at = new.json("wait", "g", "--timeout", "60")["position"]
+        with Host(upgraded.nbd_socket, f"g/v@{at}") as host:
+            assert host.size_bytes == SIZE_BYTES + MIB
+            assert host.read(0, SIZE_BYTES) == oracle.image
+        for site in (upgraded, new):
+            assert site.stop() == 0
+            site.check_log()
+    finally:
+        for site in (old, new, upgraded):
+            site.kill()
+        shutil.rmtree(parent)

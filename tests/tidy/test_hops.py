@@ -12,7 +12,7 @@ HOPS_MAX = 12
 HOP = re.compile(r"^\d+\. `([\w/]+\.py):(\w+)`", re.MULTILINE)
 # Who names those that no hop before them does.
 NAMED_BY = {
-    "site_primary/shipping/send_window.py:on_frame": "site_primary/shipping/shipper.py",
+    "site_primary/shipping/send_window.py:_on_frame": "site_primary/shipping/send_window.py",
     "site_secondary/receiver.py:_on_frames": "site_secondary/receiver.py",
 }
 

@@ -67,7 +67,7 @@ class ShippingPair:
             self.mode,
             fallen_back=self.fallen_back,
             persist=self._persist,
-            ask_durable=self.shipper.ask_durable,
+            ask_durable=self.shipper.window.ask_durable,
         )
         self.shipper.start()
 

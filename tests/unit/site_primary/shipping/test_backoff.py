@@ -13,7 +13,7 @@ from protocol.limits import (
     REFUSED_DELAY_S,
     SESSION_YOUNG_S,
 )
-from site_primary.shipping.backoff import FLAPS, JITTER, Backoff, Retry
+from site_primary.shipping.backoff import FLAPS, JITTER, THROWN_BACK, Backoff, Retry
 
 
 class Link:
@@ -125,3 +125,19 @@ def test_a_lost_connection_between_keeps_what_refusals_reached() -> None:
 def test_two_that_fail_together_do_not_dial_in_step(seed: int) -> None:
     one, other = Link(2 * seed), Link(2 * seed + 1)
     assert one.session(1.0).delay_s != other.session(1.0).delay_s
+
+
+def test_it_is_stuck_where_sessions_end_again_and_again_at_one_place() -> None:
+    backoff = Backoff(random.Random(1))
+    for _ in range(THROWN_BACK - 1):
+        backoff.thrown_back(100)
+    assert not backoff.stuck_at(100)
+    backoff.thrown_back(100)
+    assert backoff.stuck_at(100)
+    assert not backoff.stuck_at(101)  # it went on
+    backoff.thrown_back(200)
+    assert not backoff.stuck_at(200)
+    for _ in range(THROWN_BACK):
+        backoff.thrown_back(100)
+    backoff.reset()
+    assert not backoff.stuck_at(100)

@@ -36,7 +36,6 @@ class Ship:
         session.dial()
         lease = JournalLease(rig.group, "par", lambda: self.marks.remote_written, lambda *_: None)
         self.window = SendWindow(rig.group, session, lease, pytest.fail)
-        rig.group.listeners.frame.append(self.window.on_frame)
         self.window.start(self.begun, self.marks)
 
     def _send(self, _: bytes, payload: Buffer | None) -> None:
