@@ -21,7 +21,8 @@ def make_introduced(directory: pathlib.Path, config: SiteConfig, token: str) -> 
         raise UsageError(
             f"the peer has this site's name, {peer.name}",
             subject=peer.name,
-            next_step="choose another --name; to take its place: `farshore peer replace` at its peers",
+            next_step="choose another --name; to take its place: "
+            f"`farshore peer replace {peer.name} TOKEN` at its peers",
         )
     identity = make_site(directory, config)
     endpoint = config.advertise or config.replication

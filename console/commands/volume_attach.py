@@ -104,7 +104,9 @@ def attach(
         _list(session)
         return
     if export is None:
-        raise UsageError("what?", next_step="farshore volume attach G/V[@CUT], or --list")
+        raise UsageError(
+            "what?", next_step="`farshore volume attach G/V@CUT`, or `farshore volume attach --list`"
+        )
     require_root()
     where = _where(session, export, writable)
     with until_told(), device_noted(session, export) as made:
@@ -186,7 +188,7 @@ def _where(session: Session, export: str, writable: bool) -> VolumeUriReply:
         raise Refused(
             f"{export} is the past, which nobody writes",
             subject=export,
-            next_step=f"farshore clone create {export} try; then attach try/{volume}",
+            next_step=f"`farshore clone create {export} try`, then `farshore volume attach try/{volume}`",
         )
     if clone:
         return session.call(VolumeUri(group=group, volume=volume))
@@ -223,12 +225,12 @@ def _list(session: Session) -> None:
         lambda: session.output.table(
             ("volume", "device", "state"),
             [(row.export, row.device or UNKNOWN, _state(row)) for row in rows],
-            empty="nothing is attached: farshore volume attach G/V",
+            empty="nothing is attached: `farshore volume attach G/V`",
         ),
     )
 
 
 def _state(row: DeviceInfo) -> str:
     if row.failed:
-        return f"failed: the site went away; farshore volume detach {row.export}, and attach it again"
+        return f"failed: the site went away; `farshore volume detach {row.export}`, and attach it again"
     return "attached" if row.device else "in use by a command, or left over"

@@ -33,7 +33,6 @@ from protocol.commands.role import FailbackReply, SwitchoverReply, TakeoverReply
 from protocol.commands.schedule import ScheduleListReply
 from protocol.commands.seed import SeedInfo, SeedListReply
 from protocol.commands.site import SiteRotateKeyReply, SiteStatusReply, SiteTokenReply
-from protocol.commands.timeline import TimelineBucket, TimelineMark, TimelineReply
 from protocol.commands.verify import VerifyReply
 from protocol.commands.volume import (
     Connection,
@@ -257,20 +256,6 @@ EVENTS = EventsReply(
     next=7,
     missed=False,
 )
-TIMELINE = TimelineReply(
-    group="vm1",
-    begin="2026-07-03T00:00:00Z",
-    end="2026-07-03T01:00:00Z",
-    bucket_s=1800.0,
-    held_from="2026-07-03T00:10:00Z",
-    exact=True,
-    buckets=[
-        TimelineBucket(time="2026-07-03T00:00:00Z", bytes=None),
-        TimelineBucket(time="2026-07-03T00:30:00Z", bytes=3 << 20),
-    ],
-    marks=[TimelineMark(kind="backup", time="2026-07-03T00:45:00Z", cut=CUT.text, name="nightly")],
-    marks_left_out=2,
-)
 JOURNAL = JournalShowReply(
     group="vm1",
     head=CUT,
@@ -365,7 +350,6 @@ REPLIES: dict[str, Reply] = {
     "wait": WAIT,
     "events": EVENTS,
     "journal.show": JOURNAL,
-    "timeline": TIMELINE,
     "verify": VERIFIED,
     "cut.resolve": CutResolveReply(
         **asdict(CUT), group="vm1", label=None, backup_id=None, complete_until=None

@@ -9,13 +9,32 @@ import pytest
 from msgspec.structs import replace
 
 from protocol.commands.cut import CutResolve
-from protocol.commands.timeline import Timeline
+from protocol.commands.timeline import Timeline, TimelineBucket, TimelineMark, TimelineReply
 from protocol.errors import ExitCode
 from tests.unit.console.conftest import Ran, run_on_terminal
-from tests.unit.console.stub_site import TIMELINE, StubSite
+from tests.unit.console.stub_site import CUT, StubSite
 
 Run = Callable[..., Ran]
 HOUR_NS = 3_600 * 10**9
+TIMELINE = TimelineReply(
+    group="vm1",
+    begin="2026-07-03T00:00:00Z",
+    end="2026-07-03T01:00:00Z",
+    bucket_s=1800.0,
+    held_from="2026-07-03T00:10:00Z",
+    exact=True,
+    buckets=[
+        TimelineBucket(time="2026-07-03T00:00:00Z", bytes=None),
+        TimelineBucket(time="2026-07-03T00:30:00Z", bytes=3 << 20),
+    ],
+    marks=[TimelineMark(kind="backup", time="2026-07-03T00:45:00Z", cut=CUT.text, name="nightly")],
+    marks_left_out=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _told(stub: StubSite) -> None:
+    stub.replies["timeline"] = TIMELINE
 
 
 def test_the_last_day_if_nothing_is_said(stub: StubSite, farshore: Run) -> None:
