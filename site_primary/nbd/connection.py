@@ -21,6 +21,7 @@ import structlog
 
 from engine.index.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
+from protocol.hosts import NOBODY
 from protocol.limits import (
     BLOCK_BYTES,
     NBD_PARKED_BYTES,
@@ -54,7 +55,8 @@ _NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 
 class NbdConnection(HostAnswers):
     """Serves one host's requests. `maps` are the metadata contexts negotiated, by their ids; a connection
-    that is served alone has a `budget` of its own."""
+    that is served alone has a `budget` of its own. `who`: the host (protocol/hosts.py); it may be one that
+    may only read what others write."""
 
     def __init__(
         self,
@@ -65,7 +67,10 @@ class NbdConnection(HostAnswers):
         on_closed: Callable[[], None],
         maps: Mapping[int, StatusMap] = _NO_MAPS,
         budget: HostBudget | None = None,
+        who: str = NOBODY,
     ) -> None:
+        self.who = who
+        self.writes = not (export.read_only or negotiated.export.read_only)
         clock = export.group.clock
         budget = budget or HostBudget(clock.call_soon, clock.call_later)
         stream = (transport, client, clock, budget, NBD_RECEIVE_BUFFER_BYTES)
@@ -73,7 +78,7 @@ class NbdConnection(HostAnswers):
         self._size = export.volume.size_bytes
         self._check = request_check(
             size_bytes=self._size,
-            read_only=export.read_only,
+            read_only=not self.writes,
             structured_replies=negotiated.structured_replies,
             contexts=bool(maps),
         )
