@@ -30,9 +30,15 @@ class Export:
     read_only: bool
 
 
-def export_of(data: VolumeUriReply) -> Export:
-    """From the reply of `volume.uri`; a unix socket is preferred. Raises UsageError if hosts have none."""
-    unix, tcp = data.unix or "", data.tcp or ""
+def export_of(data: VolumeUriReply, *, remote: bool = False) -> Export:
+    """From the reply of `volume.uri`; a unix socket is preferred, unless it is for a host on another machine.
+    Raises UsageError if hosts have none."""
+    unix, tcp = "" if remote else data.unix or "", data.tcp or ""
+    if remote and not tcp:
+        raise UsageError(
+            "the site takes no hosts on TCP",
+            next_step='add "tcp:HOST:10809" to nbd in its site.toml, then SIGHUP',
+        )
     if not unix and not tcp:
         raise UsageError("the site serves no hosts", next_step="configure nbd in its site.toml")
     host, _, port = tcp.rpartition(":")
@@ -41,7 +47,7 @@ def export_of(data: VolumeUriReply) -> Export:
         unix=unix,
         host=host.strip("[]"),
         port=int(port) if tcp else NBD_PORT,
-        tls=data.tls,
+        tls=data.tls and not unix,
         read_only=data.read_only,
     )
 

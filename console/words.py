@@ -50,8 +50,15 @@ VERBS_BESIDE = {
         "use": "site_names.use_site",
         "set": "site_names.set_site",
         "check": "site_names.check_site",
+        "cert": "site_cert.app",
     },
-    "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
+    "volume": {
+        "export": "volume_export.export_volume",
+        "import": "volume_import.import_volume",
+        "allow": "volume_access.allow",
+        "disallow": "volume_access.disallow",
+        "access": "volume_access.access",
+    },
     "journal": {"replay": "replay.replay"},
     "restore": {"files": "restore_files.restore_files"},
 }

@@ -97,6 +97,8 @@ def init(
             back = shlex.join(["farshore", "site", "set", name, "--directory", before])
             session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
         session.output.note(f"next: farshore site run {path}")
+        if not insecure and any(address.startswith("tcp:") for address in nbd or ()):
+            session.output.note("then, for hosts on TCP: farshore site cert init")
 
     session.output.result("site.init", data, show)
 

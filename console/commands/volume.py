@@ -111,13 +111,14 @@ def show_uri(
     ctx: typer.Context,
     export: Annotated[str, typer.Argument(metavar="G/V[@CUT]", help="A volume, or what it was at a cut.")],
     style: Annotated[UriFormat, typer.Option("--format", help="Who is to read it.")] = UriFormat.uri,
+    tcp: Annotated[bool, typer.Option("--tcp", help="For a host on another machine.")] = False,
 ) -> None:
     """How a host reaches a volume. With a cut: read-only, and for good the same content."""
     session = session_of(ctx)
     volume, at, cut = export.partition("@")
     group, name = parse_volume_name(volume)
     data = session.call(VolumeUri(group=group, volume=name, cut=session.cut(cut) if at else None))
-    where = export_of(data)
+    where = export_of(data, remote=tcp)
     text = FORMATS[style](where)
     shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
     session.output.result("volume.uri", shown, lambda: session.output.lines(text))

@@ -188,7 +188,7 @@ def _where(site: Site, export: str, size_bytes: int) -> VolumeUriReply:
         export=export,
         unix=places.get("unix"),
         tcp=places.get("tcp"),
-        tls=False,
+        tls=site.nbd.tcp.context is not None and "tcp" in places,
         read_only=False,
         size_bytes=size_bytes,
         cut=None,
