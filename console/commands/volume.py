@@ -25,6 +25,7 @@ from protocol.commands.volume import (
     VolumeUri,
     VolumeUriReply,
 )
+from protocol.endpoints import is_every_address
 
 app = typer.Typer(help="Block volumes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -121,7 +122,13 @@ def show_uri(
     where = export_of(data, remote=tcp)
     text = FORMATS[style](where)
     shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
-    session.output.result("volume.uri", shown, lambda: session.output.lines(text))
+
+    def show_it() -> None:
+        session.output.lines(text)
+        if not where.unix and is_every_address(f"tcp://{where.host}:{where.port}"):
+            session.output.note(f"{where.host} is every address of the site: write one, or its name")
+
+    session.output.result("volume.uri", shown, show_it)
 
 
 @app.command()

@@ -143,7 +143,7 @@ class NbdConnection(HostAnswers):
         if handled:
             self._export.latency.served.add(self._clock.monotonic() - began_s, handled)
         self._settle(moved=moved)
-        if self._export.group.overloaded and not self._read_only:
+        if self._export.group.overloaded and self.writes:
             self._pause(Pause.OVERLOAD)
 
     def _requests(self, reads: ReadBatch) -> int:

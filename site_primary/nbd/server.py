@@ -269,6 +269,8 @@ class HandshakeProtocol(asyncio.Protocol):
             below, self, context, self._server.budget, self._tls_up, lambda why: self._refused(f"TLS: {why}")
         )
         below.set_protocol(self._transport)
+        if below.get_write_buffer_size():
+            self._transport.pause_reading()  # it was this object that was told
 
     def _tls_up(self, transport: TlsTransport) -> None:
         """The client's certificate is one of this site's."""
@@ -322,7 +324,7 @@ class HandshakeProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone before transmission."""
-        if self._handshake.refused_clear and self._who == NOBODY:
+        if self._handshake.refused_clear and not isinstance(self._transport, TlsTransport):
             self._refused("it asked in the clear, and this door talks over TLS only")
         self._forget()
 

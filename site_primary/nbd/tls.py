@@ -172,6 +172,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             above = self._above
             if isinstance(above, asyncio.BufferedProtocol):
                 view = memoryview(above.get_buffer(-1))
+                if not view:
+                    raise RuntimeError("no room for what came")
                 filled, more = self._fill(view)
                 # Also of nothing: what was lent for it is then given back.
                 above.buffer_updated(filled)

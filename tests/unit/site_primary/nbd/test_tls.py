@@ -174,6 +174,14 @@ def test_what_is_said_arrives_however_it_is_cut(
     assert made.heard() == b"onetwo" + data * 30
 
 
+def test_nobody_is_let_in_by_a_ticket(authority: TestAuthority, host: HostFiles) -> None:
+    """A resumed session would not show its certificate again, which may be revoked by then."""
+    made = talk(authority, host)
+    made.edge.write(b"x")
+    assert made.heard() == b"x"
+    assert made.client.session is None or not made.client.session.has_ticket
+
+
 def test_one_wake_up_is_one_batch_of_as_much_as_there_is_room_for(
     authority: TestAuthority, host: HostFiles
 ) -> None:
