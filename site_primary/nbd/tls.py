@@ -5,9 +5,9 @@ TLS, and on a socket without it no line of this file runs.
 
 Rules. What the client sends is decrypted in pieces of `FEED_BYTES` out of one buffer that all connections
 share, straight into the buffer that the host was lent, and what it is sent is encrypted in such pieces, so
-that an idle connection holds little. What was not decrypted yet when reading had to stop counts as lent. All
-that waits to be sent waits in the transport below, whose size is what is said of it. The time that a
-handshake may take is its caller's.
+that an idle connection holds little (docs/decisions/0027). What was not decrypted yet when reading had to
+stop counts as lent. All that waits to be sent waits in the transport below, whose size is what is said of
+it. The time that a handshake may take is its caller's.
 
 Sources: RFC 8446; OpenSSL's BIO_s_mem(3), whose memory never shrinks.
 """
@@ -26,7 +26,7 @@ from protocol.bounds import NAME
 from protocol.errors import NotAllowed
 from site_primary.nbd.host_budget import HostBudget
 
-FEED_BYTES = 32 << 10
+FEED_BYTES = 16 << 10  # what a record of TLS may hold
 _NOTHING = memoryview(b"")
 
 
