@@ -100,6 +100,7 @@ def libvirt(export: Export) -> str:
 def nbdtab(export: Export) -> str:
     """A line of /etc/nbdtab for nbd0; its fields are separated by blanks, which it cannot quote."""
     where = export.unix or export.host
+    _require_clear(export)
     if any(c.isspace() or c == "#" for c in where + export.name):
         raise UsageError(
             f"nbdtab cannot hold {where!r}", subject=export.name, next_step="use --format systemd"
@@ -110,6 +111,7 @@ def nbdtab(export: Export) -> str:
 
 def systemd(export: Export) -> str:
     """A service that keeps /dev/nbd0 attached."""
+    _require_clear(export)
     where = f"-unix {_unit_word(export.unix)}" if export.unix else f"{_unit_word(export.host)} {export.port}"
     read_only = " -readonly" if export.read_only else ""
     lines = [
@@ -138,6 +140,16 @@ FORMATS: dict[str, Callable[[Export], str]] = {
     "nbdtab": nbdtab,
     "systemd": systemd,
 }
+
+
+def _require_clear(export: Export) -> None:
+    """The kernel's client has TLS only by a helper of its own, which is not tried here."""
+    if export.tls:
+        raise UsageError(
+            f"nbd-client is not known to reach {export.name} over TLS",
+            subject=export.name,
+            next_step="use --format libvirt or qemu, or nbdfuse with the URI",
+        )
 
 
 def _host_in_uri(export: Export) -> str:

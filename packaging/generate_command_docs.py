@@ -74,7 +74,7 @@ def commands(tree: Any) -> Mapping[str, Any]:
 
 
 def verbs(command: Any) -> Iterator[tuple[str, Any]]:
-    """Each verb of a noun, those of a noun below it (`site cert issue`) in full; a verb alone has no words."""
+    """Each verb of a noun, with those of a noun below it (`site cert issue`); a verb alone has no words."""
     below = commands(command)
     if not below:
         yield "", command
