@@ -280,17 +280,23 @@ class HandshakeProtocol(asyncio.Protocol):
             self._refused(error.message)
             self.abort()
             return
-        if transport.serial in self._server.tcp.revoked:
-            self._refused(f"the certificate {transport.serial} of {name} is revoked")
-            self.abort()
+        if self._is_revoked(transport):
             return
         self._who = certificate_host(name)
         self._client = f"{self._client} {self._who}"
         self._handshake.tls_started(self._seen_by(self._who))
 
+    def _is_revoked(self, transport: asyncio.Transport) -> bool:
+        """Whether its certificate is; then the connection is closed."""
+        if not isinstance(transport, TlsTransport) or transport.serial not in self._server.tcp.revoked:
+            return False
+        self._refused(f"the certificate {transport.serial} of {transport.host_name} is revoked")
+        self.abort()
+        return True
+
     def _begin(self, transport: asyncio.Transport) -> None:
         negotiated = self._handshake.result
-        if negotiated is None:
+        if negotiated is None or self._is_revoked(transport):  # since TLS is up
             return
         try:
             export = self._server.exports.open(negotiated.export)

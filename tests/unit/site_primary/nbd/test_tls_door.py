@@ -244,6 +244,26 @@ def test_a_revoked_certificate_is_refused(authority: TestAuthority, tmp_path: Pa
     assert door.refusals == [f"the certificate {serial} of gone is revoked"]
 
 
+def test_who_is_revoked_in_the_middle_of_a_handshake_is_not_served(
+    authority: TestAuthority, tmp_path: Path
+) -> None:
+    late = authority.host("late", tmp_path / "late")
+    serial = authority.serial("late")
+    door = Door(TcpRules(context=authority.server(), plain=False))
+
+    def work(door: Door) -> None:
+        with over_tls(door.port, late.context()) as connection:
+            assert ask(connection, LIST)[0] == OptionReply.SERVER
+            exactly(connection, REPLY_BYTES)
+            assert door.server is not None
+            door.server.tcp = TcpRules(plain=False, revoked=frozenset({serial}))
+            connection.sendall(encode_option(Option.GO, encode_info_body("vm1/cert-late")))
+            assert ended(connection)
+
+    door.run(work)
+    assert door.refusals == [f"the certificate {serial} of late is revoked"]
+
+
 def test_a_certificate_that_names_no_host_is_refused(tmp_path: Path) -> None:
     authority = TestAuthority(tmp_path / "authority")
     odd = authority.host("Not a Name", tmp_path / "odd")
