@@ -47,7 +47,7 @@ def export_of(data: VolumeUriReply, *, remote: bool = False) -> Export:
         unix=unix,
         host=host.strip("[]"),
         port=int(port) if tcp else NBD_PORT,
-        tls=data.tls and not unix,
+        tls=(data.tls or data.tcp_tls) and not unix,
         read_only=data.read_only,
     )
 

@@ -141,7 +141,7 @@ def test_what_is_not_clear_is_not_asked(stub: StubSite, here: Run, words: str) -
 
 def test_a_uri_for_another_machine(stub: StubSite, here: Run) -> None:
     where = REPLIES["volume.uri"]
-    stub.replies["volume.uri"] = structs.replace(where, tcp="10.0.0.1:10809", tls=True)
+    stub.replies["volume.uri"] = structs.replace(where, tcp="10.0.0.1:10809", tcp_tls=True)
     assert here("volume", "uri", "vm1/root").out == "nbd+unix:///vm1/root?socket=/srv/lon/nbd.sock\n"
     assert here("volume", "uri", "vm1/root", "--tcp").out == "nbds://10.0.0.1:10809/vm1/root\n"
     stub.replies["volume.uri"] = structs.replace(where, tcp="0.0.0.0:10809", tls=True)
