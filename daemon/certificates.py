@@ -71,7 +71,11 @@ class Authority:
         # What has ended needs no row: nobody gets in with it.
         rows = [each for each in issued(self._disk) if each.not_after_utc_ns > now_ns]
         if len(rows) >= ISSUED_MAX:
-            raise Refused(f"there are {ISSUED_MAX} certificates", next_step="revoke none: wait for ends")
+            raise Refused(
+                f"there are {ISSUED_MAX} certificates that have not ended",
+                subject=name,
+                next_step="`farshore site cert list` shows them; issue for fewer --days",
+            )
         write_issued(self._disk, [*rows, row])
         return _pem(certificate), row
 
@@ -144,7 +148,11 @@ def _general_name(host: str) -> x509.GeneralName:
     except ValueError:
         if _DNS.fullmatch(host):
             return x509.DNSName(host.rstrip("."))
-    raise UsageError(f"{host!r} is neither a name nor an address of a machine", subject=host)
+    raise UsageError(
+        f"{host!r} is neither a name nor an address of a machine",
+        subject=host,
+        next_step="`farshore site cert init --host NAME`, as hosts have it",
+    )
 
 
 def _name(text: str) -> x509.Name:

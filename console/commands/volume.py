@@ -125,8 +125,9 @@ def show_uri(
 
     def show_it() -> None:
         session.output.lines(text)
-        if not where.unix and is_every_address(f"tcp://{where.host}:{where.port}"):
-            session.output.note(f"{where.host} is every address of the site: write one, or its name")
+        every = not where.host or is_every_address(f"tcp://{where.host}:{where.port}")
+        if not where.unix and every:
+            session.output.note("that is every address of the site: write one, or its name")
 
     session.output.result("volume.uri", shown, show_it)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -37,7 +37,7 @@ async def init(site: Site, command: SiteCertInit) -> SiteCertReply:
     from daemon.certificates import Authority, make_authority
 
     now_ns = site.clock.utc_ns()
-    hosts = list(command.hosts) or list(dict.fromkeys(_own_hosts(site)))
+    hosts = list(command.hosts) or list(dict.fromkeys(own_hosts(site.nbd_addresses)))
     if there_are_some(site.disk):
         authority = Authority(site.disk)
     else:
@@ -48,19 +48,18 @@ async def init(site: Site, command: SiteCertInit) -> SiteCertReply:
     return _shown(site)
 
 
-def _own_hosts(site: Site) -> Iterator[str]:
-    """The names and addresses at which hosts may look for the site's doors on TCP."""
-    for address in site.nbd_addresses:
-        host = address.removeprefix("tcp:").rpartition(":")[0].strip("[]")
-        if not address.startswith("tcp:"):
-            continue
-        if is_every_address(f"tcp://{host}:1"):
+def own_hosts(doors: Iterable[str]) -> Iterator[str]:
+    """The names and addresses at which hosts may look for a site's doors on TCP."""
+    tcp = [address.removeprefix("tcp:") for address in doors if address.startswith("tcp:")]
+    for place in tcp:
+        host = place.rpartition(":")[0].strip("[]").partition("%")[0]
+        if not host or is_every_address(f"tcp://{host}:1"):
             yield from (socket.gethostname(), "localhost", "127.0.0.1", "::1")
         else:
             yield host
             if _is_loopback(host):
                 yield "localhost"
-    if not any(address.startswith("tcp:") for address in site.nbd_addresses):
+    if not tcp:
         yield socket.gethostname()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from daemon import certificates
 from daemon.config import CONFIG_FILE, SiteConfig, check_config
 from daemon.nbd_tls import tcp_rules
+from daemon.operations.site_cert import own_hosts
 from daemon.reloading import reload_config
 from daemon.site import Site
 from daemon.tls_files import CA_FILE, ISSUED_FILE, SERVER_FILE, issued
@@ -127,6 +129,25 @@ def test_a_server_is_found_by_names_and_addresses_only(tmp_path: Path, host: str
     TestAuthority(tmp_path)
     with pytest.raises(UsageError, match="neither a name nor an address"):
         certificates.Authority(RealDisk(tmp_path, None)).make_server("a", [host], 10**18)
+
+
+@pytest.mark.parametrize(
+    ("door", "hosts"),
+    [
+        ("tcp:10.0.0.1:10809", ["10.0.0.1"]),
+        ("tcp:127.0.0.1:1", ["127.0.0.1", "localhost"]),
+        ("tcp:[::1]:1", ["::1", "localhost"]),
+        ("tcp:[fe80::1%eth0]:1", ["fe80::1"]),
+        ("tcp:store.example:1", ["store.example"]),
+        ("tcp:0.0.0.0:1", [socket.gethostname(), "localhost", "127.0.0.1", "::1"]),
+        ("tcp::10809", [socket.gethostname(), "localhost", "127.0.0.1", "::1"]),
+        ("unix:/x", [socket.gethostname()]),
+    ],
+)
+def test_a_server_is_known_by_where_it_listens(tmp_path: Path, door: str, hosts: list[str]) -> None:
+    assert list(own_hosts([door])) == hosts
+    TestAuthority(tmp_path)
+    certificates.Authority(RealDisk(tmp_path, None)).make_server("a", hosts, 10**18)
 
 
 def run(work: Callable[[Site], Awaitable[None]]) -> None:
