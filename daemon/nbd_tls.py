@@ -8,7 +8,7 @@
     allow        any             yes           as they like
     off          any             yes           in the clear
 
-Certificates that cannot be read are some: what is damaged opens no door (docs/decisions/0027).
+Certificates that cannot be read are some: what is damaged opens no door (docs/decisions/0028).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ TLS, and on a socket without it no line of this file runs.
 
 Rules. What the client sends is decrypted in pieces of `FEED_BYTES` out of one buffer that all connections
 share, straight into the buffer that the host was lent, and what it is sent is encrypted in such pieces, so
-that an idle connection holds little (docs/decisions/0027). What was not decrypted yet when reading had to
+that an idle connection holds little (docs/decisions/0028). What was not decrypted yet when reading had to
 stop counts as lent. All that waits to be sent waits in the transport below, whose size is what is said of
 it. The time that a handshake may take is its caller's.
 

@@ -42,6 +42,9 @@ class Connected:
     def resume(self) -> None:
         """It may read on."""
 
+    def resized(self, size_bytes: int) -> None:
+        """The volume has another size."""
+
 
 def run(work: Callable[[Site], Awaitable[None]]) -> None:
     """With a site in this process that has g/v and g/w."""
