@@ -30,9 +30,15 @@ class Export:
     read_only: bool
 
 
-def export_of(data: VolumeUriReply) -> Export:
-    """From the reply of `volume.uri`; a unix socket is preferred. Raises UsageError if hosts have none."""
-    unix, tcp = data.unix or "", data.tcp or ""
+def export_of(data: VolumeUriReply, *, remote: bool = False) -> Export:
+    """From the reply of `volume.uri`; a unix socket is preferred, unless it is for a host on another machine.
+    Raises UsageError if hosts have none."""
+    unix, tcp = "" if remote else data.unix or "", data.tcp or ""
+    if remote and not tcp:
+        raise UsageError(
+            "the site takes no hosts on TCP",
+            next_step='add "tcp:HOST:10809" to nbd in its site.toml, then SIGHUP',
+        )
     if not unix and not tcp:
         raise UsageError("the site serves no hosts", next_step="configure nbd in its site.toml")
     host, _, port = tcp.rpartition(":")
@@ -41,7 +47,7 @@ def export_of(data: VolumeUriReply) -> Export:
         unix=unix,
         host=host.strip("[]"),
         port=int(port) if tcp else NBD_PORT,
-        tls=data.tls,
+        tls=(data.tls or data.tcp_tls) and not unix,
         read_only=data.read_only,
     )
 
@@ -94,6 +100,7 @@ def libvirt(export: Export) -> str:
 def nbdtab(export: Export) -> str:
     """A line of /etc/nbdtab for nbd0; its fields are separated by blanks, which it cannot quote."""
     where = export.unix or export.host
+    _require_clear(export)
     if any(c.isspace() or c == "#" for c in where + export.name):
         raise UsageError(
             f"nbdtab cannot hold {where!r}", subject=export.name, next_step="use --format systemd"
@@ -104,6 +111,7 @@ def nbdtab(export: Export) -> str:
 
 def systemd(export: Export) -> str:
     """A service that keeps /dev/nbd0 attached."""
+    _require_clear(export)
     where = f"-unix {_unit_word(export.unix)}" if export.unix else f"{_unit_word(export.host)} {export.port}"
     read_only = " -readonly" if export.read_only else ""
     lines = [
@@ -132,6 +140,16 @@ FORMATS: dict[str, Callable[[Export], str]] = {
     "nbdtab": nbdtab,
     "systemd": systemd,
 }
+
+
+def _require_clear(export: Export) -> None:
+    """The kernel's client has TLS only by a helper of its own, which is not tried here."""
+    if export.tls:
+        raise UsageError(
+            f"nbd-client is not known to reach {export.name} over TLS",
+            subject=export.name,
+            next_step="use --format libvirt or qemu, or nbdfuse with the URI",
+        )
 
 
 def _host_in_uri(export: Export) -> str:

@@ -68,10 +68,16 @@ def commands_for(word: str | None = None) -> typer.Typer:
 
 def _noun(noun: str, place: str) -> typer.Typer:
     verbs: typer.Typer = _there(f"{place}.app")
-    there = {each.name for each in verbs.registered_commands}
+    there = {each.name for each in verbs.registered_commands} | {
+        each.name for each in verbs.registered_groups
+    }
     for verb, beside in VERBS_BESIDE.get(noun, {}).items():
-        if verb not in there:
-            verbs.command(verb)(_there(beside))
+        if verb in there:
+            continue
+        if isinstance(found := _there(beside), typer.Typer):
+            verbs.add_typer(found, name=verb)
+        else:
+            verbs.command(verb)(found)
     return verbs
 
 

@@ -114,6 +114,11 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Allow NBD on TCP without TLS, or on a unix socket for every user of the machine: whoever reaches it
     reads and writes every volume."""
 
+    nbd_tls: Literal["auto", "require", "allow", "off"] = "auto"
+    """TLS on TCP. `auto`: required once the site has certificates (`site cert init`); before that TCP is in
+    the clear with `insecure`, and closed without. `require`: no TCP in the clear in any case. `allow`, `off`:
+    with `insecure` only. TLS costs the daemon's loop the time to encrypt each byte."""
+
     nbd_socket_owner: str = ""
     nbd_socket_group: str = ""
     nbd_socket_mode: str = "0660"
@@ -292,11 +297,11 @@ def check_config(config: SiteConfig, subject: str) -> None:
         raise UsageError(f"at most {DOORS_MAX} doors and {HOOKS_MAX} hooks", subject=subject)
     for address in config.nbd:
         check_nbd_address(address)
-        if address.startswith("tcp:") and not config.insecure:
+        if address.startswith("tcp:") and config.nbd_tls in ("allow", "off") and not config.insecure:
             raise UsageError(
                 f"NBD on {address} would be readable and writable by whoever reaches the port",
                 subject=subject,
-                next_step="use unix:PATH, or say so with --insecure (insecure = true in site.toml)",
+                next_step="leave nbd_tls out, or say so with --insecure (insecure = true in site.toml)",
             )
     _check_apart(config, subject)
     nbd_access(config)

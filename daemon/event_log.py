@@ -54,6 +54,7 @@ ERRORS = frozenset(
         "backup.missed",
         "row.set_aside",
         "group.missing",
+        "nbd.tls_unusable",
         "group.turned_back",
         "peer.two_daemons",
         "timeline.turned_back",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.export_cuts import CONTEXTS, ExportCuts
+from daemon.seen_exports import HostLists, MayOpen, SeenExports
 from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.group.open_clone import Clone
@@ -22,7 +23,7 @@ from protocol.errors import NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
-from site_primary.nbd.exports import Export
+from site_primary.nbd.exports import Export, ExportConnection
 from site_primary.sync_gate import SyncGate
 
 
@@ -48,17 +49,23 @@ class SiteExports:
         self.live: dict[tuple[str, int], Export] = {}
         self.past: set[Export] = set()
         self._of_clones: dict[tuple[str, int], Export] = {}
+        self.hosts = HostLists(state)
 
-    def names(self) -> list[str]:
-        """Live volumes that are open, where this site writes; backups' names at a secondary."""
+    def seen_by(self, host: str) -> SeenExports:
+        """See `ExportOpener.seen_by`."""
+        return self.hosts.seen(host, self.names, self.find, self.volume_of)
+
+    def names(self, may_open: MayOpen = lambda *_: True) -> list[str]:
+        """Live volumes that are open, where this site writes; backups' names at a secondary. Only of volumes
+        that `may_open`."""
         found: list[str] = []
         for group in self._groups.values():
-            attempt("exports.defect", self._add_names, group, found)
+            attempt("exports.defect", self._add_names, group, found, partial(may_open, group.name))
         return sorted(found)
 
-    def _add_names(self, group: Group, found: list[str]) -> None:
+    def _add_names(self, group: Group, found: list[str], may_open: Callable[[int], bool]) -> None:
         spans = group.spans()
-        volumes = group.volumes.at(spans)
+        volumes = {name: each for name, each in group.volumes.at(spans).items() if may_open(each.id)}
         writes = self._state.group(group.name).role.writes
         if writes:
             found += [
@@ -66,7 +73,8 @@ class SiteExports:
                 for volume in volumes.values()
                 if self.closed(group, volume) is None
             ]
-        found += [f"{clone.name}/{volume}" for clone in group.clones for volume in clone.volumes()]
+        for clone in group.clones:
+            found += [f"{clone.name}/{name}" for name in clone.volumes() if may_open(clone.volume(name).id)]
         if not writes:
             by_id = {volume.id: volume.name for volume in volumes.values()}
             for copy in group.copies.at(spans):
@@ -178,6 +186,28 @@ class SiteExports:
             clone.on_view.append(refresh)
             clone.history.listeners.relief.append(export.resume)
         return found
+
+    def volume_of(self, info: ExportInfo) -> tuple[str, int]:
+        """Whose list says who may open an export: the group and the volume, also of a clone, which is made of
+        them. FarshoreError if it is gone meanwhile."""
+        group_name, volume_name = parse_volume_name(info.name.partition("@")[0])
+        if isinstance(info.token, Cut):
+            return group_name, self.group(group_name).kept.view_at(volume_name, info.token).volume
+        clone = self.clone(group_name)
+        if clone is not None:
+            return clone.history.name, clone.volume(volume_name).id
+        return group_name, self.group(group_name).volume(volume_name).id
+
+    def connections_of(self, group: Group, volume: int) -> list[ExportConnection]:
+        """Hosts connected to a volume, live, as it was, or in a clone."""
+        exports = [*self.live.values(), *self.past, *self._of_clones.values()]
+        mine = [each for each in exports if each.volume.id == volume and each.group in (group, *group.clones)]
+        return [connection for export in mine for connection in export.connections]
+
+    def connections_from(self, host: str) -> list[ExportConnection]:
+        """Connections of one host (protocol/hosts.py), to whatever volume."""
+        exports = [*self.live.values(), *self.past, *self._of_clones.values()]
+        return [each for export in exports for each in export.connections if each.who == host]
 
     def clone(self, name: str) -> Clone | None:
         """The clone of that name, if there is one."""

@@ -23,6 +23,7 @@ from engine.ports.disk import Disk
 from engine.ports.store import Store
 from engine.ports.transport import Transport
 from site_primary.nbd.server import ExportOpener
+from site_primary.nbd.tls import TcpRules
 
 # Told what is being done, and how many bytes of it are, by work that holds the loop for long.
 Progress = Callable[[str, int], None]
@@ -57,9 +58,10 @@ class SiteTransport(Transport, Protocol):
 
 
 class HostDoor(Protocol):
-    """Where hosts connect. `connections_per_host`: most that one host may have."""
+    """Where hosts connect. `connections_per_host`: most that one host may have; `tcp`: how they may come."""
 
     connections_per_host: int
+    tcp: TcpRules
 
     async def listen(self, address: str) -> None:
         """Take connections at an address. Busy if it is taken."""

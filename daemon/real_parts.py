@@ -17,6 +17,7 @@ from daemon.event_file import EventFile
 from daemon.event_log import EventLog
 from daemon.group_room import descriptors_left
 from daemon.indexer_process import IndexerProcess
+from daemon.nbd_tls import renew_rules
 from daemon.parts import GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
@@ -28,7 +29,7 @@ from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
-from site_primary.nbd.server import NbdServer
+from site_primary.nbd.server import ExportOpener, NbdServer
 
 STATE_MAP_BYTES = 1 << 30
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
@@ -69,6 +70,11 @@ def real_site(
     def open_group(name: str, compartment: Compartment) -> GroupParts:
         return _open_group(directory / "groups" / name, site.config, loop, compartment)
 
+    def host_door(exports: ExportOpener) -> NbdServer:
+        door = NbdServer(loop, exports, config.nbd_connections_per_host, nbd_access(config))
+        renew_rules(directory, config, door, events.emit)
+        return door
+
     parts = SiteParts(
         loop=loop,
         clock=clock,
@@ -78,9 +84,7 @@ def real_site(
         store=store,
         transport=ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX),
         witness=witness,
-        host_door=lambda exports: NbdServer(
-            loop, exports, config.nbd_connections_per_host, nbd_access(config)
-        ),
+        host_door=host_door,
         open_group=open_group,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,

@@ -13,12 +13,13 @@ from msgspec import structs
 
 from daemon.config import SiteConfig, hooks_of, load_config
 from daemon.configured import group_settings, nbd_addresses
+from daemon.nbd_tls import renew_rules
 from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
 from engine.group.compartment import attempt_async
 from protocol.errors import FarshoreError, system_error
 
-DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host"})
+DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host", "nbd_tls"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
 RELOADED = DOORS | OF_GROUPS | {"alerts", "hooks", "notify", "operators"}
 
@@ -86,3 +87,5 @@ async def _move_doors(site: Site, before: SiteConfig, config: SiteConfig) -> Non
         if address not in wanted:
             site.nbd.stop_listening(address)
     site.nbd.connections_per_host = config.nbd_connections_per_host
+    # Also if nothing changed there: whoever replaced certificates by hand says so in this way.
+    renew_rules(site.directory, config, site.nbd, site.events.emit)

@@ -17,7 +17,9 @@ from functools import partial
 from daemon.config import CONFIG_FILE, SiteConfig, control_access, load_config, nbd_access
 from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
+from daemon.nbd_tls import tcp_rules
 from daemon.notify.config import NotifyConfig, secret_file_error
+from daemon.tls_files import CA_FILE, DIRECTORY, SERVER_FILE
 from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
 from protocol.endpoints import ipc_path
@@ -46,6 +48,8 @@ def check_site(directory: pathlib.Path) -> SiteCheckReply:
     if config is not None:
         told = [each for each in sorted(config.notify.items()) if each[1].secret or each[1].secret_file]
         found += [_finding("notify", partial(_secret, directory, name, target)) for name, target in told]
+        if any(address.startswith("tcp:") for address in config.nbd):
+            found.append(_finding("tls", partial(_tls, directory, config)))
     found.append(_finding("room", lambda: _room(directory, config)))
     runs = _finding("daemon", lambda: _daemon(directory))
     found.append(runs)
@@ -84,11 +88,11 @@ def _permissions(directory: pathlib.Path) -> str:
             subject=str(directory),
             next_step=f"chmod go-w {directory}",
         )
-    secret = directory / SECRET_KEY_FILE
-    if stat.S_IMODE(secret.stat().st_mode) & 0o077:
-        raise NotAllowed(
-            f"{secret} is open to other users", subject=str(secret), next_step=f"chmod 600 {secret}"
-        )
+    for secret in (directory / name for name in (SECRET_KEY_FILE, CA_FILE, SERVER_FILE)):
+        if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
+            raise NotAllowed(
+                f"{secret} is open to other users", subject=str(secret), next_step=f"chmod 600 {secret}"
+            )
     for each in sorted(directory.rglob("*")):
         if each.lstat().st_uid != place.st_uid:
             raise NotAllowed(
@@ -114,6 +118,22 @@ def _secret(directory: pathlib.Path, name: str, target: NotifyConfig) -> str:
     if error:
         raise _Warning(f"the secret of notify.{name} is not one: {error}; better: `secret_file`")
     return f"notify.{name}: its secret can be read by nobody else"
+
+
+def _tls(directory: pathlib.Path, config: SiteConfig) -> str:
+    """How hosts may come on TCP."""
+    rules, wrong = tcp_rules(directory, config)
+    if wrong:
+        raise FarshoreError(
+            f"hosts cannot come over TLS: {wrong}",
+            subject=str(directory / DIRECTORY),
+            next_step="put tls/ back from a copy of the directory",
+        )
+    if rules.nobody:
+        raise _Warning("hosts on TCP are refused until `farshore site cert init` was run")
+    if rules.context is None:
+        return "hosts on TCP come in the clear"
+    return "hosts on TCP come over TLS" + (", or in the clear" if rules.plain else "")
 
 
 def _user(number: int) -> str:

@@ -73,6 +73,16 @@ def commands(tree: Any) -> Mapping[str, Any]:
     return found
 
 
+def verbs(command: Any) -> Iterator[tuple[str, Any]]:
+    """Each verb of a noun, with those of a noun below it (`site cert issue`); a verb alone has no words."""
+    below = commands(command)
+    if not below:
+        yield "", command
+    for name, each in below.items():
+        for words, leaf in verbs(each):
+            yield f"{name} {words}".strip(), leaf
+
+
 def header(title: str, summary: str) -> list[str]:
     """The beginning of a page."""
     name = title.replace(" ", "-")
@@ -121,7 +131,7 @@ def pages(tree: Any) -> Iterator[tuple[str, str]]:
         title = f"farshore {name}"
         listed.append(f".TP\n.BR {roff(title.replace(' ', '-'))} (1)\n{roff(summary_of(command))}")
         page = [*header(title, summary_of(command)), ".SH SYNOPSIS"]
-        each_verb = below or {"": command}
+        each_verb = dict(verbs(command))
         page.append(
             "\n.br\n".join(usage(f"{title} {verb}".strip(), each) for verb, each in each_verb.items())
         )

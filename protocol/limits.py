@@ -96,6 +96,8 @@ NBD_KEEPALIVE_IDLE_S = 30
 NBD_KEEPALIVE_EVERY_S = 10
 NBD_KEEPALIVE_TRIES = 6
 NBD_SILENT_S = NBD_KEEPALIVE_IDLE_S + NBD_KEEPALIVE_TRIES * NBD_KEEPALIVE_EVERY_S
+# Hosts that may be on the list of a volume.
+HOSTS_LISTED_MAX = 256
 # A handshake's time, and how much it may ask for before it reads the replies ("The client MUST NOT send any
 # option until it has received a final reply").
 NBD_HANDSHAKE_TIMEOUT_S = 10.0

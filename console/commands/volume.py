@@ -27,6 +27,7 @@ from protocol.commands.volume import (
     VolumeUri,
     VolumeUriReply,
 )
+from protocol.endpoints import is_every_address
 
 app = typer.Typer(help="Block volumes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -113,16 +114,24 @@ def show_uri(
     ctx: typer.Context,
     export: Annotated[str, typer.Argument(metavar="G/V[@CUT]", help="A volume, or what it was at a cut.")],
     style: Annotated[UriFormat, typer.Option("--format", help="Who is to read it.")] = UriFormat.uri,
+    tcp: Annotated[bool, typer.Option("--tcp", help="For a host on another machine.")] = False,
 ) -> None:
     """How a host reaches a volume. With a cut: read-only, and for good the same content."""
     session = session_of(ctx)
     volume, at, cut = export.partition("@")
     group, name = parse_volume_name(volume)
     data = session.call(VolumeUri(group=group, volume=name, cut=session.cut(cut) if at else None))
-    where = export_of(data)
+    where = export_of(data, remote=tcp)
     text = FORMATS[style](where)
     shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
-    session.output.result("volume.uri", shown, lambda: session.output.lines(text))
+
+    def show_it() -> None:
+        session.output.lines(text)
+        every = not where.host or is_every_address(f"tcp://{where.host}:{where.port}")
+        if not where.unix and every:
+            session.output.note("that is every address of the site: write one, or its name")
+
+    session.output.result("volume.uri", shown, show_it)
 
 
 @app.command()

@@ -200,12 +200,14 @@ async def uri(site: Site, command: VolumeUri) -> VolumeUriReply:
 def _where(site: Site, export: str, size_bytes: int) -> VolumeUriReply:
     """Where the export of what is live is."""
     places = dict(address.split(":", 1) for address in reversed(site.nbd_addresses))
+    tcp_tls = "tcp" in places and site.nbd.tcp.context is not None
     return VolumeUriReply(
         export=export,
         unix=places.get("unix"),
         tcp=places.get("tcp"),
-        tls=False,
+        tls=tcp_tls and "unix" not in places,
         read_only=False,
         size_bytes=size_bytes,
         cut=None,
+        tcp_tls=tcp_tls,
     )

@@ -18,7 +18,7 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     jobs, news   see `daemon.jobs`, `daemon.alerts.peer_news`
     damage    see `engine.integrity.damage`
     rounds    see `engine.integrity.verify_rounds`
-    accepted  see `engine.history.accepted`
+    access, accepted   see `engine.group.access`, `engine.history.accepted`
     copy_marks   name\\0u64 copy id    row (UTC ns when verified, damage): see `engine.copies.copy_marks`
 
 Every write is durable on return (invariant 9).
@@ -45,7 +45,7 @@ from protocol.rows import pack_row
 from protocol.wire import RowType
 
 SITE_TABLES = (
-    "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills",
+    "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills", "access",
     "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside", "news",
 )  # fmt: skip
 U64 = Struct(">Q")

@@ -14,6 +14,7 @@ starting. What becomes of it, and of its group:
     lease_ends                      the lease ends when the longest one may
     clones                          without its row a clone is a branch
     accepted                        an operator has to accept the volume again
+    access                          that host is on the list still, and may not open the volume
     locks                           what it was about counts as having come just now: locked for longer
     jobs, drills, damage, rounds,   nothing else depends on them: damage is found again by whoever reads
     copy_marks
@@ -31,7 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from struct import error as StructError
 
-from engine.group import clone_rows
+from engine.group import access, clone_rows
 from engine.group.site_state import COPY_MARK, CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
 from engine.history import accepted
 from engine.integrity import damage, drills, verify_rounds
@@ -182,6 +183,7 @@ ENGINE_TABLES: Mapping[str, StoredTable] = {
     "rounds": StoredTable(check=_round),
     "copy_marks": StoredTable(check=_copy_mark),
     "accepted": StoredTable(check=_accepted),
+    "access": StoredTable(check=access.check_row, closes=True, stand_in=lambda *_: b""),
     "locks": StoredTable(check=_lock),
 }
 

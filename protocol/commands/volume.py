@@ -161,7 +161,8 @@ class VolumeRename(BaseCommand[VolumeInfo], frozen=True, tag="volume.rename"):
 
 class VolumeUriReply(Reply, frozen=True, kw_only=True):
     """Where a host finds the export: `G/V`, or `G/V@CUT` in a fixed form (`latest` and times become
-    positions). `unix` is a path, `tcp` `HOST:PORT`."""
+    positions). `unix` is a path, `tcp` `HOST:PORT`, where hosts come over TLS if `tcp_tls`; `tls`: there, and
+    there is no other place."""
 
     export: str
     unix: str | None
@@ -170,6 +171,7 @@ class VolumeUriReply(Reply, frozen=True, kw_only=True):
     read_only: bool
     size_bytes: int
     cut: CutInfo | None
+    tcp_tls: bool = False
 
 
 class VolumeUri(Query[VolumeUriReply], frozen=True, tag="volume.uri"):

@@ -116,15 +116,16 @@ class ServerHandshake:
         self._state = HandshakeState.CLIENT_FLAGS
         self._client_flags = 0
         self._buffer = bytearray()
-        self._skip_bytes = 0
         self._option: int | None = None
-        self._option_bytes = 0
+        self._option_bytes, self._skip_bytes = 0, 0
         self._structured = False
         self._contexts: dict[int, str] = {}
         self._contexts_of = ""
         self._result: Negotiated | None = None
         self._refusal: FarshoreError | None = None
         self._leftover = b""
+        self.dropped_bytes = 0  # that came in the clear behind STARTTLS
+        self.refused_clear = False  # whether the client asked in the clear for what there is over TLS only
 
     @property
     def state(self) -> HandshakeState:
@@ -165,16 +166,17 @@ class ServerHandshake:
         """The server's first 18 bytes ("Newstyle negotiation")."""
         return _GREETING.pack(NBD_MAGIC, OPTION_MAGIC, _SERVER_FLAGS)
 
-    def tls_started(self) -> None:
-        """TLS is up. What was negotiated in the clear is forgotten: an attacker may have sent it.
+    def tls_started(self, exports: ExportLookup | None = None) -> None:
+        """TLS is up. What was negotiated in the clear is forgotten: an attacker may have sent it. `exports`:
+        what a client that is known now may see.
 
         Raises `LocalProtocolError` unless STARTTLS was asked for.
         """
         if self._state is not HandshakeState.STARTTLS:
             raise LocalProtocolError(f"TLS started in state {self._state.value!r}")
         self._move(HandshakeState.OPTIONS)
-        self._tls_active = True
-        self._structured = False
+        self._tls_active, self._structured = True, False
+        self._exports = exports or self._exports
         self._contexts = {}
         self._contexts_of = ""
 
@@ -286,6 +288,7 @@ class ServerHandshake:
         if option == Option.EXPORT_NAME:
             return self._export_name(body or b"")
         if self._tls_required and not self._tls_active and option != Option.STARTTLS:
+            self.refused_clear = True
             raise OptionRefused(OptionReply.ERR_TLS_REQD, "this server talks only over TLS")
         handler = self._HANDLERS.get(option)
         if handler is None:
@@ -347,6 +350,7 @@ class ServerHandshake:
         _reject_body(body)
         if self._tls_active:
             raise OptionRefused(OptionReply.ERR_INVALID, "TLS is on already")
+        self.dropped_bytes = len(self._buffer)
         self._move(HandshakeState.STARTTLS)
         return encode_reply(option, OptionReply.ACK)
 

@@ -22,6 +22,7 @@ import structlog
 
 from engine.index.view import ReadBatch
 from protocol.errors import FarshoreError, NoSpace
+from protocol.hosts import NOBODY
 from protocol.limits import (
     BLOCK_BYTES,
     NBD_PARKED_BYTES,
@@ -55,7 +56,8 @@ _NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 
 class NbdConnection(HostAnswers):
     """Serves one host's requests. `maps` are the metadata contexts negotiated, by their ids; a connection
-    that is served alone has a `budget` of its own."""
+    that is served alone has a `budget` of its own. `who`: the host (protocol/hosts.py); it may be one that
+    may only read what others write."""
 
     def __init__(
         self,
@@ -66,7 +68,10 @@ class NbdConnection(HostAnswers):
         on_closed: Callable[[], None],
         maps: Mapping[int, StatusMap] = _NO_MAPS,
         budget: HostBudget | None = None,
+        who: str = NOBODY,
     ) -> None:
+        self.who = who
+        self.writes = not (export.read_only or negotiated.export.read_only)
         clock = export.group.clock
         budget = budget or HostBudget(clock.call_soon, clock.call_later)
         stream = (transport, client, clock, budget, NBD_RECEIVE_BUFFER_BYTES)
@@ -74,7 +79,7 @@ class NbdConnection(HostAnswers):
         self._size = self._negotiated_size = export.volume.size_bytes
         self._check_of = partial(
             request_check,
-            read_only=export.read_only,
+            read_only=not self.writes,
             structured_replies=negotiated.structured_replies,
             contexts=bool(maps),
         )
@@ -148,7 +153,7 @@ class NbdConnection(HostAnswers):
         if handled:
             self._export.latency.served.add(self._clock.monotonic() - began_s, handled)
         self._settle(moved=moved)
-        if self._export.group.overloaded and not self._read_only:
+        if self._export.group.overloaded and self.writes:
             self._pause(Pause.OVERLOAD)
 
     def _requests(self, reads: ReadBatch) -> int:

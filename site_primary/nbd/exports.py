@@ -17,9 +17,11 @@ from site_primary.sync_gate import SyncGate
 
 
 class ExportConnection(Protocol):
-    """One host's connection, as the export sees it."""
+    """One host's connection, as the export sees it: who it is (protocol/hosts.py), whether it may write."""
 
     client: str
+    who: str
+    writes: bool
 
     def shut(self) -> None:
         """Close the connection: the export is gone."""

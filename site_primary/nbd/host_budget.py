@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from protocol.limits import (
+    NBD_RECEIVE_BUFFER_BYTES,
     NBD_RECEIVE_BUFFERS_BYTES_MAX,
     NBD_RECEIVE_BUFFERS_KEPT_BYTES,
     NBD_TURN_BLOCKS,
@@ -42,6 +43,7 @@ class HostBudget:
         self.turn_blocks = NBD_TURN_BLOCKS
         self._kept: dict[int, list[memoryview]] = {}
         self._kept_bytes = 0
+        self._wire: memoryview | None = None
         self._call_soon = call_soon
         self._turns: deque[Callable[[], None]] = deque()
 
@@ -67,6 +69,17 @@ class HostBudget:
         if self._kept_bytes + size <= NBD_RECEIVE_BUFFERS_KEPT_BYTES:
             self._kept_bytes += size
             self._kept.setdefault(size, []).append(buffer)
+
+    def add_held(self, change: int) -> None:
+        """So many more bytes that came are kept elsewhere until they can be handled; negative: fewer."""
+        self.lent_bytes += change
+        self.tight = self.lent_bytes >= NBD_RECEIVE_BUFFERS_BYTES_MAX
+
+    def wire(self) -> memoryview:
+        """Where bytes come to that are decrypted before the loop goes on: one buffer for all connections."""
+        if self._wire is None:
+            self._wire = memoryview(bytearray(NBD_RECEIVE_BUFFER_BYTES))
+        return self._wire
 
     # -- replies
 

@@ -2,7 +2,9 @@
 
 A connection begins here in its handshake (`protocol.nbd.handshake` decides, this module moves the bytes) and
 is handed to `NbdConnection` for transmission. Nothing of an export is opened before the handshake ended. One
-host, a user or an address, has a bounded part of the connections.
+host, a user or an address, has a bounded part of the connections. On TCP, TLS may begin in the middle of a
+handshake, if `TcpRules` have it; its deadline is the handshake's. Who the host is decides which exports it
+finds.
 """
 
 from __future__ import annotations
@@ -10,17 +12,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.group.compartment import attempt, attempt_async
 from engine.ports.unix_sockets import SocketAccess, bound_socket, remove_dead_socket
-from protocol.errors import Busy, FarshoreError, RemoteProtocolError, machine_refused, system_error
+from protocol.errors import (
+    Busy,
+    FarshoreError,
+    NotAllowed,
+    RemoteProtocolError,
+    machine_refused,
+    system_error,
+)
+from protocol.hosts import NOBODY, certificate_host, user_host
 from protocol.limits import NBD_CONNECTIONS_MAX, NBD_CONNECTIONS_PER_HOST, NBD_HANDSHAKE_TIMEOUT_S
 from protocol.nbd.exports import ExportInfo, ExportLookup
 from protocol.nbd.handshake import HandshakeState, ServerHandshake
@@ -29,14 +37,19 @@ from site_primary.nbd.connection import NbdConnection
 from site_primary.nbd.exports import Export
 from site_primary.nbd.host_budget import HostBudget
 from site_primary.nbd.listener import NbdListener, tcp_sockets
+from site_primary.nbd.socket_names import client_name, host_of, user_of
+from site_primary.nbd.tls import TcpRules, TlsTransport
 
 SOCKET_BUFFER_BYTES = 4 << 20
 # The owner and the group.
 OWNER_AND_GROUP = SocketAccess(mode=0o660)
 
 
-class ExportOpener(ExportLookup, Protocol):
-    """A lookup whose exports can be opened."""
+class ExportOpener(Protocol):
+    """Exports that can be opened by those who may."""
+
+    def seen_by(self, host: str) -> ExportLookup:
+        """What a host (protocol/hosts.py) may open, as it may."""
 
     def open(self, info: ExportInfo) -> Export:
         """The export that `info` describes, for one connection. FarshoreError if it is gone meanwhile."""
@@ -63,6 +76,7 @@ class NbdServer:
         self.log = self.budget.log
         self.connections: dict[HandshakeProtocol, str] = {}  # each with its host
         self.connections_per_host = connections_per_host
+        self.tcp = TcpRules()
         self._access = access
         self._of_host: Counter[str] = Counter()
         self._listeners: dict[str, list[NbdListener]] = {}  # by address
@@ -159,10 +173,12 @@ class HandshakeProtocol(asyncio.Protocol):
     def __init__(self, server: NbdServer, on_end: Callable[[], None] = lambda: None) -> None:
         self._server = server
         self._on_end = on_end
-        self._handshake = ServerHandshake(server.exports)
+        self._handshake = ServerHandshake(server.exports.seen_by(NOBODY))
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._client = ""
+        self._who = NOBODY
+        self._rules = server.tcp  # those that it came under
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, or close if there are too many."""
@@ -181,6 +197,9 @@ class HandshakeProtocol(asyncio.Protocol):
             self._server.log.warning("nbd.too_many_connections", client=self._client, reason=refused)
             transport.abort()
             return
+        if not self._know(sock):
+            transport.abort()
+            return
         # Whatever a host does not take at once is counted, and it is not read from meanwhile.
         transport.set_write_buffer_limits(high=0)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -188,6 +207,32 @@ class HandshakeProtocol(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, attempt, "connection.defect", self.abort)
         transport.write(self._handshake.greeting())
+
+    def _know(self, sock: socket.socket) -> bool:
+        """Who it is, as far as that can be known yet, and how it may come; false if in no way."""
+        rules = self._rules
+        if sock.family == socket.AF_UNIX:
+            self._who = user_host(user_of(sock))
+            self._handshake = ServerHandshake(self._seen_by(self._who))
+        elif rules.nobody:
+            self._refused("there is no certificate to answer with (farshore site cert init)")
+            return False
+        else:
+            self._handshake = ServerHandshake(
+                self._seen_by(NOBODY),
+                tls_available=rules.context is not None,
+                tls_required=not rules.plain,
+            )
+        return True
+
+    def _seen_by(self, who: str) -> ExportLookup:
+        return _Told(self._server.exports.seen_by(who), self._not_allowed)
+
+    def _not_allowed(self, export: str, error: NotAllowed) -> None:
+        self._server.log.warning("nbd.not_allowed", client=self._client, export=export, error=error.message)
+
+    def _refused(self, reason: str) -> None:
+        self._server.log.warning("nbd.tls_refused", client=self._client, reason=reason)
 
     def data_received(self, data: bytes) -> None:
         """Feed the handshake; move on when it ends."""
@@ -200,18 +245,58 @@ class HandshakeProtocol(asyncio.Protocol):
             self._server.log.warning("nbd.handshake_failed", client=self._client, error=str(error))
             self.abort()
             return
+        if self._handshake.dropped_bytes:
+            # An attacker's, who wants them taken for the client's (CVE-2021-3716): who asks has to wait.
+            self._refused(f"{self._handshake.dropped_bytes} bytes came in the clear behind STARTTLS")
+            self.abort()
+            return
         if reply:
             transport.write(reply)
         if self._handshake.state is HandshakeState.TRANSMISSION:
             self._begin(transport)
+        elif self._handshake.state is HandshakeState.STARTTLS:
+            self._start_tls(transport)
         elif self._handshake.state is not HandshakeState.OPTIONS and self._handshake.finished_abort:
             if self._handshake.refusal is not None:
                 self._server.log.info("nbd.refused", client=self._client, error=str(self._handshake.refusal))
             transport.close()
 
+    def _start_tls(self, below: asyncio.Transport) -> None:
+        context = self._rules.context
+        if context is None:
+            return
+        self._transport = TlsTransport(
+            below, self, context, self._server.budget, self._tls_up, lambda why: self._refused(f"TLS: {why}")
+        )
+        below.set_protocol(self._transport)
+        if below.get_write_buffer_size():
+            self._transport.pause_reading()  # it was this object that was told
+
+    def _tls_up(self, transport: TlsTransport) -> None:
+        """The client's certificate is one of this site's."""
+        try:
+            name = transport.host_name
+        except FarshoreError as error:
+            self._refused(error.message)
+            self.abort()
+            return
+        if self._is_revoked(transport):
+            return
+        self._who = certificate_host(name)
+        self._client = f"{self._client} {self._who}"
+        self._handshake.tls_started(self._seen_by(self._who))
+
+    def _is_revoked(self, transport: asyncio.Transport) -> bool:
+        """Whether its certificate is; then the connection is closed."""
+        if not isinstance(transport, TlsTransport) or transport.serial not in self._server.tcp.revoked:
+            return False
+        self._refused(f"the certificate {transport.serial} of {transport.host_name} is revoked")
+        self.abort()
+        return True
+
     def _begin(self, transport: asyncio.Transport) -> None:
         negotiated = self._handshake.result
-        if negotiated is None:
+        if negotiated is None or self._is_revoked(transport):  # since TLS is up
             return
         try:
             export = self._server.exports.open(negotiated.export)
@@ -224,7 +309,7 @@ class HandshakeProtocol(asyncio.Protocol):
             return
         self._cancel_deadline()
         connection = NbdConnection(
-            transport, export, negotiated, self._client, self._forget, maps, self._server.budget
+            transport, export, negotiated, self._client, self._forget, maps, self._server.budget, self._who
         )
         transport.set_protocol(connection)
         if transport.get_write_buffer_size():
@@ -245,6 +330,8 @@ class HandshakeProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone before transmission."""
+        if self._handshake.refused_clear and not isinstance(self._transport, TlsTransport):
+            self._refused("it asked in the clear, and this door talks over TLS only")
         self._forget()
 
     def abort(self) -> None:
@@ -263,29 +350,18 @@ class HandshakeProtocol(asyncio.Protocol):
             self._deadline = None
 
 
-def _process_and_user(sock: socket.socket) -> tuple[int, int]:
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, _ = struct.unpack("3i", credentials)
-    return pid, uid
+class _Told:
+    """A lookup whose refusals are told to the site's operator, too."""
 
+    def __init__(self, exports: ExportLookup, told: Callable[[str, NotAllowed], None]) -> None:
+        self._exports = exports
+        self._told = told
+        self.names = exports.names
 
-def client_name(sock: socket.socket) -> str:
-    """Who a connection comes from: process and user on a unix socket, address on TCP."""
-    if sock.family == socket.AF_UNIX:
-        pid, uid = _process_and_user(sock)
-        return f"pid {pid} uid {uid}"
-    host, port = sock.getpeername()[:2]
-    return f"{host}:{port}"
-
-
-def host_of(sock: socket.socket) -> str:
-    """Whose part of the connections one takes: a user's on a unix socket, an address's on TCP. Of IPv6 the
-    first 64 bits count, because one machine has all of the rest."""
-    if sock.family == socket.AF_UNIX:
-        return f"uid {_process_and_user(sock)[1]}"
-    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))
+    def find(self, name: str) -> ExportInfo:
+        """See `ExportLookup.find`."""
+        try:
+            return self._exports.find(name)
+        except NotAllowed as error:
+            self._told(name, error)
+            raise

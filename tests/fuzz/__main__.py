@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.every import EVERY
 
 EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("targets", nargs="*")
     arguments = parser.parse_args()
-    names = arguments.targets or list(TARGETS)
+    names = arguments.targets or list(EVERY)
     seconds = max(1, int(arguments.minutes * 60 / len(names)))
     failed, total = 0, 0
     for name in names:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["protocol", "engine.group.site_state", "daemon.config"]):
-    from tests.fuzz.targets import TARGETS
+with atheris.instrument_imports(
+    include=["protocol", "engine.group.site_state", "daemon.config", "site_primary.nbd.tls"]
+):
+    from tests.fuzz.every import EVERY
 
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = Path(__file__).parent / "findings"
@@ -24,7 +26,7 @@ OPTIONS = (
 def main() -> None:
     """Does not return: libFuzzer ends the process."""
     name, seconds = sys.argv[1:]
-    target = TARGETS[name]
+    target = EVERY[name]
     corpus, found = ROOT / ".make" / "fuzz" / name, FINDINGS / name
     for directory in (corpus, found):
         directory.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from engine.group.group import Group
 from engine.ports.durable import RealDisk
 from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import NONE_COMING
+from site_primary.nbd.tls import TcpRules
 from tests.sim.sim_network import SimTransport
 from tests.sim.world import SimClock
 
@@ -105,6 +106,7 @@ class NoSockets:
     """The door of hosts, who open exports themselves (tests.sim.hosts)."""
 
     connections_per_host = 0
+    tcp = TcpRules()
 
     async def listen(self, address: str) -> None:
         """See `HostDoor.listen`."""

@@ -102,7 +102,7 @@ def test_pages_name_commands_that_exist() -> None:
             for found in line.findall(each.read_text(encoding="utf-8")):
                 said = re.split(r"&&|[|;#] |  ", re.sub(r"'[^']*'", "", found))[0]
                 words = tuple(said.split())
-                known = there.get(words[:2], there.get(words[:1], set()))
+                known = next((there[words[:n]] for n in (3, 2, 1) if words[:n] in there), set())
                 options = set(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", said))
                 if options - known or not (known or words in nouns):
                     yield f"{each.relative_to(ROOT)}: farshore {said.strip()}"

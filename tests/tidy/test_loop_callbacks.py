@@ -79,6 +79,7 @@ WHERE = {
     "site_primary/nbd/stream.py:": CONNECTION,
     "site_primary/nbd/listener.py:": DAEMON,
     "site_primary/nbd/server.py:": CONNECTION,
+    "site_primary/nbd/tls.py:": CONNECTION,
     "site_primary/shipping/send_window.py:": GROUP,
     "site_primary/quiesce.py:": AWAITED,
     "site_primary/shipping/session.py:": GROUP,

@@ -138,6 +138,14 @@ def test_nbdtab_and_systemd() -> None:
     assert '-unix "/a b/100%%$$x/nbd.sock" -name "vm1/root"' in systemd(export(unix="/a b/100%$x/nbd.sock"))
 
 
+@pytest.mark.parametrize("style", ["nbdtab", "systemd"])
+def test_nbd_client_is_not_given_what_it_cannot_reach(style: str) -> None:
+    FORMATS[style](export(unix=None, tcp="h:1"))
+    FORMATS[style](export(tcp="h:1", tls=True))  # by the socket
+    with pytest.raises(UsageError, match="over TLS"):
+        FORMATS[style](export(unix=None, tcp="h:1", tls=True))
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

@@ -1,127 +1,152 @@
-"""`restore --stop --start` and `backup create --freeze-command` against a stub site: what is run when."""
+"""`site cert` and `volume allow`: what is asked of the site, and what is left at the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-import msgspec
 import pytest
-from msgspec.structs import replace
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from msgspec import structs
 
-from protocol.commands.backup import BackupCreate, BackupShow
-from protocol.commands.base import Command, Reply, command_name
-from protocol.commands.pair import WaitFor
-from protocol.commands.restore import RestoreVolume
-from protocol.cut_text import CutLabel, CutPosition
-from protocol.errors import Trimmed
+from protocol.commands.site_cert import (
+    SiteCertInit,
+    SiteCertIssue,
+    SiteCertIssueReply,
+    SiteCertReply,
+)
+from protocol.commands.volume_access import (
+    AccessEntry,
+    VolumeAccess,
+    VolumeAccessReply,
+    VolumeAllow,
+    VolumeDisallow,
+)
+from protocol.errors import ExitCode
+from tests.support.tls import request_of
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import REPLIES, StubSite
 
 Run = Callable[..., Ran]
-RESTORE = ("restore", "volume", "vm1/root", "--at", "nightly", "--confirm", "vm1/root")
-BACKUP = ("backup", "create", "vm1")
+ENDS = "2027-07-03T00:46:00Z"
+MADE = SiteCertReply(fingerprint="AA:BB", hosts=["store"], expires=ENDS, in_use=True, plain=False)
+ISSUED = SiteCertIssueReply(
+    name="vmhost1",
+    serial="0A",
+    expires=ENDS,
+    revoked=None,
+    certificate="CERT\n",
+    ca_certificate="CA\n",
+    fingerprint="AA:BB",
+)
+LIST = VolumeAccessReply(
+    group="g",
+    volume="v",
+    everybody=False,
+    entries=[AccessEntry(host="cert:vmhost1", right="ro", connections=2)],
+    closed=["10.0.0.9:4000"],
+)
 
 
 @pytest.fixture
-def done(tmp_path: Path) -> Path:
-    """Where commands note that they ran."""
-    return tmp_path / "done"
+def here(stub: StubSite, farshore: Run) -> Run:
+    """`farshore WORDS --site` of the stub, which knows the replies."""
+    stub.replies |= {"site.cert-init": MADE, "site.cert-issue": ISSUED}
+    stub.replies |= {f"volume.{verb}": LIST for verb in ("allow", "disallow", "access")}
+    return lambda *words: farshore(*words, "--site", str(stub.directory))
 
 
-def words_of(path: Path) -> list[str]:
-    """What was noted."""
-    return path.read_text().split() if path.exists() else []
+def test_a_certificate_is_for_names(stub: StubSite, here: Run) -> None:
+    ran = here("site", "cert", "init", "--host", "store", "--host", "10.0.0.1")
+    assert ran.code == 0, ran.err
+    assert stub.asked == [SiteCertInit(hosts=("store", "10.0.0.1"))]
+    assert "over TLS only" in ran.out
 
 
-def test_the_host_is_stopped_after_the_plan_and_started_after_the_restore(
-    stub: StubSite, farshore: Run, done: Path
-) -> None:
-    def answer(command: RestoreVolume) -> Reply:
-        with done.open("a") as file:
-            file.write("plan " if command.dry_run else "restore ")
-        return replace(REPLIES["restore.volume"], dry_run=command.dry_run)
-
-    stub.replies["restore.volume"] = answer
-    around = ("--stop", f"echo stop >> {done}", "--start", f"echo start >> {done}")
-    ran = farshore(*RESTORE, *around, "--site", str(stub.directory))
-    assert ran.code == 0
-    assert words_of(done) == ["plan", "stop", "plan", "restore", "start"]
-    assert f"--stop 'echo stop >> {done}'" in ran.out, "the way back stops and starts too"
-    first, *_, last = stub.asked
-    assert first == RestoreVolume(
-        group="vm1", volume="root", cut=CutLabel(label="nightly"), dry_run=True, start=True
-    )
-    assert isinstance(last.cut, CutPosition), "what was planned is what is done"
-    assert (last.start, last.confirm) == (True, "vm1/root")
+def test_a_hosts_key_is_made_here_and_stays_here(stub: StubSite, here: Run, home: Path) -> None:
+    ran = here("site", "cert", "issue", "vmhost1", "--to", str(home / "h"), "--days", "7")
+    assert ran.code == 0, ran.err
+    (asked,) = stub.asked
+    assert isinstance(asked, SiteCertIssue)
+    assert (asked.host, asked.days) == ("vmhost1", 7)
+    assert "PRIVATE" not in asked.request
+    files = {each.name: each for each in (home / "h").iterdir()}
+    assert sorted(files) == ["ca-cert.pem", "client-cert.pem", "client-key.pem"]
+    assert {name: each.stat().st_mode & 0o777 for name, each in files.items()} == {
+        "ca-cert.pem": 0o644,
+        "client-cert.pem": 0o644,
+        "client-key.pem": 0o600,
+    }
+    assert files["client-cert.pem"].read_text() == "CERT\n"
+    key = load_pem_private_key(files["client-key.pem"].read_bytes(), None)
+    assert x509.load_pem_x509_csr(asked.request.encode()).public_key() == key.public_key()
 
 
-def test_a_plan_that_is_refused_stops_nothing(stub: StubSite, farshore: Run, done: Path) -> None:
-    def refuse(_: object) -> NoReturn:
-        raise Trimmed("folded")
-
-    stub.replies["restore.volume"] = refuse
-    ran = farshore(*RESTORE, "--stop", f"echo stop >> {done}", "--site", str(stub.directory))
-    assert (ran.code, words_of(done)) == (23, [])
-
-
-def test_a_stop_or_a_start_that_fails(stub: StubSite, farshore: Run, done: Path) -> None:
-    ran = farshore(*RESTORE, "--stop", "exit 4", "--start", f"echo > {done}", "--site", str(stub.directory))
-    assert (ran.code, "ended with 4" in ran.err, done.exists()) == (1, True, False)
-    assert [command.dry_run for command in stub.asked] == [True]
-    ran = farshore(*RESTORE, "--start", "exit 5", "--site", str(stub.directory))
-    assert (ran.code, "ended with 5" in ran.err) == (3, True)
+def test_nothing_is_overwritten_unless_asked(stub: StubSite, here: Run, home: Path) -> None:
+    words = ("site", "cert", "issue", "vmhost1", "--to", str(home / "h"))
+    assert here(*words).code == 0
+    key = (home / "h" / "client-key.pem").read_bytes()
+    ran = here(*words)
+    assert ran.code == ExitCode.WRONG_STATE
+    assert len(stub.asked) == 1
+    assert (home / "h" / "client-key.pem").read_bytes() == key
+    assert here(*words, "--replace").code == 0
+    assert (home / "h" / "client-key.pem").read_bytes() != key
 
 
-def test_a_freeze_of_the_command_line_is_around_the_mark_alone(
-    stub: StubSite, farshore: Run, done: Path
-) -> None:
-    def answer(command: Command) -> Reply:
-        with done.open("a") as file:
-            file.write(f"{type(command).__name__} ")
-        return REPLIES[command_name(command)]
-
-    for name in ("backup.create", "backup.show", "wait"):
-        stub.replies[name] = answer
-    words = ("--freeze-command", f"echo freeze >> {done}", "--thaw-command", f"echo thaw >> {done}")
-    ran = farshore(*BACKUP, *words, "--site", str(stub.directory))
-    assert (ran.code, ran.err) == (0, "")
-    assert words_of(done) == ["freeze", "BackupCreate", "thaw", "WaitFor", "BackupShow"]
-    assert [type(command) for command in stub.asked] == [BackupCreate, WaitFor, BackupShow]
-    assert stub.asked[0].frozen
-    assert "frozen for" in ran.out
-    (scripted,) = farshore(*BACKUP, *words, "--json", "--site", str(stub.directory)).json
-    assert scripted["data"].items() >= msgspec.to_builtins(REPLIES["backup.show"]).items()
-    assert scripted["data"]["took_ms"] == 4.2
-    freeze = scripted["data"]["freeze"]
-    assert (freeze["hook"], freeze["failure"], freeze["stuck"]) == ("command-line", "", "")
+def test_a_key_that_stays_at_the_host(stub: StubSite, here: Run, home: Path) -> None:
+    request = home / "host.csr"
+    request.write_text(request_of("x")[1])
+    words = ("site", "cert", "issue", "vmhost1", "--to", str(home / "h"), "--request")
+    assert here(*words, str(request)).code == 0
+    assert stub.asked[0].request == request.read_text()
+    assert sorted(each.name for each in (home / "h").iterdir()) == ["ca-cert.pem", "client-cert.pem"]
+    for bad in (home / "none", home):
+        assert here(*words, str(bad), "--replace").code == ExitCode.USAGE
 
 
-def test_a_refused_backup_is_thawed(stub: StubSite, farshore: Run, done: Path) -> None:
-    def refuse(_: object) -> NoReturn:
-        raise Trimmed("no")
-
-    stub.replies["backup.create"] = refuse
-    words = ("--freeze-command", f"echo freeze >> {done}", "--thaw-command", f"echo thaw >> {done}")
-    assert farshore(*BACKUP, *words, "--site", str(stub.directory)).code == 23
-    assert words_of(done) == ["freeze", "thaw"]
+def test_who_may_open_a_volume(stub: StubSite, here: Run) -> None:
+    ran = here("volume", "allow", "g/v", "vmhost1", "ro")
+    assert (ran.code, ran.out) == (0, "cert:vmhost1 may open g/v, ro\n")
+    assert "closed: 10.0.0.9:4000" in ran.err
+    here("volume", "allow", "g/v", "1000", "rw", "--force")
+    here("volume", "disallow", "g/v", "uid:1000")
+    here("volume", "disallow", "g/v", "--all")
+    assert "cert:vmhost1  ro     2" in here("volume", "access", "g/v").out
+    assert stub.asked == [
+        VolumeAllow(group="g", volume="v", host="cert:vmhost1", right="ro"),
+        VolumeAllow(group="g", volume="v", host="uid:1000", right="rw", force=True),
+        VolumeDisallow(group="g", volume="v", host="uid:1000"),
+        VolumeDisallow(group="g", volume="v", host=None),
+        VolumeAccess(group="g", volume="v"),
+    ]
 
 
 @pytest.mark.parametrize(
-    "options",
+    "words",
     [
-        ("--freeze-command", "true"),
-        ("--thaw-command", "true"),
-        ("--freeze-command", "true", "--thaw-command", "true", "--freeze", "db"),
-        ("--freeze-command", "true", "--thaw-command", "true", "--at", "nightly"),
-        ("--freeze-command", "true", "--thaw-command", "true", "--freeze-timeout", "0"),
-        ("--freeze-command", "true", "--thaw-command", "true", "--freeze-timeout", "601"),
-        ("--freeze", "../x"),
+        "allow g/v Ä ro",
+        "allow g/v h wo",
+        "allow g h ro",
+        "disallow g/v",
+        "disallow g/v h --all",
+        "allow g/v h",
     ],
 )
-def test_options_that_make_no_sense_ask_nothing(
-    stub: StubSite, farshore: Run, options: tuple[str, ...]
-) -> None:
-    assert farshore(*BACKUP, *options, "--site", str(stub.directory)).code == 2
+def test_what_is_not_clear_is_not_asked(stub: StubSite, here: Run, words: str) -> None:
+    assert here("volume", *words.split()).code == ExitCode.USAGE
     assert stub.asked == []
+
+
+def test_a_uri_for_another_machine(stub: StubSite, here: Run) -> None:
+    where = REPLIES["volume.uri"]
+    stub.replies["volume.uri"] = structs.replace(where, tcp="10.0.0.1:10809", tcp_tls=True)
+    assert here("volume", "uri", "vm1/root").out == "nbd+unix:///vm1/root?socket=/srv/lon/nbd.sock\n"
+    assert here("volume", "uri", "vm1/root", "--tcp").out == "nbds://10.0.0.1:10809/vm1/root\n"
+    stub.replies["volume.uri"] = structs.replace(where, tcp="0.0.0.0:10809", tls=True)
+    assert "every address" in here("volume", "uri", "vm1/root", "--tcp").err
+    stub.replies["volume.uri"] = where
+    ran = here("volume", "uri", "vm1/root", "--tcp")
+    assert ran.code == ExitCode.USAGE
+    assert "nbd in its site.toml" in ran.err

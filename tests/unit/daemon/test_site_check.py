@@ -12,9 +12,11 @@ import pytest
 from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
 from daemon.site_check import check_site
+from daemon.tls_files import SERVER_FILE
 from protocol.commands.site import CheckState, SiteFinding
 from protocol.errors import ExitCode
 from tests.support.sites import free_port
+from tests.support.tls import TestAuthority
 
 
 @pytest.fixture
@@ -59,6 +61,21 @@ def test_each_part_that_is_wrong_is_named(
     spoil(site)
     first = failed(site)[0]
     assert (first.check, first.exit_code) == (check, code)
+
+
+def test_how_hosts_come_on_tcp_is_said(site: Path) -> None:
+    def said() -> SiteFinding:
+        return next(each for each in check_site(site).findings if each.check == "tls")
+
+    path = site / "site.toml"
+    path.write_text(f'{path.read_text()}nbd = ["tcp:127.0.0.1:{free_port()}"]\n')
+    assert (said().state, "site cert init" in said().said) == (CheckState.WARNING, True)
+    TestAuthority(site)
+    assert (said().state, said().said) == (CheckState.OK, "hosts on TCP come over TLS")
+    (site / SERVER_FILE).chmod(0o644)
+    assert [(each.check, each.exit_code) for each in failed(site)] == [("permissions", ExitCode.NOT_ALLOWED)]
+    (site / SERVER_FILE).write_text("rubbish")
+    assert said().state is CheckState.FAILED
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

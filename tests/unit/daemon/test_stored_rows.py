@@ -78,6 +78,7 @@ KEYS: dict[str, list[bytes]] = {
     "rounds": [b"bad\0\1", b"bad\0\2", b"bad\0\3"],
     "copy_marks": [b"bad\0" + U64, b"bad\0abc"],
     "accepted": [b"bad\0" + U64, b"bad\0abc"],
+    "access": [b"bad\0" + U64 + b"uid:7", b"bad\0" + U64 + b"uid:07", b"bad\0" + U64, b"bad\0abc"],
     "locks": [b"bad\0m", b"bad\0s" + 2 * U64, b"bad\0b" + U64, b"bad\0abc", b"\0clock"],
     "news": [b"0" * 32, b"\xff\xfe"],
     SET_ASIDE: [U64, b"x"],

@@ -34,6 +34,7 @@ class Guest:
 
     def __init__(self, client: str = "guest") -> None:
         self.client = client
+        self.who, self.writes = "", True
         self.connected = True
 
     def shut(self) -> None:

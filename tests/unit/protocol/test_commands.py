@@ -155,6 +155,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "restore.volume", "restore.group",
         "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
         "job.cancel", "verify.start", "backup.lock", "site.accept", "notify.test",
+        "volume.allow", "volume.disallow", "site.cert-init", "site.cert-issue", "site.cert-revoke",
     }  # fmt: skip
 
 
@@ -163,6 +164,7 @@ def test_whom_a_site_trusts_and_what_goes_for_good_is_an_admins_to_say() -> None
     assert admins >= {
         "peer.add", "peer.set", "peer.replace", "peer.rename", "peer.remove", "peer.rotate-key",
         "site.rotate-key", "site.accept", "group.delete", "volume.delete", "operator.add",
+        "volume.allow", "volume.disallow", "site.cert-init", "site.cert-issue", "site.cert-revoke",
     }  # fmt: skip
 
 

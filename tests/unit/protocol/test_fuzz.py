@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from protocol.limits import BASE_PART_BYTES_MAX, MESSAGE_HEADER_BYTES_MAX
 from tests.fuzz import targets
-from tests.fuzz.targets import TARGETS, Finding, Target
+from tests.fuzz.every import EVERY
+from tests.fuzz.targets import Finding, Target
 
 FINDINGS = Path(targets.__file__).parent / "findings"
 KINDS = [*range(33), 40, 41, 42, 43, 44, 45, 50, 51, 52, 53, 54]
@@ -56,7 +57,7 @@ def mutated(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
     return bytes(data)
 
 
-@pytest.fixture(params=TARGETS.values(), ids=lambda target: target.name)
+@pytest.fixture(params=EVERY.values(), ids=lambda target: target.name)
 def target(request: pytest.FixtureRequest) -> Target:
     found: Target = request.param
     return found

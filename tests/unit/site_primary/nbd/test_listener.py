@@ -22,7 +22,8 @@ from protocol.errors import Busy
 from protocol.limits import NBD_ACCEPTS_A_ROUND, NBD_DESCRIPTORS_RESERVED, NBD_SILENT_S
 from site_primary.nbd import listener as listener_module
 from site_primary.nbd.listener import NbdListener, descriptors_for_hosts, tcp_sockets
-from site_primary.nbd.server import OWNER_AND_GROUP, ExportOpener, NbdServer, host_of
+from site_primary.nbd.server import OWNER_AND_GROUP, ExportOpener, NbdServer
+from site_primary.nbd.socket_names import host_of
 from tests.conftest import missing
 
 
