@@ -53,5 +53,12 @@ VERBS_BESIDE = {
     },
     "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
     "journal": {"replay": "replay.replay"},
+    "drill": {
+        "report": "drill_report.report",
+        "verify": "drill_report.verify",
+        "key": "drill_report.key",
+        "checks": "drill_due.checks",
+        "due": "drill_due.due",
+    },
     "restore": {"files": "restore_files.restore_files"},
 }
