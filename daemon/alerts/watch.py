@@ -48,6 +48,7 @@ NEXT_STEPS = {
     "pair.suspended": "`farshore pair show` names the reason",
     "pair.diverged": "`farshore branch list`, then `farshore pair resync --source local|remote`",
     "backup.missed": "`farshore schedule list` says what failed",
+    "drill.missed": "`farshore drill due` runs it, by root: is farshore-drill@SITE.timer, or cron, still on?",
     "disk.filling": "make room, or lower `window_s` or `journal_limit_bytes`",
 }
 

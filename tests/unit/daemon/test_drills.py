@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from daemon.alerts.figures import copy_figures
 from daemon.alerts.told_drills import hear_of_drill
+from daemon.alerts.watch import AlertWatch
 from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
 from protocol.commands.backup import BackupCreate, BackupShow
 from protocol.commands.cut import CutResolve
@@ -63,7 +65,12 @@ async def the_other_knows(stage: Stage) -> None:
     info = await drilled(stage)
     assert info.proof is not None
     assert info.proof.backup == "b1"
-    await stage.until(lambda: stage.a.proofs.told("good"))
+    watch = AlertWatch(stage.a)
+    watch.start()
+    try:
+        await stage.until(lambda: stage.a.proofs.told("good"))
+    finally:
+        await watch.close()
     (told,) = (await carried_out(stage.a, DrillList(group="good"))).drills
     assert (told.drill, told.site, told.ok, told.cut) == (info.drill, "b", True, told.cut)
     assert (told.recovery_s, told.data_age_s) == (1.5, 2.0)
@@ -154,6 +161,9 @@ async def plans_of(site: Any) -> None:
     (plan,) = (await carried_out(site, DrillPlanSet(group="g", user="nobody"))).plans
     assert (plan.every_s, plan.hook, plan.args, plan.user) == (3600, "sqlite", ["x"], "nobody")
     assert (plan.is_due, plan.backup) == (True, "b1")
+    due_s = copy_figures(site, site.groups["g"]).drill_due_s
+    assert due_s is not None
+    assert due_s >= 0
     record = DrillRecord(
         group="g",
         volumes=("v",),
@@ -166,6 +176,7 @@ async def plans_of(site: Any) -> None:
     assert (await carried_out(site, record)).proof is None  # of a console of an earlier version
     (plan,) = (await carried_out(site, DrillPlans())).plans
     assert plan.is_due is False
+    assert copy_figures(site, site.groups["g"]).drill_due_s is None
     await carried_out(site, DrillPlanSet(group="g", every_s=0))
     assert (await carried_out(site, DrillPlans(group="g"))).plans == []
 
