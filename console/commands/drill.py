@@ -103,17 +103,17 @@ def list_drills(
         "drill.list",
         data,
         lambda: session.output.table(
-            ("drill", "group", "site", "started", "result", "recovery", "data age", "cut"),
+            ("drill", "group", "started", "result", "recovery", "data age", "cut", "site"),
             [
                 (
                     each.drill,
                     each.group,
-                    each.site,
                     session.local(each.started),
                     "ok" if each.ok else "failed",
                     span_text(each.recovery_s),
                     span_text(each.data_age_s),
                     each.cut.text,
+                    each.site,
                 )
                 for each in data.drills
             ],
