@@ -18,6 +18,7 @@ from console.mounts.check_users import check_user
 from console.mounts.checks import Verdict, run_check
 from protocol.errors import NotAllowed, NotFound, UsageError
 from tests.conftest import missing
+from tests.support.boot_disk import boot_disk
 from tests.support.clients import succeed
 from tests.support.receivers import until
 
@@ -164,23 +165,6 @@ def test_mysql(place: Path, tool: Callable[[str], str]) -> None:
     assert not broken.ok, broken.said
 
 
-def boot_disk(path: Path, words: bytes) -> None:
-    """A disk whose first sector writes words to the first serial port, for a BIOS (8086 code, loaded at
-    7C00)."""
-    code = bytes.fromhex(
-        "fa 31c0 8ed8"  # cli; ds = 0
-        "be227c"  # si = the words
-        "ac 84c0 7412"  # next: al = [si++]; none left: halt
-        "88c4 bafd03"  # ah = al; dx = line status
-        "ec a820 74fb"  # until it can take one
-        "baf803 88e0 ee"  # out al
-        "ebe9"  # jmp next
-        "f4 ebfd"  # halt: hlt; jmp halt
-    )
-    sector = (code + words + b"\0").ljust(510, b"\0") + b"\x55\xaa"
-    path.write_bytes(sector.ljust(1 << 20, b"\0"))
-
-
 def test_a_machine_that_boots(place: Path, tool: Callable[[str], str]) -> None:
     tool("qemu-system-x86_64")
     disk = place / "disk"
@@ -207,7 +191,6 @@ def test_a_machine_that_boots(place: Path, tool: Callable[[str], str]) -> None:
         ("sqlite", ("../../root/x.db",)),
         ("vm-boot", ("login:", "3", "64", "kvm,firmware=x")),
         ("vm-boot", ("login:", "3", "64 -drive x")),
-        ("vm-boot", ("",)),
     ],
 )
 def test_words_do_not_lead_out_of_the_volume(name: str, words: tuple[str, ...], place: Path) -> None:
@@ -216,7 +199,7 @@ def test_words_do_not_lead_out_of_the_volume(name: str, words: tuple[str, ...], 
     (place / "mysql" / "ibdata1").touch()
     verdict = check(name, place, *words)
     assert not verdict.ok
-    assert any(each in verdict.said for each in ("please", "not an option", "numbers", "kvm or tcg", "words"))
+    assert any(each in verdict.said for each in ("please", "not an option", "numbers", "kvm or tcg"))
 
 
 def test_a_check_that_others_could_change_is_not_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

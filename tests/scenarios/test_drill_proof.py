@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing
+from tests.support.boot_disk import boot_disk
 from tests.support.clients import MIB, succeed
 from tests.support.pairs import start_pair
 from tests.support.receivers import until
@@ -231,3 +232,23 @@ def test_a_schedule_has_its_drills_run(sites: tuple[Site, Site]) -> None:
     assert "every 7 d at b: sqlite as nobody" in b.farshore("schedule", "show", "g")
     b.farshore("schedule", "set", "g", "--drill", "none")
     assert b.json("drill", "due")["drills"] == []
+
+
+@pytest.mark.slow
+def test_a_machine_is_booted_from_its_backup(
+    sites: tuple[Site, Site], tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("qemu-system-x86_64")
+    a, _ = sites
+    boot_disk(tmp_path / "disk", b"\r\nvm1 login: ")
+    a.create_volume("m/disk", str(MIB))
+    succeed(tool("nbdcopy"), tmp_path / "disk", a.uri("m/disk"))
+    a.farshore("backup", "create", "m", "--label", "nightly")
+    words = [each for word in ("login:", "120", "64", "tcg") for each in ("--check-arg", word)]
+    ran = a.json("drill", "run", "m", "--at", "nightly", "--check-hook", "vm-boot", *words)
+    assert ran["ok"]
+    assert "it said login:" in ran["proof"]["output"]
+    assert ran["proof"]["tools"][0].startswith("QEMU emulator")
+    assert [step["step"] for step in ran["steps"]] == ["clone", "attach", "check", "digest"]
+    refused = a.run("drill", "run", "m", "--at", "nightly", "--check-hook", "vm-boot", "--as", "nobody")
+    assert refused.returncode == 2
