@@ -56,6 +56,7 @@ VISIBILITY_INTERVALS_MAX = 64
 # are listed, which takes some 20 ms with so many.
 VOLUMES_PER_GROUP_MAX = 256
 VOLUMES_EVER_MAX = 16_384
+VOLUME_CHANGES_MAX = 16_384  # of sizes and names, in a group, ever: they are looked at with the volumes
 CLONES_PER_GROUP_MAX = 64
 VOLUME_BYTES_MAX = 1 << 50
 BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES

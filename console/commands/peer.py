@@ -20,7 +20,7 @@ from protocol.commands.peer import (
     PeerRotateKey,
     PeerSet,
 )
-from protocol.endpoints import check_dialled_endpoint
+from protocol.endpoints import check_dialled_endpoint, dialled
 from protocol.errors import UsageError
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
@@ -89,7 +89,7 @@ def set_options(
             peer=check_name(peer, "peer"),
             rate_bytes_s=None if rate is None else parse_rate(rate),
             compress=None if compress is None else compress.value,
-            endpoint=None if endpoint is None else check_dialled_endpoint(endpoint),
+            endpoint=None if endpoint is None else check_dialled_endpoint(dialled(endpoint)),
         )
     )
 
