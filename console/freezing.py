@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import subprocess
 
+from msgspec import field
+
 from console.client import CALL_TIMEOUT_S
 from console.session import Session
 from farshore.children import child_words
-from protocol.commands.backup import BackupCreate, BackupCreateReply, BackupInfo, BackupShow, FreezeInfo
+from protocol.commands.backup import (
+    BackupCreate,
+    BackupCreateReply,
+    BackupInfo,
+    BackupShow,
+    FreezeInfo,
+    ProvenInfo,
+)
 from protocol.commands.base import WAIT_S_MAX
 from protocol.commands.pair import WaitFor
 from protocol.cut_text import CutBackup
@@ -23,9 +32,10 @@ GONE = GuardReport(state="ended", failure="the guard process ended")
 
 
 class FrozenBackup(BackupCreateReply, frozen=True, kw_only=True):
-    """The backup as it is once the sites have it, and its exports."""
+    """The backup as it is once the sites have it, and its exports; `proven` as `backup show` has it."""
 
     exports: list[str]
+    proven: list[ProvenInfo] = field(default_factory=list)
 
 
 def frozen_backup(
@@ -67,6 +77,7 @@ def frozen_backup(
     return FrozenBackup(
         **{name: getattr(shown, name) for name in BackupInfo.__struct_fields__},
         exports=shown.exports,
+        proven=shown.proven,
         took_ms=data.took_ms,
         freeze=FreezeInfo(
             hook=HOOK_NAME,

@@ -13,7 +13,9 @@ from console.words import NOUNS, VERBS
 _COMMAND = re.compile(r"\bfarshore (?P<word>[a-z]+)(?P<rest>(?:(?!farshore )[^`;|\n])*)")
 # They are about no site, or name theirs.
 _OF_NO_SITE = frozenset({"schema", "demo", "complete"})
-_OF_NO_SITE_TOO = re.compile(r"(?:site (?:init|run|adopt|list|use|set|check)|operator keygen)\b")
+_OF_NO_SITE_TOO = re.compile(
+    r"(?:site (?:init|run|adopt|list|use|set|check)|operator keygen|drill (?:verify|checks))\b"
+)
 # `farshore status` at par: it is to be given elsewhere.
 _ELSEWHERE = re.compile(r"(?:^`|(?<!-)\b) ?at (?!this site)")
 

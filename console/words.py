@@ -65,5 +65,12 @@ VERBS_BESIDE = {
     },
     "journal": {"replay": "replay.replay"},
     "files": {"last": "file_last.last"},
+    "drill": {
+        "report": "drill_report.report",
+        "verify": "drill_report.verify",
+        "key": "drill_report.key",
+        "checks": "drill_due.checks",
+        "due": "drill_due.due",
+    },
     "restore": {"files": "restore_files.restore_files"},
 }

@@ -2,7 +2,8 @@
 
     site.toml        config (0600)
     identity.json    format version, site id, machine id, inode of the directory
-    keys/            CURVE key pair (0600); `next` is the secret one that is to take its place
+    keys/            CURVE key pair (0600); `next` is the secret one that is to take its place; `signing` see
+                     `daemon/signing_key.py`
     peers.json       peers added: name, endpoint, public key, site id
     lock             held by the running daemon
     state.mdb        roles, heads, pairs, closed exports

@@ -64,6 +64,7 @@ WARNINGS = frozenset(
     {
         "backup.old",
         "disk.filling",
+        "drill.missed",
         "drill.old",
         "group.taken_over",
         "journal.filling",

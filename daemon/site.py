@@ -40,6 +40,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role, SiteState
 from engine.group.stored_rows import ENGINE_TABLES, StoredTable, sort_out
 from engine.integrity.drills import Drills
+from engine.integrity.proofs import Proofs
 from engine.peering.pair_rows import rename_peer
 from protocol.errors import FarshoreError, machine_refused
 from site_primary.quiesce import Hooks
@@ -74,9 +75,8 @@ class Site:
         self.disk, self.transport, self.witness = parts.disk, parts.transport, parts.witness
         self.schedule_failures: dict[str, str] = {}  # by group, of the last backup that was due
         self.rewriting: set[tuple[str, int]] = set()  # group and volume (id): being turned back by writes
-        self.changed = asyncio.Event()
+        self.changed, self._tasks = asyncio.Event(), set[asyncio.Task[Any]]()
         self._parts, self.log_dropped = parts, parts.log_dropped
-        self._tasks: set[asyncio.Task[Any]] = set()
         self.disk.sync([], [""])  # the state file's name
         emit, self.state = self.events.emit, SiteState(parts.store)
         self._rows = sort_out(parts.store, STORED_TABLES, self.clock.utc_ns())
@@ -84,7 +84,8 @@ class Site:
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
         self.check_room = GroupRoom(self.state, parts.descriptors_left).check
         self.peers = self._open_peers()
-        self.drills, self.jobs = Drills(parts.store), Jobs(self.state, self.clock, emit)
+        self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
+        self.jobs = Jobs(self.state, self.clock, emit)
         self.hooks = Hooks(directory, self.disk, hooks_of(config), self.clock, emit)
         self.traffic = SiteTraffic(self.clock, self.peers.options, self.transport.unread_bytes)
         self.groups: dict[str, Group] = {}

@@ -39,6 +39,10 @@ grep -rlIZ "$root" "$root/$place" | xargs -0r sed -i "s#$root/#/#g"
 install -d "$root/usr/bin" "$root/usr/share/doc/farshore"
 for name in farshore farshore-hook; do ln -s "../lib/farshore/bin/$name" "$root/usr/bin/$name"; done
 install -D -m 644 packaging/systemd/farshore@.service "$root/usr/lib/systemd/system/farshore@.service"
+for unit in farshore-drill@.service farshore-drill@.timer; do
+    install -D -m 644 "packaging/systemd/$unit" "$root/usr/lib/systemd/system/$unit"
+done
+install -d "$root/etc/farshore/checks"
 install -D -m 644 packaging/systemd/farshore.sysusers "$root/usr/lib/sysusers.d/farshore.conf"
 install -D -m 644 packaging/systemd/farshore.tmpfiles "$root/usr/lib/tmpfiles.d/farshore.conf"
 install -m 644 docs/*.md "$root/usr/share/doc/farshore"
@@ -57,7 +61,7 @@ Maintainer: Farshore <farshore@localhost>
 Installed-Size: $(du -k -s "$root/usr" | cut -f1)
 Depends: python3 (>= $series), python3 (<< $next), libc6
 Recommends: systemd
-Suggests: libnbd-bin, fuse3, qemu-utils
+Suggests: libnbd-bin, fuse3, qemu-utils, qemu-system-x86, sqlite3
 Section: admin
 Priority: optional
 Description: replicates, backs up and restores block volumes between two sites

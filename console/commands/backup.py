@@ -12,6 +12,7 @@ from console.confirming import confirmed
 from console.figures import UNKNOWN, parse_lock, size_text
 from console.freezing import FrozenBackup, command_line_order, frozen_backup
 from console.options import seconds
+from console.proven import proven_fields
 from console.session import Session, session_of
 from protocol.commands.backup import (
     BackupCreate,
@@ -218,6 +219,7 @@ def show_backup(session: Session, backup: BackupInfo) -> None:
             ("pinned", "yes" if backup.pinned else "no"),
             ("locked until", session.local(backup.locked_until) if backup.locked_until else ""),
             ("verified", session.local(backup.verified_at) if backup.verified_at else ""),
+            *proven_fields(session, backup),
             ("damage", backup.damage or ""),
             ("remote mirror", f"{mirror.source} to {mirror.to}" if mirror else ""),
             ("held by", ", ".join(backup.held_by)),

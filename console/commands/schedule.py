@@ -6,9 +6,11 @@ import re
 from typing import Annotated
 
 import typer
+from msgspec import structs
 from msgspec.structs import asdict
 
 from console.commands.backup import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
+from console.drill_schedule import CheckArg, CheckHook, DrillAs, drill_fields, plan_of, set_drills
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
@@ -49,12 +51,28 @@ def set_schedule(
     freeze: Annotated[
         str | None, typer.Option(metavar="HOOK", help="Freeze with that hook of site.toml; `none`.")
     ] = None,
+    drill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN|none", help="Drill its newest backup at this site: daily, weekly, monthly, 12h."
+        ),
+    ] = None,
+    check_hook: CheckHook = None,
+    check_arg: CheckArg = None,
+    drill_as: DrillAs = None,
     confirm: Annotated[
         str, typer.Option(metavar="G", help="The group's name once more, to make the window shorter.")
     ] = "",
 ) -> None:
-    """Change what is given here; the rest stays as it was. It holds at both sites, whichever writes."""
+    """Change what is given here; the rest stays as it was. It holds at both sites, whichever writes; what
+    is said of drills holds at this site."""
     session = session_of(ctx)
+    of_drills = (drill, check_hook, check_arg, drill_as)
+    if any(each is not None for each in of_drills):
+        set_drills(session, check_name(group, "group"), *of_drills)
+        of_backups = (every, at, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly)
+        if all(each is None for each in (*of_backups, window, window_bytes, freeze)):
+            return
     if every is not None and at is not None:
         raise UsageError("--every and --at exclude each other", next_step="give one of them")
     data = session.call(
@@ -107,6 +125,7 @@ def show(ctx: typer.Context, group: GroupArgument) -> None:
     """A group's schedule, keep rules and window, and how the last run went."""
     session = session_of(ctx)
     (data,) = session.call(ScheduleList(group=check_name(group, "group"))).schedules
+    data = structs.replace(data, drill=plan_of(session, group))
     session.output.result("schedule.show", data, lambda: _show(session, data))
 
 
@@ -175,5 +194,6 @@ def _show(session: Session, schedule: ScheduleInfo) -> None:
             ("last run", session.local(schedule.last_run) if schedule.last_run else ""),
             ("next run", session.local(schedule.next_run) if schedule.next_run else ""),
             ("failure", schedule.failure or ""),
+            *drill_fields(session, schedule.drill),
         ]
     )

@@ -1,7 +1,8 @@
 """A user's check: a command line that looks at what was mounted and says whether it is good.
 
-It runs as the user of `farshore`, never in the daemon. Exit code 0 is good, 1 to 124 is bad; anything else
-means that the check itself could not be carried out (126 and 127 are the shell's words for that).
+It runs as the user of `farshore`, or as another one that root names, never in the daemon. Exit code 0 is
+good, 1 to 124 is bad; anything else means that the check itself could not be carried out (126 and 127 are
+the shell's words for that).
 """
 
 from __future__ import annotations
@@ -10,65 +11,153 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
 from console.local_time import monotonic, pause
+from console.mounts import as_user
+from console.mounts.check_users import CheckUser
 from protocol.errors import FarshoreError, TimedOut
 from protocol.printable import printable_lines
+from protocol.proof_limits import TOOL_CHARS_MAX, TOOLS_MAX
 
 CHECK_TIMEOUT_S = 3600.0
 BAD_MAX = 124
 END_TIMEOUT_S = 10.0
 POLL_S = 0.02
 SAID_BYTES = 4096
+VERSIONS_BYTES = 4096
 # What says where a volume is; of an outer command's it must know nothing.
 VARIABLES = ("FARSHORE_MOUNT", "FARSHORE_DEVICE")
+MOUNT = "FARSHORE_MOUNT"
+# Where a check writes which programs it ran, a line each.
+VERSIONS = "FARSHORE_VERSIONS"
+# What another user's check gets of root's environment: the rest may hold secrets.
+KEPT = ("PATH", "LANG", "LANGUAGE", "TZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether it was good, and the end of what the check said."""
+    """Whether it was good, its exit code, the end of what the check said, and the versions that it named."""
 
     ok: bool
     said: str
+    code: int = 0
+    tools: tuple[str, ...] = ()
 
 
-def run_check(command: str, environment: Mapping[str, str], timeout_s: float = CHECK_TIMEOUT_S) -> Verdict:
-    """Run it by the shell; what it leaves running in its process group is killed. Raises TimedOut, and
-    FarshoreError when it could not be carried out.
+class NotCarriedOut(FarshoreError):
+    """The check ended in a way that says nothing about what it looked at. `code` is the exit code."""
+
+    def __init__(self, code: int, said: str, command: str) -> None:
+        super().__init__(
+            f"the check could not be carried out, it ended with {code}: {said[-500:]}",
+            subject=command,
+            next_step="0 says good, 1 to 124 bad; try the command by hand",
+        )
+        self.exit_status = code
+        self.said = said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a check runs: in an empty directory, beside the file for versions."""
+
+    directory: Path
+    versions: Path
+    words: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def run_check(
+    command: str,
+    environment: Mapping[str, str],
+    timeout_s: float = CHECK_TIMEOUT_S,
+    *,
+    args: tuple[str, ...] = (),
+    user: CheckUser | None = None,
+) -> Verdict:
+    """Run it by the shell, `args` being its positional parameters; what it leaves running in its process
+    group, or as another user at all, is killed. Raises TimedOut, and NotCarriedOut when it could not be
+    carried out.
 
     It must not look at this machine's own files by mistake and call them good: what is not mounted has no
     variable, a variable that is not set is an error in its words, and its directory is an empty one."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
-    with TemporaryDirectory(ignore_cleanup_errors=True) as empty, TemporaryFile() as output:
+    with _place(environment, user) as place, TemporaryFile() as output:
         process = subprocess.Popen(
-            ["/bin/sh", "-u", "-c", command],
+            [*place.words, "/bin/sh", "-u", "-c", command, "check", *args],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**inherited, **environment},
-            cwd=empty,
+            env=place.environment,
+            cwd=place.directory,
             start_new_session=True,
         )
         try:
             code = process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise TimedOut(f"the check was not done after {timeout_s:g} s", subject=command) from error
+            raise TimedOut(f"the check was not done after {timeout_s:g} s", subject=command[:200]) from error
         finally:
             _end_group(process)
         output.seek(max(0, output.seek(0, os.SEEK_END) - SAID_BYTES))
         said = printable_lines(output.read().decode(errors="replace").strip())
+        tools = _tools(place.versions)
     if not 0 <= code <= BAD_MAX:
-        raise FarshoreError(
-            f"the check could not be carried out, it ended with {code}: {said[-500:]}",
-            subject=command,
-            next_step="0 says good, 1 to 124 bad; try the command by hand",
-        )
-    return Verdict(ok=code == 0, said=said)
+        raise NotCarriedOut(code, said, command[:200])
+    return Verdict(ok=code == 0, said=said, code=code, tools=tools)
+
+
+@contextmanager
+def _place(environment: Mapping[str, str], user: CheckUser | None) -> Iterator[_Place]:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        parent = Path(name)
+        empty, versions = parent / "empty", parent / "versions"
+        empty.mkdir(mode=0o700)
+        versions.touch(mode=0o600)
+        said = {**environment, VERSIONS: str(versions)}
+        if user is None:
+            inherited = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
+            yield _Place(directory=empty, versions=versions, environment={**inherited, **said})
+            return
+        for path in (empty, versions):
+            os.chown(path, user.uid, user.gid)
+        parent.chmod(0o711)
+        pairs = _bound(parent, said)
+        # By its path and without site-packages: it needs nothing of ours.
+        words = [sys.executable, "-I", "-S", as_user.__file__, str(user.uid), str(user.gid)]
+        words += [",".join(map(str, user.groups)), *(str(each) for pair in pairs for each in pair), "--"]
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        account = {"HOME": str(empty), "USER": user.name, "LOGNAME": user.name}
+        yield _Place(directory=empty, versions=versions, words=words, environment={**kept, **account, **said})
+
+
+def _bound(parent: Path, environment: dict[str, str]) -> list[tuple[Path, Path]]:
+    """A directory for each mount point that the environment names, which then names that one: mount points
+    are where only root comes. Only the check's own process has the file systems there."""
+    targets: dict[str, Path] = {}
+    for name, value in environment.items():
+        if name.startswith(MOUNT):
+            if value not in targets:
+                targets[value] = parent / f"mount-{len(targets)}"
+                targets[value].mkdir(mode=0o755)
+            environment[name] = str(targets[value])
+    return [(Path(source), target) for source, target in targets.items()]
+
+
+def _tools(path: Path) -> tuple[str, ...]:
+    """What the check wrote there, bounded; nothing if it made something else of the file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ()
+    with os.fdopen(descriptor, "rb") as file:
+        text = file.read(VERSIONS_BYTES).decode(errors="replace")
+    lines = [" ".join(printable_lines(line).split())[:TOOL_CHARS_MAX] for line in text.splitlines()]
+    return tuple(line for line in lines if line)[:TOOLS_MAX]
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,26 +1,29 @@
 """A drill: recover a group at a cut, on a clone, as far as a check of one's own, and measure it.
 
 Steps, each timed: clone the group at the cut; for each volume attach it, check its file system (which replays
-its log), mount it; then run the check. The drill is good when none of them failed and something was mounted
-or checked: a check of mounted files where nothing was mounted is not run, and fails. The group itself is only
-read, and the clone is removed in any case.
+its log), mount it; then run the check; then, if it is wanted, read every byte of the volumes as they are at
+the cut for a digest, which counts as no time of recovery. The drill is good when none of them failed and
+something was mounted or checked: a check of mounted files where nothing was mounted is not run, and fails.
+The group itself is only read, and the clone is removed in any case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from console.images.volume_digest import volume_digest
 from console.local_time import monotonic
-from console.mounts.checks import run_check, volume_variables
+from console.mounts.check_users import CheckUser
+from console.mounts.checks import NotCarriedOut, Verdict, run_check, volume_variables
 from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import check, file_system
 from console.mounts.mounting import Mount
 from console.mounts.partition_choice import PartitionChoice
 from console.session import Session
-from protocol.commands.drill import DrillStep, StepInfo, StepState
+from protocol.commands.drill import DrillStep, StepInfo, StepState, VolumeDigest
 from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError, NotFound
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
@@ -28,8 +31,9 @@ from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrillPlan:
-    """What to recover, and how it is judged. `volume` none: every volume of the group. `raw`: nothing is
-    mounted, the check reads the devices."""
+    """What to recover, and how it is judged. `volume` none: every volume of the group. `args`: the check's
+    words; `user`: as whom it runs, if not as this one. `raw`: nothing is mounted, the check reads the
+    devices. `digest`: whether all content is read for a digest."""
 
     group: str
     volume: str | None
@@ -39,16 +43,22 @@ class DrillPlan:
     timeout_s: float
     partitions: PartitionChoice
     raw: bool
+    args: tuple[str, ...] = ()
+    user: CheckUser | None = None
+    digest: bool = False
 
 
 @dataclass(slots=True)
 class Drilled:
-    """What came of it. `recovery_s` counts from the command until the last step."""
+    """What came of it. `recovery_s` counts from the command until the last step. `verdict` is the check's,
+    of one that came to an end."""
 
     recovery_s: float = 0.0
     volumes: tuple[str, ...] = ()
     steps: list[DrillStep] = field(default_factory=list)
 
+    digests: tuple[VolumeDigest, ...] = ()
+    verdict: Verdict | None = None
     shown: bool = False
     failed: bool = False
 
@@ -100,7 +110,22 @@ def drill(session: Session, plan: DrillPlan, began: float) -> Drilled:
             with session.output.activity("checking"):
                 _check(result, plan, variables)
         result.recovery_s = monotonic() - began
+        if plan.digest:
+            _take_digests(session, plan, result)
     return result
+
+
+def _take_digests(session: Session, plan: DrillPlan, result: Drilled) -> None:
+    """Of the volumes at the cut, not of the clone, which the check may have changed."""
+    found: list[VolumeDigest] = []
+    for volume in result.volumes:
+        with (
+            session.output.activity(f"{volume}: reading all of it"),
+            suppress(Failed),
+            _timed(result, "digest", volume),
+        ):
+            found.append(volume_digest(session, plan.group, volume, plan.cut))
+    result.digests = tuple(found)
 
 
 def _stage(
@@ -138,10 +163,15 @@ def _fsck(result: Drilled, made: Mount, volume: str, device: str, kind: str) -> 
 def _check(result: Drilled, plan: DrillPlan, variables: dict[str, str]) -> None:
     began = monotonic()
     try:
-        verdict = run_check(plan.check or "", variables, plan.timeout_s)
+        verdict = run_check(plan.check or "", variables, plan.timeout_s, args=plan.args, user=plan.user)
+    except NotCarriedOut as error:
+        result.verdict = Verdict(ok=False, said=error.said, code=error.exit_status)
+        _add(result, "check", "failed", monotonic() - began, said=error.message)
+        return
     except FarshoreError as error:
         _add(result, "check", "failed", monotonic() - began, said=error.message)
         return
+    result.verdict = verdict
     _add(result, "check", "ok" if verdict.ok else "failed", monotonic() - began, said=verdict.said)
 
 

@@ -8,6 +8,7 @@
     backup.missed    the schedule's last slot has no backup, `MISSED_AFTER_S` later
     backup.old       the newest backup is older than [alerts] allows
     drill.old        the same of drills
+    drill.missed     a drill of this site's schedule was due `DRILL_MISSED_AFTER_S` ago, and was not run
     disk.filling     little is left of the file system
 
 Pure: times and figures come in as numbers.
@@ -25,6 +26,8 @@ from protocol.commands.event import Scalar
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 
 MISSED_AFTER_S = 300.0
+# A timer looks each hour, and a drill may take hours.
+DRILL_MISSED_AFTER_S = 6 * 3600.0
 # Of the bytes that are left free for checkpoints: below so many times as much a person is told.
 DISK_RESERVES = 4
 # How long it must last before it is said: a session that ends and begins anew is nobody's business, and a
@@ -42,6 +45,7 @@ KINDS: Mapping[str, str] = {
     "backup.missed": COPIES,
     "backup.old": COPIES,
     "drill.old": COPIES,
+    "drill.missed": COPIES,
     "disk.filling": DISK,
 }
 
@@ -94,7 +98,8 @@ class PairFigures:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyFigures:
     """How old a group's copies are, in seconds; None: there is none. `slot_age_s`: of the schedule's newest
-    slot that has no backup. `follows`: a drill is expected at the site that does not write."""
+    slot that has no backup. `follows`: a drill is expected at the site that does not write. `drill_due_s`:
+    for how long one of this site's schedule is due."""
 
     group: str
     slot_age_s: float | None
@@ -102,6 +107,7 @@ class CopyFigures:
     drill_age_s: float | None
     follows: bool
     failure: str = ""
+    drill_due_s: float | None = None
 
 
 def peer_conditions(peer: PeerFigures) -> Iterator[Condition]:
@@ -138,6 +144,8 @@ def copy_conditions(copies: CopyFigures, limits: AlertLimits) -> Iterator[Condit
         yield Condition(kind="backup.old", group=copies.group, fields={"age_s": copies.backup_age_s})
     if copies.follows and _too_old(copies.drill_age_s, limits.max_drill_age_s):
         yield Condition(kind="drill.old", group=copies.group, fields={"age_s": copies.drill_age_s})
+    if copies.drill_due_s is not None and copies.drill_due_s > DRILL_MISSED_AFTER_S:
+        yield Condition(kind="drill.missed", group=copies.group, fields={"late_s": round(copies.drill_due_s)})
 
 
 def disk_conditions(free_bytes: int, reserve_bytes: int) -> Iterator[Condition]:

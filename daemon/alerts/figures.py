@@ -73,7 +73,14 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
         drill_age_s=drill_age_s(drill, now_ns),
         follows=site.state.group(group.name).role is Role.SECONDARY,
         failure=site.schedule_failures.get(group.name, ""),
+        drill_due_s=_drill_due_s(site, group.name, drill, now_ns),
     )
+
+
+def _drill_due_s(site: Site, group: str, last: Drill | None, now_ns: int) -> float | None:
+    plan = site.proofs.plan(group)
+    due_ns = None if plan is None else plan.due_utc_ns(last.started_utc_ns if last else None)
+    return None if due_ns is None or due_ns > now_ns else _age_s(due_ns, now_ns)
 
 
 def backup_age_s(copies: Sequence[Copy], now_ns: int) -> float | None:

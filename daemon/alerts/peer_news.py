@@ -53,7 +53,7 @@ BY_LIMITS = frozenset({"backup.old", "pair.lagging"})
 TOLD_OF_SITE = frozenset({"disk.filling", "hook.thaw_failed", "notify.failing"})
 # Not wrong, but what a person at the other site waits for.
 TOLD_TOO = frozenset(
-    {"damage.mended", "group.came_back", "group.mended", "pair.accepting", "pair.sync_again"}
+    {"damage.mended", "drill.ok", "group.came_back", "group.mended", "pair.accepting", "pair.sync_again"}
 )
 KNOWN = (ERRORS | WARNINGS | TOLD_TOO) - SEEN_BY_BOTH
 _HEARD = RowType(tuple[int, int])
@@ -73,6 +73,14 @@ def is_told(event: EventInfo) -> bool:
     if event.site or event.kind not in KNOWN or not (event.group or event.kind in TOLD_OF_SITE):
         return False
     return event.level != "info" or event.resolved or event.kind in TOLD_TOO
+
+
+# What else is done with an event that was taken in: peer, kind, fields.
+TakeIn = Callable[[str, str, Mapping[str, object]], None]
+
+
+def nothing_more(_peer: str, _kind: str, _fields: Mapping[str, object]) -> None:
+    """It is an event, and that is all."""
 
 
 class NewsDesk:
@@ -122,11 +130,18 @@ def _cut(value: str | int | float | bool | None) -> str | int | float | bool | N
 
 
 class PeerNews:
-    """Asks peers. `site_id_of` a peer by its name: what was heard is kept by that, as names change."""
+    """Asks peers. `site_id_of` a peer by its name: what was heard is kept by that, as names change. `take_in`
+    is told of each event."""
 
     def __init__(
-        self, events: EventLog, clock: Clock, state: SiteState, site_id_of: Callable[[str], str]
+        self,
+        events: EventLog,
+        clock: Clock,
+        state: SiteState,
+        site_id_of: Callable[[str], str],
+        take_in: TakeIn = nothing_more,
     ) -> None:
+        self._more = take_in
         self._events = events
         self._clock = clock
         self._state = state
@@ -178,6 +193,7 @@ class PeerNews:
         fields: dict[str, object] = {key: value for key, value in named.items() if value}
         fields |= {key: value for key, value in told if _FIELD.fullmatch(key) and key not in _TAKEN}
         fields["happened"] = time
+        self._more(peer, kind, fields)
         self._events.emit(kind, site=peer, **fields)
 
     def _is_known(self, peer: str, kind: str, group: str, told: Mapping[str, object]) -> bool:

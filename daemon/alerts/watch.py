@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 
 from daemon.alerts.conditions import (
@@ -26,6 +27,7 @@ from daemon.alerts.conditions import (
 from daemon.alerts.figures import NS_PER_S, copy_figures, pair_figures, peer_figures
 from daemon.alerts.peer_news import PeerNews
 from daemon.alerts.standing import Change, Standing, clocks_left_wrong, left_standing
+from daemon.alerts.told_drills import hear_of_drill
 from daemon.event_log import level_of
 from daemon.site import Site
 from engine.group.compartment import attempt, attempt_async
@@ -47,6 +49,7 @@ NEXT_STEPS = {
     "pair.diverged": "`farshore branch list GROUP`, then `farshore pair resync GROUP --source local` or "
     "`--source remote`",
     "backup.missed": "`farshore schedule list` says what failed",
+    "drill.missed": "`farshore drill due` runs it, by root: is farshore-drill@SITE.timer, or cron, still on?",
     "disk.filling": "make room, or lower `window_s` or `journal_limit_bytes`",
 }
 
@@ -58,7 +61,13 @@ class AlertWatch:
         self._site = site
         self._standing = Standing()
         self._take_up()
-        self._news = PeerNews(site.events, site.clock, site.state, lambda peer: site.peers.get(peer).site_id)
+        self._news = PeerNews(
+            site.events,
+            site.clock,
+            site.state,
+            lambda peer: site.peers.get(peer).site_id,
+            partial(hear_of_drill, site),
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._silent: frozenset[str] = frozenset()
         self._waiting_since: dict[str, float] = {}  # by peer, monotonic: since it was first looked at

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
+from daemon.operations.backup_proven import proven
 from daemon.operations.backup_row import backup_info, find_backup, space_info, unique_in
 from daemon.operations.freezing import mark_frozen
 from daemon.operations.paging import Page, TimeSlices, beyond, rows_of, start_of
@@ -101,7 +102,8 @@ async def show(site: Site, command: BackupShow) -> BackupShowReply:
     if command.space:
         space = await space_info(group, copy)
     exports = [mirror.to for mirror in backup.local_mirrors]
-    return extended(BackupShowReply, backup, exports=exports, space=space)
+    looked_at = proven(site, group, copy)
+    return extended(BackupShowReply, backup, exports=exports, space=space, proven=looked_at)
 
 
 @carries_out(BackupPin)

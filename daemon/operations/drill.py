@@ -1,29 +1,33 @@
-"""Commands about drills: keep a result, list those that are kept."""
+"""Commands about drills: keep a result, list those that are kept, sign reports of them, say what is due."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from heapq import heappop, heappush
-from typing import Annotated, NamedTuple
+from msgspec import UnsetType
 
-from msgspec import Meta
-
+from daemon.operations import drill_plan
+from daemon.operations.drill_proof import backup_at, proof_of, say_drill
+from daemon.operations.drill_report import report_of
+from daemon.operations.drill_row import DrillPlace, KnownDrill, drill_info, newest_first
 from daemon.operations.paging import Page, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import cut_info, extended, time_of
+from daemon.operations.shapes import time_of
+from daemon.signing_key import signing_seed
 from daemon.site import Site
 from engine.integrity.drills import Drill, Step
-from protocol.commands.base import ROWS_MAX
-from protocol.commands.drill import DrillInfo, DrillList, DrillListReply, DrillRecord, DrillSummary, StepInfo
-from protocol.cut_text import time_text
-
-
-class DrillKey(NamedTuple):
-    """Newest first, then by group. `left`: how many more were asked for."""
-
-    negative_ns: Annotated[int, Meta(gt=-(1 << 62), le=0)]
-    group: str
-    left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
+from protocol.commands.drill import (
+    DrillInfo,
+    DrillKey,
+    DrillKeyReply,
+    DrillList,
+    DrillListReply,
+    DrillPlanReply,
+    DrillPlans,
+    DrillPlanSet,
+    DrillRecord,
+    DrillSign,
+    SignedReport,
+)
+from protocol.signatures import fingerprint_of, key_of
 
 
 @carries_out(DrillRecord)
@@ -53,18 +57,12 @@ async def record(site: Site, command: DrillRecord) -> DrillInfo:
             ),
         )
     )
-    info = drill_info(site, drill)
-    site.events.emit(
-        "drill.ok" if drill.ok else "drill.failed",
-        group=group.name,
-        position=str(cut),
-        drill=info.drill,
-        recovery_s=info.recovery_s,
-        data_age_s=info.data_age_s if info.data_age_s is not None else "",
-        failed=", ".join(
-            f"{step.volume} {step.step}".strip() for step in info.steps if step.state == "failed"
-        ),
-    )
+    proof = None
+    if not isinstance(command.proof, UnsetType):
+        proof = proof_of(backup_at(group, cut), command.proof)
+        site.proofs.keep(drill, proof)
+    info = drill_info(site, KnownDrill(drill=drill))
+    say_drill(site, info, proof)
     return info
 
 
@@ -72,57 +70,38 @@ async def record(site: Site, command: DrillRecord) -> DrillInfo:
 async def list_drills(site: Site, command: DrillList) -> Page[DrillListReply]:
     """Newest first."""
     names = [site.group(command.group).name] if command.group else sorted(site.groups)
-    start = start_of(command, DrillKey)
-    rows = _newest_first(site, names, start, start.left if start else command.limit)
-    drills, more = await rows_of(site, command, rows, lambda drill: drill_info(site, drill))
+    start = start_of(command, DrillPlace)
+    rows = newest_first(site, names, start, start.left if start else command.limit)
+    drills, more = await rows_of(site, command, rows, lambda known: drill_info(site, known))
     return Page(DrillListReply(drills=drills), more)
 
 
-def _newest_first(
-    site: Site, names: list[str], start: DrillKey | None, limit: int
-) -> Iterator[tuple[DrillKey, Drill]]:
-    """At most `limit` drills beyond `start`, read one by one: a thousand of each group are kept."""
-    waiting: list[tuple[int, str, Drill]] = []
-
-    def take(name: str, before_utc_ns: int | None) -> None:
-        for drill in site.drills.of(name, 1, before_utc_ns):
-            heappush(waiting, (-drill.started_utc_ns, name, drill))
-
-    for name in names:
-        # Of drills that began at the same time, those of groups up to this one have come.
-        take(name, None if start is None else -start.negative_ns + (name > start.group))
-    while waiting and limit:
-        limit -= 1
-        negative_ns, name, drill = heappop(waiting)
-        yield DrillKey(negative_ns, name, limit), drill
-        take(name, drill.started_utc_ns)
+@carries_out(DrillKey)
+async def key(site: Site, _: DrillKey) -> DrillKeyReply:
+    """The public part of the signing key, made now if there is none."""
+    public = key_of(signing_seed(site.disk))
+    return DrillKeyReply(site=site.config.name, key=public, fingerprint=fingerprint_of(public))
 
 
-def drill_summary(site: Site, drill: Drill) -> DrillSummary:
-    """A drill without its steps."""
-    return DrillSummary(
-        drill=f"{drill.started_utc_ns:016x}",
-        group=drill.group,
-        site=site.config.name,
-        volumes=list(drill.volumes),
-        cut=cut_info(drill.cut, drill.cut_utc_ns),
-        started=time_text(drill.started_utc_ns),
-        ok=drill.ok,
-        recovery_s=drill.recovery_ms / 1e3,
-        data_age_s=drill.data_age_ms / 1e3 if drill.data_age_ms >= 0 else None,
+@carries_out(DrillSign)
+async def sign(site: Site, command: DrillSign) -> SignedReport:
+    """A report of drills that this site recorded, and of nothing that a caller says."""
+    return report_of(site, command)
+
+
+@carries_out(DrillPlanSet)
+async def set_plan(site: Site, command: DrillPlanSet) -> DrillPlanReply:
+    """Have a group drilled here, or no more."""
+    return drill_plan.set_plan(site, command)
+
+
+@carries_out(DrillPlans)
+async def plans(site: Site, command: DrillPlans) -> DrillPlanReply:
+    """By group."""
+    groups = (
+        [site.group(command.group)] if command.group else [each for _, each in sorted(site.groups.items())]
     )
-
-
-def drill_info(site: Site, drill: Drill) -> DrillInfo:
-    """A drill."""
-    steps = [
-        StepInfo(
-            volume=step.volume,
-            step=step.step,
-            state=step.state,
-            took_s=step.took_ms / 1e3,
-            said=step.said,
-        )
-        for step in drill.steps
-    ]
-    return extended(DrillInfo, drill_summary(site, drill), steps=steps)
+    found = ((group, site.proofs.plan(group.name)) for group in groups)
+    return DrillPlanReply(
+        plans=[drill_plan.plan_info(site, group, plan) for group, plan in found if plan is not None]
+    )

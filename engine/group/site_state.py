@@ -13,11 +13,10 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     lease_ends    name\\0lease    u64 UTC ns: see `engine.retention.timed_leases`
     drops     name\\0u64 timeline    row ((timeline, position), …): branches that are being dropped
     clones    see `engine.group.clone_rows`
-    drills    see `engine.integrity.drills`
+    drills, proofs, told_drills, drill_plans   see `engine.integrity.drills`, `engine.integrity.proofs`
     heard     name    u64 generation: the newest authority that a peer came with
     jobs, news   see `daemon.jobs`, `daemon.alerts.peer_news`
-    damage    see `engine.integrity.damage`
-    rounds    see `engine.integrity.verify_rounds`
+    damage, rounds   see `engine.integrity.damage`, `engine.integrity.verify_rounds`
     access, accepted   see `engine.group.access`, `engine.history.accepted`
     copy_marks   name\\0u64 copy id    row (UTC ns when verified, damage): see `engine.copies.copy_marks`
 
@@ -47,6 +46,7 @@ from protocol.wire import RowType
 SITE_TABLES = (
     "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills", "access",
     "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside", "news",
+    "proofs", "told_drills", "drill_plans",
 )  # fmt: skip
 U64 = Struct(">Q")
 EVERY_VOLUME = 0  # in place of a volume's id: no volume is created at position 0, where a timeline begins

@@ -17,7 +17,8 @@ starting. What becomes of it, and of its group:
     access                          that host is on the list still, and may not open the volume
     locks                           what it was about counts as having come just now: locked for longer
     jobs, drills, damage, rounds,   nothing else depends on them: damage is found again by whoever reads
-    copy_marks
+    copy_marks, proofs, told_drills
+    drill_plans                     the group is not drilled any more until an operator says so again
     news                            the peer is asked as if for the first time
 
 A row that is taken away or replaced goes into the table `set_aside` as it was, for a person to look at, in
@@ -35,7 +36,7 @@ from struct import error as StructError
 from engine.group import access, clone_rows
 from engine.group.site_state import COPY_MARK, CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
 from engine.history import accepted
-from engine.integrity import damage, drills, verify_rounds
+from engine.integrity import damage, drills, proofs, verify_rounds
 from engine.integrity.faults import KEY as FAULT_KEY
 from engine.integrity.faults import Fault
 from engine.ports.store import ReadTransaction, Store
@@ -179,6 +180,9 @@ ENGINE_TABLES: Mapping[str, StoredTable] = {
     "drops": StoredTable(check=_drop, closes=True),
     "clones": StoredTable(check=_clone, of_group=False),
     "drills": StoredTable(check=_drill),
+    proofs.PROOFS: StoredTable(check=proofs.check_proof),
+    proofs.TOLD: StoredTable(check=proofs.check_told),
+    proofs.PLANS: StoredTable(check=proofs.check_plan),
     "damage": StoredTable(check=_damage),
     "rounds": StoredTable(check=_round),
     "copy_marks": StoredTable(check=_copy_mark),

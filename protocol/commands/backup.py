@@ -102,10 +102,27 @@ class SpaceInfo(Reply, frozen=True, kw_only=True):
     shared_bytes: int
 
 
+class ProvenInfo(Reply, frozen=True, kw_only=True):
+    """That a backup was looked at, how, where, by whom and when: verified byte by byte, or recovered in a
+    drill. `ok`: it was good. `digest`: of the journal up to the cut, or of all volumes' contents; empty:
+    none was taken."""
+
+    how: Literal["verified", "drilled"]
+    ok: bool
+    site: str
+    by: str
+    at: str
+    digest: str
+    drill: str
+    check: str
+
+
 class BackupShowReply(BackupInfo, frozen=True, kw_only=True):
-    """The backup, and its exports: `G/V@LABEL`."""
+    """The backup, and its exports: `G/V@LABEL`. `proven`, newest first: the last verification here, the
+    last good drills here and at the peer, and what failed since."""
 
     exports: list[str]
+    proven: list[ProvenInfo] = field(default_factory=list)
     space: SpaceInfo | UnsetType = UNSET
 
 

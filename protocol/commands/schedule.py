@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Reply
+from protocol.commands.drill import DrillPlanInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
 from protocol.commands.pages import PagedCommand
 from protocol.limits import NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
@@ -19,7 +20,7 @@ Hook = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 class ScheduleInfo(Reply, frozen=True, kw_only=True):
     """A group's policy. `at` is `HH:MM` in UTC. The window is what holds at this site, null bytes being no
     bound of its own. `set_at`: when the policy was set. `runs_here`: the site that writes takes the backups.
-    `failure`: of the last run here."""
+    `failure`: of the last run here. `drill`: what this site is to drill, which only `schedule show` says."""
 
     group: str
     every_s: int | None
@@ -34,6 +35,7 @@ class ScheduleInfo(Reply, frozen=True, kw_only=True):
     next_run: str | None
     runs_here: bool
     failure: str | None
+    drill: DrillPlanInfo | None = None
 
 
 class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):

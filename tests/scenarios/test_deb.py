@@ -44,6 +44,8 @@ def test_a_site_runs_from_the_unpacked_package(package: Path, tmp_path: Path) ->
     succeed("dpkg-deb", "-x", package, root)
     for each in (
         "usr/lib/systemd/system/farshore@.service",
+        "usr/lib/systemd/system/farshore-drill@.service",
+        "usr/lib/systemd/system/farshore-drill@.timer",
         "usr/lib/sysusers.d/farshore.conf",
         "usr/lib/tmpfiles.d/farshore.conf",
         "usr/share/man/man1/farshore.1.gz",

@@ -105,3 +105,14 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path, tool: Callable[[str]
     assert done.returncode == 0, done.stderr
     assert "farshore@" not in done.stderr, done.stderr  # unknown settings are warnings
     succeed(analyze, "security", "--offline=true", "--threshold=30", tmp_path / "farshore@.service")
+
+
+def test_the_timer_of_drills_is_one_that_systemd_takes(tmp_path: Path, tool: Callable[[str], str]) -> None:
+    for kind in ("service", "timer"):
+        text = UNIT.with_name(f"farshore-drill@.{kind}").read_text()
+        text = text.replace("/usr/bin/farshore ", "/usr/bin/env farshore ")
+        for name in ("farshore-drill@", "farshore-drill@lon"):
+            (tmp_path / f"{name}.{kind}").write_text(text)
+    done = call(tool("systemd-analyze"), "verify", "--man=no", tmp_path / "farshore-drill@lon.timer")
+    assert done.returncode == 0, done.stderr
+    assert "farshore-drill@" not in done.stderr, done.stderr

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
-from protocol.commands.drill import DrillInfo, DrillList, DrillListReply, DrillSummary, StepInfo
+from protocol.commands.backup import BackupShowReply, ProvenInfo
+from protocol.commands.drill import (
+    DrillInfo,
+    DrillList,
+    DrillListReply,
+    DrillPlanInfo,
+    DrillPlanReply,
+    DrillPlans,
+    DrillPlanSet,
+    DrillSign,
+    DrillSummary,
+    ReportFormat,
+    SignedReport,
+    StepInfo,
+)
+from protocol.drill_report import signed_report
+from protocol.drill_report_text import Statement
+from protocol.signatures import fingerprint_of, key_of
 from tests.unit.console.conftest import Ran
-from tests.unit.console.stub_site import CUT, ROW, STATUS, StubSite
+from tests.unit.console.stub_site import CUT, REPLIES, ROW, STATUS, StubSite
 
 Run = Callable[..., Ran]
 
@@ -59,3 +78,128 @@ def test_status_shows_the_last_drill(stub: StubSite, farshore: Run) -> None:
         summary = msgspec.convert(drill, DrillSummary, from_attributes=True)
         stub.replies["site.status"] = replace(STATUS, groups=[replace(ROW, last_drill=summary)])
         assert text in farshore("status", *site).out
+
+
+SEED = bytes(32)
+KEY = key_of(SEED)
+STATEMENT = Statement(
+    site="lon",
+    site_id="0" * 16,
+    made="2026-07-02T02:00:00Z",
+    version="0.1.0",
+    key=KEY,
+    fingerprint=fingerprint_of(KEY),
+    drills=[DRILL],
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "form"),
+    [
+        (("--format", "json"), "proof", "json"),
+        (("--backup", "nightly"), "proof.html", "html"),
+        ((), "proof.txt", "text"),
+        (("--format", "text"), "proof.html", "text"),
+    ],
+)
+def test_a_signed_report_is_written_as_it_came_and_verified_without_a_site(
+    words: tuple[str, ...], name: str, form: ReportFormat, stub: StubSite, farshore: Run, tmp_path: Path
+) -> None:
+    document = signed_report(STATEMENT, form, SEED).decode()
+    stub.replies["drill.sign"] = SignedReport(
+        format=form, document=document, key=KEY, fingerprint=fingerprint_of(KEY), drills=[DRILL.drill]
+    )
+    file, site = tmp_path / name, ("--site", str(stub.directory))
+    ran = farshore("drill", "report", "--group", "vm1", *words, "--output", str(file), *site)
+    assert (ran.code, file.read_bytes()) == (0, document.encode())
+    assert f"farshore drill verify {file} --key {KEY}" in ran.err
+    (asked,) = stub.asked
+    assert isinstance(asked, DrillSign)
+    backup = "nightly" if "--backup" in words else ""
+    assert (asked.group, asked.backup, asked.format) == ("vm1", backup, form)
+    assert farshore("drill", "report", "vm1", *words, "--output", str(file), *site).code == 13
+    printed = farshore("drill", "report", "vm1", "--format", form, *site).out
+    assert printed == document
+    verified = farshore("drill", "verify", str(file), "--key", KEY, "--json").json[0]["data"]
+    assert (verified["site"], verified["format"], verified["drills"][0]["ok"]) == ("lon", form, True)
+    file.write_bytes(document.encode().replace(b"14.2", b"14.3"))
+    changed = farshore("drill", "verify", str(file), "--key", KEY)
+    assert (changed.code, "not what was signed" in changed.err) == (24, True)
+    assert farshore("drill", "verify", str(file), "--key", "neither:key").code == 2
+    assert farshore("drill", "verify", str(tmp_path / "gone"), "--key", KEY).code == 10
+
+
+def test_a_signed_report_needs_words_that_make_sense(stub: StubSite, farshore: Run, tmp_path: Path) -> None:
+    site = ("--site", str(stub.directory))
+    for words in (
+        ("--backup", "nightly"),
+        ("vm1", "--format", "pdf"),
+        ("vm1", "--group", "vm1"),
+        ("vm1", "--output", str(stub.directory / "inside")),
+    ):
+        stub.replies["drill.sign"] = SignedReport(
+            format="text", document="x\n", key=KEY, fingerprint=fingerprint_of(KEY), drills=[]
+        )
+        assert farshore("drill", "report", *words, *site).code == 2, words
+
+
+PLAN = DrillPlanInfo(
+    group="vm1",
+    site="lon",
+    every_s=604800,
+    hook="sqlite",
+    args=["a.db"],
+    user="nobody",
+    due="2026-07-02T01:00:00Z",
+    is_due=True,
+    backup="nightly",
+)
+
+
+def test_drills_are_a_part_of_a_schedule(stub: StubSite, farshore: Run) -> None:
+    site = ("--site", str(stub.directory))
+    stub.replies["drill.plan"] = DrillPlanReply(plans=[PLAN])
+    words = ("--drill", "weekly", "--check-hook", "sqlite", "--check-arg", "a.db", "--as", "nobody")
+    ran = farshore("schedule", "set", "vm1", *words, *site)
+    assert ran.code == 0, ran.err
+    assert stub.asked == [
+        DrillPlanSet(group="vm1", every_s=604800, hook="sqlite", args=("a.db",), user="nobody")
+    ]
+    assert "every 7 d at lon: sqlite (a.db) as nobody" in ran.out
+    assert "farshore-drill@lon.timer" in ran.err
+    assert (
+        farshore("schedule", "set", "vm1", "--drill", "weekly", "--check-hook", "none-such", *site).code == 10
+    )
+    stub.replies["drill.plan"] = DrillPlanReply(plans=[])
+    assert "not drilled" in farshore("schedule", "set", "vm1", "--drill", "none", *site).out
+    stub.replies["drill.plans"] = DrillPlanReply(plans=[PLAN])
+    due = farshore("drill", "due", "--dry-run", *site)
+    assert (due.code, stub.asked[-1]) == (0, DrillPlans())
+    assert "nightly" in due.out
+
+
+def test_a_backup_says_when_it_was_proven(stub: StubSite, farshore: Run) -> None:
+    site = ("--site", str(stub.directory))
+    shown = REPLIES["backup.show"]
+    assert isinstance(shown, BackupShowReply)
+    never = farshore("backup", "show", "vm1", "nightly", *site).out
+    assert "proven" in never
+    assert "never" in never
+    good = ProvenInfo(
+        how="drilled",
+        ok=True,
+        site="par",
+        by="uid:0",
+        at="2026-07-02T01:00:00Z",
+        digest="sha256:ab",
+        drill=DRILL.drill,
+        check="sqlite",
+    )
+    bad = replace(good, ok=False, at="2026-07-03T01:00:00Z", digest="")
+    stub.replies["backup.show"] = replace(shown, proven=[bad, good])
+    lines = farshore("backup", "show", "vm1", "nightly", *site).out.splitlines()
+    (first,) = [line for line in lines if line.startswith("NOT PROVEN")]
+    (second,) = [line for line in lines if line.startswith("proven")]
+    assert "drilled at par" in first
+    assert "by uid:0, check sqlite" in second
+    assert any("sha256:ab" in line for line in lines)

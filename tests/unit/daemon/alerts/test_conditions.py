@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from daemon.alerts.conditions import (
+    DRILL_MISSED_AFTER_S,
     KINDS,
     MISSED_AFTER_S,
     Condition,
@@ -74,6 +75,9 @@ def test_a_pair_says_what_is_wrong_with_it(change: dict[str, Any], kinds: list[s
 def test_without_limits_no_figure_is_too_large() -> None:
     assert not list(pair_conditions(replace(WELL, lag_s=9e9, lag_bytes=1 << 60), NONE))
     assert not list(copy_conditions(replace(COPIES, backup_age_s=9e9), NONE))
+    (found,) = copy_conditions(replace(COPIES, drill_due_s=DRILL_MISSED_AFTER_S + 1), NONE)
+    assert (found.kind, found.fields) == ("drill.missed", {"late_s": DRILL_MISSED_AFTER_S + 1})
+    assert not list(copy_conditions(replace(COPIES, drill_due_s=DRILL_MISSED_AFTER_S), NONE))
 
 
 def test_copies_that_do_not_exist_are_too_old() -> None:
@@ -157,7 +161,7 @@ def test_what_an_earlier_run_said_is_not_said_again_and_its_end_is() -> None:
 
 def test_every_condition_is_taken_up_in_the_scope_that_is_looked_at() -> None:
     bad = replace(WELL, state=PairState.SUSPENDED, lag_s=1e9, stage=Stage.WARNING)
-    late = replace(COPIES, slot_age_s=1e6)
+    late = replace(COPIES, slot_age_s=1e6, drill_due_s=1e6)
     found = {
         "peers": peer_conditions(PeerFigures(peer="b", silent_s=1e9, pairs=1)),
         "pair": [

@@ -1,0 +1,117 @@
+"""What drills are proof of, told drills and plans, as they are kept: the largest fits, groups stay apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.group.site_state import SITE_TABLES
+from engine.integrity import proofs
+from engine.integrity.drills import Drill
+from engine.integrity.proofs import NO_EXIT_CODE, Plan, Proof, Proofs, ToldDrill
+from engine.ports.lmdb_store import LmdbStore
+from protocol.positions import Cut
+from protocol.proof_limits import (
+    CHECK_COMMAND_CHARS_MAX,
+    CHECK_OUTPUT_CHARS_MAX,
+    CHECK_USER_CHARS_MAX,
+    TOOL_CHARS_MAX,
+    TOOLS_MAX,
+)
+
+WIDE = "\U0001f9ef"
+DRILL = Drill(
+    group="g",
+    started_utc_ns=1000,
+    volumes=("v",),
+    cut=Cut(7, 4096),
+    cut_utc_ns=900,
+    ok=True,
+    recovery_ms=464,
+    data_age_ms=-1,
+    steps=(),
+)
+PROOF = Proof(
+    by="uid:0",
+    version="0.1.0",
+    label="nightly",
+    backup=(1 << 64) - 1,
+    hook="sqlite",
+    command="sqlite of Farshore",
+    user="root (0)",
+    exit_code=0,
+    output="sound",
+    tools=("sqlite3 3.40.1",),
+    digests=(("v", "xxh3:00", 4096),),
+)
+TOLD = ToldDrill(
+    site="b",
+    timeline=7,
+    position=4096,
+    ok=True,
+    recovery_ms=1,
+    data_age_ms=-1,
+    by="uid:0",
+    label="nightly",
+    backup="f" * 16,
+    hook="",
+    digest="sha256:" + "0" * 64,
+)
+PLAN = Plan(every_s=60, hook="sqlite", args=("a", "b"), user="", set_utc_ns=5_000_000_000)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Proofs]:
+    """An empty book."""
+    store = LmdbStore(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
+    yield Proofs(store)
+    store.close()
+
+
+def test_a_proof_is_found_by_its_drill(kept: Proofs) -> None:
+    assert kept.of(DRILL) is None
+    kept.keep(DRILL, PROOF)
+    assert kept.of(DRILL) == PROOF
+    assert kept.of(replace(DRILL, group="g2")) is None
+
+
+def test_the_largest_proof_fits(kept: Proofs) -> None:
+    whole = replace(
+        PROOF,
+        command=WIDE * CHECK_COMMAND_CHARS_MAX,
+        output=WIDE * CHECK_OUTPUT_CHARS_MAX,
+        user=WIDE * CHECK_USER_CHARS_MAX,
+        tools=(WIDE * TOOL_CHARS_MAX,) * TOOLS_MAX,
+        exit_code=NO_EXIT_CODE,
+        digests=(("v" * 63, "x" * 63, 1 << 60),) * 256,
+    )
+    kept.keep(DRILL, whole)
+    assert kept.of(DRILL) == whole
+
+
+def test_told_drills_come_newest_first_and_by_group(kept: Proofs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for group, started in (("g", 10), ("g2", 15), ("g", 20), ("g", 20), ("f", 30)):
+        kept.hear(group, started, TOLD)
+    assert [started for started, _ in kept.told("g")] == [20, 10]
+    assert kept.told("g", 1) == [(20, TOLD)]
+    assert kept.told("g", 1, 20) == [(10, TOLD)]
+    assert TOLD.drill("g", 20).cut == Cut(7, 4096)
+    monkeypatch.setattr(proofs, "DRILLS_KEPT_MAX", 2)
+    kept.hear("g", 30, TOLD)
+    assert [started for started, _ in kept.told("g")] == [30, 20]
+
+
+def test_a_plan_is_put_in_the_place_of_another_and_goes(kept: Proofs) -> None:
+    kept.set_plan("g", PLAN)
+    kept.set_plan("g", replace(PLAN, every_s=120))
+    assert (kept.plan("g"), kept.plan("g2")) == (replace(PLAN, every_s=120), None)
+    kept.set_plan("g", None)
+    assert kept.plan("g") is None
+
+
+def test_the_first_drill_is_due_at_once_and_the_next_after_the_last() -> None:
+    assert PLAN.due_utc_ns(None) == PLAN.due_utc_ns(4_000_000_000) == 5_000_000_000
+    assert PLAN.due_utc_ns(6_000_000_000) == 66_000_000_000
