@@ -216,6 +216,9 @@ BASE_UNINDEXED_BYTES_MAX = 256 << 20
 # Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
 SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
 KEEP_MAX = 10_000
+CRON_LINE_CHARS_MAX = 200
+SCHEDULE_RUNS_MAX = 100
+RATE_WINDOWS_MAX = 16  # of a peer
 # The longest lock of a backup, and window of a site's lock. How often the end of a group's journal is noted
 # within that window, and how close together at most.
 LOCK_S_MAX = SCHEDULE_SPAN_S_MAX
