@@ -69,7 +69,7 @@ def test_rates_by_the_time_of_day(pair: tuple[Site, Site]) -> None:
     shown = primary.json(*words, "--tz", "Etc/UTC")
     assert (shown["rate_bytes_s"], shown["rate_now_bytes_s"]) == (0, 20 * MIB)
     assert shown["rate_until"] == f"{end:%Y-%m-%dT%H:%M}:00Z"
-    assert f"peer {secondary.name} is sent to at 20.0 MiB/s until" in primary.farshore("status")
+    assert f"peer {secondary.name} is sent to at 20 MiB/s until" in primary.farshore("status")
     assert primary.stop() == 0
     primary.start()
     (peer,) = primary.json("peer", "list")["peers"]

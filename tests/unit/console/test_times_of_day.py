@@ -37,9 +37,9 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
 def test_what_holds_now_is_said_with_its_end() -> None:
     window = RateWindowInfo(between="22:00-06:00", zone="Europe/Berlin", rate_bytes_s=0)
     assert window_text(window) == "22:00-06:00 Europe/Berlin: no limit"
-    assert rate_now_text(PEER, UTC) == "10.0 MiB/s"
+    assert rate_now_text(PEER, UTC) == "10 MiB/s"
     peer = replace(PEER, windows=[window], rate_now_bytes_s=20 << 20, rate_until="2027-03-28T20:00:00Z")
-    assert rate_now_text(peer, UTC) == "20.0 MiB/s until 20:00"
+    assert rate_now_text(peer, UTC) == "20 MiB/s until 20:00"
     assert rate_now_text(replace(peer, rate_now_bytes_s=0, rate_until=None), UTC) == "no limit"
 
 
