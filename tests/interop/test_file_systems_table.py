@@ -107,10 +107,10 @@ class Archived:
     def __init__(self, site: Site, target: Path, *options: str) -> None:
         self.root = target
         archive = target.with_suffix(".tar")
-        words = ["restore", "files", "g/v", "--at", "b", "/", "--to", "-", *options, "--site", site.directory]
+        words = ["restore", "files", "g/v", "--at", "b", "/", "--to", "-", *options]
         with archive.open("wb") as file:
             done = subprocess.run(
-                [*farshore_command(), *words],
+                [*farshore_command(), *words, "--site", str(site.directory)],
                 stdout=file,
                 stderr=subprocess.PIPE,
                 env=site.environment(),
@@ -122,8 +122,8 @@ class Archived:
         assert done.returncode in (0, 3), self.said
         self.is_partial = done.returncode == 3
         target.mkdir()
-        words = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", archive]
-        succeed("tar", "-C", target, *words)
+        words = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner"]
+        succeed("tar", "-C", target, *words, "-xpf", archive)
         # Holes are none of the archive's bytes either (C50: 528 MB for a sparse file of 4 MB).
         stored = sum(each.lstat().st_blocks * 512 for each in target.rglob("*"))
         assert archive.stat().st_size < stored + 64 * MIB
