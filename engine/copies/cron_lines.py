@@ -9,8 +9,8 @@ A line for every hour (`0 * * * *`, `*/15 * * * *`) is about distances rather th
 what the clock shows: an hour that comes twice has its slots twice, one that is left out has none.
 
 cronsim takes a line for one or the other by whether it begins with a star, so that `30 */2 * * *` would lose
-a slot in spring; it is given the hours written out. It may also start in the second showing of an hour and
-name a slot in the first, or one several times: what does not come after the slot before is left out.
+a slot in spring; it is given the hours written out. Begun in the second showing of an hour, it names slots of
+the first: what does not come after the time that was asked for is left out.
 
 Pure, but for the tz database: times come in as numbers.
 """

@@ -184,6 +184,8 @@ def test_a_time_that_comes_twice_is_a_slot_once() -> None:
     policy = replace(NO_POLICY, cron="30 2 * * *", zone=BERLIN)
     first, second = utc(2027, 10, 31, 0, 30), utc(2027, 11, 1, 1, 30)
     assert next_slot(policy, utc(2027, 10, 30, 12, 0)) == first
+    fresh = cron_line.__wrapped__(policy.cron, policy.zone)
+    assert fresh.next(utc(2027, 10, 31, 1, 10)) == second, "asked at 02:10 of the second showing"
     minute = 60 * NS_PER_S
     due_at = [
         at for at in range(first - minute, second, minute) if due(policy, 1, first - 86_400 * NS_PER_S, at)
