@@ -12,7 +12,7 @@ from protocol.commands.pair import GroupInfo
 from protocol.commands.peer import PeerInfo, RateWindowInfo
 from protocol.cut_text import CutTime, parse_fixed_cut
 from protocol.errors import UsageError
-from protocol.limits import BLOCK_BYTES, LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
+from protocol.limits import LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
 from protocol.quantities import SIZE_UNITS, parse_bytes
 from protocol.quantities import parse_span as parse_span
 
@@ -25,11 +25,9 @@ def parse_size(text: str) -> int:
     Raises UsageError for `10GB`, which means 10^9 to some and 2^30 to others, and for what no volume has.
     """
     size_bytes, rest = parse_bytes(text, "size")
-    if rest or size_bytes % BLOCK_BYTES or not 0 < size_bytes <= VOLUME_BYTES_MAX:
+    if rest or not 0 < size_bytes <= VOLUME_BYTES_MAX:
         limit = size_text(VOLUME_BYTES_MAX)
-        raise UsageError(
-            f"a volume has a multiple of {BLOCK_BYTES} bytes, at most {limit}: not {text}", subject=text
-        )
+        raise UsageError(f"a volume has from 1 byte to {limit}, not {text}", subject=text)
     return size_bytes
 
 

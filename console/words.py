@@ -51,7 +51,13 @@ VERBS_BESIDE = {
         "set": "site_names.set_site",
         "check": "site_names.check_site",
     },
-    "volume": {"export": "volume_export.export_volume", "import": "volume_import.import_volume"},
+    "volume": {
+        "export": "volume_export.export_volume",
+        "import": "volume_import.import_volume",
+        "attach": "volume_attach.attach",
+        "detach": "volume_attach.detach",
+        "mkfs": "volume_attach.mkfs",
+    },
     "journal": {"replay": "replay.replay"},
     "restore": {"files": "restore_files.restore_files"},
 }

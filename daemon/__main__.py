@@ -1,7 +1,7 @@
 """The daemon's own command line, which `farshore site init|run|adopt` hands over to.
 
 python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
-[--insecure]
+[--insecure] [--pair TOKEN]
 python -m daemon run DIR
 python -m daemon adopt DIR
 python -m daemon check DIR
@@ -25,7 +25,7 @@ import sys
 import msgspec
 
 from daemon.config import SiteConfig, load_config
-from daemon.data_directory import adopt_site, check_identity, lock_site, make_site, mark_upgraded, read_keys
+from daemon.data_directory import adopt_site, check_identity, lock_site, mark_upgraded, read_keys
 from daemon.log_writer import fill_standard_descriptors
 from daemon.logs import configure_logs
 from protocol.commands.base import Reply, check_name
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         init.add_argument(f"--{option}", default="")
     init.add_argument("--nbd", action="append", default=[])
     init.add_argument("--insecure", action="store_true")
+    init.add_argument("--pair", default="")
     for name, text in (
         ("run", "run the daemon in the foreground"),
         ("adopt", "make a copied directory this site's"),
@@ -71,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(arguments: argparse.Namespace) -> SiteInitReply:
+    from daemon.new_site import make_introduced
+
     config = SiteConfig(
         name=arguments.name,
         control=arguments.control,
@@ -79,8 +82,7 @@ def _init(arguments: argparse.Namespace) -> SiteInitReply:
         nbd=tuple(arguments.nbd),
         insecure=arguments.insecure,
     )
-    identity = make_site(arguments.directory, config)
-    return SiteInitReply(directory=str(arguments.directory), site=config.name, site_id=identity.site_id)
+    return make_introduced(arguments.directory, config, arguments.pair)
 
 
 def _check(directory: pathlib.Path) -> SiteCheckReply:

@@ -119,8 +119,7 @@ class SiteExports:
         group = self.group(group_name)
         if isinstance(info.token, Cut):
             view = group.kept.view_at(volume_name, info.token)
-            spans = group.timelines.lineage(info.token.timeline, info.token.position)
-            volume = group.volumes.find(spans, volume_name, info.name)
+            volume = group.volume_at(volume_name, info.token)
             leases = group.kept.leases
             lease = leases.take("export", info.token)
             export = Export(
@@ -149,8 +148,9 @@ class SiteExports:
             )
 
             def refresh() -> None:
-                if not group.failed:
-                    export.view = group.live_view(volume)  # also of one that nobody may use just now
+                if not group.failed:  # also of one that nobody may use just now
+                    now = group.volumes.as_it_is(volume, group.spans())
+                    export.show(now, group.live_view(now))
                 if self.refusal(group, name) is not None:
                     export.shut()
 

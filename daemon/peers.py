@@ -27,7 +27,8 @@ from protocol.commands.base import check_name
 from protocol.commands.peer import RateWindow
 from protocol.endpoints import check_peer_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
-from protocol.limits import PEERS_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, RATE_WINDOWS_MAX
+from protocol.limits import PEERS_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN
+from protocol.schedule_limits import RATE_WINDOWS_MAX
 
 PEERS_FILE = "peers.json"
 # Where a file goes that is no list of peers at all.

@@ -14,9 +14,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from protocol.limits import (
-    BLOCK_BYTES,
     BLOCKS_MAX,
-    CRON_LINE_CHARS_MAX,
     DIGEST_BYTES,
     FRAME_UTC_NS_MAX,
     GENERATION_MAX,
@@ -27,6 +25,7 @@ from protocol.limits import (
     VOLUME_BYTES_MAX,
 )
 from protocol.positions import POSITION_MAX
+from protocol.schedule_limits import CRON_LINE_CHARS_MAX
 
 # -- places
 
@@ -41,7 +40,7 @@ AnyGeneration = Annotated[int, Meta(ge=0, le=GENERATION_MAX)]  # 0: there is no 
 Block = Annotated[int, Meta(ge=0, lt=BLOCKS_MAX)]
 BlockEnd = Annotated[int, Meta(ge=0, le=BLOCKS_MAX)]
 BlockCount = Annotated[int, Meta(ge=1, le=BLOCKS_MAX)]
-SizeBytes = Annotated[int, Meta(ge=BLOCK_BYTES, le=VOLUME_BYTES_MAX, multiple_of=BLOCK_BYTES)]
+SizeBytes = Annotated[int, Meta(ge=1, le=VOLUME_BYTES_MAX)]  # of a volume
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 MsOrUnknown = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]  # -1: unknown
 UtcNs = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # to the year 2262

@@ -15,6 +15,8 @@ from ipaddress import ip_address
 
 from protocol.errors import UsageError
 
+REPLICATION_PORT = 7401  # where no other is named
+
 CONTROL_SOCKET_NAME = "control.sock"
 # RFC 1035, section 2.3.4, as text.
 HOST_CHARS_MAX = 253
@@ -106,6 +108,17 @@ def _undialled(endpoint: str) -> UsageError:
         subject=endpoint,
         next_step='advertise = "tcp://HOST:PORT" in that site\'s site.toml, and restart; then its new token',
     )
+
+
+def dialled(text: str) -> str:
+    """`10.0.0.1`, `[fe80::1]:7402` or `backup.example` as `tcp://HOST:PORT`, at `REPLICATION_PORT` if none is
+    named; all else as it is."""
+    if "://" in text or not text:
+        return text
+    host, colon, port = text.rpartition(":")
+    if text.endswith("]") or not colon:
+        host, port = text, str(REPLICATION_PORT)
+    return f"tcp://{host}:{port}"
 
 
 def check_listen_endpoint(endpoint: str) -> str:

@@ -66,6 +66,8 @@ class EventKind(IntEnum):
     REWRITE_BEGAN = 27
     REWRITE_ENDED = 28
     COPY_LOCKED = 29
+    VOLUME_RESIZED = 30
+    VOLUME_RENAMED = 31
 
 
 WRITE, ZERO, TRIM = 1, 2, 3
@@ -102,6 +104,23 @@ class VolumeDeleted(WireRow, frozen=True, kw_only=True, tag=int(EventKind.VOLUME
     """The volume with this id is gone from here on; earlier cuts still show it."""
 
     volume: VolumeId
+
+
+class VolumeResized(WireRow, frozen=True, kw_only=True, tag=int(EventKind.VOLUME_RESIZED)):
+    """From here on the volume has `size_bytes`; at earlier cuts it has what it had.
+
+    What lies past the end of a volume is nobody's: it is written to zeroes when the volume shrinks, and again
+    before it grows (engine.history.resizing)."""
+
+    volume: VolumeId
+    size_bytes: SizeBytes
+
+
+class VolumeRenamed(WireRow, frozen=True, kw_only=True, tag=int(EventKind.VOLUME_RENAMED)):
+    """From here on the volume has that name; at earlier cuts it has the one that it had."""
+
+    volume: VolumeId
+    name: Name
 
 
 class Mark(WireRow, frozen=True, kw_only=True, tag=int(EventKind.MARK)):
@@ -207,7 +226,9 @@ NO_POLICY = PolicySet(
 )
 
 # By the table that applies them; mypy notices a class that its table has no case for.
-VolumeRecord = VolumeCreated | VolumeDeleted | Revert | RewriteBegan | RewriteEnded
+VolumeRecord = (
+    VolumeCreated | VolumeDeleted | VolumeResized | VolumeRenamed | Revert | RewriteBegan | RewriteEnded
+)
 CopyRecord = Mark | CopyPinned | CopyDeleted | CopyLocked
 PromiseRecord = HandOver | StrictMode
 Record = TimelineBegan | VolumeRecord | CopyRecord | PromiseRecord | PolicySet

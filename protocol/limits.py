@@ -56,6 +56,7 @@ VISIBILITY_INTERVALS_MAX = 64
 # are listed, which takes some 20 ms with so many.
 VOLUMES_PER_GROUP_MAX = 256
 VOLUMES_EVER_MAX = 16_384
+VOLUME_CHANGES_MAX = 16_384  # of sizes and names, in a group, ever: they are looked at with the volumes
 CLONES_PER_GROUP_MAX = 64
 VOLUME_BYTES_MAX = 1 << 50
 BLOCKS_MAX = VOLUME_BYTES_MAX // BLOCK_BYTES
@@ -216,9 +217,6 @@ BASE_UNINDEXED_BYTES_MAX = 256 << 20
 # Policies of groups: the longest span between backups, and window; the most that one keep rule counts.
 SCHEDULE_SPAN_S_MAX = 100 * 366 * 86_400
 KEEP_MAX = 10_000
-CRON_LINE_CHARS_MAX = 200
-SCHEDULE_RUNS_MAX = 100
-RATE_WINDOWS_MAX = 16  # of a peer
 # The longest lock of a backup, and window of a site's lock. How often the end of a group's journal is noted
 # within that window, and how close together at most.
 LOCK_S_MAX = SCHEDULE_SPAN_S_MAX

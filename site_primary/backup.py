@@ -40,7 +40,7 @@ def take_backup(
     spans = group.timelines.lineage(cut.timeline, cut.position) if cut else group.spans()
     found = group.volumes.at(spans)
     if volume is not None:
-        found = {volume: group.volumes.find(spans, volume, f"{group.name}/{volume}")}
+        found = {volume: group.volume_at(volume, cut) if cut else group.volume(volume)}
     if not found:
         raise NotFound(
             f"group {group.name} has no volumes there",

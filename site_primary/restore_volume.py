@@ -21,6 +21,7 @@ from protocol.errors import Mismatch, NotFound
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
+from site_primary.resize_volume import sizes_of
 
 SAMPLED_BLOCKS = 1000
 
@@ -66,8 +67,8 @@ def carry_out(group: Group, plan: RestorePlan) -> Cut:
     cut was given up since the plan was made."""
     group.kept.require(plan.cut)
     group.begin_writing()
-    before = [Revert(volume=volume.id, cut=plan.cut) for volume in plan.volumes]
-    frame = group.append_records(before)
+    turns = [Revert(volume=volume.id, cut=plan.cut) for volume in plan.volumes]
+    frame = group.append_records([*turns, *sizes_of(group, plan.volumes, plan.cut)])
     return Cut(frame.prefix.timeline, frame.prefix.position)
 
 
@@ -75,9 +76,10 @@ def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
     """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of
     blocks compared; Mismatch names the first that differs."""
     compared = 0
-    for volume in plan.volumes:
+    now = group.volumes.by_id(group.spans())
+    for volume in (now[each.id] for each in plan.volumes):
         live = group.live_view(volume)
-        past = group.kept.view_at(volume.name, plan.cut)
+        past = group.kept.view_of(volume.id, plan.cut)
         if _since(live, plan.before) != past.intervals or live.size_bytes != past.size_bytes:
             raise _mismatch(group, volume, plan, "its visibility is not the cut's")
         compared += _compare_blocks(group, volume, plan, (live, past), rng)

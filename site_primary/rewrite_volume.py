@@ -22,12 +22,13 @@ from typing import Protocol, TypeVar
 from engine.group.group import Group
 from engine.history.volumes import Volume
 from engine.index.view import ZERO_BLOCK, ReadBatch, VolumeView
-from engine.peering.own_past import change_scan, view_of
+from engine.peering.own_past import change_scan
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import Busy, Corruption, Mismatch, Unreachable
 from protocol.events import WRITE, ZERO, RewriteBegan, RewriteEnded, Row
 from protocol.limits import BLOCK_BYTES, PEER_REQUEST_BLOCKS_MAX, PEER_REQUESTS_IN_FLIGHT_MAX
 from protocol.positions import Cut
+from site_primary.resize_volume import sizes_of
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class OwnPast:
     def __init__(self, group: Group, volume: Volume, cut: Cut, end: Cut) -> None:
         self._group = group
         self._volume = volume.id
-        self._then, self._now = view_of(group, volume.id, cut), view_of(group, volume.id, end)
+        self._then, self._now = group.kept.view_of(volume.id, cut), group.kept.view_of(volume.id, end)
 
     async def changed(self) -> AsyncIterator[list[int]]:
         """See `Past.changed`."""
@@ -234,9 +235,10 @@ def begin_rewrite(group: Group, volumes: list[Volume], cut: Cut, before: Cut) ->
     group.append_records([RewriteBegan(volume=each.id, cut=cut, before=before) for each in volumes])
 
 
-def end_rewrite(group: Group, volumes: list[Volume]) -> Cut:
-    """Say that they are there; returns the frame's position."""
-    frame = group.append_records([RewriteEnded(volume=each.id) for each in volumes])
+def end_rewrite(group: Group, volumes: list[Volume], cut: Cut) -> Cut:
+    """Say that they are there, with the sizes of `cut`; returns the frame's position."""
+    ended = [RewriteEnded(volume=each.id) for each in volumes]
+    frame = group.append_records([*ended, *sizes_of(group, volumes, cut)])
     return Cut(frame.prefix.timeline, frame.prefix.position)
 
 

@@ -241,6 +241,7 @@ def _list(session: Session) -> None:
             failed=each.mounted and not each.reads,
         )
         for each in mounts()
+        if not each.kind
     ]
     session.output.result(
         "mount.list",

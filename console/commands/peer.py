@@ -22,7 +22,7 @@ from protocol.commands.peer import (
     PeerSet,
     RateWindow,
 )
-from protocol.endpoints import check_dialled_endpoint
+from protocol.endpoints import check_dialled_endpoint, dialled
 from protocol.errors import UsageError
 
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
@@ -105,7 +105,7 @@ def set_options(
             peer=check_name(peer, "peer"),
             rate_bytes_s=None if rate is None or window else parse_rate(rate),
             compress=None if compress is None else compress.value,
-            endpoint=None if endpoint is None else check_dialled_endpoint(endpoint),
+            endpoint=None if endpoint is None else check_dialled_endpoint(dialled(endpoint)),
             window=window,
             drop_windows=between == "none",
         )

@@ -25,7 +25,7 @@ from console.sites_file import SiteEntry, known_sites
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
-from protocol.endpoints import check_endpoint, control_endpoint, is_every_address
+from protocol.endpoints import check_endpoint, control_endpoint, dialled, is_every_address
 from protocol.errors import FarshoreError, error_from_dict
 from protocol.toml_text import toml_string
 
@@ -69,16 +69,23 @@ def init(
         ),
     ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Allow NBD over TCP without TLS.")] = False,
+    pair: Annotated[
+        str, typer.Option(metavar="TOKEN", help="A peer's, as its `site init` or `site token` printed it.")
+    ] = "",
 ) -> None:
-    """Make a site in a new or empty directory, and remember its name for --site."""
+    """Make a site in a new or empty directory, and remember its name for --site.
+
+    Where peers connect, `10.0.0.1` means tcp://10.0.0.1:7401. With --pair it knows a peer from the start."""
     session = session_of(ctx)
     check_name(name, "site")
     path = os.path.abspath(directory)
     endpoint = check_endpoint(control) if control else control_endpoint(path)
     toml_string(path)  # refused before the site is made, not when its name is to be remembered
     words = ["init", path, "--name", name]
+    replication, advertise = (each and dialled(each) for each in (replication, advertise))
     for option, value in (("--control", control), ("--replication", replication), ("--advertise", advertise)):
         words += [option, value] if value else []
+    words += ["--pair", pair] if pair else []
     for address in nbd or []:
         words += ["--nbd", address]
     before = known_sites(needed=False).entries.get(name, SiteEntry()).directory
@@ -96,7 +103,14 @@ def init(
             # Commands that name it, in scripts too, go to another site from now on.
             back = shlex.join(["farshore", "site", "set", name, "--directory", before])
             session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
-        session.output.note(f"next: farshore site run {path}")
+        if data.peer:
+            session.output.line(f"peer {data.peer}, key {data.peer_fingerprint}: compare it there")
+            session.output.note(f"next: farshore site run {path}", "then at the peer:")
+            session.output.line(f"`farshore peer add {data.token}` at {data.peer}")
+        else:
+            session.output.line(f"token {data.token}")
+            session.output.note(f"next: farshore site run {path}")
+        session.output.note(f"its key is {data.fingerprint}")
 
     session.output.result("site.init", data, show)
 

@@ -20,6 +20,8 @@ from protocol.commands.volume import (
     VolumeList,
     VolumeOffline,
     VolumeOnline,
+    VolumeRename,
+    VolumeResize,
     VolumeShow,
     VolumeShowReply,
     VolumeUri,
@@ -162,6 +164,72 @@ def delete(
     check_confirm(confirm, volume, dry_run=False)
     data = session.call(VolumeDelete(group=group, volume=name, confirm=confirm))
     session.output.result("volume.delete", data, lambda: session.output.line(f"{volume} deleted"))
+
+
+@app.command()
+def resize(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="20G is 20 GiB; +5G: so much more.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Smaller although hosts are connected: errors past the new end.")
+    ] = False,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Send hosts away: those that come back see the new size.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change; do nothing.")] = False,
+    confirm: Annotated[str, typer.Option(metavar="G/V", help="To make it smaller: its name.")] = "",
+) -> None:
+    """Give a volume another size, while hosts use it. Every earlier cut keeps the size that it had.
+
+    A host sees the new size when it connects anew; a guest of QEMU then by block_resize. Shrink the file
+    system before the volume: what lies past the new end is gone, and comes back with the printed restore."""
+    session = session_of(ctx)
+    group, name = parse_volume_name(volume)
+    size_bytes = parse_size(size.removeprefix("+"))
+    if size.startswith("+"):
+        size_bytes += session.call(VolumeShow(group=group, volume=name)).size_bytes
+    data = session.call(
+        VolumeResize(
+            group=group,
+            volume=name,
+            size_bytes=size_bytes,
+            force=force,
+            reconnect=reconnect,
+            dry_run=dry_run,
+            confirm=confirm,
+        )
+    )
+
+    def show_it() -> None:
+        change = f"{size_text(data.before_bytes)} → {size_text(data.size_bytes)}"
+        if data.size_bytes == data.before_bytes:
+            session.output.line(f"{volume} has {size_text(data.size_bytes)} already")
+            return
+        session.output.line(f"{volume} {'would change: ' if data.dry_run else ''}{change}")
+        if not data.dry_run:
+            session.output.line(f"back      {data.undo}")
+
+    session.output.result("volume.resize", data, show_it)
+
+
+@app.command()
+def rename(
+    ctx: typer.Context,
+    volume: VolumeArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name, without the group.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Although hosts are connected: they come back by the new name.")
+    ] = False,
+) -> None:
+    """Give a volume another name. Cuts before show it by the name that it had, or by the new one."""
+    session = session_of(ctx)
+    group, before = parse_volume_name(volume)
+    new = check_name(name.removeprefix(f"{group}/"), "volume")
+    data = session.call(VolumeRename(group=group, volume=before, to=new, force=force))
+    session.output.result(
+        "volume.rename", data, lambda: session.output.line(f"{volume} is {data.group}/{data.volume} now")
+    )
 
 
 def _row(volume: VolumeInfo) -> tuple[str, ...]:

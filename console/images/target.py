@@ -9,13 +9,12 @@ from console.session import Session
 from protocol.commands.base import parse_volume_name
 from protocol.commands.volume import VolumeCreate, VolumeShow
 from protocol.errors import Busy, NotFound, Refused, WrongState
-from protocol.limits import BLOCK_BYTES
 
 
 def made_ready(session: Session, volume: str, image_bytes: int) -> int:
     """The size of the volume, which is there now, online and without hosts, and not too small."""
     group, name = parse_volume_name(volume)
-    size_bytes = max(BLOCK_BYTES, -(-image_bytes // BLOCK_BYTES) * BLOCK_BYTES)
+    size_bytes = max(1, image_bytes)
     try:
         shown = session.call(VolumeShow(group=group, volume=name))
     except NotFound:
@@ -41,8 +40,8 @@ def made_ready(session: Session, volume: str, image_bytes: int) -> int:
     return shown.size_bytes
 
 
-def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) -> None:
-    """Have nothing but zeroes in the volume, once that is confirmed where it holds something."""
+def require_overwritable(session: Session, target: NbdImage, volume: str, confirm: str) -> bool:
+    """Whether the volume holds something; Unsafe if it does, and that was not confirmed."""
     held = sum(length for _, length in target.data_ranges())
     if held:
         confirmed(
@@ -52,5 +51,11 @@ def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) ->
             "overwrite it",
             show=lambda: session.output.line(f"{volume} holds {size_text(held)}, which will be overwritten"),
         )
+    return bool(held)
+
+
+def make_empty(session: Session, target: NbdImage, volume: str, confirm: str) -> None:
+    """Have nothing but zeroes in the volume, once that is confirmed where it holds something."""
+    if require_overwritable(session, target, volume, confirm):
         target.zero(0, target.size_bytes)
         target.flush()

@@ -15,7 +15,7 @@ from types import FrameType
 
 from console.host_configs import export_of, uri
 from console.local_time import monotonic, pause
-from console.mounts.mounting import Mount, record
+from console.mounts.mounting import DEVICE, Mount, record
 from console.session import Session
 from console.sites import choose_site
 from protocol.commands.clone import CloneCreate, CloneCreateReply, CloneDelete
@@ -62,12 +62,25 @@ def undone_on_error(session: Session, point: Path, export: str) -> Iterator[Moun
         raise
 
 
+@contextmanager
+def device_noted(session: Session, export: str) -> Iterator[Mount]:
+    """The same of what is to be a device and no more."""
+    made = record(None, export=export, site=_site(session))
+    try:
+        made.note("kind", DEVICE)
+        yield made
+    except BaseException:
+        undo(session, made)
+        raise
+
+
 def undo(session: Session, made: Mount) -> bool:
     """Bring a mount down; False, and said, when something holds it: `mount --list` then has it."""
     try:
         made.undo(lambda site, clone: delete_clone(session, site, clone))
     except FarshoreError as left:
-        session.output.note(f"not undone: {left.message}", f"next: farshore umount {made.point}")
+        again = f"farshore volume detach {made.export}" if made.kind else f"farshore umount {made.point}"
+        session.output.note(f"not undone: {left.message}", f"next: {again}")
         return False
     return True
 

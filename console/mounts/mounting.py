@@ -5,6 +5,7 @@
       export     G/V, G/V@CUT, or a clone's volume, as it was asked for
       site       whose daemon serves it
       clone      the temporary clone that was made for it
+      kind       `device` if it is only that (`devices.py`)
       attached/  see `attach.py`
       mnt/       the mount point, where nobody named one
 
@@ -39,6 +40,7 @@ NAME_CHARS = 16
 PROBE_BYTES = 4096
 PROBE_TIMEOUT_S = 5.0
 UMOUNT_TIMEOUT_S = 300.0
+DEVICE = "device"  # the kind of a volume that is attached and no more
 # Removes a clone at a site: (site, clone).
 DeleteClone = Callable[[str, str], None]
 
@@ -68,6 +70,11 @@ class Mount:
     def site(self) -> str:
         """Whose daemon serves it, as `--site` takes it."""
         return self._fact("site")
+
+    @property
+    def kind(self) -> str:
+        """`device` for one that no file system was asked of."""
+        return self._fact("kind")
 
     @property
     def clone(self) -> str:
@@ -189,17 +196,27 @@ def record(point: Path | None, *, export: str, site: str, name: str = "") -> Mou
     try:
         made.directory.mkdir(mode=0o700)
     except FileExistsError:
-        there = made.point
-        raise Busy(
-            f"{there} has a mount of {made.export or 'a volume'} already",
-            subject=str(there),
-            next_step=f"farshore umount {there}",
-        ) from None
+        raise _taken(made) from None
     if point is not None:
         made.note("point", str(point))
     made.note("export", export)
     made.note("site", site)
     return made
+
+
+def _taken(made: Mount) -> Busy:
+    if made.kind:
+        return Busy(
+            f"{made.export} is attached already, as {made.device or 'nothing yet'}",
+            subject=made.export,
+            next_step=f"farshore volume detach {made.export}",
+        )
+    there = made.point
+    return Busy(
+        f"{there} has a mount of {made.export or 'a volume'} already",
+        subject=str(there),
+        next_step=f"farshore umount {there}",
+    )
 
 
 def at(point: Path) -> Mount:

@@ -28,6 +28,11 @@ PACKAGES = {
     "xfs_repair": "xfsprogs",
     "fsck.vfat": "dosfstools",
     "btrfs": "btrfs-progs",
+    "findmnt": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.vfat": "dosfstools",
 }
 
 

@@ -90,11 +90,11 @@ async def diff(site: Site, command: BranchDiff) -> BranchDiffReply:
                 )
             )
     spans = group.timelines.lineage(branch.end.timeline, branch.end.position)
-    here = group.volumes.at(group.spans())
+    here = group.volumes.by_id(group.spans())
     volumes = []
     for name, volume in sorted(group.volumes.at(spans).items()):
-        now = here.get(name)
-        if now is None or now.id != volume.id:
+        now = here.get(volume.id)
+        if now is None:
             volumes.append(VolumeDiff(volume=name, differing_bytes=volume.size_bytes, extents=[]))
             continue
         extents = await _compare(group.kept.view_at(name, branch.end), group.live_view(now))

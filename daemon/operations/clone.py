@@ -36,9 +36,7 @@ async def create(site: Site, command: CloneCreate) -> CloneCreateReply:
     spans = group.timelines.lineage(cut.timeline, cut.position)
     found = group.volumes.at(spans)
     if command.volume is not None:
-        found = {
-            command.volume: group.volumes.find(spans, command.volume, f"{group.name}/{command.volume}@{cut}")
-        }
+        found = {command.volume: group.volume_at(command.volume, cut)}
     if not found:
         raise NotFound(
             f"group {group.name} has no volumes at that cut",

@@ -48,10 +48,10 @@ async def work(site: Site, job: Job) -> CompareResult:
     try:
         for lease, each in names.items():
             leases.hold(lease, each, durable=True)
-        views = {
-            volume: (group.kept.view_at(volume, cut), group.kept.view_at(volume, after))
-            for volume in job.arguments["volumes"]
-        }
+        views = {}
+        for volume in job.arguments["volumes"]:
+            now = group.kept.view_at(volume, after)
+            views[volume] = (group.kept.view_of(now.volume, cut), now)
         await _compare(site, job, group, views)
     finally:
         for lease in names:

@@ -70,12 +70,13 @@ async def restore_by_writes(
     written = checked = 0
     for volume, past in zip(volumes, pasts, strict=True):
         written += await rewrite(group, volume, past, room, looked_at)
+    then = group.volumes.by_id(group.timelines.lineage(plan.cut.timeline, plan.cut.position))
     for volume, past in zip(volumes, pasts, strict=True):
-        sample = sample_blocks(volume, site.rng)
+        sample = sample_blocks(then[volume.id], site.rng)
         await check_rewritten(group, volume, plan.cut, past, sample)
         checked += len(sample)
     await _room(site, group)
-    position = end_rewrite(group, volumes)
+    position = end_rewrite(group, volumes, plan.cut)
     await wait_durable(group)
     group.kept.timed.release(f"restore {name}")
     return position, checked, written * BLOCK_BYTES

@@ -9,6 +9,7 @@ from daemon.operations.backup_row import backup_info
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of, writable_group
+from daemon.operations.volume_changes import rename_volume, resize_volume
 from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -25,6 +26,9 @@ from protocol.commands.volume import (
     VolumeListReply,
     VolumeOffline,
     VolumeOnline,
+    VolumeRename,
+    VolumeResize,
+    VolumeResizeReply,
     VolumeShow,
     VolumeShowReply,
     VolumeUri,
@@ -160,6 +164,18 @@ async def delete(site: Site, command: VolumeDelete) -> VolumeInfo:
     await wait_durable(group)
     site.events.emit("volume.deleted", group=group.name, object=name, position=str(group.end))
     return replace(before, deleted=True, online=False)
+
+
+@carries_out(VolumeResize)
+async def resize(site: Site, command: VolumeResize) -> VolumeResizeReply:
+    """Another size."""
+    return await resize_volume(site, command)
+
+
+@carries_out(VolumeRename)
+async def rename(site: Site, command: VolumeRename) -> VolumeInfo:
+    """Another name."""
+    return await rename_volume(site, command)
 
 
 @carries_out(VolumeUri)

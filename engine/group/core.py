@@ -147,6 +147,15 @@ class GroupCore:
         """A volume that exists now; NotFound."""
         return self.volumes.find(self.spans(), name, f"{self.name}/{name}")
 
+    def volume_at(self, name: str, cut: Cut) -> Volume:
+        """The volume of that name at a cut, or the one that has the name now, if none had it there; as it was
+        there. NotFound."""
+        spans = self.timelines.lineage(cut.timeline, cut.position)
+        now = self.volumes.at(self.spans()).get(name)
+        named = self.volumes.at(spans)
+        renamed = self.volumes.by_id(spans).get(now.id) if now is not None and name not in named else None
+        return renamed or self.volumes.find(spans, name, f"{self.name}/{name}@{cut}")
+
     def live_view(self, volume: Volume) -> VolumeView:
         """The volume as it is; make it anew when `listeners.view` says so."""
         return self.view_on(volume, self.head.timeline)

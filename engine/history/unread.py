@@ -138,6 +138,8 @@ def _names_what_it_changes(kind: EventKind) -> bool:
             return True
         case EventKind.TIMELINE_BEGAN | EventKind.VOLUME_CREATED | EventKind.VOLUME_DELETED:
             return False
+        case EventKind.VOLUME_RESIZED | EventKind.VOLUME_RENAMED:
+            return False
         case EventKind.MARK | EventKind.COPY_PINNED | EventKind.COPY_DELETED | EventKind.COPY_LOCKED:
             return False
         case EventKind.HAND_OVER | EventKind.STRICT_MODE | EventKind.POLICY_SET:

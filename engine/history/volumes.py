@@ -1,4 +1,4 @@
-"""Volumes of a group, as its journal tells them: created and turned back, each at a position.
+"""Volumes of a group, as its journal tells them: created, resized and turned back, each at a position.
 
 The history is append-only; what exists at a cut is whatever part of it lies on the cut's lineage. A volume's
 id is the position of its `VolumeCreated`, so a name used again is another volume.
@@ -8,19 +8,29 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from engine.history.timelines import Places, Span, holds
 from protocol.errors import NotFound, Refused, WrongState
-from protocol.events import Revert, RewriteBegan, RewriteEnded, VolumeCreated, VolumeDeleted, VolumeRecord
-from protocol.limits import BLOCK_BYTES, VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
+from protocol.events import (
+    Revert,
+    RewriteBegan,
+    RewriteEnded,
+    VolumeCreated,
+    VolumeDeleted,
+    VolumeRecord,
+    VolumeRenamed,
+    VolumeResized,
+)
+from protocol.limits import BLOCK_BYTES, VOLUME_CHANGES_MAX, VOLUMES_EVER_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import Cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """One volume: `id` (position of its creation on `timeline`), name within the group, size in bytes."""
+    """One volume at a cut: `id` (position of its creation on `timeline`), and there its name within the group
+    and its size in bytes."""
 
     id: int
     timeline: int
@@ -42,7 +52,8 @@ class VolumeHistory:
     """Every `VolumeCreated`, `Revert` and `Rewrite…` that this site holds of one group."""
 
     def __init__(self) -> None:
-        self._volumes: dict[tuple[int, int], Volume] = {}
+        self._volumes: dict[tuple[int, int], Volume] = {}  # as they were made
+        self._changes: dict[int, dict[tuple[int, int], VolumeResized | VolumeRenamed]] = {}
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
         self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
@@ -55,6 +66,24 @@ class VolumeHistory:
     def ever_with(self, places: set[tuple[int, int]]) -> int:
         """How many there would be with those made at these (timeline, position)."""
         return len(self._volumes.keys() | places)
+
+    @property
+    def changes(self) -> int:
+        """How often any was resized or renamed, on any timeline."""
+        return sum(map(len, self._changes.values()))
+
+    def changes_with(self, places: set[tuple[int, int]]) -> int:
+        """How often it would be with what was said at these (timeline, position)."""
+        return len(places.union(*self._changes.values()))
+
+    def require_change(self, group: str) -> None:
+        """Refused if nothing in a group (its name) may be resized or renamed any more."""
+        if self.changes >= VOLUME_CHANGES_MAX:
+            raise Refused(
+                f"volumes of {group} have changed {VOLUME_CHANGES_MAX} times, as often as they may",
+                subject=group,
+                next_step="copy the volume into a new one of another group",
+            )
 
     def require_room(self, living: int, group: str) -> None:
         """Refused if a group (its name) that has so many `living` volumes may not have another."""
@@ -74,6 +103,8 @@ class VolumeHistory:
                 self.created(timeline, position, event)
             case VolumeDeleted():
                 self.deleted(timeline, position, event)
+            case VolumeResized() | VolumeRenamed():
+                self.changed(timeline, position, event)
             case Revert():
                 self.reverted(timeline, position, event)
             case RewriteBegan() | RewriteEnded():
@@ -89,6 +120,10 @@ class VolumeHistory:
     def deleted(self, timeline: int, position: int, event: VolumeDeleted) -> None:
         """Take in a deletion; seeing the same one again is fine."""
         self._deletions.setdefault(event.volume, set()).add((timeline, position))
+
+    def changed(self, timeline: int, position: int, event: VolumeResized | VolumeRenamed) -> None:
+        """Take in another size or name; seeing the same one again is fine."""
+        self._changes.setdefault(event.volume, {})[timeline, position] = event
 
     def reverted(self, timeline: int, position: int, event: Revert) -> None:
         """Take in a revert; seeing the same one again is fine."""
@@ -110,6 +145,8 @@ class VolumeHistory:
         self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
         for volume, reverts in self._reverts.items():
             self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
+        for volume, changes in self._changes.items():
+            self._changes[volume] = {place: each for place, each in changes.items() if not gone(place)}
         for volume, places in self._deletions.items():
             self._deletions[volume] = {place for place in places if not gone(place)}
         for volume, rewrites in self._rewrites.items():
@@ -118,28 +155,60 @@ class VolumeHistory:
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
         here = Places(spans)
-        found: dict[str, Volume] = {}
-        for place, volume in self._volumes.items():
-            if place in here:
-                before = found.get(volume.name)
-                if before is None or before.id < volume.id:
-                    found[volume.name] = volume
         living = [
-            volume
-            for volume in found.values()
-            if not any(place in here for place in self._deletions.get(volume.id, ()))
+            self._as_it_is(volume, here)
+            for place, volume in self._volumes.items()
+            if place in here and not any(at in here for at in self._deletions.get(volume.id, ()))
         ]
         living.sort(key=lambda volume: volume.id)
         return {volume.name: volume for volume in living}
 
+    def as_it_is(self, volume: Volume, spans: list[Span]) -> Volume:
+        """The same volume as it is at the end of a lineage."""
+        made = self._volumes.get((volume.timeline, volume.id))
+        return self._as_it_is(made, Places(spans)) if made is not None else volume
+
+    def by_id(self, spans: list[Span]) -> dict[int, Volume]:
+        """The same by id."""
+        return {volume.id: volume for volume in self.at(spans).values()}
+
+    def _as_it_is(self, volume: Volume, here: Places) -> Volume:
+        """A volume with the size and the name that it has on a lineage."""
+        changes = self._changes.get(volume.id)
+        if not changes:
+            return volume
+        name, size_bytes = volume.name, volume.size_bytes
+        for place in sorted((place for place in changes if place in here), key=lambda place: place[1]):
+            match changes[place]:
+                case VolumeRenamed(name=name):
+                    pass
+                case VolumeResized(size_bytes=size_bytes):
+                    pass
+        return replace(volume, name=name, size_bytes=size_bytes)
+
     def blocks_of(self, spans: list[Span]) -> dict[int, int]:
-        """The size in blocks of every volume that was created on a lineage, by id; of deleted ones too."""
+        """The most blocks that every volume ever had that was created on a lineage, by id; of deleted ones
+        too."""
         here = Places(spans)
         return {
-            volume.id: -(-volume.size_bytes // BLOCK_BYTES)
+            volume.id: -(-self._largest(volume, here) // BLOCK_BYTES)
             for place, volume in self._volumes.items()
             if place in here
         }
+
+    def most_blocks(self, volume: int) -> int:
+        """The most blocks that a volume (id) ever had, on any timeline: past its end at a cut there may be
+        versions too, and what compares two cuts, or makes a site the same, must not leave them out."""
+        made = (each.size_bytes for (_, at), each in self._volumes.items() if at == volume)
+        changes = self._changes.get(volume, {}).values()
+        sizes = [*made, *(each.size_bytes for each in changes if isinstance(each, VolumeResized))]
+        return -(-max(sizes, default=0) // BLOCK_BYTES)
+
+    def _largest(self, volume: Volume, here: Places) -> int:
+        changes = self._changes.get(volume.id, {})
+        here_are = (each for place, each in changes.items() if place in here)
+        sizes = [each.size_bytes for each in here_are if isinstance(each, VolumeResized)]
+        return max(volume.size_bytes, *sizes) if sizes else volume.size_bytes
 
     def find(self, spans: list[Span], name: str, subject: str) -> Volume:
         """The volume of that name on a lineage; NotFound names `subject`."""

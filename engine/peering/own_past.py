@@ -15,18 +15,9 @@ from protocol.positions import Cut
 from protocol.rows import pack_row
 
 
-def view_of(group: Group, volume: int, cut: Cut) -> VolumeView:
-    """The volume with an id at a cut. NotFound, or Trimmed."""
-    spans = group.timelines.lineage(cut.timeline, cut.position)
-    for name, each in group.volumes.at(spans).items():
-        if each.id == volume:
-            return group.kept.view_at(name, cut)
-    raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
-
-
 def contents_of(group: Group, request: Blocks) -> tuple[bytes, bytes]:
     """A `Content` of each block, and the bytes of those that have some."""
-    view = view_of(group, request.volume, request.cut)
+    view = group.kept.view_of(request.volume, request.cut)
     kinds = bytearray()
     pieces = []
     with view.batch() as batch:
@@ -53,7 +44,7 @@ def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView
         store=group.store,
         memtable=group.memtable,
         volume=volume,
-        blocks=-(-max(before.size_bytes, after.size_bytes) // BLOCK_BYTES),
+        blocks=group.volumes.most_blocks(volume),
         before=before.intervals,
         after=after.intervals,
         first=first,
@@ -63,7 +54,7 @@ def change_scan(group: Group, volume: int, before: VolumeView, after: VolumeView
 def changes_of(group: Group, request: Changes) -> tuple[int, bool, bytes]:
     """Where to ask on, whether that was all, and the runs."""
     volume = request.volume
-    before, after = view_of(group, volume, request.before), view_of(group, volume, request.after)
+    before, after = (group.kept.view_of(volume, cut) for cut in (request.before, request.after))
     scan = change_scan(group, volume, before, after, request.first)
     blocks = scan.slice()
     next_block, done = scan.next_block, scan.done

@@ -139,7 +139,7 @@ async def choose_way(
 def too_deep(group: Group, volumes: Iterable[Volume], cut: Cut) -> bool:
     """Whether after a revert to `cut` one of the volumes would have to be looked for at too many places: its
     blocks are then better written anew."""
-    views = (group.kept.view_at(volume.name, cut) for volume in volumes)
+    views = (group.kept.view_of(volume.id, cut) for volume in volumes)
     return any(len(view.intervals) >= REVERT_INTERVALS_MAX for view in views)
 
 

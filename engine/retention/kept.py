@@ -12,7 +12,7 @@ from engine.retention.leases import Leases
 from engine.retention.needed import Anchor, Retention, horizon_on, load_retention, readable, without
 from engine.retention.old_segments import has_tail
 from engine.retention.timed_leases import TimedLeases
-from protocol.errors import Trimmed
+from protocol.errors import NotFound, Trimmed
 from protocol.events import Record, Revert
 from protocol.positions import Cut
 
@@ -75,13 +75,19 @@ class KeptHistory:
             self.require(record.cut)
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
-        """The volume of that name at a cut (engine.history.cuts checks and resolves). Trimmed if it is no
-        longer kept."""
+        """The volume of that name at a cut (engine.history.cuts checks and resolves), or the one that has the
+        name now, if none had it there. Trimmed if the cut is no longer kept."""
+        self.require(cut)
+        return self._group.view_on(self._group.volume_at(name, cut), cut.timeline, cut.position)
+
+    def view_of(self, volume: int, cut: Cut) -> VolumeView:
+        """The volume with an id at a cut. NotFound; Trimmed if it is no longer kept."""
         self.require(cut)
         group = self._group
-        spans = group.timelines.lineage(cut.timeline, cut.position)
-        volume = group.volumes.find(spans, name, f"{group.name}/{name}@{cut}")
-        return group.view_on(volume, cut.timeline, cut.position)
+        found = group.volumes.by_id(group.timelines.lineage(cut.timeline, cut.position)).get(volume)
+        if found is None:
+            raise NotFound(f"volume {volume} of {group.name} did not exist at {cut}", position=str(cut))
+        return group.view_on(found, cut.timeline, cut.position)
 
     def journal_reaches(self, cut: Cut) -> bool:
         """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""

@@ -11,13 +11,12 @@ from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.keep import KeepCounts, KeepInfo
 from protocol.commands.pages import PagedCommand
 from protocol.limits import (
-    CRON_LINE_CHARS_MAX,
     NAME_CHARS_MAX,
-    SCHEDULE_RUNS_MAX,
     SCHEDULE_SPAN_S_MAX,
     VOLUME_BYTES_MAX,
 )
 from protocol.roles import OperatorRole
+from protocol.schedule_limits import CRON_LINE_CHARS_MAX, SCHEDULE_RUNS_MAX
 
 # What they mean is checked by the site, which says where in the text it is wrong.
 CronText = Annotated[str, Meta(min_length=1, max_length=CRON_LINE_CHARS_MAX)]

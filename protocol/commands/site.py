@@ -83,11 +83,15 @@ class SiteAccept(BaseCommand[SiteAcceptReply], frozen=True, tag="site.accept"):
 
 
 class SiteInitReply(Reply, frozen=True, kw_only=True):
-    """The directory of a site that was just made."""
+    """The directory of a site that was just made, and its token. `peer`: whom it knows from the start."""
 
     directory: str
     site: str
     site_id: str
+    token: str
+    fingerprint: str
+    peer: str | None
+    peer_fingerprint: str | None
 
 
 class SiteAdoptReply(Reply, frozen=True, kw_only=True):

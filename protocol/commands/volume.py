@@ -125,6 +125,40 @@ class VolumeDelete(BaseCommand[VolumeInfo], frozen=True, tag="volume.delete"):
     confirm: Confirm = ""
 
 
+class VolumeResizeReply(VolumeInfo, frozen=True, kw_only=True):
+    """The volume with its new size; `before_bytes` is what it had. `position` is where that stands in the
+    journal, null if nothing was changed; `undo` the command that takes it back."""
+
+    before_bytes: int
+    dry_run: bool
+    position: str | None
+    undo: str
+
+
+class VolumeResize(BaseCommand[VolumeResizeReply], frozen=True, tag="volume.resize"):
+    """Another size from here on; earlier cuts keep theirs. To shrink wants `confirm`, which is `G/V`, and
+    `force` while hosts are connected: they get errors past the new end. `reconnect` sends hosts away, who see
+    the new size when they come back."""
+
+    group: Name
+    volume: Name
+    size_bytes: SizeBytes
+    force: bool = False
+    reconnect: bool = False
+    dry_run: bool = False
+    confirm: Confirm = ""
+
+
+class VolumeRename(BaseCommand[VolumeInfo], frozen=True, tag="volume.rename"):
+    """Another name, `to`, from here on. Hosts that are connected go on, but come back by the new name only:
+    `force` although there are some."""
+
+    group: Name
+    volume: Name
+    to: Name
+    force: bool = False
+
+
 class VolumeUriReply(Reply, frozen=True, kw_only=True):
     """Where a host finds the export: `G/V`, or `G/V@CUT` in a fixed form (`latest` and times become
     positions). `unix` is a path, `tcp` `HOST:PORT`."""

@@ -44,9 +44,13 @@ class ExportInfo:
     token: object = None
     meta_contexts: tuple[str, ...] = (BASE_ALLOCATION,)
     check_context: Callable[[str], object] | None = None
-    block_bytes_min: int = SECTOR_BYTES
     block_bytes_preferred: int = BLOCK_BYTES
     block_bytes_max: int = NBD_REQUEST_BYTES_MAX
+
+    @property
+    def block_bytes_min(self) -> int:
+        """The least that a client should ask for. A size that is no multiple of it stops QEMU at its end."""
+        return 1 if self.size_bytes % SECTOR_BYTES else SECTOR_BYTES
 
     def transmission_flags(self, *, structured_replies: bool) -> int:
         """The 16 bits of "Transmission flags". DF must stay clear until structured replies are negotiated."""

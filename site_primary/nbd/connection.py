@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import structlog
@@ -70,13 +71,14 @@ class NbdConnection(HostAnswers):
         budget = budget or HostBudget(clock.call_soon, clock.call_later)
         stream = (transport, client, clock, budget, NBD_RECEIVE_BUFFER_BYTES)
         super().__init__(*stream, export=export, structured=negotiated.structured_replies)
-        self._size = export.volume.size_bytes
-        self._check = request_check(
-            size_bytes=self._size,
+        self._size = self._negotiated_size = export.volume.size_bytes
+        self._check_of = partial(
+            request_check,
             read_only=export.read_only,
             structured_replies=negotiated.structured_replies,
             contexts=bool(maps),
         )
+        self._check = self._check_of(size_bytes=self._size)
         self._maps = maps
         self._on_closed = on_closed
         self._batch = self._new_batch()
@@ -97,6 +99,14 @@ class NbdConnection(HostAnswers):
             each.close()
         self._export.leave(self)
         self._on_closed()
+
+    def resized(self, size_bytes: int) -> None:
+        """The volume has another size. What was negotiated stays the most that this host may ask for."""
+        size_bytes = min(size_bytes, self._negotiated_size)
+        if size_bytes != self._size:
+            self._size = size_bytes
+            self._check = self._check_of(size_bytes=size_bytes)
+            self._batch = self._new_batch()
 
     def resume(self) -> None:
         """The group takes writes again."""

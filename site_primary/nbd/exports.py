@@ -27,6 +27,9 @@ class ExportConnection(Protocol):
     def resume(self) -> None:
         """Read on, after `Group.overloaded` stopped it."""
 
+    def resized(self, size_bytes: int) -> None:
+        """The volume has this size from now on."""
+
 
 class Export:
     """A volume that hosts are connected to, live or, `read_only`, at a cut. Writes to a live one are
@@ -73,6 +76,14 @@ class Export:
         """Close every connection."""
         for connection in list(self.connections):
             connection.shut()
+
+    def show(self, volume: Volume, view: VolumeView) -> None:
+        """The volume as it is from now on."""
+        resized = volume.size_bytes != self.volume.size_bytes
+        self.volume, self.view = volume, view
+        if resized:
+            for connection in list(self.connections):
+                connection.resized(volume.size_bytes)
 
     def resume(self) -> None:
         """Let every connection read on."""

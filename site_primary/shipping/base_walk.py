@@ -11,7 +11,6 @@ from engine.history.volumes import Volume
 from engine.index.changes import ChangeScan
 from engine.index.view import Place, ReadBatch, VolumeView
 from protocol.events import WRITE, ZERO
-from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 
 
@@ -20,7 +19,7 @@ class VolumeWalk:
 
     def __init__(self, group: Group, volume: Volume, cut: Cut, start: Cut | None) -> None:
         self.volume = volume
-        self.blocks = -(-volume.size_bytes // BLOCK_BYTES)
+        self.blocks = group.volumes.most_blocks(volume.id)
         self.after = _view(group, volume, cut)
         self._before: VolumeView | None = None
         if start is not None:

@@ -42,6 +42,8 @@ from protocol.events import (
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
+    VolumeRenamed,
+    VolumeResized,
 )
 from protocol.messages import (
     Ack,
@@ -93,6 +95,8 @@ RECORDS: list[Record] = [
     VolumeCreated(name="root", size_bytes=4096),
     VolumeCreated(name="v" + "." * 32, size_bytes=1 << 50),
     VolumeDeleted(volume=197),
+    VolumeResized(volume=197, size_bytes=1 << 40),
+    VolumeRenamed(volume=70_000, name="root.2"),
     Mark(
         copy_id=BIG,
         label="nightly",

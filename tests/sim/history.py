@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from xxhash import xxh3_128_digest
 
 from engine.group.group import Group
+from engine.index.view import VolumeView
 from protocol.events import EventKind, TimelineBegan, record_from_row
 from protocol.frames import Frame, decode_rows
+from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut
 from tests.sim.content import Contents
 
@@ -34,6 +36,7 @@ class Moment:
     utc_ns: int
     durable: int
     contents: Contents
+    sizes: dict[int, int]  # of each volume by its id, in bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +143,29 @@ def is_of_its_own(frame: Frame) -> bool:
     )
 
 
+def sizes_after(sizes: dict[int, int], frame: Frame) -> dict[int, int]:
+    """What a frame makes of the sizes of volumes, by their ids."""
+    if frame.prefix.payload_bytes:
+        return sizes
+    for index, row in enumerate(decode_rows(frame.prefix, frame.raw)):
+        if row[0] == EventKind.VOLUME_CREATED:
+            sizes = {**sizes, frame.prefix.position + index: row[2]}
+        elif row[0] == EventKind.VOLUME_RESIZED:
+            sizes = {**sizes, row[1]: row[2]}
+    return sizes
+
+
 def hash_of(frame: Frame) -> bytes:
     """Of all its bytes."""
     return xxh3_128_digest(frame.raw)
 
 
-def read_volume(group: Group, name: str) -> bytes:
+def read_volume(group: Group, name: str, sectors: int) -> bytes:
     """All of a live volume."""
-    view = group.live_view(group.volume(name))
+    return read_view(group.live_view(group.volume(name)), sectors)
+
+
+def read_view(view: VolumeView, sectors: int) -> bytes:
+    """All of a volume, and zeroes past its end, where a host may find nothing else once it grew."""
     with view.batch() as batch:
-        return view.read(batch, 0, view.size_bytes)
+        return view.read(batch, 0, view.size_bytes).ljust(sectors * SECTOR_BYTES, b"\0")

@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, cast
 from protocol.errors import FarshoreError
 from protocol.limits import SECTOR_BYTES
 from protocol.nbd.constants import (
-    REQUEST_MAGIC,
     SIMPLE_REPLY_MAGIC,
     STRUCTURED_REPLY_MAGIC,
     Command,
-    CommandFlag,
     ReplyType,
 )
 from protocol.nbd.exports import Negotiated
-from protocol.nbd.requests import REQUEST
-from protocol.positions import Cut
 from site_primary.nbd.connection import NbdConnection
-from tests.sim.content import SECTORS_PER_BLOCK, Content, Contents, copied, written_bytes
-from tests.sim.history import ROOT, Violation
+from tests.sim.content import SECTORS_PER_BLOCK, Content, Contents, copied
+from tests.sim.history import Violation
+from tests.sim.host_requests import WRITES, Request
 from tests.sim.mortal import ProcessDied
-from tests.sim.oracle import Floor, Oracle
+from tests.sim.oracle import Oracle
 from tests.sim.sim_site import GROUP, SimSite
 
 if TYPE_CHECKING:
@@ -39,42 +36,6 @@ if TYPE_CHECKING:
 _SIMPLE = Struct(">IIQ")
 _CHUNK = Struct(">IHHQI")
 _ERROR_BIT = 1 << 15
-WRITES = (Command.WRITE, Command.WRITE_ZEROES, Command.TRIM)
-
-
-@dataclass(slots=True, kw_only=True)
-class Request:
-    """One request, in sectors. `error`: None until it is answered."""
-
-    command: Command
-    cookie: int
-    first: int = 0
-    count: int = 0
-    tag: int = 0
-    fua: bool = False
-    error: int | None = None
-    floor: Floor | None = None
-    data: bytes = b""
-    end: int = 0  # of its bytes in the connection's stream
-    applied: bool = False  # in the journal; the reply comes when it is durable, or at the peer
-    after: Cut = ROOT  # what stood before it in the journal
-
-    def encode(self, volume: int) -> bytes:
-        """As it stands on the wire."""
-        flags = int(CommandFlag.FUA) if self.fua else 0
-        offset, length = self.first * SECTOR_BYTES, self.count * SECTOR_BYTES
-        head = REQUEST.pack(REQUEST_MAGIC, flags, int(self.command), self.cookie, offset, length)
-        if self.command is Command.WRITE:
-            return head + written_bytes(volume, self.first, self.count, self.tag)
-        return head
-
-    def changed(self) -> tuple[int, int]:
-        """(first sector, sectors) that it writes: a trim leaves partly covered blocks alone."""
-        if self.command is not Command.TRIM:
-            return self.first, self.count
-        first = -(-self.first // SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK
-        end = (self.first + self.count) // SECTORS_PER_BLOCK * SECTORS_PER_BLOCK
-        return first, max(0, end - first)
 
 
 @dataclass(slots=True)
@@ -125,6 +86,11 @@ class WatchedConnection(NbdConnection):
             self.host.interrupted(self.link)
             raise
         self.host.handled(self.link)
+
+    @property
+    def sectors(self) -> int:
+        """What the host may ask for, whole ones."""
+        return self._size // SECTOR_BYTES
 
     @property
     def unhandled_bytes(self) -> int:
@@ -221,7 +187,7 @@ class Host:
 
     def _request(self, link: Connected) -> Request:
         rng, load = self._rng, self._sim.shape.load
-        sectors = self._content(link).sectors
+        sectors = link.connection.sectors
         kind = rng.choices(list(load.weights), list(load.weights.values()))[0]
         request = Request(command=kind, cookie=rng.getrandbits(64))
         if kind is Command.FLUSH:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.group.group import Group
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.peering.role_exports import open_volumes
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
+from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut
 from site_primary.backup import take_backup
-from site_primary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
+from site_primary.resize_volume import resize
+from site_primary.restore_volume import carry_out, check_restored, plan_restore
 from site_primary.shipping.comparison import Choice
 from tests.sim.content import Contents, copied
 from tests.sim.history import Backup, Violation
@@ -92,6 +95,8 @@ class Operator:
                     self._backup(site, group, cut)
             case Task.REVERT:
                 self._revert(site, site.process, group)
+            case Task.RESIZE:
+                self._resize(site, site.process, group)
         return True
 
     # -- backups and reverts
@@ -158,7 +163,7 @@ class Operator:
             for floor in oracle.all_floors():
                 if name in floor.contents:
                     floor.contents[name].may_become(then[name])
-        self._append_revert(oracle, group, plan, after)
+        self._change(oracle, after, lambda: carry_out(group, plan))
         check_restored(group, plan, self._rng)
 
         def durable(error: OSError | None) -> None:
@@ -168,14 +173,33 @@ class Operator:
 
         group.when_durable(durable)
 
-    def _append_revert(self, oracle: Oracle, group: Group, plan: RestorePlan, after: Contents) -> None:
-        before = oracle.live
-        either = copied(before)
+    def _resize(self, site: SimSite, process: SimProcess, group: Group) -> None:
+        """What lies past the end of a volume that was shrunk is zeroes, as soon as anybody can see it."""
+        oracle = self._sim.oracles[site.name]
+        if not oracle.live:
+            return
+        name = self._rng.choice(sorted(oracle.live))
+        volume, most = group.volume(name), oracle.live[name].sectors
+        sectors = self._rng.randint(1, most)
+        after = copied(oracle.live)
+        after[name].write(sectors, most - sectors, 0)
+        for floor in oracle.all_floors():
+            if name in floor.contents:
+                floor.contents[name].may_write(sectors, most - sectors, 0)
+        self._change(oracle, after, lambda: resize(group, volume, sectors * SECTOR_BYTES))
+        if self._rng.random() < 0.5:
+            process.exports.shut(group, volume)
+        end = group.end
+        group.when_durable(lambda error: oracle.told_durable(end) if error is None else None)
+
+    def _change(self, oracle: Oracle, after: Contents, work: Callable[[], object]) -> None:
+        """Do what makes `after` of what there is, unless it fails in the middle."""
+        either = copied(oracle.live)
         for name, content in after.items():
             either[name].may_become(content)
         oracle.begin(after)
         try:
-            carry_out(group, plan)
+            work()
         except ProcessDied:
             oracle.interrupted(either)
             raise

@@ -15,7 +15,17 @@ from engine.group.group import Group
 from protocol.frames import Frame
 from protocol.positions import Cut
 from tests.sim.content import Contents, copied
-from tests.sim.history import ROOT, History, Moment, Violation, began, hash_of, is_of_its_own, read_volume
+from tests.sim.history import (
+    ROOT,
+    History,
+    Moment,
+    Violation,
+    began,
+    hash_of,
+    is_of_its_own,
+    read_volume,
+    sizes_after,
+)
 from tests.sim.looks import journal_frames
 from tests.sim.world import SimWorld
 
@@ -190,8 +200,11 @@ class Oracle:
         if writer != self.site:
             raise Violation(f"L3: {self.site} has a frame that ends at {cut}, which {writer} never wrote")
         self._failed = None
+        left = Cut(prefix.timeline, prefix.position) if record is None else Cut(record.parent, record.fork)
+        before = self.history.moments.get(left)
+        sizes = sizes_after(before.sizes if before is not None else {}, frame)
         self.history.moments[cut] = Moment(
-            prefix.digest, hash_of(frame), prefix.utc_ns, prefix.durable, copied(contents)
+            prefix.digest, hash_of(frame), prefix.utc_ns, prefix.durable, copied(contents), sizes
         )
         self._reach(cut)
         self._world.note(self.site, "frame", str(cut), prefix.digest, prefix.payload_bytes)
@@ -289,7 +302,7 @@ class Oracle:
 
     def _check_contents(self, group: Group, floor: Floor, after: Contents) -> None:
         for name, content in sorted(after.items()):
-            data = read_volume(group, name)
+            data = read_volume(group, name, content.sectors)
             for law, contents in (("L1", floor.contents), ("L1 (no mix)", after)):
                 wrong = contents[name].mismatch(0, data, settle=False) if name in contents else ""
                 if wrong:
@@ -301,7 +314,7 @@ class Oracle:
     def check_live(self, group: Group) -> None:
         """The live volumes, where hosts write."""
         for name, content in sorted(self.live.items()):
-            wrong = content.mismatch(0, read_volume(group, name), settle=True)
+            wrong = content.mismatch(0, read_volume(group, name, content.sectors), settle=True)
             if wrong:
                 raise Violation(f"L1: {self.site}'s live volume {name}: {wrong}")
             self.history.checked += 1

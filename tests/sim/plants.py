@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from tests.sim import plants_of_journals, plants_of_promises, plants_of_roles, plants_of_sites
+from tests.sim import (
+    plants_of_journals,
+    plants_of_promises,
+    plants_of_roles,
+    plants_of_sites,
+    plants_of_sizes,
+)
 from tests.sim.plant_registry import FOCUS, PLANTS
 from tests.sim.run import Result, run_seed
 from tests.sim.simulation import WHOLE, Trim
 
 __all__ = [
     "FOCUS", "PLANTS", "plants_of_journals", "plants_of_promises", "plants_of_roles", "plants_of_sites",
-    "run_planted",
+    "plants_of_sizes", "run_planted",
 ]  # fmt: skip
 
 

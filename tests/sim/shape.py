@@ -61,6 +61,7 @@ class Task(Enum):
     BACKUP = "backup"
     OLD_BACKUP = "backup of an earlier cut"
     REVERT = "revert"
+    RESIZE = "resize"
     SPLIT = "split"
     DETACH = "detach"
     RESYNC = "resync"
@@ -148,6 +149,7 @@ def shape_of(rng: random.Random) -> Shape:
             Task.ONLINE: 4.0,
             Task.AUDIT: 4.0,
             **_role_tasks(rng),
+            Task.RESIZE: apart.choice((0.0, 0.5, 2.0)),
         },
         task_every_s=rng.choice((0.15, 0.5)),
         # Some have frames that are larger than the smallest segment.

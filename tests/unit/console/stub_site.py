@@ -39,6 +39,7 @@ from protocol.commands.volume import (
     Interval,
     VolumeInfo,
     VolumeListReply,
+    VolumeResizeReply,
     VolumeShowReply,
     VolumeUriReply,
 )
@@ -320,6 +321,14 @@ REPLIES: dict[str, Reply] = {
     "volume.show": VOLUME_SHOWN,
     "volume.online": VOLUME,
     "volume.offline": VOLUME,
+    "volume.rename": VOLUME,
+    "volume.resize": VolumeResizeReply(
+        **asdict(VOLUME),
+        before_bytes=1 << 30,
+        dry_run=False,
+        position="00000000000000ff:4096",
+        undo="farshore restore volume vm1/root --at 00000000000000ff:4000 --confirm vm1/root",
+    ),
     "volume.delete": VOLUME,
     "volume.uri": VOLUME_URI,
     "seed.list": SeedListReply(seeds=[SEED]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,16 +23,14 @@ from protocol.commands.verify import DamageInfo
 from protocol.commands.volume import VolumeCreate, VolumeListReply, VolumeUri
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime
 from protocol.errors import Busy, Diverged, ExitCode, NotFound, Trimmed
-from tests.unit.console.conftest import Ran, run_on_terminal, start_process
+from tests.unit.console.conftest import Ran, run_on_terminal
 from tests.unit.console.stub_site import (
     DAMAGED,
-    EVENTS,
     REPLIES,
     RESTORE,
     ROW,
     STATUS,
     VERIFIED,
-    VOLUME,
     WAIT,
     StubSite,
 )
@@ -54,6 +51,8 @@ EVERY_COMMAND = [
     ("volume uri vm1/root", "volume.uri"),
     ("volume online vm1/root", "volume.online"),
     ("volume offline vm1/root", "volume.offline"),
+    ("volume resize vm1/root 2G", "volume.resize"),
+    ("volume rename vm1/root boot", "volume.rename"),
     ("volume delete vm1/root --confirm vm1/root", "volume.delete"),
     ("pair create vm1 --with par", "pair.create"),
     ("pair show vm1", "pair.show"),
@@ -224,7 +223,10 @@ def test_a_sites_error_is_an_exit_code(error: Any, code: int, stub: StubSite, fa
         "volume create vm1/root",
         "volume create vm1 --size 1G",
         "volume create vm1/root --size 10GB",
-        "volume create vm1/root --size 1",
+        "volume create vm1/root --size 0",
+        "volume resize vm1/root",
+        "volume resize vm1/root 10GB",
+        "volume rename vm1/root Boot",
         "volume create VM1/root --size 1G",
         "volume uri vm1/root@",
         "volume uri vm1/root --format iscsi",
@@ -343,31 +345,6 @@ def test_empty_lists_say_how_to_begin(stub: StubSite, farshore: Run) -> None:
     ran = farshore("volume", "list", "--site", str(stub.directory))
     assert (ran.code, ran.out) == (0, "")
     assert f"farshore --site {stub.directory} volume create" in ran.err
-
-
-def test_following_ends_with_130_on_ctrl_c(stub: StubSite) -> None:
-    none = replace(EVENTS, events=[])
-    stub.replies["events"] = lambda command: EVENTS if command.since is None else none
-    with start_process("events", "--follow", "--json", "--site", str(stub.directory)) as process:
-        assert process.stdout is not None
-        assert '"kind":"event"' in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "")
-
-
-def test_a_reader_that_went_away_is_no_traceback(stub: StubSite) -> None:
-    rows = [replace(VOLUME, volume=f"v{n}") for n in range(5000)]
-    stub.replies["volume.list"] = VolumeListReply(volumes=rows)
-    with start_process("volume", "list", "--site", str(stub.directory)) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        err = process.stderr.read()
-        process.wait(20)
-    assert err == ""
-    assert process.returncode == 1
 
 
 def test_help_and_version(farshore: Run) -> None:

@@ -223,7 +223,8 @@ def daemon_that(monkeypatch: pytest.MonkeyPatch, script: str) -> list[list[str]]
 def test_init_runs_the_daemon_and_remembers_the_name(
     home: Path, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = {"directory": str(home / "lon"), "site": "lon", "site_id": "01"}
+    made: dict[str, str | None] = {"directory": str(home / "lon"), "site": "lon", "site_id": "01"}
+    made |= {"token": "farshore1.x", "fingerprint": "77ad", "peer": None, "peer_fingerprint": None}
     called = daemon_that(monkeypatch, f"print({json.dumps({'data': made})!r})")
     options = ("--replication", "tcp://127.0.0.1:7001", "--nbd", "unix:/run/n.sock", "--insecure")
     ran = farshore("site", "init", str(home / "lon"), "--name", "lon", *options, "--json")

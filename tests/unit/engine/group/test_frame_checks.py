@@ -139,7 +139,7 @@ def test_a_follower_refuses_data_outside_its_volumes(
     assert (other.end, other.files()) == (before, files)
 
 
-@pytest.mark.parametrize("size_bytes", [-4096, 0, 512, 4097, (1 << 50) + 4096, 1 << 63])
+@pytest.mark.parametrize("size_bytes", [-4096, -1, 0, (1 << 50) + 1, (1 << 50) + 4096, 1 << 63])
 def test_a_follower_refuses_a_volume_of_no_possible_size_c7(
     sites: tuple[GroupRig, GroupRig, int], size_bytes: int
 ) -> None:

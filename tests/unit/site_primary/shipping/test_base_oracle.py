@@ -11,6 +11,8 @@ from engine.history.bases import gap_at
 from protocol.errors import Trimmed
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
+from site_primary.resize_volume import resize
+from site_primary.restore_volume import carry_out, plan_restore
 from tests.unit.engine.group_rig import follow
 from tests.unit.engine.random_history import RandomHistory, assert_equal
 from tests.unit.site_primary.shipping.base_pair import BasePair
@@ -72,3 +74,22 @@ def _run(pair: BasePair, seed: int) -> None:
         elif expected and cut.timeline in pair.other.group.timelines:
             with pytest.raises(Trimmed):
                 pair.other.read(sorted(expected)[0], cut)
+
+
+def test_what_was_zeroed_past_the_end_is_zeroes_at_the_peer_too(directory: Path) -> None:
+    """A base that ended where the volume did left it there, and the next one told only what changed since."""
+    pair = BasePair(directory, 1)
+    one, other = pair.one, pair.other
+    try:
+        volume = one.create("root", 4)
+        empty = one.end
+        one.write(volume, 3, b"d")
+        follow(one, other)
+        start = other.end
+        resize(one.group, one.group.volume("root"), 2 * BLOCK_BYTES)
+        between = pair.copy(start)
+        carry_out(one.group, plan_restore(one.group, ["root"], empty, skip_missing=False))
+        pair.copy(between)
+        assert (one.letters("root"), other.letters("root")) == ("....", "....")
+    finally:
+        pair.close()

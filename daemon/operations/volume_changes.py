@@ -1,0 +1,88 @@
+"""What commands do that change what a volume is from here on: its size, its name. Cuts before keep theirs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from daemon.operations.restore_by_writes import KEEP_S
+from daemon.operations.shapes import extended, writable_group
+from daemon.operations.volume_row import volume_info
+from daemon.operations.waiting import wait_durable
+from daemon.site import Site
+from engine.group.group import Group
+from engine.history.volumes import Volume
+from protocol.commands.base import check_confirm
+from protocol.commands.volume import VolumeInfo, VolumeRename, VolumeResize, VolumeResizeReply
+from protocol.errors import Busy, Refused, Trimmed
+from protocol.events import VolumeRenamed
+from site_primary.resize_volume import resize
+
+
+async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
+    """Another size. To make it smaller can be undone as a restore can."""
+    group = writable_group(site, command.group)
+    volume = group.volume(command.volume)
+    name = f"{group.name}/{volume.name}"
+    before, size_bytes = volume.size_bytes, command.size_bytes
+    group.volumes.require_whole(group.spans(), volume.id, name)
+    if (group.name, volume.id) in site.rewriting:
+        raise Busy(
+            f"a restore of {name} is under way", subject=name, next_step="`farshore job list` shows it"
+        )
+    undo = f"farshore volume resize {name} {before} --confirm {name}"
+    smaller = size_bytes < before
+    if smaller:
+        undo = f"farshore restore volume {name} --at {group.end} --confirm {name}"
+    position = None
+    if size_bytes != before and not command.dry_run:
+        if smaller:
+            check_confirm(command.confirm, name)
+            _require_idle(site, group, volume, command.force, "what they hold past the new end is lost")
+        group.volumes.require_change(group.name)
+        if smaller:
+            with suppress(Trimmed):  # what a group without history has anyway is its window
+                group.kept.timed.hold(f"undo resize {name}", group.end, KEEP_S)
+        position = str(resize(group, volume, size_bytes))
+        await wait_durable(group)
+        site.events.emit(
+            "volume.resized", group=group.name, object=name, position=position,
+            before_bytes=before, size_bytes=size_bytes,
+        )  # fmt: skip
+        volume = group.volumes.as_it_is(volume, group.spans())
+        if command.reconnect:
+            site.exports.shut(group, volume)
+    info = replace(volume_info(site, group, volume), size_bytes=size_bytes)
+    return extended(
+        VolumeResizeReply, info, before_bytes=before, dry_run=command.dry_run, position=position, undo=undo
+    )
+
+
+async def rename_volume(site: Site, command: VolumeRename) -> VolumeInfo:
+    """Another name."""
+    group = writable_group(site, command.group)
+    volume = group.volume(command.volume)
+    name, new = f"{group.name}/{volume.name}", f"{group.name}/{command.to}"
+    if command.to == volume.name:
+        return volume_info(site, group, volume)
+    if command.to in group.volumes.at(group.spans()):
+        raise Refused(f"volume {new} exists already", subject=new, next_step=f"`farshore volume show {new}`")
+    _require_idle(site, group, volume, command.force, f"they come back by the name {new} only")
+    group.volumes.require_change(group.name)
+    group.begin_writing()
+    group.append_records([VolumeRenamed(volume=volume.id, name=command.to)])
+    await wait_durable(group)
+    site.events.emit("volume.renamed", group=group.name, object=new, position=str(group.end), before=name)
+    return volume_info(site, group, group.volumes.as_it_is(volume, group.spans()))
+
+
+def _require_idle(site: Site, group: Group, volume: Volume, force: bool, why: str) -> None:
+    hosts = site.exports.clients(group, volume)
+    if hosts and not force:
+        name = f"{group.name}/{volume.name}"
+        raise Busy(
+            f"{name} has {len(hosts)} connected, {', '.join(hosts[:4])}: {why}",
+            subject=name,
+            next_step="stop those hosts first, or add --force",
+        )
