@@ -9,6 +9,7 @@ import re
 from datetime import datetime, timedelta, tzinfo
 
 from protocol.commands.pair import GroupInfo
+from protocol.commands.peer import PeerInfo, RateWindowInfo
 from protocol.cut_text import CutTime, parse_fixed_cut
 from protocol.errors import UsageError
 from protocol.limits import LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
@@ -53,6 +54,21 @@ def parse_rate(text: str) -> int:
             f"a rate is {limits} a second, not {text}", subject=text, next_step="--rate none lifts the limit"
         )
     return rate_bytes_s
+
+
+def window_text(window: RateWindowInfo) -> str:
+    """`08:00-18:00 Europe/Berlin: 20.0 MiB/s`."""
+    rate = rate_text(window.rate_bytes_s) if window.rate_bytes_s else "no limit"
+    return f"{window.between} {window.zone}: {rate}"
+
+
+def rate_now_text(peer: PeerInfo, zone: tzinfo) -> str:
+    """The rate, and until when if it is one by the time of day: `20.0 MiB/s until 18:00`."""
+    if not peer.windows:
+        return rate_text(peer.rate_bytes_s)
+    rate = rate_text(peer.rate_now_bytes_s) if peer.rate_now_bytes_s else "no limit"
+    until = _moment(peer.rate_until)
+    return rate if until is None else f"{rate} until {until.astimezone(zone):%H:%M}"
 
 
 def rate_text(rate_bytes_s: int | None) -> str:

@@ -108,6 +108,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "restore.files.plan": ("console.files.into_volume:IntoPlan",),
     "restore.plan": ("protocol.commands.restore:RestoreReply",),
     "schedule.list": ("protocol.commands.schedule:ScheduleListReply",),
+    "schedule.next": ("protocol.commands.schedule:ScheduleNextReply",),
     "schedule.remove": ("protocol.commands.schedule:ScheduleInfo",),
     "schedule.set": ("protocol.commands.schedule:ScheduleInfo",),
     "schedule.show": ("protocol.commands.schedule:ScheduleInfo",),

@@ -1,5 +1,8 @@
 """How this site sends to each of its peers: as the operator chose, groups and answers in one queue a peer.
 
+Rates by the time of day (site_primary.shipping.rate_windows) are looked at every few seconds rather than when
+one is due: the wall clock that they go by may be set meanwhile.
+
 Groups bring their own senders (site_primary.shipping). Answers to what a peer asks about a group are one
 sender together, whatever the number of questions: a peer that asks much holds up only what it asked for.
 """
@@ -11,13 +14,18 @@ from collections.abc import Callable
 from functools import partial
 
 from daemon.peers import PeerOptions
+from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.peering.peer_answers import Header
-from engine.ports.clock import Clock
+from engine.ports.clock import Clock, Timer
 from engine.ports.transport import Caller
 from protocol.compress import Compression
 from site_primary.shipping.rate_limit import SendQueue
+from site_primary.shipping.rate_windows import rate_at
 from site_primary.shipping.session import PeerTraffic
+
+# How soon a window that began is noticed, also after the wall clock was set.
+LOOK_S = 2.0
 
 
 class _Answers:
@@ -66,6 +74,7 @@ class SiteTraffic:
         self._unread = unread
         self._traffic: dict[str, PeerTraffic] = {}
         self._answers: dict[str, dict[str, _Answers]] = {}  # by peer and group
+        self._timer: Timer | None = None
 
     def to(self, peer: str) -> PeerTraffic:
         """How a peer is sent to, as its options say now; one for all groups."""
@@ -73,9 +82,17 @@ class SiteTraffic:
         if traffic is None:
             traffic = self._traffic[peer] = PeerTraffic(SendQueue(self._clock))
         options = self._options_of(peer)
-        traffic.queue.set_rate(options.rate_bytes_s)
+        traffic.queue.set_rate(rate_at(options.rate_bytes_s, options.windows, self._clock.utc_ns()))
+        if options.windows and self._timer is None:
+            self._timer = self._clock.call_later(LOOK_S, self._look)
         traffic.compression = Compression[options.compress.upper()]
         return traffic
+
+    def _look(self) -> None:
+        """Whether a window began or ended, as the clock shows it now; then look again."""
+        self._timer = None
+        for peer in list(self._traffic):
+            attempt("peer.rate_failed", self.to, peer)
 
     def rename(self, peer: str, new: str) -> None:
         """The peer has another name; what goes to it waits as it did."""
@@ -108,6 +125,9 @@ class SiteTraffic:
 
     def close(self) -> None:
         """Nothing is sent any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for of_peer in self._answers.values():
             for answers in of_peer.values():
                 answers.stop()

@@ -24,9 +24,11 @@ from engine.ports.disk import Disk
 from engine.ports.transport import PeerAddress
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name
+from protocol.commands.peer import RateWindow
 from protocol.endpoints import check_peer_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 from protocol.limits import PEERS_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN
+from protocol.schedule_limits import RATE_WINDOWS_MAX
 
 PEERS_FILE = "peers.json"
 # Where a file goes that is no list of peers at all.
@@ -53,10 +55,12 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerOptions:
-    """How this site sends to a peer: at most so many bytes a second (0: no limit), and `none` or `zstd`."""
+    """How this site sends to a peer: at most so many bytes a second (0: no limit), and `none` or `zstd`.
+    `windows`: other rates by the time of day."""
 
     rate_bytes_s: int = 0
     compress: str = "none"
+    windows: tuple[RateWindow, ...] = ()
 
 
 class PeerFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -79,12 +83,15 @@ class _Row(PeerFields, kw_only=True, forbid_unknown_fields=True):
 
     rate_bytes_s: int = 0
     compress: str = "none"
+    windows: tuple[RateWindow, ...] = ()
     was: str = ""
     coming_key: str = ""
 
     def options(self) -> PeerOptions:
         """Checked. UsageError."""
-        return check_options(PeerOptions(rate_bytes_s=self.rate_bytes_s, compress=self.compress))
+        return check_options(
+            PeerOptions(rate_bytes_s=self.rate_bytes_s, compress=self.compress, windows=self.windows)
+        )
 
     def known(self) -> _Known:
         """Checked. UsageError."""
@@ -112,8 +119,11 @@ class _Known:
 
     def row(self) -> dict[str, object]:
         """As it is written: without what an earlier version does not know, while there is nothing to say."""
-        news = {"was": self.was, "coming_key": self.coming_key}
-        return asdict(self.peer) | asdict(self.options) | {key: text for key, text in news.items() if text}
+        options = self.options
+        sent = {"rate_bytes_s": options.rate_bytes_s, "compress": options.compress}
+        windows = [msgspec.to_builtins(window) for window in options.windows]
+        news = {"windows": windows, "was": self.was, "coming_key": self.coming_key}
+        return asdict(self.peer) | sent | {key: value for key, value in news.items() if value}
 
 
 def check_peer(peer: Peer) -> Peer:
@@ -129,11 +139,19 @@ def check_peer(peer: Peer) -> Peer:
 
 def check_options(options: PeerOptions) -> PeerOptions:
     """Options within their bounds. UsageError."""
-    rate = options.rate_bytes_s
-    if rate and not RATE_BYTES_S_MIN <= rate <= RATE_BYTES_S_MAX:
+    for rate in (options.rate_bytes_s, *(window.rate_bytes_s for window in options.windows)):
+        if rate and not RATE_BYTES_S_MIN <= rate <= RATE_BYTES_S_MAX:
+            raise UsageError(
+                f"a rate is {RATE_BYTES_S_MIN} to {RATE_BYTES_S_MAX} bytes a second, not {rate}",
+                next_step="--rate none lifts the limit; `farshore pair split G` pauses a pair",
+            )
+    if len(options.windows) > RATE_WINDOWS_MAX:
         raise UsageError(
-            f"a rate is {RATE_BYTES_S_MIN} to {RATE_BYTES_S_MAX} bytes a second, not {rate}",
-            next_step="--rate none lifts the limit; `farshore pair split G` pauses a pair",
+            f"a peer has at most {RATE_WINDOWS_MAX} windows", next_step="`--between none` takes all away"
+        )
+    if any(window.from_minute == window.until_minute for window in options.windows):
+        raise UsageError(
+            "a window ends at another time than it begins", next_step="--rate alone holds the whole day"
         )
     if options.compress not in ("none", "zstd"):
         raise UsageError(f"compression is none or zstd, not {options.compress!r}")

@@ -66,9 +66,12 @@ class Scheduler:
     async def _look_at(self, group: Group) -> None:
         site, name = self._site, group.name
         set_ns, policy = group.policies.at(group.spans())
-        if site.state.group(name).role is not Role.PRIMARY or not self._due(group, set_ns, policy):
+        if site.state.group(name).role is not Role.PRIMARY:
             return
         try:
+            # A cron line that this site cannot read fails as a run does.
+            if not self._due(group, set_ns, policy):
+                return
             with acting("schedule"):
                 await self._take(group, policy)
         except (FarshoreError, OSError) as error:

@@ -25,6 +25,7 @@ from protocol.limits import (
     VOLUME_BYTES_MAX,
 )
 from protocol.positions import POSITION_MAX
+from protocol.schedule_limits import CRON_LINE_CHARS_MAX
 
 # -- places
 
@@ -63,6 +64,15 @@ Word = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_CHARS_MAX)]
 NameOrNone = Annotated[str, Meta(pattern=rf"^(?:{NAME.pattern})?\Z")]
 LabelOrNone = NameOrNone  # the same letters, the same length
+# Five fields apart by one space, and a name of the tz database; what they mean is checked where they are used
+# (engine.copies.cron_lines, engine.ports.time_zones).
+_CRON_FIELD = r"[0-9A-Za-z*,/#-]+"
+CronLineOrNone = Annotated[
+    str, Meta(pattern=rf"^(?:{_CRON_FIELD}(?: {_CRON_FIELD}){{4}})?\Z", max_length=CRON_LINE_CHARS_MAX)
+]
+_ZONE = r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*"
+ZoneName = Annotated[str, Meta(pattern=rf"^{_ZONE}\Z", max_length=NAME_CHARS_MAX)]
+ZoneNameOrNone = Annotated[str, Meta(pattern=rf"^(?:{_ZONE})?\Z", max_length=NAME_CHARS_MAX)]
 # Bounded in characters here, and in bytes by `check_lease_name`.
 LeaseName = Annotated[str, Meta(min_length=1, max_length=LEASE_NAME_BYTES_MAX)]
 

@@ -27,6 +27,7 @@ from msgspec import Meta
 from protocol.bounds import (
     AnyTimeline,
     CopyId,
+    CronLineOrNone,
     Generation,
     LabelOrNone,
     LockSeconds,
@@ -36,11 +37,12 @@ from protocol.bounds import (
     SiteId,
     SizeBytes,
     VolumeId,
+    ZoneNameOrNone,
 )
 from protocol.errors import RemoteProtocolError
 from protocol.limits import KEEP_MAX, SCHEDULE_SPAN_S_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import POSITION_MAX, Cut
-from protocol.wire import WireDecoder, WireRow
+from protocol.wire import WireDecoder, WireRow, encode_plain
 
 Row = tuple[Any, ...]
 
@@ -193,11 +195,12 @@ class CopyLocked(WireRow, frozen=True, kw_only=True, tag=int(EventKind.COPY_LOCK
 _Keep = Annotated[int, Meta(ge=0, le=KEEP_MAX)]
 
 
-class PolicySet(WireRow, frozen=True, kw_only=True, tag=int(EventKind.POLICY_SET)):
+class PolicySet(WireRow, frozen=True, kw_only=True, omit_defaults=True, tag=int(EventKind.POLICY_SET)):
     """When the group is backed up from here on, which backups stay, and how far back any moment can be read.
-    `every_s` and `at_minute` (of the UTC day) say when: at most one of them, 0 and -1 mean not so. `keep` are
-    counts: last, hourly, daily, weekly, monthly, yearly. `window_s` -1 and `window_bytes` 0: as each site's
-    config says. `freeze` names a hook, or is empty."""
+    `every_s`, `at_minute` (of the UTC day) or `cron` in the time zone `zone` say when: at most one of them;
+    0, -1 and empty mean not so. `keep` are counts: last, hourly, daily, weekly, monthly, yearly. `window_s`
+    -1 and `window_bytes` 0: as each site's config says. `freeze` names a hook, or is empty. Without a cron
+    line the last two are left out: earlier versions read such a row, and refuse one with them (READS)."""
 
     every_s: Annotated[int, Meta(ge=0, le=SCHEDULE_SPAN_S_MAX)]
     at_minute: Annotated[int, Meta(ge=-1, le=24 * 60 - 1)]
@@ -205,6 +208,17 @@ class PolicySet(WireRow, frozen=True, kw_only=True, tag=int(EventKind.POLICY_SET
     window_s: Annotated[int, Meta(ge=-1, le=SCHEDULE_SPAN_S_MAX)]
     window_bytes: Annotated[int, Meta(ge=0, le=POSITION_MAX)]
     freeze: NameOrNone
+    cron: CronLineOrNone = ""
+    zone: ZoneNameOrNone = ""
+
+    def encode(self) -> bytes:
+        """See `WireRow.encode`."""
+        return encode_plain(self.to_row())
+
+    def to_row(self) -> Row:
+        """See `WireRow.to_row`: as earlier versions wrote it where there is no cron line."""
+        row = WireRow.to_row(self)
+        return row if self.cron else row[:-2]
 
 
 NO_POLICY = PolicySet(

@@ -76,6 +76,7 @@ from protocol.peer_requests import (
     NoAnswer,
     PeerRequestKind,
     PeerRequestMessage,
+    Reads,
     Release,
 )
 from protocol.rows import unpack_row
@@ -254,7 +255,7 @@ Message = (
 _messages: WireDecoder[Message] = WireDecoder(
     Hello, Welcome, FrameMessage, Ack, Heartbeat, Refused, Reset, Fetch, Fetched, Ask, Report, MakeDurable,
     ClockTold, BaseBegin, BasePart, BaseFrames, BaseEnd, BaseAck, BaseSeeds, BaseWant, BaseDigests, BaseHoled,
-    Hold, Release, Find, Blocks, Changes, Journal, AskNews,
+    Hold, Release, Find, Blocks, Changes, Journal, Reads, AskNews,
     Held, BlockContents, Changed, Frames, News, NoAnswer,
 )  # fmt: skip
 _session: RowType[int] = RowType(Session)

@@ -7,6 +7,7 @@
     CHANGES    which blocks differ between two cuts?       CHANGED   some of them, and where to ask on
     JOURNAL    frames of a timeline                        FRAMES    as many as one message takes
     NEWS       what has happened at that site?             TOLD      its events since it was asked last
+    READS      does that site understand this record?      HELD      it does; no cut
                                                            NO_ANSWER why not, as an operator's error
 
 They go over a connection of their own, in no session of the replication: either site may ask, whichever
@@ -65,6 +66,7 @@ class PeerRequestKind(IntEnum):
     CHANGES = 44
     JOURNAL = 45
     NEWS = 47
+    READS = 48
     HELD = 50
     CONTENT = 51
     CHANGED = 52
@@ -81,6 +83,9 @@ class Content(IntEnum):
     DAMAGED = 2
 
 
+# What READS asks for: a cron line in a `PolicySet`.
+CRON_LINES = "cron-lines"
+READABLE = frozenset({CRON_LINES})
 NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
 AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))
@@ -144,6 +149,13 @@ class Journal(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.J
     end: Position
 
 
+class Reads(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.READS)):
+    """Whether that site understands a form of record that earlier versions refuse. One of those says that
+    the question is no message."""
+
+    what: Word
+
+
 class AskNews(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.NEWS)):
     """Events of that site with a number above `since`, of its start `run` (0: none was heard yet). About all
     groups that the two share; `group` is one of them."""
@@ -152,7 +164,7 @@ class AskNews(_PeerRequest, frozen=True, kw_only=True, tag=int(PeerRequestKind.N
     since: Count
 
 
-PeerRequest = Hold | Release | Find | Blocks | Changes | Journal
+PeerRequest = Hold | Release | Find | Blocks | Changes | Journal | Reads
 
 
 class _Answer(WireRow, frozen=True, kw_only=True):

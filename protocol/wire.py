@@ -7,7 +7,8 @@
 
 A row is a msgpack array: its kind, then the fields in order. A field of type `Cut` stands as two numbers,
 timeline and position; `Cut | None` too, where timeline 0 is None, and `AnyCut`, where timeline 0 is allowed.
-On the wire every field is there, also one that has a default in Python.
+On the wire every field is there, also one that has a default in Python; but a kind with `omit_defaults` may
+lack those at its end, and writes its row itself.
 
 `RowType` is the same for rows without a kind and without names: those of the stores.
 

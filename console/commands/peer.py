@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from console.figures import UNKNOWN, age_text, parse_rate, rate_text
+from console.figures import UNKNOWN, age_text, parse_rate, rate_now_text, rate_text, window_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.peer import (
@@ -19,9 +20,13 @@ from protocol.commands.peer import (
     PeerReplace,
     PeerRotateKey,
     PeerSet,
+    RateWindow,
 )
 from protocol.endpoints import check_dialled_endpoint, dialled
 from protocol.errors import UsageError
+
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
+_BETWEEN = re.compile(rf"({_TIME})-({_TIME}|24:00)", re.ASCII)
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -49,7 +54,7 @@ def list_peers(ctx: typer.Context) -> None:
         data,
         lambda: session.output.table(
             ("peer", "connected", "heard", "endpoint", "groups", "rate", "compress", "fingerprint"),
-            [_row(peer) for peer in data.peers],
+            [_row(session, peer) for peer in data.peers],
             empty="no peers: `farshore peer add TOKEN`",
         ),
     )
@@ -72,24 +77,37 @@ def set_options(
     compress: Annotated[
         Compression | None, typer.Option(help="zstd costs this site about 1 ms for each MiB.")
     ] = None,
+    between: Annotated[
+        str | None,
+        typer.Option(metavar="HH:MM-HH:MM|none", help="That rate then only; none: no such windows any more."),
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option("--tz", metavar="ZONE", help="Of --between: Europe/Berlin; else UTC.")
+    ] = None,
     endpoint: Annotated[
         str | None, typer.Option(metavar="tcp://HOST:PORT", help="Where the peer listens now.")
     ] = None,
 ) -> None:
-    """Change how and where this site sends to a peer: at once, for all groups, and after a restart."""
+    """Change how and where this site sends to a peer: at once, for all groups, and after a restart.
+
+    With --between the rate holds each day from one time to another, also over midnight; else the other one.
+    """
     session = session_of(ctx)
-    if rate is None and compress is None and endpoint is None:
+    if rate is None and compress is None and endpoint is None and between is None:
         raise UsageError(
             "nothing to set",
             subject=peer,
             next_step="--rate 10M, --compress zstd or --endpoint tcp://HOST:PORT",
         )
+    window = _window(rate, between, zone)
     data = session.call(
         PeerSet(
             peer=check_name(peer, "peer"),
-            rate_bytes_s=None if rate is None else parse_rate(rate),
+            rate_bytes_s=None if rate is None or window else parse_rate(rate),
             compress=None if compress is None else compress.value,
             endpoint=None if endpoint is None else check_dialled_endpoint(dialled(endpoint)),
+            window=window,
+            drop_windows=between == "none",
         )
     )
 
@@ -99,11 +117,33 @@ def set_options(
                 ("peer", data.peer),
                 ("endpoint", data.endpoint or UNKNOWN),
                 ("rate", rate_text(data.rate_bytes_s)),
+                *(("between", window_text(each)) for each in data.windows),
+                *([("now", rate_now_text(data, session.zone))] if data.windows else []),
                 ("compress", data.compress),
             ]
         )
 
     session.output.result("peer.set", data, show)
+
+
+def _window(rate: str | None, between: str | None, zone: str | None) -> RateWindow | None:
+    if between is None or between == "none":
+        if zone is not None:
+            raise UsageError("--tz is that of --between", subject=zone, next_step="--between 08:00-18:00")
+        return None
+    match = _BETWEEN.fullmatch(between)
+    if match is None or match[1] == match[2]:
+        raise UsageError(
+            f"{between!r} is no span of the day",
+            subject=between,
+            next_step="write it as 08:00-18:00, or over midnight as 22:00-06:00",
+        )
+    if rate is None:
+        raise UsageError("which rate is it then?", subject=between, next_step="--rate 20M, or --rate none")
+    begin, end = (int(text[:2]) * 60 + int(text[3:]) for text in match.groups())
+    return RateWindow(
+        from_minute=begin, until_minute=end % 1440, zone=zone or "UTC", rate_bytes_s=parse_rate(rate)
+    )
 
 
 @app.command("replace")
@@ -171,14 +211,14 @@ def _show_who(session: Session, data: PeerInfo) -> None:
     )
 
 
-def _row(peer: PeerInfo) -> tuple[str, ...]:
+def _row(session: Session, peer: PeerInfo) -> tuple[str, ...]:
     return (
         peer.peer,
         "yes" if peer.connected else "no",
         age_text(peer.heard_s),
         peer.endpoint or UNKNOWN,
         " ".join(peer.groups) or UNKNOWN,
-        rate_text(peer.rate_bytes_s),
+        rate_now_text(peer, session.zone),
         peer.compress,
         peer.fingerprint,
     )

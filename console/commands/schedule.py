@@ -14,7 +14,14 @@ from console.drill_schedule import CheckArg, CheckHook, DrillAs, drill_fields, p
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
-from protocol.commands.schedule import ScheduleInfo, ScheduleList, ScheduleRemove, ScheduleSet
+from protocol.commands.schedule import (
+    ScheduleInfo,
+    ScheduleList,
+    ScheduleNext,
+    ScheduleRemove,
+    ScheduleRun,
+    ScheduleSet,
+)
 from protocol.errors import UsageError
 from protocol.quantities import parse_bytes
 
@@ -26,6 +33,12 @@ app = typer.Typer(
 
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 
+CronOption = Annotated[
+    str | None, typer.Option(metavar="LINE", help="Minute, hour, day, month, day of the week: '30 2 * * *'.")
+]
+ZoneOption = Annotated[
+    str | None, typer.Option("--tz", metavar="ZONE", help="Whose clock that is: Europe/Berlin; else UTC.")
+]
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 
 
@@ -34,7 +47,11 @@ def set_schedule(
     ctx: typer.Context,
     group: GroupArgument,
     every: Annotated[str | None, typer.Option(metavar="SPAN", help="A backup each 1h, 15m, …")] = None,
-    at: Annotated[str | None, typer.Option(metavar="HH:MM", help="A backup each day then, UTC.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="A backup each day then, of UTC or --tz.")
+    ] = None,
+    cron: CronOption = None,
+    zone: ZoneOption = None,
     keep_last: KeepLast = None,
     keep_hourly: KeepHourly = None,
     keep_daily: KeepDaily = None,
@@ -70,16 +87,34 @@ def set_schedule(
     of_drills = (drill, check_hook, check_arg, drill_as)
     if any(each is not None for each in of_drills):
         set_drills(session, check_name(group, "group"), *of_drills)
-        of_backups = (every, at, keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly)
+        of_backups = (
+            every,
+            at,
+            cron,
+            zone,
+            keep_last,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+        )
         if all(each is None for each in (*of_backups, window, window_bytes, freeze)):
             return
-    if every is not None and at is not None:
-        raise UsageError("--every and --at exclude each other", next_step="give one of them")
+    if [every, at, cron].count(None) < 2:
+        raise UsageError("--every, --at and --cron exclude each other", next_step="give one of them")
+    if every is not None and zone is not None:
+        raise UsageError("--every goes by no time zone", next_step="leave out --tz, or give --cron or --at")
+    if at is not None and zone is not None:
+        minute = _minute(at)
+        at, cron = None, f"{minute % 60} {minute // 60} * * *"
     data = session.call(
         ScheduleSet(
             group=check_name(group, "group"),
             every_s=None if every is None else _seconds(every),
             at_minute=None if at is None else _minute(at),
+            cron=cron,
+            zone=zone,
             keep_last=keep_last,
             keep_hourly=keep_hourly,
             keep_daily=keep_daily,
@@ -145,6 +180,31 @@ def list_schedules(ctx: typer.Context) -> None:
     )
 
 
+@app.command("next")
+def show_next(
+    ctx: typer.Context,
+    group: Annotated[
+        str | None, typer.Argument(metavar="G", help="A group; or a line that is not set yet, by --cron.")
+    ] = None,
+    cron: CronOption = None,
+    zone: ZoneOption = None,
+    count: Annotated[int, typer.Option(metavar="N", help="So many.")] = 5,
+) -> None:
+    """When the next backups are due, in the schedule's time zone and in yours."""
+    session = session_of(ctx)
+    name = None if group is None else check_name(group, "group")
+    data = session.call(ScheduleNext(group=name, cron=cron, zone=zone, count=count))
+    session.output.result(
+        "schedule.next",
+        data,
+        lambda: session.output.table(
+            (data.zone, "here"),
+            [(run.local, session.local(run.time)) for run in data.runs],
+            empty=f"none: farshore schedule set {group or 'G'} --cron '30 2 * * *' --tz Europe/Berlin",
+        ),
+    )
+
+
 @app.command()
 def remove(ctx: typer.Context, group: GroupArgument) -> None:
     """Take and prune no more backups by itself. The window stays; `set --window site` ends it too."""
@@ -156,6 +216,8 @@ def remove(ctx: typer.Context, group: GroupArgument) -> None:
 def _when(schedule: ScheduleInfo) -> str:
     if schedule.every_s:
         return f"every {span_text(schedule.every_s)}"
+    if schedule.cron:
+        return f"{schedule.cron} {schedule.zone}"
     return f"at {schedule.at} UTC" if schedule.at else "never"
 
 
@@ -177,9 +239,20 @@ def _row(session: Session, schedule: ScheduleInfo) -> tuple[str, ...]:
         _keeps(schedule),
         _window(schedule),
         session.local(schedule.last_run),
-        session.local(schedule.next_run),
+        _next_run(session, schedule),
         schedule.failure or UNKNOWN,
     )
+
+
+def _next_run(session: Session, schedule: ScheduleInfo) -> str:
+    if not schedule.next_runs:
+        return session.local(schedule.next_run)
+    return _run(session, schedule, schedule.next_runs[0])
+
+
+def _run(session: Session, schedule: ScheduleInfo, run: ScheduleRun) -> str:
+    """In the zone of a cron line; in this person's own where none was chosen."""
+    return run.local if schedule.cron else session.local(run.time)
 
 
 def _show(session: Session, schedule: ScheduleInfo) -> None:
@@ -192,7 +265,7 @@ def _show(session: Session, schedule: ScheduleInfo) -> None:
             ("freeze", schedule.freeze or ""),
             ("window", f"{_window(schedule)} (set for the {schedule.window_from})"),
             ("last run", session.local(schedule.last_run) if schedule.last_run else ""),
-            ("next run", session.local(schedule.next_run) if schedule.next_run else ""),
+            *(("next run", _run(session, schedule, run)) for run in schedule.next_runs),
             ("failure", schedule.failure or ""),
             *drill_fields(session, schedule.drill),
         ]

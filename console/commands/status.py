@@ -7,7 +7,16 @@ from typing import Annotated, NoReturn
 import typer
 from msgspec.structs import replace
 
-from console.figures import age_s, age_text, mode_text, position_text, short_time_text, size_text, span_text
+from console.figures import (
+    age_s,
+    age_text,
+    mode_text,
+    position_text,
+    rate_now_text,
+    short_time_text,
+    size_text,
+    span_text,
+)
 from console.local_time import pause
 from console.session import Session, session_of
 from console.styled import Styled, joined, styled, text
@@ -76,6 +85,8 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Styled]:
     for peer in data.peers:
         if not peer.connected:
             lines.append(text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))
+        if peer.windows:
+            lines.append(text(f"peer {peer.peer} is sent to at {rate_now_text(peer, session.zone)}"))
         if peer.clock_skew_s is not None and abs(peer.clock_skew_s) > CLOCK_SKEW_S:
             word = "ahead" if peer.clock_skew_s > 0 else "behind"
             lines.append(text(f"peer {peer.peer}: its clock is {span_text(abs(peer.clock_skew_s))} {word}"))

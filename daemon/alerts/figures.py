@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from daemon.alerts.conditions import CopyFigures, PairFigures, PeerFigures
 from daemon.operations.group_row import lag_of, pair_state
@@ -14,6 +15,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.integrity.drills import Drill
 from engine.peering.pair_states import PairState
+from protocol.errors import UsageError
 from site_primary.shipping.comparison import NOT_COMPARED
 
 NS_PER_S = 1e9
@@ -63,7 +65,9 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
     set_ns, policy = group.policies.at(group.spans())
     copies = group.copies.at(group.spans()) if group.head else []
     run, drill = last_run(group), site.drills.last(group.name)
-    slot_ns = due(policy, set_ns, run.utc_ns if run else 0, now_ns)
+    slot_ns = None
+    with suppress(UsageError):  # a cron line that this site cannot read: `failure` says so
+        slot_ns = due(policy, set_ns, run.utc_ns if run else 0, now_ns)
     if not group.volumes.at(group.spans()):
         slot_ns = None  # nothing to take
     return CopyFigures(

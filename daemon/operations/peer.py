@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 
+from msgspec import structs
+
 from daemon.operations.registry import carries_out
+from daemon.operations.shapes import time_or_none
 from daemon.peer_tokens import fingerprint, read_token
 from daemon.peers import Peer, PeerOptions
 from daemon.site import Site
 from engine.peering.pair_rows import rename_peer
+from engine.ports.time_zones import check_zone
 from protocol.commands.peer import (
     PeerAdd,
     PeerAddReply,
@@ -22,10 +26,13 @@ from protocol.commands.peer import (
     PeerReplace,
     PeerRotateKey,
     PeerSet,
+    RateWindow,
+    RateWindowInfo,
 )
 from protocol.endpoints import check_dialled_endpoint
 from protocol.errors import Busy, NotAllowed
 from protocol.limits import HEARTBEAT_TIMEOUT_S
+from site_primary.shipping.rate_windows import rate_now
 
 
 @carries_out(PeerAdd)
@@ -61,15 +68,35 @@ async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
         peer = site.peers.set_endpoint(peer.name, check_dialled_endpoint(command.endpoint))
         site.peer_changed(peer.name, peer.name)
     options = site.peers.options(peer.name)
-    rate = options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s
-    options = PeerOptions(rate_bytes_s=rate, compress=command.compress or options.compress)
+    options = PeerOptions(
+        rate_bytes_s=options.rate_bytes_s if command.rate_bytes_s is None else command.rate_bytes_s,
+        compress=command.compress or options.compress,
+        windows=_windows(options.windows, command),
+    )
     site.peers.set_options(peer.name, options)
     site.traffic.to(peer.name)
     for shipper in site.shippers.values():
         if shipper.peer == peer.name:
             shipper.session.backoff.peer_set()
-    site.events.emit("peer.set", object=peer.name, endpoint=peer.endpoint, **asdict(options))
+    site.events.emit(
+        "peer.set",
+        object=peer.name,
+        endpoint=peer.endpoint,
+        rate_bytes_s=options.rate_bytes_s,
+        compress=options.compress,
+        windows=len(options.windows),
+    )
     return _info(site, peer)
+
+
+def _windows(before: tuple[RateWindow, ...], command: PeerSet) -> tuple[RateWindow, ...]:
+    kept = () if command.drop_windows else before
+    new = command.window
+    if new is None:
+        return kept
+    check_zone(new.zone)
+    others = (each for each in kept if structs.replace(each, rate_bytes_s=new.rate_bytes_s) != new)
+    return (*others, new)
 
 
 @carries_out(PeerReplace)
@@ -141,6 +168,8 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
     heard = [end.heard_at for _, end in ends if end.heard_at is not None]
     age = site.clock.monotonic() - max(heard) if heard else None
     skew = site.pairs.clocks.of(peer.name).skew(site.clock)
+    options, now_ns = site.peers.options(peer.name), site.clock.utc_ns()
+    rate_bytes_s, until_ns = rate_now(options.rate_bytes_s, options.windows, now_ns)
     coming = site.peers.coming_keys().get(peer.name)
     return PeerInfo(
         peer=peer.name,
@@ -152,5 +181,12 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
         clock_skew_s=round(skew.ahead_s, 3) if skew else None,
         clock_skew_within_s=round(skew.within_s, 3) if skew else None,
         next_fingerprint=fingerprint(coming) if coming else None,
-        **asdict(site.peers.options(peer.name)),
+        **(asdict(options) | {"windows": [_window_info(each) for each in options.windows]}),
+        rate_now_bytes_s=rate_bytes_s,
+        rate_until=time_or_none(until_ns),
     )
+
+
+def _window_info(window: RateWindow) -> RateWindowInfo:
+    begin, end = (f"{each // 60:02d}:{each % 60:02d}" for each in (window.from_minute, window.until_minute))
+    return RateWindowInfo(between=f"{begin}-{end}", zone=window.zone, rate_bytes_s=window.rate_bytes_s)

@@ -6,12 +6,12 @@ from msgspec.structs import replace
 
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
+from daemon.operations.schedule_times import checked_line, next_runs, require_read_by_peer, runs_after
 from daemon.operations.shapes import time_or_none, writable_group
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.copies.keep_rules import KeepRules
-from engine.copies.schedules import next_slot
 from engine.group.group import Group
 from engine.group.site_state import Role
 from protocol.commands.keep import KeepInfo
@@ -19,10 +19,12 @@ from protocol.commands.schedule import (
     ScheduleInfo,
     ScheduleList,
     ScheduleListReply,
+    ScheduleNext,
+    ScheduleNextReply,
     ScheduleRemove,
     ScheduleSet,
 )
-from protocol.errors import Locked, NotFound, Unsafe
+from protocol.errors import Locked, NotFound, Unsafe, UsageError
 from protocol.events import NO_POLICY, PolicySet
 from protocol.positions import POSITION_MAX
 
@@ -31,6 +33,10 @@ from protocol.positions import POSITION_MAX
 async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
     """Change parts of a group's policy."""
     group = writable_group(site, command.group)
+    if command.cron is not None:
+        checked_line(command.cron, command.zone)
+        await require_read_by_peer(site, group)
+        group = writable_group(site, command.group)
     _, before = group.policies.at(group.spans())
     if command.freeze and command.freeze not in site.config.hooks:
         raise NotFound(
@@ -58,6 +64,20 @@ def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
         every_s, at_minute = command.every_s, -1
     if command.at_minute is not None:
         every_s, at_minute = 0, command.at_minute
+    cron, zone = before.cron, before.zone
+    if command.every_s is not None or command.at_minute is not None:
+        cron = zone = ""
+    if command.cron is not None:
+        every_s, at_minute = 0, -1
+        cron, zone = checked_line(command.cron, command.zone)
+    elif command.zone is not None:
+        if not cron:
+            raise UsageError(
+                "a time zone belongs to a cron line",
+                subject=command.zone,
+                next_step="--cron '30 2 * * *' --tz " + command.zone,
+            )
+        cron, zone = checked_line(cron, command.zone)
     given = zip(before.keep, command.counts, strict=True)
     last, hourly, daily, weekly, monthly, yearly = (old if new is None else new for old, new in given)
     return PolicySet(
@@ -67,6 +87,8 @@ def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
         window_s=before.window_s if command.window_s is None else command.window_s,
         window_bytes=before.window_bytes if command.window_bytes is None else command.window_bytes,
         freeze=before.freeze if command.freeze is None else command.freeze,
+        cron=cron,
+        zone=zone,
     )
 
 
@@ -122,12 +144,12 @@ def schedule_info(site: Site, group: Group) -> ScheduleInfo:
     """A group's policy, and what comes of it here."""
     set_ns, policy = group.policies.at(group.spans())
     window_s, window_bytes = group.policies.window(group.spans(), group.settings)
-    last, next_ns = last_run(group), next_slot(policy, site.clock.utc_ns())
+    last, (runs, unread) = last_run(group), next_runs(policy, site.clock.utc_ns())
     of_group = policy.window_s >= 0 or policy.window_bytes
     return ScheduleInfo(
         group=group.name,
         every_s=policy.every_s or None,
-        at=f"{policy.at_minute // 60:02d}:{policy.at_minute % 60:02d}" if policy.at_minute >= 0 else None,
+        at=_at(policy),
         keep=KeepInfo(**KeepRules(*policy.keep)._asdict()),
         freeze=policy.freeze or None,
         window_s=window_s,
@@ -135,10 +157,42 @@ def schedule_info(site: Site, group: Group) -> ScheduleInfo:
         window_from="group" if of_group else "site",
         set_at=time_or_none(set_ns),
         last_run=time_or_none(last.utc_ns if last else 0),
-        next_run=time_or_none(next_ns),
+        next_run=runs[0].time if runs else None,
         runs_here=site.state.group(group.name).role is Role.PRIMARY,
-        failure=site.schedule_failures.get(group.name),
+        failure=site.schedule_failures.get(group.name) or unread or None,
+        cron=policy.cron or None,
+        zone=policy.zone or None,
+        next_runs=runs,
     )
+
+
+@carries_out(ScheduleNext)
+async def show_next(site: Site, command: ScheduleNext) -> ScheduleNextReply:
+    """When the next backups are due."""
+    policy = NO_POLICY
+    if command.group is not None:
+        group = site.group(command.group)
+        _, policy = group.policies.at(group.spans())
+    if command.cron is not None:
+        cron, zone = checked_line(command.cron, command.zone)
+        policy = replace(NO_POLICY, cron=cron, zone=zone)
+    elif command.group is None:
+        raise UsageError(
+            "the runs of what?",
+            next_step="farshore schedule next G, or --cron '30 2 * * *' --tz Europe/Berlin",
+        )
+    return ScheduleNextReply(
+        group=command.group,
+        every_s=policy.every_s or None,
+        at=_at(policy),
+        cron=policy.cron or None,
+        zone=policy.zone or "UTC",
+        runs=runs_after(policy, site.clock.utc_ns(), command.count),
+    )
+
+
+def _at(policy: PolicySet) -> str | None:
+    return f"{policy.at_minute // 60:02d}:{policy.at_minute % 60:02d}" if policy.at_minute >= 0 else None
 
 
 def last_run(group: Group) -> Copy | None:

@@ -26,9 +26,10 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.retention.timed_leases import asked_lease
 from protocol.compress import Compression
-from protocol.errors import Busy, Corruption, FarshoreError
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound
 from protocol.limits import PEER_COMMIT_S, PEER_REQUESTS_WAITING_MAX, PEER_UNREAD_BYTES_MAX
 from protocol.peer_requests import (
+    READABLE,
     AskNews,
     BlockContents,
     Blocks,
@@ -41,6 +42,7 @@ from protocol.peer_requests import (
     Journal,
     NoAnswer,
     PeerRequest,
+    Reads,
     Release,
 )
 from protocol.positions import NO_TIMELINE, Cut
@@ -162,6 +164,10 @@ class PeerAnswers:
                 self._send(caller, group, partial(_changed_header, session, next_block, done), payload)
             case Journal():
                 self._send(caller, group, partial(_frames_header, session), frames_of(group, request))
+            case Reads(what=what):
+                if what not in READABLE:
+                    raise NotFound(f"this version does not read {what}", subject=group.name)
+                caller.send(Held(session=session, cut=Cut(NO_TIMELINE, 0)).encode())
             case _:
                 assert_never(request)
 

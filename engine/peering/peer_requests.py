@@ -8,6 +8,7 @@
     await peer.blocks_at(volume_id, cut, [7, 8])            bytes of each; None: damaged there, too
     blocks, on = await peer.changed(volume_id, a, b, 0)     numbers of blocks that may differ: one slice
     async for frame in peer.frames(timeline, start, end): … as they stand in that site's journal
+    await peer.reads("cron-lines")                          whether its version understands such a record
 
 The connection is made with the first question and dropped when nothing was asked for a while. It is none of
 the replication's, so that either site may ask, also while the pair is split, and an answer of many blocks
@@ -57,6 +58,7 @@ from protocol.peer_requests import (
     NewsRow,
     NoAnswer,
     PeerRequest,
+    Reads,
     Release,
     read_news,
 )
@@ -173,6 +175,16 @@ class PeerRequests:
             return reply.answer, read_news(reply.payload)
         except RemoteProtocolError as error:
             raise self._unfit(str(error)) from error
+
+    async def reads(self, what: str) -> bool:
+        """Whether that site's version understands a form of record. Unreachable if it does not answer."""
+        try:
+            await self._held(Reads, what=what)
+        except Unreachable:
+            raise
+        except FarshoreError:
+            return False
+        return True
 
     async def _held(self, kind: Callable[..., PeerRequest], **fields: object) -> Cut:
         reply = await self._ask(kind, **fields)

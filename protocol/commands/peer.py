@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+import msgspec
+from msgspec import Meta, field
 
-from protocol.bounds import Name
+from protocol.bounds import Name, ZoneName
 from protocol.commands.base import TOKEN_CHARS_MAX, BaseCommand, Compress, Query, Reply
 from protocol.endpoints import ENDPOINT_CHARS_MAX
 from protocol.limits import RATE_BYTES_S_MAX
@@ -15,10 +16,32 @@ from protocol.roles import OperatorRole
 Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 
+_MinuteOfDay = Annotated[int, Meta(ge=0, lt=1440)]
+
+
+class RateWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Between two minutes of the day in a time zone, over midnight where the second is not after the first, a
+    rate in place of the peer's; 0: none."""
+
+    from_minute: _MinuteOfDay
+    until_minute: _MinuteOfDay
+    zone: ZoneName
+    rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)]
+
+
+class RateWindowInfo(Reply, frozen=True, kw_only=True):
+    """A window as people write it: `between` as `22:00-06:00`."""
+
+    between: str
+    zone: str
+    rate_bytes_s: int
+
+
 class PeerInfo(Reply, frozen=True, kw_only=True):
     """A peer. `heard_s`: the age of its last message. A rate of 0 is none. `clock_skew_s`: by how much its
     clock is ahead of this site's, to within `clock_skew_within_s`. `next_fingerprint`: of the key that is to
-    take the place of its present one, until the peer uses it."""
+    take the place of its present one, until the peer uses it. `rate_now_bytes_s` holds until `rate_until`, as
+    `windows` say: the slowest of those that hold, in place of `rate_bytes_s`."""
 
     peer: str
     endpoint: str | None
@@ -31,6 +54,9 @@ class PeerInfo(Reply, frozen=True, kw_only=True):
     clock_skew_s: float | None = None
     clock_skew_within_s: float | None = None
     next_fingerprint: str | None = None
+    windows: list[RateWindowInfo] = field(default_factory=list)
+    rate_now_bytes_s: int = 0
+    rate_until: str | None = None
 
 
 class PeerAddReply(Reply, frozen=True, kw_only=True):
@@ -61,7 +87,8 @@ class PeerList(Query[PeerListReply], frozen=True, tag="peer.list"):
 
 
 class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
-    """How to send to a peer, and where; null leaves as it is, a rate of 0 is none."""
+    """How to send to a peer, and where; null leaves as it is, a rate of 0 is none. A `window` is added, or
+    takes the place of the one of the same times and zone; `drop_windows` takes all away before."""
 
     needs = OperatorRole.ADMIN
 
@@ -69,6 +96,8 @@ class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
     rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)] | None = None
     compress: Compress | None = None
     endpoint: Annotated[str, Meta(min_length=1, max_length=ENDPOINT_CHARS_MAX)] | None = None
+    window: RateWindow | None = None
+    drop_windows: bool = False
 
 
 class PeerReplace(BaseCommand[PeerInfo], frozen=True, tag="peer.replace"):

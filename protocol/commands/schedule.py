@@ -7,18 +7,35 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from protocol.bounds import Name
-from protocol.commands.base import BaseCommand, Confirm, Reply
+from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.drill import DrillPlanInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
 from protocol.commands.pages import PagedCommand
-from protocol.limits import NAME_CHARS_MAX, SCHEDULE_SPAN_S_MAX, VOLUME_BYTES_MAX
+from protocol.limits import (
+    NAME_CHARS_MAX,
+    SCHEDULE_SPAN_S_MAX,
+    VOLUME_BYTES_MAX,
+)
 from protocol.roles import OperatorRole
+from protocol.schedule_limits import CRON_LINE_CHARS_MAX, SCHEDULE_RUNS_MAX
 
+# What they mean is checked by the site, which says where in the text it is wrong.
+CronText = Annotated[str, Meta(min_length=1, max_length=CRON_LINE_CHARS_MAX)]
+ZoneText = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
 Hook = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
 
 
+class ScheduleRun(Reply, frozen=True, kw_only=True):
+    """When a backup is to be taken. `local`: in the zone of the schedule, with the offset that holds then and
+    its abbreviation."""
+
+    time: str
+    local: str
+
+
 class ScheduleInfo(Reply, frozen=True, kw_only=True):
-    """A group's policy. `at` is `HH:MM` in UTC. The window is what holds at this site, null bytes being no
+    """A group's policy. `at` is `HH:MM` in UTC, `cron` a line in the time zone `zone`. `next_runs`: the first
+    three, where the site can read the line. The window is what holds at this site, null bytes being no
     bound of its own. `set_at`: when the policy was set. `runs_here`: the site that writes takes the backups.
     `failure`: of the last run here. `drill`: what this site is to drill, which only `schedule show` says."""
 
@@ -36,11 +53,16 @@ class ScheduleInfo(Reply, frozen=True, kw_only=True):
     runs_here: bool
     failure: str | None
     drill: DrillPlanInfo | None = None
+    cron: str | None = None
+    zone: str | None = None
+    next_runs: list[ScheduleRun] = field(default_factory=list)
 
 
 class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):
-    """Change a group's policy; null leaves a part as it is. `every_s` and `at_minute` replace each other. A
-    `window_s` below this site's `lock_window_s` is refused as locked.
+    """Change a group's policy; null leaves a part as it is. `every_s`, `at_minute` and `cron` replace each
+    other; `zone`, UTC without it, is that of `cron`. A cron line is refused if the peer cannot be asked
+    whether it reads one, or runs a version that does not. A `window_s` below this site's `lock_window_s` is
+    refused as locked.
     `window_s` -1 and `window_bytes` 0: as each site is set. `confirm` is `G`, needed to make the window
     shorter."""
 
@@ -49,10 +71,32 @@ class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):
     group: Name
     every_s: Annotated[int, Meta(ge=1, le=SCHEDULE_SPAN_S_MAX)] | None = None
     at_minute: Annotated[int, Meta(ge=0, lt=1440)] | None = None
+    cron: CronText | None = None
+    zone: ZoneText | None = None
     window_s: Annotated[int, Meta(ge=-1, le=SCHEDULE_SPAN_S_MAX)] | None = None
     window_bytes: Annotated[int, Meta(ge=0, le=VOLUME_BYTES_MAX)] | None = None
     freeze: Hook | None = None
     confirm: Confirm = ""
+
+
+class ScheduleNextReply(Reply, frozen=True, kw_only=True):
+    """Soonest first; fewer than were asked for where there are no more within 50 years."""
+
+    group: str | None
+    every_s: int | None
+    at: str | None
+    cron: str | None
+    zone: str
+    runs: list[ScheduleRun]
+
+
+class ScheduleNext(Query[ScheduleNextReply], frozen=True, tag="schedule.next"):
+    """When the next backups of a group are due, or those of a cron line that is not set yet."""
+
+    group: Name | None = None
+    cron: CronText | None = None
+    zone: ZoneText | None = None
+    count: Annotated[int, Meta(ge=1, le=SCHEDULE_RUNS_MAX)] = 5
 
 
 class ScheduleListReply(Reply, frozen=True, kw_only=True):

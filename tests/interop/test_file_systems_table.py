@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.support import trees
 from tests.support.clients import succeed
 from tests.support.file_systems import import_image
 from tests.support.mounting import loop_device, mounted, require_mounting
-from tests.support.sites import Site
+from tests.support.sites import Site, farshore_command
 from tests.support.special_files import mark_compressed, mark_encrypted
 
 Tool = Callable[[str], str]
@@ -100,6 +101,58 @@ class Restored:
             return False
 
 
+class Archived:
+    """A tree that came back by `--to -` and GNU tar, and what was said of it."""
+
+    def __init__(self, site: Site, target: Path, *options: str) -> None:
+        self.root = target
+        archive = target.with_suffix(".tar")
+        words = ["restore", "files", "g/v", "--at", "b", "/", "--to", "-", *options]
+        with archive.open("wb") as file:
+            done = subprocess.run(
+                [*farshore_command(), *words, "--site", str(site.directory)],
+                stdout=file,
+                stderr=subprocess.PIPE,
+                env=site.environment(),
+                check=False,
+                timeout=120,
+            )
+        self.lines = done.stderr.decode(errors="surrogateescape").splitlines()
+        self.said = "\n".join(self.lines)
+        assert done.returncode in (0, 3), self.said
+        self.is_partial = done.returncode == 3
+        target.mkdir()
+        words = ["--acls", "--xattrs", "--xattrs-include=*", "--numeric-owner"]
+        succeed("tar", "-C", target, *words, "-xpf", archive)
+        # Holes are none of the archive's bytes either (C50: 528 MB for a sparse file of 4 MB).
+        stored = sum(each.lstat().st_blocks * 512 for each in target.rglob("*"))
+        assert archive.stat().st_size < stored + 64 * MIB
+
+    def has(self, case: trees.Case) -> bool:
+        try:
+            return case.look(self.root / case.path) == case.expected
+        except OSError:
+            return False
+
+
+def archive_cell(case: trees.Case, usual: Archived, everything: Archived) -> str:
+    """As `cell`, of an archive: its report is text, one line for each thing that is missing."""
+    if usual.has(case):
+        return "kept"
+    listed = [line for line in usual.lines if f"/{case.path}:" in line]
+    if everything.has(case):
+        if any("--special" in line for line in listed):
+            return "`--special`"
+        assert "--privileged" in usual.said, f"{case.row}: dropped, and not counted:\n{usual.said}"
+        return "`--privileged`"
+    if listed:
+        assert usual.is_partial
+        return "listed"
+    assert case.said, f"{case.row}: {case.path} is not what it was, and nothing was said:\n{usual.said}"
+    assert case.said in usual.said, f"{case.row}: {usual.said!r} does not say {case.said!r}"
+    return "said once"
+
+
 def cell(case: trees.Case, usual: Restored, everything: Restored) -> str:
     """What became of a thing. Fails for what is gone without a word."""
     listed = usual.missed.get(f"/{case.path}", "")
@@ -132,7 +185,12 @@ def test_c20_c21_c22_what_it_gives(site: Site, scratch: Path, tool: Tool, kind: 
     options = ["--kernel-mount"] if kind == "XFS" else []
     usual = Restored(site, scratch / "usual", *options)
     everything = Restored(site, scratch / "everything", "--privileged", "--special", *options)
-    found = {case.row: cell(case, usual, everything) for case in cases.cases}
+    archive = Archived(site, scratch / "archive", *options)
+    whole_archive = Archived(site, scratch / "whole-archive", "--privileged", "--special", *options)
+    found = {}
+    for case in cases.cases:
+        word, archived = cell(case, usual, everything), archive_cell(case, archive, whole_archive)
+        found[case.row] = word if archived == word else f"{word}; archive: {archived}"
     assert len(found) == len(cases.cases)
     if os.environ.get("FARSHORE_WRITE_DOCS") == "1":
         write_column(kind, found)

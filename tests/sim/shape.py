@@ -22,6 +22,7 @@ import site_primary.write_path
 import site_secondary.receiver
 from engine.group.settings import GroupSettings
 from engine.peering.pair_states import Mode
+from protocol.commands.peer import RateWindow
 from protocol.compress import Compression
 from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
@@ -99,6 +100,7 @@ class Shape:
     task_every_s: float
     patches: tuple[Patch, ...]
     rate_bytes_s: int
+    rate_windows: tuple[RateWindow, ...]  # other rates by the time of day
     mode: Mode
     compression: Compression
     clocks_off_s: tuple[float, float]  # how wrong each site's wall clock is, all along
@@ -152,6 +154,20 @@ def shape_of(rng: random.Random) -> Shape:
         task_every_s=rng.choice((0.15, 0.5)),
         # Some have frames that are larger than the smallest segment.
         patches=_patches(rng, segment_bytes, apart.choice((16, 128, 128, 128, 128)) << 10),
+        rate_windows=_rate_windows(apart),
+    )
+
+
+def _rate_windows(rng: random.Random) -> tuple[RateWindow, ...]:
+    """In a third of the seeds. Clocks jump by an hour and by a day, and are wrong by as much as years."""
+    return tuple(
+        RateWindow(
+            from_minute=begin,
+            until_minute=(begin + rng.choice((30, 60, 720))) % 1440,
+            zone=rng.choice(("UTC", "Europe/Berlin", "Australia/Lord_Howe")),
+            rate_bytes_s=rng.choice((0, 256 << 10, 2 << 20)),
+        )
+        for begin in rng.choice(((), (), (0, 23 * 60)))
     )
 
 

@@ -104,7 +104,11 @@ class Simulation:
 
     def _site(self, name: str, peer: str) -> SimSite:
         shape = self.shape
-        options = PeerOptions(rate_bytes_s=shape.rate_bytes_s, compress=shape.compression.name.lower())
+        options = PeerOptions(
+            rate_bytes_s=shape.rate_bytes_s,
+            compress=shape.compression.name.lower(),
+            windows=shape.rate_windows,
+        )
         knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, options)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 
@@ -318,7 +322,8 @@ class Simulation:
         )
 
     def _converge(self) -> None:
-        rate_bytes_s = self.shape.rate_bytes_s
+        rates = (self.shape.rate_bytes_s, *(window.rate_bytes_s for window in self.shape.rate_windows))
+        rate_bytes_s = min(filter(None, rates), default=0)
         sent_s = (
             max(each.end.position for each in self.oracles.values()) / rate_bytes_s if rate_bytes_s else 0
         )

@@ -29,6 +29,7 @@ REMOVAL = "guarded: a defect leaves files that no seed is made of (engine/histor
 COUNTING = "guarded where it is called back (engine/repeats.py)"
 CALLS = "guarded by the session (site_secondary/peer_door.py)"
 TURN = "guarded: a defect is of whoever had the turn (site_primary/shipping/rate_limit.py)"
+RATES = "guarded: a defect leaves a peer's rate as it was until the next look (daemon/peer_traffic.py)"
 APART = "another process"
 RELOAD = "guarded: a defect leaves the configuration as it was (daemon/service.py)"
 EVENTS = "guarded: it says that events are not kept (daemon/real_parts.py)"
@@ -45,6 +46,7 @@ WHERE = {
     "engine/peering/pair_timers.py:": GROUP,
     "daemon/metrics/source.py:": ALERTS,
     "daemon/notify/relay.py:": ALERTS,
+    "daemon/peer_traffic.py:": RATES,
     "daemon/real_parts.py:": EVENTS,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/service.py:run_site": RELOAD,

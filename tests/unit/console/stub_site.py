@@ -44,6 +44,7 @@ from protocol.commands.volume import (
     VolumeUriReply,
 )
 from protocol.envelopes import encode_data
+from tests.unit.console.stub_schedules import SCHEDULE, SCHEDULE_NEXT
 
 # A page after the first one has only some fields of the reply.
 Answer = Reply | Callable[[Any], Reply | dict[str, Any]]
@@ -301,7 +302,9 @@ REPLIES: dict[str, Reply] = {
         site="lon", token="FS1.abc", site_id="01", replication=None, public_key="k", fingerprint="aa:bb"
     ),
     "peer.add": PeerAddReply(peer="par", endpoint=None, fingerprint="aa:bb", added=True),
-    "schedule.list": ScheduleListReply(schedules=[]),
+    "schedule.list": ScheduleListReply(schedules=[SCHEDULE]),
+    "schedule.set": SCHEDULE,
+    "schedule.next": SCHEDULE_NEXT,
     "peer.list": PeerListReply(peers=[PEER]),
     "peer.set": PEER,
     "peer.replace": PEER,

@@ -11,6 +11,7 @@ from daemon.peer_traffic import SiteTraffic
 from daemon.peers import PeerOptions
 from engine.group.group import Group
 from engine.ports.disk import Buffer
+from protocol.commands.peer import RateWindow
 from protocol.compress import Compression, decompress
 from tests.unit.engine.group_rig import GroupRig
 
@@ -148,3 +149,29 @@ def test_a_site_that_stops_sends_none_of_them(site: Site) -> None:
     site.traffic.close()
     site.run_for(20.0)
     assert len(site.caller.got) == 1
+
+
+def test_a_window_is_noticed_once_it_begins_and_when_the_clock_is_set(site: Site) -> None:
+    """The simulated clock begins at midnight, UTC."""
+    site.options = PeerOptions(
+        rate_bytes_s=RATE,
+        windows=(RateWindow(from_minute=1, until_minute=2, zone="Etc/UTC", rate_bytes_s=4 * RATE),),
+    )
+    site.ship()
+
+    def sent_in(seconds: float) -> int:
+        before = site.frames
+        site.run_for(seconds)
+        return round((site.frames - before) * len(MESSAGE) / seconds / RATE)
+
+    assert sent_in(60.0) == 1
+    site.run_for(2.0)
+    assert sent_in(56.0) == 4
+    site.run_for(4.0)
+    assert sent_in(20.0) == 1
+    site.rig.clock.jump(-60.0)
+    site.run_for(2.0)
+    assert sent_in(20.0) == 4
+    site.rig.clock.jump(86_400.0 * 366 - 60.0)
+    site.run_for(4.0)
+    assert sent_in(10.0) == 1

@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from daemon.peer_tokens import TOKEN_PREFIX, make_token, read_token
 from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
 from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
+from protocol.commands.peer import RateWindow
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 
 PEER = Peer(name="par", site_id="0" * 32, endpoint="tcp://par:7480", public_key=generate_keypair()[0])
@@ -166,6 +168,30 @@ def test_c16_options_out_of_bounds_are_not_saved(disk: RealDisk) -> None:
     assert PeerBook(disk, OWN).options("par") == PeerOptions()
 
 
+def test_windows_are_kept_and_a_peer_without_any_is_written_as_it_always_was(disk: RealDisk) -> None:
+    """An earlier version refuses a row with a key that it does not know."""
+    book = PeerBook(disk, OWN)
+    book.add(PEER)
+    book.set_options("par", OPTIONS)
+    assert b"windows" not in disk.read_file(PEERS_FILE)
+    night = RateWindow(from_minute=1320, until_minute=360, zone="Europe/Berlin", rate_bytes_s=0)
+    options = replace(OPTIONS, windows=(night, replace_fields(night, zone="UTC", rate_bytes_s=1 << 20)))
+    book.set_options("par", options)
+    assert PeerBook(disk, OWN).options("par") == options
+    for windows in (
+        (night,) * 17,
+        (replace_fields(night, rate_bytes_s=1),),
+        (replace_fields(night, until_minute=1320),),
+    ):
+        with pytest.raises(UsageError):
+            book.set_options("par", replace(OPTIONS, windows=windows))
+    assert book.options("par") == options
+    text = disk.read_file(PEERS_FILE)
+    for bad in (b'"from_minute": 1440', b'"from_minute": "x"', b'"from_minute": 360'):
+        disk.replace_file(PEERS_FILE, text.replace(b'"from_minute": 1320', bad))
+        assert PeerBook(disk, OWN).all() == [], "set aside, for a person to look at"
+
+
 def test_c16_what_cannot_be_saved_is_not_so(disk: RealDisk) -> None:
     book = PeerBook(disk, OWN)
     (disk.root / PEERS_FILE).mkdir()
@@ -241,7 +267,7 @@ def test_what_is_written_is_what_other_versions_wrote(disk: RealDisk) -> None:
     rows = []
     for peer in (PEER, Peer(name="rom", site_id="2", endpoint="", public_key=generate_keypair()[0])):
         book.add(peer)
-        rows.append(asdict(peer) | asdict(PeerOptions()))
+        rows.append(asdict(peer) | {"rate_bytes_s": 0, "compress": "none"})
         assert disk.read_file(PEERS_FILE) == json.dumps(rows, indent=1).encode()
 
 

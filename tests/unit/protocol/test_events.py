@@ -6,10 +6,12 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol.errors import RemoteProtocolError
 from protocol.events import (
     LAST_DATA_KIND,
+    NO_POLICY,
     TRIM,
     WRITE,
     ZERO,
@@ -83,6 +85,12 @@ records = st.one_of(
         window_bytes=positions,
         freeze=no_names,
     ),
+    st.builds(
+        replace,
+        st.just(NO_POLICY),
+        cron=st.sampled_from(["30 2 * * *", "*/5 0-6,22 L JAN-MAR MON#1"]),
+        zone=st.sampled_from(["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+3"]),
+    ),
 )
 
 
@@ -90,6 +98,17 @@ records = st.one_of(
 def test_a_record_survives_its_row_and_msgpack(record: Record) -> None:
     row = msgpack.unpackb(msgpack.packb(record.to_row()), use_list=False)
     assert record_from_row(row) == record
+
+
+def test_a_policy_without_a_cron_line_is_written_as_it_always_was() -> None:
+    """Earlier versions refuse a row that is longer."""
+    assert NO_POLICY.to_row() == (26, 0, -1, (0, 0, 0, 0, 0, 0), -1, 0, "")
+    assert msgpack.unpackb(NO_POLICY.encode(), use_list=False) == NO_POLICY.to_row()
+    policy = replace(NO_POLICY, cron="0 0 * * *", zone="UTC")
+    assert policy.to_row() == (*NO_POLICY.to_row(), "0 0 * * *", "UTC")
+    for more in (("0 0 * *", "UTC"), ("0 0 * * *\n", "UTC"), ("0 0 * * *", "../x"), ("0 0 * * *", "UTC", "")):
+        with pytest.raises(RemoteProtocolError):
+            record_from_row((*NO_POLICY.to_row(), *more))
 
 
 def test_the_numbers_of_kinds_never_change() -> None:

@@ -22,7 +22,7 @@ from protocol.compress import Compression, compress
 from protocol.errors import NotFound, Trimmed, Unreachable, WrongState
 from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_SILENCE_S
 from protocol.messages import decode_message
-from protocol.peer_requests import Held
+from protocol.peer_requests import CRON_LINES, Held
 from protocol.positions import Cut
 from site_secondary.peer_door import PeerDoor
 from tests.contract.drivers import LoopDriver
@@ -171,6 +171,11 @@ def test_the_cut_of_a_time(asked: Asked) -> None:
     assert asked.run(asked.requests.cut_at(utc_ns)) == cut
     with pytest.raises(NotFound, match="x: nothing was written"):
         asked.run(asked.requests.cut_at(1))
+
+
+def test_whether_a_record_is_understood(asked: Asked) -> None:
+    assert asked.run(asked.requests.reads(CRON_LINES))
+    assert not asked.run(asked.requests.reads("records of next year"))
 
 
 def test_what_is_not_there_is_refused(asked: Asked) -> None:
