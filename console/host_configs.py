@@ -16,6 +16,11 @@ from protocol.errors import UsageError
 
 NBD_PORT = 10809
 QEMU_NODE_NAME_CHARS_MAX = 31
+RECONNECT_S = 60
+
+_BUSES = {"vd": "virtio", "sd": "scsi"}
+# PCI slots of a pc or q35 machine that libvirt comes to last.
+_FIRST_SLOT, _LAST_SLOT = 0x14, 0x1E
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +68,20 @@ def uri(export: Export) -> str:
 
 def qemu(export: Export) -> str:
     """The value of QEMU's -blockdev, where a comma inside a value is doubled."""
-    node = "".join(c if c.isalnum() else "-" for c in export.name)[:QEMU_NODE_NAME_CHARS_MAX]
-    options = ["driver=nbd", f"node-name={node}"]
+    options = ["driver=nbd", f"node-name={_node(export)}"]
     if export.unix:
         options += ["server.type=unix", f"server.path={_comma(export.unix)}"]
     else:
         options += ["server.type=inet", f"server.host={_comma(export.host)}", f"server.port={export.port}"]
         options += ["tls-creds=tls0"] if export.tls else []
-    options += [f"export={_comma(export.name)}", "reconnect-delay=60"]
+    options += [f"export={_comma(export.name)}", f"reconnect-delay={RECONNECT_S}"]
     options += ["read-only=on"] if export.read_only else ["discard=unmap"]
     return ",".join(options)
 
 
-def libvirt(export: Export) -> str:
-    """A `<disk>` of libvirt's domain XML."""
+def libvirt(export: Export, target: str = "vda", *, reconnect: bool = False) -> str:
+    """A `<disk>` of libvirt's domain XML. `reconnect` has QEMU wait for the site over restarts; the schema of
+    libvirt 9.0 (Debian 12) has no such element for NBD, that of 11.3 (Debian 13) has."""
     tls = " tls='yes'" if export.tls else ""
     host = (
         f"<host transport='unix' socket={quoteattr(export.unix)}/>"
@@ -88,13 +93,44 @@ def libvirt(export: Export) -> str:
         "  <driver name='qemu' type='raw' cache='none' discard='unmap'/>",
         f"  <source protocol='nbd' name={quoteattr(export.name)}{tls}>",
         f"    {host}",
-        "    <reconnect delay='60'/>",
+        *([f"    <reconnect delay='{RECONNECT_S}'/>"] if reconnect else []),
         "  </source>",
-        "  <target dev='vda' bus='virtio'/>",
+        f"  <target dev={quoteattr(target)} bus='{_BUSES[target[:2]]}'/>",
         *(["  <readonly/>"] if export.read_only else []),
         "</disk>",
     ]
     return "\n".join(lines)
+
+
+def libvirt_commandline(export: Export, target: str = "vda") -> str:
+    """The same as words for QEMU, for a libvirt that knows no `<reconnect>` for NBD: within
+    `<qemu:commandline>`, of which a domain has one. libvirt does not count it as a disk, so it gets
+    a slot from the end, where libvirt puts nothing."""
+    slot = _LAST_SLOT - target_index(target)
+    if slot < _FIRST_SLOT:
+        raise UsageError(
+            f"there is no slot for {target}", subject=export.name, next_step="use --format libvirt"
+        )
+    device = f"virtio-blk-pci,drive={_node(export)},addr=0x{slot:x},bootindex={target_index(target) + 1}"
+    words = ["-blockdev", qemu(export), "-device", device]
+    return "\n".join(f"<qemu:arg value={quoteattr(word)}/>" for word in words)
+
+
+def target_index(target: str) -> int:
+    """0 for vda or sda. Raises UsageError for what libvirt would put on another bus."""
+    letters = target[2:]
+    if target[:2] not in _BUSES or not letters.isalpha() or not letters.isascii() or len(letters) > 2:
+        raise UsageError(f"{target} is no disk", subject=target, next_step="--target vda, vdb, sda, …")
+    index = 0
+    for letter in letters.lower():
+        index = index * 26 + ord(letter) - ord("a") + 1
+    return index - 1
+
+
+def target_at(index: int, like: str = "vda") -> str:
+    """The disk of that index on the bus of `like`."""
+    high, low = divmod(index, 26)
+    return like[:2] + (chr(ord("a") + high - 1) if high else "") + chr(ord("a") + low)
 
 
 def nbdtab(export: Export) -> str:
@@ -136,6 +172,7 @@ def systemd(export: Export) -> str:
 FORMATS: dict[str, Callable[[Export], str]] = {
     "uri": uri,
     "libvirt": libvirt,
+    "libvirt-commandline": libvirt_commandline,
     "qemu": qemu,
     "nbdtab": nbdtab,
     "systemd": systemd,
@@ -150,6 +187,10 @@ def _require_clear(export: Export) -> None:
             subject=export.name,
             next_step="use --format libvirt or qemu, or nbdfuse with the URI",
         )
+
+
+def _node(export: Export) -> str:
+    return "".join(c if c.isalnum() else "-" for c in export.name)[:QEMU_NODE_NAME_CHARS_MAX]
 
 
 def _host_in_uri(export: Export) -> str:

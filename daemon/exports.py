@@ -2,7 +2,7 @@
 either site.
 
 Names: `group/volume`, `clone/volume`, and `group/volume@CUT` with CUT a label, backup id, RFC 3339 time or
-TIMELINE:POSITION.
+TIMELINE:POSITION; `group/volume@fill:TOKEN` for whoever writes an image into a volume that is closed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.group.group import Group
 from engine.group.open_clone import Clone
 from engine.group.serving import refusal
 from engine.group.site_state import EVERY_VOLUME, SiteState
-from engine.history.volumes import Volume
+from engine.history.volumes import Volume, half_way_text
 from protocol.commands.base import parse_volume_name
 from protocol.errors import NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
@@ -25,6 +25,8 @@ from protocol.nbd.exports import ExportInfo
 from protocol.positions import Cut
 from site_primary.nbd.exports import Export, ExportConnection
 from site_primary.sync_gate import SyncGate
+
+FILL = "fill:"
 
 
 class SiteExports:
@@ -50,6 +52,7 @@ class SiteExports:
         self.past: set[Export] = set()
         self._of_clones: dict[tuple[str, int], Export] = {}
         self.hosts = HostLists(state)
+        self.filling: dict[tuple[str, int], str] = {}  # tokens
 
     def seen_by(self, host: str) -> SeenExports:
         """See `ExportOpener.seen_by`."""
@@ -93,7 +96,7 @@ class SiteExports:
                 name=name, size_bytes=volume.size_bytes, description=f"{path}, a clone", token=volume
             )
         group = self.group(group_name)
-        if at:
+        if at and not text.startswith(FILL):
             cut = self._cuts.resolve(group, text)
             view = group.kept.view_at(volume_name, cut)
             return ExportInfo(
@@ -107,7 +110,7 @@ class SiteExports:
             )
         self._require_writable(group, path)
         volume = group.volume(volume_name)
-        self.require_open(group, volume)
+        self._require_open_to(group, volume, text)
         return ExportInfo(
             name=name,
             size_bytes=volume.size_bytes,
@@ -119,7 +122,7 @@ class SiteExports:
 
     def open(self, info: ExportInfo) -> Export:
         """See `ExportOpener.open`."""
-        path = info.name.partition("@")[0]
+        path, _, text = info.name.partition("@")
         group_name, volume_name = parse_volume_name(path)
         clone = self.clone(group_name)
         if clone is not None and not isinstance(info.token, Cut):
@@ -143,8 +146,8 @@ class SiteExports:
             return export
         self._require_writable(group, path)
         volume = group.volume(volume_name)
-        self.require_open(group, volume)
-        return self._live(group, volume, info.name)
+        self._require_open_to(group, volume, text)
+        return self._live(group, volume, path)
 
     def _live(self, group: Group, volume: Volume, name: str) -> Export:
         """One export for all connections of a volume: they share its view."""
@@ -277,7 +280,7 @@ class SiteExports:
         """Why the live volume is offline, or None."""
         half_way = group.volumes.half_way(group.spans(), volume.id)
         if half_way is not None:
-            return f"it is half way back to {half_way.cut}"
+            return f"it {half_way_text(half_way)}"
         for each in (volume.id, EVERY_VOLUME):
             reason = self._state.closed(group.name, each)
             if reason is not None:
@@ -303,6 +306,16 @@ class SiteExports:
         if reason is not None:
             raise WrongState(
                 f"{path} is offline: {reason}", subject=path, next_step=f"`farshore volume online {path}`"
+            )
+
+    def _require_open_to(self, group: Group, volume: Volume, text: str) -> None:
+        """The same for whoever knows the token of an import that goes on, which is all that it is open to."""
+        if not text:
+            self.require_open(group, volume)
+        elif text.removeprefix(FILL) != self.filling.get((group.name, volume.id)):
+            path = f"{group.name}/{volume.name}"
+            raise NotFound(
+                f"that import into {path} is over", subject=path, next_step=f"`farshore volume show {path}`"
             )
 
     def clients(self, group: Group, volume: Volume) -> list[str]:

@@ -6,6 +6,7 @@ Every part is looked at, whatever was wrong with the one before; addresses only 
 
 from __future__ import annotations
 
+import grp
 import os
 import pathlib
 import pwd
@@ -29,6 +30,7 @@ from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
 ROOM_BYTES_MIN = 64 << 20
 INODES_MIN = 1000
 LOCK_FILE = "lock"
+LIBVIRT_USER = "libvirt-qemu"
 
 
 def check_site(directory: pathlib.Path) -> SiteCheckReply:
@@ -217,4 +219,17 @@ def _unix(path: str, key: str, access: SocketAccess) -> str:
         )
     if not above.is_dir():
         raise _Warning(f"{key}: {above} is not there; the unit makes /run/farshore/NAME at a start")
-    return f"{key}: {path} is free"
+    return f"{key}: {path} is free{may_connect(access) if key == 'nbd' else ''}"
+
+
+def may_connect(access: SocketAccess, name: str = LIBVIRT_USER) -> str:
+    """Whether a user, by default that of libvirt's QEMU, gets through the mode; empty without one."""
+    try:
+        user = pwd.getpwnam(name)
+        own = grp.getgrgid(user.pw_gid).gr_name
+        group = grp.getgrnam(access.group).gr_gid if access.group else os.getgid()
+    except KeyError:
+        return ""
+    if access.mode & 0o002 or (access.mode & 0o020 and group in os.getgrouplist(user.pw_name, user.pw_gid)):
+        return f"; {name} may connect"
+    return f'; {name} may not connect (`nbd_socket_group = "{own}"` lets it)'

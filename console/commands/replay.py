@@ -22,10 +22,10 @@ import typer
 from console.commands.site import Directory, daemon_words
 from console.figures import size_text, span_text
 from console.images.copying import Salvage
-from console.images.formats import QCOW2, format_of
+from console.images.formats import format_of
 from console.images.nbd_image import NbdImage
 from console.images.report import FormatOption, steps
-from console.images.writing import write_qcow2, write_raw
+from console.images.writing import write_image
 from console.local_time import monotonic
 from console.session import Session, session_of
 from console.sites import require_outside_sites
@@ -91,8 +91,7 @@ def replay(
             session.output.note(f"note: {note}")
         source = Salvage(image)
         with steps(session, found.volume, source) as step:
-            write = write_qcow2 if kind == QCOW2 else write_raw
-            made = write(source, output, replace=replace, step=step)
+            made = write_image(source, output, kind, replace=replace, step=step)
     data = ReplayReply(
         volume=found.volume,
         size_bytes=found.size_bytes,

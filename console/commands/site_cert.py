@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict
 
-from console.guesses import GuessedVerbs
+from console.parser import GuessedVerbs
 from console.session import Session, session_of
 from console.unfinished_file import UnfinishedFile
 from protocol.commands.base import check_name

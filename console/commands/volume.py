@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 from msgspec.structs import asdict
 
 from console.figures import parse_size, size_text, span_text
-from console.host_configs import FORMATS, export_of, uri
+from console.host_configs import FORMATS, Export, export_of, uri
+from console.libvirt_hosts import STYLES, disk_text, place_in_group, unreachable
 from console.session import Session, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name
 from protocol.commands.volume import (
@@ -28,6 +30,7 @@ from protocol.commands.volume import (
     VolumeUriReply,
 )
 from protocol.endpoints import is_every_address
+from protocol.errors import UsageError
 
 app = typer.Typer(help="Block volumes.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,6 +42,7 @@ class UriFormat(StrEnum):
 
     uri = "uri"
     libvirt = "libvirt"
+    libvirt_commandline = "libvirt-commandline"
     qemu = "qemu"
     nbdtab = "nbdtab"
     systemd = "systemd"
@@ -112,26 +116,62 @@ def show(
 @app.command("uri")
 def show_uri(
     ctx: typer.Context,
-    export: Annotated[str, typer.Argument(metavar="G/V[@CUT]", help="A volume, or what it was at a cut.")],
+    exports: Annotated[
+        list[str], typer.Argument(metavar="G/V[@CUT]…", help="A volume, or what it was at a cut.")
+    ],
     style: Annotated[UriFormat, typer.Option("--format", help="Who is to read it.")] = UriFormat.uri,
     tcp: Annotated[bool, typer.Option("--tcp", help="For a host on another machine.")] = False,
+    target: Annotated[
+        str, typer.Option(metavar="DEV", help="libvirt: the first disk; default by its place in the group.")
+    ] = "",
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="libvirt 11 (Debian 13): outlive restarts of the site.")
+    ] = False,
 ) -> None:
-    """How a host reaches a volume. With a cut: read-only, and for good the same content."""
+    """How a host reaches a volume. With a cut: read-only, and for good the same content.
+
+    Of several, libvirt's disks are vda, vdb and so on as they are named here."""
     session = session_of(ctx)
-    volume, at, cut = export.partition("@")
-    group, name = parse_volume_name(volume)
-    data = session.call(VolumeUri(group=group, volume=name, cut=session.cut(cut) if at else None))
-    where = export_of(data, remote=tcp)
-    text = FORMATS[style](where)
-    shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
+    if (target or reconnect) and style.value not in STYLES:
+        raise UsageError("--target and --reconnect are for libvirt", next_step="--format libvirt")
+    if reconnect and style is not UriFormat.libvirt:
+        raise UsageError(f"{style.value} reconnects as it is", next_step="leave out --reconnect")
+    wheres = []
+    for index, export in enumerate(exports):
+        volume, at, cut = export.partition("@")
+        group, name = parse_volume_name(volume)
+        data = session.call(VolumeUri(group=group, volume=name, cut=session.cut(cut) if at else None))
+        where = export_of(data, remote=tcp)
+        wheres.append(where)
+        if style.value in STYLES:
+            if len(exports) == 1 and not target:
+                index = place_in_group(session, group, name)
+            text = disk_text(style.value, where, target or "vda", index, reconnect=reconnect)
+        else:
+            text = FORMATS[style](where)
+        shown = UriShown(**asdict(data), uri=uri(where), format=style.value, text=text)
+        session.output.result("volume.uri", shown, partial(session.output.lines, text))
+    if any(_is_anywhere(where) for where in wheres):
+        session.output.note("that is every address of the site: write one, or its name")
+    if style.value in STYLES:
+        _say_for_libvirt(session, wheres, style, reconnect=reconnect)
 
-    def show_it() -> None:
-        session.output.lines(text)
-        every = not where.host or is_every_address(f"tcp://{where.host}:{where.port}")
-        if not where.unix and every:
-            session.output.note("that is every address of the site: write one, or its name")
 
-    session.output.result("volume.uri", shown, show_it)
+def _is_anywhere(where: Export) -> bool:
+    """Whether a host would have to know which of the site's addresses to take."""
+    return not where.unix and (not where.host or is_every_address(f"tcp://{where.host}:{where.port}"))
+
+
+def _say_for_libvirt(session: Session, wheres: list[Export], style: UriFormat, *, reconnect: bool) -> None:
+    if style is UriFormat.libvirt and not reconnect:
+        session.output.note(
+            "a restart of the site's daemon ends the disk: --reconnect keeps it with Debian 13's libvirt, "
+            "--format libvirt-commandline with Debian 12's, which knows no reconnect for NBD"
+        )
+    for path in sorted({where.unix for where in wheres if where.unix}):
+        why = unreachable(path)
+        if why:
+            session.output.note(f"{why}: see `nbd_socket_group` in docs/operations.md, Hosts of libvirt")
 
 
 @app.command()

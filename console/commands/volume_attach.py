@@ -14,8 +14,7 @@ import typer
 from console.commands.volume import VolumeArgument
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
-from console.images.nbd_image import connect
-from console.images.target import require_overwritable
+from console.images.target import confirm_loss
 from console.mounts.clones import delete_clone, device_noted, until_told
 from console.mounts.devices import (
     attached_as,
@@ -164,8 +163,7 @@ def mkfs(
         raise UsageError(f"{label!r} is no label", subject=label)
     require_mkfs(kind.value)
     where = _where(session, volume, writable=True)
-    with connect(export_of(where)) as target:
-        require_overwritable(session, target, volume, confirm)
+    confirm_loss(session, volume, confirm)
     with until_told(), device_noted(session, volume) as made:
         made.attach(uri(export_of(where)), read_only=False)
         make_file_system(made.make_whole_device(read_only=False), kind.value, label)

@@ -12,10 +12,11 @@ from msgspec import structs
 
 from console.commands.volume import VolumeArgument
 from console.host_configs import export_of
-from console.images.formats import QCOW2, format_of
+from console.images.formats import QCOW2, RAW, format_of
 from console.images.nbd_image import connect
 from console.images.report import FormatOption, image_info, show_image, steps
-from console.images.writing import Base, write_changes, write_qcow2, write_raw
+from console.images.stream_images import STREAM, require_stdout, write_stream
+from console.images.writing import Base, write_changes, write_image
 from console.local_time import monotonic
 from console.session import Session, session_of
 from console.sites import require_outside_sites
@@ -31,7 +32,7 @@ CHANGED_SINCE = "farshore:changed-since/"
 def export_volume(
     ctx: typer.Context,
     volume: VolumeArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The image to write.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The image to write; - is standard output.")],
     at: Annotated[str | None, typer.Option(metavar="CUT", help="Which moment; default the latest.")] = None,
     image_format: FormatOption = None,
     since: Annotated[
@@ -47,10 +48,14 @@ def export_volume(
 ) -> None:
     """Write a volume as it was at one moment into an image file, and read that back.
 
-    The file gets its name once it is durable and equal; until then it is FILE.partial. A clone is written as
-    it is: let nobody write to it meanwhile."""
+    The file gets its name once it is durable and equal; until then it is FILE.partial. To standard output
+    goes a raw image, which is not read back. A clone is written as it is: let nobody write to it."""
     session = session_of(ctx)
-    kind = format_of(file, image_format)
+    if file == STREAM:
+        _export_stream(session, volume, at, image_format, alone=since is None and base is None)
+        return
+    path = Path(file)
+    kind = format_of(path, image_format)
     group, name = parse_volume_name(volume)
     if (since is None) != (base is None):
         raise UsageError(
@@ -58,20 +63,39 @@ def export_volume(
         )
     if since is not None and kind != QCOW2:
         raise UsageError("only a qcow2 can build on an earlier file", next_step=f"--format {QCOW2}")
-    require_outside_sites(file, session.site.directory)
+    require_outside_sites(path, session.site.directory)
     context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
     began = monotonic()
     where = _where(session, group, name, at)
     with connect(export_of(where), *context) as source, steps(session, volume, source) as step:
         if base is not None:
             below = Base(path=base, format=format_of(base, None), context=context[0])
-            made = write_changes(source, file, below, whole_check=not quick, replace=replace, step=step)
+            made = write_changes(source, path, below, whole_check=not quick, replace=replace, step=step)
         else:
-            write = write_qcow2 if kind == QCOW2 else write_raw
-            made = write(source, file, replace=replace, step=step)
+            made = write_image(source, path, kind, replace=replace, step=step)
     data = image_info(volume, file, kind, where, made, monotonic() - began)
     data = structs.replace(data, since=since, base=None if base is None else str(base))
     session.output.result("volume.export", data, lambda: show_image(session, data))
+
+
+def _export_stream(
+    session: Session, volume: str, at: str | None, image_format: str | None, *, alone: bool
+) -> None:
+    """The same to standard output, which is the image's alone: what is said goes to standard error."""
+    if (image_format or RAW) != RAW or not alone:
+        raise UsageError(
+            f"only a whole {RAW} image goes to standard output: other formats are written here and there",
+            next_step="write it to a FILE",
+        )
+    if session.output.as_json:
+        raise UsageError("--json and the image both want standard output", next_step="write it to a FILE")
+    require_stdout()
+    group, name = parse_volume_name(volume)
+    where = _where(session, group, name, at)
+    with connect(export_of(where)) as source, steps(session, volume, source) as step:
+        digest = write_stream(source, step)
+    cut = session.cut_line(where.cut)
+    session.output.note(f"{volume} {cut}".rstrip(), f"digest {digest.text(where.size_bytes)}, not read back")
 
 
 def _where(session: Session, group: str, volume: str, at: str | None) -> VolumeUriReply:

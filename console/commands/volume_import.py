@@ -1,4 +1,4 @@
-"""`farshore volume import`: an image file into a volume, as by a host of the site (see `volume_export`)."""
+"""`farshore volume import`: an image into a volume, as by a host of the site (see `volume_export`)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from typing import Annotated
 import typer
 
 from console.commands.volume import VolumeArgument
-from console.host_configs import export_of
-from console.images.copying import copy_content, require_content
-from console.images.formats import format_of
-from console.images.nbd_image import connect
-from console.images.qcow2 import opened_image
-from console.images.report import FormatOption, image_info, show_image, steps
+from console.images.formats import RAW, format_of
+from console.images.image import ReadableImage
+from console.images.report import FormatOption, image_info, show_image
 from console.images.seed_import import import_seed
-from console.images.target import made_ready, make_empty
+from console.images.stream_images import STREAM, opened_source
+from console.images.target import confirm_loss, fill, made_ready
 from console.images.writing import Written
 from console.local_time import monotonic
-from console.session import session_of
-from protocol.commands.base import parse_volume_name
-from protocol.commands.volume import VolumeUri
-from protocol.cut_text import CutLatest
+from console.session import Session, session_of
+from protocol.errors import UsageError
+from protocol.limits import BLOCK_BYTES
+from protocol.quantities import parse_bytes
 
 
 def import_volume(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The image to read.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The image to read; - is standard input.")],
     volume: VolumeArgument,
     image_format: FormatOption = None,
     chain: Annotated[
@@ -38,39 +36,47 @@ def import_volume(
     seed: Annotated[
         bool, typer.Option("--seed", help="Into no volume: for a copy that is to come from the peer.")
     ] = False,
+    size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Of what comes by -: a raw image then needs no room here.")
+    ] = "",
 ) -> None:
-    """Write an image file into a volume, made if there is none, and read that back.
+    """Write an image into a volume, made if there is none, and read that back.
 
     Holes stay holes. A volume that exists must have no hosts; what it held can still be read at earlier
-    cuts. With --seed the site keeps the image beside its data, and when a copy of the group comes from the
-    peer, only what differs from it is sent."""
+    cuts, and until all of the image is there it has none. With --seed the site keeps the image beside its
+    data, and when a copy of the group comes from the peer, only what differs from it is sent."""
     session = session_of(ctx)
-    kind = format_of(file, image_format)
-    began = monotonic()
-    if seed:
-        data = import_seed(session, file, kind, volume, chain=chain)
-        session.output.result("volume.import", data, lambda: show_image(session, data))
-        return
-    with opened_image(file, kind, chain=chain) as source:
-        size_bytes = made_ready(session, volume, source.size_bytes)
-        group, name = parse_volume_name(volume)
-        where = session.call(VolumeUri(group=group, volume=name, cut=None))
-        with connect(export_of(where)) as target:
-            make_empty(session, target, volume, confirm)
-            try:
-                with steps(session, volume, source) as step:
-                    wanted = copy_content(source, target, step)
-            except BaseException:
-                # Hosts may open it as it is, also after Ctrl-C.
-                session.output.note(
-                    f"{volume} holds only a part of {file}",
-                    f"next: import it once more, with --confirm {volume}",
-                )
-                raise
-        where = session.call(VolumeUri(group=group, volume=name, cut=CutLatest()))
-        with connect(export_of(where)) as written:
-            next_step = f"`farshore verify {group} --deep`; then import it once more"
-            digest = require_content(written, wanted, size_bytes, volume, next_step)
-    made = Written(digest=digest, data_bytes=wanted.data_bytes, copied_bytes=wanted.data_bytes, file_bytes=0)
-    data = image_info(volume, file, kind, where, made, monotonic() - began)
+    kind = RAW if file == STREAM and image_format is None else format_of(Path(file), image_format)
+    sure, said_bytes = image_format is not None, _size(size)
+    with opened_source(file, kind, chain=chain, sure=sure, size_bytes=said_bytes) as source:
+        began = monotonic()
+        if seed:
+            data = import_seed(session, source, file, kind, volume)
+        else:
+            made_ready(session, volume, source.size_bytes)
+            held = confirm_loss(session, volume, confirm)
+            where, wanted, digest = fill(session, volume, source, file, held)
+            copied = wanted.data_bytes
+            made = Written(digest=digest, data_bytes=copied, copied_bytes=copied, file_bytes=0)
+            data = image_info(volume, file, kind, where, made, monotonic() - began)
+            _say_padding(session, source, volume, where.size_bytes)
     session.output.result("volume.import", data, lambda: show_image(session, data))
+
+
+def _size(text: str) -> int | None:
+    """Bytes of a stream, if they are said: any number of them."""
+    if not text:
+        return None
+    size_bytes, rest = parse_bytes(text, "size")
+    if rest or not size_bytes:
+        raise UsageError(f"no stream has {text}", subject=text)
+    return size_bytes
+
+
+def _say_padding(session: Session, source: ReadableImage, volume: str, size_bytes: int) -> None:
+    odd = source.size_bytes % BLOCK_BYTES
+    if odd:
+        session.output.note(
+            f"the image has {source.size_bytes} bytes, no multiple of {BLOCK_BYTES}: {volume} has "
+            f"{size_bytes}, zeroes behind, and so has its export"
+        )

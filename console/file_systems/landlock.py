@@ -1,6 +1,6 @@
 """Giving up every file, TCP port and other process that is not held open already, by Landlock.
 
-The set of rules that is enforced has no rule, so all that its kernel's version knows to forbid is forbidden:
+All that the kernel's version knows to forbid is forbidden, but what a rule allows beneath a place:
 
     version 1  opening, making, removing files       4  TCP: bind, connect
             2  linking across directories            5  ioctl of devices
@@ -15,14 +15,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from collections.abc import Iterable
 from struct import pack
 
-_CREATE, _RESTRICT = 444, 446
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
+_RULE_PATH_BENEATH = 1
 _ASK_VERSION = 1
 # Bits that were known to each version, from the first on.
 _FILE_BITS = (13, 14, 15, 15, 16)
 _TCP_SINCE, _TCP_BITS = 4, 2
 _SCOPE_SINCE, _SCOPE_BITS = 6, 2
+# What a rule may allow.
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, DEVICE_IOCTL = 1 << 14, 1 << 15
 
 
 def version() -> int:
@@ -41,16 +46,21 @@ def ruleset(of: int) -> bytes:
     return out
 
 
-def give_up_files() -> None:
-    """For this process, for good; it must have given up gaining rights. Raises OSError."""
+def give_up_files(kept: Iterable[tuple[int, int]] = ()) -> None:
+    """For this process, for good; it must have given up gaining rights. `kept`: a descriptor of a file or
+    directory, and what may be done beneath it. Raises OSError."""
     known = version()
     if not known:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     libc = ctypes.CDLL(None, use_errno=True)
     rules = ruleset(known)
+    handled = _bits(_FILE_BITS[min(known, len(_FILE_BITS)) - 1])
     made = libc.syscall(_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     if made < 0:
         raise OSError(ctypes.get_errno(), "Landlock took no rules")
+    for descriptor, rights in kept:
+        if libc.syscall(_ADD, made, _RULE_PATH_BENEATH, pack("<Qi", rights & handled, descriptor), 0):
+            raise OSError(ctypes.get_errno(), "Landlock did not take a rule")
     # It stays open: one more descriptor that leads nowhere.
     if libc.syscall(_RESTRICT, made, 0):
         raise OSError(ctypes.get_errno(), "Landlock does not restrict this process")

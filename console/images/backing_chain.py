@@ -1,5 +1,7 @@
 """An image and the files that it builds on: found here, before QEMU opens any of them.
 
+A VMDK, VDI, VHDX or VHD must stand for itself, a qcow2 may build on others.
+
 QEMU takes a name in an image for whatever it can be: a path, `nbd:…`, `json:{…}`; it guesses a format that is
 not said from content; and it opens an external data file as soon as it is asked about the image. So names are
 read from the headers by this module, nothing but files in a format that is said is accepted, and QEMU is told
@@ -8,19 +10,31 @@ about each as a descriptor that is open already.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.images.formats import FORMATS, QCOW2
+from console.images.formats import CHAIN_FORMATS, QCOW2, VMDK
 from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
 from console.images.raw_file import open_image
+from console.images.vmdk_header import (
+    DESCRIPTOR_BYTES_MAX,
+    HEADER_BYTES,
+    VmdkNames,
+    descriptors_at,
+    names_in,
+)
 from protocol.errors import FarshoreError, Refused
 
 # QEMU takes 2 s to open so many that are named one by one, and 20 s for twice as many.
 CHAIN_FILES_MAX = 128
+# A child has its streams below, and the socket that it serves on.
+DESCRIPTOR_MIN = 10
+_CHAIN_NAMES = "|".join(CHAIN_FORMATS)
+FILE_BYTES_MAX = (1 << 63) - 1 - DESCRIPTOR_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +61,53 @@ def opened_chain(path: Path, image_format: str, *, alone: bool = False) -> Itera
                     subject=str(path),
                     next_step="`qemu-img convert` makes one file of them",
                 )
-            descriptor = open_image(place[0])
+            descriptor = _opened(place[0])
             files.callback(os.close, descriptor)
             layer = Layer(path=place[0], format=place[1], descriptor=descriptor)
             layers.append(layer)
             place = _below(layer, alone=alone) if layer.format == QCOW2 else None
+            if layer.format == VMDK:
+                _require_whole(layer)
         yield layers
+
+
+def _opened(path: Path) -> int:
+    descriptor = open_image(path)
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, DESCRIPTOR_MIN)
+    finally:
+        os.close(descriptor)
+
+
+def _require_whole(layer: Layer) -> None:
+    """Refused for a VMDK that names other files, with or without `--chain`."""
+    path, names = layer.path, _vmdk_names(layer)
+    convert = (
+        f"if you trust the image: `qemu-img convert -f vmdk -O qcow2 {path} {path.with_suffix('.qcow2')}`"
+    )
+    if names.elsewhere:
+        listed = ", ".join(name for _, name in names.extents[:4]) or "no file"
+        flat = [name for kind, name in names.extents if kind in {"FLAT", "VMFS"}]
+        if len(names.extents) == len(flat) == 1:
+            convert = f"the disk itself is raw: import {path.parent / flat[0]} with --format raw"
+        raise Refused(
+            f"{path} only describes a disk, whose content is in {listed}",
+            subject=str(path),
+            next_step=convert,
+        )
+    if names.parent:
+        raise Refused(f"{path} builds on {names.parent}", subject=str(path), next_step=convert)
+
+
+def _vmdk_names(layer: Layer) -> VmdkNames:
+    try:
+        header = os.pread(layer.descriptor, HEADER_BYTES, 0)
+        places = {min(at, FILE_BYTES_MAX) for at in descriptors_at(header)}
+        texts = [os.pread(layer.descriptor, DESCRIPTOR_BYTES_MAX, at) for at in sorted(places)]
+        return names_in(header, b"\n".join(texts))
+    except OSError as error:
+        why = f"cannot read {layer.path}: {error.strerror}"
+        raise FarshoreError(why, subject=str(layer.path)) from error
 
 
 def _below(layer: Layer, *, alone: bool) -> tuple[Path, str] | None:
@@ -83,12 +138,12 @@ def _below(layer: Layer, *, alone: bool) -> tuple[Path, str] | None:
             subject=str(path),
             next_step="if you trust the image: make one file of it (`qemu-img convert`)",
         )
-    if header.backing_format not in FORMATS:
+    if header.backing_format not in CHAIN_FORMATS:
         kind = header.backing_format
         raise Refused(
             f"{path} builds on {name} of {f'the format {kind}' if kind else 'a format that it does not say'}",
             subject=str(path),
-            next_step=f"if you know that it is right: `qemu-img rebase -u -b NAME -F {'|'.join(FORMATS)}`",
+            next_step=f"if you know that it is right: `qemu-img rebase -u -b NAME -F {_CHAIN_NAMES}`",
         )
     return path.parent / name, header.backing_format
 

@@ -54,7 +54,11 @@ class RawFile:
             except OSError as error:
                 if error.errno == errno.ENXIO:
                     return
-                raise
+                if error.errno != errno.EINVAL:
+                    raise
+                # A block device does not say what is there.
+                yield at, self._size_bytes - at
+                return
             at = min(os.lseek(self._descriptor, start, os.SEEK_HOLE), self._size_bytes)
             if start < at:
                 yield start, at - start
@@ -88,6 +92,10 @@ class RawSource(RawFile):
         """See `open_image`."""
         descriptor = self._owned = open_image(path)
         super().__init__(descriptor, path, os.lseek(descriptor, 0, os.SEEK_END))
+
+    def head(self, length: int) -> bytes:
+        """Its first bytes, or all of a shorter one."""
+        return os.pread(self._owned, length, 0)
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from console.figures import size_text, span_text
 from console.images.copying import Step
+from console.images.formats import NAMES
 from console.images.image import ReadableImage
 from console.images.writing import Written
 from console.local_time import monotonic
@@ -25,7 +25,7 @@ STEP_EVERY_S = 0.5
 
 
 FormatOption = Annotated[
-    str | None, typer.Option("--format", metavar="raw|qcow2", help="Default: qcow2 for FILE.qcow2, else raw.")
+    str | None, typer.Option("--format", metavar=NAMES, help="Default: by FILE's suffix, else raw.")
 ]
 
 
@@ -81,13 +81,13 @@ class _Steps:
 
 
 def image_info(
-    volume: str, file: Path, kind: str, where: VolumeUriReply, made: Written, took_s: float
+    volume: str, file: str, kind: str, where: VolumeUriReply, made: Written, took_s: float
 ) -> ImageInfo:
     """What an export or import came to; `where` is the export of the volume."""
     return ImageInfo(
         volume=volume,
         cut=where.cut,
-        file=str(file),
+        file=file,
         format=kind,
         size_bytes=where.size_bytes,
         data_bytes=made.data_bytes,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from console.figures import size_text
-from console.images.qcow2 import opened_image
+from console.images.image import ReadableImage
 from console.images.report import ImageInfo, steps
 from console.images.seed_files import write_seed
 from console.local_time import monotonic
@@ -30,7 +29,7 @@ def place_of(directory: str, group: str, volume: str, path: str) -> str:
     return os.path.join(directory, SEEDS, group, name)
 
 
-def import_seed(session: Session, file: Path, kind: str, volume: str, *, chain: bool) -> ImageInfo:
+def import_seed(session: Session, source: ReadableImage, file: str, kind: str, volume: str) -> ImageInfo:
     """Have the site keep an image for a copy of the volume that is to come."""
     group, name = parse_volume_name(volume)
     directory = session.site.directory
@@ -41,20 +40,19 @@ def import_seed(session: Session, file: Path, kind: str, volume: str, *, chain: 
             next_step="run it where the site is, and name it by its directory: --site DIR",
         )
     began = monotonic()
-    with opened_image(file, kind, chain=chain) as source:
-        if not 0 < source.size_bytes <= VOLUME_BYTES_MAX:
-            raise UsageError(f"{file} has {size_text(source.size_bytes)}: no volume has", subject=str(file))
-        data_bytes = sum(length for _, length in source.data_ranges())
-        about = {"size_bytes": source.size_bytes, "data_bytes": data_bytes}
-        begun = session.call(SeedBegin(group=group, volume=name, **about))
-        with steps(session, volume, source) as step:
-            image, digests = (place_of(directory, group, name, path) for path in (begun.image, begun.digests))
-            content = write_seed(source, image, digests, step)
-        kept = session.call(SeedKeep(group=group, volume=name, token=begun.token), KEEP_S)
+    if not 0 < source.size_bytes <= VOLUME_BYTES_MAX:
+        raise UsageError(f"{file} has {size_text(source.size_bytes)}: no volume has", subject=file)
+    data_bytes = sum(length for _, length in source.data_ranges())
+    about = {"size_bytes": source.size_bytes, "data_bytes": data_bytes}
+    begun = session.call(SeedBegin(group=group, volume=name, **about))
+    with steps(session, volume, source) as step:
+        image, digests = (place_of(directory, group, name, path) for path in (begun.image, begun.digests))
+        content = write_seed(source, image, digests, step)
+    kept = session.call(SeedKeep(group=group, volume=name, token=begun.token), KEEP_S)
     return ImageInfo(
         volume=volume,
         cut=None,
-        file=str(file),
+        file=file,
         format=kind,
         size_bytes=kept.size_bytes,
         data_bytes=content.data_bytes,

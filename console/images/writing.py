@@ -1,4 +1,4 @@
-"""An image file made from an export: raw or qcow2, whole or what changed on top of an earlier one.
+"""An image file made from an export: whole or what changed on top of an earlier one.
 
 In this order: the partial file is filled, made durable, read back and compared, and only then gets its name.
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from console.images.backing_chain import opened_chain
+from console.images.containers import CLUSTER_BYTES, create, served
 from console.images.copying import Step, copy_content, copy_ranges, require_content
-from console.images.formats import RAW
+from console.images.formats import QCOW2, RAW
 from console.images.image import Range, ReadableImage, content_of, rounded
 from console.images.nbd_image import NbdImage
-from console.images.qcow2 import CLUSTER_BYTES, create, served
 from console.images.raw_file import RawFile
 from console.unfinished_file import UnfinishedFile
-from protocol.errors import Mismatch
+from protocol.errors import Mismatch, Refused
 
 NEXT_STEP = "the disk or the way to it is not to be trusted: check it, then write another file"
 
@@ -48,14 +48,22 @@ def write_raw(source: ReadableImage, path: Path, *, replace: bool, step: Step) -
     )
 
 
-def write_qcow2(source: ReadableImage, path: Path, *, replace: bool, step: Step) -> Written:
-    """The volume as a qcow2 that stands for itself."""
+def write_image(source: ReadableImage, path: Path, kind: str, *, replace: bool, step: Step) -> Written:
+    """The volume as an image of that format that stands for itself."""
+    if kind == RAW:
+        return write_raw(source, path, replace=replace, step=step)
     with UnfinishedFile(path, replace=replace) as file:
-        create(file.partial, source.size_bytes, "", RAW)
-        with served(file.partial, read_only=False) as target:
+        create(file.partial, source.size_bytes, "", RAW, kind)
+        with served(file.partial, read_only=False, kind=kind) as target:
+            if target.size_bytes != source.size_bytes:
+                raise Refused(
+                    f"a {kind} cannot have the size of the volume: {source.size_bytes} bytes",
+                    subject=str(path),
+                    next_step=f"--format {QCOW2}",
+                )
             wanted = copy_content(source, target, step)
         file.make_durable()
-        with served(file.partial, read_only=True) as made:
+        with served(file.partial, read_only=True, kind=kind) as made:
             digest = require_content(made, wanted, source.size_bytes, str(path), NEXT_STEP)
         file_bytes = os.fstat(file.descriptor).st_blocks * 512
         file.finish()

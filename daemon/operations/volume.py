@@ -184,20 +184,20 @@ async def uri(site: Site, command: VolumeUri) -> VolumeUriReply:
     name = f"{command.group}/{command.volume}"
     clone = site.exports.clone(command.group)
     if clone is not None and command.cut is None:
-        return _where(site, name, clone.volume(command.volume).size_bytes)
+        return where_of(site, name, clone.volume(command.volume).size_bytes)
     group = site.group(command.group)
     if command.cut is not None:
         cut = resolve(site, group, command.cut)
         view = group.kept.view_at(command.volume, cut)
         if command.sound:
             group.damage.require_sound([view.volume], cut, name)
-        where = _where(site, f"{name}@{cut}", view.size_bytes)
+        where = where_of(site, f"{name}@{cut}", view.size_bytes)
         return replace(where, read_only=True, cut=cut_info(cut, time_of(group, cut)))
     require_primary(site, group)
-    return _where(site, name, group.volume(command.volume).size_bytes)
+    return where_of(site, name, group.volume(command.volume).size_bytes)
 
 
-def _where(site: Site, export: str, size_bytes: int) -> VolumeUriReply:
+def where_of(site: Site, export: str, size_bytes: int) -> VolumeUriReply:
     """Where the export of what is live is."""
     places = dict(address.split(":", 1) for address in reversed(site.nbd_addresses))
     tcp_tls = "tcp" in places and site.nbd.tcp.context is not None

@@ -241,14 +241,23 @@ class VolumeHistory:
         """WrongState while a volume (id; `subject` its name) is in the middle of a turn back by writes, also
         of one that was cut short."""
         half_way = self.half_way(spans, volume)
-        if half_way is not None:
+        if half_way is None:
+            return
+        if is_import(half_way):
             raise WrongState(
-                f"{subject} is half way back to {half_way.cut}: it is neither that nor what it was before",
+                f"{subject} {half_way_text(half_way)}",
                 subject=subject,
-                position=str(half_way.cut),
-                next_step=f"`farshore restore volume {subject} --at {half_way.cut}` completes it, "
-                f"`--at {half_way.before}` undoes it",
+                position=str(half_way.before),
+                next_step=f"`farshore volume import FILE {subject} --confirm {subject}` writes all of it, "
+                f"`farshore restore volume {subject} --at {half_way.before} --confirm {subject}` undoes it",
             )
+        raise WrongState(
+            f"{subject} {half_way_text(half_way)}: it is neither that nor what it was before",
+            subject=subject,
+            position=str(half_way.cut),
+            next_step=f"`farshore restore volume {subject} --at {half_way.cut}` completes it, "
+            f"`--at {half_way.before}` undoes it",
+        )
 
     def all_reverts(self) -> list[RevertEntry]:
         """Every revert on any timeline."""
@@ -257,3 +266,15 @@ class VolumeHistory:
     def turned_back(self) -> list[int]:
         """Ids of volumes that were ever turned back, on any timeline."""
         return list(self._reverts)
+
+
+def is_import(half_way: RewriteBegan) -> bool:
+    """Whether it is an image that is written into the volume: that is on its way to no cut."""
+    return half_way.cut == half_way.before
+
+
+def half_way_text(half_way: RewriteBegan) -> str:
+    """What a volume is that is in the middle of it."""
+    if is_import(half_way):
+        return f"holds only a part of an image, whose import began at {half_way.before}"
+    return f"is half way back to {half_way.cut}"

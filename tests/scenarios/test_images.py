@@ -185,7 +185,10 @@ def test_images_are_read_by_the_format_that_is_given(
     secret, image = scratch / "secret", scratch / "disk.img"
     secret.write_bytes(b"secret" * 10000)
     succeed("qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", image)
-    site.farshore("volume", "import", str(image), "g/v")
+    refused = site.farshore("volume", "import", str(image), "g/v", exit_code=ExitCode.WRONG_STATE)
+    assert "begins like a qcow2" in refused
+    assert "--format qcow2; or --format raw" in refused
+    site.farshore("volume", "import", str(image), "g/v", "--format", "raw")
     raw = image.read_bytes()
     assert content(site, "g/v").rstrip(b"\0") == raw.rstrip(b"\0")
     with pytest.raises(CommandFailed, match="builds on"):

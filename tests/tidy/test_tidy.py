@@ -76,6 +76,8 @@ DURABLE_CALLS = {
 }
 
 UNIX_SOCKET_HOME = "engine/ports/unix_sockets.py"
+# In a new directory that only this process may look into, and that is gone before anything is written.
+OWN_DIRECTORY_SOCKET = "console/images/containers.py"
 
 # `except Exception` outside the data path, each with its reason.
 CATCH_ALL_ALLOWED = {
@@ -221,7 +223,9 @@ def test_one_module_syncs_and_renames() -> None:
 def test_one_module_binds_unix_sockets() -> None:
     def offences() -> Iterable[str]:
         for file in production_files():
-            if file.path != UNIX_SOCKET_HOME and "socket.AF_UNIX" in dict(file.references()):
+            if file.path in {UNIX_SOCKET_HOME, OWN_DIRECTORY_SOCKET}:
+                continue
+            if "socket.AF_UNIX" in dict(file.references()):
                 for node in file.nodes:
                     if isinstance(node, ast.Attribute) and node.attr == "bind":
                         yield f"{file.path}:{node.lineno}"

@@ -11,8 +11,9 @@ import pytest
 
 from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
-from daemon.site_check import check_site
+from daemon.site_check import check_site, may_connect
 from daemon.tls_files import SERVER_FILE
+from engine.ports.unix_sockets import SocketAccess
 from protocol.commands.site import CheckState, SiteFinding
 from protocol.errors import ExitCode
 from tests.support.sites import free_port
@@ -140,3 +141,13 @@ def test_a_secret_that_others_can_read_is_named_and_none_is_printed(site: Path, 
     file.chmod(0o600)
     (site / "site.toml").chmod(0o600)
     assert {state for state, _ in said()} == {CheckState.OK}
+
+
+def test_c48_whether_libvirts_qemu_may_connect_is_said() -> None:
+    """And by which group."""
+    assert may_connect(SocketAccess(mode=0o660, group="nogroup"), "nobody") == "; nobody may connect"
+    for closed in (SocketAccess(mode=0o600, group="nogroup"), SocketAccess(mode=0o660, group="root")):
+        said = may_connect(closed, "nobody")
+        assert said == '; nobody may not connect (`nbd_socket_group = "nogroup"` lets it)'
+    assert may_connect(SocketAccess(mode=0o666), "nobody") == "; nobody may connect"
+    assert may_connect(SocketAccess(mode=0o660), "no-such-user") == ""

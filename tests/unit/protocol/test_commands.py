@@ -147,7 +147,7 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "operator.add", "operator.remove", "group.rename", "group.delete",
         "peer.add", "peer.set", "peer.replace", "peer.rename", "peer.remove",
         "peer.rotate-key", "site.rotate-key",
-        "volume.create", "volume.online", "volume.offline", "volume.delete",
+        "volume.create", "volume.online", "volume.offline", "volume.delete", "volume.fill", "volume.filled",
         "volume.resize", "volume.rename",
         "seed.begin", "seed.keep", "seed.remove",
         "pair.create", "pair.split", "pair.resync", "pair.set", "pair.delete", "switchover", "takeover",

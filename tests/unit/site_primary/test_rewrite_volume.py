@@ -127,6 +127,20 @@ def test_half_way_is_known_at_both_sites(turned: Turned, make_rig: Callable[...,
     assert other.letters("root") == "ab......"
 
 
+def test_c49_half_an_image_is_known_at_both_sites(turned: Turned, make_rig: Callable[..., GroupRig]) -> None:
+    """By the same records: on its way to no other cut than the one before."""
+    other, group = make_rig("other", site="par", world=turned.rig.world), turned.rig.group
+    before = turned.rig.end
+    begin_rewrite(group, [turned.volume], before, before)
+    follow(turned.rig, other)
+    for each in (group, other.group):
+        with pytest.raises(WrongState, match=f"only a part of an image, whose import began at {before}"):
+            each.volumes.require_whole(each.spans(), turned.id, "g/root")
+    end_rewrite(group, [turned.volume], turned.cut)
+    follow(turned.rig, other)
+    other.group.volumes.require_whole(other.group.spans(), turned.id, "g/root")
+
+
 def test_no_backup_and_no_restore_of_what_is_half_way(turned: Turned) -> None:
     group = turned.rig.group
     turned.begin()
