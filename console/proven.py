@@ -13,7 +13,7 @@ def proven_fields(session: Session, backup: BackupInfo) -> list[tuple[str, str]]
         return []
     if not backup.proven:
         name = backup.label or backup.id
-        return [("proven", f"never: farshore drill run {backup.group} --at {name} --check-hook NAME")]
+        return [("proven", f"never: `farshore drill run {backup.group} --at {name} --check-hook NAME`")]
     found: list[tuple[str, str]] = []
     for each in backup.proven:
         found.append(("proven" if each.ok else "NOT PROVEN", _how(session, each)))

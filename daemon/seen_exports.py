@@ -56,6 +56,6 @@ class SeenExports:
             raise NotAllowed(
                 f"{self.host or 'a host without a certificate'} is not on the list of {name}",
                 subject=name,
-                next_step="ask who runs the site for `farshore volume allow`",
+                next_step="ask who runs the site to allow it: `farshore volume allow --help`",
             )
         return info if right is Right.WRITE else replace(info, read_only=True)

@@ -175,4 +175,4 @@ def _show(session: Session, data: DrillInfo) -> None:
     if data.steps:
         output.table(("volume", "step", "state", "took", "said"), step_rows(data.steps), empty="no steps")
     else:
-        output.note(f"next: farshore drill show {data.group} {data.drill} --site {data.site} has its steps")
+        output.note(f"next: `farshore drill show {data.group} {data.drill} --site {data.site}` has its steps")

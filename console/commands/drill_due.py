@@ -103,7 +103,7 @@ def _show(session: Session, data: DueReply) -> None:
             )
             for row in data.drills
         ],
-        empty="nothing is to be drilled here: farshore schedule set G --drill weekly --check-hook NAME",
+        empty="nothing is to be drilled here: `farshore schedule set G --drill weekly --check-hook NAME`",
     )
 
 

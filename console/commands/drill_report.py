@@ -120,7 +120,7 @@ def _show_signed(session: Session, data: SignedReport, output: Path | None) -> N
         session.output.lines(data.document.removesuffix("\n"))
         return
     session.output.line(f"{output}: {len(data.drills)} drills, signed by {data.fingerprint}")
-    session.output.note(f"verify it anywhere: farshore drill verify {output} --key {data.key}")
+    session.output.note(f"verify it anywhere: `farshore drill verify {output} --key {data.key}`")
 
 
 def _summary(session: Session, group: str | None, since: str) -> None:
@@ -149,7 +149,7 @@ def _summary(session: Session, group: str | None, since: str) -> None:
                 )
                 for row in rows
             ],
-            empty=f"no drills in the last {since}: farshore drill run G",
+            empty=f"no drills in the last {since}: `farshore drill run G`",
         ),
     )
 

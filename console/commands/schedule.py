@@ -42,14 +42,42 @@ ZoneOption = Annotated[
 GroupArgument = Annotated[str, typer.Argument(metavar="G", help="A group.")]
 
 
+At = Annotated[
+    str | None, typer.Option("--at", metavar="HH:MM", help="A backup each day then, of UTC or --tz.")
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window", metavar="SPAN", help="Any moment of that long can be read; `site`: as each is set."
+    ),
+]
+WindowBytes = Annotated[
+    str | None,
+    typer.Option("--window-bytes", metavar="SIZE", help="Most journal for that; `site`: as each is set."),
+]
+Freeze = Annotated[
+    str | None, typer.Option("--freeze", metavar="HOOK", help="Freeze with that hook of site.toml; `none`.")
+]
+Drill = Annotated[
+    str | None,
+    typer.Option(
+        "--drill",
+        metavar="SPAN|none",
+        help="Drill its newest backup at this site: daily, weekly, monthly, 12h.",
+    ),
+]
+ConfirmShorter = Annotated[
+    str,
+    typer.Option("--confirm", metavar="G", help="The group's name once more, to make the window shorter."),
+]
+
+
 @app.command("set")
 def set_schedule(
     ctx: typer.Context,
     group: GroupArgument,
     every: Annotated[str | None, typer.Option(metavar="SPAN", help="A backup each 1h, 15m, …")] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="HH:MM", help="A backup each day then, of UTC or --tz.")
-    ] = None,
+    at: At = None,
     cron: CronOption = None,
     zone: ZoneOption = None,
     keep_last: KeepLast = None,
@@ -58,28 +86,14 @@ def set_schedule(
     keep_weekly: KeepWeekly = None,
     keep_monthly: KeepMonthly = None,
     keep_yearly: KeepYearly = None,
-    window: Annotated[
-        str | None,
-        typer.Option(metavar="SPAN", help="Any moment of that long can be read; `site`: as each is set."),
-    ] = None,
-    window_bytes: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most journal for that; `site`: as each is set.")
-    ] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="HOOK", help="Freeze with that hook of site.toml; `none`.")
-    ] = None,
-    drill: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SPAN|none", help="Drill its newest backup at this site: daily, weekly, monthly, 12h."
-        ),
-    ] = None,
+    window: Window = None,
+    window_bytes: WindowBytes = None,
+    freeze: Freeze = None,
+    drill: Drill = None,
     check_hook: CheckHook = None,
     check_arg: CheckArg = None,
     drill_as: DrillAs = None,
-    confirm: Annotated[
-        str, typer.Option(metavar="G", help="The group's name once more, to make the window shorter.")
-    ] = "",
+    confirm: ConfirmShorter = "",
 ) -> None:
     """Change what is given here; the rest stays as it was. It holds at both sites, whichever writes; what
     is said of drills holds at this site."""
@@ -200,7 +214,7 @@ def show_next(
         lambda: session.output.table(
             (data.zone, "here"),
             [(run.local, session.local(run.time)) for run in data.runs],
-            empty=f"none: farshore schedule set {group or 'G'} --cron '30 2 * * *' --tz Europe/Berlin",
+            empty=f"none: `farshore schedule set {group or 'G'} --cron '30 2 * * *' --tz Europe/Berlin`",
         ),
     )
 

@@ -112,7 +112,7 @@ def init(
             session.output.note(f"next: farshore site run {path}")
         session.output.note(f"its key is {data.fingerprint}")
         if not insecure and any(address.startswith("tcp:") for address in nbd or ()):
-            session.output.note("then, for hosts on TCP: farshore site cert init")
+            session.output.note("then, for hosts on TCP: `farshore site cert init`")
 
     session.output.result("site.init", data, show)
 

@@ -70,7 +70,7 @@ def init(
 
     def show() -> None:
         _show(session, data)
-        session.output.note("next: farshore site cert issue NAME --to DIR, for each host")
+        session.output.note("next: `farshore site cert issue NAME --to DIR`, for each host")
 
     session.output.result("site.cert-init", data, show)
 
@@ -130,7 +130,7 @@ def list_certificates(ctx: typer.Context) -> None:
                 (each.name, session.local(each.expires), session.local(each.revoked), each.serial)
                 for each in data.certificates
             ],
-            empty="no hosts: farshore site cert issue NAME --to DIR",
+            empty="no hosts: `farshore site cert issue NAME --to DIR`",
         )
 
     session.output.result("site.cert-list", data, show)
@@ -156,7 +156,7 @@ def _show(session: Session, data: SiteCertReply) -> None:
         [
             ("server", ", ".join(data.hosts)),
             ("good until", session.local(data.expires)),
-            ("hosts on TCP", tcp or ("without TLS" if data.plain else "refused: see farshore events")),
+            ("hosts on TCP", tcp or ("without TLS" if data.plain else "refused: see `farshore events`")),
             ("authority", data.fingerprint),
         ]
     )

@@ -67,7 +67,7 @@ def disallow(
         raise UsageError(
             "who is to go is not clear",
             subject=volume,
-            next_step=f"farshore volume disallow {volume} WHO, or --all in place of WHO",
+            next_step=f"`farshore volume disallow {volume} WHO`, or --all in place of WHO",
         )
     host = None if who is None else parse_host(who)
     data = session.call(VolumeDisallow(group=group, volume=name, host=host, force=force))
@@ -93,7 +93,7 @@ def access(ctx: typer.Context, volume: VolumeArgument) -> None:
         lambda: session.output.table(
             ("host", "right", "connections"),
             [(each.host, each.right or "none", str(each.connections)) for each in data.entries],
-            empty=f"whoever reaches the door: farshore volume allow {volume} WHO ro|rw",
+            empty=f"whoever reaches the door: `farshore volume allow {volume} WHO ro` or rw",
         ),
     )
 

@@ -96,7 +96,8 @@ def opened_source(
         raise UsageError("a stream builds on no files", next_step="give FILE a name, or leave out --chain")
     if os.isatty(_IN):
         raise UsageError(
-            "standard input is a terminal", next_step="farshore volume import - G/V <FILE, or … | farshore …"
+            "standard input is a terminal",
+            next_step="`farshore volume import - G/V`, with <FILE or PROGRAM | before it",
         )
     name = "standard input"
     if size_bytes is not None and kind == RAW:
@@ -140,7 +141,7 @@ def require_stdout() -> None:
     if os.isatty(_OUT):
         raise UsageError(
             "standard output is a terminal: it does not take an image",
-            next_step="farshore volume export G/V - >FILE, or … | PROGRAM",
+            next_step="`farshore volume export G/V -`, with >FILE or | PROGRAM behind it",
         )
 
 

@@ -73,7 +73,7 @@ def _nothing_to_report(site: Site, names: list[str], command: DrillSign) -> NotF
     group = command.group or next(iter(names), "G")
     told = [each.site for name in names for _, each in site.proofs.told(name, 1)]
     at = f" --at {command.backup}" if command.backup else ""
-    elsewhere = f"; {told[0]} ran one: farshore drill report --site {told[0]}" if told else ""
+    elsewhere = f"; {told[0]} ran one: `farshore drill report --site {told[0]}`" if told else ""
     return NotFound(
         f"no drill {what}{where}was recorded at {site.config.name}, so there is nothing to sign",
         subject=command.backup or command.group or site.config.name,

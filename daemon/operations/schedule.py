@@ -179,7 +179,7 @@ async def show_next(site: Site, command: ScheduleNext) -> ScheduleNextReply:
     elif command.group is None:
         raise UsageError(
             "the runs of what?",
-            next_step="farshore schedule next G, or --cron '30 2 * * *' --tz Europe/Berlin",
+            next_step="`farshore schedule next G`, or --cron '30 2 * * *' --tz Europe/Berlin",
         )
     return ScheduleNextReply(
         group=command.group,

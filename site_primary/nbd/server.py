@@ -215,7 +215,7 @@ class HandshakeProtocol(asyncio.Protocol):
             self._who = user_host(user_of(sock))
             self._handshake = ServerHandshake(self._seen_by(self._who))
         elif rules.nobody:
-            self._refused("there is no certificate to answer with (farshore site cert init)")
+            self._refused("there is no certificate to answer with (`farshore site cert init`)")
             return False
         else:
             self._handshake = ServerHandshake(

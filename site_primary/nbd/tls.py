@@ -220,7 +220,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """The name in the client's certificate. NotAllowed if it has none, or one that no host may have."""
         names = [value for key, value in self._subject() if key == "commonName"]
         if len(names) != 1 or not NAME.fullmatch(names[0]):
-            raise NotAllowed("the certificate does not name one host", next_step="`farshore site cert issue`")
+            raise NotAllowed(
+                "the certificate does not name one host", next_step="`farshore site cert issue --help`"
+            )
         return names[0]
 
     @property

@@ -22,6 +22,7 @@ COMPOSITION_ROOTS = {
     "daemon.site": "the parts of one site",
     "engine.group.core": "the tables and real parts that the parts of one group share",
     "engine.group.group": "the parts of one group",
+    "engine.group.stored_rows": "what the rows of each of a site's tables may hold",
     "engine.index.indexer": "what carries out each request to the indexer",
 }
 

@@ -36,6 +36,9 @@ NOT_PRINTED_AS_COMMANDS = {
     "console/parser.py",
     "console/demo/run.py",
     "daemon/__main__.py",
+    # Reports: what a file says to whoever reads it, at no site.
+    "protocol/drill_report_html.py",
+    "protocol/drill_report_text.py",
 }
 
 

@@ -52,7 +52,7 @@ HOMES = {
     "msgpack": ("protocol/",),
     "msgspec.msgpack": ("protocol/",),
     "zstandard": ("protocol/compress.py",),
-    "cryptography": ("daemon/certificates.py", "console/commands/site_cert.py"),
+    "cryptography": ("daemon/certificates.py", "console/commands/site_cert.py", "protocol/signatures.py"),
     "pytsk3": ("console/file_systems/",),
 }
 
