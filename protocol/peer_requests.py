@@ -83,9 +83,10 @@ class Content(IntEnum):
     DAMAGED = 2
 
 
-# What READS asks for: a cron line in a `PolicySet`.
+# What READS asks for: a cron line in a `PolicySet`; volumes of any size, that change it and their names.
 CRON_LINES = "cron-lines"
-READABLE = frozenset({CRON_LINES})
+VOLUME_CHANGES = "volume-changes"
+READABLE = frozenset({CRON_LINES, VOLUME_CHANGES})
 NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
 AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))

@@ -9,7 +9,7 @@ from daemon.operations.backup_row import backup_info
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of, writable_group
-from daemon.operations.volume_changes import rename_volume, resize_volume
+from daemon.operations.volume_changes import rename_volume, require_size_read, resize_volume
 from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -44,6 +44,8 @@ async def create(site: Site, command: VolumeCreate) -> VolumeInfo:
     name = f"{command.group}/{command.volume}"
     if command.group in site.groups or command.group in site.damaged:
         group = site.group(command.group)
+        require_primary(site, group)
+        await require_size_read(site, group, command.size_bytes)
         require_primary(site, group)
     else:
         if site.exports.clone(command.group) is not None:

@@ -15,9 +15,36 @@ from engine.group.group import Group
 from engine.history.volumes import Volume
 from protocol.commands.base import check_confirm
 from protocol.commands.volume import VolumeInfo, VolumeRename, VolumeResize, VolumeResizeReply
-from protocol.errors import Busy, Refused, Trimmed
+from protocol.errors import Busy, Refused, Trimmed, Unreachable
 from protocol.events import VolumeRenamed
+from protocol.limits import BLOCK_BYTES
+from protocol.peer_requests import VOLUME_CHANGES
 from site_primary.resize_volume import resize
+
+
+async def require_read_by_peer(site: Site, group: Group) -> None:
+    """Refused if the peer follows and could not go on behind such a record. One that is away is not waited
+    for: a disk that is full must grow, and a peer that comes back too old says so then."""
+    peer, shipper = site.peer_of(group.name), site.shippers.get(group.name)
+    if not peer or shipper is None or not shipper.connected:
+        return
+    try:
+        reads = await site.ask_peer(group.name).reads(VOLUME_CHANGES)
+    except Unreachable:
+        # An early version does not even say that it does not know the question.
+        reads = not shipper.connected
+    if not reads:
+        raise Refused(
+            f"{peer} runs a version that knows no such change of a volume: it would not follow any more",
+            subject=group.name,
+            next_step=f"upgrade farshore at {peer} first",
+        )
+
+
+async def require_size_read(site: Site, group: Group, size_bytes: int) -> None:
+    """The same of a new volume with a size that earlier versions do not know."""
+    if size_bytes % BLOCK_BYTES:
+        await require_read_by_peer(site, group)
 
 
 async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
@@ -25,6 +52,10 @@ async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
     group = writable_group(site, command.group)
     volume = group.volume(command.volume)
     name = f"{group.name}/{volume.name}"
+    if not command.dry_run and command.size_bytes != volume.size_bytes:
+        await require_read_by_peer(site, group)
+        group = writable_group(site, command.group)
+        volume = group.volume(command.volume)
     before, size_bytes = volume.size_bytes, command.size_bytes
     group.volumes.require_whole(group.spans(), volume.id, name)
     if (group.name, volume.id) in site.rewriting:
@@ -66,6 +97,9 @@ async def rename_volume(site: Site, command: VolumeRename) -> VolumeInfo:
     name, new = f"{group.name}/{volume.name}", f"{group.name}/{command.to}"
     if command.to == volume.name:
         return volume_info(site, group, volume)
+    await require_read_by_peer(site, group)
+    group = writable_group(site, command.group)
+    volume = group.volume(command.volume)
     if command.to in group.volumes.at(group.spans()):
         raise Refused(f"volume {new} exists already", subject=new, next_step=f"`farshore volume show {new}`")
     _require_idle(site, group, volume, command.force, f"they come back by the name {new} only")

@@ -6,6 +6,7 @@ import random
 import shutil
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,8 +192,21 @@ def test_another_size_waits_for_the_peers_upgrade() -> None:
         oracle = Oracle(SIZE_BYTES, seed=53)
         write(new, oracle, 50)
         check_equal(new, old, oracle)
+        for words in (
+            ("resize", "g/v", "+1M"),
+            ("rename", "g/v", "w"),
+            ("create", "g/w", "--size", "1000001"),
+        ):
+            new.farshore("volume", *words, exit_code=ExitCode.WRONG_STATE)
+        # A peer that is away is not asked.
+        assert old.stop() == 0
         new.farshore("volume", "resize", "g/v", "+1M")
+        old.start()
         new.farshore("wait", "g", "--state", "suspended", "--timeout", "60")
+        until = time.monotonic() + 60
+        while "takes nothing more" not in new.json("pair", "show", "g")["reason"]:
+            assert time.monotonic() < until
+            time.sleep(0.2)
         assert "event kind 30 is not known" in new.json("pair", "show", "g")["reason"]
         write(new, oracle, 50)
         assert old.stop() == 0
