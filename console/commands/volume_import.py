@@ -9,16 +9,14 @@ import typer
 
 from console.commands.volume import VolumeArgument
 from console.images.formats import RAW, format_of
-from console.images.image import ReadableImage
 from console.images.report import FormatOption, image_info, show_image
 from console.images.seed_import import import_seed
 from console.images.stream_images import STREAM, opened_source
 from console.images.target import confirm_loss, fill, made_ready
 from console.images.writing import Written
 from console.local_time import monotonic
-from console.session import Session, session_of
+from console.session import session_of
 from protocol.errors import UsageError
-from protocol.limits import BLOCK_BYTES
 from protocol.quantities import parse_bytes
 
 
@@ -59,7 +57,6 @@ def import_volume(
             copied = wanted.data_bytes
             made = Written(digest=digest, data_bytes=copied, copied_bytes=copied, file_bytes=0)
             data = image_info(volume, file, kind, where, made, monotonic() - began)
-            _say_padding(session, source, volume, where.size_bytes)
     session.output.result("volume.import", data, lambda: show_image(session, data))
 
 
@@ -71,12 +68,3 @@ def _size(text: str) -> int | None:
     if rest or not size_bytes:
         raise UsageError(f"no stream has {text}", subject=text)
     return size_bytes
-
-
-def _say_padding(session: Session, source: ReadableImage, volume: str, size_bytes: int) -> None:
-    odd = source.size_bytes % BLOCK_BYTES
-    if odd:
-        session.output.note(
-            f"the image has {source.size_bytes} bytes, no multiple of {BLOCK_BYTES}: {volume} has "
-            f"{size_bytes}, zeroes behind, and so has its export"
-        )

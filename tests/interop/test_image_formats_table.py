@@ -125,14 +125,13 @@ def odd_sizes(trial: Trial, table: Table, kind: str) -> None:
     raw = trial.scratch / f"odd-{kind}.img"
     raw.write_bytes(os.urandom(1536))
     volume = trial.volume()
-    said = trial.site.run("volume", "import", str(trial.image(kind, raw)), volume)
-    assert said.returncode == 0, said.stderr
-    assert "no multiple of 4096" in said.stderr
-    assert trial.site.json("volume", "show", volume)["size_bytes"] == 4096
+    trial.site.farshore("volume", "import", str(trial.image(kind, raw)), volume)
+    size_bytes = trial.site.json("volume", "show", volume)["size_bytes"]
+    assert 1536 <= size_bytes <= 4096
     out = trial.scratch / "odd.out"
     trial.site.farshore("volume", "export", volume, str(out), "--format", "raw", "--replace")
-    assert out.read_bytes() == raw.read_bytes().ljust(4096, b"\0")
-    table.put("size no multiple of 4 KiB", kind, "padded")
+    assert out.read_bytes() == raw.read_bytes().ljust(size_bytes, b"\0")
+    table.put("size no multiple of 4 KiB", kind, "yes" if size_bytes == 1536 else "padded")
 
 
 def building_on_others(trial: Trial, table: Table) -> None:
