@@ -9,7 +9,6 @@ import re
 from datetime import datetime, timedelta, tzinfo
 
 from protocol.commands.pair import GroupInfo
-from protocol.commands.peer import PeerInfo, RateWindowInfo
 from protocol.cut_text import CutTime, parse_fixed_cut
 from protocol.errors import UsageError
 from protocol.limits import LOCK_S_MAX, RATE_BYTES_S_MAX, RATE_BYTES_S_MIN, VOLUME_BYTES_MAX
@@ -56,21 +55,6 @@ def parse_rate(text: str) -> int:
     return rate_bytes_s
 
 
-def window_text(window: RateWindowInfo) -> str:
-    """`08:00-18:00 Europe/Berlin: 20.0 MiB/s`."""
-    rate = rate_text(window.rate_bytes_s) if window.rate_bytes_s else "no limit"
-    return f"{window.between} {window.zone}: {rate}"
-
-
-def rate_now_text(peer: PeerInfo, zone: tzinfo) -> str:
-    """The rate, and until when if it is one by the time of day: `20.0 MiB/s until 18:00`."""
-    if not peer.windows:
-        return rate_text(peer.rate_bytes_s)
-    rate = rate_text(peer.rate_now_bytes_s) if peer.rate_now_bytes_s else "no limit"
-    until = _moment(peer.rate_until)
-    return rate if until is None else f"{rate} until {until.astimezone(zone):%H:%M}"
-
-
 def rate_text(rate_bytes_s: int | None) -> str:
     """`10 MiB/s`; `-` for an unknown one or none."""
     return f"{size_text(rate_bytes_s)}/s" if rate_bytes_s else UNKNOWN
@@ -109,7 +93,7 @@ def age_text(seconds: float | None) -> str:
 
 def age_s(utc: str | None, now_utc: str | None) -> float | None:
     """Seconds from a reply's time to another one of the same site; None if one is unknown."""
-    moment, now = _moment(utc), _moment(now_utc)
+    moment, now = moment_of(utc), moment_of(now_utc)
     return None if moment is None or now is None else max(0.0, (now - moment).total_seconds())
 
 
@@ -121,7 +105,7 @@ def utc_ns(utc: str) -> int:
 
 def local_text(utc: str | None, zone: tzinfo) -> str:
     """A reply's time in `zone` to the second with its offset; `-` for an unknown one."""
-    moment = _moment(utc)
+    moment = moment_of(utc)
     if moment is None:
         return UNKNOWN
     return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %z")
@@ -129,14 +113,14 @@ def local_text(utc: str | None, zone: tzinfo) -> str:
 
 def short_time_text(utc: str | None, now_utc: str | None, zone: tzinfo) -> str:
     """A reply's time in `zone`: the hour if it was within the last day, else the date."""
-    moment, now = _moment(utc), _moment(now_utc)
+    moment, now = moment_of(utc), moment_of(now_utc)
     if moment is None:
         return UNKNOWN
     recent = now is not None and timedelta() <= now - moment < timedelta(hours=20)
     return moment.astimezone(zone).strftime("%H:%M" if recent else "%Y-%m-%d")
 
 
-def _moment(utc: str | None) -> datetime | None:
+def moment_of(utc: str | None) -> datetime | None:
     """A reply's time; decimals past microseconds, which `fromisoformat` refuses in 3.11's form, are cut."""
     if not utc:
         return None

@@ -9,6 +9,7 @@ only once it is paired and checkpoints, and then the others' journals would find
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable
@@ -73,6 +74,11 @@ class GroupRoom:
 def descriptors_left() -> bool:
     """Whether a descriptor is free that is not kept for the groups that are here. The system gives the lowest
     number that is free: below it, all are in use."""
-    descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return False
     os.close(descriptor)
     return descriptor < descriptors_for_hosts()

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from console.figures import UNKNOWN, age_text, parse_rate, rate_now_text, rate_text, window_text
+from console.figures import UNKNOWN, age_text, parse_rate, rate_text
+from console.link_rates import rate_now_text, window_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.peer import (

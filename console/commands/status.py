@@ -12,11 +12,11 @@ from console.figures import (
     age_text,
     mode_text,
     position_text,
-    rate_now_text,
     short_time_text,
     size_text,
     span_text,
 )
+from console.link_rates import rate_now_text
 from console.local_time import pause
 from console.session import Session, session_of
 from console.styled import Styled, joined, styled, text

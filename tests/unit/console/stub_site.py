@@ -23,6 +23,7 @@ from protocol.commands.branch import (
     VolumeDiff,
 )
 from protocol.commands.cut import CutInfo, CutResolveReply
+from protocol.commands.drill import DrillPlanReply
 from protocol.commands.event import EventInfo, EventsReply
 from protocol.commands.group import GroupListReply, GroupSummary
 from protocol.commands.journal import FrameInfo, JournalShowReply, TimelineInfo
@@ -302,6 +303,7 @@ REPLIES: dict[str, Reply] = {
         site="lon", token="FS1.abc", site_id="01", replication=None, public_key="k", fingerprint="aa:bb"
     ),
     "peer.add": PeerAddReply(peer="par", endpoint=None, fingerprint="aa:bb", added=True),
+    "drill.plans": DrillPlanReply(plans=[]),
     "schedule.list": ScheduleListReply(schedules=[SCHEDULE]),
     "schedule.set": SCHEDULE,
     "schedule.next": SCHEDULE_NEXT,

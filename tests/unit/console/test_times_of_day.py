@@ -6,7 +6,7 @@ from datetime import UTC
 
 from msgspec.structs import replace
 
-from console.figures import rate_now_text, window_text
+from console.link_rates import rate_now_text, window_text
 from protocol.commands.peer import PeerSet, RateWindow, RateWindowInfo
 from protocol.commands.schedule import ScheduleNext, ScheduleSet
 from tests.unit.console.stub_site import PEER, StubSite

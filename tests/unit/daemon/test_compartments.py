@@ -113,11 +113,11 @@ async def shipper_timer(stage: Stage) -> None:
 
 async def shipper_turn(stage: Stage) -> None:
     shipper: Any = stage.a.shippers["bad"]
-    shipper._window.take_turn = bang
+    shipper.window.take_turn = bang
     queue = stage.a.traffic.to(shipper.peer).queue
     queue.set_rate(64 << 10)
     queue.sent(1 << 20)
-    assert not shipper.session.ready(shipper._window)
+    assert not shipper.session.ready(shipper.window)
     queue.set_rate(0)
 
 

@@ -199,7 +199,7 @@ def _made(hint: Any) -> Any:
         return ()
     if get_origin(hint) in (Union, UnionType):
         return _made(get_args(hint)[0])
-    return Mint(1, Pool([1, BLOCK], ["g", "async", "0" * 16]))._value(hint)
+    return Mint(1, Pool([1, BLOCK], ["g", "async", "0" * 16, "uid:1"]))._value(hint)
 
 
 def _request(kind: Any) -> bytes:

@@ -285,7 +285,7 @@ def test_a_door_without_a_way_in_says_so(required: Door) -> None:
             return exactly(connection, GREETING_BYTES)
 
     assert door.run(work) == b""
-    assert door.refusals == ["there is no certificate to answer with (farshore site cert init)"]
+    assert door.refusals == ["there is no certificate to answer with (`farshore site cert init`)"]
 
 
 def test_without_certificates_there_is_no_tls() -> None:
