@@ -27,8 +27,10 @@ from protocol.limits import (
 
 # The first session that dies young is an ordinary restart; as many in a row as this are a link that flaps.
 FLAPS = 4
-# A session that ends once because of a frame may have met a bad link; as many as this, at one place, did not.
+# A session that ends because of a frame may have met a bad link, or a peer that is not ready for it yet. As
+# many as this at one place, and over so long, did not.
 THROWN_BACK = 3
+THROWN_BACK_S = 5.0
 # Two sites behind one bad link must not dial in step.
 JITTER = 0.25
 
@@ -51,7 +53,8 @@ class Backoff:
         self._died_young = 0
         self._refusal = ""
         self._refused = 0  # by that refusal in a row
-        self._thrown_back = (-1, 0)  # behind which position, and how often in a row
+        self._thrown_back = (-1, 0, 0.0)  # behind which position, how often in a row, and since when
+        self._stuck = False
 
     @property
     def flapping(self) -> bool:
@@ -81,20 +84,22 @@ class Backoff:
             delay_s = max(delay_s, _doubled(REFUSED_DELAY_S, REFUSED_DELAY_MAX_S, self._refused))
         return Retry(delay_s=delay_s * (1.0 + JITTER * self._rng.random()), flapping=newly)
 
-    def thrown_back(self, position: int) -> None:
+    def thrown_back(self, position: int, now_s: float) -> None:
         """The peer has everything up to there, and ended the session because of what comes next."""
-        at, times = self._thrown_back
-        self._thrown_back = (position, times + 1 if at == position else 1)
+        at, times, since_s = self._thrown_back
+        if at != position:
+            times, since_s, self._stuck = 0, now_s, False
+        self._thrown_back = (position, times + 1, since_s)
+        self._stuck = times + 1 >= THROWN_BACK and now_s - since_s >= THROWN_BACK_S
 
     def stuck_at(self, position: int) -> bool:
         """Whether it did so there again and again, and will the next time."""
-        at, times = self._thrown_back
-        return at == position and times >= THROWN_BACK
+        return self._stuck and self._thrown_back[0] == position
 
     def reset(self) -> None:
         """An operator began, split or resynced the pair: what was before does not count."""
         self._began_s = None
-        self._thrown_back = (-1, 0)
+        self._thrown_back, self._stuck = (-1, 0, 0.0), False
         self._died_young = 0
         self._refused = 0
 

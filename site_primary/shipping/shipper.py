@@ -285,11 +285,11 @@ class Shipper:
 
     def _on_reset(self, reason: str) -> None:
         if self.session.phase is Phase.SHIPPING:
-            self.session.backoff.thrown_back(self.marks.remote_written)
-        if self._stuck:
-            self._fail(f"{self.peer} takes nothing more: {reason}", code="reset")
-        else:
-            self._retry()
+            now_s = self._group.clock.monotonic()
+            self.session.backoff.thrown_back(self.marks.remote_written, now_s)
+        if self._stuck and self.state in (PairState.PAIRED, PairState.COPYING):
+            self._move(PairVerb.FAIL, f"{self.peer} takes nothing more: {reason}")
+        self._retry()
 
     @property
     def _stuck(self) -> bool:

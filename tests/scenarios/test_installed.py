@@ -95,7 +95,8 @@ def test_only_one_name_is_installed(wheel: Path) -> None:
     own = {path[1] for path in paths if path[0] == "farshore"}
     assert own == {"__init__.py", "__main__.py", "children.py", "launch.py", "py.typed", *PACKAGES}
     for name in PACKAGES:
-        here = {found.relative_to(ROOT).parts for found in (ROOT / name).rglob("*.py")}
+        files = [found for found in (ROOT / name).rglob("*") if found.is_file()]
+        here = {found.relative_to(ROOT).parts for found in files if found.parent.name != "__pycache__"}
         assert {path[1:] for path in paths if path[1] == name} == here
 
 

@@ -13,7 +13,7 @@ from protocol.limits import (
     REFUSED_DELAY_S,
     SESSION_YOUNG_S,
 )
-from site_primary.shipping.backoff import FLAPS, JITTER, THROWN_BACK, Backoff, Retry
+from site_primary.shipping.backoff import FLAPS, JITTER, THROWN_BACK, THROWN_BACK_S, Backoff, Retry
 
 
 class Link:
@@ -129,15 +129,18 @@ def test_two_that_fail_together_do_not_dial_in_step(seed: int) -> None:
 
 def test_it_is_stuck_where_sessions_end_again_and_again_at_one_place() -> None:
     backoff = Backoff(random.Random(1))
-    for _ in range(THROWN_BACK - 1):
-        backoff.thrown_back(100)
-    assert not backoff.stuck_at(100)
-    backoff.thrown_back(100)
+    for second in range(2 * THROWN_BACK):
+        backoff.thrown_back(100, second / 100)
+    assert not backoff.stuck_at(100)  # a peer may not be ready for it yet
+    backoff.thrown_back(100, THROWN_BACK_S)
     assert backoff.stuck_at(100)
     assert not backoff.stuck_at(101)  # it went on
-    backoff.thrown_back(200)
+    backoff.thrown_back(200, 6.0)
     assert not backoff.stuck_at(200)
-    for _ in range(THROWN_BACK):
-        backoff.thrown_back(100)
+    backoff.thrown_back(100, 7.0)
+    backoff.thrown_back(100, 20.0)
+    assert not backoff.stuck_at(100)  # twice may be chance
+    backoff.thrown_back(100, 21.0)
+    assert backoff.stuck_at(100)
     backoff.reset()
     assert not backoff.stuck_at(100)
