@@ -114,6 +114,9 @@ async def set_pair(site: Site, command: PairSet) -> PairInfo:
         if mode is not Mode.SYNC_STRICT:
             await _leave_strict(site, group, command.confirm)
         shipper.gate.set_mode(mode)
+        if shipper.connected:
+            # Before any write is acknowledged by the new mode: who takes over goes on in it.
+            shipper.heartbeat()
         site.events.emit("pair.mode", group=group.name, peer=shipper.peer, mode=mode.value)
     return pair_info(site, group.name)
 

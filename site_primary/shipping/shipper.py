@@ -106,7 +106,7 @@ class Shipper:
         self.hosts.serve()
         self.session.part()
         # The last word: the peer then knows a split from a silence.
-        self._heartbeat()
+        self.heartbeat()
 
     def readdressed(self, *, anew: bool) -> None:
         """The session has another address of the peer, or name; `anew`: of another, empty site."""
@@ -228,7 +228,7 @@ class Shipper:
                 self.session.tick()
             case Phase.BASE | Phase.SHIPPING:
                 self._pump()
-                self._heartbeat()
+                self.heartbeat()
                 self.session.tell_time()
 
     def _lose(self) -> None:
@@ -245,7 +245,8 @@ class Shipper:
         self.session.send(hello_of(self._group, self.session.id, self._group_id, adopt=adopt).encode())
         self.session.tick()
 
-    def _heartbeat(self) -> None:
+    def heartbeat(self) -> None:
+        """Tell the peer where the journal ends, and what the pair is."""
         # If only the way back is dead, this is the last that the peer will hear for as long again.
         unheard = self.session.unheard and self.state is not PairState.SPLIT
         state = PairState.SUSPENDED if unheard else self.state
@@ -375,7 +376,7 @@ class Shipper:
             self.gate.on_session(connected=True)
             self.gate.on_marks(self.marks.remote_written, self.marks.remote_durable)
             self._pump()
-        self._heartbeat()
+        self.heartbeat()
 
     def _on_ack(self, ack: Ack) -> None:
         end = self._group.leaves(ack.timeline)  # what it is about to leave does not count

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pairs import same_at_the_cut, wait_for_states
+from tests.support.pairs import same_at_the_cut, wait_for_states, wait_until
 from tests.support.sites import Site
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
@@ -34,6 +34,18 @@ def start_checking_host(fio: str, uri: str, report: Path) -> subprocess.Popen[by
     ]
     with report.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, cwd=report.parent)
+
+
+def written(primary: Site) -> int:
+    """Bytes of the group's journal."""
+    position: int = primary.json("pair", "show", "g")["written"]
+    return position
+
+
+def let_write(primary: Site, host: subprocess.Popen[bytes]) -> None:
+    """Until the host has written what it is to read back, or ended."""
+    goal = written(primary) + 2 * CHECK_EVERY * 4096
+    wait_until(lambda: written(primary) >= goal or host.poll() is not None, 60)
 
 
 def restart_cleanly(primary: Site, secondary: Site) -> None:
@@ -73,6 +85,8 @@ def test_host_rides_through(
         for _ in range(2):
             disturb(primary, secondary)
             primary.farshore("wait", "g", "--state", "paired", "--timeout", "30")
+            # Disturbances may be over before the host has written what it is to read back.
+            let_write(primary, host)
         assert host.poll() is None, "the host ended before the last disturbance was over"
         (scratch / "stop").touch()
         assert host.wait(60) == 0, report.with_suffix(".log").read_text()[-4000:]
