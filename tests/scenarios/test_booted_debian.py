@@ -224,7 +224,7 @@ def test_a_long_recovery_outlives_the_start_timeout(machine: BootedDebian) -> No
     service = Service(machine, "long")
     service.make()
     service.start()
-    timeout_s = max(2.0, 2.5 * service.start_took_s)
+    timeout_s = max(1.0, 1.5 * service.start_took_s)
     service.farshore("volume", "create", "g/v", "--size", "2G")
     payload = os.urandom(MIB)
     with service.host("g/v") as host:
