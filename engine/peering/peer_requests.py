@@ -30,7 +30,7 @@ from engine.ports.clock import Clock, Timer
 from engine.ports.transport import Link, PeerAddress, Transport
 from protocol.bounds import BlockEnd
 from protocol.compress import Compression, decompress
-from protocol.errors import FarshoreError, RemoteProtocolError, Unreachable, error_from_dict
+from protocol.errors import Busy, FarshoreError, RemoteProtocolError, Unreachable, error_from_dict
 from protocol.frames import Frame, FrameError, check_frame, frames_in
 from protocol.limits import (
     BLOCK_BYTES,
@@ -177,10 +177,11 @@ class PeerRequests:
             raise self._unfit(str(error)) from error
 
     async def reads(self, what: str) -> bool:
-        """Whether that site's version understands a form of record. Unreachable if it does not answer."""
+        """Whether that site's version understands a form of record. Unreachable if it does not answer, Busy
+        if it cannot now."""
         try:
             await self._held(Reads, what=what)
-        except Unreachable:
+        except (Busy, Unreachable):
             raise
         except FarshoreError:
             return False

@@ -19,7 +19,7 @@ from engine.ports.clock import SystemClock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.compress import Compression, compress
-from protocol.errors import NotFound, Trimmed, Unreachable, WrongState
+from protocol.errors import Busy, NotFound, Trimmed, Unreachable, WrongState
 from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_SILENCE_S
 from protocol.messages import decode_message
 from protocol.peer_requests import CRON_LINES, Held
@@ -176,6 +176,17 @@ def test_the_cut_of_a_time(asked: Asked) -> None:
 def test_whether_a_record_is_understood(asked: Asked) -> None:
     assert asked.run(asked.requests.reads(CRON_LINES))
     assert not asked.run(asked.requests.reads("records of next year"))
+
+
+def test_a_peer_that_is_busy_has_not_said_what_it_reads(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: object, **__: object) -> Cut:
+        raise Busy("too many questions wait for their turn")
+
+    monkeypatch.setattr(asked.requests, "_held", busy)
+    with pytest.raises(Busy):
+        asked.run(asked.requests.reads(CRON_LINES))
 
 
 def test_what_is_not_there_is_refused(asked: Asked) -> None:
