@@ -98,8 +98,8 @@ class Receiver:
         slot = ReplicationSlot(
             confirmed=lambda: group.space.cut_at(self._horizon),
             detach=lambda: None,
-            remember=False,  # Not let go while a base may be to come, on what is here of old.
-            lets_go=lambda: self._session != 0 and group.end != self._welcomed,
+            remember=False,
+            lets_go=lambda: self._session != 0 and group.end != self._welcomed,  # else a base may be to come
         )
         group.space.hold(f"history of {peer}", slot)
         group.listeners.durable.append(self._ack_soon)

@@ -151,10 +151,10 @@ class GroupCore:
         """The volume of that name at a cut, or the one that has the name now, if none had it there; as it was
         there. NotFound."""
         spans = self.timelines.lineage(cut.timeline, cut.position)
-        now = self.volumes.at(self.spans()).get(name)
-        named = self.volumes.at(spans)
-        renamed = self.volumes.by_id(spans).get(now.id) if now is not None and name not in named else None
-        return renamed or self.volumes.find(spans, name, f"{self.name}/{name}@{cut}")
+        there = self.volumes.at(spans)
+        if name not in there and (now := self.volumes.at(self.spans()).get(name)) is not None:
+            name = next((each.name for each in there.values() if each.id == now.id), name)
+        return self.volumes.find(spans, name, f"{self.name}/{name}@{cut}")
 
     def live_view(self, volume: Volume) -> VolumeView:
         """The volume as it is; make it anew when `listeners.view` says so."""

@@ -199,16 +199,15 @@ class VolumeHistory:
     def most_blocks(self, volume: int) -> int:
         """The most blocks that a volume (id) ever had, on any timeline: past its end at a cut there may be
         versions too, and what compares two cuts, or makes a site the same, must not leave them out."""
-        made = (each.size_bytes for (_, at), each in self._volumes.items() if at == volume)
-        changes = self._changes.get(volume, {}).values()
-        sizes = [*made, *(each.size_bytes for each in changes if isinstance(each, VolumeResized))]
-        return -(-max(sizes, default=0) // BLOCK_BYTES)
+        made = (each for (_, at), each in self._volumes.items() if at == volume)
+        return -(-max(map(self._largest, made), default=0) // BLOCK_BYTES)
 
-    def _largest(self, volume: Volume, here: Places) -> int:
-        changes = self._changes.get(volume.id, {})
-        here_are = (each for place, each in changes.items() if place in here)
-        sizes = [each.size_bytes for each in here_are if isinstance(each, VolumeResized)]
-        return max(volume.size_bytes, *sizes) if sizes else volume.size_bytes
+    def _largest(self, volume: Volume, here: Places | None = None) -> int:
+        """The most bytes that a volume ever had, from when it was made on: on a lineage, or on any."""
+        changes = self._changes.get(volume.id, {}).items()
+        known = (each for place, each in changes if here is None or place in here)
+        sizes = [each.size_bytes for each in known if isinstance(each, VolumeResized)]
+        return max([volume.size_bytes, *sizes])
 
     def find(self, spans: list[Span], name: str, subject: str) -> Volume:
         """The volume of that name on a lineage; NotFound names `subject`."""

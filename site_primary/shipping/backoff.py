@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocol.limits import (
     RECONNECT_DELAY_MAX_S,
@@ -44,6 +45,18 @@ class Retry:
     flapping: bool
 
 
+class _ThrownBack(NamedTuple):
+    """Behind which position the peer ended sessions, how often in a row, and when first and last."""
+
+    position: int
+    times: int
+    first_s: float
+    last_s: float
+
+
+_NEVER = _ThrownBack(-1, 0, 0.0, 0.0)
+
+
 class Backoff:
     """The dialling side's memory of how its sessions with one peer ended."""
 
@@ -53,8 +66,7 @@ class Backoff:
         self._died_young = 0
         self._refusal = ""
         self._refused = 0  # by that refusal in a row
-        self._thrown_back = (-1, 0, 0.0)  # behind which position, how often in a row, and since when
-        self._stuck = False
+        self._thrown_back = _NEVER
 
     @property
     def flapping(self) -> bool:
@@ -86,20 +98,22 @@ class Backoff:
 
     def thrown_back(self, position: int, now_s: float) -> None:
         """The peer has everything up to there, and ended the session because of what comes next."""
-        at, times, since_s = self._thrown_back
-        if at != position:
-            times, since_s, self._stuck = 0, now_s, False
-        self._thrown_back = (position, times + 1, since_s)
-        self._stuck = times + 1 >= THROWN_BACK and now_s - since_s >= THROWN_BACK_S
+        before = self._thrown_back
+        if before.position == position:
+            self._thrown_back = before._replace(times=before.times + 1, last_s=now_s)
+        else:
+            self._thrown_back = _ThrownBack(position, 1, now_s, now_s)
 
     def stuck_at(self, position: int) -> bool:
         """Whether it did so there again and again, and will the next time."""
-        return self._stuck and self._thrown_back[0] == position
+        thrown = self._thrown_back
+        lasted = thrown.times >= THROWN_BACK and thrown.last_s - thrown.first_s >= THROWN_BACK_S
+        return lasted and thrown.position == position
 
     def reset(self) -> None:
         """An operator began, split or resynced the pair: what was before does not count."""
         self._began_s = None
-        self._thrown_back, self._stuck = (-1, 0, 0.0), False
+        self._thrown_back = _NEVER
         self._died_young = 0
         self._refused = 0
 

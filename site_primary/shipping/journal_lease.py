@@ -75,6 +75,4 @@ class JournalLease:
         return self._group.kept.leases.get(lease_of(self._peer))
 
     def _confirmed(self) -> Cut | None:
-        position = self._remote_durable()
-        spans = self._group.spans(self._group.writer.written)
-        return next((Cut(s.timeline, position) for s in spans if s.start < position <= s.end), None)
+        return self._group.space.cut_at(self._remote_durable())

@@ -145,6 +145,17 @@ def test_holders_keep_frames_until_the_journal_is_full(make_rig: MakeRig) -> Non
     assert not rig.group.kept.readable(cuts[6])
 
 
+def let_go(rig: GroupRig, confirmed: Callable[[], Cut]) -> int:
+    """A slot `par` that is made to do without frames; what the journal took before."""
+    space = rig.group.space
+    space.slots["par"] = ReplicationSlot(confirmed=confirmed, detach=lambda: None)
+    used = rig.group.segments.total_bytes()
+    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
+    rig.settle(3 * POLL_S)
+    assert "par" not in space.slots
+    return used
+
+
 def test_whoever_does_without_is_known_all_the_same_and_holds_again(make_rig: MakeRig) -> None:
     """A peer that was let go went on, and the next session asked for what changed since the moment it was let
     go: the peer had truncated that long ago, and everything was sent."""
@@ -152,16 +163,12 @@ def test_whoever_does_without_is_known_all_the_same_and_holds_again(make_rig: Ma
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
     has = [cuts[5]]
-    space = rig.group.space
-    space.slots["par"] = ReplicationSlot(confirmed=lambda: has[0], detach=lambda: None)
-    used = rig.group.segments.total_bytes()
-    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
-    rig.settle(3 * POLL_S)
-    assert "par" not in space.slots
+    used = let_go(rig, lambda: has[0])
     rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=100 * used)
     later = fill(rig, volume, 2)
     has[0] = later[0]
     rig.settle(3 * POLL_S)
+    space = rig.group.space
     assert "par" in space.slots
     assert space.limit() == later[0].position
     assert rig.group.kept.journal_reaches(later[0])
@@ -172,16 +179,11 @@ def test_what_one_has_that_does_without_is_written_down_with_each_truncation(mak
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 2)
     has = [cuts[5]]
-    space = rig.group.space
-    space.slots["par"] = ReplicationSlot(confirmed=lambda: has[0], detach=lambda: None)
-    used = rig.group.segments.total_bytes()
-    rig.group.settings = replace(KEEP_NOTHING, journal_limit_bytes=used + used // 20)
-    rig.settle(3 * POLL_S)
-    assert "par" not in space.slots
+    let_go(rig, lambda: has[0])
     has[0] = cuts[-1]  # it goes on, and has not all that there was when it was let go
     fill(rig, volume, 2)
     truncate(rig)
-    assert "par" not in space.slots
+    assert "par" not in rig.group.space.slots
     assert not rig.group.kept.journal_reaches(cuts[-1])
     rig.reopen()
     assert rig.group.kept.leases.get("peer:par") == cuts[-1]
