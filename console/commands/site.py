@@ -103,13 +103,12 @@ def init(
             # Commands that name it, in scripts too, go to another site from now on.
             back = shlex.join(["farshore", "site", "set", name, "--directory", before])
             session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
+        session.output.line(f"token {data.token}")
         if data.peer:
             session.output.line(f"peer {data.peer}, key {data.peer_fingerprint}: compare it there")
-            session.output.note(f"next: farshore site run {path}", "then at the peer:")
-            session.output.line(f"`farshore peer add {data.token}` at {data.peer}")
-        else:
-            session.output.line(f"token {data.token}")
-            session.output.note(f"next: farshore site run {path}")
+        session.output.note(f"next: farshore site run {path}")
+        if data.peer:
+            session.output.note(f"then `farshore peer add {data.token}` at {data.peer}")
         session.output.note(f"its key is {data.fingerprint}")
         if not insecure and any(address.startswith("tcp:") for address in nbd or ()):
             session.output.note("then, for hosts on TCP: `farshore site cert init`")
