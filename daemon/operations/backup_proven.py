@@ -31,8 +31,9 @@ def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
                 check="",
             )
         )
-    found += _newest(site, _of_backup(site, group.name, copy), here=True)
-    found += _newest(site, _of_backup(site, group.name, copy), here=False)
+    drills = list(_of_backup(site, group.name, copy))
+    found += _newest(site, drills, here=True)
+    found += _newest(site, drills, here=False)
     return sorted(found, key=lambda each: each.at, reverse=True)
 
 
