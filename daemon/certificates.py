@@ -31,6 +31,7 @@ ISSUED_MAX = 10_000
 RSA_BITS_MIN = 2048
 # Clocks of hosts may be behind: what is made now is good for them too.
 BACKDATED = timedelta(minutes=10)
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 _DNS = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*\.?", re.ASCII)
 
 
@@ -82,7 +83,7 @@ class Authority:
     def _leaf(
         self,
         name: str,
-        public: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey,
+        public: PublicKey,
         use: x509.ObjectIdentifier,
         now_ns: int,
         days: int,
@@ -122,9 +123,7 @@ def server_names(disk: Disk) -> tuple[list[str], int]:
     return [str(each.value) for each in found], _end_ns(certificate)
 
 
-def _public_key(
-    request_pem: str,
-) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey:
+def _public_key(request_pem: str) -> PublicKey:
     try:
         request = x509.load_pem_x509_csr(request_pem.encode())
         key = request.public_key()
@@ -162,7 +161,7 @@ def _name(text: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    public: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey,
+    public: PublicKey,
     now_ns: int,
     days: int,
 ) -> x509.CertificateBuilder:

@@ -17,7 +17,7 @@ from engine.group.group import Group
 from engine.group.open_clone import Clone
 from engine.group.serving import refusal
 from engine.group.site_state import EVERY_VOLUME, SiteState
-from engine.history.volumes import Volume, half_way_text
+from engine.history.volumes import Volume, half_way_text, is_import
 from protocol.commands.base import parse_volume_name
 from protocol.errors import NotFound, WrongState
 from protocol.limits import SYNC_TIMEOUT_S
@@ -312,11 +312,17 @@ class SiteExports:
         """The same for whoever knows the token of an import that goes on, which is all that it is open to."""
         if not text:
             self.require_open(group, volume)
-        elif text.removeprefix(FILL) != self.filling.get((group.name, volume.id)):
+        elif not self.is_filled_by(group, volume, text.removeprefix(FILL)):
             path = f"{group.name}/{volume.name}"
             raise NotFound(
                 f"that import into {path} is over", subject=path, next_step=f"`farshore volume show {path}`"
             )
+
+    def is_filled_by(self, group: Group, volume: Volume, token: str) -> bool:
+        """Whether that is the token of the import that goes on. A restore ends one as well."""
+        half_way = group.volumes.half_way(group.spans(), volume.id)
+        goes_on = half_way is not None and is_import(half_way)
+        return goes_on and self.filling.get((group.name, volume.id)) == token
 
     def clients(self, group: Group, volume: Volume) -> list[str]:
         """Hosts connected to the live volume."""

@@ -44,19 +44,20 @@ def tcp_rules(directory: pathlib.Path, config: SiteConfig) -> tuple[TcpRules, st
     plain = config.insecure and (mode is TlsMode.ALLOW or (mode is TlsMode.AUTO and not there))
     if not there:
         return TcpRules(plain=plain), ""
+    revoked = frozenset[str]()
     try:
         revoked = frozenset(row.serial for row in issued(disk) if row.revoked_utc_ns)
         context = server_context(str(directory / SERVER_FILE), str(directory / CA_FILE))
     except (FarshoreError, OSError) as error:  # ssl.SSLError is one
-        return TcpRules(plain=plain), str(error)
+        return TcpRules(plain=plain, revoked=revoked), str(error)
     return TcpRules(context=context, plain=plain, revoked=revoked), ""
 
 
 def renew_rules(directory: pathlib.Path, config: SiteConfig, door: HostDoor, emit: Emit) -> None:
     """Let hosts come as site.toml and the certificates now say; an event if the latter cannot be used. Those
-    that are used already then stay in use."""
+    that are used already then stay in use, but for what is revoked."""
     rules, wrong = tcp_rules(directory, config)
     if wrong:
-        rules = replace(door.tcp, plain=rules.plain)
+        rules = replace(door.tcp, plain=rules.plain, revoked=door.tcp.revoked | rules.revoked)
         emit("nbd.tls_unusable", object=DIRECTORY, error=wrong, next="mend the files, then SIGHUP")
     door.tcp = rules

@@ -17,9 +17,10 @@ from functools import partial
 
 from daemon.config import CONFIG_FILE, SiteConfig, control_access, load_config, nbd_access
 from daemon.configured import control_address, nbd_addresses
-from daemon.data_directory import SECRET_KEY_FILE, check_identity, lock_site, read_keys
+from daemon.data_directory import NEXT_KEY_FILE, SECRET_KEY_FILE, check_identity, lock_site, read_keys
 from daemon.nbd_tls import tcp_rules
 from daemon.notify.config import NotifyConfig, secret_file_error
+from daemon.signing_key import SIGNING_KEY_FILE
 from daemon.tls_files import CA_FILE, DIRECTORY, SERVER_FILE
 from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
@@ -30,6 +31,7 @@ from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
 ROOM_BYTES_MIN = 64 << 20
 INODES_MIN = 1000
 LOCK_FILE = "lock"
+SECRET_FILES = (SECRET_KEY_FILE, NEXT_KEY_FILE, SIGNING_KEY_FILE, CA_FILE, SERVER_FILE)
 LIBVIRT_USER = "libvirt-qemu"
 
 
@@ -90,7 +92,7 @@ def _permissions(directory: pathlib.Path) -> str:
             subject=str(directory),
             next_step=f"chmod go-w {directory}",
         )
-    for secret in (directory / name for name in (SECRET_KEY_FILE, CA_FILE, SERVER_FILE)):
+    for secret in (directory / name for name in SECRET_FILES):
         if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
             raise NotAllowed(
                 f"{secret} is open to other users", subject=str(secret), next_step=f"chmod 600 {secret}"

@@ -18,12 +18,12 @@ from msgspec import Meta
 from daemon.site import Site
 from engine.integrity.proofs import ToldDrill
 from protocol.bounds import LabelOrNone, Name, NameOrNone
+from protocol.commands.drill import Seconds
 from protocol.errors import UsageError
 from protocol.positions import parse_cut
 from protocol.printable import printable
 
 KINDS = frozenset({"drill.ok", "drill.failed"})
-_Ms = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +32,8 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     group: Name
     position: str
     drill: Annotated[str, Meta(pattern=r"^[0-3][0-9a-f]{15}\Z")]
-    recovery_s: _Ms = 0.0
-    data_age_s: _Ms | Annotated[str, Meta(max_length=0)] = ""
+    recovery_s: Seconds = 0.0
+    data_age_s: Seconds | Annotated[str, Meta(max_length=0)] = ""
     backup: Annotated[str, Meta(pattern=r"^(?:[0-9a-f]{16})?\Z")] = ""
     label: LabelOrNone = ""
     check: NameOrNone = ""
@@ -42,10 +42,11 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hear_of_drill(site: Site, peer: str, kind: str, fields: Mapping[str, object]) -> None:
-    """Keep it; what is no drill, or is out of bounds, is only the event that it is anyway."""
+    """Keep it; what is no drill, is out of bounds or finds the disk full is only the event that it is
+    anyway."""
     if kind not in KINDS:
         return
-    with suppress(msgspec.ValidationError, UsageError):
+    with suppress(msgspec.ValidationError, UsageError, OSError):
         told = msgspec.convert(dict(fields), _Told)
         cut = parse_cut(told.position)
         if told.group not in site.groups or site.peer_of(told.group) != peer:

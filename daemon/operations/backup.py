@@ -102,7 +102,7 @@ async def show(site: Site, command: BackupShow) -> BackupShowReply:
     if command.space:
         space = await space_info(group, copy)
     exports = [mirror.to for mirror in backup.local_mirrors]
-    looked_at = proven(site, group, copy)
+    looked_at = await proven(site, group, copy)
     return extended(BackupShowReply, backup, exports=exports, space=space, proven=looked_at)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from daemon.operations.drill_row import KnownDrill, known_drills, proof_info
+from daemon.operations.drill_row import KnownDrill, newest_first, proof_info
+from daemon.operations.paging import TimeSlices
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.group.group import Group
 from engine.journal.reader import BadFrame
 from protocol.commands.backup import ProvenInfo
+from protocol.commands.base import ROWS_MAX
 from protocol.cut_text import time_text
 from protocol.errors import FarshoreError
 
 
-def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
+async def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
     """When a backup was last proven, and how: by a verification here, by drills here and at the peer. Of
     drills the newest that was good, and a newer one that was not. Newest first."""
     mark, found = group.copies.mark_of(copy.id), list[ProvenInfo]()
@@ -31,15 +33,18 @@ def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
                 check="",
             )
         )
-    found += _newest(site, _of_backup(site, group.name, copy), here=True)
-    found += _newest(site, _of_backup(site, group.name, copy), here=False)
+    drills, slices = list[KnownDrill](), TimeSlices(site)
+    for _, known in newest_first(site, [group.name], None, ROWS_MAX):
+        if _is_of(known, copy):
+            drills.append(known)
+        await slices.pause()
+    found += _newest(site, drills, here=True)
+    found += _newest(site, drills, here=False)
     return sorted(found, key=lambda each: each.at, reverse=True)
 
 
-def _of_backup(site: Site, group: str, copy: Copy) -> Iterator[KnownDrill]:
-    for known in known_drills(site, group, None, None):
-        if known.drill.cut == copy.cut or (known.told is not None and known.told.backup == f"{copy.id:016x}"):
-            yield known
+def _is_of(known: KnownDrill, copy: Copy) -> bool:
+    return known.drill.cut == copy.cut or (known.told is not None and known.told.backup == f"{copy.id:016x}")
 
 
 def _newest(site: Site, drills: Iterable[KnownDrill], *, here: bool) -> Iterator[ProvenInfo]:

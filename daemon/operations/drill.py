@@ -86,7 +86,7 @@ async def key(site: Site, _: DrillKey) -> DrillKeyReply:
 @carries_out(DrillSign)
 async def sign(site: Site, command: DrillSign) -> SignedReport:
     """A report of drills that this site recorded, and of nothing that a caller says."""
-    return report_of(site, command)
+    return await report_of(site, command)
 
 
 @carries_out(DrillPlanSet)

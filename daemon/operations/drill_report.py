@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from daemon.operations.drill_row import KnownDrill, drill_info, newest_first
+from daemon.operations.paging import TimeSlices
 from daemon.signing_key import signing_seed
 from daemon.site import Site
 from engine.integrity.drills import Drill
@@ -18,10 +19,10 @@ from protocol.proof_limits import REPORT_BYTES_MAX
 from protocol.signatures import fingerprint_of, key_of
 
 
-def report_of(site: Site, command: DrillSign) -> SignedReport:
+async def report_of(site: Site, command: DrillSign) -> SignedReport:
     """A report of drills that this site recorded, and of nothing that a caller says."""
     names = [site.group(command.group).name] if command.group else sorted(site.groups)
-    drills = [drill_info(site, known) for known in _reported(site, names, command)]
+    drills = [drill_info(site, known) for known in await _reported(site, names, command)]
     if not drills:
         raise _nothing_to_report(site, names, command)
     seed = signing_seed(site.disk)
@@ -51,13 +52,14 @@ def report_of(site: Site, command: DrillSign) -> SignedReport:
     )
 
 
-def _reported(site: Site, names: list[str], command: DrillSign) -> list[KnownDrill]:
-    found: list[KnownDrill] = []
+async def _reported(site: Site, names: list[str], command: DrillSign) -> list[KnownDrill]:
+    found, slices = list[KnownDrill](), TimeSlices(site)
     for _, known in newest_first(site, names, None, ROWS_MAX):
         if known.drill.started_utc_ns < command.since_utc_ns or len(found) == command.limit:
             break
         if known.told is None and (not command.backup or _is_of(site, known.drill, command.backup)):
             found.append(known)
+        await slices.pause()
     return found
 
 

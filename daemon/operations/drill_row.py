@@ -35,13 +35,12 @@ class DrillPlace(NamedTuple):
     left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
 
 
-def known_drills(site: Site, group: str, limit: int | None, before_utc_ns: int | None) -> list[KnownDrill]:
-    """Newest first; those only that began before a time, if one is given."""
-    found = [KnownDrill(drill=each) for each in site.drills.of(group, limit, before_utc_ns)]
-    for started, told in site.proofs.told(group, limit, before_utc_ns):
+def last_drill(site: Site, group: str, before_utc_ns: int | None = None) -> KnownDrill | None:
+    """A group's newest; of those only that began before a time, if one is given."""
+    found = [KnownDrill(drill=each) for each in site.drills.of(group, 1, before_utc_ns)]
+    for started, told in site.proofs.told(group, 1, before_utc_ns):
         found.append(KnownDrill(drill=told.drill(group, started), told=told))
-    found.sort(key=lambda each: each.drill.started_utc_ns, reverse=True)
-    return found[:limit]
+    return max(found, key=lambda each: each.drill.started_utc_ns, default=None)
 
 
 def newest_first(
@@ -51,7 +50,8 @@ def newest_first(
     waiting: list[tuple[int, str, KnownDrill]] = []
 
     def take(name: str, before_utc_ns: int | None) -> None:
-        for known in known_drills(site, name, 1, before_utc_ns):
+        known = last_drill(site, name, before_utc_ns)
+        if known is not None:
             heappush(waiting, (-known.drill.started_utc_ns, name, known))
 
     for name in names:

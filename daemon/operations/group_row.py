@@ -6,7 +6,7 @@ import msgspec
 
 from daemon.journal_times import ahead_s
 from daemon.operations.backup_row import backup_info
-from daemon.operations.drill_row import drill_summary, known_drills
+from daemon.operations.drill_row import drill_summary, last_drill
 from daemon.operations.shapes import cut_info, extended, time_of, time_or_none
 from daemon.site import Site
 from engine.group.group import Group
@@ -43,7 +43,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
     peer = pair.peer if pair else ""
     here = site.config.name
     copies = group.copies.at(group.spans()) if group.head else []
-    drill, checked = next(iter(known_drills(site, group.name, 1, None)), None), last_round(group)
+    drill, checked = last_drill(site, group.name), last_round(group)
     marks = shipper.marks if shipper else None
     lag_bytes, lag_s = lag_of(site, group)
     left_bytes, eta_s = _resync(shipper)

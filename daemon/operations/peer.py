@@ -8,7 +8,7 @@ from functools import partial
 from msgspec import structs
 
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import time_or_none
+from daemon.operations.shapes import minute_text, time_or_none
 from daemon.peer_tokens import fingerprint, read_token
 from daemon.peers import Peer, PeerOptions
 from daemon.site import Site
@@ -188,5 +188,5 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
 
 
 def _window_info(window: RateWindow) -> RateWindowInfo:
-    begin, end = (f"{each // 60:02d}:{each % 60:02d}" for each in (window.from_minute, window.until_minute))
-    return RateWindowInfo(between=f"{begin}-{end}", zone=window.zone, rate_bytes_s=window.rate_bytes_s)
+    between = f"{minute_text(window.from_minute)}-{minute_text(window.until_minute)}"
+    return RateWindowInfo(between=between, zone=window.zone, rate_bytes_s=window.rate_bytes_s)

@@ -134,6 +134,7 @@ async def _carry_out(
             # Closed before anything is written: a host that reconnects in between must not mix two pasts.
             site.state.set_closed(group.name, volumes, _closed_by(plan))
             for volume in plan.volumes:
+                site.exports.filling.pop((group.name, volume.id), None)  # an import ends with it
                 site.exports.shut(group, volume)
             before = way_back(group, plan)
             plan = replace(plan, before=before)

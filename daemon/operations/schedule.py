@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.schedule_times import checked_line, next_runs, require_read_by_peer, runs_after
-from daemon.operations.shapes import time_or_none, writable_group
+from daemon.operations.shapes import minute_text, time_or_none, writable_group
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.copies.copies import Copy
@@ -192,7 +192,7 @@ async def show_next(site: Site, command: ScheduleNext) -> ScheduleNextReply:
 
 
 def _at(policy: PolicySet) -> str | None:
-    return f"{policy.at_minute // 60:02d}:{policy.at_minute % 60:02d}" if policy.at_minute >= 0 else None
+    return minute_text(policy.at_minute) if policy.at_minute >= 0 else None
 
 
 def last_run(group: Group) -> Copy | None:

@@ -33,6 +33,11 @@ def time_or_none(utc_ns: int | None) -> str | None:
     return time_text(utc_ns) if utc_ns else None
 
 
+def minute_text(minute: int) -> str:
+    """A minute of the day as a clock shows it: `HH:MM`."""
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
 def extended(kind: type[Extended], reply: Reply, **more: object) -> Extended:
     """The same reply with the fields that its extension adds."""
     return kind(**msgspec.structs.asdict(reply), **more)

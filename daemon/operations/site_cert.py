@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from daemon.nbd_tls import renew_rules
 from daemon.operations.registry import carries_out
+from daemon.operations.shapes import extended, time_or_none
 from daemon.site import Site
 from daemon.tls_files import Issued, issued, there_are_some, write_issued
 from protocol.commands.site_cert import (
@@ -91,12 +92,9 @@ async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
     authority = Authority(site.disk)
     certificate, row = authority.issue(command.host, command.request, site.clock.utc_ns(), command.days)
     site.events.emit("cert.issued", object=row.name, serial=row.serial)
-    shown = _row(row)
-    return SiteCertIssueReply(
-        name=shown.name,
-        serial=shown.serial,
-        expires=shown.expires,
-        revoked=shown.revoked,
+    return extended(
+        SiteCertIssueReply,
+        _row(row),
         certificate=certificate,
         ca_certificate=authority.pem,
         fingerprint=authority.fingerprint,
@@ -106,16 +104,8 @@ async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
 @carries_out(SiteCertList)
 async def list_certificates(site: Site, _: SiteCertList) -> SiteCertListReply:
     """The site's, and every host's."""
-    own = _shown(site)
     rows = sorted(issued(site.disk), key=lambda row: (row.name, row.not_after_utc_ns))
-    return SiteCertListReply(
-        fingerprint=own.fingerprint,
-        hosts=own.hosts,
-        expires=own.expires,
-        in_use=own.in_use,
-        plain=own.plain,
-        certificates=[_row(row) for row in rows],
-    )
+    return extended(SiteCertListReply, _shown(site), certificates=[_row(row) for row in rows])
 
 
 @carries_out(SiteCertRevoke)
@@ -146,5 +136,5 @@ def _row(row: Issued) -> CertificateInfo:
         name=row.name,
         serial=row.serial,
         expires=time_text(row.not_after_utc_ns),
-        revoked=time_text(row.revoked_utc_ns) if row.revoked_utc_ns else None,
+        revoked=time_or_none(row.revoked_utc_ns),
     )

@@ -47,6 +47,15 @@ async def require_size_read(site: Site, group: Group, size_bytes: int) -> None:
         await require_read_by_peer(site, group)
 
 
+def require_no_restore(site: Site, group: Group, volume: Volume) -> None:
+    """Busy while the volume is being turned back."""
+    if (group.name, volume.id) in site.rewriting:
+        name = f"{group.name}/{volume.name}"
+        raise Busy(
+            f"a restore of {name} is under way", subject=name, next_step="`farshore job list` shows it"
+        )
+
+
 async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
     """Another size. To make it smaller can be undone as a restore can."""
     group = writable_group(site, command.group)
@@ -58,10 +67,7 @@ async def resize_volume(site: Site, command: VolumeResize) -> VolumeResizeReply:
         volume = group.volume(command.volume)
     before, size_bytes = volume.size_bytes, command.size_bytes
     group.volumes.require_whole(group.spans(), volume.id, name)
-    if (group.name, volume.id) in site.rewriting:
-        raise Busy(
-            f"a restore of {name} is under way", subject=name, next_step="`farshore job list` shows it"
-        )
+    require_no_restore(site, group, volume)
     undo = f"farshore volume resize {name} {before} --confirm {name}"
     smaller = size_bytes < before
     if smaller:

@@ -14,11 +14,11 @@ from daemon.operations.registry import carries_out
 from daemon.operations.restore_by_writes import KEEP_S
 from daemon.operations.shapes import cut_info, extended, time_of, writable_group
 from daemon.operations.volume import where_of
+from daemon.operations.volume_changes import require_no_restore
 from daemon.operations.volume_row import volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
-from engine.group.group import Group
-from engine.history.volumes import Volume, is_import
+from engine.history.volumes import is_import
 from protocol.commands.volume import VolumeInfo
 from protocol.commands.volume_import import VolumeFill, VolumeFilled, VolumeFillReply
 from protocol.errors import Busy, Trimmed, WrongState
@@ -36,6 +36,7 @@ async def fill(site: Site, command: VolumeFill) -> VolumeFillReply:
         raise Busy(
             f"{name} has hosts connected: {', '.join(hosts[:4])}", subject=name, next_step="stop them first"
         )
+    require_no_restore(site, group, volume)
     unfinished = group.volumes.half_way(group.spans(), volume.id)
     if unfinished is None or not is_import(unfinished):
         site.exports.require_open(group, volume)
@@ -58,7 +59,7 @@ async def filled(site: Site, command: VolumeFilled) -> VolumeInfo:
     group = writable_group(site, command.group)
     volume = group.volume(command.volume)
     name = f"{group.name}/{volume.name}"
-    if site.exports.filling.get((group.name, volume.id)) != command.token or not _is_half_way(group, volume):
+    if not site.exports.is_filled_by(group, volume, command.token):
         raise WrongState(
             f"that import into {name} is over",
             subject=name,
@@ -70,8 +71,3 @@ async def filled(site: Site, command: VolumeFilled) -> VolumeInfo:
     group.append_records([RewriteEnded(volume=volume.id)])
     await wait_durable(group)
     return volume_info(site, group, volume)
-
-
-def _is_half_way(group: Group, volume: Volume) -> bool:
-    found = group.volumes.half_way(group.spans(), volume.id)
-    return found is not None and is_import(found)

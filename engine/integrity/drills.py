@@ -8,8 +8,8 @@ Every write is durable on return.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from struct import Struct
 
+from engine.integrity.drill_rows import drop_old, newest_first, row_key
 from engine.ports.store import Store
 from protocol.bounds import AnyTimeline, Count, MsOrUnknown, NameOrNone, Position, Text, UtcNs, Word
 from protocol.limits import DRILL_BYTES_MAX, DRILLS_KEPT_MAX
@@ -18,7 +18,6 @@ from protocol.rows import pack_row
 from protocol.wire import RowType
 
 TABLE = "drills"
-_NS = Struct(">Q")
 _STEP = tuple[Text, Text, Word, Count, Text]
 ROW = RowType(
     tuple[
@@ -64,41 +63,20 @@ class Drills:
         """Keep it; the oldest of its group goes when there are too many. One that began in the same
         nanosecond as another gets a later one. Gives it as it is kept."""
         with self._store.write() as write:
-            while write.get(TABLE, _key(drill.group, drill.started_utc_ns)) is not None:
+            while write.get(TABLE, row_key(drill.group, drill.started_utc_ns)) is not None:
                 drill = replace(drill, started_utc_ns=drill.started_utc_ns + 1)
-            write.put(TABLE, _key(drill.group, drill.started_utc_ns), _pack(drill))
-        for old in self.of(drill.group)[DRILLS_KEPT_MAX:]:
-            with self._store.write() as write:
-                write.delete(TABLE, _key(old.group, old.started_utc_ns))
+            write.put(TABLE, row_key(drill.group, drill.started_utc_ns), _pack(drill))
+        drop_old(self._store, TABLE, drill.group, DRILLS_KEPT_MAX)
         return drill
 
     def of(self, group: str, limit: int | None = None, before_utc_ns: int | None = None) -> list[Drill]:
         """A group's drills, newest first; those only that began before a time, if one is given."""
-        prefix = _prefix(group)
-        found: list[Drill] = []
-        with self._store.read() as transaction:
-            cursor = transaction.cursor(TABLE)
-            # The first key past the group's; where there is none, `prev` goes to the last of all.
-            past = prefix + b"\xff" * (_NS.size + 1)
-            cursor.set_range(past if before_utc_ns is None else _key(group, before_utc_ns))
-            while (limit is None or len(found) < limit) and cursor.prev():
-                key = bytes(cursor.key())
-                if not key.startswith(prefix):
-                    break
-                found.append(_unpack(group, int(_NS.unpack(key[len(prefix) :])[0]), cursor.value()))
-        return found
+        rows = newest_first(self._store, TABLE, group, limit, before_utc_ns)
+        return [_unpack(group, started, value) for started, value in rows]
 
     def last(self, group: str) -> Drill | None:
         """A group's newest drill."""
         return next(iter(self.of(group, 1)), None)
-
-
-def _prefix(group: str) -> bytes:
-    return group.encode() + b"\0"
-
-
-def _key(group: str, started_utc_ns: int) -> bytes:
-    return _prefix(group) + _NS.pack(started_utc_ns)
 
 
 def _pack(drill: Drill) -> bytes:

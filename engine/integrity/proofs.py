@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
-from struct import Struct
 from typing import Annotated, Any
 
 from msgspec import Meta
 
+from engine.integrity.drill_rows import NS, drop_old, group_prefix, newest_first, row_key
 from engine.integrity.drills import Drill
 from engine.ports.store import Store
 from protocol.bounds import (
@@ -40,7 +40,6 @@ from protocol.wire import RowType
 
 PROOFS, TOLD, PLANS = "proofs", "told_drills", "drill_plans"
 NO_EXIT_CODE = 1 << 20  # the check was not carried out
-_NS = Struct(">Q")
 _Digest = tuple[Name, Word, Count]
 _Exit = Annotated[int, Meta(ge=-1024, le=NO_EXIT_CODE)]
 _Every = Annotated[int, Meta(ge=DRILL_EVERY_S_MIN, le=DRILL_EVERY_S_MAX)]
@@ -135,7 +134,7 @@ class Proofs:
     def of(self, drill: Drill) -> Proof | None:
         """That of a drill at this site; None: it was recorded by an earlier version."""
         with self._store.read() as transaction:
-            value = transaction.get(PROOFS, _key(drill.group, drill.started_utc_ns))
+            value = transaction.get(PROOFS, row_key(drill.group, drill.started_utc_ns))
         return None if value is None else Proof(**_named(Proof, PROOF.decode(value, PROOF_BYTES_MAX)))
 
     def hear(self, group: str, started_utc_ns: int, told: ToldDrill) -> None:
@@ -146,62 +145,39 @@ class Proofs:
         self, group: str, limit: int | None = None, before_utc_ns: int | None = None
     ) -> list[tuple[int, ToldDrill]]:
         """When each began, and what the peer told, newest first; those that began before a time, if given."""
-        found: list[tuple[int, ToldDrill]] = []
-        for started, value in self._newest_first(TOLD, group, limit, before_utc_ns):
-            found.append((started, ToldDrill(**_named(ToldDrill, TOLD_ROW.decode(value)))))
-        return found
+        rows = newest_first(self._store, TOLD, group, limit, before_utc_ns)
+        return [(started, ToldDrill(**_named(ToldDrill, TOLD_ROW.decode(value)))) for started, value in rows]
 
     def plan(self, group: str) -> Plan | None:
         """What is due of a group."""
         with self._store.read() as transaction:
-            value = transaction.get(PLANS, _prefix(group))
+            value = transaction.get(PLANS, group_prefix(group))
         return None if value is None else Plan(**_named(Plan, PLAN.decode(value)))
 
     def set_plan(self, group: str, plan: Plan | None) -> None:
         """Put it in the place of the one that there is, if any; None takes that away."""
         with self._store.write() as write:
             if plan is None:
-                write.delete(PLANS, _prefix(group))
+                write.delete(PLANS, group_prefix(group))
             else:
-                write.put(PLANS, _prefix(group), pack_row(astuple(plan)))
+                write.put(PLANS, group_prefix(group), pack_row(astuple(plan)))
 
     def _put(self, table: str, group: str, started_utc_ns: int, value: bytes) -> None:
         with self._store.write() as write:
-            write.put(table, _key(group, started_utc_ns), value)
-        old = self._newest_first(table, group, None, None)[DRILLS_KEPT_MAX:]
-        if old:
-            with self._store.write() as write:
-                for started, _ in old:
-                    write.delete(table, _key(group, started))
-
-    def _newest_first(
-        self, table: str, group: str, limit: int | None, before_utc_ns: int | None
-    ) -> list[tuple[int, bytes]]:
-        prefix = _prefix(group)
-        found: list[tuple[int, bytes]] = []
-        with self._store.read() as transaction:
-            cursor = transaction.cursor(table)
-            # The first key past the group's; where there is none, `prev` goes to the last of all.
-            past = prefix + b"\xff" * (_NS.size + 1)
-            cursor.set_range(past if before_utc_ns is None else _key(group, before_utc_ns))
-            while (limit is None or len(found) < limit) and cursor.prev():
-                key = bytes(cursor.key())
-                if not key.startswith(prefix):
-                    break
-                found.append((int(_NS.unpack(key[len(prefix) :])[0]), bytes(cursor.value())))
-        return found
+            write.put(table, row_key(group, started_utc_ns), value)
+        drop_old(self._store, table, group, DRILLS_KEPT_MAX)
 
 
 def check_proof(key: bytes, value: bytes) -> None:
     """Whether it is a row of `proofs`, its key without the group. ValueError, struct.error,
     RemoteProtocolError."""
-    _NS.unpack(key)
+    NS.unpack(key)
     PROOF.decode(value, PROOF_BYTES_MAX)
 
 
 def check_told(key: bytes, value: bytes) -> None:
     """The same of `told_drills`."""
-    _NS.unpack(key)
+    NS.unpack(key)
     TOLD_ROW.decode(value)
 
 
@@ -214,11 +190,3 @@ def check_plan(key: bytes, value: bytes) -> None:
 
 def _named(kind: type[Proof | ToldDrill | Plan], row: Iterable[object]) -> dict[str, Any]:
     return dict(zip((each.name for each in fields(kind)), row, strict=True))
-
-
-def _prefix(group: str) -> bytes:
-    return group.encode() + b"\0"
-
-
-def _key(group: str, started_utc_ns: int) -> bytes:
-    return _prefix(group) + _NS.pack(started_utc_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -135,6 +136,19 @@ def lies_are_left_out(stage: Stage, position: str) -> None:
     assert (told.ok, told.digest, told.by) == (False, "", "\\x1b[2J")
 
 
+def a_full_disk_holds_up_no_news(stage: Stage, position: str) -> None:
+    """The event that it is comes after this, and the peer's other news."""
+    heard = []
+
+    def full(*row: object) -> None:
+        heard.append(row)
+        raise OSError(errno.ENOSPC, "no room")
+
+    stage.a.proofs.hear = full  # type: ignore[method-assign, assignment]
+    hear_of_drill(stage.a, "b", "drill.ok", {"group": "good", "position": position, "drill": "0" * 15 + "2"})
+    assert len(heard) == 1
+
+
 def test_drills_between_two_sites() -> None:
     async def main() -> None:
         async with staged(("good", "bad")) as stage:
@@ -145,6 +159,7 @@ def test_drills_between_two_sites() -> None:
             # The other group is paired with somebody else.
             stage.a.peer_of = lambda group: "b" if group == "good" else "c"  # type: ignore[method-assign]
             lies_are_left_out(stage, str(stage.group("good").end))
+            a_full_disk_holds_up_no_news(stage, str(stage.group("good").end))
 
     asyncio.run(main())
 

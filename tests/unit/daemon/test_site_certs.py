@@ -194,6 +194,21 @@ def test_from_the_first_certificate_on_the_door_talks_tls() -> None:
     run(work)
 
 
+def test_who_is_revoked_stays_out_though_other_files_are_damaged() -> None:
+    async def work(site: Site) -> None:
+        await carried_out(site, SiteCertInit())
+        before = site.nbd.tcp.context
+        got = await carried_out(site, SiteCertIssue(host="h", request=request_of("h")[1]))
+        (site.directory / SERVER_FILE).write_text("rubbish")
+        await carried_out(site, SiteCertRevoke(host="h"))
+        assert (site.nbd.tcp.context, site.nbd.tcp.revoked) == (before, frozenset({got.serial}))
+        (site.directory / ISSUED_FILE).write_text("rubbish")
+        await reload_config(site)
+        assert (site.nbd.tcp.context, site.nbd.tcp.revoked) == (before, frozenset({got.serial}))
+
+    run(work)
+
+
 def test_files_that_are_damaged_later_leave_what_is_in_use() -> None:
     async def work(site: Site) -> None:
         await carried_out(site, SiteCertInit())

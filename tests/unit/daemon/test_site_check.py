@@ -11,8 +11,10 @@ import pytest
 
 from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
+from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
 from daemon.site_check import check_site, may_connect
 from daemon.tls_files import SERVER_FILE
+from engine.ports.durable import RealDisk
 from engine.ports.unix_sockets import SocketAccess
 from protocol.commands.site import CheckState, SiteFinding
 from protocol.errors import ExitCode
@@ -46,6 +48,11 @@ def other_machine(site: Path) -> None:
     (site / "identity.json").write_text("\n".join(changed))
 
 
+def signing_key_for_all(site: Path) -> None:
+    signing_seed(RealDisk(site, None))
+    (site / SIGNING_KEY_FILE).chmod(0o644)
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "code"),
     [
@@ -53,6 +60,7 @@ def other_machine(site: Path) -> None:
         (other_machine, "identity", ExitCode.NOT_ALLOWED),
         (lambda site: (site / "keys" / "secret").unlink(), "keys", ExitCode.MISMATCH),
         (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
+        (signing_key_for_all, "permissions", ExitCode.NOT_ALLOWED),
         (lambda site: site.chmod(0o770), "permissions", ExitCode.NOT_ALLOWED),
     ],
 )

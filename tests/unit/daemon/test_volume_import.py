@@ -11,9 +11,11 @@ import pytest
 from daemon.operations import dispatch
 from daemon.site import Site
 from protocol.commands.backup import BackupCreate
+from protocol.commands.restore import RestoreVolume
 from protocol.commands.volume import VolumeCreate, VolumeOffline, VolumeOnline, VolumeShow
 from protocol.commands.volume_import import VolumeFill, VolumeFilled
-from protocol.errors import NotFound, WrongState
+from protocol.cut_text import CutPosition
+from protocol.errors import Busy, NotFound, WrongState
 from tests.support.sites import short_directory
 from tests.unit.daemon.stage import carried_out, make_one_site, open_site
 
@@ -81,6 +83,31 @@ def test_c49_no_image_into_what_an_operator_closed() -> None:
             await carried_out(site, VolumeCreate(**ABOUT, size_bytes=1 << 20))
             await carried_out(site, VolumeOffline(group="g", volume="v"))
             with pytest.raises(WrongState, match="closed by an operator"):
+                await dispatch(site, VolumeFill(**ABOUT))
+
+    asyncio.run(play())
+
+
+def test_c49_a_restore_ends_an_import() -> None:
+    """Whoever wrote the image may write no more, also once the volume is whole again; and no other begins
+    while it goes on."""
+
+    async def play() -> None:
+        async with running(await make_one_site(short_directory(), "a")) as site:
+            await carried_out(site, VolumeCreate(**ABOUT, size_bytes=1 << 20))
+            begun = await carried_out(site, VolumeFill(**ABOUT))
+            key = ("g", site.group("g").volume("v").id)
+            site.rewriting.add(key)
+            with pytest.raises(Busy, match="a restore of g/v is under way"):
+                await dispatch(site, VolumeFill(**ABOUT))
+            site.rewriting.remove(key)
+            before = CutPosition(timeline=int(begun.before.timeline, 16), position=begun.before.position)
+            await carried_out(site, RestoreVolume(group="g", volume="v", cut=before, confirm="g/v"))
+            with pytest.raises(NotFound, match="is over"):
+                site.exports.find(begun.export)
+            with pytest.raises(WrongState, match="is over"):
+                await dispatch(site, VolumeFilled(**ABOUT, token=begun.token))
+            with pytest.raises(WrongState, match="turned back"):
                 await dispatch(site, VolumeFill(**ABOUT))
 
     asyncio.run(play())
