@@ -20,7 +20,6 @@ from protocol.errors import NotAllowed, NotFound, UsageError
 
 OWN = Path("/etc/farshore/checks")
 READY = Path(__file__).resolve().parents[1] / "ready_checks"
-TEXT_BYTES_MAX = 64 << 10
 DIGEST_CHARS = 32
 
 

@@ -8,7 +8,6 @@ from console.mounts.mounting import DEVICE, Mount, mounts
 from console.mounts.programs import call, find_program, run
 from protocol.errors import Busy, NotFound
 
-FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat")
 MKFS_TIMEOUT_S = 3600.0
 _LABEL_OPTION = {"vfat": "-n"}
 # Without a question: whether something is overwritten was asked before.
