@@ -96,8 +96,7 @@ def report(
     if output is not None:
         require_outside_sites(output, session.site.directory)
         with UnfinishedFile(output, replace=replace) as file:
-            with open(file.descriptor, "wb", closefd=False) as stream:
-                stream.write(data.document.encode())
+            file.write(data.document.encode())
             file.make_durable()
             file.finish()
     session.output.result("drill.report.signed", data, lambda: _show_signed(session, data, output))
