@@ -75,7 +75,10 @@ def plan_of(session: Session, group: str) -> DrillPlanInfo | None:
 
 
 def _every_s(text: str) -> int:
-    return 0 if text == "none" else WORDS.get(text) or int(parse_span(text))
+    if text == "none":
+        return 0
+    # Less than a second is no 0, which would mean none: the site says what is too often.
+    return WORDS.get(text) or max(1, int(parse_span(text)))
 
 
 def drill_fields(session: Session, plan: DrillPlanInfo | None) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from console import guesses
 from console.session import Session
@@ -46,8 +48,9 @@ class GuessedVerbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def commands_for(word: str | None = None) -> typer.Typer:
-    """The parser of the command lines that begin with `word`; of all, if that is none of ours."""
+def commands_for(word: str | None = None, second: str | None = None) -> typer.Typer:
+    """The parser of the command lines that begin with `word`; of all, if that is none of ours. `second`: the
+    next word; if that is a verb of the noun's own file, the files beside it are not loaded."""
     app = typer.Typer(
         name="farshore",
         help=HELP,
@@ -59,18 +62,19 @@ def commands_for(word: str | None = None) -> typer.Typer:
     known = word in NOUNS or word in VERBS
     for noun, place in NOUNS.items():
         if noun == word or not known:
-            app.add_typer(_noun(noun, place), name=noun, cls=GuessedVerbs)
+            app.add_typer(_noun(noun, place, second if known else None), name=noun, cls=GuessedVerbs)
     for verb, place in VERBS.items():
         if verb == word or not known:
             app.command(verb, hidden=verb in HIDDEN)(_there(place))
     return app
 
 
-def _noun(noun: str, place: str) -> typer.Typer:
+def _noun(noun: str, place: str, second: str | None) -> typer.Typer:
     verbs: typer.Typer = _there(f"{place}.app")
-    there = {each.name for each in verbs.registered_commands} | {
-        each.name for each in verbs.registered_groups
-    }
+    there = {_name_of(each) for each in verbs.registered_commands}
+    if second in there:
+        return verbs
+    there |= {str(each.name) for each in verbs.registered_groups}
     for verb, beside in VERBS_BESIDE.get(noun, {}).items():
         if verb in there:
             continue
@@ -79,6 +83,10 @@ def _noun(noun: str, place: str) -> typer.Typer:
         else:
             verbs.command(verb)(found)
     return verbs
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or get_command_name(getattr(command.callback, "__name__", ""))
 
 
 def _there(place: str) -> Any:
@@ -101,7 +109,7 @@ def run(words: Sequence[str], session: Session) -> int:
     """The exit code of the parsed command. Raises UsageError for words that make none."""
     try:
         given = guesses.guessed(list(words))
-        app = commands_for(given[0] if given else None)
+        app = commands_for(*given[:2])
         result = app(args=given, prog_name="farshore", standalone_mode=False, obj=session)
     except typer.Abort:
         return int(ExitCode.INTERRUPTED)

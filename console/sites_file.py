@@ -127,8 +127,7 @@ def changing_sites(path: Path) -> Iterator[SitesFile]:
         # Half a file would lose every name; a link to a file elsewhere stays one.
         with UnfinishedFile(path.resolve(), replace=True) as unfinished:
             yield sites
-            with open(unfinished.descriptor, "wb", closefd=False) as file:
-                file.write(_toml(sites).encode())
+            unfinished.write(_toml(sites).encode())
             if path == SYSTEM_PATH:
                 os.fchmod(unfinished.descriptor, 0o644)
             unfinished.make_durable()

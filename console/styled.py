@@ -81,7 +81,7 @@ def joined(separator: str, parts: Iterable[Styled]) -> Styled:
 
 def styled(cell: str) -> Styled:
     """A cell or a state with the colour of its first word."""
-    return text(cell, STYLES.get(cell.split(" ", 1)[0].lower(), ""))
+    return text(cell, _style_of(cell))
 
 
 def columns_of(stream: TextIO) -> int:
@@ -141,8 +141,7 @@ def fitted(names: Sequence[str], rows: Sequence[Sequence[str]], columns: int | N
         for place, width in enumerate(widths):
             cell = cut_to(row[place], width)
             pad = 0 if place == len(widths) - 1 else width - cells_of(cell) + GAP
-            piece = styled(row[place]) if number else text(cell, "bold")
-            line += Styled(((cell, piece.pieces[0][1]), (" " * pad, "")))
+            line += text(cell, _style_of(row[place]) if number else "bold") + text(" " * pad)
         lines.append(line)
     return Fitted(lines=lines, left_out=list(names[len(widths) :]))
 
@@ -169,6 +168,10 @@ def _narrowed(widths: list[int], columns: int) -> list[int]:
 
 def _limited(widths: list[int], least: list[int], count: int, limit: int) -> list[int]:
     return [min(width, max(floor, limit)) for width, floor in zip(widths[:count], least[:count], strict=True)]
+
+
+def _style_of(cell: str) -> str:
+    return STYLES.get(cell.split(" ", 1)[0].lower(), "")
 
 
 def _cells(character: str) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
+from console.write_at import write_at
 from protocol.errors import Busy, FarshoreError, Refused, UsageError
 
 SUFFIX = ".partial"
@@ -89,6 +90,10 @@ class UnfinishedFile:
         if same and held.st_nlink > 1:
             os.unlink(self.partial)
         return same and held.st_nlink == 1
+
+    def write(self, data: bytes) -> None:
+        """All of it, from the start on. OSError."""
+        write_at(self.descriptor, data, 0)
 
     def make_durable(self) -> None:
         """The bytes are on the disk, and read from there from now on. OSError."""

@@ -96,8 +96,7 @@ def report(
     if output is not None:
         require_outside_sites(output, session.site.directory)
         with UnfinishedFile(output, replace=replace) as file:
-            with open(file.descriptor, "wb", closefd=False) as stream:
-                stream.write(data.document.encode())
+            file.write(data.document.encode())
             file.make_durable()
             file.finish()
     session.output.result("drill.report.signed", data, lambda: _show_signed(session, data, output))
@@ -105,13 +104,12 @@ def report(
 
 def _format(form: str | None, output: Path | None) -> ReportFormat:
     """As it is said, else as the file is called."""
-    names: dict[str, ReportFormat] = {"text": "text", "txt": "text", "json": "json", "html": "html"}
-    word = form if form is not None else output.suffix.removeprefix(".") if output else "text"
-    if word in names and word != "txt":
-        return names[word]
+    known: dict[str, ReportFormat] = {"text": "text", "json": "json", "html": "html"}
     if form is None:
-        return names.get(word, "text")
-    raise UsageError(f"no format {form!r}", subject=form, next_step="--format text, json or html")
+        return known.get(output.suffix.removeprefix("."), "text") if output else "text"
+    if form not in known:
+        raise UsageError(f"no format {form!r}", subject=form, next_step="--format text, json or html")
+    return known[form]
 
 
 def _show_signed(session: Session, data: SignedReport, output: Path | None) -> None:

@@ -28,12 +28,11 @@ from console.mounts.bisecting import Bisection, moment
 from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo, CutResolve
-from protocol.cut_text import CutPosition, CutTime
+from protocol.cut_text import NS_PER_S, CutPosition, CutTime
 from protocol.errors import FarshoreError, NotFound
 from protocol.positions import Cut
 
 Look = Callable[[str, CutPosition], bool]
-NS_PER_S = 1_000_000_000
 # The first moment before now that is looked at; each further one is twice as far away.
 FIRST_S = 60
 FAILED_SHOWN_MAX = 20

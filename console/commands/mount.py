@@ -13,7 +13,7 @@ import typer
 
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
-from console.mounts.clones import create_clone, cut_of, delete_clone, undone_on_error, until_told
+from console.mounts.clones import create_clone, cut_of, take_down, undone_on_error, until_told
 from console.mounts.filesystems import FileSystem
 from console.mounts.mounting import Mount, at, look, mounts, real, require_root
 from console.session import Session, fixed_cut, session_of
@@ -121,7 +121,7 @@ def umount(
     require_root()
     there = at(directory)
     data = UmountReply(export=there.export, point=str(there.point), clone=there.clone or None)
-    there.undo(lambda site, clone: delete_clone(session, site, clone))
+    take_down(session, there)
     session.output.result("umount", data, lambda: session.output.line(f"{data.point} unmounted"))
 
 

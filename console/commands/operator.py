@@ -82,7 +82,7 @@ def _public_key(path: Path) -> str:
             )
         return words[0]
     with UnfinishedFile(path, replace=False) as made:
-        os.write(made.descriptor, f"{public} {secret}\n".encode("ascii"))
+        made.write(f"{public} {secret}\n".encode("ascii"))
         made.make_durable()
         made.finish()
     return public

@@ -98,23 +98,6 @@ def set_schedule(
     """Change what is given here; the rest stays as it was. It holds at both sites, whichever writes; what
     is said of drills holds at this site."""
     session = session_of(ctx)
-    of_drills = (drill, check_hook, check_arg, drill_as)
-    if any(each is not None for each in of_drills):
-        set_drills(session, check_name(group, "group"), *of_drills)
-        of_backups = (
-            every,
-            at,
-            cron,
-            zone,
-            keep_last,
-            keep_hourly,
-            keep_daily,
-            keep_weekly,
-            keep_monthly,
-            keep_yearly,
-        )
-        if all(each is None for each in (*of_backups, window, window_bytes, freeze)):
-            return
     if [every, at, cron].count(None) < 2:
         raise UsageError("--every, --at and --cron exclude each other", next_step="give one of them")
     if every is not None and zone is not None:
@@ -122,25 +105,29 @@ def set_schedule(
     if at is not None and zone is not None:
         minute = _minute(at)
         at, cron = None, f"{minute % 60} {minute // 60} * * *"
-    data = session.call(
-        ScheduleSet(
-            group=check_name(group, "group"),
-            every_s=None if every is None else _seconds(every),
-            at_minute=None if at is None else _minute(at),
-            cron=cron,
-            zone=zone,
-            keep_last=keep_last,
-            keep_hourly=keep_hourly,
-            keep_daily=keep_daily,
-            keep_weekly=keep_weekly,
-            keep_monthly=keep_monthly,
-            keep_yearly=keep_yearly,
-            window_s=None if window is None else -1 if window == "site" else int(parse_span(window)),
-            window_bytes=None if window_bytes is None else _bytes(window_bytes),
-            freeze=None if freeze is None else "" if freeze == "none" else freeze,
-            confirm=confirm,
-        )
+    command = ScheduleSet(
+        group=check_name(group, "group"),
+        every_s=None if every is None else _seconds(every),
+        at_minute=None if at is None else _minute(at),
+        cron=cron,
+        zone=zone,
+        keep_last=keep_last,
+        keep_hourly=keep_hourly,
+        keep_daily=keep_daily,
+        keep_weekly=keep_weekly,
+        keep_monthly=keep_monthly,
+        keep_yearly=keep_yearly,
+        window_s=None if window is None else -1 if window == "site" else int(parse_span(window)),
+        window_bytes=None if window_bytes is None else _bytes(window_bytes),
+        freeze=None if freeze is None else "" if freeze == "none" else freeze,
+        confirm=confirm,
     )
+    of_drills = (drill, check_hook, check_arg, drill_as)
+    if any(each is not None for each in of_drills):
+        set_drills(session, command.group, *of_drills)
+        if command == ScheduleSet(group=command.group, confirm=confirm):
+            return
+    data = session.call(command)
     session.output.result("schedule.set", data, lambda: _show(session, data))
 
 

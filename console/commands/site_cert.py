@@ -207,7 +207,7 @@ def _write(to: Path, contents: Mapping[str, str], *, replace: bool) -> None:
         to.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         for name, text in contents.items():
             with UnfinishedFile(to / name, replace=replace) as made:
-                os.write(made.descriptor, text.encode("ascii"))
+                made.write(text.encode("ascii"))
                 if name != KEY_FILE:
                     os.fchmod(made.descriptor, OPEN_MODE)
                 made.make_durable()

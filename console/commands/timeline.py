@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Annotated
 
 import typer
@@ -51,7 +52,7 @@ def _show(session: Session, data: TimelineReply) -> None:
     starts = [utc_ns(each.time) for each in data.buckets]
     happened: list[list[str]] = [[] for _ in starts]
     for mark in data.marks:
-        place = sum(start <= utc_ns(mark.time) for start in starts) - 1
+        place = bisect_right(starts, utc_ns(mark.time)) - 1
         happened[max(place, 0)].append(f"{mark.kind} {mark.name}".strip())
     rows = []
     for each, marks in zip(data.buckets, happened, strict=True):

@@ -257,7 +257,7 @@ def resize(
             return
         session.output.line(f"{volume} {'would change: ' if data.dry_run else ''}{change}")
         if not data.dry_run:
-            session.output.line(f"back      {data.undo}")
+            session.output.line(f"back      {session.output.pasted(data.undo)}")
 
     session.output.result("volume.resize", data, show_it)
 

@@ -15,7 +15,7 @@ from console.commands.volume import VolumeArgument
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
 from console.images.target import confirm_loss
-from console.mounts.clones import delete_clone, device_noted, until_told
+from console.mounts.clones import device_noted, take_down, until_told
 from console.mounts.devices import (
     attached_as,
     attached_devices,
@@ -23,7 +23,7 @@ from console.mounts.devices import (
     require_mkfs,
     require_unmounted,
 )
-from console.mounts.mounting import Mount, require_root
+from console.mounts.mounting import require_root
 from console.session import Session, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.clone import CloneList
@@ -141,7 +141,7 @@ def detach(
     made = attached_as(name)
     require_unmounted(made)
     data = DetachReply(export=made.export, device=made.device or None)
-    _undo(session, made)
+    take_down(session, made)
     session.output.result("volume.detach", data, lambda: session.output.line(f"{data.export} detached"))
 
 
@@ -167,7 +167,7 @@ def mkfs(
     with until_told(), device_noted(session, volume) as made:
         made.attach(uri(export_of(where)), read_only=False)
         make_file_system(made.make_whole_device(read_only=False), kind.value, label)
-    _undo(session, made)
+    take_down(session, made)
     data = MkfsReply(export=volume, filesystem=kind.value, label=label, size_bytes=where.size_bytes)
 
     def show() -> None:
@@ -201,10 +201,6 @@ def _where(session: Session, export: str, writable: bool) -> VolumeUriReply:
             next_step=f"stop them first, or attach a clone: `farshore clone create {name}@latest try`",
         )
     return session.call(VolumeUri(group=group, volume=volume))
-
-
-def _undo(session: Session, made: Mount) -> None:
-    made.undo(lambda site, clone: delete_clone(session, site, clone))
 
 
 def _list(session: Session) -> None:

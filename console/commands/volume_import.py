@@ -12,7 +12,7 @@ from console.images.formats import RAW, format_of
 from console.images.report import FormatOption, image_info, show_image
 from console.images.seed_import import import_seed
 from console.images.stream_images import STREAM, opened_source
-from console.images.target import confirm_loss, fill, made_ready
+from console.images.target import confirm_loss, fill, make_ready
 from console.images.writing import Written
 from console.local_time import monotonic
 from console.session import session_of
@@ -51,7 +51,7 @@ def import_volume(
         if seed:
             data = import_seed(session, source, file, kind, volume)
         else:
-            made_ready(session, volume, source.size_bytes)
+            make_ready(session, volume, source.size_bytes)
             held = confirm_loss(session, volume, confirm)
             where, wanted, digest = fill(session, volume, source, file, held)
             copied = wanted.data_bytes

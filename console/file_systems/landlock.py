@@ -38,7 +38,7 @@ def version() -> int:
 
 def ruleset(of: int) -> bytes:
     """The set without a rule for a kernel of version `of`, 1 or later."""
-    out = pack("<Q", _bits(_FILE_BITS[min(of, len(_FILE_BITS)) - 1]))
+    out = pack("<Q", _file_rights(of))
     if of >= _TCP_SINCE:
         out += pack("<Q", _bits(_TCP_BITS))
     if of >= _SCOPE_SINCE:
@@ -54,16 +54,21 @@ def give_up_files(kept: Iterable[tuple[int, int]] = ()) -> None:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
     libc = ctypes.CDLL(None, use_errno=True)
     rules = ruleset(known)
-    handled = _bits(_FILE_BITS[min(known, len(_FILE_BITS)) - 1])
     made = libc.syscall(_CREATE, rules, ctypes.c_size_t(len(rules)), 0)
     if made < 0:
         raise OSError(ctypes.get_errno(), "Landlock took no rules")
     for descriptor, rights in kept:
-        if libc.syscall(_ADD, made, _RULE_PATH_BENEATH, pack("<Qi", rights & handled, descriptor), 0):
+        rule = pack("<Qi", rights & _file_rights(known), descriptor)
+        if libc.syscall(_ADD, made, _RULE_PATH_BENEATH, rule, 0):
             raise OSError(ctypes.get_errno(), "Landlock did not take a rule")
     # It stays open: one more descriptor that leads nowhere.
     if libc.syscall(_RESTRICT, made, 0):
         raise OSError(ctypes.get_errno(), "Landlock does not restrict this process")
+
+
+def _file_rights(of: int) -> int:
+    """All that a kernel of that version knows."""
+    return _bits(_FILE_BITS[min(of, len(_FILE_BITS)) - 1])
 
 
 def _bits(count: int) -> int:

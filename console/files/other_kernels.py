@@ -18,7 +18,7 @@ from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
 from console.local_time import monotonic, pause
 from console.mounts.attach import attach
-from console.mounts.clones import delete_clone
+from console.mounts.clones import take_down
 from console.mounts.mounting import at, real, require_root
 from console.mounts.programs import call, program_path
 from console.session import Session
@@ -52,7 +52,7 @@ def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: 
         try:
             yield point
         finally:
-            at(real(point)).undo(lambda site, clone: delete_clone(session, site, clone))
+            take_down(session, at(real(point)))
     finally:
         os.rmdir(point)
 

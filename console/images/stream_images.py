@@ -35,7 +35,6 @@ class StreamImage:
         self._descriptor = descriptor
         self._size_bytes = size_bytes
         self._name = name
-        self._at = 0
         self._ahead = b""
 
     @property
@@ -57,8 +56,7 @@ class StreamImage:
         for offset, length in pieces:
             ahead, self._ahead = self._ahead[:length], self._ahead[length:]
             data = ahead + self._take(length - len(ahead))
-            self._at = offset + length
-            if self._at == self._size_bytes and os.read(self._descriptor, 1):
+            if offset + length == self._size_bytes and os.read(self._descriptor, 1):
                 raise self._other("more")
             yield offset, data
 

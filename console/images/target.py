@@ -19,18 +19,17 @@ from protocol.errors import Busy, NotFound, Refused, UsageError
 from protocol.limits import VOLUME_BYTES_MAX
 
 
-def made_ready(session: Session, volume: str, image_bytes: int) -> int:
-    """The size of the volume, which is there now, without hosts, and not too small."""
+def make_ready(session: Session, volume: str, image_bytes: int) -> None:
+    """The volume is there then, without hosts, and not too small."""
     group, name = parse_volume_name(volume)
     if not 0 < image_bytes <= VOLUME_BYTES_MAX:
         raise UsageError(f"the image has {size_text(image_bytes)}: no volume has", subject=volume)
-    size_bytes = image_bytes
     try:
         shown = session.call(VolumeShow(group=group, volume=name))
     except NotFound:
-        session.call(VolumeCreate(group=group, volume=name, size_bytes=size_bytes))
-        return size_bytes
-    if shown.size_bytes < size_bytes:
+        session.call(VolumeCreate(group=group, volume=name, size_bytes=image_bytes))
+        return
+    if shown.size_bytes < image_bytes:
         raise Refused(
             f"{volume} has {size_text(shown.size_bytes)}, the image {size_text(image_bytes)}",
             subject=volume,
@@ -43,7 +42,6 @@ def made_ready(session: Session, volume: str, image_bytes: int) -> int:
             subject=volume,
             next_step="stop them first",
         )
-    return shown.size_bytes
 
 
 def confirm_loss(session: Session, volume: str, confirm: str) -> int:

@@ -53,10 +53,9 @@ def names_in(header: bytes, descriptor: bytes) -> VmdkNames:
     whole = header[:4] in {_SPARSE, _COW}
     if header[:4] == _SPARSE and len(header) >= HEADER_BYTES:
         whole = struct.unpack_from("<Q", header, 12) != (0,)
-    text = descriptor
-    found = dict.fromkeys(_EXTENT.findall(text))
+    found = dict.fromkeys(_EXTENT.findall(descriptor))
     extents = tuple((_text(kind), _text(name)) for kind, name in found)
-    hint, parent = _HINT.search(text), _PARENT.search(text)
+    hint, parent = _HINT.search(descriptor), _PARENT.search(descriptor)
     name = _text(hint[1]) if hint else ""
     if not name and (hint or (parent and int(parent[1], 16) != _NO_PARENT)):
         name = "?"

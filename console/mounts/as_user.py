@@ -3,15 +3,12 @@
     python as_user.py UID GID GROUP,… [SOURCE TARGET]… -- PROGRAM ARG…
 
 - It has mounts of its own (mount_namespaces(7)): each SOURCE, in a directory that only root may enter, is
-there at
-  TARGET, for this process alone.
+  there at TARGET, for this process alone.
 - It has processes of its own (pid_namespaces(7)): whatever the check starts, in a session of its own too as
-servers
-  do, ends with the check.
+  servers do, ends with the check.
 - User, group and further groups are those given, effective and saved; no capability is left in any set, and
-none
-  comes by a file that has some or a set-user-ID bit (PR_SET_NO_NEW_PRIVS). That root cannot be had back is
-  tried.
+  none comes by a file that has some or a set-user-ID bit (PR_SET_NO_NEW_PRIVS). That root cannot be had back
+  is tried.
 
 Ends as the program does; with 126, and a line on standard error, if any of it cannot be done: then the
 program was not started. Only root can run it. Imports nothing of ours: it is run by its path, without

@@ -20,7 +20,6 @@ from protocol.errors import NotAllowed, NotFound, UsageError
 
 OWN = Path("/etc/farshore/checks")
 READY = Path(__file__).resolve().parents[1] / "ready_checks"
-TEXT_BYTES_MAX = 64 << 10
 DIGEST_CHARS = 32
 
 
@@ -84,20 +83,16 @@ def _says(text: bytes) -> str:
 
 
 def _hook(name: str, path: Path, text: bytes) -> CheckHook:
-    digest = hashlib.sha256(text).hexdigest()[:DIGEST_CHARS]
     if path.parent == READY:
-        return CheckHook(
-            name=name,
-            command=text.decode(),
-            shown=f"{name} of Farshore, sha256:{digest}",
-            says=_says(text),
-            raw=_is_raw(text),
-        )
-    _require_safe(path)
+        command, file = text.decode(), f"{name} of Farshore"
+    else:
+        _require_safe(path)
+        command, file = f'exec {shlex.quote(str(path))} "$@"', str(path)
+    digest = hashlib.sha256(text).hexdigest()[:DIGEST_CHARS]
     return CheckHook(
         name=name,
-        command=f'exec {shlex.quote(str(path))} "$@"',
-        shown=f"{path}, sha256:{digest}",
+        command=command,
+        shown=f"{file}, sha256:{digest}",
         says=_says(text),
         raw=_is_raw(text),
     )

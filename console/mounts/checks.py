@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from tempfile import TemporaryDirectory, TemporaryFile
 
 from console.local_time import monotonic, pause
@@ -154,8 +155,11 @@ def _tools(path: Path) -> tuple[str, ...]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ()
-    with os.fdopen(descriptor, "rb") as file:
-        text = file.read(VERSIONS_BYTES).decode(errors="replace")
+    try:
+        is_file = S_ISREG(os.fstat(descriptor).st_mode)
+        text = os.read(descriptor, VERSIONS_BYTES).decode(errors="replace") if is_file else ""
+    finally:
+        os.close(descriptor)
     lines = [" ".join(printable_lines(line).split())[:TOOL_CHARS_MAX] for line in text.splitlines()]
     return tuple(line for line in lines if line)[:TOOLS_MAX]
 

@@ -10,6 +10,7 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -52,8 +53,9 @@ def until_told() -> Iterator[None]:
 
 
 @contextmanager
-def undone_on_error(session: Session, point: Path, export: str) -> Iterator[Mount]:
-    """A new mount, which the body brings up; undone when that fails or is interrupted."""
+def undone_on_error(session: Session, point: Path | None, export: str) -> Iterator[Mount]:
+    """A new mount, which the body brings up; undone when that fails or is interrupted.
+    `point` as for `record`."""
     made = record(point, export=export, site=_site(session))
     try:
         yield made
@@ -65,19 +67,20 @@ def undone_on_error(session: Session, point: Path, export: str) -> Iterator[Moun
 @contextmanager
 def device_noted(session: Session, export: str) -> Iterator[Mount]:
     """The same of what is to be a device and no more."""
-    made = record(None, export=export, site=_site(session))
-    try:
+    with undone_on_error(session, None, export) as made:
         made.note("kind", DEVICE)
         yield made
-    except BaseException:
-        undo(session, made)
-        raise
+
+
+def take_down(session: Session, made: Mount) -> None:
+    """Bring a mount down, and delete the clone behind it. Raises Busy as `Mount.undo` does."""
+    made.undo(partial(delete_clone, session))
 
 
 def undo(session: Session, made: Mount) -> bool:
-    """Bring a mount down; False, and said, when something holds it: `mount --list` then has it."""
+    """The same; False, and said, when something holds it: `mount --list` then has it."""
     try:
-        made.undo(lambda site, clone: delete_clone(session, site, clone))
+        take_down(session, made)
     except FarshoreError as left:
         again = f"farshore volume detach {made.export}" if made.kind else f"farshore umount {made.point}"
         session.output.note(f"not undone: {left.message}", f"next: {again}")

@@ -8,7 +8,6 @@ from console.mounts.mounting import DEVICE, Mount, mounts
 from console.mounts.programs import call, find_program, run
 from protocol.errors import Busy, NotFound
 
-FILE_SYSTEMS = ("ext4", "xfs", "btrfs", "vfat")
 MKFS_TIMEOUT_S = 3600.0
 _LABEL_OPTION = {"vfat": "-n"}
 # Without a question: whether something is overwritten was asked before.
@@ -30,12 +29,13 @@ def attached_as(name: str) -> Mount:
 
 def require_unmounted(made: Mount) -> None:
     """Busy while a file system of the device is mounted: its kernel would write to nothing."""
-    if not made.device:
+    device = made.device
+    if not device:
         return
-    code, points = call("findmnt", "--noheadings", "--output", "TARGET", "--source", made.device)
+    code, points = call("findmnt", "--noheadings", "--output", "TARGET", "--source", device)
     if code == 0 and points:
         point = points.splitlines()[0]
-        raise Busy(f"{made.device} is mounted at {point}", subject=made.device, next_step=f"umount {point}")
+        raise Busy(f"{device} is mounted at {point}", subject=device, next_step=f"umount {point}")
 
 
 def require_mkfs(kind: str) -> None:

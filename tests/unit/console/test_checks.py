@@ -40,6 +40,22 @@ def test_only_the_end_of_much_is_kept() -> None:
     assert len(run_check("seq 100000", {}).said) <= 4096
 
 
+@pytest.mark.parametrize(
+    ("made", "tools"),
+    [
+        ('>"$f" echo sqlite3 3.40', ("sqlite3 3.40",)),
+        ('rm "$f"', ()),
+        ('rm "$f"; mkdir "$f"', ()),
+        ('rm "$f"; ln -s /etc/passwd "$f"', ()),
+        # What holds it open outlives the check, in a session of its own.
+        ('rm "$f"; mkfifo "$f"; setsid sleep 5 3<>"$f" &', ()),
+    ],
+)
+def test_whatever_a_check_makes_of_the_file_for_versions(made: str, tools: tuple[str, ...]) -> None:
+    verdict = run_check(f"f=$FARSHORE_VERSIONS; {made}", {})
+    assert (verdict.ok, verdict.tools) == (True, tools)
+
+
 def test_variables_name_each_volume_and_the_first() -> None:
     variables = volume_variables({"swap": (None, "/dev/loop1"), "my-data": (Path("/mnt"), "/dev/loop2")})
     assert variables == {

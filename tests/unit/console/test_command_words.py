@@ -59,6 +59,15 @@ def test_a_script_waits_for_nothing_that_it_does_not_use() -> None:
     assert [module for module in loaded if module.startswith(FOR_SOME)] == []
 
 
+@pytest.mark.parametrize("words", ["volume list", "volume create", "journal show", "site run"])
+def test_nor_for_a_noun_s_other_verbs(words: str) -> None:
+    noun = words.split()[0]
+    loaded = loaded_by(*words.split(), "--help")
+    beside = {f"console.commands.{place.rpartition('.')[0]}" for place in VERBS_BESIDE[noun].values()}
+    assert f"console.commands.{noun}" in loaded
+    assert beside.isdisjoint(loaded)
+
+
 def test_the_version_needs_neither_a_parser_nor_a_site() -> None:
     loaded = loaded_by("--version")
     assert "console.cli" in loaded

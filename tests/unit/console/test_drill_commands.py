@@ -170,6 +170,14 @@ def test_drills_are_a_part_of_a_schedule(stub: StubSite, farshore: Run) -> None:
     assert (
         farshore("schedule", "set", "vm1", "--drill", "weekly", "--check-hook", "none-such", *site).code == 10
     )
+    # 0 would mean that it is not drilled any more.
+    farshore("schedule", "set", "vm1", "--drill", "0.5s", *site)
+    assert stub.asked[-1] == DrillPlanSet(group="vm1", every_s=1)
+    # Nothing is set of a command line that is wrong elsewhere.
+    asked = len(stub.asked)
+    for wrong in (("--every", "1h", "--at", "02:00"), ("--at", "25:00"), ("--every", "1h", "--tz", "UTC")):
+        ran = farshore("schedule", "set", "vm1", "--drill", "weekly", *wrong, *site)
+        assert (ran.code, len(stub.asked)) == (2, asked)
     stub.replies["drill.plan"] = DrillPlanReply(plans=[])
     assert "not drilled" in farshore("schedule", "set", "vm1", "--drill", "none", *site).out
     stub.replies["drill.plans"] = DrillPlanReply(plans=[PLAN])

@@ -77,6 +77,11 @@ def test_what_a_restore_prints_acts_where_it_did(stub: StubSite, farshore: Run) 
     assert f"farshore --site {stub.directory} restore volume" in farshore(*words).out
 
 
+def test_what_a_resize_prints_does_too(stub: StubSite, farshore: Run) -> None:
+    ran = farshore("volume", "resize", "vm1/root", "2G", "--site", str(stub.directory))
+    assert f"back      farshore --site {stub.directory} restore volume vm1/root" in ran.out
+
+
 def test_next_steps_of_errors_name_it_too(stub: StubSite, farshore: Run) -> None:
     stub.replies["volume.show"] = gone
     for words in (("volume", "show", "vm1/x"), ("--json", "volume", "show", "vm1/x")):

@@ -52,6 +52,17 @@ def written(path: Path, *, replace: bool = False) -> UnfinishedFile:
     return file
 
 
+def test_all_of_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little the kernel takes at once."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: pwrite(file, data[:3], offset))
+    with UnfinishedFile(tmp_path / "key.pem", replace=False) as file:
+        file.write(b"a key and more")
+        file.make_durable()
+        file.finish()
+    assert (tmp_path / "key.pem").read_bytes() == b"a key and more"
+
+
 def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     def link(_source: Path, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted", str(target))
