@@ -6,12 +6,12 @@ from datetime import datetime
 from itertools import islice
 
 from daemon.site import Site
-from engine.copies.cron_lines import NS_PER_S, cron_line
+from engine.copies.cron_lines import cron_line
 from engine.copies.schedules import slots_after
 from engine.group.group import Group
 from engine.ports.time_zones import check_zone, time_zone
 from protocol.commands.schedule import ScheduleRun
-from protocol.cut_text import time_text
+from protocol.cut_text import NS_PER_S, time_text
 from protocol.errors import Refused, Unreachable, UsageError
 from protocol.events import PolicySet
 from protocol.peer_requests import CRON_LINES

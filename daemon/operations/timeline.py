@@ -10,10 +10,9 @@ from daemon.operations.shapes import time_or_none
 from daemon.site import Site
 from engine.history.over_time import BytesUntil, Happening, Mark, marks
 from protocol.commands.timeline import MARKS_MAX, Timeline, TimelineBucket, TimelineMark, TimelineReply
-from protocol.cut_text import time_text
+from protocol.cut_text import NS_PER_S, time_text
 from protocol.errors import UsageError
 
-NS_PER_S = 1_000_000_000
 _MOVES = (Happening.SWITCHOVER, Happening.TAKEOVER)
 
 

@@ -27,9 +27,9 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from engine.ports.time_zones import time_zone
+from protocol.cut_text import NS_PER_S
 from protocol.errors import UsageError
 
-NS_PER_S = 1_000_000_000
 EVERY_HOUR = frozenset(range(24))
 # How far back the newest slot may lie: 29 February on a certain weekday comes every 28 years, or 40.
 _FIRST_SPAN_NS = 3600 * NS_PER_S

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-NS_PER_S = 1_000_000_000
+from protocol.cut_text import NS_PER_S
 
 
 class KeepRules(NamedTuple):

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.copies.cron_lines import cron_line
+from protocol.cut_text import NS_PER_S
 from protocol.events import PolicySet
 
-NS_PER_S = 1_000_000_000
 DAY_S = 86_400
 
 

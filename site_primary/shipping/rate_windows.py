@@ -20,9 +20,9 @@ from zoneinfo import ZoneInfo
 
 from engine.ports.time_zones import time_zone
 from protocol.commands.peer import RateWindow
+from protocol.cut_text import NS_PER_S
 from protocol.errors import UsageError
 
-NS_PER_S = 1_000_000_000
 # How far ahead a change is looked for: a window may be left out for a day, and a zone leave out a day.
 LOOK_AHEAD = timedelta(days=4)
 _STEP = timedelta(minutes=30)

@@ -18,9 +18,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.copies.cron_lines import NS_PER_S, cron_line
+from engine.copies.cron_lines import cron_line
 from engine.copies.schedules import due, last_slot, next_slot, slots_after
 from engine.ports.time_zones import check_zone
+from protocol.cut_text import NS_PER_S
 from protocol.errors import UsageError
 from protocol.events import NO_POLICY
 

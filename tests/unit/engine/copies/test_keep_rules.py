@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.copies.keep_rules import NS_PER_S, KeepRules, kept
+from engine.copies.keep_rules import KeepRules, kept
+from protocol.cut_text import NS_PER_S
 
 counts = st.integers(0, 6)
 rule_sets = st.builds(

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.copies.schedules import DAY_S, NS_PER_S, due, last_slot, next_slot
+from engine.copies.schedules import DAY_S, due, last_slot, next_slot
+from protocol.cut_text import NS_PER_S
 from protocol.events import NO_POLICY, PolicySet
 
 HOURLY = replace(NO_POLICY, every_s=3600)

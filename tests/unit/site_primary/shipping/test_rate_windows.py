@@ -11,7 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol.commands.peer import RateWindow
-from site_primary.shipping.rate_windows import LOOK_AHEAD, NS_PER_S, RateNow, rate_at, rate_now
+from protocol.cut_text import NS_PER_S
+from site_primary.shipping.rate_windows import LOOK_AHEAD, RateNow, rate_at, rate_now
 
 BERLIN = "Europe/Berlin"
 ZONES = (BERLIN, "UTC", "America/Havana", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia")
