@@ -29,6 +29,7 @@ from protocol.errors import Busy, FarshoreError, TimedOut
 
 READY_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
+LET_GO_TIMEOUT_S = 2.0
 POLL_S = 0.02
 
 
@@ -154,8 +155,14 @@ def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri:
 
 
 def _unmount(files: Path) -> None:
-    # fusermount3 is there where nbdfuse works without root.
-    code, said = call("fusermount3", "-u", files)
+    # fusermount3 is there where nbdfuse works without root. A loop device that another program looked at
+    # while it was given back lets its file go a moment after the kernel says it is free.
+    deadline = monotonic() + LET_GO_TIMEOUT_S
+    while True:
+        code, said = call("fusermount3", "-u", files)
+        if code == 0 or not is_mounted(files) or monotonic() > deadline:
+            break
+        pause(POLL_S)
     if code != 0 and is_mounted(files):
         raise Busy(
             f"{files} cannot be unmounted: {said}",

@@ -11,6 +11,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -86,6 +87,17 @@ def test_closing_leaves_nothing_and_can_be_repeated(uri: str) -> None:
     attached.close()
     assert not attached.directory.exists()
     assert not Path(f"/proc/{process}").exists()
+
+
+def test_what_lets_the_file_go_a_moment_later_is_waited_for(uri: str) -> None:
+    """As a loop device does, when another program closes it last."""
+    attached = attach(uri, read_only=True)
+    held = attached.path.open("rb")
+    closing = Timer(0.3, held.close)
+    closing.start()
+    attached.close()
+    closing.join()
+    assert not attached.directory.exists()
 
 
 def test_a_killed_nbdfuse_is_cleaned_up(uri: str) -> None:

@@ -185,13 +185,17 @@ set -e
         start = f"""{attach}mount "$({losetup} --noheadings --output NAME -j {disk})" {point}
 {after_mount}
 """
-        # Unmounting answers before nbdfuse is gone, and with it the host's connection.
+        # Unmounting answers before nbdfuse is gone, and with it the host's connection. A device that another
+        # program looks at is given back only once that has closed it.
         stop = f"""#!/bin/sh
 set -e
 {before_umount}
 umount {point}
 {losetup} --detach "$({losetup} --noheadings --output NAME -j {disk})"
-umount {self._fuse}
+tries=0
+until umount {self._fuse}; do
+    tries=$((tries + 1)); [ $tries -lt 400 ]; sleep 0.05
+done
 tries=0
 while pgrep -f {self._fuse}/disk.img >/dev/null; do
     tries=$((tries + 1)); [ $tries -lt 400 ]; sleep 0.05
