@@ -17,7 +17,7 @@ from console.mounts.recorded_drill import Wanted, carry_out
 from console.session import Session, session_of
 from protocol.commands.base import Reply, check_name
 from protocol.commands.drill import DrillPlanInfo, DrillPlans
-from protocol.errors import ExitCode, FarshoreError
+from protocol.errors import ExitCode, FarshoreError, system_error
 
 
 class DueDrill(Reply, frozen=True, kw_only=True):
@@ -68,8 +68,9 @@ def _run(session: Session, plan: DrillPlanInfo) -> DueDrill:
             digest=True,
         )
         done = carry_out(session, wanted)
-    except FarshoreError as error:
-        return _looked_at(plan, ok=False, error=error.message)
+    except (FarshoreError, OSError) as error:
+        known = system_error(error) if isinstance(error, OSError) else error
+        return _looked_at(plan, ok=False, error=known.message)
     failed = next((step for step in done.steps if step.state == "failed"), None)
     error_text = f"{failed.step}: {failed.said}" if failed else ""
     return _looked_at(plan, ok=done.ok, drill=done.drill, error=error_text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from protocol.commands.drill import (
 )
 from protocol.drill_report import signed_report
 from protocol.drill_report_text import Statement
+from protocol.errors import ExitCode
 from protocol.signatures import fingerprint_of, key_of
 from tests.unit.console.conftest import Ran
 from tests.unit.console.stub_site import CUT, REPLIES, ROW, STATUS, StubSite
@@ -211,3 +214,19 @@ def test_a_backup_says_when_it_was_proven(stub: StubSite, farshore: Run) -> None
     assert "drilled at par" in first
     assert "by uid:0, check sqlite" in second
     assert any("sha256:ab" in line for line in lines)
+
+
+def test_what_the_machine_refuses_of_one_group_keeps_no_other_from_being_drilled(
+    stub: StubSite, farshore: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+
+    monkeypatch.setattr("console.commands.drill_due.carry_out", full)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    stub.replies["drill.plans"] = DrillPlanReply(plans=[PLAN, replace(PLAN, group="vm2")])
+    ran = farshore("drill", "due", "--site", str(stub.directory), "--json")
+    assert ran.code == ExitCode.FAILED, ran.err
+    rows = ran.json[0]["data"]["drills"]
+    assert [(row["group"], row["ok"]) for row in rows] == [("vm1", False), ("vm2", False)]
+    assert all("/tmp/x" in row["error"] for row in rows)
