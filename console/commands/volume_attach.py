@@ -15,7 +15,7 @@ from console.commands.volume import VolumeArgument
 from console.figures import UNKNOWN
 from console.host_configs import export_of, uri
 from console.images.target import confirm_loss
-from console.mounts.clones import device_noted, take_down, until_told
+from console.mounts.clones import device_noted, site_of, take_down, until_told
 from console.mounts.devices import (
     attached_as,
     attached_devices,
@@ -138,7 +138,7 @@ def detach(
     """Undo an attach: loop device and nbdfuse. Repeat it after any error."""
     session = session_of(ctx)
     require_root()
-    made = attached_as(name)
+    made = attached_as(name, site_of(session))
     require_unmounted(made)
     data = DetachReply(export=made.export, device=made.device or None)
     take_down(session, made)

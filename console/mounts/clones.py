@@ -56,7 +56,7 @@ def until_told() -> Iterator[None]:
 def undone_on_error(session: Session, point: Path | None, export: str) -> Iterator[Mount]:
     """A new mount, which the body brings up; undone when that fails or is interrupted.
     `point` as for `record`."""
-    made = record(point, export=export, site=_site(session))
+    made = record(point, export=export, site=site_of(session))
     try:
         yield made
     except BaseException:
@@ -95,7 +95,7 @@ def cloned(
     """A temporary clone, gone at the body's end."""
     name = f"{purpose}-{secrets.token_hex(4)}"
     scope = group if volume is None else f"{group}/{volume}"
-    made = record(None, export=scope, site=_site(session), name=name)
+    made = record(None, export=scope, site=site_of(session), name=name)
     try:
         yield create_clone(session, made, group, volume, cut, name)
     finally:
@@ -120,7 +120,7 @@ def create_clone(
 @contextmanager
 def attached(session: Session, clone: str, volume: str) -> Iterator[Mount]:
     """A clone's volume as a file, to make a device and a file system of."""
-    made = record(None, export=f"{clone}/{volume}", site=_site(session), name=f"{clone}.{volume}")
+    made = record(None, export=f"{clone}/{volume}", site=site_of(session), name=f"{clone}.{volume}")
     try:
         where = session.call(VolumeUri(group=clone, volume=volume))
         made.attach(uri(export_of(where)), read_only=False)
@@ -152,6 +152,6 @@ def delete_clone(session: Session, site: str, clone: str) -> None:
         client.close()
 
 
-def _site(session: Session) -> str:
+def site_of(session: Session) -> str:
     """The session's site in a form that means the same wherever `umount` is called."""
     return session.site.directory or session.site.endpoint

@@ -19,11 +19,13 @@ def attached_devices() -> list[Mount]:
     return [each for each in mounts() if each.kind == DEVICE]
 
 
-def attached_as(name: str) -> Mount:
-    """The one of an export (`G/V`, `G/V@CUT`), or of a device's path. NotFound."""
-    for each in attached_devices():
-        if name in (each.export, each.device):
-            return each
+def attached_as(name: str, site: str) -> Mount:
+    """The one of an export (`G/V`, `G/V@CUT`), that of `site` if several sites' are attached, or of a
+    device's path. NotFound."""
+    found = [each for each in attached_devices() if name in (each.export, each.device)]
+    found.sort(key=lambda each: each.site != site)
+    if found:
+        return found[0]
     raise NotFound(f"{name} is not attached here", subject=name, next_step="farshore volume attach --list")
 
 

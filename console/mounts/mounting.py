@@ -191,7 +191,7 @@ def record(point: Path | None, *, export: str, site: str, name: str = "") -> Mou
     """A new, empty mount; with `point` none, its own directory `mnt`. Raises Busy if there is one."""
     parent = runtime_directory()
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = name or _name(point or Path(export))
+    name = name or _name(point or Path(site, export))
     made = Mount(directory=parent / name)
     try:
         made.directory.mkdir(mode=0o700)

@@ -111,3 +111,19 @@ def test_a_connection_that_died_is_said_and_cleaned_up(site: Site) -> None:
     wait_until(lambda: bool(site.json("volume", "attach", "--list")["devices"][0]["failed"]), 10)
     site.farshore("volume", "detach", "g/v")
     assert attached_devices() == []
+
+
+def test_volumes_of_one_name_at_two_sites(pair: tuple[Site, Site]) -> None:
+    """Both on this machine: each is its site's."""
+    a, b = pair
+    for site, letter in ((a, b"a"), (b, b"b")):
+        site.create_volume("g/v", "8M")
+        with Host(site.nbd_socket, "g/v") as host:
+            host.write(0, letter * 4096)
+            host.flush()
+    devices = [device_of(site, "g/v") for site in (a, b)]
+    first = [succeed("head", "-c", "1", device) for device in devices]
+    assert first == ["a", "b"]
+    b.farshore("volume", "detach", "g/v")
+    assert [each.device for each in attached_devices()] == [devices[0]]
+    a.farshore("volume", "detach", "g/v")
