@@ -177,7 +177,7 @@ def damage_info(group: Group, damage: Damage, reason: str = "") -> DamageInfo:
     elif damage.place[1] and damage.subject.startswith("lane"):
         names = {volume.id: volume.name for volume in group.volumes.at(group.spans()).values()}
         name = names.get(damage.place[1])
-        subject = f"{group.name}/{name} block {damage.place[2]}" if name else subject
+        subject = f"{group.name}/{name} {damage.blocks}" if name else subject
     return DamageInfo(
         object=subject,
         position=damage.position,

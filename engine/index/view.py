@@ -12,13 +12,11 @@ from typing import NamedTuple, Self
 
 from engine.history.visibility import Interval
 from engine.index.memtable import NOT_FOUND, Memtable
+from engine.index.runs import indexed_blocks, levels_of, newest_indexed
 from engine.index.versions import (
-    BLOCK_PREFIX,
     IndexedVersion,
     check_bytes,
-    newest_indexed,
     stored_bytes,
-    unpack_version_key,
 )
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Cursor, ReadTransaction, Store
@@ -48,10 +46,12 @@ class Place(NamedTuple):
 class ReadBatch:
     """One read transaction, begun when first needed, for everything that is read in one wake-up."""
 
-    __slots__ = ("_context", "_cursor", "_store", "_transaction")
+    __slots__ = ("_context", "_cursor", "_levels", "_memtable", "_store", "_transaction")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memtable: Memtable) -> None:
         self._store = store
+        self._memtable = memtable
+        self._levels = memtable.levels
         self._context: AbstractContextManager[ReadTransaction] | None = None
         self._transaction: ReadTransaction | None = None
         self._cursor: Cursor | None = None
@@ -59,9 +59,19 @@ class ReadBatch:
     def transaction(self) -> ReadTransaction:
         """The transaction."""
         if self._transaction is None:
+            # Before it begins: what is found out in it must not be noted for an index that changed since.
+            self._levels = self._memtable.levels
             context = self._context = self._store.read()
             self._transaction = context.__enter__()
         return self._transaction
+
+    def levels(self, lane: int, volume: int) -> tuple[int, ...]:
+        """Levels at which the index has rows of a volume in a lane."""
+        cursor = self.cursor()
+        found = self._levels.get((lane, volume))
+        if found is None:
+            found = self._levels[lane, volume] = levels_of(cursor, lane, volume)
+        return found
 
     def cursor(self) -> Cursor:
         """A cursor on `versions`."""
@@ -102,7 +112,7 @@ class VolumeView:
 
     def batch(self) -> ReadBatch:
         """Begin a batch of reads."""
-        return ReadBatch(self._store)
+        return ReadBatch(self._store, self.memtable)
 
     def find(self, batch: ReadBatch, block: int) -> Place | None:
         """Where a block's bytes are; None if it reads as zeroes."""
@@ -111,7 +121,8 @@ class VolumeView:
             entry = self.memtable.newest(volume, block, interval)
             if entry != NOT_FOUND:
                 return None if entry & 1 else Place(interval.lane, entry >> 1, None)
-            version = newest_indexed(batch.cursor(), volume, block, interval)
+            levels = batch.levels(interval.lane, volume)
+            version = newest_indexed(batch.cursor(), volume, block, interval, levels)
             if version is not None:
                 return None if version.zero else Place(interval.lane, version.number, version)
         return None
@@ -218,26 +229,9 @@ class VolumeView:
             for layer in self.memtable.layers:
                 versions = layer.volumes.get((lane, self.volume))
                 if versions is not None:
-                    blocks = versions.blocks
-                    if len(blocks) < end - first:
-                        found.update(block for block in blocks if first <= block < end)
-                    else:
-                        found.update(block for block in range(first, end) if block in blocks)
+                    found.update(versions.within(first, end))
             found.update(indexed_blocks(cursor, lane, self.volume, first, end))
         return found
-
-
-def indexed_blocks(cursor: Cursor, lane: int, volume: int, first: int, end: int) -> list[int]:
-    """Blocks in [first, end) with any version in the table, in order: one seek for each."""
-    blocks = []
-    found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, first))
-    while found:
-        key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
-        if key_lane != lane or key_volume != volume or block >= end:
-            break
-        blocks.append(block)
-        found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, block + 1))
-    return blocks
 
 
 def extend_stretches(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:

@@ -16,6 +16,8 @@ from protocol.positions import Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import SETTINGS, GroupRig
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[GroupRig]:

@@ -14,6 +14,8 @@ from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.group_rig import GroupRig, filled
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 BLOCKS = 400
 SIZE = BLOCKS * BLOCK_BYTES
 

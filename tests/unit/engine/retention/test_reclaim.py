@@ -19,6 +19,8 @@ from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 MakeRig = Callable[..., GroupRig]
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
 KEEP_NOTHING = replace(KEEP_ALL, window_bytes=0)
