@@ -5,13 +5,13 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Blocks of a run at each level, as a power of two.
-RUN_SHIFTS = (4, 8)
+RUN_SHIFTS = (2, 4, 8)
 LEVEL_SHIFT = 56
 FIRST_MASK = (1 << LEVEL_SHIFT) - 1
-ALL_LEVELS = (1, 2)
+ALL_LEVELS = (1, 2, 3)
 
 
 def run_blocks(level: int) -> int:
@@ -35,19 +35,25 @@ def blocks_at(block: int) -> range:
     return range(first, first + run_blocks(level)) if level <= len(RUN_SHIFTS) else range(0)
 
 
-def pieces(first: int, count: int) -> Iterator[tuple[int, int, int]]:
+def pieces(first: int, count: int) -> Iterable[tuple[int, int, int]]:
     """(level, first block, blocks) of the pieces of a write, in order. Level 0 may be several blocks, each a
     version of its own."""
-    (low, high), end = RUN_SHIFTS, first + count
-    small, large = 1 << low, 1 << high
+    return _cut(first, first + count) if count >= run_blocks(1) else ((0, first, count),)
+
+
+def _cut(first: int, end: int) -> Iterator[tuple[int, int, int]]:
+    least = run_blocks(1)
     while first < end:
-        if not first & (large - 1) and end - first >= large:
-            yield 2, first, large
-            first += large
-        elif not first & (small - 1) and end - first >= small:
-            yield 1, first, small
-            first += small
-        else:
-            stop = min(end, (first | (small - 1)) + 1)
-            yield 0, first, stop - first
-            first = stop
+        level = _level_at(first, end - first)
+        size = run_blocks(level) if level else min(end, (first | (least - 1)) + 1) - first
+        yield level, first, size
+        first += size
+
+
+def _level_at(first: int, blocks: int) -> int:
+    """The highest level of which a run begins here and goes no further than `blocks`."""
+    for level in reversed(ALL_LEVELS):
+        size = run_blocks(level)
+        if not first & (size - 1) and blocks >= size:
+            return level
+    return 0

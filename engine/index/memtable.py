@@ -35,7 +35,7 @@ class VolumeVersions:
 
     def __init__(self) -> None:
         self.blocks: dict[int, Chain] = {}
-        self.runs: tuple[dict[int, Chain], dict[int, Chain]] = ({}, {})
+        self.runs: tuple[dict[int, Chain], ...] = ({}, {}, {})
         self.ranges: list[tuple[int, int, int]] = []  # (entry, first block, end block), oldest first
 
     def newest(self, block: int, low: int, high: int) -> int:

@@ -1,11 +1,10 @@
 """Runs: neighbouring blocks that were written at once, as one row of `versions`.
 
-A large write would take a row a block, all of the same place but for the last bits. Cut where their numbers
-are whole multiples of a run's size, 16 or 256 blocks, its pieces are runs, and what is left over at both ends
-are single blocks:
+A large write would take a row a block. Cut where their numbers are multiples of a run's size, its pieces are
+runs of 4, 16 or 256 blocks, and what is left over at both ends are single blocks:
 
-    key      as of a single block, with the level in the top byte of `block`: 1 for 16 blocks, 2 for 256;
-             the rest of it is the first block, and `number` is that of the first block
+    key      as of a single block, with the level in the top byte of `block`: 1 for 4 blocks, 2 for 16, 3 for
+             256; the rest of it is the first block, and `number` is that of the first block
     value    u8 kind 4, and of every block u32 CRC-32C of the key and bytes that it would have by itself
              zeroes: as of a single block; every block of the run has the same number then
 
@@ -72,7 +71,7 @@ def run_value(lane: int, volume: int, first: int, number: int, data: memoryview)
 
 
 def levels_of(cursor: Cursor, lane: int, volume: int) -> tuple[int, ...]:
-    """Levels at which the index has rows of a volume in a lane, of 0 to 2."""
+    """Levels at which the index has rows of a volume in a lane, of 0 to 3."""
     found = []
     for level in (0, *ALL_LEVELS):
         if cursor.set_range(_PLACE.pack(lane, volume, tagged(level, 0))):

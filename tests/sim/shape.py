@@ -162,7 +162,7 @@ def shape_of(rng: random.Random) -> Shape:
 
 def _runs(rng: random.Random) -> Patch:
     """Runs of blocks so short that volumes as small as these have many of them, whole and in parts."""
-    return (engine.index.levels, "RUN_SHIFTS", rng.choice(((4, 8), (1, 2), (1, 3))))
+    return (engine.index.levels, "RUN_SHIFTS", rng.choice(((2, 4, 8), (1, 2, 3), (1, 3, 4))))
 
 
 def _rate_windows(rng: random.Random) -> tuple[RateWindow, ...]:

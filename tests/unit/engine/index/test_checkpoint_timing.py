@@ -128,8 +128,8 @@ def test_hosts_wait_at_the_hard_limit_and_are_told_of_relief(make_rig: MakeRig) 
 
 def test_a_dropped_layer_is_freed_in_slices(rig: GroupRig) -> None:
     volume = rig.create("root", 6000)
-    for block in range(0, 6000, 10):  # none of them holds a whole run
-        rig.write(volume, block, *[b"a"] * 10)
+    for block in range(0, 6000, 3):  # none of them holds a whole run
+        rig.write(volume, block, *[b"a"] * 3)
     layer = rig.group.memtable.layers[0]
     rig.checkpoint()
     left = [sum(len(versions) for versions in layer.volumes.values())]

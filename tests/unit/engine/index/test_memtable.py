@@ -109,11 +109,12 @@ def test_a_terabyte_discarded_is_one_entry() -> None:
 @pytest.mark.parametrize(
     ("first", "count", "held"),
     [
-        (0, 15, 15),
+        (0, 3, 3),
+        (0, 15, 3 + 3),
         (0, 16, 1),
-        (1, 255, 15 + 15),
+        (1, 255, 3 + 3 + 15),
         (0, RANGE_BLOCKS, 1),
-        (1, RANGE_BLOCKS, 15 + 15 + 1),
+        (1, RANGE_BLOCKS, 3 + 3 + 15 + 1),
         (1, RANGE_BLOCKS + 1, 1),
     ],
 )
