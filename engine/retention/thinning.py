@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 from engine.index.runs import indexed_blocks, levels_of, version_in, versions_in, versions_of
 from engine.index.versions import (
+    BLOCK_PREFIX,
     LANE_PREFIX,
+    NUMBER_MASK,
     STORED_HEAD_BYTES,
+    VERSION_KEY,
     IndexedVersion,
     check_bytes,
+    read_version,
     single_value,
     stored_value,
     unpack_version_key,
@@ -53,12 +57,12 @@ class Changes:
         else:
             self._take(found.key, found.run, found.block)
 
-    def move(self, found: Found, data: bytes) -> None:
+    def move(self, found: Found, data: memoryview) -> None:
         """A version's bytes are stored from now on."""
         version = found.version
         if found.run is not None:
             self._take(found.key, found.run, found.block)
-        self.moved.append((version.key, stored_value(version, data), data[:STORED_HEAD_BYTES]))
+        self.moved.append((version.key, stored_value(version, data), bytes(data[:STORED_HEAD_BYTES])))
 
     def _take(self, key: bytes, run: bytes, block: int) -> None:
         self.runs.setdefault(key, (run, set()))[1].add(block)
@@ -139,12 +143,29 @@ class Thinning:
             levels = self.levels[lane, volume] = levels_of(self.cursor, lane, volume)
         found: list[Found] = []
         for level in levels:
+            if level == 0:
+                found = self._singles(block, horizon)
+                continue
             for key, value in versions_of(self.cursor, block, horizon, level):
                 version = version_in(key, value, number)
                 if version.number < horizon:
-                    found.append(Found(version, key, number, value if level else None))
+                    found.append(Found(version, key, number, value))
         if len(levels) > 1:
             found.sort(key=lambda each: -each.version.number)
+        return found
+
+    def _singles(self, block: Block, horizon: int) -> list[Found]:
+        """Those with a row of their own: as `versions_of`, in one loop, for it is done for every block."""
+        cursor, number = self.cursor, block[2]
+        found: list[Found] = []
+        more = cursor.set_range(VERSION_KEY.pack(*block, (horizon - 1) ^ NUMBER_MASK))
+        prefix = BLOCK_PREFIX.pack(*block)
+        while more:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                break
+            found.append(Found(read_version(key, cursor.value()), key, number, None))
+            more = cursor.next()
         return found
 
 
@@ -152,15 +173,17 @@ class SegmentBytes:
     """The segment that is truncated."""
 
     def __init__(self, segments: SegmentMap, segment: Segment, end: int) -> None:
-        self._file = segments.file(segment)
         self._start = segment.start
         self._end = end
+        # At once: nearly all of it is asked for, in the order of blocks and not of places.
+        self._bytes = memoryview(segments.file(segment).pread(end - segment.start, 0))
 
-    def bytes_of(self, version: IndexedVersion) -> bytes | None:
+    def bytes_of(self, version: IndexedVersion) -> memoryview | None:
         """A version's bytes, checked, if this is where they are."""
         if version.zero or version.tail or not self._start <= version.number < self._end:
             return None
-        data = self._file.pread(BLOCK_BYTES, version.number - self._start)
+        at = version.number - self._start
+        data = self._bytes[at : at + BLOCK_BYTES]
         check_bytes(version, data)
         return data
 

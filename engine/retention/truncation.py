@@ -32,7 +32,7 @@ from engine.retention.needed import (
     load_retention,
 )
 from engine.retention.reclaim_requests import TruncatePlan
-from engine.retention.thinning import Block, Changes, SegmentBytes, Thinning, lanes_of
+from engine.retention.thinning import Changes, SegmentBytes, Thinning, lanes_of
 from protocol.errors import Corruption, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.limits import BLOCK_BYTES, INDEX_SHARE, INDEX_TRANSACTION_BYTES
@@ -70,8 +70,9 @@ def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tu
         named, anchors = _read_segment(segments, cursor, plan, before)
         thinning = Thinning(changes=changes, cursor=cursor, keep=plan.keep, lanes=lanes_of(cursor))
         source = SegmentBytes(segments, segment, plan.end)
-        for block in sorted(named):
-            thinning.thin(block, source)
+        for volume, blocks in sorted(named.items()):
+            for block in sorted(blocks):
+                thinning.thin((plan.lane, volume, block), source)
     _require_room(store, plan, len(changes.moved))
     kept = {}
     for cut in plan.keep.cuts:
@@ -108,10 +109,11 @@ def _place(plan: TruncatePlan) -> str:
 
 def _read_segment(
     segments: SegmentMap, cursor: Cursor, plan: TruncatePlan, before: Retention
-) -> tuple[set[Block], dict[int, Anchor]]:
-    """The blocks that the segment names, and what each of its frames says of the place where it ends."""
+) -> tuple[dict[int, set[int]], dict[int, Anchor]]:
+    """The blocks that the segment names, by volume, and what each of its frames says of the place where it
+    ends."""
     anchor = before.anchor(plan.timeline, plan.start)
-    named: set[Block] = set()
+    named: dict[int, set[int]] = {}
     anchors: dict[int, Anchor] = {}
     digest = anchor.digest if anchor else None
     for frame in JournalReader(segments).frames(plan.timeline, plan.start, plan.end, digest):
@@ -125,7 +127,7 @@ def _read_segment(
             if kind != WRITE:
                 # The range may be a discarded terabyte; the index has rows only where there was data.
                 blocks = indexed_blocks(cursor, plan.lane, volume, first, first + count)
-            named.update((plan.lane, volume, block) for block in blocks)
+            named.setdefault(volume, set()).update(blocks)
     if plan.end not in anchors:
         raise Corruption(
             f"no frame ends where the segment's history does, at {_place(plan)}",

@@ -71,7 +71,7 @@ def levels_that_came_with_a_checkpoint_are_not_looked_at() -> tuple[Patch, ...]:
 def a_survivor_left_behind() -> tuple[Patch, ...]:
     """A truncation stores the first block of a run, and takes the others for stored."""
 
-    def move(self: Any, found: Any, data: bytes) -> None:
+    def move(self: Any, found: Any, data: memoryview) -> None:
         _, _, first, blocks, _ = engine.index.runs.place_of(found.key)
         if blocks > 1 and found.block != first:
             self._take(found.key, found.run, found.block)
@@ -86,11 +86,12 @@ def a_survivor_left_behind() -> tuple[Patch, ...]:
 def the_bytes_of_a_runs_first_block() -> tuple[Patch, ...]:
     """What a truncation stores of a run is not checked, and one block off."""
 
-    def bytes_of(self: Any, version: Any) -> bytes | None:
+    def bytes_of(self: Any, version: Any) -> memoryview | None:
         if version.zero or version.tail or not self._start <= version.number < self._end:
             return None
         at: int = version.number - self._start
-        data: bytes = self._file.pread(BLOCK_BYTES, at - at % (2 * BLOCK_BYTES))
+        at -= at % (2 * BLOCK_BYTES)
+        data: memoryview = self._bytes[at : at + BLOCK_BYTES]
         return data
 
     return (SHORT, (SegmentBytes, "bytes_of", bytes_of))

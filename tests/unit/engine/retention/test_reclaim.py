@@ -88,7 +88,7 @@ def test_of_a_backlog_only_what_none_of_it_wrote_again_moves(
 ) -> None:
     moved: list[bytes] = []
 
-    def move(self: Changes, found: Found, data: bytes) -> None:
+    def move(self: Changes, found: Found, data: memoryview) -> None:
         moved.append(found.version.key)
         before(self, found, data)
 
