@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -15,6 +16,7 @@ from daemon.site import Site
 from engine.peering.pair_rows import rename_peer
 from engine.ports.time_zones import check_zone
 from protocol.commands.peer import (
+    DAY_NAMES,
     PeerAdd,
     PeerAddReply,
     PeerInfo,
@@ -189,4 +191,18 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
 
 def _window_info(window: RateWindow) -> RateWindowInfo:
     between = f"{minute_text(window.from_minute)}-{minute_text(window.until_minute)}"
-    return RateWindowInfo(between=between, zone=window.zone, rate_bytes_s=window.rate_bytes_s)
+    return RateWindowInfo(
+        between=between, zone=window.zone, rate_bytes_s=window.rate_bytes_s, days=days_text(window.days)
+    )
+
+
+def days_text(days: Sequence[int]) -> str:
+    """`mon-fri`, `sat,sun`, `mon,wed-fri`; empty for none."""
+    runs: list[list[int]] = []
+    for day in days:
+        if runs and day == runs[-1][-1] + 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    names = ([DAY_NAMES[day] for day in run] for run in runs)
+    return ",".join(f"{each[0]}-{each[-1]}" if len(each) > 2 else ",".join(each) for each in names)
