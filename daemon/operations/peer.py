@@ -9,12 +9,12 @@ from functools import partial
 from msgspec import structs
 
 from daemon.operations.registry import carries_out
+from daemon.operations.schedule_times import checked_zone
 from daemon.operations.shapes import minute_text, time_or_none
 from daemon.peer_tokens import fingerprint, read_token
 from daemon.peers import Peer, PeerOptions
 from daemon.site import Site
 from engine.peering.pair_rows import rename_peer
-from engine.ports.time_zones import check_zone
 from protocol.commands.peer import (
     DAY_NAMES,
     PeerAdd,
@@ -65,6 +65,8 @@ async def list_peers(site: Site, _: PeerList) -> PeerListReply:
 @carries_out(PeerSet)
 async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
     """Change how and where a peer is sent to, now and after a restart."""
+    if command.window is not None:
+        await checked_zone(command.window.zone)
     peer = site.peers.get(command.peer)
     if command.endpoint is not None and command.endpoint != peer.endpoint:
         peer = site.peers.set_endpoint(peer.name, check_dialled_endpoint(command.endpoint))
@@ -96,7 +98,6 @@ def _windows(before: tuple[RateWindow, ...], command: PeerSet) -> tuple[RateWind
     new = command.window
     if new is None:
         return kept
-    check_zone(new.zone)
     others = (each for each in kept if structs.replace(each, rate_bytes_s=new.rate_bytes_s) != new)
     return (*others, new)
 
