@@ -72,7 +72,7 @@ def real_site(
 
     def host_door(exports: ExportOpener) -> NbdServer:
         door = NbdServer(loop, exports, config.nbd_connections_per_host, nbd_access(config))
-        renew_rules(directory, config, door, events.emit)
+        renew_rules(directory, config, door, events.emit, clock)
         return door
 
     parts = SiteParts(
