@@ -24,6 +24,7 @@ from console.figures import UNKNOWN, local_text, size_text, utc_ns
 from console.files.opening import Ways, open_files
 from console.files.target import Place, parse_place
 from console.files.walk import Finder, Item, path_text
+from console.luks.option import KeyFile, key_of
 from console.mounts.bisecting import Bisection, moment
 from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply
@@ -89,11 +90,13 @@ def last(
     place: Annotated[str, typer.Argument(metavar="G/V:/PATH", help="A path in a volume.")],
     partition: Partition = 0,
     device: Device = "",
+    key_file: KeyFile = None,
 ) -> None:
     """Find the newest cut that has a file, without root: of a deleted one the moment before that."""
     session = session_of(ctx)
     where = parse_place(place, with_cut=False)
-    looker = _Looker(session, where, Ways(partition=partition, replay=False, device=device))
+    ways = Ways(partition=partition, replay=False, device=device, key=key_of(ctx, key_file))
+    looker = _Looker(session, where, ways)
     failed: list[FailedCut] = []
     with session.output.activity(f"looking for {path_text(where.path)} in {where.name}") as activity:
 

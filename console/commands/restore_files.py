@@ -24,6 +24,7 @@ from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
 from console.files.to_tar import TarTarget
 from console.files.walk import Finder, Item, Missed, MissedInfo, all_items, parse_path
 from console.files.writing_back import Into
+from console.luks.option import KeyFile, key_of
 from console.session import Session, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.cut import CutInfo
@@ -60,6 +61,7 @@ def restore_files(
     no_replay: NoReplay = False,
     kernel_mount: KernelMount = False,
     device: Device = "",
+    key_file: KeyFile = None,
     special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
     privileged: Annotated[
         bool,
@@ -88,7 +90,7 @@ def restore_files(
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
     wanted = [parse_path(os.fsencode(path)) for path in paths]
-    ways = ways_of(partition, no_replay, kernel_mount, device)
+    ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     if bool(to) == into_volume:
         raise UsageError("name --to DIR, --to - or --into-volume", next_step="farshore restore files --help")
     if into_volume:

@@ -17,6 +17,7 @@ from console.commands.mount import Mounting
 from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
 from console.local_time import monotonic, pause
+from console.luks.secret import LuksKey
 from console.mounts.attach import attach
 from console.mounts.clones import take_down
 from console.mounts.mounting import at, real, require_root
@@ -39,14 +40,17 @@ def guest_can(holds: str) -> bool:
 
 
 @contextmanager
-def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: int) -> Iterator[Path]:
-    """`G/V`, mounted by this machine's kernel: at a cut read-only, without one the live volume, writable."""
+def kernel_mounted(
+    session: Session, name: str, cut: CutInfo | None, partition: int, key: LuksKey
+) -> Iterator[Path]:
+    """`G/V`, mounted by this machine's kernel: at a cut read-only, without one the live volume, writable.
+    `key`: of what is encrypted."""
     require_root()
     point = Path(tempfile.mkdtemp(prefix="farshore-mount-"))
     export = f"{name}@{cut.text}" if cut else name
     try:
         mounting = Mounting(
-            session, export, point, writable=cut is None, number=partition or None, no_replay=False
+            session, export, point, writable=cut is None, number=partition or None, no_replay=False, key=key
         )
         mounting.run()
         try:
@@ -59,12 +63,12 @@ def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: 
 
 @contextmanager
 def kernel_tree(
-    session: Session, name: str, cut: CutInfo, partition: int, kind: str
+    session: Session, name: str, cut: CutInfo, partition: int, kind: str, key: LuksKey
 ) -> Iterator[MountedTree]:
     """The files of a cut as this machine's kernel shows them."""
     session.output.note(f"warning: {name}: the kernel of this machine parses what is in the volume, as root")
     with (
-        kernel_mounted(session, name, cut, partition) as point,
+        kernel_mounted(session, name, cut, partition, key) as point,
         closing(MountedTree(point, kind or "mounted")) as tree,
     ):
         yield tree

@@ -6,10 +6,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from console.figures import age_s
 from console.local_time import monotonic, now_ns
+from console.luks.secret import LuksKey
 from console.mounts.check_hooks import CheckHook, find_hook
 from console.mounts.check_users import CheckUser, check_user
 from console.mounts.checks import CHECK_TIMEOUT_S
@@ -45,6 +46,7 @@ class Wanted:
     partitions: tuple[str, ...] = ()
     digest: bool | None = None
     timeout_s: float = CHECK_TIMEOUT_S
+    key: LuksKey = field(default_factory=LuksKey)
 
 
 def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
@@ -66,6 +68,7 @@ def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
         args=wanted.args,
         user=user,
         digest=is_backup if wanted.digest is None else wanted.digest,
+        key=wanted.key,
     )
     with until_told():
         result = drill(session, plan, began)
