@@ -16,7 +16,8 @@ from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
 from console.files.target import parse_place
 from console.files.walk import Finder, Item, Missed, MissedInfo, path_text, walk
-from console.luks.option import KeyFile, key_of
+from console.luks.option import KeyFile as KeyFile
+from console.luks.option import key_of as key_of
 from console.luks.secret import LuksKey
 from console.session import Session, session_of
 from protocol.commands.base import Reply

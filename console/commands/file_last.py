@@ -30,7 +30,7 @@ from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo, CutResolve
 from protocol.cut_text import NS_PER_S, CutPosition, CutTime
-from protocol.errors import FarshoreError, NotFound
+from protocol.errors import FarshoreError, NotAllowed, NotFound
 from protocol.positions import Cut
 
 Look = Callable[[str, CutPosition], bool]
@@ -71,12 +71,14 @@ class _Looker:
     where: Place
     ways: Ways
     looks: int = 0
+    read: int = 0
     item: Item | None = None
 
     def at(self, cut: CutPosition) -> bool:
         """Whether the path is there. Raises FarshoreError where the cut cannot be read."""
         self.looks += 1
         with open_files(self.session, self.where.group, self.where.volume, cut, self.ways) as files:
+            self.read += 1
             try:
                 item = Finder(files.source).find(self.where.path)
             except NotFound:
@@ -105,6 +107,9 @@ def last(
             try:
                 return looker.at(cut)
             except FarshoreError as error:
+                if isinstance(error, NotAllowed) and not looker.read:
+                    # A wrong key is not the cut's fault, and the others would say the same.
+                    raise
                 failed.append(FailedCut(cut=name, why=error.message))
                 return False
 

@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from console.commands.file import Device, KernelMount, NoReplay, Partition, end_with, show_missed, ways_of
+from console.commands.file import (
+    Device,
+    KernelMount,
+    KeyFile,
+    NoReplay,
+    Partition,
+    end_with,
+    key_of,
+    show_missed,
+    ways_of,
+)
 from console.confirming import confirmed
 from console.figures import size_text
 from console.files.into_volume import IntoReply, IntoVolume
@@ -24,7 +34,6 @@ from console.files.to_directory import DirectoryTarget, Outcome, may_give_owners
 from console.files.to_tar import TarTarget
 from console.files.walk import Finder, Item, Missed, MissedInfo, all_items, parse_path
 from console.files.writing_back import Into
-from console.luks.option import KeyFile, key_of
 from console.session import Session, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.cut import CutInfo

@@ -42,6 +42,7 @@ LUKS2_SIZES = tuple(size << 10 for size in (16, 32, 64, 128, 256, 512, 1024, 204
 STRIPES_MAX = 1 << 16
 ITERATIONS_MAX = (1 << 32) - 1
 KEY_BYTES_MAX = 64
+DIGEST_BYTES_MIN = 20
 SLOTS_MAX = 32
 _ACTIVE = 0x00AC71F3
 _LUKS1 = struct.Struct(">6sH32s32s32sII20s32sI40s")
@@ -309,7 +310,11 @@ def _digest(found: _Digest) -> Digest:
         raise Unreadable(f"its digest, {found.type}, is not known here")
     _require_hash(found.hash)
     kdf = Kdf(kind="pbkdf2", salt=b64decode(found.salt), iterations=found.iterations, hash=found.hash)
-    return Digest(kdf=kdf, digest=b64decode(found.digest), slots=frozenset(found.keyslots))
+    digest = b64decode(found.digest)
+    # A shorter one would be that of any key.
+    if not DIGEST_BYTES_MIN <= len(digest) <= KEY_BYTES_MAX:
+        raise Unreadable("its header makes no sense")
+    return Digest(kdf=kdf, digest=digest, slots=frozenset(found.keyslots))
 
 
 def _slot(number: str, found: _KeySlot) -> KeySlot:

@@ -77,7 +77,7 @@ def _is_key(luks: Luks, slot: KeySlot, key: bytes) -> bool:
     for digest in luks.digests:
         if slot.number in digest.slots:
             found = derive(digest.kdf, key, len(digest.digest))
-            if digest.digest and hmac.compare_digest(found, digest.digest):
+            if hmac.compare_digest(found, digest.digest):
                 return True
     return False
 

@@ -85,7 +85,8 @@ def _all(descriptor: int, most: int) -> bytearray:
 
 
 def from_prompt(name: str) -> bytearray:
-    """What a person types at the terminal, which shows none of it. Raises Refused where nobody sits there."""
+    """What a person types at the terminal, which shows none of it. `name` is an export's. Raises Refused
+    where nobody sits there."""
     if not os.isatty(0):
         raise Refused(
             f"{name} is encrypted (LUKS), and no key was given",
@@ -99,7 +100,7 @@ def from_prompt(name: str) -> bytearray:
         silent[3] &= ~(termios.ECHO | termios.ECHONL)
         termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
         try:
-            os.write(terminal, f"passphrase of {name}: ".encode(errors="backslashreplace"))
+            os.write(terminal, f"passphrase of {name.partition('@')[0]}: ".encode(errors="backslashreplace"))
             held = bytearray(PROMPT_BYTES_MAX)
             count = os.readv(terminal, [held])
         finally:

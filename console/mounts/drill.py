@@ -14,20 +14,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from console.host_configs import export_of
 from console.images.volume_digest import volume_digest
 from console.local_time import monotonic
-from console.luks.secret import LuksKey
+from console.luks.secret import LuksKey as LuksKey
 from console.mounts.check_users import CheckUser
 from console.mounts.checks import NotCarriedOut, Verdict, run_check, volume_variables
 from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import Partition, check, file_system, luks_at
 from console.mounts.mounting import Mount
 from console.mounts.partition_choice import PartitionChoice
-from console.mounts.unlocked import open_place
+from console.mounts.unlocked import open_clone
 from console.session import Session
 from protocol.commands.drill import DrillStep, StepInfo, StepState, VolumeDigest
-from protocol.commands.volume import VolumeUri
 from protocol.cut_text import CutPosition
 from protocol.errors import FarshoreError, NotAllowed, NotFound
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
@@ -171,11 +169,8 @@ def _unlock(
     """The device of what is inside. Raises NotAllowed for a key that does not open it, which is no finding
     about the copy; Failed."""
     began = monotonic()
-    group, _, name = made.export.partition("/")
     try:
-        export = export_of(session.call(VolumeUri(group=group, volume=name)))
-        inside = open_place(made, export, place, number, plan.key, read_only=False)
-        device = made.make_device(read_only=False, number=inside)
+        device = open_clone(session, made, place, number, plan.key)
     except NotAllowed:
         raise
     except FarshoreError as error:

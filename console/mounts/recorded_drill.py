@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 
 from console.figures import age_s
 from console.local_time import monotonic, now_ns
-from console.luks.secret import LuksKey
 from console.mounts.check_hooks import CheckHook, find_hook
 from console.mounts.check_users import CheckUser, check_user
 from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.clones import until_told
-from console.mounts.drill import Drilled, DrillPlan, drill
+from console.mounts.drill import Drilled, DrillPlan, LuksKey, drill
 from console.mounts.mounting import require_root
 from console.mounts.partition_choice import parse_partitions
 from console.session import Session, fixed_cut

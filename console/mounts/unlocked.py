@@ -6,11 +6,14 @@ nothing more is taken down.
 
 from __future__ import annotations
 
-from console.host_configs import Export, uri
+from console.host_configs import Export, export_of, uri
 from console.luks.secret import LuksKey
 from console.luks.unlocking import Unlocker
 from console.mounts.filesystems import Partition, luks_at
 from console.mounts.mounting import Mount
+from console.session import Session
+from protocol.commands.base import parse_volume_name
+from protocol.commands.volume import VolumeUri
 
 
 def open_attached(
@@ -23,6 +26,14 @@ def open_attached(
     if place is None:
         return number
     return open_place(made, export, place, number, key, read_only=read_only)
+
+
+def open_clone(session: Session, made: Mount, place: Partition, number: int | None, key: LuksKey) -> str:
+    """The same of a clone's volume that was attached to be written; the device of what is inside."""
+    group, volume = parse_volume_name(made.export)
+    export = export_of(session.call(VolumeUri(group=group, volume=volume)))
+    inside = open_place(made, export, place, number, key, read_only=False)
+    return made.make_device(read_only=False, number=inside)
 
 
 def open_place(

@@ -16,7 +16,7 @@ import pytest
 
 from console.mounts.mounting import mounts
 from protocol.errors import ExitCode
-from tests.support.clients import MIB
+from tests.support.clients import MIB, succeed
 from tests.support.encrypted import (
     FAST_ARGON,
     FAST_PBKDF2,
@@ -166,7 +166,15 @@ def test_c50_a_key_file_that_ends_with_a_newline(site: Site, encrypted: Path, sc
 
 def test_c50_the_key_is_nowhere_but_in_its_file(site: Site, encrypted: Path) -> None:
     """No process has it in its words or environment; no log and no state of the site has it."""
-    words = [*farshore_command(), "ls", "e/v@b:/", "--key-file", str(encrypted), "--site", str(site.directory)]
+    words = [
+        *farshore_command(),
+        "ls",
+        "e/v@b:/",
+        "--key-file",
+        str(encrypted),
+        "--site",
+        str(site.directory),
+    ]
     process = subprocess.Popen(words, env=site.environment(), stdout=subprocess.PIPE, text=True)
     seen = b""
     while process.poll() is None:
@@ -218,7 +226,7 @@ def _typed(site: Site, typed: bytes, *words: str) -> tuple[int, bytes]:
 def test_c50_the_passphrase_is_asked_for_at_a_terminal(site: Site) -> None:
     code, said = _typed(site, PASSPHRASE, "cat", "e/v@b:/a.txt")
     assert code == 0, said
-    assert b"passphrase of e/v@b" in said
+    assert b"passphrase of e/v: " in said
     assert b"secret plans" in said
     assert PASSPHRASE not in said
     code, said = _typed(site, b"nonsense", "cat", "e/v@b:/a.txt")
@@ -230,8 +238,12 @@ def test_c50_the_passphrase_is_asked_for_at_a_terminal(site: Site) -> None:
 def test_c50_the_newest_cut_with_a_file_and_its_versions(site: Site, encrypted: Path) -> None:
     with_key = ("--key-file", str(encrypted))
     assert site.json("files", "last", "e/v:/a.txt", *with_key)["name"]
-    versions = site.json("files", "versions", "e/v:/a.txt", *with_key, "--partition", "0")
-    assert [row["kind"] for row in versions["versions"]][-1] == "f"
+    # At its oldest moment the volume was empty, which is no finding of a file's.
+    said = site.farshore("files", "versions", "e/v:/a.txt", *with_key, exit_code=ExitCode.PARTIAL)
+    assert "f " in said
+    assert "now" in said
+    wrong = key_file(encrypted.parent, b"wrong", "wrong2")
+    site.farshore("files", "last", "e/v:/a.txt", "--key-file", str(wrong), exit_code=ExitCode.NOT_ALLOWED)
 
 
 @pytest.mark.parametrize("writable", [False, True])
@@ -253,11 +265,9 @@ def test_c50_an_encrypted_volume_is_mounted(
         assert (point / "a.txt").read_text() == "secret plans\n"
         if writable:
             (point / "new").write_bytes(BIG)
-            clone = data["clone"]
-            os.sync()
+            succeed("sync", "--file-system", point)
+            Path("/proc/sys/vm/drop_caches").write_text("1")
             assert (point / "new").read_bytes() == BIG
-            listed = site.json("ls", f"{clone}/v@latest:/", *with_key, "--no-replay")
-            assert "/a.txt" in [each["path"] for each in listed["entries"]]
     finally:
         site.farshore("umount", str(point))
     deadline = time.monotonic() + PROMPT_TIMEOUT_S
@@ -288,7 +298,7 @@ def test_c50_the_log_of_an_encrypted_file_system_is_played_back(
     with_key = ("--key-file", str(encrypted))
     site.farshore("volume", "create", "live/v", "--size", str(40 * MIB))
     whole = scratch / "whole"
-    site.farshore("volume", "export", "e/v@b", str(whole))
+    site.farshore("volume", "export", "e/v", str(whole), "--at", "b")
     site.farshore("volume", "import", str(whole), "live/v", "--confirm", "live/v")
     site.farshore("mount", "live/v", str(point), "--writable", *with_key)
     try:
@@ -308,7 +318,16 @@ def test_c50_the_log_of_an_encrypted_file_system_is_played_back(
 
 def test_c50_a_drill_of_an_encrypted_volume(site: Site, encrypted: Path) -> None:
     require_mounting()
-    words = ["drill", "run", "e", "--at", "b", "--check", "grep -q plans $FARSHORE_MOUNT/a.txt", "--no-digest"]
+    words = [
+        "drill",
+        "run",
+        "e",
+        "--at",
+        "b",
+        "--check",
+        "grep -q plans $FARSHORE_MOUNT/a.txt",
+        "--no-digest",
+    ]
     data = site.json(*words, "--key-file", str(encrypted))
     steps = {step["step"]: step["state"] for step in data["steps"]}
     assert (steps["unlock"], steps["mount"], steps["check"]) == ("ok", "ok", "ok")
@@ -320,7 +339,7 @@ def test_c50_a_drill_of_an_encrypted_volume(site: Site, encrypted: Path) -> None
 def test_c50_a_damaged_header_is_named(site: Site, scratch: Path, encrypted: Path, tool: Tool) -> None:
     """One of the two is enough; without both the error says so, whatever the key."""
     made = scratch / "damaged"
-    site.farshore("volume", "export", "e/v@b", str(made))
+    site.farshore("volume", "export", "e/v", str(made), "--at", "b")
     with made.open("r+b") as file:
         file.seek(4096)
         file.write(b"X" * 100)
