@@ -95,7 +95,9 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
     try:
         with attach(uri(export), read_only=True) as attached:
             # It takes files and not exports. Its machine writes, if at all, to an overlay.
-            words = ("--ro", "--format=raw", "--pid-file", pid, "-a", attached.path, *chosen, point)
+            # The file system's own inode numbers: by them names of one file are known.
+            numbers = ("-o", "use_ino")
+            words = ("--ro", "--format=raw", "--pid-file", pid, *numbers, "-a", attached.path, *chosen, point)
             code, said = call(GUESTMOUNT, *words, timeout_s=GUEST_TIMEOUT_S)
             if code != 0:
                 raise FarshoreError(
