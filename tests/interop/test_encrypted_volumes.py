@@ -352,3 +352,27 @@ def test_c50_a_damaged_header_is_named(site: Site, scratch: Path, encrypted: Pat
     said = site.farshore("ls", "d2/v@b:/", "--key-file", str(encrypted), exit_code=ExitCode.WRONG_STATE)
     assert "both of its LUKS2 headers are damaged" in said
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def test_c50_a_bisection_of_an_encrypted_volume(site: Site, encrypted: Path, scratch: Path) -> None:
+    """The file goes between two cuts; a wrong key is an error, and no bad cut."""
+    require_mounting()
+    point = scratch / "mnt"
+    point.mkdir()
+    whole = scratch / "whole"
+    with_key = ("--key-file", str(encrypted))
+    site.farshore("volume", "export", "e/v", str(whole), "--at", "b")
+    site.farshore("volume", "import", str(whole), "bi/v")
+    site.farshore("backup", "create", "bi", "--label", "good")
+    site.farshore("mount", "bi/v", str(point), "--writable", *with_key)
+    try:
+        (point / "a.txt").unlink()
+    finally:
+        site.farshore("umount", str(point))
+    site.farshore("backup", "create", "bi", "--label", "bad")
+    check = "test -f $FARSHORE_MOUNT/a.txt"
+    words = ["bisect", "bi/v", "--good", "good", "--bad", "bad", "--check", check]
+    wrong = key_file(scratch, b"wrong", "wrong")
+    site.farshore(*words, "--key-file", str(wrong), exit_code=ExitCode.NOT_ALLOWED)
+    assert site.json(*words, *with_key)["frame"]
+    assert site.json("clone", "list")["clones"] == []
