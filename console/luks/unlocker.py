@@ -12,7 +12,8 @@ of length (little-endian), then the key. It answers with one line:
 Headers are a stranger's: it is confined before it reads the first byte, as the reader of file systems is. The
 key is in its memory only, which no other process of its user may look into, and which is in no core dump.
 
-python -P …/farshore/launch.py console.luks.unlocker --connection FD --size BYTES --listening FD …
+python -P …/farshore/launch.py console.luks.unlocker --connection FD --size BYTES --first BYTE --bytes BYTES
+    --listening FD --name EXPORT [--read-only]
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from console.luks.unreadable import Unreadable, WrongKey
 from protocol.errors import RemoteProtocolError
 from protocol.nbd.exports import ExportInfo
 
-EXPORT_NAME = "unlocked"
 LENGTH_BYTES = 4
 PLAIN_REQUEST_BYTES_MAX = 1 << 20
 
@@ -108,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="console.luks.unlocker")
     for name in ("--connection", "--size", "--first", "--bytes", "--listening"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--read-only", action="store_true")
     words = parser.parse_args()
     source = FileIO(sys.stdin.fileno(), closefd=False)
@@ -138,7 +139,7 @@ def main() -> int:
         _say(f"unreadable it cannot be read: {error}")
         return 1
     export = ExportInfo(
-        name=EXPORT_NAME,
+        name=words.name,
         size_bytes=disk.size_bytes,
         read_only=words.read_only,
         meta_contexts=(),

@@ -12,7 +12,7 @@ import tempfile
 from console.files.export_connection import connect
 from console.host_configs import Export
 from console.luks.secret import LuksKey
-from console.luks.unlocker import EXPORT_NAME, LENGTH_BYTES
+from console.luks.unlocker import LENGTH_BYTES
 from farshore.children import child_words
 from protocol.errors import FarshoreError, NotAllowed, Refused
 from protocol.file_stream import Opened
@@ -47,7 +47,7 @@ class Unlocker:
         self._directory = tempfile.mkdtemp(prefix="farshore-", dir="/tmp")
         self._process: subprocess.Popen[bytes] | None = None
         self.export = Export(
-            name=EXPORT_NAME,
+            name=export.name,
             unix=f"{self._directory}/nbd.sock",
             host="",
             port=0,
@@ -104,7 +104,9 @@ class Unlocker:
             }
             words = [word for name, number in numbers.items() for word in (name, str(number))]
             self._process = subprocess.Popen(
-                child_words(MODULE, *words, *(["--read-only"] if self.export.read_only else [])),
+                child_words(
+                    MODULE, *words, "--name", export.name, *(["--read-only"] if self.export.read_only else [])
+                ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -27,7 +27,7 @@ from tests.support.encrypted import (
     luks2,
 )
 from tests.support.file_systems import import_image, make_ext
-from tests.support.mounting import require_mounting
+from tests.support.mounting import loop_device, mounted, require_mounting
 from tests.support.sites import Site, farshore_command, running_sites
 
 Tool = Callable[[str], str]
@@ -313,6 +313,29 @@ def test_c50_the_log_of_an_encrypted_file_system_is_played_back(
     listed = site.json("ls", "live/v@mounted:/", *with_key)
     assert listed["replayed"]
     assert "/new" in [each["path"] for each in listed["entries"]]
+    assert site.json("clone", "list")["clones"] == []
+
+
+def test_c50_what_only_a_kernel_reads(site: Site, scratch: Path, key: Path, tool: Tool) -> None:
+    """XFS inside LUKS, by `--kernel-mount`, with its log played back, its hard links and its holes."""
+    require_mounting()
+    image, point = scratch / "xfs", scratch / "mnt"
+    with image.open("wb") as file:
+        file.truncate(320 * MIB)
+    succeed(tool("mkfs.xfs"), "-q", image)
+    with loop_device(tool("losetup"), image) as device, mounted(device, scratch) as root:
+        (root / "a").write_text("secret plans\n")
+        os.link(root / "a", root / "b")
+        with (root / "sparse").open("wb") as file:
+            file.truncate(64 * MIB)
+    import_image(site, "x/v", luks2(tool("cryptsetup"), image, key, *FAST_PBKDF2), "b", tool("nbdcopy"))
+    words = ["restore", "files", "x/v", "--at", "b", "/", "--to", str(point), "--kernel-mount"]
+    site.farshore(*words, exit_code=ExitCode.WRONG_STATE)
+    assert not point.exists()
+    restored = site.json(*words, "--key-file", str(key))
+    assert (restored["files"], restored["links"], restored["missed"]) == (2, 1, [])
+    assert (point / "a").stat().st_ino == (point / "b").stat().st_ino
+    assert (point / "sparse").stat().st_blocks == 0
     assert site.json("clone", "list")["clones"] == []
 
 

@@ -7,6 +7,7 @@ Only where `guestmount` is installed. Without help of the processor its machine 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def made(kind: str, tree: Path, scratch: Path, key: Path, tool: Tool) -> tuple[P
     else:
         with image.open("wb") as file:
             file.truncate(320 * MIB)
-        succeed(tool("mkfs.xfs"), "-q", image)
+        succeed(tool("mkfs.btrfs" if kind == "btrfs" else "mkfs.xfs"), "-q", image)
         with loop_device(tool("losetup"), image) as device, mounted(device, scratch) as root:
             fill(root)
         options = []
@@ -143,3 +144,20 @@ def test_c50_links_and_holes_through_libguestfs(site: Site, scratch: Path, tool:
         words = ["ls", f"{volume}@b:/", "--key-file", str(wrong)]
         site.farshore(*words, exit_code=ExitCode.NOT_ALLOWED)
     assert call("pgrep", "-f", f"guestmount.*{scratch}").returncode != 0
+
+
+def test_c50_links_of_btrfs_are_listed(site: Site, scratch: Path, tool: Tool) -> None:
+    """Its snapshots number their files as the originals do: what are names of one file cannot be told."""
+    require_mounting()
+    image, _ = made("btrfs", scratch, scratch, scratch, tool)
+    import_image(site, "btrfs/v", image, "b", tool("nbdcopy"))
+    out = scratch / "out"
+    words = ["restore", "files", "btrfs/v", "--at", "b", "/", "--to", str(out)]
+    site.farshore(*words, exit_code=ExitCode.PARTIAL, timeout_s=GUEST_TIMEOUT_S)
+    said = site.farshore("ls", "btrfs/v@b:/", "--json", timeout_s=GUEST_TIMEOUT_S)
+    lacks = {each["path"]: each["lacks"] for each in json.loads(said)["data"]["entries"]}
+    assert lacks["/a"] == lacks["/b"] == ["being one file with 3 names"]
+    assert lacks["/same"] == []
+    expected = {name: (size, holes) for name, (_, size, holes) in facts(out).items()}
+    assert expected["sparse"] == (96 * MIB, True)
+    assert (out / "sub" / "c").read_text() == "one file\n"
