@@ -319,7 +319,7 @@ def test_c50_the_log_of_an_encrypted_file_system_is_played_back(
 def test_c50_what_only_a_kernel_reads(site: Site, scratch: Path, key: Path, tool: Tool) -> None:
     """XFS inside LUKS, by `--kernel-mount`, with its log played back, its hard links and its holes."""
     require_mounting()
-    image, point = scratch / "xfs", scratch / "mnt"
+    image, point = scratch / "xfs", scratch / "out"
     with image.open("wb") as file:
         file.truncate(320 * MIB)
     succeed(tool("mkfs.xfs"), "-q", image)

@@ -90,7 +90,7 @@ def made(kind: str, tree: Path, scratch: Path, key: Path, tool: Tool) -> tuple[P
         )
         if "LUKS" in kind:
             script = script.replace("part-disk /dev/sda mbr\n", "").replace("/dev/sda1", "/dev/sda")
-        succeed(tool("guestfish"), "-a", image, "--format=raw", stdin=script, timeout_s=GUEST_TIMEOUT_S)
+        succeed(tool("guestfish"), "--format=raw", "-a", image, stdin=script, timeout_s=GUEST_TIMEOUT_S)
         options = ["--device", LOGICAL_VOLUME]
     else:
         with image.open("wb") as file:
