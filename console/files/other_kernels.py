@@ -29,7 +29,8 @@ from protocol.errors import FarshoreError
 GUESTMOUNT = "guestmount"
 # A virtual machine is started for it, which takes minutes where the processor does not help.
 GUEST_TIMEOUT_S = 600.0
-END_TIMEOUT_S = 60.0
+# Without that help it also takes its time to end, and holds the volume as long.
+END_TIMEOUT_S = 600.0
 POLL_S = 0.05
 GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "md"})
 

@@ -19,7 +19,7 @@ import pytest
 from protocol.errors import ExitCode
 from tests.support.clients import MIB, call, succeed
 from tests.support.encrypted import FAST_PBKDF2, key_file, luks2
-from tests.support.file_systems import import_image, make_ext
+from tests.support.file_systems import import_image
 from tests.support.mounting import loop_device, mounted, require_mounting
 from tests.support.sites import Site, farshore_command, running_sites
 
@@ -77,11 +77,22 @@ def facts(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def made(kind: str, tree: Path, scratch: Path, key: Path, tool: Tool) -> tuple[Path, list[str]]:
-    """A volume's image with the tree's files, and the options that read it."""
+def filled(image: Path, size: int, tool: Tool, scratch: Path, mkfs: str) -> Path:
+    """An image of a new file system, filled by this machine's kernel: of names of one link mke2fs makes links
+    of their own."""
+    with image.open("wb") as file:
+        file.truncate(size)
+    succeed(tool(mkfs), "-q", image)
+    with loop_device(tool("losetup"), image) as device, mounted(device, scratch) as root:
+        fill(root)
+    return image
+
+
+def made(kind: str, scratch: Path, key: Path, tool: Tool) -> tuple[Path, list[str]]:
+    """A volume's image with the files, and the options that read it."""
     image = scratch / "image"
     if "LVM" in kind:
-        inside = make_ext(scratch / "inside", tree, "128M")
+        inside = filled(scratch / "inside", 128 * MIB, tool, scratch, "mkfs.ext4")
         with image.open("wb") as file:
             file.truncate(160 * MIB)
         script = (
@@ -93,11 +104,7 @@ def made(kind: str, tree: Path, scratch: Path, key: Path, tool: Tool) -> tuple[P
         succeed(tool("guestfish"), "--format=raw", "-a", image, stdin=script, timeout_s=GUEST_TIMEOUT_S)
         options = ["--device", LOGICAL_VOLUME]
     else:
-        with image.open("wb") as file:
-            file.truncate(320 * MIB)
-        succeed(tool("mkfs.btrfs" if kind == "btrfs" else "mkfs.xfs"), "-q", image)
-        with loop_device(tool("losetup"), image) as device, mounted(device, scratch) as root:
-            fill(root)
+        filled(image, 320 * MIB, tool, scratch, "mkfs.btrfs" if kind == "btrfs" else "mkfs.xfs")
         options = []
     if "LUKS" in kind:
         image = luks2(tool("cryptsetup"), image, key, *FAST_PBKDF2)
@@ -112,7 +119,7 @@ def test_c50_links_and_holes_through_libguestfs(site: Site, scratch: Path, tool:
     tree.mkdir()
     fill(tree)
     key = key_file(scratch)
-    image, options = made(kind, tree, scratch, key, tool)
+    image, options = made(kind, scratch, key, tool)
     volume = f"{kind.lower().replace(' ', '')}/v"
     import_image(site, volume, image, "b", tool("nbdcopy"))
     expected = facts(tree)
@@ -149,7 +156,7 @@ def test_c50_links_and_holes_through_libguestfs(site: Site, scratch: Path, tool:
 def test_c50_links_of_btrfs_are_listed(site: Site, scratch: Path, tool: Tool) -> None:
     """Its snapshots number their files as the originals do: what are names of one file cannot be told."""
     require_mounting()
-    image, _ = made("btrfs", scratch, scratch, scratch, tool)
+    image, _ = made("btrfs", scratch, scratch, tool)
     import_image(site, "btrfs/v", image, "b", tool("nbdcopy"))
     out = scratch / "out"
     words = ["restore", "files", "btrfs/v", "--at", "b", "/", "--to", str(out)]
