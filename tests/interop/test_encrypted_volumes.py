@@ -6,7 +6,6 @@ import os
 import pty
 import random
 import select
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -374,7 +373,6 @@ def test_c50_a_damaged_header_is_named(site: Site, scratch: Path, encrypted: Pat
     import_image(site, "d2/v", made, "b", tool("nbdcopy"))
     said = site.farshore("ls", "d2/v@b:/", "--key-file", str(encrypted), exit_code=ExitCode.WRONG_STATE)
     assert "both of its LUKS2 headers are damaged" in said
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def test_c50_a_bisection_of_an_encrypted_volume(site: Site, encrypted: Path, scratch: Path) -> None:
