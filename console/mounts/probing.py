@@ -7,6 +7,7 @@ from pathlib import Path
 
 from console.figures import local_text
 from console.mounts.checks import Verdict, run_check, volume_variables
+from console.mounts.chosen_check import ChosenCheck
 from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import file_system
 from console.mounts.partition_choice import PartitionChoice
@@ -35,9 +36,9 @@ class Prober:
         session: Session,
         group: str,
         volume: str | None,
-        check: str,
+        check: ChosenCheck,
         *,
-        raw: bool,
+        args: tuple[str, ...],
         partitions: PartitionChoice,
         timeout_s: float,
     ) -> None:
@@ -45,7 +46,7 @@ class Prober:
         self._group = group
         self._volume = volume
         self._check = check
-        self._raw = raw
+        self._args = args
         self._partitions = partitions
         self._timeout_s = timeout_s
         self._had: set[str] = set()  # volumes that were mounted at an earlier cut
@@ -73,7 +74,7 @@ class Prober:
             missing = ""
             for volume in clone.volumes:
                 made = stack.enter_context(attached(self._session, clone.clone, volume))
-                if self._raw:
+                if self._check.raw:
                     staged[volume] = (None, str(made.file))
                     continue
                 try:
@@ -99,4 +100,10 @@ class Prober:
                 "FARSHORE_CUT_TIME": time or "",
                 "FARSHORE_CLONE": clone.clone,
             }
-            return run_check(self._check, variables, self._timeout_s)
+            return run_check(
+                self._check.command or "",
+                variables,
+                self._timeout_s,
+                args=self._args,
+                user=self._check.user,
+            )
