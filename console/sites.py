@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from console.client import Client, OperatorKeys
-from console.sites_file import SiteEntry, changing_sites, known_sites, sites_path
+from console.sites_file import SYSTEM_PATH, SiteEntry, changing_sites, known_sites, sites_path
 from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
@@ -67,12 +67,12 @@ def choose_site(selector: str | None) -> SiteChoice:
 
 
 @contextmanager
-def registering(name: str, directory: str, control: str | None) -> Iterator[Path]:
-    """Remember a name once the body has made its site; one that was known before now means this site. Gives
-    the file's path. Raises FarshoreError before the body where the file cannot be read or written, so that no
-    site is made that nobody would know."""
+def registering(name: str, directory: str, control: str | None, *, for_all: bool = False) -> Iterator[Path]:
+    """Remember a name once the body has made its site, for this user or `for_all`; one that was known before
+    now means this site. Gives the file's path. Raises FarshoreError before the body where the file cannot be
+    read or written, so that no site is made that nobody would know."""
     check_name(name, "site")
-    path = sites_path()
+    path = SYSTEM_PATH if for_all else sites_path()
     made = False
     try:
         with changing_sites(path) as file:

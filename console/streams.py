@@ -77,5 +77,7 @@ def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
         errors="backslashreplace",
-        line_buffering=bool(before and before.line_buffering),
+        # PYTHONUNBUFFERED says the latter: what both streams say stays in order.
+        line_buffering=isinstance(before, io.TextIOWrapper)
+        and (before.line_buffering or before.write_through),
     )

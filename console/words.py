@@ -54,6 +54,7 @@ VERBS_BESIDE = {
         "cert": "site_cert.app",
     },
     "volume": {
+        "create": "volume_create.create",
         "export": "volume_export.export_volume",
         "import": "volume_import.import_volume",
         "allow": "volume_access.allow",

@@ -1,7 +1,7 @@
 """The daemon's own command line, which `farshore site init|run|adopt` hands over to.
 
 python -m daemon init DIR --name N [--control EP] [--replication EP] [--advertise EP] [--nbd ADDR]
-[--insecure] [--pair TOKEN]
+[--insecure] [--pair TOKEN] [--control-socket-mode MODE]
 python -m daemon run DIR
 python -m daemon adopt DIR
 python -m daemon check DIR
@@ -24,7 +24,7 @@ import sys
 
 import msgspec
 
-from daemon.config import SiteConfig, load_config
+from daemon.config import CONTROL_SOCKET_MODE, SiteConfig, load_config
 from daemon.data_directory import adopt_site, check_identity, lock_site, mark_upgraded, read_keys
 from daemon.log_writer import fill_standard_descriptors
 from daemon.logs import configure_logs
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--nbd", action="append", default=[])
     init.add_argument("--insecure", action="store_true")
     init.add_argument("--pair", default="")
+    init.add_argument("--control-socket-mode", default=CONTROL_SOCKET_MODE)
     for name, text in (
         ("run", "run the daemon in the foreground"),
         ("adopt", "make a copied directory this site's"),
@@ -81,6 +82,7 @@ def _init(arguments: argparse.Namespace) -> SiteInitReply:
         advertise=arguments.advertise,
         nbd=tuple(arguments.nbd),
         insecure=arguments.insecure,
+        control_socket_mode=arguments.control_socket_mode,
     )
     return make_introduced(arguments.directory, config, arguments.pair)
 

@@ -39,6 +39,7 @@ from protocol.toml_text import toml_lines
 from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
+CONTROL_SOCKET_MODE = "0600"
 MIB = 1 << 20
 SYNC_TIMEOUT_MIN_S = 0.1
 SYNC_TIMEOUT_MAX_S = 3600.0
@@ -127,7 +128,7 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     control_socket_owner: str = ""
     control_socket_group: str = ""
-    control_socket_mode: str = "0600"
+    control_socket_mode: str = CONTROL_SOCKET_MODE
     """The same of the socket where the console asks. Whoever may connect commands the site."""
 
     nbd_connections_per_host: int = NBD_CONNECTIONS_PER_HOST
@@ -386,5 +387,7 @@ def config_text(config: SiteConfig) -> str:
     """site.toml for a new site: what differs from the defaults."""
     keys = ("name", "control", "replication", "advertise", "nbd", "insecure", "witness")
     fields = {key: value for key in keys if (value := getattr(config, key))}
+    if config.control_socket_mode != CONTROL_SOCKET_MODE:
+        fields["control_socket_mode"] = config.control_socket_mode
     lines = ["# Farshore site; docs/operations.md explains every key.", *toml_lines(fields)]
     return "\n".join(lines) + "\n"

@@ -14,10 +14,9 @@ from dataclasses import asdict
 import msgspec
 
 from daemon.peers import Peer, PeerFields
+from protocol.commands.peer import TOKEN_PREFIX
 from protocol.endpoints import check_dialled_endpoint
 from protocol.errors import FarshoreError, UsageError
-
-TOKEN_PREFIX = "farshore1."
 
 
 def fingerprint(public_key: str) -> str:

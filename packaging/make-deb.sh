@@ -60,8 +60,8 @@ Architecture: $architecture
 Maintainer: Farshore <farshore@localhost>
 Installed-Size: $(du -k -s "$root/usr" | cut -f1)
 Depends: python3 (>= $series), python3 (<< $next), libc6
-Recommends: systemd
-Suggests: libnbd-bin, fuse3, qemu-utils, qemu-system-x86, sqlite3
+Recommends: systemd, libnbd-bin, fuse3, e2fsprogs
+Suggests: qemu-utils, qemu-system-x86, sqlite3
 Section: admin
 Priority: optional
 Description: replicates, backs up and restores block volumes between two sites

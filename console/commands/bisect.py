@@ -10,6 +10,7 @@ from console.commands.backup import parse_scope
 from console.luks.option import KeyFile, key_of
 from console.mounts.bisecting import Bisection, Moment, moment
 from console.mounts.checks import CHECK_TIMEOUT_S
+from console.mounts.chosen_check import choose_check
 from console.mounts.clones import until_told
 from console.mounts.mounting import require_root
 from console.mounts.partition_choice import PartitionOption, parse_partitions
@@ -28,12 +29,21 @@ def bisect(
     good: Annotated[str, typer.Option(metavar="CUT", help="A moment when all was well.")],
     bad: Annotated[str, typer.Option(metavar="CUT", help="A later one when it was not.")],
     check: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="CMD",
             help="0 says good, 1 to 124 bad; FARSHORE_MOUNT and the like are in its environment.",
         ),
-    ],
+    ] = None,
+    check_hook: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A check that `drill checks` lists, instead of CMD.")
+    ] = None,
+    check_arg: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="A word for the check: $1, $2, … Repeatable.")
+    ] = None,
+    as_user: Annotated[
+        str | None, typer.Option("--as", metavar="USER|UID:GID", help="Run the check as that user.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Nothing is mounted: FARSHORE_DEVICE is the volume as a file.")
     ] = False,
@@ -47,9 +57,13 @@ def bisect(
     and a bad one, down to a single frame. Needs root, except with --raw."""
     session = session_of(ctx)
     group, volume = parse_scope(scope)
-    if raw and partition:
-        raise UsageError("--raw and --partition together", next_step="with --raw the check finds its way")
-    if not raw:
+    if check is None and check_hook is None:
+        raise UsageError(
+            "what tells good from bad?", subject=scope, next_step="add --check CMD or --check-hook NAME"
+        )
+    args, numbers = tuple(check_arg or ()), tuple(partition or ())
+    chosen = choose_check(check=check, hook=check_hook, args=args, user=as_user, raw=raw, partitions=numbers)
+    if not chosen.raw:
         require_root()
     first, last = (
         moment(session.call(CutResolve(group=group, cut=session.cut(text)))) for text in (good, bad)
@@ -58,9 +72,11 @@ def bisect(
         raise UsageError(
             f"{first.cut} is not before {last.cut}", subject=scope, next_step="--good CUT --bad CUT"
         )
-    partitions = parse_partitions(partition or ())
+    partitions = parse_partitions(numbers)
     key = key_of(ctx, key_file)
-    prober = Prober(session, group, volume, check, raw=raw, partitions=partitions, timeout_s=timeout, key=key)
+    prober = Prober(
+        session, group, volume, chosen, args=args, partitions=partitions, timeout_s=timeout, key=key
+    )
     with until_told():
         for end, expected in ((first, True), (last, False)):
             if prober.probe(end.cut, end.time) is not expected:

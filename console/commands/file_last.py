@@ -6,7 +6,10 @@ halves, down to a frame. So a file that was there for as long as it has been gon
 it, by a number of looks that grows with the logarithm of that time, and with the number of backups.
 
 No look needs root: logs of file systems are not played back, so what the host wrote in its last half minute
-before a cut may lack there. A cut that cannot be read, such as one in the middle of `mkfs`, lacks the file.
+before a cut may lack there. So a cut may be in the middle of what a log makes one step: a name that is still
+there, of a file that has no links any more and may be empty already. Such a file is gone.
+
+A cut that cannot be read, such as one in the middle of `mkfs`, lacks the file.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ class _Looker:
     ways: Ways
     looks: int = 0
     read: int = 0
+    unplayed: bool = False
     item: Item | None = None
 
     def at(self, cut: CutPosition) -> bool:
@@ -83,6 +87,9 @@ class _Looker:
                 item = Finder(files.source).find(self.where.path)
             except NotFound:
                 return False
+            if item.entry.links == 0:
+                return False
+            self.unplayed = files.unplayed
         self.item = item
         return True
 
@@ -97,7 +104,7 @@ def last(
     """Find the newest cut that has a file, without root: of a deleted one the moment before that."""
     session = session_of(ctx)
     where = parse_place(place, with_cut=False)
-    ways = Ways(partition=partition, replay=False, device=device, key=key_of(ctx, key_file))
+    ways = Ways(partition=partition, replay=False, device=device, quiet=True, key=key_of(ctx, key_file))
     looker = _Looker(session, where, ways)
     failed: list[FailedCut] = []
     with session.output.activity(f"looking for {path_text(where.path)} in {where.name}") as activity:
@@ -205,6 +212,8 @@ def _reply(
         failed=failed[:FAILED_SHOWN_MAX],
         restore=session.output.pasted(
             f"farshore restore files {where.name} --at {cut.text} {shlex.quote(path)} --to ."
+            # As it was found: whoever is not root cannot have it otherwise, and the log may hold its end.
+            + (" --no-replay" if looker.unplayed else "")
         ),
     )
 

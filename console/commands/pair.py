@@ -14,6 +14,7 @@ from console.confirming import confirmed
 from console.figures import age_text, mode_text, size_text, span_text
 from console.local_time import monotonic
 from console.options import seconds
+from console.peer_choice import peer_or_token
 from console.session import Session, position_argument, session_of
 from protocol.commands.base import check_name
 from protocol.commands.pair import (
@@ -37,6 +38,10 @@ STATES = ("simplex", "copying", "paired", "split", "suspended", "journal-filling
 WAIT_SLICE_S = 1.0
 WAIT_TIMEOUT_S = 300.0
 MODE_HELP = "async: hosts do not wait for the peer; sync: until it is silent; sync-strict: in any case."
+PeerOption = Annotated[
+    str,
+    typer.Option("--with", metavar="PEER|TOKEN", help="The peer that gets the copy, or its token."),
+]
 
 
 class Mode(StrEnum):
@@ -58,7 +63,7 @@ class Source(StrEnum):
 def create(
     ctx: typer.Context,
     group: GroupArgument,
-    peer: Annotated[str, typer.Option("--with", metavar="PEER", help="The peer that gets the copy.")],
+    peer: PeerOption,
     mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.ASYNC,
     replace: Annotated[
         bool, typer.Option("--replace", help="In place of the peer that the group has, which is gone.")
@@ -67,6 +72,8 @@ def create(
 ) -> None:
     """Replicate a group of this site to a peer; farshore wait G tells when the peer has it all."""
     session = session_of(ctx)
+    check_name(group, "group")
+    peer = peer_or_token(session, peer)
     if replace:
 
         def show() -> None:
@@ -74,8 +81,8 @@ def create(
 
         confirm = confirmed(session, confirm, group, f"replicate it to {peer} instead", show=show)
     command = PairCreate(
-        group=check_name(group, "group"),
-        peer=check_name(peer, "peer"),
+        group=group,
+        peer=peer,
         mode=mode.value,
         replace=True if replace else UNSET,
         confirm=confirm or UNSET,

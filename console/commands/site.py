@@ -19,25 +19,36 @@ import typer
 from msgspec.structs import asdict
 
 from console.confirming import confirmed
-from console.session import session_of
+from console.service_unit import (
+    ACCOUNT,
+    CONTROL_MODE,
+    begin_service,
+    directory_of,
+    own_doors,
+    require_service,
+    unit_of,
+)
+from console.session import Session, session_of
 from console.sites import registering
 from console.sites_file import SiteEntry, known_sites
 from farshore.children import child_words
 from protocol.commands.base import ReplyType, check_name
 from protocol.commands.site import SiteAccept, SiteAdoptReply, SiteInitReply, SiteRotateKey, SiteToken
 from protocol.endpoints import check_endpoint, control_endpoint, dialled, is_every_address
-from protocol.errors import FarshoreError, error_from_dict
+from protocol.errors import FarshoreError, UsageError, error_from_dict
 from protocol.toml_text import toml_string
 
 app = typer.Typer(help="One daemon and its data directory.", no_args_is_help=True, rich_markup_mode=None)
 
 
 class SiteMade(SiteInitReply, frozen=True, kw_only=True):
-    """A new site: where commands come in, and the file that has its name for --site."""
+    """A new site: where commands come in, and the file that has its name for --site. `unit`: of the service
+    manager, which runs it already; null: `site run` does."""
 
     name: str
     control: str
     sites_file: str
+    unit: str | None
 
 
 _UNDIALLED = (
@@ -50,7 +61,9 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The site's data 
 def init(
     ctx: typer.Context,
     directory: Directory,
-    name: Annotated[str, typer.Option(help="The site's name, as its peers see it.")],
+    name: Annotated[
+        str, typer.Option(help="The site's name, as its peers see it; by default the directory's.")
+    ] = "",
     control: Annotated[
         str | None,
         typer.Option(metavar="ENDPOINT", help="Where commands come in; default ipc://DIR/control.sock."),
@@ -72,48 +85,71 @@ def init(
     pair: Annotated[
         str, typer.Option(metavar="TOKEN", help="A peer's, as its `site init` or `site token` printed it.")
     ] = "",
+    service: Annotated[
+        bool,
+        typer.Option("--service", help="DIR is a name: /var/lib/farshore/DIR, run by its unit from now on."),
+    ] = False,
 ) -> None:
     """Make a site in a new or empty directory, and remember its name for --site.
 
-    Where peers connect, `10.0.0.1` means tcp://10.0.0.1:7401. With --pair it knows a peer from the start."""
+    Where peers connect, `10.0.0.1` means tcp://10.0.0.1:7401. With --pair it knows a peer from the start.
+    With --service the machine's service manager runs it, and whoever is in the group farshore commands it."""
     session = session_of(ctx)
-    check_name(name, "site")
+    if service:
+        require_service()
+        directory = directory_of(directory)
+        own_control, own_nbd = own_doors(directory.name)
+        control, nbd = control or own_control, nbd or [own_nbd]
+        if name not in ("", directory.name):
+            raise UsageError(f"its unit calls it {directory.name}, not {name}", next_step="leave --name out")
     path = os.path.abspath(directory)
+    name = check_name(name or os.path.basename(path), "site")
     endpoint = check_endpoint(control) if control else control_endpoint(path)
     toml_string(path)  # refused before the site is made, not when its name is to be remembered
-    words = ["init", path, "--name", name]
     replication, advertise = (each and dialled(each) for each in (replication, advertise))
-    for option, value in (("--control", control), ("--replication", replication), ("--advertise", advertise)):
-        words += [option, value] if value else []
-    words += ["--pair", pair] if pair else []
-    for address in nbd or []:
-        words += ["--nbd", address]
+    given = [("--control", control), ("--replication", replication), ("--advertise", advertise)]
+    given += [("--pair", pair), ("--control-socket-mode", CONTROL_MODE if service else "")]
+    given += [("--nbd", address) for address in nbd or ()]
+    words = ["init", path, "--name", name, *(word for each in given if each[1] for word in map(str, each))]
+    words += ["--insecure"] if insecure else []
     before = known_sites(needed=False).entries.get(name, SiteEntry()).directory
-    with registering(name, path, control) as sites_file:
-        made = run_daemon([*words, *(["--insecure"] if insecure else [])], SiteInitReply)
+    with registering(name, path, control, for_all=service) as sites_file:
+        made = run_daemon(words, SiteInitReply, account=ACCOUNT if service else None)
+    if service:
+        begin_service(name)
     session.output.site = name
-    data = SiteMade(**asdict(made), name=name, control=endpoint, sites_file=str(sites_file))
+    unit = unit_of(name) if service else None
+    data = SiteMade(**asdict(made), name=name, control=endpoint, sites_file=str(sites_file), unit=unit)
+    moved = before if before not in ("", path) else ""
+    dialled_at = advertise or replication or ""
+    wants_tls = not insecure and any(address.startswith("tcp:") for address in nbd or ())
+    session.output.result(
+        "site.init", data, lambda: _show_made(session, data, moved, dialled_at, wants_tls=wants_tls)
+    )
 
-    def show() -> None:
-        session.output.line(f"site {name} made in {path}")
-        said = advertise or replication
-        if said and is_every_address(said):
-            session.output.note(_UNDIALLED.format(said))
-        if before not in ("", path):
-            # Commands that name it, in scripts too, go to another site from now on.
-            back = shlex.join(["farshore", "site", "set", name, "--directory", before])
-            session.output.note(f"{name} meant {before} until now: `{back}` undoes that")
-        session.output.line(f"token {data.token}")
-        if data.peer:
-            session.output.line(f"peer {data.peer}, key {data.peer_fingerprint}: compare it there")
-        session.output.note(f"next: farshore site run {path}")
-        if data.peer:
-            session.output.note(f"then `farshore peer add {data.token}` at {data.peer}")
-        session.output.note(f"its key is {data.fingerprint}")
-        if not insecure and any(address.startswith("tcp:") for address in nbd or ()):
-            session.output.note("then, for hosts on TCP: `farshore site cert init`")
 
-    session.output.result("site.init", data, show)
+def _show_made(session: Session, data: SiteMade, moved: str, dialled_at: str, *, wants_tls: bool) -> None:
+    """`moved`: the directory that its name meant until now."""
+    session.output.line(f"site {data.name} made in {data.directory}")
+    if data.unit:
+        session.output.line(f"it runs as {data.unit}")
+    if dialled_at and is_every_address(dialled_at):
+        session.output.note(_UNDIALLED.format(dialled_at))
+    if moved:
+        # Commands that name it, in scripts too, go to another site from now on.
+        back = shlex.join(["farshore", "site", "set", data.name, "--directory", moved])
+        session.output.note(f"{data.name} meant {moved} until now: `{back}` undoes that")
+    session.output.line(f"token {data.token}")
+    if data.peer:
+        session.output.line(f"peer {data.peer}, key {data.peer_fingerprint}: compare it there")
+    if not data.unit:
+        session.output.note(f"next: farshore site run {data.directory}")
+    if data.peer:
+        session.output.note(f"then `farshore peer add {data.token}` at {data.peer}")
+        session.output.note(f"or, in a lost one's place: `farshore peer replace {data.name} TOKEN`")
+    session.output.note(f"its key is {data.fingerprint}")
+    if wants_tls:
+        session.output.note("then, for hosts on TCP: `farshore site cert init`")
 
 
 @app.command()
@@ -215,11 +251,15 @@ def daemon_words(words: list[str]) -> list[str]:
     return child_words("daemon", *words)
 
 
-def run_daemon(words: list[str], kind: type[ReplyType]) -> ReplyType:
-    """Run a short daemon command; gives its data, of that type. Raises the operator error that it
-    answered with."""
+def run_daemon(words: list[str], kind: type[ReplyType], *, account: str | None = None) -> ReplyType:
+    """Run a short daemon command, as the user `account` (and its group) if one is named; gives its data, of
+    that type. Raises the operator error that it answered with."""
     done = subprocess.run(
         daemon_words([*words, "--json"]),
+        user=account,
+        group=account,
+        extra_groups=None if account is None else [],
+        cwd=None if account is None else "/",
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

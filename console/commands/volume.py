@@ -16,7 +16,6 @@ from console.session import Session, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name
 from protocol.commands.volume import (
     HistoryInfo,
-    VolumeCreate,
     VolumeDelete,
     VolumeInfo,
     VolumeList,
@@ -54,23 +53,6 @@ class UriShown(VolumeUriReply, frozen=True, kw_only=True):
     uri: str
     format: str
     text: str
-
-
-@app.command()
-def create(
-    ctx: typer.Context,
-    volume: VolumeArgument,
-    size: Annotated[str, typer.Option(metavar="SIZE", help="10G is 10 GiB.")],
-) -> None:
-    """Make a volume; its group is made with its first volume."""
-    session = session_of(ctx)
-    group, name = parse_volume_name(volume)
-    data = session.call(VolumeCreate(group=group, volume=name, size_bytes=parse_size(size)))
-    session.output.result(
-        "volume.create",
-        data,
-        lambda: session.output.line(f"volume {volume} made, {size_text(data.size_bytes)}"),
-    )
 
 
 @app.command("list")

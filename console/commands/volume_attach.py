@@ -24,6 +24,7 @@ from console.mounts.devices import (
     require_unmounted,
 )
 from console.mounts.mounting import require_root
+from console.mounts.programs import find_program
 from console.session import Session, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.clone import CloneList
@@ -158,10 +159,24 @@ def mkfs(
 
     What the volume held can still be read at earlier cuts."""
     session = session_of(ctx)
-    require_root()
     if label.startswith("-"):
         raise UsageError(f"{label!r} is no label", subject=label)
+    require_mkfs_here(kind)
+    mkfs_on(session, volume, kind, label=label, confirm=confirm)
+
+
+def require_mkfs_here(kind: FileSystemKind) -> None:
+    """NotAllowed, or NotFound with the package to install, where none could be made."""
+    require_root()
+    for program in ("nbdfuse", "losetup"):
+        find_program(program)
     require_mkfs(kind.value)
+
+
+def mkfs_on(
+    session: Session, volume: str, kind: FileSystemKind, *, label: str = "", confirm: str = ""
+) -> None:
+    """Make it, and say so. FarshoreError."""
     where = _where(session, volume, writable=True)
     confirm_loss(session, volume, confirm)
     with until_told(), device_noted(session, volume) as made:

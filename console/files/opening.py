@@ -34,22 +34,25 @@ from protocol.file_stream import Opened
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
     """How to read. `partition` 0: the only one there is; `replay`: play back an unfinished log; `kernel`: by
-    this machine's kernel; `device`: of several in LVM; `key`: of what is encrypted."""
+    this machine's kernel; `device`: of several in LVM; `key`: of what is encrypted; `quiet`: who asks
+    tells of a log that is left out."""
 
     partition: int = 0
     replay: bool = True
     kernel: bool = False
     device: str = ""
     key: LuksKey = field(default_factory=LuksKey)
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedFiles:
-    """A file system that can be read. `replayed`: on a clone."""
+    """A file system that can be read. `replayed`: its log was, on a clone; `unplayed`: it was not."""
 
     source: FileSource
     cut: CutInfo
     replayed: bool
+    unplayed: bool = False
 
 
 @contextmanager
@@ -100,11 +103,11 @@ def _opened(
         reader.process.close()
         return OpenedFiles(source=stack.enter_context(tree), cut=found, replayed=True)
     if not opened.unfinished or not ways.replay:
-        if opened.unfinished:
+        if opened.unfinished and not ways.quiet:
             session.output.note(f"warning: {name}: its log is not played back; last writes may lack")
-        elif opened.file_system == "ntfs":
+        elif opened.file_system == "ntfs" and not ways.quiet:
             session.output.note(f"{name}: the log of NTFS is not played back")
-        return OpenedFiles(source=reader.process, cut=found, replayed=False)
+        return OpenedFiles(source=reader.process, cut=found, replayed=False, unplayed=opened.unfinished)
     reader.process.close()
     if os.geteuid() != 0:
         raise NotAllowed(

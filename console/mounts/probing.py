@@ -8,6 +8,7 @@ from pathlib import Path
 from console.figures import local_text
 from console.luks.secret import LuksKey
 from console.mounts.checks import Verdict, run_check, volume_variables
+from console.mounts.chosen_check import ChosenCheck
 from console.mounts.clones import attached, cloned
 from console.mounts.filesystems import file_system, luks_at
 from console.mounts.partition_choice import PartitionChoice
@@ -37,9 +38,9 @@ class Prober:
         session: Session,
         group: str,
         volume: str | None,
-        check: str,
+        check: ChosenCheck,
         *,
-        raw: bool,
+        args: tuple[str, ...],
         partitions: PartitionChoice,
         timeout_s: float,
         key: LuksKey,
@@ -48,7 +49,7 @@ class Prober:
         self._group = group
         self._volume = volume
         self._check = check
-        self._raw = raw
+        self._args = args
         self._partitions = partitions
         self._timeout_s = timeout_s
         self._key = key
@@ -77,7 +78,7 @@ class Prober:
             missing = ""
             for volume in clone.volumes:
                 made = stack.enter_context(attached(self._session, clone.clone, volume))
-                if self._raw:
+                if self._check.raw:
                     staged[volume] = (None, str(made.file))
                     continue
                 try:
@@ -110,4 +111,10 @@ class Prober:
                 "FARSHORE_CUT_TIME": time or "",
                 "FARSHORE_CLONE": clone.clone,
             }
-            return run_check(self._check, variables, self._timeout_s)
+            return run_check(
+                self._check.command or "",
+                variables,
+                self._timeout_s,
+                args=self._args,
+                user=self._check.user,
+            )

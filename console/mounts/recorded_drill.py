@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from console.figures import age_s
 from console.local_time import monotonic, now_ns
-from console.mounts.check_hooks import CheckHook, find_hook
-from console.mounts.check_users import CheckUser, check_user
+from console.mounts.check_hooks import CheckHook
+from console.mounts.check_users import CheckUser
 from console.mounts.checks import CHECK_TIMEOUT_S
+from console.mounts.chosen_check import ChosenCheck, choose_check
 from console.mounts.clones import until_told
 from console.mounts.drill import Drilled, DrillPlan, LuksKey, drill
 from console.mounts.mounting import require_root
@@ -21,13 +22,7 @@ from console.session import Session, fixed_cut
 from protocol.commands.cut import CutResolve, CutResolveReply
 from protocol.commands.drill import DrillInfo, DrillProof, DrillRecord
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, time_text
-from protocol.errors import UsageError
-from protocol.proof_limits import (
-    CHECK_ARG_CHARS_MAX,
-    CHECK_ARGS_MAX,
-    CHECK_COMMAND_CHARS_MAX,
-    CHECK_OUTPUT_CHARS_MAX,
-)
+from protocol.proof_limits import CHECK_COMMAND_CHARS_MAX, CHECK_OUTPUT_CHARS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +46,7 @@ class Wanted:
 def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
     """The drill as the site keeps it. FarshoreError for what is no finding about the copy."""
     began, started_ns = monotonic(), now_ns()
-    hook, user = _checked(wanted)
+    chosen = _checked(wanted)
     asked = CutLatest() if wanted.at is None else session.cut(wanted.at)
     cut = session.call(CutResolve(group=wanted.group, cut=asked))
     is_backup = isinstance(asked, CutLabel | CutBackup)
@@ -60,12 +55,12 @@ def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
         volume=wanted.volume,
         cut=fixed_cut(cut),
         cut_time=cut.time or "",
-        check=hook.command if hook else wanted.check,
+        check=chosen.command,
         timeout_s=wanted.timeout_s,
         partitions=parse_partitions(wanted.partitions),
-        raw=wanted.raw or (hook is not None and hook.raw),
+        raw=chosen.raw,
         args=wanted.args,
-        user=user,
+        user=chosen.user,
         digest=is_backup if wanted.digest is None else wanted.digest,
         key=wanted.key,
     )
@@ -80,41 +75,22 @@ def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
         recovery_s=round(result.recovery_s, 3),
         data_age_s=_data_age_s(cut, started_ns, newest=isinstance(asked, CutLatest)),
         steps=tuple(result.steps),
-        proof=_proof(wanted, hook, user, result),
+        proof=_proof(wanted, chosen.hook, chosen.user, result),
     )
     return session.call(record)
 
 
-def _checked(wanted: Wanted) -> tuple[CheckHook | None, CheckUser | None]:
-    """What is wrong with it, before anything is done."""
-    if wanted.check is not None and wanted.hook is not None:
-        raise UsageError("--check and --check-hook exclude each other", next_step="give one of them")
-    if wanted.raw and wanted.check is None and wanted.hook is None:
-        raise UsageError("--raw without a check would prove nothing", next_step="add --check CMD")
-    if wanted.args and wanted.check is None and wanted.hook is None:
-        raise UsageError("--check-arg without a check", next_step="add --check-hook NAME")
-    if len(wanted.args) > CHECK_ARGS_MAX or any(len(each) > CHECK_ARG_CHARS_MAX for each in wanted.args):
-        most = f"at most {CHECK_ARGS_MAX} of {CHECK_ARG_CHARS_MAX} characters"
-        raise UsageError("too many words for a check, or too long ones", next_step=most)
-    if wanted.check is not None and len(wanted.check) > CHECK_COMMAND_CHARS_MAX:
-        raise UsageError(
-            f"a check of more than {CHECK_COMMAND_CHARS_MAX} characters", next_step="put it into a file"
-        )
-    hook = None if wanted.hook is None else find_hook(wanted.hook)
-    is_raw = wanted.raw or (hook is not None and hook.raw)
-    if is_raw and wanted.partitions:
-        raise UsageError("--raw and --partition together", next_step="with --raw the check finds its way")
-    user = None if wanted.user is None else check_user(wanted.user)
-    if user is not None and wanted.check is None and hook is None:
-        raise UsageError("--as without a check", subject=wanted.user or "", next_step="add --check-hook NAME")
-    if user is not None and is_raw:
-        raise UsageError(
-            "--as and a check that reads devices, which are root's alone",
-            subject=wanted.user or "",
-            next_step="leave --as out; the ready-made vm-boot gives root's rights up once it has its disks",
-        )
+def _checked(wanted: Wanted) -> ChosenCheck:
+    chosen = choose_check(
+        check=wanted.check,
+        hook=wanted.hook,
+        args=wanted.args,
+        user=wanted.user,
+        raw=wanted.raw,
+        partitions=wanted.partitions,
+    )
     require_root()
-    return hook, user
+    return chosen
 
 
 def _proof(wanted: Wanted, hook: CheckHook | None, user: CheckUser | None, result: Drilled) -> DrillProof:

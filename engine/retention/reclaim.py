@@ -288,7 +288,8 @@ class Reclaim:
     def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
         if not self._changed(error):
             return
-        if figures[2]:
+        # One that was asked for meanwhile is still to begin: what it is for, this one may have passed.
+        if figures[2] and self._sweeping:
             self._sweeping = False
             self._dropped = ()
             done, self._when_swept = self._when_swept, []

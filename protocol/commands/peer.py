@@ -13,6 +13,8 @@ from protocol.endpoints import ENDPOINT_CHARS_MAX
 from protocol.limits import RATE_BYTES_S_MAX
 from protocol.roles import OperatorRole
 
+# What a token begins with. No name is as long as the shortest token.
+TOKEN_PREFIX = "farshore1."
 Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,34 @@ def test_xfs_by_the_kernel(site: Site, scratch: Path, tool: Tool) -> None:
     assert (out / "sparse").stat().st_blocks * 512 < 1 << 20
     assert site.json("clone", "list")["clones"] == []
     assert site.json("mount", "--list")["mounts"] == []
+
+
+def test_a_file_that_was_removed_is_found_whole(site: Site, scratch: Path, tool: Tool) -> None:
+    """Its inode is emptied in place before its name goes: between the two there is a name and nothing else.
+    What `files last` prints restores it, for whom no log is played back."""
+    uri = site.create_volume("g/v", "128M")
+    host = MountedHost(scratch / "host", uri, tool)
+    try:
+        host.make_file_system()
+        (host.point / "report").write_text("first draft")
+        succeed("sync", "--file-system", host.point)
+        site.farshore("backup", "create", "g", "--label", "night")
+        (host.point / "report").write_text("second draft")
+        succeed("sync", "--file-system", host.point)
+        (host.point / "report").unlink()
+        succeed("sync", "--file-system", host.point)
+        data = site.json("files", "last", "g/v:/report")
+        shown = site.farshore("files", "last", "g/v:/report")
+        host.stop()
+    finally:
+        host.close()
+    assert (data["size_bytes"], data["exact"]) == (len("second draft"), True)
+    assert shown.count("--no-replay") == 1
+    words = shlex.split(data["restore"])
+    assert words[-1] == "--no-replay"
+    site.farshore(*words[words.index("restore") : -2], str(scratch / "back"), words[-1])
+    assert (scratch / "back" / "report").read_text() == "second draft"
+    assert site.json("clone", "list")["clones"] == []
 
 
 @pytest.fixture

@@ -114,6 +114,11 @@ def test_postgresql(place: Path) -> None:
     assert verdict.tools[0].startswith("postgres (PostgreSQL)")
     # By number, as for files of another machine.
     assert check("postgresql", place, "data", user=f"{user.uid}:{user.gid}").ok
+    one = check("postgresql", place, "table=ledger", user="postgres")
+    assert (one.ok, one.said.endswith("database postgres: every row of ledger was read")) == (True, True)
+    lost = check("postgresql", place, "data", "table=orders", user="postgres")
+    assert not lost.ok
+    assert "no database has a table orders" in lost.said
     refused = check("postgresql", place)
     assert not refused.ok
     assert "add --as postgres" in refused.said

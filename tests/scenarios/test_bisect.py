@@ -72,6 +72,7 @@ def test_the_moment_when_a_file_went(site: Site, scratch: Path, tool: Callable[[
     tree.mkdir()
     point.mkdir()
     (tree / "orders").write_text("orders\n")
+    succeed(tool("sqlite3"), tree / "orders.db", "create table orders (n); insert into orders values (1)")
     with image.open("wb") as file:
         file.truncate(32 * MIB)
     succeed(tool("mkfs.ext4"), "-q", "-d", tree, image)
@@ -83,6 +84,7 @@ def test_the_moment_when_a_file_went(site: Site, scratch: Path, tool: Callable[[
             succeed("sync", "--file-system", point)
         before = site.json("backup", "create", "g", "--label", "before")["cut"]["position"]
         (point / "orders").unlink()
+        (point / "orders.db").unlink()
         succeed("sync", "--file-system", point)
         after = site.json("backup", "create", "g", "--label", "after")["cut"]["position"]
         for number in range(4):
@@ -94,4 +96,11 @@ def test_the_moment_when_a_file_went(site: Site, scratch: Path, tool: Callable[[
     data = site.json("bisect", "g/v", "--good", "before", "--bad", "latest", "--check", check)
     assert before <= int(data["frame"]["position"].partition(":")[2]) < after
     assert data["restore"].startswith(f"farshore --site a restore volume g/v --at {data['good']['cut']}")
+    # The same by a check that is there under a name, with a word for it.
+    own = ("--check-hook", "sqlite", "--check-arg", "orders.db")
+    again = site.json("bisect", "g/v", "--good", "before", "--bad", "latest", *own)
+    assert (again["good"], again["frame"]) == (data["good"], data["frame"])
+    assert "what tells good from bad?" in site.farshore(
+        "bisect", "g/v", "--good", "before", "--bad", "latest", exit_code=2
+    )
     assert site.json("clone", "list")["clones"] == []

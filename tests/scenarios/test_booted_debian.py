@@ -36,9 +36,9 @@ def machine(debian: Path, package: Path) -> Iterator[BootedDebian]:
 
 
 def runbook() -> list[str]:
-    """The commands of "As a service" that make a site, as they are written there."""
+    """The commands of "As a service" that make a site by hand, as they are written there."""
     section = RUNBOOK.read_text().split("## As a service", 1)[1]
-    block = next(each for each in section.split("```")[1::2] if "site init" in each)
+    block = next(each for each in section.split("```")[1::2] if "\n# farshore site init" in each)
     lines = [line[2:] for line in block.splitlines() if line.startswith("# ")]
     return [re.split(r" {3,}", line)[0] for line in lines]
 

@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,8 @@ DATA = "/var/lib/farshore"
 SUITE = "bookworm"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "python3", "procps", "libnbd-bin", "fuse3", "bash")
+# Of those: what hosts need, which a new user's machine has not got yet.
+NOT_IN_A_CLEAN_ONE = ("libnbd-bin", "fuse3")
 TOOLS = ("debootstrap", "systemd-nspawn", "nsenter")
 # This machine's, as a container has no udev to show them.
 LOOP_DEVICES = """
@@ -41,6 +44,11 @@ class BootedDebian:
         self.root = root
         self.process = process
         self.leader = leader
+
+    def destroy(self) -> None:
+        """As a fire does: every process of it is killed at once, and nothing is said to anybody."""
+        os.kill(self.leader, signal.SIGKILL)
+        self.process.wait(HALT_TIMEOUT_S)
 
     def call(
         self, *words: str | Path, timeout_s: float = COMMAND_TIMEOUT_S
@@ -161,16 +169,31 @@ def debian_root(place: Path) -> Path:
 
 
 @contextmanager
-def booted(base: Path, place: Path) -> Iterator[BootedDebian]:
-    """Boot a copy of `base`, kept in `place`; halted and removed afterwards."""
+def overlay(base: Path, place: Path) -> Iterator[Path]:
+    """A copy of `base`, kept in `place`, to be written to; removed afterwards."""
     root, upper, work = place / "root", place / "upper", place / "work"
     for each in (root, upper, work):
         each.mkdir(parents=True)
     options = f"lowerdir={base},upperdir={upper},workdir={work}"
     succeed("mount", "-t", "overlay", "overlay", "-o", options, root)
     try:
+        yield root
+    finally:
+        succeed("umount", root)
+        shutil.rmtree(place)
+
+
+@contextmanager
+def booted(base: Path, place: Path, name: str = "") -> Iterator[BootedDebian]:
+    """Boot a copy of `base`, kept in `place`; halted and removed afterwards. With a name it is a machine of
+    its own, of that host name."""
+    with overlay(base, place) as root:
+        if name:
+            (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+            (root / "etc/hostname").write_text(f"{name}\n")
         with (place / "console.log").open("wb") as console:
             words = ["systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--private-network"]
+            words += [f"--hostname={name}"] if name else []
             words += ["--register=no", "--keep-unit", "--bind=/dev/fuse", "--console=pipe"]
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT
@@ -181,9 +204,38 @@ def booted(base: Path, place: Path) -> Iterator[BootedDebian]:
             yield found
         finally:
             _halt(process)
-    finally:
-        succeed("umount", root)
-        shutil.rmtree(place)
+
+
+def join(first: BootedDebian, second: BootedDebian, network: str) -> None:
+    """A cable between two machines: the first is NETWORK.1, the second NETWORK.2; nobody else is on it."""
+    ends = [("name", "cable", "netns", str(machine.leader)) for machine in (first, second)]
+    succeed("ip", "link", "add", *ends[0], "type", "veth", "peer", *ends[1])
+    for number, machine in enumerate((first, second), start=1):
+        inside = ("nsenter", "-t", str(machine.leader), "-n", "ip")
+        succeed(*inside, "address", "add", f"{network}.{number}/24", "dev", "cable")
+        succeed(*inside, "link", "set", "cable", "up")
+
+
+@contextmanager
+def stocked(base: Path, place: Path, package: Path, packages: Sequence[str]) -> Iterator[Path]:
+    """A copy of `base` in which apt has `packages`, and what `package` asks for, at hand, and nothing of that
+    is installed: so it can be installed where there is no network. Takes Debian's mirror."""
+    with overlay(base, place) as root:
+        (root / "root" / package.name).write_bytes(package.read_bytes())
+        lines = [
+            "export DEBIAN_FRONTEND=noninteractive",
+            # What it installs need not outlive a loss of power.
+            "echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/quick",
+            f"apt-get -qq purge -y {' '.join(NOT_IN_A_CLEAN_ONE)}",
+            "apt-get -qq autoremove --purge -y",
+            "apt-get -qq update",
+            f"apt-get -qq install -y --download-only {' '.join(packages)}",
+            f"apt-get -qq install -y --download-only /root/{package.name}",
+            f"rm /root/{package.name}",
+        ]
+        words = ["systemd-nspawn", "--quiet", f"--directory={root}", "--register=no", "--keep-unit", "--pipe"]
+        succeed(*words, "--resolv-conf=copy-host", "sh", "-ec", "\n".join(lines), timeout_s=900)
+        yield root
 
 
 def _wait_for_boot(root: Path, process: subprocess.Popen[bytes], console: Path) -> BootedDebian:

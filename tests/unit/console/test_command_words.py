@@ -59,7 +59,7 @@ def test_a_script_waits_for_nothing_that_it_does_not_use() -> None:
     assert [module for module in loaded if module.startswith(FOR_SOME)] == []
 
 
-@pytest.mark.parametrize("words", ["volume list", "volume create", "journal show", "site run"])
+@pytest.mark.parametrize("words", ["volume list", "volume online", "journal show", "site run"])
 def test_nor_for_a_noun_s_other_verbs(words: str) -> None:
     noun = words.split()[0]
     loaded = loaded_by(*words.split(), "--help")

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replace_fields
 
-from daemon.peer_tokens import TOKEN_PREFIX, make_token, read_token
+from daemon.peer_tokens import make_token, read_token
 from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
 from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
-from protocol.commands.peer import RateWindow
+from protocol.commands.peer import TOKEN_PREFIX, RateWindow
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
 
 PEER = Peer(name="par", site_id="0" * 32, endpoint="tcp://par:7480", public_key=generate_keypair()[0])

@@ -251,6 +251,31 @@ def test_a_lease_released_is_swept(rig: GroupRig) -> None:
         rig.letters("root", cuts[5])
 
 
+def test_a_sweep_that_is_asked_for_while_one_runs_is_made_too(rig: GroupRig) -> None:
+    """What it is for may lie behind the slice that runs: two branches that were dropped at once."""
+    volume = rig.create("root", 16)
+    rig.write(volume, 0, b"a", b"b")
+    rig.checkpoint()
+
+    def versions() -> int:
+        with rig.group.store.read() as read:
+            cursor = read.cursor("versions")
+            return sum(1 for _ in iter(cursor.next, False))
+
+    seen: list[tuple[str, int]] = []
+    rig.indexer.hold = True
+    rig.group.reclaim.sweep((), lambda: seen.append(("first", versions())))
+    rig.settle(0.2)
+    assert rig.group.reclaim.running
+    lane = rig.group.timelines.get(rig.group.head.timeline).lane
+    rig.group.reclaim.sweep(((lane, 0),), lambda: seen.append(("second", versions())))
+    rig.indexer.hold = False
+    rig.indexer.answer()
+    rig.settle(1.0)
+    assert [name for name, _ in seen] == ["first", "second"]
+    assert dict(seen)["second"] == 0, "its lane is given out again"
+
+
 def test_hosts_are_slowed_down_and_never_stopped(make_rig: MakeRig) -> None:
     rig = make_rig(settings=replace(KEEP_ALL, throttle=True))
     volume = rig.create("root", 16)
