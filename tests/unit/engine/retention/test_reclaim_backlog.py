@@ -1,0 +1,48 @@
+"""Reclaim when there is much to do at once, and when nobody writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.retention.thinning import Changes, Found
+from site_primary.backup import take_backup
+from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.retention.test_reclaim import fill, truncate
+
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
+
+def test_it_begins_by_itself_after_a_start(rig: GroupRig) -> None:
+    """Nobody writes: what the newest frame said of an earlier run is true in this one."""
+    volume = rig.create("root", 16)
+    fill(rig, volume, 3)
+    expected = rig.letters("root")
+    for _ in range(2):
+        rig.reopen()
+    assert len(rig.segment_files()) == 4
+    truncate(rig)
+    assert len(rig.segment_files()) == 1
+    assert rig.letters("root") == expected
+
+
+def test_of_a_backlog_only_what_none_of_it_wrote_again_moves(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[bytes] = []
+
+    def move(self: Changes, found: Found, data: memoryview) -> None:
+        moved.append(found.version.key)
+        before(self, found, data)
+
+    before = Changes.move
+    monkeypatch.setattr(Changes, "move", move)
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 6)
+    take_backup(rig.group, volume=None, label="kept", cut=cuts[3], pinned=False, rng=rig.rng)
+    then, now = rig.letters("root", cuts[3]), rig.letters("root")
+    rig.checkpoint()
+    truncate(rig)
+    assert len(rig.segment_files()) == 1
+    # The blocks that the backup sees, and those that are there now, of which the last segment has some.
+    assert len(moved) <= len(then.strip(".")) + 16
+    assert (rig.letters("root", cuts[3]), rig.letters("root")) == (then, now)
