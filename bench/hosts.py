@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import socket
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.fio import FIO_GRACE_S
@@ -143,14 +142,15 @@ def _hosts_sockets(site: Site) -> set[str]:
     return {f"[{row[6]}]" for row in rows if row[5] == "03" and row[-1] == str(site.nbd_socket)}
 
 
-def beside(site: Site, work: Callable[[RawHost], object]) -> tuple[float, float]:
-    """A writer of 4 KiB at depth 1 while another host does `work` again and again: p50 and p99 in µs."""
+def beside(site: Site, work: Sequence[str]) -> str:
+    """A writer of 4 KiB at depth 1 while another process does `work` again and again: its waits, which are
+    wall time, and how often the work was done."""
     over = threading.Event()
+    done: list[int] = []
 
     def keep_on() -> None:
-        with RawHost.unix(site.nbd_socket, "g/v") as other:
-            while not over.is_set():
-                work(other)
+        while not over.is_set() and work:
+            done.append(subprocess.run(work, stdout=subprocess.DEVNULL, check=False, cwd="/tmp").returncode)
 
     thread = threading.Thread(target=keep_on)
     thread.start()
@@ -161,21 +161,15 @@ def beside(site: Site, work: Callable[[RawHost], object]) -> tuple[float, float]
             while time.monotonic() < until:
                 began = time.monotonic()
                 host.ask(Command.WRITE, 0, payload=b"w" * 4096)
-                taken.append(time.monotonic() - began)
+                taken.append((time.monotonic() - began) * 1e6)
     finally:
         over.set()
         thread.join()
-    return statistics.median(taken) * 1e6, statistics.quantiles(taken, n=100)[98] * 1e6
-
-
-def map_all(host: RawHost, size_bytes: int) -> int:
-    """Ask for the whole map; the extents that there were."""
-    at = count = 0
-    while at < size_bytes:
-        asked = host.ask(Command.BLOCK_STATUS, at, min(size_bytes - at, (4 << 30) - 4096))
-        at += sum(size for size, _ in asked.extents)
-        count += len(asked.extents)
-    return count
+    quantiles = statistics.quantiles(taken, n=1000)
+    return (
+        f"{quantiles[499]:.0f} µs p50, {quantiles[989]:.0f} p99, {quantiles[998]:.0f} p99.9"
+        f" ({len(done)} times, {sum(map(bool, done))} failed)"
+    )
 
 
 def fragment(site: Site, blocks: int) -> None:
@@ -229,20 +223,22 @@ def _print_rows(site: Site, uri: str) -> None:
         "memory: 500 hosts of 1 MiB, there and left",
         lambda: "{:.0f} MiB, {:.0f} MiB".format(*after_many_left(site)),
     )
-    alone = ["{:.0f} µs p50, {:.0f} µs p99".format(*beside(site, lambda _: select.select([], [], [], 0.1)))]
-    row("latency of a writer: alone", alone.pop)
-    row(
-        "latency of a writer: beside reads of 32 MiB",
-        lambda: _latency(site, lambda o: o.ask(Command.READ, 0, 32 * MIB)),
-    )
+    reads = ["fio", "--name=r", "--ioengine=nbd", f"--uri={uri}", "--rw=read", "--bs=32m", "--iodepth=4"]
+    reads += ["--size=512m", "--output-format=terse"]
+    row("latency of a writer: alone", lambda: beside(site, ()))
+    row("latency of a writer: beside reads of 32 MiB", lambda: beside(site, reads))
     if not wanted or "map" in wanted:
-        fragment(site, 400_000)
-    size = 8 << 30
-    row("latency of a writer: beside a map of many", lambda: _latency(site, lambda o: map_all(o, size)))
+        fragment(site, 800_000)
+    row("latency of a writer: beside a map of 400,000", lambda: beside(site, ("nbdinfo", "--map", uri)))
+    row("empty 16 TiB: a map", lambda: empty_map(site))
 
 
-def _latency(site: Site, work: Callable[[RawHost], object]) -> str:
-    return "{:.0f} µs p50, {:.0f} µs p99".format(*beside(site, work))
+def empty_map(site: Site) -> str:
+    """Processor time of the daemon for a map of a volume that holds nothing."""
+    uri = site.create_volume("g/empty", "16T")
+    before = processor_s(site)
+    subprocess.run(("nbdinfo", "--map", uri), stdout=subprocess.DEVNULL, check=True)
+    return f"{processor_s(site) - before:.2f} s of processor"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from protocol.events import WRITE, Row
 from protocol.limits import BLOCK_BYTES
 
 RANGE_BLOCKS = 256
+# Blocks of a region, as a shift: those of `engine.index.versions`.
+REGION_SHIFT = 14
 NOT_FOUND = -1
 
 Chain = int | tuple[int, "Chain"]  # entry, or (entry, what was before it)
@@ -28,10 +30,13 @@ Chain = int | tuple[int, "Chain"]  # entry, or (entry, what was before it)
 class VolumeVersions:
     """Versions of one volume in one lane within one layer."""
 
-    __slots__ = ("blocks", "ranges")
+    __slots__ = ("blocks", "ranges", "regions")
 
     def __init__(self) -> None:
         self.blocks: dict[int, Chain] = {}
+        self.regions: set[int] = (
+            set()
+        )  # those that have blocks here: what is in no order can be skipped by it
         self.ranges: list[tuple[int, int, int]] = []  # (entry, first block, end block), oldest first
 
     def newest(self, block: int, low: int, high: int) -> int:
@@ -91,7 +96,11 @@ class Memtable:
             kind = row[0]
             if kind == WRITE:
                 _, volume, first, count = row
-                blocks = layer.volume(lane, volume).blocks
+                versions = layer.volume(lane, volume)
+                blocks = versions.blocks
+                versions.regions.add(first >> REGION_SHIFT)
+                if count > 1:
+                    versions.regions.add(first + count - 1 >> REGION_SHIFT)
                 for block in range(first, first + count):
                     before = blocks.get(block)
                     entry = number << 1
@@ -109,6 +118,7 @@ class Memtable:
             layer.count += 1
             return
         blocks = versions.blocks
+        versions.regions.update((first >> REGION_SHIFT, first + count - 1 >> REGION_SHIFT))
         for block in range(first, first + count):
             before = blocks.get(block)
             blocks[block] = entry if before is None else (entry, before)

@@ -26,6 +26,8 @@ from site_primary.nbd.large_requests import LargeRead
 log = structlog.get_logger()
 
 _DF, _REQ_ONE = int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
+# Blocks of a large READ at a stroke: its host is in no hurry, and those beside it may be.
+PIECE_BLOCKS = 128
 NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 
 
@@ -76,7 +78,7 @@ class HostReads(HostAnswers):
         )
 
     def _read_on(self, reads: ReadBatch, large: LargeRead) -> None:
-        length = min(large.left, self._budget.turn_blocks * BLOCK_BYTES)
+        length = min(large.left, min(self._budget.turn_blocks, PIECE_BLOCKS) * BLOCK_BYTES)
         offset = large.offset
         try:
             data = bytes(length) if large.failed else self._export.view.read(reads, offset, length)
