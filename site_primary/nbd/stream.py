@@ -30,6 +30,7 @@ COLLECT_BYTES_MAX = 512 << 10
 # A host that fills its buffer gets one of twice the size next time, up to this one. One that in so many times
 # never used a quarter of it gets a smaller one.
 GROWN_BYTES_MAX = 2 << 20
+LARGE_BYTES = 256 << 10
 SHRINK_AFTER = 32
 _NOTHING = memoryview(b"")
 
@@ -91,11 +92,14 @@ class HostStream(asyncio.BufferedProtocol):
     # -- asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go: after what is there, moved to the front when there is no room left."""
+        """Where the next bytes go: after what is there, moved to the front when there is no room left. Of
+        what follows a large request only a header is taken, so that nothing of the next one is moved."""
         if not self._lent or self._start + self._needed > len(self._view) or self._end == len(self._view):
             self._make_room()
         if self._budget.tight:
             return self._view[self._end : self._end + NBD_PARKED_BYTES]
+        if self._needed > LARGE_BYTES:
+            return self._view[self._end : max(self._end + 1, self._start + self._needed + REQUEST_BYTES)]
         return self._view[self._end :]
 
     def _make_room(self) -> None:
