@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from console.certificates import certificate_left_days, ending_text
 from console.figures import age_s, span_text
 from protocol.commands.base import Reply
 from protocol.commands.pair import GroupInfo
 from protocol.commands.peer import PeerInfo
 from protocol.commands.schedule import ScheduleInfo
 from protocol.commands.site import SiteStatusReply
+from protocol.commands.site_cert import DAY_S, ENDS_ERROR_DAYS, ENDS_WARNING_DAYS
 
 StateWord = Literal["OK", "WARNING", "CRITICAL", "UNKNOWN"]
 
@@ -113,7 +115,8 @@ def check_lines(
         subject = group or status.site
         what = f"there is no group {group} here" if group else "no groups: there is nothing to check"
         return [line(State.UNKNOWN, "groups", subject, what)]
-    found = [_peer(peer, groups) for peer in status.peers if any(each.peer == peer.peer for each in groups)]
+    found = [] if group else list(_certificate(status))
+    found += [_peer(peer, groups) for peer in status.peers if any(each.peer == peer.peer for each in groups)]
     failures = {each.group: each.failure for each in schedules if each.failure}
     for each in groups:
         found += _group(each, status, limits)
@@ -130,6 +133,16 @@ def _peer(peer: PeerInfo, groups: Sequence[GroupInfo]) -> CheckLine:
     heard = "never" if peer.heard_s is None else f"{span_text(peer.heard_s)} ago"
     state = State.CRITICAL if needed else State.OK
     return line(state, "peer", peer.peer, f"silent, heard {heard}", value=peer.heard_s)
+
+
+def _certificate(status: SiteStatusReply) -> Iterator[CheckLine]:
+    """How long hosts on TCP take the site for what it is."""
+    left_days = certificate_left_days(status)
+    if left_days is not None:
+        soon = State.CRITICAL if left_days <= ENDS_ERROR_DAYS else State.WARNING
+        state = soon if left_days <= ENDS_WARNING_DAYS else State.OK
+        said = ending_text(left_days) + (": `farshore site cert init`" if state is not State.OK else "")
+        yield line(state, "certificate", status.site, said, value=round(left_days * DAY_S))
 
 
 def _group(group: GroupInfo, status: SiteStatusReply, limits: Limits) -> Iterator[CheckLine]:

@@ -18,6 +18,7 @@ NBD_PORT = 10809
 QEMU_NODE_NAME_CHARS_MAX = 31
 RECONNECT_S = 60
 
+TARGETS_MAX = 26 + 26 * 26  # two letters: vda to vdzz
 _BUSES = {"vd": "virtio", "sd": "scsi"}
 # PCI slots of a pc or q35 machine that libvirt comes to last.
 _FIRST_SLOT, _LAST_SLOT = 0x14, 0x1E
@@ -128,7 +129,13 @@ def target_index(target: str) -> int:
 
 
 def target_at(index: int, like: str = "vda") -> str:
-    """The disk of that index on the bus of `like`."""
+    """The disk of that index on the bus of `like`. UsageError past vdzz."""
+    if index >= TARGETS_MAX:
+        raise UsageError(
+            f"there is no disk past {like[:2]}zz for volume {index + 1}",
+            subject=like,
+            next_step="--target vda, or sda: this volume's place in its group is counted from it",
+        )
     high, low = divmod(index, 26)
     return like[:2] + (chr(ord("a") + high - 1) if high else "") + chr(ord("a") + low)
 

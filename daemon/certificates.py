@@ -119,8 +119,19 @@ def make_authority(disk: Disk, site: str, site_id: str, now_ns: int) -> Authorit
 def server_names(disk: Disk) -> tuple[list[str], int]:
     """The names and addresses of the server's certificate, and its end in UTC nanoseconds."""
     _, certificate = _read_pair(disk, SERVER_FILE)
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:  # somebody else made it
+        return [], _end_ns(certificate)
     return [str(each.value) for each in found], _end_ns(certificate)
+
+
+def server_end_ns(disk: Disk) -> int:
+    """When the server's certificate ends, whoever made it, in UTC nanoseconds; 0 if it cannot be read."""
+    try:
+        return _end_ns(x509.load_pem_x509_certificate(disk.read_file(SERVER_FILE)))
+    except ValueError:
+        return 0
 
 
 def _public_key(request_pem: str) -> PublicKey:

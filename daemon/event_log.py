@@ -52,6 +52,7 @@ ERRORS = frozenset(
         "pair.diverged",
         "pair.suspended",
         "backup.missed",
+        "cert.ends_soon",
         "row.set_aside",
         "group.missing",
         "nbd.tls_unusable",
@@ -63,6 +64,7 @@ ERRORS = frozenset(
 WARNINGS = frozenset(
     {
         "backup.old",
+        "cert.ends",
         "disk.filling",
         "drill.missed",
         "drill.old",

@@ -23,7 +23,7 @@ from protocol.errors import Busy, FarshoreError
 
 MARK = "moving"
 # Whose keys are no group's name with more behind it.
-_OTHER_TABLES = {"clones", "jobs", "news", "set_aside"}
+_OTHER_TABLES = {"clones", "job_givers", "jobs", "news", "set_aside"}
 
 
 class _Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

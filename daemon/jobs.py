@@ -5,8 +5,10 @@ go away and come back: the job's row stays for a while after its end. A job's ro
 begins. After a restart of the daemon a job of a resumable kind begins again with the same arguments (the work
 itself remembers how far it was), any other one has failed.
 
-    state table jobs    u64 number    row (kind, group, object, state, resumable, began, ended UTC ns,
-                                      arguments, result, error: JSON)
+    state table jobs          u64 number    row (kind, group, object, state, resumable, began, ended UTC ns,
+                                            arguments, result, error: JSON)
+    state table job_givers    u64 number    row (began UTC ns, who began it): apart from it, so that an
+                                            earlier version reads its own rows as ever
 
 Work ends with its result, with FarshoreError or OSError (failed), or by its cancellation, which it must stand
 at each await. Anything else is a defect: it is logged, and the job has failed.
@@ -41,7 +43,7 @@ from protocol.wire import RowType
 
 Data = dict[str, Any]
 
-TABLE = "jobs"
+TABLE, GIVERS = "jobs", "job_givers"
 ENDED_KEPT_MAX = 100
 CANCEL_WAIT_S = 5.0
 ROW_BYTES_MAX = CONTROL_MESSAGE_BYTES_MAX
@@ -61,6 +63,7 @@ class JobState(Enum):
 
 
 ROW = RowType(tuple[Word, NameOrNone, Text, JobState, bool, UtcNs, UtcNs, str, str, str])
+GIVER = RowType(tuple[UtcNs, Text])
 
 
 class Job:
@@ -135,6 +138,7 @@ class Job:
             serial=self.serial,
             result=self.result,
             error=self.error,
+            by=self.by,
         )
 
 
@@ -151,6 +155,10 @@ class Jobs:
         self._emit = emit
         self._closing = False
         self._jobs = {job.number: job for job in starmap(_read, state.notes(TABLE).items())}
+        for number, (began_utc_ns, by) in starmap(_read_giver, state.notes(GIVERS).items()):
+            job = self._jobs.get(number)
+            if job is not None and job.began_utc_ns == began_utc_ns:
+                job.by = by
 
     def start(
         self, kind: str, work: Work, *, group: str, subject: str, arguments: Data, resumable: bool
@@ -166,6 +174,9 @@ class Jobs:
             began_utc_ns=self._clock.utc_ns(),
         )
         self._jobs[job.number] = job
+        if job.by:
+            row = pack_row((job.began_utc_ns, job.by))
+            self._state.put_notes(GIVERS, {_NUMBER.pack(job.number): row})
         self._put(job)
         self._begin(job, work)
         return job
@@ -254,6 +265,7 @@ class Jobs:
         for number in ended[ENDED_KEPT_MAX:]:
             del self._jobs[number]
             self._state.remove_notes(TABLE, [_NUMBER.pack(number)])
+            self._state.remove_notes(GIVERS, [_NUMBER.pack(number)])
 
     def _put(self, job: Job) -> None:
         row = (
@@ -315,10 +327,24 @@ def check_row(key: bytes, value: bytes) -> None:
     _read(key, value)
 
 
-def _read(key: bytes, value: bytes) -> Job:
-    (number,) = _NUMBER.unpack(key)
+def check_giver(key: bytes, value: bytes) -> None:
+    """Whether it says who began a job. RemoteProtocolError, ValueError or StructError."""
+    _read_giver(key, value)
+
+
+def _read_giver(key: bytes, value: bytes) -> tuple[int, tuple[int, str]]:
+    return _number_in(key), GIVER.decode(value)
+
+
+def _number_in(key: bytes) -> int:
+    number = int(_NUMBER.unpack(key)[0])
     if not 1 <= number <= NUMBER_MAX:
         raise ValueError("jobs are numbered from 1 on, and not so high")
+    return number
+
+
+def _read(key: bytes, value: bytes) -> Job:
+    number = _number_in(key)
     kind, group, subject, state, resumable, began, ended, *texts = ROW.decode(value, ROW_BYTES_MAX)
     arguments, result, error = (_plain(text) for text in texts)
     if arguments is None:

@@ -21,6 +21,8 @@ from daemon.config import SiteConfig
 from daemon.parts import HostDoor
 from daemon.tls_files import CA_FILE, DIRECTORY, SERVER_FILE, issued, there_are_some
 from engine.group.listeners import Emit
+from engine.ports.clock import Clock
+from engine.ports.disk import Disk
 from engine.ports.durable import RealDisk
 from protocol.errors import FarshoreError
 from site_primary.nbd.tls import TcpRules, server_context
@@ -50,14 +52,23 @@ def tcp_rules(directory: pathlib.Path, config: SiteConfig) -> tuple[TcpRules, st
         context = server_context(str(directory / SERVER_FILE), str(directory / CA_FILE))
     except (FarshoreError, OSError) as error:  # ssl.SSLError is one
         return TcpRules(plain=plain, revoked=revoked), str(error)
-    return TcpRules(context=context, plain=plain, revoked=revoked), ""
+    return TcpRules(context=context, plain=plain, revoked=revoked, server_end_ns=_end_ns(disk)), ""
 
 
-def renew_rules(directory: pathlib.Path, config: SiteConfig, door: HostDoor, emit: Emit) -> None:
+def _end_ns(disk: Disk) -> int:
+    # Here: a site without certificates must not load `cryptography`.
+    from daemon.certificates import server_end_ns
+
+    return server_end_ns(disk)
+
+
+def renew_rules(
+    directory: pathlib.Path, config: SiteConfig, door: HostDoor, emit: Emit, clock: Clock
+) -> None:
     """Let hosts come as site.toml and the certificates now say; an event if the latter cannot be used. Those
     that are used already then stay in use, but for what is revoked."""
     rules, wrong = tcp_rules(directory, config)
     if wrong:
         rules = replace(door.tcp, plain=rules.plain, revoked=door.tcp.revoked | rules.revoked)
         emit("nbd.tls_unusable", object=DIRECTORY, error=wrong, next="mend the files, then SIGHUP")
-    door.tcp = rules
+    door.tcp = replace(rules, clock=clock)

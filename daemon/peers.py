@@ -149,7 +149,10 @@ def check_options(options: PeerOptions) -> PeerOptions:
         raise UsageError(
             f"a peer has at most {RATE_WINDOWS_MAX} windows", next_step="`--between none` takes all away"
         )
-    if any(window.from_minute == window.until_minute for window in options.windows):
+    if any(list(each.days) != sorted(set(each.days)) for each in options.windows):
+        raise UsageError("the days of a window ascend, and none comes twice")
+    # On certain days it may be the whole day.
+    if any(each.from_minute == each.until_minute and not each.days for each in options.windows):
         raise UsageError(
             "a window ends at another time than it begins", next_step="--rate alone holds the whole day"
         )

@@ -73,7 +73,7 @@ def real_site(
     def host_door(exports: ExportOpener) -> NbdServer:
         per_host, access = config.nbd_connections_per_host, nbd_access(config)
         door = NbdServer(loop, exports, per_host, access, events.emit)
-        renew_rules(directory, config, door, events.emit)
+        renew_rules(directory, config, door, events.emit, clock)
         return door
 
     parts = SiteParts(

@@ -88,4 +88,4 @@ async def _move_doors(site: Site, before: SiteConfig, config: SiteConfig) -> Non
             site.nbd.stop_listening(address)
     site.nbd.connections_per_host = config.nbd_connections_per_host
     # Also if nothing changed there: whoever replaced certificates by hand says so in this way.
-    renew_rules(site.directory, config, site.nbd, site.events.emit)
+    renew_rules(site.directory, config, site.nbd, site.events.emit, site.clock)

@@ -53,6 +53,7 @@ T = TypeVar("T")
 STORED_TABLES = {
     **ENGINE_TABLES,
     jobs.TABLE: StoredTable(check=jobs.check_row, of_group=False),
+    jobs.GIVERS: StoredTable(check=jobs.check_giver, of_group=False),
     peer_news.TABLE: StoredTable(check=peer_news.check_row, of_group=False),
 }
 

@@ -22,8 +22,11 @@ from daemon.nbd_tls import tcp_rules
 from daemon.notify.config import NotifyConfig, secret_file_error
 from daemon.signing_key import SIGNING_KEY_FILE
 from daemon.tls_files import CA_FILE, DIRECTORY, SERVER_FILE
+from engine.ports.clock import utc_now_ns
 from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
+from protocol.commands.site_cert import DAY_S, ENDS_ERROR_DAYS, ENDS_WARNING_DAYS
+from protocol.cut_text import NS_PER_S, time_text
 from protocol.endpoints import ipc_path
 from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
 
@@ -35,7 +38,7 @@ SECRET_FILES = (SECRET_KEY_FILE, NEXT_KEY_FILE, SIGNING_KEY_FILE, CA_FILE, SERVE
 LIBVIRT_USER = "libvirt-qemu"
 
 
-def check_site(directory: pathlib.Path) -> SiteCheckReply:
+def check_site(directory: pathlib.Path, utc_ns: Callable[[], int] = utc_now_ns) -> SiteCheckReply:
     """What each part is. Nothing is raised for what is wrong: it is a finding."""
     found: list[SiteFinding] = []
     config: SiteConfig | None = None
@@ -53,7 +56,7 @@ def check_site(directory: pathlib.Path) -> SiteCheckReply:
         told = [each for each in sorted(config.notify.items()) if each[1].secret or each[1].secret_file]
         found += [_finding("notify", partial(_secret, directory, name, target)) for name, target in told]
         if any(address.startswith("tcp:") for address in config.nbd):
-            found.append(_finding("tls", partial(_tls, directory, config)))
+            found.append(_finding("tls", partial(_tls, directory, config, utc_ns())))
     found.append(_finding("room", lambda: _room(directory, config)))
     runs = _finding("daemon", lambda: _daemon(directory))
     found.append(runs)
@@ -124,7 +127,17 @@ def _secret(directory: pathlib.Path, name: str, target: NotifyConfig) -> str:
     return f"notify.{name}: its secret can be read by nobody else"
 
 
-def _tls(directory: pathlib.Path, config: SiteConfig) -> str:
+def _require_time_left(end_ns: int, now_ns: int) -> None:
+    left_days = (end_ns - now_ns) / NS_PER_S / DAY_S
+    said = f"the certificate that hosts on TCP see is good until {time_text(end_ns)}"
+    if left_days <= ENDS_ERROR_DAYS:
+        next_step = "`farshore site cert init` renews it, while the site runs"
+        raise FarshoreError(said, subject=SERVER_FILE, next_step=next_step)
+    if left_days <= ENDS_WARNING_DAYS:
+        raise _Warning(f"{said}: `farshore site cert init` renews it")
+
+
+def _tls(directory: pathlib.Path, config: SiteConfig, now_ns: int) -> str:
     """How hosts may come on TCP."""
     rules, wrong = tcp_rules(directory, config)
     if wrong:
@@ -137,6 +150,8 @@ def _tls(directory: pathlib.Path, config: SiteConfig) -> str:
         raise _Warning("hosts on TCP are refused until `farshore site cert init` was run")
     if rules.context is None:
         return "hosts on TCP come in the clear"
+    if rules.server_end_ns:
+        _require_time_left(rules.server_end_ns, now_ns)
     return "hosts on TCP come over TLS" + (", or in the clear" if rules.plain else "")
 
 

@@ -199,8 +199,9 @@ class PolicySet(WireRow, frozen=True, kw_only=True, omit_defaults=True, tag=int(
     """When the group is backed up from here on, which backups stay, and how far back any moment can be read.
     `every_s`, `at_minute` (of the UTC day) or `cron` in the time zone `zone` say when: at most one of them;
     0, -1 and empty mean not so. `keep` are counts: last, hourly, daily, weekly, monthly, yearly. `window_s`
-    -1 and `window_bytes` 0: as each site's config says. `freeze` names a hook, or is empty. Without a cron
-    line the last two are left out: earlier versions read such a row, and refuse one with them (READS)."""
+    -1 and `window_bytes` 0: as each site's config says. `freeze` names a hook, or is empty. `keep_zone` is
+    that of the days and weeks of `keep`; empty: UTC, as earlier versions meant it. What of the last three is
+    empty at the end is left out: earlier versions read such a row, and refuse one with it (READS)."""
 
     every_s: Annotated[int, Meta(ge=0, le=SCHEDULE_SPAN_S_MAX)]
     at_minute: Annotated[int, Meta(ge=-1, le=24 * 60 - 1)]
@@ -210,15 +211,19 @@ class PolicySet(WireRow, frozen=True, kw_only=True, omit_defaults=True, tag=int(
     freeze: NameOrNone
     cron: CronLineOrNone = ""
     zone: ZoneNameOrNone = ""
+    keep_zone: ZoneNameOrNone = ""
 
     def encode(self) -> bytes:
         """See `WireRow.encode`."""
         return encode_plain(self.to_row())
 
     def to_row(self) -> Row:
-        """See `WireRow.to_row`: as earlier versions wrote it where there is no cron line."""
+        """See `WireRow.to_row`: as earlier versions wrote it where there is no cron line, or no zone of the
+        keep rules."""
         row = WireRow.to_row(self)
-        return row if self.cron else row[:-2]
+        if self.keep_zone:
+            return row
+        return row[:-1] if self.cron else row[:-3]
 
 
 NO_POLICY = PolicySet(

@@ -83,10 +83,12 @@ class Content(IntEnum):
     DAMAGED = 2
 
 
-# What READS asks for: a cron line in a `PolicySet`; volumes of any size, that change it and their names.
+# What READS asks for: a cron line in a `PolicySet`, and the zone of its keep rules; volumes of any size, that
+# change it and their names.
 CRON_LINES = "cron-lines"
+KEEP_ZONES = "keep-zones"
 VOLUME_CHANGES = "volume-changes"
-READABLE = frozenset({CRON_LINES, VOLUME_CHANGES})
+READABLE = frozenset({CRON_LINES, KEEP_ZONES, VOLUME_CHANGES})
 NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
 AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))

@@ -55,3 +55,9 @@ def pair() -> Iterator[tuple[Site, Site]]:
         yield one, other
         _stop_cleanly(one)
         _stop_cleanly(other)
+
+
+@pytest.fixture(params=[(2, 4, 8), (1, 2, 3)], ids=["runs", "short-runs"])
+def run_sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index's runs as they are, and so short that stories of small writes have many."""
+    monkeypatch.setattr("engine.index.levels.RUN_SHIFTS", request.param)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from console.commands.backup import parse_scope
+from console.luks.option import KeyFile, key_of
 from console.mounts.bisecting import Bisection, Moment, moment
 from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.clones import until_told
@@ -40,6 +41,7 @@ def bisect(
     timeout: Annotated[
         float, typer.Option(metavar="S", callback=seconds, help="Seconds for each check.")
     ] = CHECK_TIMEOUT_S,
+    key_file: KeyFile = None,
 ) -> None:
     """Find the first bad moment: the check runs on temporary clones of fewer and fewer cuts between a good
     and a bad one, down to a single frame. Needs root, except with --raw."""
@@ -57,7 +59,8 @@ def bisect(
             f"{first.cut} is not before {last.cut}", subject=scope, next_step="--good CUT --bad CUT"
         )
     partitions = parse_partitions(partition or ())
-    prober = Prober(session, group, volume, check, raw=raw, partitions=partitions, timeout_s=timeout)
+    key = key_of(ctx, key_file)
+    prober = Prober(session, group, volume, check, raw=raw, partitions=partitions, timeout_s=timeout, key=key)
     with until_told():
         for end, expected in ((first, True), (last, False)):
             if prober.probe(end.cut, end.time) is not expected:

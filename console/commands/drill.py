@@ -8,6 +8,7 @@ import typer
 
 from console.commands.backup import parse_scope
 from console.figures import UNKNOWN, age_text, span_text
+from console.luks.option import KeyFile, key_of
 from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.drill import step_rows
 from console.mounts.partition_choice import PartitionOption
@@ -62,6 +63,7 @@ def run(
     timeout: Annotated[
         float, typer.Option(metavar="S", callback=seconds, help="Seconds for the check.")
     ] = CHECK_TIMEOUT_S,
+    key_file: KeyFile = None,
 ) -> None:
     """Recover a group on a temporary clone: replay and check its file systems, mount them, run the check;
     measure the time and the data's age, and record it. Nothing of the group is touched; needs root.
@@ -83,6 +85,7 @@ def run(
         partitions=tuple(partition or ()),
         digest=digest,
         timeout_s=timeout,
+        key=key_of(ctx, key_file),
     )
     data = carry_out(session, wanted)
     session.output.result("drill.run", data, lambda: _show(session, data))

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from console.commands.drill import GroupOption
+from console.luks.option import KeyFile, key_of
+from console.luks.secret import LuksKey
 from console.mounts.check_hooks import OWN, hooks
 from console.mounts.recorded_drill import Wanted, carry_out
 from console.session import Session, session_of
@@ -44,19 +46,21 @@ def due(
     ctx: typer.Context,
     group: GroupOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is due, and when.")] = False,
+    key_file: KeyFile = None,
 ) -> None:
     """Run the drills that `schedule set --drill` asks for and that are due at this site: of each group its
     newest backup. Needs root. Ends with 1 when one of them did not prove good or could not be run."""
     session = session_of(ctx)
     plans = session.call(DrillPlans(group=None if group is None else check_name(group, "group"))).plans
-    rows = [_looked_at(plan) if dry_run or not plan.is_due else _run(session, plan) for plan in plans]
+    key = key_of(ctx, key_file)
+    rows = [_looked_at(plan) if dry_run or not plan.is_due else _run(session, plan, key) for plan in plans]
     data = DueReply(drills=rows)
     session.output.result("drill.due", data, lambda: _show(session, data))
     if any(row.ok is False for row in rows):
         raise typer.Exit(int(ExitCode.FAILED))
 
 
-def _run(session: Session, plan: DrillPlanInfo) -> DueDrill:
+def _run(session: Session, plan: DrillPlanInfo, key: LuksKey) -> DueDrill:
     """What fails of one group keeps no other from being drilled."""
     try:
         wanted = Wanted(
@@ -66,6 +70,7 @@ def _run(session: Session, plan: DrillPlanInfo) -> DueDrill:
             args=tuple(plan.args),
             user=plan.user or None,
             digest=True,
+            key=key,
         )
         done = carry_out(session, wanted)
     except (FarshoreError, OSError) as error:

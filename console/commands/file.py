@@ -16,6 +16,9 @@ from console.files.opening import Ways, open_files
 from console.files.source import FileSource, Path
 from console.files.target import parse_place
 from console.files.walk import Finder, Item, Missed, MissedInfo, path_text, walk
+from console.luks.option import KeyFile as KeyFile
+from console.luks.option import key_of as key_of
+from console.luks.secret import LuksKey
 from console.session import Session, session_of
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo
@@ -86,11 +89,12 @@ def ls(
     no_replay: NoReplay = False,
     kernel_mount: KernelMount = False,
     device: Device = "",
+    key_file: KeyFile = None,
 ) -> None:
     """List a directory in a volume as it was at a cut."""
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
-    ways = ways_of(partition, no_replay, kernel_mount, device)
+    ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     with open_files(session, at.group, at.volume, session.cut(str(at.cut)), ways) as files:
         start = Finder(files.source).find(at.path)
         rows, missed = [], []
@@ -123,13 +127,14 @@ def cat(
     no_replay: NoReplay = False,
     kernel_mount: KernelMount = False,
     device: Device = "",
+    key_file: KeyFile = None,
 ) -> None:
     """A file in a volume, as it was at a cut, to standard output."""
     session = session_of(ctx)
     at = parse_place(place, with_cut=True)
     if session.output.as_json:
         raise UsageError("cat writes the file as it is: not with --json", next_step="leave --json out")
-    ways = ways_of(partition, no_replay, kernel_mount, device)
+    ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     with open_files(session, at.group, at.volume, session.cut(str(at.cut)), ways) as files:
         item = Finder(files.source).find(at.path)
         if item.entry.what != "f":
@@ -153,9 +158,9 @@ def _copy_out(source: FileSource, item: Item, out: BinaryIO) -> None:
     out.flush()
 
 
-def ways_of(partition: int, no_replay: bool, kernel_mount: bool, device: str) -> Ways:
+def ways_of(partition: int, no_replay: bool, kernel_mount: bool, device: str, key: LuksKey) -> Ways:
     """The options that say how to read."""
-    return Ways(partition=partition, replay=not no_replay, kernel=kernel_mount, device=device)
+    return Ways(partition=partition, replay=not no_replay, kernel=kernel_mount, device=device, key=key)
 
 
 def end_with(missed: list[Missed]) -> None:

@@ -24,12 +24,13 @@ from console.figures import UNKNOWN, local_text, size_text, utc_ns
 from console.files.opening import Ways, open_files
 from console.files.target import Place, parse_place
 from console.files.walk import Finder, Item, path_text
+from console.luks.option import KeyFile, key_of
 from console.mounts.bisecting import Bisection, moment
 from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo, CutResolve
 from protocol.cut_text import NS_PER_S, CutPosition, CutTime
-from protocol.errors import FarshoreError, NotFound
+from protocol.errors import FarshoreError, NotAllowed, NotFound
 from protocol.positions import Cut
 
 Look = Callable[[str, CutPosition], bool]
@@ -70,12 +71,14 @@ class _Looker:
     where: Place
     ways: Ways
     looks: int = 0
+    read: int = 0
     item: Item | None = None
 
     def at(self, cut: CutPosition) -> bool:
         """Whether the path is there. Raises FarshoreError where the cut cannot be read."""
         self.looks += 1
         with open_files(self.session, self.where.group, self.where.volume, cut, self.ways) as files:
+            self.read += 1
             try:
                 item = Finder(files.source).find(self.where.path)
             except NotFound:
@@ -89,11 +92,13 @@ def last(
     place: Annotated[str, typer.Argument(metavar="G/V:/PATH", help="A path in a volume.")],
     partition: Partition = 0,
     device: Device = "",
+    key_file: KeyFile = None,
 ) -> None:
     """Find the newest cut that has a file, without root: of a deleted one the moment before that."""
     session = session_of(ctx)
     where = parse_place(place, with_cut=False)
-    looker = _Looker(session, where, Ways(partition=partition, replay=False, device=device))
+    ways = Ways(partition=partition, replay=False, device=device, key=key_of(ctx, key_file))
+    looker = _Looker(session, where, ways)
     failed: list[FailedCut] = []
     with session.output.activity(f"looking for {path_text(where.path)} in {where.name}") as activity:
 
@@ -102,6 +107,9 @@ def last(
             try:
                 return looker.at(cut)
             except FarshoreError as error:
+                if isinstance(error, NotAllowed) and not looker.read:
+                    # A wrong key is not the cut's fault, and the others would say the same.
+                    raise
                 failed.append(FailedCut(cut=name, why=error.message))
                 return False
 

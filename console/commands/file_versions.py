@@ -13,6 +13,7 @@ from console.files.opening import Ways, open_files
 from console.files.target import Place, parse_place
 from console.files.versions import Version, Versions
 from console.files.walk import Finder, path_text
+from console.luks.option import KeyFile, key_of
 from console.session import Session, fixed_cut, session_of
 from protocol.commands.backup import BackupList
 from protocol.commands.base import Reply
@@ -73,19 +74,21 @@ def versions(
     no_replay: NoReplay = False,
     kernel_mount: KernelMount = False,
     device: Device = "",
+    key_file: KeyFile = None,
 ) -> None:
     """In which backups a file differs: a line for each version of it, oldest first. The oldest moment from
     which on every second is kept, and now, are looked at too."""
     session = session_of(ctx)
     where = parse_place(place, with_cut=False)
     found, failed = Versions(), []
+    ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     cuts = named_cuts(session, where)
     with session.output.activity(f"looking at {len(cuts)} cuts of {where.name}") as activity:
         for number, (name, cut) in enumerate(cuts):
             step = VersionsStep(done=number, total=len(cuts))
             activity.update(step, name, done=step.done, total=step.total)
             try:
-                _look(session, where, name, cut, ways_of(partition, no_replay, kernel_mount, device), found)
+                _look(session, where, name, cut, ways, found)
             except FarshoreError as error:
                 failed.append(FailedCut(cut=name, why=error.message))
     rows = [_version_info(version) for version in found.found]

@@ -75,7 +75,7 @@ def list_jobs(
     """Jobs that run, and the latest that ended."""
     session = session_of(ctx)
     data = session.call(JobList(group=group))
-    columns = ("job", "kind", "object", "state", "began", "progress")
+    columns = ("job", "kind", "object", "state", "began", "by", "progress")
 
     def show() -> None:
         rows = [
@@ -85,6 +85,7 @@ def list_jobs(
                 job.object,
                 _state(job),
                 session.local(job.began),
+                job.by,
                 progress_text(job),
             )
             for job in data.jobs
@@ -132,6 +133,7 @@ def _show(session: Session, job: JobInfo) -> None:
             ("state", _state(job)),
             ("began", session.local(job.began)),
             ("ended", session.local(job.ended)),
+            ("by", job.by),
             ("progress", progress_text(job)),
             ("resumable", "yes" if job.resumable else ""),
             ("error", job.error.message if job.error else ""),

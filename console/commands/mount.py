@@ -12,10 +12,13 @@ from typing import Annotated
 import typer
 
 from console.figures import UNKNOWN
-from console.host_configs import export_of, uri
+from console.host_configs import Export, export_of, uri
+from console.luks.option import KeyFile, key_of
+from console.luks.secret import LuksKey
 from console.mounts.clones import create_clone, cut_of, take_down, undone_on_error, until_told
 from console.mounts.filesystems import FileSystem
 from console.mounts.mounting import Mount, at, look, mounts, real, require_root
+from console.mounts.unlocked import open_attached
 from console.session import Session, fixed_cut, session_of
 from protocol.commands.base import Reply, parse_volume_name
 from protocol.commands.clone import CloneList
@@ -82,6 +85,7 @@ def mount(
     no_replay: Annotated[
         bool, typer.Option("--no-replay", help="Without the file system's log; no clone is made.")
     ] = False,
+    key_file: KeyFile = None,
     as_list: Annotated[bool, typer.Option("--list", help="Show what this machine has mounted.")] = False,
 ) -> None:
     """Mount a file system of a volume on this machine; needs root. `farshore umount DIR` undoes all of it.
@@ -98,7 +102,10 @@ def mount(
         )
     require_root()
     point = _mount_point(directory)
-    mounting = Mounting(session, export, point, writable=writable, number=number, no_replay=no_replay)
+    key = key_of(ctx, key_file)
+    mounting = Mounting(
+        session, export, point, writable=writable, number=number, no_replay=no_replay, key=key
+    )
     data = mounting.run()
 
     def show() -> None:
@@ -137,6 +144,7 @@ class Mounting:
         writable: bool,
         number: int | None,
         no_replay: bool,
+        key: LuksKey,
     ) -> None:
         self._session = session
         self._export = export
@@ -144,6 +152,7 @@ class Mounting:
         self._writable = writable
         self._number = number
         self._no_replay = no_replay
+        self._key = key
         self._warnings: list[str] = []
 
     def run(self) -> MountReply:
@@ -178,14 +187,14 @@ class Mounting:
         """At a cut: from its export where that shows all there is, else from a clone."""
         where = self._session.call(VolumeUri(group=group, volume=volume, cut=cut))
         if not self._writable:
-            self._attach(made, uri(export_of(where)), read_only=True)
-            found = look(made, self._number)
+            number = self._attach(made, export_of(where), read_only=True)
+            found = look(made, number)
             if not found.replay or self._no_replay:
                 if found.replay:
                     self._warnings.append(
                         f"without the log of {found.kind}: what was written last is missing"
                     )
-                made.make_device(read_only=True, number=self._number)
+                made.make_device(read_only=True, number=number)
                 return found, where.cut
             made.detach()
         name = f"mount-{secrets.token_hex(4)}"
@@ -196,15 +205,17 @@ class Mounting:
         """A volume or a clone's volume as it is now. The device may be written to even for a read-only
         mount: else the kernel could not replay the log."""
         where = self._session.call(VolumeUri(group=group, volume=volume))
-        self._attach(made, uri(export_of(where)), read_only=False)
-        found = look(made, self._number)
-        made.make_device(read_only=False, number=self._number)
+        number = self._attach(made, export_of(where), read_only=False)
+        found = look(made, number)
+        made.make_device(read_only=False, number=number)
         return found
 
-    def _attach(self, made: Mount, where: str, *, read_only: bool) -> None:
-        warning = made.attach(where, read_only=read_only)
+    def _attach(self, made: Mount, export: Export, *, read_only: bool) -> int | None:
+        """Returns the number of the partition that is wanted in what is attached."""
+        warning = made.attach(uri(export), read_only=read_only)
         if warning and self._writable and warning not in self._warnings:
             self._warnings.append(warning)
+        return open_attached(made, export, self._number, self._key, read_only=read_only)
 
     def _is_clone(self, group: str) -> bool:
         return any(clone.clone == group for clone in self._session.call(CloneList()).clones)

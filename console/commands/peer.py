@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from console.figures import UNKNOWN, age_text, parse_rate, rate_text
-from console.link_rates import rate_now_text, window_text
+from console.link_rates import parse_window, rate_now_text, window_text
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.peer import (
@@ -25,9 +24,6 @@ from protocol.commands.peer import (
 )
 from protocol.endpoints import check_dialled_endpoint, dialled
 from protocol.errors import UsageError
-
-_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
-_BETWEEN = re.compile(rf"({_TIME})-({_TIME}|24:00)", re.ASCII)
 
 app = typer.Typer(help="The other site of a pair.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -80,7 +76,7 @@ def set_options(
     ] = None,
     between: Annotated[
         str | None,
-        typer.Option(metavar="HH:MM-HH:MM|none", help="That rate then only; none: no such windows any more."),
+        typer.Option(metavar="[DAYS ]HH:MM-HH:MM|none", help="That rate then only; none: no such windows."),
     ] = None,
     zone: Annotated[
         str | None, typer.Option("--tz", metavar="ZONE", help="Of --between: Europe/Berlin; else UTC.")
@@ -92,6 +88,7 @@ def set_options(
     """Change how and where this site sends to a peer: at once, for all groups, and after a restart.
 
     With --between the rate holds each day from one time to another, also over midnight; else the other one.
+    'mon-fri 08:00-18:00': on the days on which it begins.
     """
     session = session_of(ctx)
     if rate is None and compress is None and endpoint is None and between is None:
@@ -132,19 +129,7 @@ def _window(rate: str | None, between: str | None, zone: str | None) -> RateWind
         if zone is not None:
             raise UsageError("--tz is that of --between", subject=zone, next_step="--between 08:00-18:00")
         return None
-    match = _BETWEEN.fullmatch(between)
-    if match is None or match[1] == match[2]:
-        raise UsageError(
-            f"{between!r} is no span of the day",
-            subject=between,
-            next_step="write it as 08:00-18:00, or over midnight as 22:00-06:00",
-        )
-    if rate is None:
-        raise UsageError("which rate is it then?", subject=between, next_step="--rate 20M, or --rate none")
-    begin, end = (int(text[:2]) * 60 + int(text[3:]) for text in match.groups())
-    return RateWindow(
-        from_minute=begin, until_minute=end % 1440, zone=zone or "UTC", rate_bytes_s=parse_rate(rate)
-    )
+    return parse_window(between, rate, zone)
 
 
 @app.command("replace")

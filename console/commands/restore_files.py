@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from console.commands.file import Device, KernelMount, NoReplay, Partition, end_with, show_missed, ways_of
+from console.commands.file import (
+    Device,
+    KernelMount,
+    KeyFile,
+    NoReplay,
+    Partition,
+    end_with,
+    key_of,
+    show_missed,
+    ways_of,
+)
 from console.confirming import confirmed
 from console.figures import size_text
 from console.files.into_volume import IntoReply, IntoVolume
@@ -60,6 +70,7 @@ def restore_files(
     no_replay: NoReplay = False,
     kernel_mount: KernelMount = False,
     device: Device = "",
+    key_file: KeyFile = None,
     special: Annotated[bool, typer.Option("--special", help="Devices and pipes too.")] = False,
     privileged: Annotated[
         bool,
@@ -88,7 +99,7 @@ def restore_files(
     session = session_of(ctx)
     group, name = parse_volume_name(volume)
     wanted = [parse_path(os.fsencode(path)) for path in paths]
-    ways = ways_of(partition, no_replay, kernel_mount, device)
+    ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     if bool(to) == into_volume:
         raise UsageError("name --to DIR, --to - or --into-volume", next_step="farshore restore files --help")
     if into_volume:

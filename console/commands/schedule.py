@@ -224,7 +224,8 @@ def _when(schedule: ScheduleInfo) -> str:
 
 def _keeps(schedule: ScheduleInfo) -> str:
     rules = [f"{count} {name}" for name, count in asdict(schedule.keep).items() if count]
-    return ", ".join(rules) or "all"
+    zone = "" if schedule.keep_zone == "UTC" or not rules else f" (by the days of {schedule.keep_zone})"
+    return (", ".join(rules) or "all") + zone
 
 
 def _window(schedule: ScheduleInfo) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict
 
+from console.certificates import until_text
 from console.parser import GuessedVerbs
 from console.session import Session, session_of
 from console.unfinished_file import UnfinishedFile
@@ -127,7 +128,12 @@ def list_certificates(ctx: typer.Context) -> None:
         session.output.table(
             ("host", "good until", "revoked", "serial"),
             [
-                (each.name, session.local(each.expires), session.local(each.revoked), each.serial)
+                (
+                    each.name,
+                    until_text(session.local(each.expires), each.left_days),
+                    session.local(each.revoked),
+                    each.serial,
+                )
                 for each in data.certificates
             ],
             empty="no hosts: `farshore site cert issue NAME --to DIR`",
@@ -155,7 +161,7 @@ def _show(session: Session, data: SiteCertReply) -> None:
     session.output.fields(
         [
             ("server", ", ".join(data.hosts)),
-            ("good until", session.local(data.expires)),
+            ("good until", until_text(session.local(data.expires), data.left_days)),
             ("hosts on TCP", tcp or ("without TLS" if data.plain else "refused: see `farshore events`")),
             ("authority", data.fingerprint),
         ]

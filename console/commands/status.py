@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 from msgspec.structs import replace
 
+from console.certificates import certificate_left_days, ending_text
 from console.figures import (
     age_s,
     age_text,
@@ -25,6 +26,7 @@ from protocol.commands.base import check_name
 from protocol.commands.drill import DrillSummary
 from protocol.commands.pair import GroupInfo, LockInfo
 from protocol.commands.site import SiteStatus, SiteStatusReply
+from protocol.commands.site_cert import ENDS_WARNING_DAYS
 from protocol.errors import NotFound
 from protocol.limits import CLOCK_SKEW_S
 
@@ -82,6 +84,10 @@ def status_lines(session: Session, data: SiteStatusReply) -> list[Styled]:
     if data.log_dropped:
         said = session.output.pasted("`farshore events` has what happened")
         lines.append(text(f"log: nobody took {data.log_dropped} lines; {said}"))
+    left_days = certificate_left_days(data)
+    if left_days is not None and left_days <= ENDS_WARNING_DAYS:
+        renewed = session.output.pasted("`farshore site cert init` renews it")
+        lines.append(text(f"hosts' TLS: {ending_text(left_days)}; {renewed}"))
     for peer in data.peers:
         if not peer.connected:
             lines.append(text(f"peer {peer.peer} not connected, heard {age_text(peer.heard_s)}"))

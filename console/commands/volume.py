@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from console.figures import parse_size, size_text, span_text
 from console.host_configs import FORMATS, Export, export_of, uri
@@ -249,6 +249,7 @@ def resize(
             confirm=confirm,
         )
     )
+    data = replace(data, undo=session.output.pasted(data.undo))
 
     def show_it() -> None:
         change = f"{size_text(data.before_bytes)} → {size_text(data.size_bytes)}"
@@ -257,7 +258,7 @@ def resize(
             return
         session.output.line(f"{volume} {'would change: ' if data.dry_run else ''}{change}")
         if not data.dry_run:
-            session.output.line(f"back      {session.output.pasted(data.undo)}")
+            session.output.line(f"back      {data.undo}")
 
     session.output.result("volume.resize", data, show_it)
 

@@ -26,7 +26,10 @@ def import_volume(
     volume: VolumeArgument,
     image_format: FormatOption = None,
     chain: Annotated[
-        bool, typer.Option("--chain", help="Although the qcow2 builds on other files: read those too.")
+        bool,
+        typer.Option(
+            "--chain", help="Although the image builds on other files, or is in several: read those too."
+        ),
     ] = False,
     confirm: Annotated[
         str, typer.Option(metavar="G/V", help="The volume's name once more, if it holds something.")

@@ -1,5 +1,5 @@
 """Reading an export over an NBD connection whose handshake is done, one request at a time, for a process that
-has nothing but this connection.
+has nothing but this connection; and writing it, for the one that opens an encrypted volume.
 
 Source: NBD proto.md, "Simple reply message".
 """
@@ -51,6 +51,17 @@ class ExportReader:
             ]
         return data if len(data) == length else data + bytes(length - len(data))
 
+    def write(self, offset: int, data: bytes) -> None:
+        """Of at most `NBD_REQUEST_BYTES_MAX`, within the export. Raises as `read`."""
+        first = offset - offset % CHUNK_BYTES
+        for start in range(first, offset + len(data), CHUNK_BYTES):
+            self._chunks.pop(start, None)
+        self._ask(Command.WRITE, offset, len(data), data)
+
+    def flush(self) -> None:
+        """What was written is durable. Raises as `read`."""
+        self._ask(Command.FLUSH, 0, 0)
+
     def _chunk(self, start: int) -> bytes:
         held = self._chunks.get(start)
         if held is None:
@@ -63,17 +74,21 @@ class ExportReader:
         return held
 
     def _fetch(self, offset: int, length: int) -> bytes:
+        self._ask(Command.READ, offset, length)
+        return self._exactly(length)
+
+    def _ask(self, command: Command, offset: int, length: int, payload: bytes = b"") -> None:
+        """One request, and the head of its answer."""
         self._cookie += 1
         request = Request(
-            flags=0, command=Command.READ, cookie=self._cookie, offset=offset, length=length, payload=b""
+            flags=0, command=command, cookie=self._cookie, offset=offset, length=length, payload=payload
         )
         self._connection.sendall(encode_request(request))
         magic, error, cookie = _REPLY.unpack(self._exactly(_REPLY.size))
         if magic != SIMPLE_REPLY_MAGIC or cookie != self._cookie:
-            raise RemoteProtocolError("the site's answer to a read makes no sense")
+            raise RemoteProtocolError("the site's answer makes no sense")
         if error:
             raise OSError(error, os.strerror(error))
-        return self._exactly(length)
 
     def _exactly(self, length: int) -> bytes:
         data = bytearray(length)

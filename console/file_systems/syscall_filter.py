@@ -58,6 +58,8 @@ NEEDED = (
     Call(name="sendto", zero=(4,)),
     Call(name="prlimit64", zero=(0,)),
 )  # fmt: skip
+# Beside those, for a process that answers on a socket which it was given.
+SERVING = (Call(name="poll"), Call(name="accept4"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +76,15 @@ MACHINES = {
         "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24,
         "mremap": 25, "madvise": 28, "getpid": 39, "sendto": 44, "recvfrom": 45, "exit": 60, "getrusage": 98,
         "sigaltstack": 131, "gettid": 186, "futex": 202, "restart_syscall": 219, "clock_gettime": 228,
-        "exit_group": 231, "prlimit64": 302, "getrandom": 318,
+        "exit_group": 231, "prlimit64": 302, "getrandom": 318, "poll": 7, "accept4": 288,
     }),
     "aarch64": Machine(number=0xC00000B7, calls={
         "close": 57, "lseek": 62, "read": 63, "write": 64, "fstat": 80, "exit": 93, "exit_group": 94,
         "futex": 98, "clock_gettime": 113, "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132,
         "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139, "getrusage": 165, "getpid": 172,
         "gettid": 178, "sendto": 206, "recvfrom": 207, "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222,
-        "mprotect": 226, "madvise": 233, "prlimit64": 261, "getrandom": 278,
+        "mprotect": 226, "madvise": 233, "prlimit64": 261, "getrandom": 278, "accept4": 242,
+        "poll": 73,  # there is none: the C library calls ppoll
     }),
 }  # fmt: skip
 
@@ -131,9 +134,10 @@ def install(program: bytes) -> None:
         raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls")
 
 
-def filter_calls() -> None:
-    """Nothing but `NEEDED` from now on. Raises OSError where the kernel or this program cannot do it."""
+def filter_calls(more: Sequence[Call] = ()) -> None:
+    """Nothing but `NEEDED` and `more` from now on. Raises OSError where the kernel or this program cannot do
+    it."""
     machine = MACHINES.get(platform.machine())
     if machine is None:
         raise OSError(errno.ENOSYS, f"no filter of system calls is known for {platform.machine()}")
-    install(assemble(NEEDED, machine))
+    install(assemble((*NEEDED, *more), machine))

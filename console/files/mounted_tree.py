@@ -37,6 +37,9 @@ _GET_FSXATTR = 0x801C581F
 _FSXATTR = Struct("=IIIII8x")
 _ENCRYPTED = 0x800
 _STAT_BLOCK_BYTES = 512
+# The root directory's number where FUSE made it up, and in btrfs, whose subvolumes and snapshots number their
+# files alike: names of one file cannot be told then.
+_SAYS_NOTHING = frozenset({1, 256})
 # What is looked through for zeroes where nobody says where holes are.
 _LOOK_BYTES = 64 << 10
 _ZEROES = bytes(_LOOK_BYTES)
@@ -53,15 +56,16 @@ _KINDS = {
 
 
 class MountedTree:
-    """What is mounted at `point`; `kind` is the file system's word. `is_guest`: by libguestfs, which numbers
-    every name by itself and does not say where holes are."""
+    """What is mounted at `point`; `kind` is the file system's word. `is_guest`: by libguestfs, which shows
+    several file systems as one, may number every name by itself, and does not say where holes are."""
 
     def __init__(self, point: FilePath, kind: str, *, is_guest: bool = False) -> None:
         self._is_guest = is_guest
         self._root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # Inodes are numbered by device; btrfs has a device for each subvolume.
-        self._numbers: dict[tuple[int, int], int] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
         status = os.fstat(self._root)
+        self._tells_names = not is_guest or status.st_ino not in _SAYS_NOTHING
         self._opened = Opened(
             partitions=(),
             partition=0,
@@ -151,7 +155,7 @@ class MountedTree:
         else:
             # Without opening it: the directory is named by its descriptor.
             attributes, lacks = _attributes(b"/proc/self/fd/%d/%s" % (here, name))
-        if self._is_guest and kind != stat.S_IFDIR and status.st_nlink > 1:
+        if not self._tells_names and kind != stat.S_IFDIR and status.st_nlink > 1:
             lacks.append(f"being one file with {status.st_nlink} names")
         return self._entry(name, status, target, attributes, lacks)
 
@@ -183,7 +187,12 @@ class MountedTree:
         )
 
     def _number(self, status: os.stat_result) -> int:
-        return self._numbers.setdefault((status.st_dev, status.st_ino), len(self._numbers))
+        key: tuple[int, ...] = (status.st_dev, status.st_ino)
+        if self._is_guest:
+            # Two file systems below one mount have the same inode numbers, but not in files of the same
+            # size and mode that were changed in the same nanosecond.
+            key += (status.st_ctime_ns, status.st_size, status.st_mode, status.st_nlink)
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 def _facts(file: int) -> tuple[list[tuple[bytes, bytes]], list[str]]:

@@ -17,6 +17,7 @@ from console.commands.mount import Mounting
 from console.files.mounted_tree import MountedTree
 from console.host_configs import Export, uri
 from console.local_time import monotonic, pause
+from console.luks.secret import LuksKey
 from console.mounts.attach import attach
 from console.mounts.clones import take_down
 from console.mounts.mounting import at, real, require_root
@@ -28,7 +29,8 @@ from protocol.errors import FarshoreError
 GUESTMOUNT = "guestmount"
 # A virtual machine is started for it, which takes minutes where the processor does not help.
 GUEST_TIMEOUT_S = 600.0
-END_TIMEOUT_S = 60.0
+# Without that help it also takes its time to end, and holds the volume as long.
+END_TIMEOUT_S = 600.0
 POLL_S = 0.05
 GUEST_KNOWS = frozenset({"xfs", "btrfs", "lvm", "md"})
 
@@ -39,14 +41,17 @@ def guest_can(holds: str) -> bool:
 
 
 @contextmanager
-def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: int) -> Iterator[Path]:
-    """`G/V`, mounted by this machine's kernel: at a cut read-only, without one the live volume, writable."""
+def kernel_mounted(
+    session: Session, name: str, cut: CutInfo | None, partition: int, key: LuksKey
+) -> Iterator[Path]:
+    """`G/V`, mounted by this machine's kernel: at a cut read-only, without one the live volume, writable.
+    `key`: of what is encrypted."""
     require_root()
     point = Path(tempfile.mkdtemp(prefix="farshore-mount-"))
     export = f"{name}@{cut.text}" if cut else name
     try:
         mounting = Mounting(
-            session, export, point, writable=cut is None, number=partition or None, no_replay=False
+            session, export, point, writable=cut is None, number=partition or None, no_replay=False, key=key
         )
         mounting.run()
         try:
@@ -59,12 +64,12 @@ def kernel_mounted(session: Session, name: str, cut: CutInfo | None, partition: 
 
 @contextmanager
 def kernel_tree(
-    session: Session, name: str, cut: CutInfo, partition: int, kind: str
+    session: Session, name: str, cut: CutInfo, partition: int, kind: str, key: LuksKey
 ) -> Iterator[MountedTree]:
     """The files of a cut as this machine's kernel shows them."""
     session.output.note(f"warning: {name}: the kernel of this machine parses what is in the volume, as root")
     with (
-        kernel_mounted(session, name, cut, partition) as point,
+        kernel_mounted(session, name, cut, partition, key) as point,
         closing(MountedTree(point, kind or "mounted")) as tree,
     ):
         yield tree
@@ -91,7 +96,9 @@ def guest_tree(export: Export, partition: int, kind: str, device: str) -> Iterat
     try:
         with attach(uri(export), read_only=True) as attached:
             # It takes files and not exports. Its machine writes, if at all, to an overlay.
-            words = ("--ro", "--format=raw", "--pid-file", pid, "-a", attached.path, *chosen, point)
+            # The file system's own inode numbers: by them names of one file are known.
+            numbers = ("-o", "use_ino")
+            words = ("--ro", "--format=raw", "--pid-file", pid, *numbers, "-a", attached.path, *chosen, point)
             code, said = call(GUESTMOUNT, *words, timeout_s=GUEST_TIMEOUT_S)
             if code != 0:
                 raise FarshoreError(

@@ -43,7 +43,7 @@ def write_files(there: Session, into: Into, files: OpenedFiles, found: list[list
     """The files into the secondary's volume, through its file system."""
     there.call(VolumeOnline(group=into.group, volume=into.volume))
     partition = files.source.opened.partition or into.ways.partition
-    with kernel_mounted(there, into.name, None, partition) as point:
+    with kernel_mounted(there, into.name, None, partition, into.ways.key) as point:
         target = DirectoryTarget(str(point), files.source, _ALL, replace=True)
         with closing(target), there.output.activity(f"writing files into {into.name}"):
             target.take(all_items(files.source, found))

@@ -1,6 +1,7 @@
 """An image and the files that it builds on: found here, before QEMU opens any of them.
 
-A VMDK, VDI, VHDX or VHD must stand for itself, a qcow2 may build on others.
+A VDI, VHDX or VHD must stand for itself. A qcow2 may build on others, and a VMDK may have its content in
+files beside it, where that was asked for.
 
 QEMU takes a name in an image for whatever it can be: a path, `nbd:…`, `json:{…}`; it guesses a format that is
 not said from content; and it opens an external data file as soon as it is asked about the image. So names are
@@ -20,6 +21,7 @@ from pathlib import Path
 from console.images.formats import CHAIN_FORMATS, QCOW2, VMDK
 from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
 from console.images.raw_file import open_image
+from console.images.vmdk_extents import TEXT_BYTES_MAX, ExtentFile, described, extents_in, open_extents
 from console.images.vmdk_header import (
     DESCRIPTOR_BYTES_MAX,
     HEADER_BYTES,
@@ -39,18 +41,19 @@ FILE_BYTES_MAX = (1 << 63) - 1 - DESCRIPTOR_BYTES_MAX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One file of a chain. `descriptor` is open for reading."""
+    """One file of a chain. `descriptor` is open for reading. `parts`: other files that hold its content."""
 
     path: Path
     format: str
     descriptor: int
+    parts: tuple[ExtentFile, ...] = ()
 
 
 @contextmanager
 def opened_chain(path: Path, image_format: str, *, alone: bool = False) -> Iterator[list[Layer]]:
     """The image and what it builds on, nearest first, open until the block ends. Refused if it builds on
-    anything although it must stand `alone`, and for whatever but raw and qcow2 files is named in it; NotFound
-    or FarshoreError for a file that cannot be read."""
+    anything although it must stand `alone`, and for whatever but raw and qcow2 files, or parts of a VMDK
+    beside it, is named in it; NotFound or FarshoreError for a file that cannot be read."""
     with ExitStack() as files:
         layers: list[Layer] = []
         place: tuple[Path, str] | None = (path, image_format)
@@ -66,8 +69,8 @@ def opened_chain(path: Path, image_format: str, *, alone: bool = False) -> Itera
             layer = Layer(path=place[0], format=place[1], descriptor=descriptor)
             layers.append(layer)
             place = _below(layer, alone=alone) if layer.format == QCOW2 else None
-            if layer.format == VMDK:
-                _require_whole(layer)
+            if layer.format == VMDK and _vmdk_elsewhere(layer, alone=alone):
+                layers[-1] = _in_parts(layer, files)
         yield layers
 
 
@@ -79,24 +82,34 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
 
 
-def _require_whole(layer: Layer) -> None:
-    """Refused for a VMDK that names other files, with or without `--chain`."""
+def _vmdk_elsewhere(layer: Layer, *, alone: bool) -> bool:
+    """Whether a VMDK has its content in other files. Refused for that if it must stand alone, and for one
+    that builds on others in any case."""
     path, names = layer.path, _vmdk_names(layer)
-    convert = (
-        f"if you trust the image: `qemu-img convert -f vmdk -O qcow2 {path} {path.with_suffix('.qcow2')}`"
-    )
-    if names.elsewhere:
-        listed = ", ".join(name for _, name in names.extents[:4]) or "no file"
-        flat = [name for kind, name in names.extents if kind in {"FLAT", "VMFS"}]
-        if len(names.extents) == len(flat) == 1:
-            convert = f"the disk itself is raw: import {path.parent / flat[0]} with --format raw"
-        raise Refused(
-            f"{path} only describes a disk, whose content is in {listed}",
-            subject=str(path),
-            next_step=convert,
-        )
     if names.parent:
-        raise Refused(f"{path} builds on {names.parent}", subject=str(path), next_step=convert)
+        raise Refused(
+            f"{path} builds on {names.parent}",
+            subject=str(path),
+            next_step="if you trust the image: "
+            f"`qemu-img convert -f vmdk -O qcow2 {path} {path.with_suffix('.qcow2')}`",
+        )
+    if names.elsewhere and alone:
+        listed = ", ".join(name for _, name in names.extents) or "no file"
+        raise Refused(
+            f"{path} only describes a disk, whose content is in {listed}: reading it reads that too",
+            subject=str(path),
+            next_step="if you trust the image: add --chain",
+        )
+    return names.elsewhere
+
+
+def _in_parts(layer: Layer, files: ExitStack) -> Layer:
+    """The same with the files that it describes."""
+    text = os.pread(layer.descriptor, TEXT_BYTES_MAX, 0)
+    extents = extents_in(text, layer.path)
+    parts = open_extents(layer.path, extents, files, DESCRIPTOR_MIN)
+    descriptor = described(extents, parts, files, DESCRIPTOR_MIN)
+    return Layer(path=layer.path, format=VMDK, descriptor=descriptor, parts=tuple(parts))
 
 
 def _vmdk_names(layer: Layer) -> VmdkNames:

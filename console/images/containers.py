@@ -26,6 +26,7 @@ from console.images.formats import FORMATS, HEAD_BYTES, QCOW2, RAW, require_disk
 from console.images.image import ReadableImage
 from console.images.nbd_image import NbdImage, connect
 from console.images.raw_file import RawSource
+from console.images.vmdk_extents import ExtentFile
 from farshore.children import child_words
 from protocol.errors import FarshoreError, NotFound, Unreachable
 
@@ -118,7 +119,7 @@ def _started(
     words: list[str], layers: Sequence[Layer], place: str, said: IO[bytes], *, read_only: bool
 ) -> subprocess.Popen[bytes]:
     """QEMU's program, fenced in, which has the socket at `place` and the files. Only the first is written."""
-    descriptors = [str(layer.descriptor) for layer in layers]
+    descriptors = [str(file.descriptor) for file in _files(layers)]
     writes = [] if read_only else descriptors[:1]
     reads = descriptors[len(writes) :]
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -130,7 +131,7 @@ def _started(
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            pass_fds=[listening.fileno(), *(layer.descriptor for layer in layers)],
+            pass_fds=[listening.fileno(), *(file.descriptor for file in _files(layers))],
             # Ctrl-C is for this process, which ends the other when it has said what became of the image.
             start_new_session=True,
         )
@@ -149,7 +150,14 @@ def _graph(layers: Sequence[Layer]) -> str:
     return "json:" + json.dumps(node, separators=(",", ":"))
 
 
-def _open_name(layer: Layer) -> str:
+def _files(layers: Sequence[Layer]) -> list[Layer | ExtentFile]:
+    files: list[Layer | ExtentFile] = []
+    for layer in layers:
+        files += [layer, *layer.parts]
+    return files
+
+
+def _open_name(layer: Layer | ExtentFile) -> str:
     """The same file for a child that has the descriptor, whatever its path leads to by now."""
     return f"/proc/self/fd/{layer.descriptor}"
 
@@ -188,6 +196,6 @@ def _with_paths(said: str, layers: Sequence[Layer]) -> str:
     """QEMU's words with the names that the operator knows. The longest number first: 1 begins 12, too."""
     if layers:
         said = said.replace(_graph(layers), str(layers[0].path))
-    for layer in sorted(layers, key=lambda each: -each.descriptor):
-        said = said.replace(_open_name(layer), str(layer.path))
+    for file in sorted(_files(layers), key=lambda each: -each.descriptor):
+        said = said.replace(_open_name(file), str(file.path))
     return said

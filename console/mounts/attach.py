@@ -29,7 +29,7 @@ from protocol.errors import Busy, FarshoreError, TimedOut
 
 READY_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 10.0
-LET_GO_TIMEOUT_S = 2.0
+LET_GO_TIMEOUT_S = 10.0
 POLL_S = 0.02
 
 
@@ -156,7 +156,7 @@ def _await_ready(process: subprocess.Popen[bytes], waiting: int, log: Path, uri:
 
 def _unmount(files: Path) -> None:
     # fusermount3 is there where nbdfuse works without root. A loop device that another program looked at
-    # while it was given back lets its file go a moment after the kernel says it is free.
+    # while it was given back lets its file go after the kernel says it is free, once what it held is written.
     deadline = monotonic() + LET_GO_TIMEOUT_S
     while True:
         code, said = call("fusermount3", "-u", files)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from console.host_configs import export_of, uri
+from console.host_configs import Export, export_of, uri
 from console.local_time import monotonic, pause
 from console.mounts.mounting import DEVICE, Mount, record
 from console.session import Session
@@ -118,12 +118,13 @@ def create_clone(
 
 
 @contextmanager
-def attached(session: Session, clone: str, volume: str) -> Iterator[Mount]:
-    """A clone's volume as a file, to make a device and a file system of."""
+def attached(session: Session, clone: str, volume: str, export: Export | None = None) -> Iterator[Mount]:
+    """A clone's volume as a file, to make a device and a file system of; `export` is attached instead."""
     made = record(None, export=f"{clone}/{volume}", site=site_of(session), name=f"{clone}.{volume}")
     try:
-        where = session.call(VolumeUri(group=clone, volume=volume))
-        made.attach(uri(export_of(where)), read_only=False)
+        if export is None:
+            export = export_of(session.call(VolumeUri(group=clone, volume=volume)))
+        made.attach(uri(export), read_only=False)
         yield made
     finally:
         undo(session, made)

@@ -16,16 +16,18 @@ from pathlib import Path
 
 from console.images.volume_digest import volume_digest
 from console.local_time import monotonic
+from console.luks.secret import LuksKey as LuksKey
 from console.mounts.check_users import CheckUser
 from console.mounts.checks import NotCarriedOut, Verdict, run_check, volume_variables
 from console.mounts.clones import attached, cloned
-from console.mounts.filesystems import check, file_system
+from console.mounts.filesystems import Partition, check, file_system, luks_at
 from console.mounts.mounting import Mount
 from console.mounts.partition_choice import PartitionChoice
+from console.mounts.unlocked import open_clone
 from console.session import Session
 from protocol.commands.drill import DrillStep, StepInfo, StepState, VolumeDigest
 from protocol.cut_text import CutPosition
-from protocol.errors import FarshoreError, NotFound
+from protocol.errors import FarshoreError, NotAllowed, NotFound
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
 
 
@@ -33,7 +35,7 @@ from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX
 class DrillPlan:
     """What to recover, and how it is judged. `volume` none: every volume of the group. `args`: the check's
     words; `user`: as whom it runs, if not as this one. `raw`: nothing is mounted, the check reads the
-    devices. `digest`: whether all content is read for a digest."""
+    devices. `digest`: whether all content is read for a digest. `key`: of what is encrypted."""
 
     group: str
     volume: str | None
@@ -46,6 +48,7 @@ class DrillPlan:
     args: tuple[str, ...] = ()
     user: CheckUser | None = None
     digest: bool = False
+    key: LuksKey = field(default_factory=LuksKey)
 
 
 @dataclass(slots=True)
@@ -137,7 +140,10 @@ def _stage(
         if plan.raw:
             return None, made.make_whole_device(read_only=False)
         number = plan.partitions.number(volume, made, alone=len(result.volumes) == 1)
-        device = made.make_device(read_only=False, number=number)
+        place = luks_at(made.file, number) if plan.key.available else None
+        device = "" if place else made.make_device(read_only=False, number=number)
+    if place is not None:
+        device = _unlock(session, made, volume, number, place, plan, result)
     try:
         found = file_system(Path(device))
     except NotFound as nothing:
@@ -149,6 +155,29 @@ def _stage(
     with _timed(result, "mount", volume, said=found.kind):
         made.mount(found, writable=True, replay=True)
     return made.point, device
+
+
+def _unlock(
+    session: Session,
+    made: Mount,
+    volume: str,
+    number: int | None,
+    place: Partition,
+    plan: DrillPlan,
+    result: Drilled,
+) -> str:
+    """The device of what is inside. Raises NotAllowed for a key that does not open it, which is no finding
+    about the copy; Failed."""
+    began = monotonic()
+    try:
+        device = open_clone(session, made, place, number, plan.key)
+    except NotAllowed:
+        raise
+    except FarshoreError as error:
+        _add(result, "unlock", "failed", monotonic() - began, volume=volume, said=error.message)
+        raise Failed from error
+    _add(result, "unlock", "ok", monotonic() - began, volume=volume)
+    return device
 
 
 def _fsck(result: Drilled, made: Mount, volume: str, device: str, kind: str) -> None:

@@ -27,6 +27,7 @@ ALWAYS_REPLAY = frozenset({"xfs", "btrfs", "f2fs"})
 # What a volume says that it holds decides which of the kernel's file systems parses it: one of those that are
 # in use and looked after, never any that the kernel happens to have.
 MOUNTABLE = EXT | {"xfs", "btrfs", "f2fs", "vfat", "exfat", "ntfs", "iso9660", "udf", "erofs", "squashfs"}
+LUKS = "crypto_LUKS"  # as blkid calls it
 # How each is mounted without its log.
 WITHOUT_LOG = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
 
@@ -89,6 +90,21 @@ def _probed(file: Path, *words: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
 
+def luks_at(file: Path, number: int | None) -> Partition | None:
+    """The encrypted stretch of a volume that is meant: all of it (number 0 then), that partition, or without
+    a number the only one where nothing can be mounted as it is. None if there is none."""
+    if _probed(file).get("TYPE") == LUKS:
+        return Partition(number=0, offset=0, size_bytes=file.stat().st_size)
+    candidates = [each for each in partitions(file) if number in (None, each.number)]
+    kinds = [
+        _probed(file, "--offset", str(each.offset), "--size", str(each.size_bytes)).get("TYPE")
+        for each in candidates
+    ]
+    if any(kind in MOUNTABLE for kind in kinds) or kinds.count(LUKS) != 1:
+        return None
+    return candidates[kinds.index(LUKS)]
+
+
 def file_system(device: Path) -> FileSystem:
     """What is on a device, for `mount --types`: nothing is left for the kernel to try. Raises NotFound when
     there is nothing that could be mounted."""
@@ -100,6 +116,12 @@ def file_system(device: Path) -> FileSystem:
             f"no file system, but a partition table ({table}) with partitions {numbers}",
             subject=str(device),
             next_step="add --partition N",
+        )
+    if kind == LUKS:
+        raise NotFound(
+            "no file system that can be mounted: it is encrypted (LUKS)",
+            subject=str(device),
+            next_step="add --key-file FILE, or run it at a terminal, which asks for the passphrase",
         )
     if not kind or fields.get("USAGE", "filesystem") != "filesystem":
         raise NotFound(f"no file system that can be mounted: {kind or 'nothing known'}", subject=str(device))

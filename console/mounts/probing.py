@@ -6,14 +6,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from console.figures import local_text
+from console.luks.secret import LuksKey
 from console.mounts.checks import Verdict, run_check, volume_variables
 from console.mounts.clones import attached, cloned
-from console.mounts.filesystems import file_system
+from console.mounts.filesystems import file_system, luks_at
 from console.mounts.partition_choice import PartitionChoice
+from console.mounts.unlocked import open_clone
 from console.session import Session
 from protocol.commands.base import Reply
 from protocol.cut_text import CutPosition
-from protocol.errors import FarshoreError
+from protocol.errors import FarshoreError, NotAllowed
 from protocol.positions import Cut
 
 
@@ -40,6 +42,7 @@ class Prober:
         raw: bool,
         partitions: PartitionChoice,
         timeout_s: float,
+        key: LuksKey,
     ) -> None:
         self._session = session
         self._group = group
@@ -48,6 +51,7 @@ class Prober:
         self._raw = raw
         self._partitions = partitions
         self._timeout_s = timeout_s
+        self._key = key
         self._had: set[str] = set()  # volumes that were mounted at an earlier cut
         self.said = ""
         self.probes = 0
@@ -78,9 +82,16 @@ class Prober:
                     continue
                 try:
                     number = self._partitions.number(volume, made, alone=len(clone.volumes) == 1)
-                    device = made.make_device(read_only=False, number=number)
+                    place = luks_at(made.file, number) if self._key.available else None
+                    if place is None:
+                        device = made.make_device(read_only=False, number=number)
+                    else:
+                        device = open_clone(self._session, made, place, number, self._key)
                     made.make_point()
                     made.mount(file_system(Path(device)), writable=True, replay=True)
+                except NotAllowed:
+                    # A wrong key says nothing of the cut.
+                    raise
                 except FarshoreError as error:
                     missing = f"{volume}: {error.message}"
                     if volume in self._had:

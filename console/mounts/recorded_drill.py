@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from console.figures import age_s
 from console.local_time import monotonic, now_ns
@@ -14,7 +14,7 @@ from console.mounts.check_hooks import CheckHook, find_hook
 from console.mounts.check_users import CheckUser, check_user
 from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.clones import until_told
-from console.mounts.drill import Drilled, DrillPlan, drill
+from console.mounts.drill import Drilled, DrillPlan, LuksKey, drill
 from console.mounts.mounting import require_root
 from console.mounts.partition_choice import parse_partitions
 from console.session import Session, fixed_cut
@@ -45,6 +45,7 @@ class Wanted:
     partitions: tuple[str, ...] = ()
     digest: bool | None = None
     timeout_s: float = CHECK_TIMEOUT_S
+    key: LuksKey = field(default_factory=LuksKey)
 
 
 def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
@@ -66,6 +67,7 @@ def carry_out(session: Session, wanted: Wanted) -> DrillInfo:
         args=wanted.args,
         user=user,
         digest=is_backup if wanted.digest is None else wanted.digest,
+        key=wanted.key,
     )
     with until_told():
         result = drill(session, plan, began)

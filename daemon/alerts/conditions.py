@@ -10,6 +10,8 @@
     drill.old        the same of drills
     drill.missed     a drill of this site's schedule was due `DRILL_MISSED_AFTER_S` ago, and was not run
     disk.filling     little is left of the file system
+    cert.ends        the certificate by which hosts know the site ends within `ENDS_WARNING_DAYS`
+    cert.ends_soon   the same, within `ENDS_ERROR_DAYS`, or it has ended
 
 Pure: times and figures come in as numbers.
 """
@@ -23,6 +25,7 @@ from daemon.alerts.limits import AlertLimits
 from engine.peering.pair_states import FIELD_CODES, PairState
 from engine.retention.pressure import Stage
 from protocol.commands.event import Scalar
+from protocol.commands.site_cert import ENDS_ERROR_DAYS, ENDS_WARNING_DAYS
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 
 MISSED_AFTER_S = 300.0
@@ -35,7 +38,7 @@ DISK_RESERVES = 4
 HOLD_S: Mapping[str, float] = {"pair.suspended": 10.0, "pair.lagging": 3.0, "backup.missed": 60.0}
 
 # What is looked at together, and what may be found there; pairs and copies of one group at a time.
-PEERS, PAIR, COPIES, DISK = "peers", "pair", "copies", "disk"
+PEERS, PAIR, COPIES, DISK, CERTIFICATE = "peers", "pair", "copies", "disk", "certificate"
 KINDS: Mapping[str, str] = {
     "peer.silent": PEERS,
     "pair.suspended": PAIR,
@@ -47,6 +50,8 @@ KINDS: Mapping[str, str] = {
     "drill.old": COPIES,
     "drill.missed": COPIES,
     "disk.filling": DISK,
+    "cert.ends": CERTIFICATE,
+    "cert.ends_soon": CERTIFICATE,
 }
 
 
@@ -154,6 +159,14 @@ def disk_conditions(free_bytes: int, reserve_bytes: int) -> Iterator[Condition]:
         yield Condition(
             kind="disk.filling", fields={"free_bytes": free_bytes, "reserve_bytes": reserve_bytes}
         )
+
+
+def certificate_conditions(left_days: float | None) -> Iterator[Condition]:
+    """Of the certificate of the door on TCP; None: there is none in use. Both stand at the end: what began as
+    a warning is not over when it is urgent."""
+    for kind, limit_days in (("cert.ends", ENDS_WARNING_DAYS), ("cert.ends_soon", ENDS_ERROR_DAYS)):
+        if left_days is not None and left_days <= limit_days:
+            yield Condition(kind=kind, subject="server", fields={"left_days": round(left_days, 1)})
 
 
 def _too_old(age_s: float | None, limit_s: float) -> bool:

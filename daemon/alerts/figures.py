@@ -15,6 +15,7 @@ from engine.group.group import Group
 from engine.group.site_state import Role
 from engine.integrity.drills import Drill
 from engine.peering.pair_states import PairState
+from protocol.commands.site_cert import DAY_S
 from protocol.errors import UsageError
 from site_primary.shipping.comparison import NOT_COMPARED
 
@@ -95,6 +96,13 @@ def backup_age_s(copies: Sequence[Copy], now_ns: int) -> float | None:
 def drill_age_s(drill: Drill | None, now_ns: int) -> float | None:
     """How long ago a group's last drill began."""
     return _age_s(drill.started_utc_ns, now_ns) if drill else None
+
+
+def certificate_left_days(site: Site) -> float | None:
+    """How long that certificate is good by which hosts on TCP know the site; not above 0 once it has ended.
+    None: none is in use."""
+    end_ns = site.nbd.tcp.end_in_use_ns(site.nbd_addresses)
+    return None if end_ns is None else (end_ns - site.clock.utc_ns()) / NS_PER_S / DAY_S
 
 
 def _age_s(utc_ns: int, now_ns: int) -> float:

@@ -13,18 +13,26 @@ from functools import partial
 from itertools import chain
 
 from daemon.alerts.conditions import (
+    CERTIFICATE,
     COPIES,
     DISK,
     PAIR,
     PEERS,
     Condition,
+    certificate_conditions,
     copy_conditions,
     disk_conditions,
     pair_conditions,
     peer_conditions,
     scope_of,
 )
-from daemon.alerts.figures import NS_PER_S, copy_figures, pair_figures, peer_figures
+from daemon.alerts.figures import (
+    NS_PER_S,
+    certificate_left_days,
+    copy_figures,
+    pair_figures,
+    peer_figures,
+)
 from daemon.alerts.peer_news import PeerNews
 from daemon.alerts.standing import Change, Standing, clocks_left_wrong, left_standing
 from daemon.alerts.told_drills import hear_of_drill
@@ -50,6 +58,9 @@ NEXT_STEPS = {
     "`--source remote`",
     "backup.missed": "`farshore schedule list` says what failed",
     "drill.missed": "`farshore drill due` runs it, by root: is farshore-drill@SITE.timer, or cron, still on?",
+    **dict.fromkeys(
+        ("cert.ends", "cert.ends_soon"), "`farshore site cert init` renews it; hosts stay connected"
+    ),
     "disk.filling": "make room, or lower `window_s` or `journal_limit_bytes`",
 }
 
@@ -152,7 +163,9 @@ class AlertWatch:
                 attempt("alerts.defect", self._look_at, group, silent, now_s)
         reserve_bytes = max((group.settings.reserve_bytes for group in site.groups.values()), default=0)
         self._say(DISK, disk_conditions(site.disk.free_bytes(), reserve_bytes))
-        scopes = {scope_of(what, name) for name in names for what in (PAIR, COPIES)} | {PEERS, DISK}
+        self._say(CERTIFICATE, certificate_conditions(certificate_left_days(site)))
+        of_groups = {scope_of(what, name) for name in names for what in (PAIR, COPIES)}
+        scopes = of_groups | {PEERS, DISK, CERTIFICATE}
         self._tell(self._standing.keep(scopes, now_s))
 
     def _look_at(self, group: Group, silent: frozenset[str], now_s: float) -> None:

@@ -74,6 +74,12 @@ def metrics_of(snapshot: Snapshot) -> Iterator[Metric]:
         events.add_metric([level], count)
     yield events
     yield from _notifications(snapshot)
+    left = GaugeMetricFamily(
+        "farshore_tls_certificate_left_days", "Until the certificate that hosts on TCP see ends"
+    )
+    if snapshot.certificate_left_days is not None:
+        left.add_metric([], snapshot.certificate_left_days)
+    yield left
 
 
 def _peers(snapshot: Snapshot) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from daemon.alerts.conditions import Condition
-from daemon.alerts.figures import backup_age_s, drill_age_s
+from daemon.alerts.figures import backup_age_s, certificate_left_days, drill_age_s
 from daemon.metrics.snapshot_rows import (
     GroupFigures,
     HistogramRow,
@@ -53,6 +53,7 @@ async def take(site: Site, standing: Callable[[], list[Condition]]) -> Snapshot:
         ],
         events={str(level): count for level, count in site.events.counts.items()},
         events_lost=site.relay.lost,
+        certificate_left_days=certificate_left_days(site),
     )
 
 

@@ -72,6 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     notifications: list[NotifyFigures]
     events: dict[str, int]
     events_lost: int
+    certificate_left_days: float | None = None
 
 
 encode_snapshot = msgspec.json.Encoder().encode

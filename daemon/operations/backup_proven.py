@@ -26,7 +26,7 @@ async def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
                 how="verified",
                 ok=not mark.damage,
                 site=site.config.name,
-                by="",
+                by=group.copies.verified_by(copy.id),
                 at=time_text(mark.verified_utc_ns),
                 digest=_journal_digest(group, copy),
                 drill="",

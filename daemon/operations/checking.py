@@ -50,12 +50,14 @@ async def go_on(site: Site, job: Job, group: Group, at: VerifyRound, deadline: f
     clock = site.clock
     pace = TokenBucket(job.arguments["rate_bytes_s"])
     saved = shown = clock.monotonic()
+    checked = 0
     while (request := at.next()) is not None:
-        now = clock.monotonic()
-        if deadline is not None and now >= deadline:
+        # Each run gets on: one that has hardly any time, at a machine that is busy, would else never end.
+        if checked and deadline is not None and clock.monotonic() >= deadline:
             at.save()
             return False
         read_bytes, _ = await check_slice(group, at, request)
+        checked += 1
         pace.spend(read_bytes, clock.monotonic())
         if clock.monotonic() - saved > SAVE_EVERY_S:
             at.save()
@@ -139,20 +141,23 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
 
 
 def mark_copies(
-    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]]
+    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]], by: str
 ) -> list[str]:
-    """Say of each copy what was found out about it; the ids of those that a whole round verified."""
+    """Say of each copy what was found out about it, by whom; the ids of those that a whole round verified."""
     damaged = {copy.id: damage for copy, damage in affected}
-    verified = []
-    for copy in group.copies.at(group.spans(group.writer.written)):
+    copies, verified = group.copies.at(group.spans(group.writer.written)), list[int]()
+    if whole is not None:
+        sound = (copy for copy in copies if copy.id not in damaged)
+        verified = [copy.id for copy in sound if whole.covers(copy) and group.kept.readable(copy.cut)]
+        group.copies.note_giver(verified, whole.began_utc_ns, by)
+        for copy_id in verified:
+            group.copies.verified(copy_id, whole.began_utc_ns)
+    for copy in copies:
         if copy.id in damaged:
             group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
-        elif whole is not None and whole.covers(copy) and group.kept.readable(copy.cut):
-            group.copies.verified(copy.id, whole.began_utc_ns)
-            verified.append(f"{copy.id:016x}")
         elif group.copies.mark_of(copy.id).damage:
             group.copies.mended(copy.id)
-    return verified
+    return [f"{copy_id:016x}" for copy_id in verified]
 
 
 async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:

@@ -13,7 +13,8 @@ from daemon.operations.registry import carries_out
 from daemon.operations.shapes import time_of
 from daemon.signing_key import signing_seed
 from daemon.site import Site
-from engine.integrity.drills import Drill, Step
+from engine.integrity.drills import NOTHING_BESIDE, Drill, Step
+from engine.integrity.proofs import beside_its_drill
 from protocol.commands.drill import (
     DrillInfo,
     DrillKey,
@@ -35,6 +36,9 @@ async def record(site: Site, command: DrillRecord) -> DrillInfo:
     """Keep a drill, and say it as an event: one that failed is a warning."""
     group = site.group(command.group)
     cut = command.cut.cut
+    proof = None
+    if not isinstance(command.proof, UnsetType):
+        proof = proof_of(backup_at(group, cut), command.proof)
     drill = site.drills.add(
         Drill(
             group=group.name,
@@ -55,12 +59,9 @@ async def record(site: Site, command: DrillRecord) -> DrillInfo:
                 )
                 for each in command.steps
             ),
-        )
+        ),
+        beside_its_drill(proof) if proof else NOTHING_BESIDE,
     )
-    proof = None
-    if not isinstance(command.proof, UnsetType):
-        proof = proof_of(backup_at(group, cut), command.proof)
-        site.proofs.keep(drill, proof)
     info = drill_info(site, KnownDrill(drill=drill))
     say_drill(site, info, proof)
     return info

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import product
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
@@ -28,40 +29,49 @@ class KnownDrill:
 
 
 class DrillPlace(NamedTuple):
-    """Newest first, then by group. `left`: how many more were asked for."""
+    """Newest first, then by group, those of this site before what its peer told. `left`: how many more were
+    asked for."""
 
     negative_ns: Annotated[int, Meta(gt=-(1 << 62), le=0)]
     group: str
+    told: bool
     left: Annotated[int, Meta(ge=0, lt=ROWS_MAX)]
 
 
-def last_drill(site: Site, group: str, before_utc_ns: int | None = None) -> KnownDrill | None:
-    """A group's newest; of those only that began before a time, if one is given."""
-    found = [KnownDrill(drill=each) for each in site.drills.of(group, 1, before_utc_ns)]
-    for started, told in site.proofs.told(group, 1, before_utc_ns):
-        found.append(KnownDrill(drill=told.drill(group, started), told=told))
-    return max(found, key=lambda each: each.drill.started_utc_ns, default=None)
+def last_drill(site: Site, group: str) -> KnownDrill | None:
+    """A group's newest."""
+    found = (_newest(site, group, told, None) for told in (False, True))
+    return max(filter(None, found), key=lambda each: each.drill.started_utc_ns, default=None)
+
+
+def _newest(site: Site, group: str, told: bool, before_utc_ns: int | None) -> KnownDrill | None:
+    """Of those that were run here, or that a peer told of; only such as began before a time, if one is
+    given. No two of either began at the same time."""
+    if not told:
+        return next((KnownDrill(drill=each) for each in site.drills.of(group, 1, before_utc_ns)), None)
+    rows = site.proofs.told(group, 1, before_utc_ns)
+    return next((KnownDrill(drill=row.drill(group, started), told=row) for started, row in rows), None)
 
 
 def newest_first(
     site: Site, names: list[str], start: DrillPlace | None, limit: int
 ) -> Iterator[tuple[DrillPlace, KnownDrill]]:
     """At most `limit` drills beyond `start`, read one by one: a thousand of each group are kept."""
-    waiting: list[tuple[int, str, KnownDrill]] = []
+    waiting: list[tuple[int, str, bool, KnownDrill]] = []
 
-    def take(name: str, before_utc_ns: int | None) -> None:
-        known = last_drill(site, name, before_utc_ns)
+    def take(name: str, told: bool, before_utc_ns: int | None) -> None:
+        known = _newest(site, name, told, before_utc_ns)
         if known is not None:
-            heappush(waiting, (-known.drill.started_utc_ns, name, known))
+            heappush(waiting, (-known.drill.started_utc_ns, name, told, known))
 
-    for name in names:
-        # Of drills that began at the same time, those of groups up to this one have come.
-        take(name, None if start is None else -start.negative_ns + (name > start.group))
+    for each in product(names, (False, True)):
+        # Of drills that began at the same time, those up to this place have come.
+        take(*each, None if start is None else -start.negative_ns + (each > (start.group, start.told)))
     while waiting and limit:
         limit -= 1
-        negative_ns, name, known = heappop(waiting)
-        yield DrillPlace(negative_ns, name, limit), known
-        take(name, known.drill.started_utc_ns)
+        negative_ns, name, told, known = heappop(waiting)
+        yield DrillPlace(negative_ns, name, told, limit), known
+        take(name, told, known.drill.started_utc_ns)
 
 
 def drill_summary(site: Site, known: KnownDrill) -> DrillSummary:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
 from msgspec import structs
 
 from daemon.operations.registry import carries_out
+from daemon.operations.schedule_times import checked_zone
 from daemon.operations.shapes import minute_text, time_or_none
 from daemon.peer_tokens import fingerprint, read_token
 from daemon.peers import Peer, PeerOptions
 from daemon.site import Site
 from engine.peering.pair_rows import rename_peer
-from engine.ports.time_zones import check_zone
 from protocol.commands.peer import (
+    DAY_NAMES,
     PeerAdd,
     PeerAddReply,
     PeerInfo,
@@ -63,6 +65,8 @@ async def list_peers(site: Site, _: PeerList) -> PeerListReply:
 @carries_out(PeerSet)
 async def set_peer(site: Site, command: PeerSet) -> PeerInfo:
     """Change how and where a peer is sent to, now and after a restart."""
+    if command.window is not None:
+        await checked_zone(command.window.zone)
     peer = site.peers.get(command.peer)
     if command.endpoint is not None and command.endpoint != peer.endpoint:
         peer = site.peers.set_endpoint(peer.name, check_dialled_endpoint(command.endpoint))
@@ -94,7 +98,6 @@ def _windows(before: tuple[RateWindow, ...], command: PeerSet) -> tuple[RateWind
     new = command.window
     if new is None:
         return kept
-    check_zone(new.zone)
     others = (each for each in kept if structs.replace(each, rate_bytes_s=new.rate_bytes_s) != new)
     return (*others, new)
 
@@ -189,4 +192,18 @@ def _info(site: Site, peer: Peer) -> PeerInfo:
 
 def _window_info(window: RateWindow) -> RateWindowInfo:
     between = f"{minute_text(window.from_minute)}-{minute_text(window.until_minute)}"
-    return RateWindowInfo(between=between, zone=window.zone, rate_bytes_s=window.rate_bytes_s)
+    return RateWindowInfo(
+        between=between, zone=window.zone, rate_bytes_s=window.rate_bytes_s, days=days_text(window.days)
+    )
+
+
+def days_text(days: Sequence[int]) -> str:
+    """`mon-fri`, `sat,sun`, `mon,wed-fri`; empty for none."""
+    runs: list[list[int]] = []
+    for day in days:
+        if runs and day == runs[-1][-1] + 1:
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    names = ([DAY_NAMES[day] for day in run] for run in runs)
+    return ",".join(f"{each[0]}-{each[-1]}" if len(each) > 2 else ",".join(each) for each in names)

@@ -6,7 +6,7 @@ from daemon.operations.waiting import wait_durable
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.copies.keep_rules import KeepRules
-from engine.copies.pruning import plan_prune
+from engine.copies.pruning import plan_prune, zone_of
 from engine.group.group import Group
 from protocol.commands.backup import BackupPrune, BackupPruneReply, PruneRow
 from protocol.commands.keep import KeepInfo
@@ -41,6 +41,7 @@ async def prune_by(
         group=group.name,
         dry_run=dry_run,
         rules=KeepInfo(**rules._asdict()),
+        zone=str(zone_of(group)),
         kept=[_row(copy, why) for copy, why in plan.kept],
         deleted=[_row(copy, []) for copy in plan.deleted],
         left=[_row(copy, [why]) for copy, why in plan.left],

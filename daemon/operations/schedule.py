@@ -6,7 +6,14 @@ from msgspec.structs import replace
 
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
-from daemon.operations.schedule_times import checked_line, next_runs, require_read_by_peer, runs_after
+from daemon.operations.schedule_times import (
+    checked_line,
+    checked_zone,
+    next_runs,
+    reads_keep_zone,
+    require_read_by_peer,
+    runs_after,
+)
 from daemon.operations.shapes import minute_text, time_or_none, writable_group
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -28,15 +35,19 @@ from protocol.errors import Locked, NotFound, Unsafe, UsageError
 from protocol.events import NO_POLICY, PolicySet
 from protocol.positions import POSITION_MAX
 
+UTC = "UTC"
+
 
 @carries_out(ScheduleSet)
 async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
     """Change parts of a group's policy."""
     group = writable_group(site, command.group)
+    zone = await checked_zone(command.zone or UTC)
     if command.cron is not None:
-        checked_line(command.cron, command.zone)
+        checked_line(command.cron, zone)
         await require_read_by_peer(site, group)
-        group = writable_group(site, command.group)
+    zoned = zone != UTC and await reads_keep_zone(site, group)
+    group = writable_group(site, command.group)
     _, before = group.policies.at(group.spans())
     if command.freeze and command.freeze not in site.config.hooks:
         raise NotFound(
@@ -44,7 +55,9 @@ async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
             subject=command.freeze,
             next_step=f"add [hooks.{command.freeze}] to the site.toml of both sites, and reload (SIGHUP)",
         )
-    policy = _changed(before, command)
+    policy = _changed(before, command, zone)
+    if policy.keep_zone and policy.keep_zone != before.keep_zone and not zoned:
+        policy = replace(policy, keep_zone="")
     _require_unlocked(group, command)
     if command.freeze:
         site.hooks.find(command.freeze)
@@ -58,18 +71,20 @@ async def set_schedule(site: Site, command: ScheduleSet) -> ScheduleInfo:
     return await _put(site, group, before, policy)
 
 
-def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
+def _changed(before: PolicySet, command: ScheduleSet, chosen: str) -> PolicySet:
+    """`chosen`: the command's zone, checked."""
     every_s, at_minute = before.every_s, before.at_minute
     if command.every_s is not None:
         every_s, at_minute = command.every_s, -1
     if command.at_minute is not None:
         every_s, at_minute = 0, command.at_minute
-    cron, zone = before.cron, before.zone
+    cron, zone, keep_zone = before.cron, before.zone, before.keep_zone
     if command.every_s is not None or command.at_minute is not None:
-        cron = zone = ""
+        cron = zone = keep_zone = ""
     if command.cron is not None:
         every_s, at_minute = 0, -1
-        cron, zone = checked_line(command.cron, command.zone)
+        cron, zone = checked_line(command.cron, chosen)
+        keep_zone = "" if chosen == UTC else chosen
     elif command.zone is not None:
         if not cron:
             raise UsageError(
@@ -77,7 +92,8 @@ def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
                 subject=command.zone,
                 next_step="--cron '30 2 * * *' --tz " + command.zone,
             )
-        cron, zone = checked_line(cron, command.zone)
+        cron, zone = checked_line(cron, chosen)
+        keep_zone = "" if chosen == UTC else chosen
     given = zip(before.keep, command.counts, strict=True)
     last, hourly, daily, weekly, monthly, yearly = (old if new is None else new for old, new in given)
     return PolicySet(
@@ -89,6 +105,7 @@ def _changed(before: PolicySet, command: ScheduleSet) -> PolicySet:
         freeze=before.freeze if command.freeze is None else command.freeze,
         cron=cron,
         zone=zone,
+        keep_zone=keep_zone,
     )
 
 
@@ -163,6 +180,7 @@ def schedule_info(site: Site, group: Group) -> ScheduleInfo:
         cron=policy.cron or None,
         zone=policy.zone or None,
         next_runs=runs,
+        keep_zone=policy.keep_zone or UTC,
     )
 
 
@@ -174,7 +192,7 @@ async def show_next(site: Site, command: ScheduleNext) -> ScheduleNextReply:
         group = site.group(command.group)
         _, policy = group.policies.at(group.spans())
     if command.cron is not None:
-        cron, zone = checked_line(command.cron, command.zone)
+        cron, zone = checked_line(command.cron, await checked_zone(command.zone or UTC))
         policy = replace(NO_POLICY, cron=cron, zone=zone)
     elif command.group is None:
         raise UsageError(
@@ -186,7 +204,7 @@ async def show_next(site: Site, command: ScheduleNext) -> ScheduleNextReply:
         every_s=policy.every_s or None,
         at=_at(policy),
         cron=policy.cron or None,
-        zone=policy.zone or "UTC",
+        zone=policy.zone or UTC,
         runs=runs_after(policy, site.clock.utc_ns(), command.count),
     )
 

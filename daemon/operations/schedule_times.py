@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from itertools import islice
 
@@ -14,16 +15,29 @@ from protocol.commands.schedule import ScheduleRun
 from protocol.cut_text import NS_PER_S, time_text
 from protocol.errors import Refused, Unreachable, UsageError
 from protocol.events import PolicySet
-from protocol.peer_requests import CRON_LINES
+from protocol.peer_requests import CRON_LINES, KEEP_ZONES
 
 RUNS_SHOWN = 3
 
 
-def checked_line(cron: str, zone: str | None) -> tuple[str, str]:
-    """A cron line and its zone, as a policy has them. UsageError that says what is wrong where."""
-    name = check_zone(zone or "UTC")
-    cron_line(cron, name)
-    return " ".join(cron.split()), name
+async def checked_zone(name: str) -> str:
+    """The zone, if a person may choose it. UsageError. To look at all that there are takes milliseconds, for
+    which hosts need not wait."""
+    return await asyncio.to_thread(check_zone, name)
+
+
+def checked_line(cron: str, zone: str) -> tuple[str, str]:
+    """A cron line and its zone, which is checked, as a policy has them. UsageError that says what is wrong
+    where."""
+    cron_line(cron, zone)
+    return " ".join(cron.split()), zone
+
+
+async def reads_keep_zone(site: Site, group: Group) -> bool:
+    """Whether the peer, if there is one, could go on behind a policy whose keep rules go by a zone.
+    Unreachable, Refused."""
+    peer = site.peer_of(group.name)
+    return not peer or await site.ask_peer(group.name).reads(KEEP_ZONES)
 
 
 async def require_read_by_peer(site: Site, group: Group) -> None:

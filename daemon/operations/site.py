@@ -11,7 +11,7 @@ from daemon.operations.group_row import damaged_row, group_info
 from daemon.operations.paging import NextPage, Page, beyond, rows_of, start_of
 from daemon.operations.peer import peers
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import cut_info, extended
+from daemon.operations.shapes import cut_info, extended, time_or_none
 from daemon.peer_tokens import fingerprint, make_token
 from daemon.site import Site
 from engine.group.compartment import attempt
@@ -56,6 +56,7 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply] | Nex
         peers=peers(site),
         groups=groups,
         log_dropped=site.log_dropped(),
+        certificate_expires=time_or_none(site.nbd.tcp.end_in_use_ns(site.nbd_addresses)),
     )
     return Page(reply, more)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -14,6 +15,8 @@ from daemon.operations.shapes import extended, time_or_none
 from daemon.site import Site
 from daemon.tls_files import Issued, issued, there_are_some, write_issued
 from protocol.commands.site_cert import (
+    DAY_S,
+    HOSTS_MAX,
     CertificateInfo,
     SiteCertInit,
     SiteCertIssue,
@@ -24,9 +27,9 @@ from protocol.commands.site_cert import (
     SiteCertRevoke,
     SiteCertRevokeReply,
 )
-from protocol.cut_text import time_text
+from protocol.cut_text import NS_PER_S, time_text
 from protocol.endpoints import is_every_address
-from protocol.errors import NotFound
+from protocol.errors import FarshoreError, NotFound
 from protocol.hosts import certificate_host
 
 # `daemon.certificates` is imported where it is needed: `cryptography` would cost each start 50 ms.
@@ -38,15 +41,26 @@ async def init(site: Site, command: SiteCertInit) -> SiteCertReply:
     from daemon.certificates import Authority, make_authority
 
     now_ns = site.clock.utc_ns()
-    hosts = list(command.hosts) or list(dict.fromkeys(own_hosts(site.nbd_addresses)))
+    hosts = list(command.hosts) or _known_hosts(site)
     if there_are_some(site.disk):
         authority = Authority(site.disk)
     else:
         authority = make_authority(site.disk, site.config.name, site.identity.site_id, now_ns)
     authority.make_server(site.config.name, hosts, now_ns)
-    renew_rules(site.directory, site.config, site.nbd, site.events.emit)
+    renew_rules(site.directory, site.config, site.nbd, site.events.emit, site.clock)
     site.events.emit("cert.made", object="server", hosts=" ".join(hosts))
     return _shown(site)
+
+
+def _known_hosts(site: Site) -> list[str]:
+    """Those by which hosts find the site now, which may have been given by hand, and those of its doors."""
+    from daemon.certificates import server_names
+
+    before: list[str] = []
+    if there_are_some(site.disk):
+        with suppress(FarshoreError):  # of a damaged one a new one is made
+            before, _ = server_names(site.disk)
+    return list(dict.fromkeys([*before, *own_hosts(site.nbd_addresses)]))[:HOSTS_MAX]
 
 
 def own_hosts(doors: Iterable[str]) -> Iterator[str]:
@@ -81,6 +95,7 @@ def _shown(site: Site) -> SiteCertReply:
         expires=time_text(end_ns),
         in_use=site.nbd.tcp.context is not None,
         plain=site.nbd.tcp.plain,
+        left_days=_left_days(site, end_ns),
     )
 
 
@@ -94,7 +109,7 @@ async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
     site.events.emit("cert.issued", object=row.name, serial=row.serial)
     return extended(
         SiteCertIssueReply,
-        _row(row),
+        _row(site, row),
         certificate=certificate,
         ca_certificate=authority.pem,
         fingerprint=authority.fingerprint,
@@ -105,7 +120,7 @@ async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
 async def list_certificates(site: Site, _: SiteCertList) -> SiteCertListReply:
     """The site's, and every host's."""
     rows = sorted(issued(site.disk), key=lambda row: (row.name, row.not_after_utc_ns))
-    return extended(SiteCertListReply, _shown(site), certificates=[_row(row) for row in rows])
+    return extended(SiteCertListReply, _shown(site), certificates=[_row(site, row) for row in rows])
 
 
 @carries_out(SiteCertRevoke)
@@ -122,19 +137,24 @@ async def revoke(site: Site, command: SiteCertRevoke) -> SiteCertRevokeReply:
         )
     gone = {row.serial: replace(row, revoked_utc_ns=now_ns) for row in good}
     write_issued(site.disk, [gone.get(row.serial, row) for row in rows])
-    renew_rules(site.directory, site.config, site.nbd, site.events.emit)
+    renew_rules(site.directory, site.config, site.nbd, site.events.emit, site.clock)
     connections = site.exports.connections_from(certificate_host(command.host))
     hosts = [each.client for each in connections]
     for each in connections:
         each.shut()
     site.events.emit("cert.revoked", object=command.host, serials=" ".join(gone))
-    return SiteCertRevokeReply(certificates=[_row(row) for row in gone.values()], hosts=hosts)
+    return SiteCertRevokeReply(certificates=[_row(site, row) for row in gone.values()], hosts=hosts)
 
 
-def _row(row: Issued) -> CertificateInfo:
+def _left_days(site: Site, end_ns: int) -> float:
+    return round((end_ns - site.clock.utc_ns()) / NS_PER_S / DAY_S, 2)
+
+
+def _row(site: Site, row: Issued) -> CertificateInfo:
     return CertificateInfo(
         name=row.name,
         serial=row.serial,
         expires=time_text(row.not_after_utc_ns),
         revoked=time_or_none(row.revoked_utc_ns),
+        left_days=_left_days(site, row.not_after_utc_ns),
     )

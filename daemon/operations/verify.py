@@ -138,7 +138,7 @@ async def work(site: Site, job: Job) -> VerifyResult:
     for each in group.damage.copies():
         affected.append(each)
         await asyncio.sleep(0)
-    verified = mark_copies(group, found if complete else None, affected)
+    verified = mark_copies(group, found if complete else None, affected, job.by)
     last = last_round(group)
     return VerifyResult(
         group=group.name,
@@ -177,7 +177,7 @@ def damage_info(group: Group, damage: Damage, reason: str = "") -> DamageInfo:
     elif damage.place[1] and damage.subject.startswith("lane"):
         names = {volume.id: volume.name for volume in group.volumes.at(group.spans()).values()}
         name = names.get(damage.place[1])
-        subject = f"{group.name}/{name} block {damage.place[2]}" if name else subject
+        subject = f"{group.name}/{name} {damage.blocks}" if name else subject
     return DamageInfo(
         object=subject,
         position=damage.position,

@@ -1,12 +1,26 @@
 """What one site found out about its copies: that all of one was read and compared, or that some is damaged.
 
 Kept at the site, not in the journal: the peer has bytes of its own.
+
+    copy_marks    name\\0u64 copy id    row (UTC ns when verified, damage)
+    verified_by   name\\0u64 copy id    row (UTC ns when verified, who had it verified)
+
+Who it was has a table of its own, so that an earlier version reads its rows as ever, and counts only for the
+verification of that time: that version may have made another since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from engine.copies.copies import CopyTable
-from engine.group.site_state import CopyMark, SiteState
+from engine.group.site_state import U64, CopyMark, SiteState
+from protocol.bounds import Text, UtcNs
+from protocol.rows import pack_row
+from protocol.wire import RowType
+
+TABLE = "verified_by"
+ROW = RowType(tuple[UtcNs, Text])
 
 
 class GroupCopies(CopyTable):
@@ -21,6 +35,20 @@ class GroupCopies(CopyTable):
     def mark_of(self, copy_id: int) -> CopyMark:
         """What is known of a copy."""
         return self._known().get(copy_id, CopyMark())
+
+    def verified_by(self, copy_id: int) -> str:
+        """Who had it verified the last time; empty if nobody knows, or it never was."""
+        key = _key(self._group, copy_id)
+        value = self._state.notes(TABLE, key).get(key)
+        utc_ns, by = ROW.decode(value) if value is not None else (0, "")
+        return by if utc_ns == self.mark_of(copy_id).verified_utc_ns else ""
+
+    def note_giver(self, copy_ids: Collection[int], utc_ns: int, by: str) -> None:
+        """Who had copies verified at that time. To be noted before the copies are: of a verification that
+        nobody is known for, a power loss between the two leaves the one before."""
+        if by and copy_ids:
+            row = pack_row((utc_ns, by))
+            self._state.put_notes(TABLE, {_key(self._group, copy_id): row for copy_id in copy_ids})
 
     def verified(self, copy_id: int, utc_ns: int) -> None:
         """All of it was read and compared, at that time: it is whole, whatever was known before."""
@@ -50,6 +78,18 @@ class GroupCopies(CopyTable):
         known = self._known()
         if mark is None:
             del known[copy_id]
+            self._state.remove_notes(TABLE, [_key(self._group, copy_id)])
         else:
             known[copy_id] = mark
         self._state.put_copy_mark(self._group, copy_id, mark)
+
+
+def check_row(key: bytes, value: bytes) -> None:
+    """Whether it is a row of `verified_by`, its key without the group. ValueError, struct.error,
+    RemoteProtocolError."""
+    U64.unpack(key)
+    ROW.decode(value)
+
+
+def _key(group: str, copy_id: int) -> bytes:
+    return group.encode() + b"\0" + U64.pack(copy_id)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from engine.copies.copies import Copy
 from engine.group.group import Group
+from engine.index.levels import level_and_first
 from engine.index.versions import BLOCK_PREFIX, read_version, unpack_version_key
 from engine.retention.needed import BoundsOfCuts, Keep, needed, same_name, what_to_keep
 from protocol.limits import BLOCK_BYTES
@@ -80,6 +81,9 @@ def _slice(group: Group, keep: Keep, without: Keep, start: bytes) -> tuple[int, 
                     return freed, key
                 block, newer = key[: BLOCK_PREFIX.size], None
             rows += 1
+            if level_and_first(unpack_version_key(key)[2])[0]:
+                newer, more = None, cursor.next()  # of the journal: a truncation takes runs apart
+                continue
             lane = unpack_version_key(key)[0]
             version = read_version(key, cursor.value())
             if version.number < keep.lane_horizons.get(lane, 0):

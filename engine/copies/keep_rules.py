@@ -2,7 +2,8 @@
 
 As in restic and borg: a period without a backup does not count, so `daily=7` keeps backups of seven days on
 which some were taken. The rules are independent of each other; a backup stays if any keeps it. Periods are
-those of UTC; weeks begin on Monday (ISO 8601).
+those that a clock of the time zone shows: a day on which it is set has 23 hours or 25, and an hour that comes
+twice is two, told apart by their offsets. Weeks begin on Monday (ISO 8601).
 
 Pure: times come in as numbers.
 """
@@ -10,7 +11,7 @@ Pure: times come in as numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
 from protocol.cut_text import NS_PER_S
@@ -27,8 +28,12 @@ class KeepRules(NamedTuple):
     yearly: int = 0
 
 
+def _hour(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H" if at.tzinfo is UTC else "%Y-%m-%d %H %z")
+
+
 _PERIODS: dict[str, Callable[[datetime], str]] = {
-    "hourly": lambda at: at.strftime("%Y-%m-%d %H"),
+    "hourly": _hour,
     "daily": lambda at: at.strftime("%Y-%m-%d"),
     "weekly": lambda at: "{}-W{:02d}".format(*at.isocalendar()[:2]),
     "monthly": lambda at: at.strftime("%Y-%m"),
@@ -36,7 +41,7 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 }
 
 
-def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list[str]]:
+def kept(backups: Iterable[tuple[int, int]], rules: KeepRules, zone: tzinfo = UTC) -> dict[int, list[str]]:
     """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
     `daily 2026-03-29`. Of one time, as a clock that went back makes them, the one that is given last is the
     newest."""
@@ -47,12 +52,13 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list
         found.setdefault(copy_id, []).append("last")
     for name, period_of in _PERIODS.items():
         left: int = getattr(rules, name)
-        previous = ""
+        seen = set[str]()  # a clock that is set back over midnight shows a day once more
         for utc_ns, copy_id in newest_first:
             if left == 0:
                 break
-            period = period_of(datetime.fromtimestamp(utc_ns // NS_PER_S, UTC))
-            if period != previous:
+            period = period_of(datetime.fromtimestamp(utc_ns // NS_PER_S, zone))
+            if period not in seen:
                 found.setdefault(copy_id, []).append(f"{name} {period}")
-                previous, left = period, left - 1
+                seen.add(period)
+                left -= 1
     return found

@@ -14,11 +14,13 @@ asked once for each set of volumes that there is, of the backups that have all o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 
 from engine.copies.copies import Copy, CopyState
 from engine.copies.copy_states import state_of
 from engine.copies.keep_rules import KeepRules, kept
 from engine.group.group import Group
+from engine.ports.time_zones import time_zone
 from protocol.limits import CLOCK_SKEW_S
 
 _LOOKED_AT = frozenset({CopyState.AVAILABLE, CopyState.VERIFIED})
@@ -34,7 +36,8 @@ class PrunePlan:
 
 
 def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
-    """What a prune would do now. With no rule at all nothing is deleted."""
+    """What a prune would do now, by periods of the policy's zone. With no rule at all nothing is deleted.
+    UsageError if this machine does not know that zone."""
     plan = PrunePlan()
     looked_at: list[Copy] = []
     soon_ns = group.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
@@ -46,7 +49,7 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
             plan.left.append((copy, why))
         else:
             looked_at.append(copy)
-    reasons = _reasons(looked_at, rules)
+    reasons = _reasons(looked_at, rules, zone_of(group))
     for copy in looked_at:
         if copy.id in reasons:
             plan.kept.append((copy, reasons[copy.id]))
@@ -55,12 +58,20 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     return plan
 
 
-def _reasons(copies: list[Copy], rules: KeepRules) -> dict[int, list[str]]:
+def zone_of(group: Group) -> tzinfo:
+    """That of the periods of a group's keep rules. UsageError."""
+    zone = group.policies.at(group.spans())[1].keep_zone
+    return time_zone(zone) if zone else UTC
+
+
+def _reasons(copies: list[Copy], rules: KeepRules, zone: tzinfo) -> dict[int, list[str]]:
     """By id, the rules that keep a backup for some set of volumes; each once."""
     held = [(frozenset(copy.volumes), (copy.utc_ns, copy.id)) for copy in copies]
     found: dict[int, dict[str, None]] = {}
     for scope in {volumes for volumes, _ in held}:
-        for copy_id, why in kept([backup for volumes, backup in held if volumes >= scope], rules).items():
+        for copy_id, why in kept(
+            [backup for volumes, backup in held if volumes >= scope], rules, zone
+        ).items():
             found.setdefault(copy_id, {}).update(dict.fromkeys(why))
     return {copy_id: list(why) for copy_id, why in found.items()}
 

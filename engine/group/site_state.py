@@ -15,10 +15,10 @@ long as a checkpoint takes, and neither a new timeline nor a takeover may wait f
     clones    see `engine.group.clone_rows`
     drills, proofs, told_drills, drill_plans   see `engine.integrity.drills`, `engine.integrity.proofs`
     heard     name    u64 generation: the newest authority that a peer came with
-    jobs, news   see `daemon.jobs`, `daemon.alerts.peer_news`
+    jobs, job_givers, news   see `daemon.jobs`, `daemon.alerts.peer_news`
     damage, rounds   see `engine.integrity.damage`, `engine.integrity.verify_rounds`
     access, accepted   see `engine.group.access`, `engine.history.accepted`
-    copy_marks   name\\0u64 copy id    row (UTC ns when verified, damage): see `engine.copies.copy_marks`
+    copy_marks, verified_by   name\\0u64 copy id    row: see `engine.copies.copy_marks`
 
 Every write is durable on return (invariant 9).
 """
@@ -46,7 +46,7 @@ from protocol.wire import RowType
 SITE_TABLES = (
     "groups", "pairs", "closed", "heads", "shipped", "leases", "heard", "drops", "clones", "drills", "access",
     "jobs", "damage", "rounds", "lease_ends", "copy_marks", "accepted", "locks", "set_aside", "news",
-    "proofs", "told_drills", "drill_plans",
+    "proofs", "told_drills", "drill_plans", "job_givers", "verified_by",
 )  # fmt: skip
 U64 = Struct(">Q")
 EVERY_VOLUME = 0  # in place of a volume's id: no volume is created at position 0, where a timeline begins

@@ -17,7 +17,8 @@ starting. What becomes of it, and of its group:
     access                          that host is on the list still, and may not open the volume
     locks                           what it was about counts as having come just now: locked for longer
     jobs, drills, damage, rounds,   nothing else depends on them: damage is found again by whoever reads
-    copy_marks, proofs, told_drills
+    copy_marks, proofs, told_drills,
+    job_givers, verified_by
     drill_plans                     the group is not drilled any more until an operator says so again
     news                            the peer is asked as if for the first time
 
@@ -33,6 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from struct import error as StructError
 
+from engine.copies import copy_marks
 from engine.group import access, clone_rows
 from engine.group.site_state import COPY_MARK, CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
 from engine.history import accepted
@@ -186,6 +188,7 @@ ENGINE_TABLES: Mapping[str, StoredTable] = {
     "damage": StoredTable(check=_damage),
     "rounds": StoredTable(check=_round),
     "copy_marks": StoredTable(check=_copy_mark),
+    copy_marks.TABLE: StoredTable(check=copy_marks.check_row),
     "accepted": StoredTable(check=_accepted),
     "access": StoredTable(check=access.check_row, closes=True, stand_in=lambda *_: b""),
     "locks": StoredTable(check=_lock),

@@ -19,7 +19,7 @@ from engine.history.bases import FIRST_BASE_LANE
 from engine.history.timelines import Base
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.index_batch import IndexBatch, put_batch, take_frame
-from engine.index.indexed_history import CHECKPOINT_KEY, load_timelines, timeline_row
+from engine.index.indexed_history import CHECKPOINT_KEY, checkpoint_value, load_timelines, timeline_row
 from engine.index.versions import BLOCK_PREFIX, RECORD_KEY, REGION_KEY, TIMELINE_KEY, VERSION_KEY
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
@@ -138,7 +138,7 @@ def handle_install(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> 
                 write.put("records", RECORD_KEY.pack(record.timeline, record.position), value)
         put_base(write, base)
         write.delete("meta", PENDING_KEY)
-        write.put("meta", CHECKPOINT_KEY, pack_row((base.cut.timeline, base.cut.position)))
+        write.put("meta", CHECKPOINT_KEY, checkpoint_value(base.cut))
     return ()
 
 

@@ -16,6 +16,7 @@ whose newest version is older than every difference are stepped over.
 from __future__ import annotations
 
 from engine.history.visibility import Interval
+from engine.index.levels import ALL_LEVELS, level_and_first, run_blocks, tagged
 from engine.index.memtable import NOT_FOUND, Memtable
 from engine.index.versions import (
     BLOCK_PREFIX,
@@ -27,6 +28,7 @@ from engine.index.versions import (
     unpack_version_key,
 )
 from engine.ports.store import Cursor, ReadTransaction, Store
+from protocol.limits import BLOCK_BYTES
 
 Ranges = list[tuple[int, int]]  # of version numbers, half-open, ascending, apart
 
@@ -104,8 +106,9 @@ class ChangeScan:
                 self._from_memtable(found, lane, ranges, first, end)
         with self._store.read() as transaction:
             for lane, ranges in self._lanes.items():
-                blocks, end = self._from_index(transaction, lane, ranges, first, end, rows_max)
-                found.update(blocks)
+                for level in (0, *ALL_LEVELS):
+                    blocks, end = self._from_index(transaction, lane, level, ranges, first, end, rows_max)
+                    found.update(blocks)
         self.next_block = end
         return sorted(block for block in found if block < end)
 
@@ -114,11 +117,7 @@ class ChangeScan:
             versions = layer.volumes.get((lane, self._volume))
             if versions is None:
                 continue
-            blocks = versions.blocks
-            if len(blocks) < end - first:
-                held = [block for block in blocks if first <= block < end]
-            else:
-                held = [block for block in range(first, end) if block in blocks]
+            held = versions.within(first, end)
             for low, high in ranges:
                 found.update(block for block in held if versions.newest(block, low, high) != NOT_FOUND)
                 for entry, range_first, range_end in versions.ranges:
@@ -126,47 +125,62 @@ class ChangeScan:
                         found.update(range(max(first, range_first), min(end, range_end)))
 
     def _from_index(
-        self, transaction: ReadTransaction, lane: int, ranges: Ranges, first: int, end: int, rows_max: int
+        self,
+        transaction: ReadTransaction,
+        lane: int,
+        level: int,
+        ranges: Ranges,
+        first: int,
+        end: int,
+        rows_max: int,
     ) -> tuple[list[int], int]:
-        """Blocks of one lane in [first, end) and where the look at it ended."""
+        """Blocks of one lane in [first, end) that have a row of a level, and where the look at it ended. A
+        run that has a version within the ranges gives all of its blocks, and counts as many rows: each of
+        them will have to be looked at."""
         blocks: list[int] = []
         cursor = transaction.cursor("versions")
-        volume = self._volume
+        volume, size = self._volume, run_blocks(level)
         rows, region = 0, -1
-        found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, first))
+        found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, tagged(level, first & -size)))
         while found:
-            key_lane, key_volume, block, inverted = unpack_version_key(cursor.key())
-            if key_lane != lane or key_volume != volume or block >= end:
+            key_lane, key_volume, tag, inverted = unpack_version_key(cursor.key())
+            key_level, start = level_and_first(tag)
+            if (key_lane, key_volume, key_level) != (lane, volume, level) or start >= end:
                 break
             if rows >= rows_max:
-                end = block
+                end = start
                 break
             rows += 1
-            if block // REGION_BLOCKS != region:
-                region = block // REGION_BLOCKS
+            if start // REGION_BLOCKS != region:
+                region = start // REGION_BLOCKS
                 # No row says nothing: an index made before there were regions.
                 newest = region_number(transaction.get("regions", REGION_KEY.pack(lane, volume, region)))
                 if newest < ranges[0][0]:
-                    found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, (region + 1) * REGION_BLOCKS))
+                    behind = tagged(level, (region + 1) * REGION_BLOCKS)
+                    found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, behind))
                     continue
-            if _within(cursor, lane, volume, block, inverted ^ NUMBER_MASK, ranges):
-                blocks.append(block)
-            found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, block + 1))
+            if _within(cursor, (lane, volume, tag), inverted ^ NUMBER_MASK, ranges):
+                blocks.extend(range(max(first, start), min(end, start + size)))
+                rows += size - 1
+            found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, tag + size))
         self.rows += rows
         return blocks, end
 
 
-def _within(cursor: Cursor, lane: int, volume: int, block: int, number: int, ranges: Ranges) -> bool:
-    """Whether a block, whose newest version in the lane is `number`, has one within any of the ranges."""
+def _within(cursor: Cursor, place: tuple[int, int, int], number: int, ranges: Ranges) -> bool:
+    """Whether the rows with a key's lane, volume and field `block`, the newest of which is numbered `number`,
+    have a version within any of the ranges. A run's numbers are those of all of its blocks."""
+    level, _ = level_and_first(place[2])
+    length = run_blocks(level) * BLOCK_BYTES if level else 1
     for low, high in reversed(ranges):
         if number >= high:
             # Further down there may be one: the newest below the range's end.
-            if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
+            if not cursor.set_range(VERSION_KEY.pack(*place, (high - 1) ^ NUMBER_MASK)):
                 return False
-            key_lane, key_volume, key_block, inverted = unpack_version_key(cursor.key())
-            if (key_lane, key_volume, key_block) != (lane, volume, block):
+            *found, inverted = unpack_version_key(cursor.key())
+            if tuple(found) != place:
                 return False
             number = inverted ^ NUMBER_MASK
-        if number >= low:
+        if number + length > low:
             return True
     return False

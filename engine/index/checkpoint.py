@@ -18,7 +18,13 @@ from engine.history.base_rows import load_bases
 from engine.history.bases import spans_from_base
 from engine.history.timelines import Timeline, TimelineTable
 from engine.index.index_batch import IndexBatch, put_batch, take_frame
-from engine.index.indexed_history import CHECKPOINT_KEY, IndexedTimeline, load_timelines, timeline_row
+from engine.index.indexed_history import (
+    CHECKPOINT_KEY,
+    IndexedTimeline,
+    checkpoint_value,
+    load_timelines,
+    timeline_row,
+)
 from engine.index.requests import IndexRequest
 from engine.index.versions import TIMELINE_KEY
 from engine.journal.reader import JournalReader
@@ -28,7 +34,6 @@ from engine.retention.needed import load_retention
 from protocol.bounds import Position
 from protocol.errors import WrongState
 from protocol.positions import Cut
-from protocol.rows import pack_row
 
 
 class CheckpointPlan(IndexRequest, frozen=True, kw_only=True, tag="checkpoint"):
@@ -83,7 +88,7 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
         for timeline in plan.timelines:
             indexed, digest = _mark(timeline, marks, known)
             write.put("timelines", TIMELINE_KEY.pack(timeline.id), timeline_row(timeline, indexed, digest))
-        write.put("meta", CHECKPOINT_KEY, pack_row((plan.target.timeline, plan.target.position)))
+        write.put("meta", CHECKPOINT_KEY, checkpoint_value(plan.target))
     return len(batch.versions)
 
 

@@ -162,10 +162,7 @@ class Checkpoints:
             return
         volumes = self._freeing[0].volumes
         for key, versions in list(volumes.items())[:1]:
-            blocks = versions.blocks
-            for _ in range(min(FREE_SLICE, len(blocks))):
-                blocks.popitem()
-            if not blocks:
+            if versions.pop(FREE_SLICE):
                 del volumes[key]
         if not volumes:
             self._freeing.pop(0)

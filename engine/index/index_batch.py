@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.history.unread import read_frame
+from engine.index.levels import pieces
+from engine.index.runs import indexed_blocks, run_key, run_value
 from engine.index.versions import (
     NUMBER_MASK,
     RECORD_KEY,
@@ -14,7 +17,6 @@ from engine.index.versions import (
     VERSION_KEY,
     version_value,
 )
-from engine.index.view import indexed_blocks
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, WriteTransaction
 from protocol.events import LAST_DATA_KIND, WRITE
@@ -72,11 +74,20 @@ def _apply_write(
 ) -> None:
     versions = batch.versions
     with memoryview(raw) as view:
-        for block in range(first, first + count):
-            key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
-            versions[key] = version_value(key, view[at : at + BLOCK_BYTES])
-            number += BLOCK_BYTES
-            at += BLOCK_BYTES
+        for level, start, size in pieces(first, count):
+            if level:
+                key = run_key(lane, volume, level, start, number)
+                data = view[at : at + size * BLOCK_BYTES]
+                versions[key] = run_value(lane, volume, start, number, data)
+                data.release()
+                number += size * BLOCK_BYTES
+                at += size * BLOCK_BYTES
+                continue
+            for block in range(start, start + size):
+                key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+                versions[key] = version_value(key, view[at : at + BLOCK_BYTES])
+                number += BLOCK_BYTES
+                at += BLOCK_BYTES
     batch.written.setdefault((lane, volume), set()).update(range(first, first + count))
     for region in range(first // REGION_BLOCKS, (first + count - 1) // REGION_BLOCKS + 1):
         batch.regions[lane, volume, region] = number
@@ -102,8 +113,23 @@ def _apply_zero(
             older.update(block for block in written if first <= block < end)
         else:
             older.update(block for block in range(first, end) if block in written)
-    for block in older:
-        key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
-        batch.versions[key] = version_value(key, None)
+    for start, size in _neighbours(older):
+        for level, at, blocks in pieces(start, size):
+            for block in (at,) if level else range(at, at + blocks):
+                key = run_key(lane, volume, level, block, number)
+                batch.versions[key] = version_value(key, None)
     for region in {block // REGION_BLOCKS for block in older}:
         batch.regions[lane, volume, region] = number
+
+
+def _neighbours(blocks: set[int]) -> Iterator[tuple[int, int]]:
+    """(first, count) of what stands side by side."""
+    first = end = -1
+    for block in sorted(blocks):
+        if block != end:
+            if end > first:
+                yield first, end - first
+            first = block
+        end = block + 1
+    if end > first:
+        yield first, end - first

@@ -1,7 +1,7 @@
 """What the index says of history: timelines with how far each is indexed and the digest there, the records on
 them (all events but data), and the last checkpoint's target.
 
-    meta 'checkpoint'   row (head timeline, position)
+    meta 'checkpoint'   row (head timeline, position, format)
     timelines           row (parent, fork, generation, writer, lane, indexed, digest)
     records             row (UTC ns, frame position, event row)
 """
@@ -15,14 +15,20 @@ from typing import Any
 from engine.history.timelines import Timeline
 from engine.index.versions import RECORD_KEY, TIMELINE_KEY, index_row
 from engine.ports.store import ReadTransaction
-from protocol.bounds import AnyTimeline, DigestOrNone, Generation, Lane, Position, SiteId, UtcNs
+from protocol.bounds import AnyTimeline, Count, DigestOrNone, Generation, Lane, Position, SiteId, UtcNs
+from protocol.errors import RemoteProtocolError
 from protocol.events import Row
 from protocol.positions import Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
 
 CHECKPOINT_KEY = b"checkpoint"
+# What `versions` may have in it: 2, runs (engine.index.runs). A version that does not know it must not take
+# the blocks of a run for zeroes; those before runs refuse the longer row.
+FORMAT = 2
 _CUT = RowType(Cut)
+_CHECKPOINT = RowType(tuple[AnyTimeline, Position, Count])
+_ROW = RowType(tuple[Any, ...])
 _RECORD = RowType(tuple[UtcNs, Position, tuple[Any, ...]])  # of the event, its kind says more
 _TIMELINE = RowType(tuple[AnyTimeline, Position, Generation, SiteId, Lane, Position, DigestOrNone])
 
@@ -65,7 +71,18 @@ def load_checkpoint(transaction: ReadTransaction) -> Cut | None:
     if value is None:
         return None
     with index_row("meta", CHECKPOINT_KEY):
-        return _CUT.decode(value)
+        row = _ROW.decode(value)
+        if len(row) == 2:
+            return _CUT.convert(row)
+        timeline, position, format_number = _CHECKPOINT.convert(row)
+        if format_number > FORMAT:
+            raise RemoteProtocolError(f"format {format_number} is of a later version")
+        return Cut(timeline, position)
+
+
+def checkpoint_value(target: Cut) -> bytes:
+    """The row 'checkpoint'."""
+    return pack_row((target.timeline, target.position, FORMAT))
 
 
 def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, int, Row]]:

@@ -42,7 +42,9 @@ from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.rights import give_up_rights
 from engine.ports.store import Store
-from engine.retention.truncation import SweepPlan, TruncatePlan, handle_sweep, handle_truncation
+from engine.retention.reclaim_requests import SweepPlan, TruncatePlan
+from engine.retention.sweep import handle_sweep
+from engine.retention.truncation import handle_truncation
 from protocol.errors import FarshoreError
 from protocol.rows import pack_row, unpack_row
 

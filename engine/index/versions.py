@@ -10,8 +10,9 @@
     meta        text                                            see `engine.index.indexed_history`
 
 Kinds: 1 the bytes are in the journal at position `number`; 2 zeroes (a tombstone: older versions lie below);
-3 stored: the bytes were moved here when the journal was truncated. `~number` sorts newest first, so that one
-seek to (lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
+3 stored: the bytes were moved here when the journal was truncated; 4 a run of blocks in the journal, whose
+rows `engine.index.runs` says. `~number` sorts newest first, so that one seek to
+(lane, volume, block, ~(high - 1)) lands on the newest version below `high`.
 
 A page of LMDB offers 4,080 bytes to a value: a whole block would take two, so its end stands in the row.
 """
@@ -58,6 +59,7 @@ class VersionKind(IntEnum):
     JOURNAL = 1
     ZERO = 2
     STORED = 3
+    RUN = 4
 
 
 class IndexedVersion(NamedTuple):
@@ -80,6 +82,11 @@ def version_value(key: bytes, data: Buffer | None) -> bytes:
     if data is None:
         return VERSION_VALUE.pack(VersionKind.ZERO, crc32c(key))
     return VERSION_VALUE.pack(VersionKind.JOURNAL, crc32c(data, crc32c(key)))
+
+
+def single_value(version: IndexedVersion) -> bytes:
+    """The row of a version by itself that was in a run: 5 bytes."""
+    return VERSION_VALUE.pack(VersionKind.ZERO if version.zero else VersionKind.JOURNAL, version.crc)
 
 
 def stored_value(version: IndexedVersion, data: Buffer) -> bytes:
@@ -106,8 +113,9 @@ def index_row(table: str, key: bytes) -> Iterator[None]:
         raise RemoteProtocolError(f"the row {table} {shown} cannot be read: {error}") from error
 
 
-def newest_indexed(cursor: Cursor, volume: int, block: int, interval: Interval) -> IndexedVersion | None:
-    """The newest version of a block within an interval, or None. Corruption if its row cannot be read."""
+def newest_single(cursor: Cursor, volume: int, block: int, interval: Interval) -> IndexedVersion | None:
+    """The newest version of a block within an interval that has a row of its own, or None. Corruption if its
+    row cannot be read."""
     lane, low, high = interval
     if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
         return None
@@ -145,8 +153,7 @@ def region_number(value: bytes | None) -> int:
 
 def read_version(key: bytes, value: bytes) -> IndexedVersion:
     """Decode one row of `versions`."""
-    lane, volume, block, inverted = unpack_version_key(key)
-    number = inverted ^ NUMBER_MASK
+    number = unpack_version_key(key)[3] ^ NUMBER_MASK
     if len(value) == VERSION_VALUE.size:
         kind, crc = VERSION_VALUE.unpack(value)
         if kind == VersionKind.JOURNAL:
@@ -157,9 +164,15 @@ def read_version(key: bytes, value: bytes) -> IndexedVersion:
         kind, crc, tail = STORED_VALUE.unpack(value)
         if kind == VersionKind.STORED:
             return IndexedVersion(number, False, crc, key, tail)
-    raise DamagedVersion(
+    raise row_damaged(key)
+
+
+def row_damaged(key: bytes) -> DamagedVersion:
+    """What is said of a row whose value cannot be read."""
+    lane, volume, block, inverted = VERSION_KEY.unpack(key)
+    return DamagedVersion(
         f"index row of volume {volume:x} block {block} is damaged",
-        Damage(Fault.ROW, (lane, volume, block, number)),
+        Damage(Fault.ROW, (lane, volume, block, inverted ^ NUMBER_MASK)),
     )
 
 

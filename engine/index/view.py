@@ -13,13 +13,11 @@ from typing import NamedTuple, Self
 from engine.history.visibility import Interval
 from engine.index.extents import ExtentScan, trim_stretches
 from engine.index.memtable import NOT_FOUND, Memtable
+from engine.index.runs import levels_of, newest_indexed
 from engine.index.versions import (
-    BLOCK_PREFIX,
     IndexedVersion,
     check_bytes,
-    newest_indexed,
     stored_bytes,
-    unpack_version_key,
 )
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Cursor, ReadTransaction, Store
@@ -45,10 +43,12 @@ class Place(NamedTuple):
 class ReadBatch:
     """One read transaction, begun when first needed, for everything that is read in one wake-up."""
 
-    __slots__ = ("_context", "_cursor", "_store", "_transaction")
+    __slots__ = ("_context", "_cursor", "_levels", "_memtable", "_store", "_transaction")
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, memtable: Memtable) -> None:
         self._store = store
+        self._memtable = memtable
+        self._levels = memtable.levels
         self._context: AbstractContextManager[ReadTransaction] | None = None
         self._transaction: ReadTransaction | None = None
         self._cursor: Cursor | None = None
@@ -56,9 +56,19 @@ class ReadBatch:
     def transaction(self) -> ReadTransaction:
         """The transaction."""
         if self._transaction is None:
+            # Before it begins: what is found out in it must not be noted for an index that changed since.
+            self._levels = self._memtable.levels
             context = self._context = self._store.read()
             self._transaction = context.__enter__()
         return self._transaction
+
+    def levels(self, lane: int, volume: int) -> tuple[int, ...]:
+        """Levels at which the index has rows of a volume in a lane."""
+        cursor = self.cursor()
+        found = self._levels.get((lane, volume))
+        if found is None:
+            found = self._levels[lane, volume] = levels_of(cursor, lane, volume)
+        return found
 
     def cursor(self) -> Cursor:
         """A cursor on `versions`."""
@@ -99,7 +109,7 @@ class VolumeView:
 
     def batch(self) -> ReadBatch:
         """Begin a batch of reads."""
-        return ReadBatch(self._store)
+        return ReadBatch(self._store, self.memtable)
 
     def find(self, batch: ReadBatch, block: int) -> Place | None:
         """Where a block's bytes are; None if it reads as zeroes."""
@@ -108,7 +118,8 @@ class VolumeView:
             entry = self.memtable.newest(volume, block, interval)
             if entry != NOT_FOUND:
                 return None if entry & 1 else Place(interval.lane, entry >> 1, None)
-            version = newest_indexed(batch.cursor(), volume, block, interval)
+            levels = batch.levels(interval.lane, volume)
+            version = newest_indexed(batch.cursor(), volume, block, interval, levels)
             if version is not None:
                 return None if version.zero else Place(interval.lane, version.number, version)
         return None
@@ -190,22 +201,9 @@ class VolumeView:
                 self.volume,
                 self.intervals,
                 self.memtable,
-                batch.cursor,
+                batch,
                 lambda block: self.find(batch, block) is not None,
             )
             stretches = scan.run(first, end, only_one=only_one)
         sized = [(blocks * BLOCK_BYTES, data) for blocks, data in stretches]
         return trim_stretches(sized, offset - first * BLOCK_BYTES, length)
-
-
-def indexed_blocks(cursor: Cursor, lane: int, volume: int, first: int, end: int) -> list[int]:
-    """Blocks in [first, end) with any version in the table, in order: one seek for each."""
-    blocks = []
-    found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, first))
-    while found:
-        key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
-        if key_lane != lane or key_volume != volume or block >= end:
-            break
-        blocks.append(block)
-        found = cursor.set_range(BLOCK_PREFIX.pack(lane, volume, block + 1))
-    return blocks

@@ -20,7 +20,7 @@ from engine.group.core import GroupCore
 from engine.history.unread import UnreadFrame
 from engine.history.visibility import Interval
 from engine.index.memtable import NOT_FOUND
-from engine.index.versions import NUMBER_MASK, VERSION_KEY, unpack_version_key
+from engine.index.runs import newest_number
 from engine.index.view import ReadBatch, VolumeView
 from engine.integrity.faults import KEY, VERSION_FAULTS, Damage, DamagedVersion, Fault
 from engine.retention.kept import KeptHistory
@@ -138,9 +138,7 @@ class DamageTable:
 
     def _concerns(self, view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:
         if damage.fault in VERSION_FAULTS:
-            _, volume, block, _ = damage.version
-            inside = volume == view.volume and block * BLOCK_BYTES < view.size_bytes
-            return inside and sees(view, batch, damage)
+            return damage.version[1] == view.volume and sees(view, batch, damage)
         if damage.fault in (Fault.FRAME, Fault.UNREAD):
             return self._unindexed(view, damage)
         return damage.fault is Fault.MORE
@@ -218,12 +216,25 @@ def damage_text(damage: list[Damage]) -> str:
 
 
 def sees(view: VolumeView, batch: ReadBatch, damage: Damage) -> bool:
-    """Whether a view would take the damaged version for its block's content, were it whole."""
-    lane, volume, block, number = damage.version
+    """Whether a view would take a damaged version for its block's content, were it whole; of a run, one of
+    them."""
+    lane, volume, _, number = damage.version
+    for at, block in enumerate(damage.block_range):
+        if block * BLOCK_BYTES >= view.size_bytes:
+            return False
+        # What the damaged row of a run held is not known; a number between two of its blocks says enough.
+        if _sees(view, batch, (lane, volume, block), (number, number + at * BLOCK_BYTES)):
+            return True
+    return False
+
+
+def _sees(view: VolumeView, batch: ReadBatch, place: tuple[int, int, int], numbers: tuple[int, int]) -> bool:
+    lane, volume, block = place
+    earliest, latest = numbers
     for interval in view.intervals:
         newest = _newest(view, batch, volume, block, interval)
-        if interval.lane == lane and interval.low <= number < interval.high:
-            return newest is None or newest <= number
+        if interval.lane == lane and interval.low <= earliest < interval.high:
+            return newest is None or newest <= latest
         if newest is not None:
             return False
     return False
@@ -234,13 +245,5 @@ def _newest(view: VolumeView, batch: ReadBatch, volume: int, block: int, interva
     entry = view.memtable.newest(volume, block, interval)
     if entry != NOT_FOUND:
         return entry >> 1
-    cursor = batch.cursor()
-    lane, low, high = interval
-    if not cursor.set_range(
-        VERSION_KEY.pack(lane, volume, block, (min(high, POSITION_MAX) - 1) ^ NUMBER_MASK)
-    ):
-        return None
-    found_lane, found_volume, found_block, inverted = unpack_version_key(cursor.key())
-    number = int(inverted ^ NUMBER_MASK)
-    same = (found_lane, found_volume, found_block) == (lane, volume, block)
-    return number if same and number >= low else None
+    bounded = interval._replace(high=min(interval.high, POSITION_MAX))
+    return newest_number(batch.cursor(), volume, block, bounded, batch.levels(interval.lane, volume))

@@ -7,7 +7,9 @@ Every write is durable on return.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from engine.integrity.drill_rows import drop_old, newest_first, row_key
 from engine.ports.store import Store
@@ -18,6 +20,7 @@ from protocol.rows import pack_row
 from protocol.wire import RowType
 
 TABLE = "drills"
+NOTHING_BESIDE: Mapping[str, bytes] = MappingProxyType({})
 _STEP = tuple[Text, Text, Word, Count, Text]
 ROW = RowType(
     tuple[
@@ -59,14 +62,17 @@ class Drills:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, drill: Drill) -> Drill:
-        """Keep it; the oldest of its group goes when there are too many. One that began in the same
-        nanosecond as another gets a later one. Gives it as it is kept."""
+    def add(self, drill: Drill, beside: Mapping[str, bytes] = NOTHING_BESIDE) -> Drill:
+        """Keep it, and with it rows of other tables that are about it; the oldest of its group goes when
+        there are too many. One that began in the same nanosecond as another gets a later one. Gives it as it
+        is kept."""
         with self._store.write() as write:
             while write.get(TABLE, row_key(drill.group, drill.started_utc_ns)) is not None:
                 drill = replace(drill, started_utc_ns=drill.started_utc_ns + 1)
-            write.put(TABLE, row_key(drill.group, drill.started_utc_ns), _pack(drill))
-        drop_old(self._store, TABLE, drill.group, DRILLS_KEPT_MAX)
+            for table, row in {TABLE: _pack(drill), **beside}.items():
+                write.put(table, row_key(drill.group, drill.started_utc_ns), row)
+        for table in (TABLE, *beside):
+            drop_old(self._store, table, drill.group, DRILLS_KEPT_MAX)
         return drill
 
     def of(self, group: str, limit: int | None = None, before_utc_ns: int | None = None) -> list[Drill]:

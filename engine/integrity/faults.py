@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
+from engine.index.levels import blocks_at, level_and_first
 from protocol.errors import Corruption
 from protocol.positions import Cut
 
@@ -21,7 +22,7 @@ class Fault(IntEnum):
 
     FRAME = 1  # timeline, position, end, 0: no valid frames in [position, end)
     RECORD = 2  # timeline, position of the record, of its frame, 0: not in the index as the journal has it
-    ROW_MISSING = 3  # lane, volume, block, number: the version is not in the index
+    ROW_MISSING = 3  # lane, volume, block (as in a row's key), number: the version is not in the index
     ROW = 4  # the same: its index row cannot be read
     STORED = 5  # the same: its bytes in the index are missing or others
     JOURNAL = 6  # the same: its bytes in the journal are missing or others
@@ -67,20 +68,36 @@ class Damage:
     @property
     def subject(self) -> str:
         """What is damaged, without its group."""
-        lane, volume, block, _ = self.place
+        lane, volume, _, _ = self.place
         if self.fault in VERSION_FAULTS:
-            return f"lane {lane} volume {volume:x} block {block}"
+            return f"lane {lane} volume {volume:x} {self.blocks}"
         return {Fault.FRAME: "journal", Fault.UNREAD: "journal", Fault.RECORD: "index.mdb"}.get(
             self.fault, ""
         )
 
     @property
+    def is_run(self) -> bool:
+        """Whether it is the row of a run of blocks that is damaged."""
+        return self.fault in VERSION_FAULTS and level_and_first(self.place[2])[0] > 0
+
+    @property
+    def block_range(self) -> range:
+        """The blocks of a damaged version: one, or those of a run."""
+        return blocks_at(self.place[2])
+
+    @property
+    def blocks(self) -> str:
+        """The same as text."""
+        found = self.block_range
+        return f"blocks {found[0]} to {found[-1]}" if self.is_run and found else f"block {self.place[2]}"
+
+    @property
     def message(self) -> str:
         """What is wrong, in words."""
-        _, volume, block, number = self.place
+        _, volume, _, number = self.place
         if self.fault in VERSION_FAULTS:
             words = _WORDS[self.fault]
-            return f"version of block {block} of volume {volume:x}, written at {number}: {words}"
+            return f"version of {self.blocks} of volume {volume:x}, written at {number}: {words}"
         if self.fault is Fault.FRAME:
             return f"journal frame at {self.position} is damaged, {self.place[2] - self.place[1]} bytes"
         if self.fault is Fault.UNREAD:

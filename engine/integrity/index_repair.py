@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from engine.index.requests import IndexRequest
-from engine.index.versions import VERSION_KEY, check_bytes, read_version
+from engine.index.runs import versions_in
+from engine.index.versions import VERSION_KEY, check_bytes
 from engine.integrity.verify import all_lanes, load_segments
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
@@ -34,15 +35,15 @@ def handle_repair(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> t
     request = RepairIndex.from_row(row)
     table, key, value, head = request.table, request.key, request.value, request.head
     if table == "versions":
-        version = read_version(key, value)
-        if version.tail:
-            check_bytes(version, head + version.tail)
-        elif not version.zero:
-            with store.read() as transaction:
-                lanes = all_lanes(transaction)
-            load_segments(segments, lanes)
-            lane = VERSION_KEY.unpack(key)[0]
-            check_bytes(version, segments.read_bytes(lane, version.number, BLOCK_BYTES))
+        with store.read() as transaction:
+            lanes = all_lanes(transaction)
+        load_segments(segments, lanes)
+        lane = VERSION_KEY.unpack(key)[0]
+        for version in versions_in(key, value):
+            if version.tail:
+                check_bytes(version, head + version.tail)
+            elif not version.zero:
+                check_bytes(version, segments.read_bytes(lane, version.number, BLOCK_BYTES))
     with store.write() as write:
         write.put(table, key, value)
         if head:

@@ -61,21 +61,22 @@ def frame_holding(group: Group, lane: int, number: int) -> Frame | None:
     return None
 
 
-def content_of(frame: Frame, volume: int, block: int, number: int) -> bytes | None:
-    """What a sound frame says of the version of that number: a block's bytes, None for zeroes. Corruption if
-    it says nothing of it."""
+def content_of(frame: Frame, volume: int, block: int, number: int, count: int = 1) -> bytes | None:
+    """What a sound frame says of the version of that number: the bytes of `count` blocks, None for zeroes.
+    Corruption if it says nothing of it."""
     at = frame.prefix.payload_at
     with memoryview(frame.raw) as raw:
         for row in read_frame(frame).rows:
             if row[0] == WRITE:
-                _, row_volume, first, count = row
-                if row_volume == volume and number == at + (block - first) * BLOCK_BYTES:
+                _, row_volume, first, blocks = row
+                here = first <= block and block + count <= first + blocks
+                if row_volume == volume and here and number == at + (block - first) * BLOCK_BYTES:
                     offset = number - frame.prefix.position
-                    return bytes(raw[offset : offset + BLOCK_BYTES])
-                at += count * BLOCK_BYTES
+                    return bytes(raw[offset : offset + count * BLOCK_BYTES])
+                at += blocks * BLOCK_BYTES
             elif row[0] <= LAST_DATA_KIND and number == at - 1:
-                _, row_volume, first, count = row
-                if row_volume == volume and first <= block < first + count:
+                _, row_volume, first, blocks = row
+                if row_volume == volume and first <= block and block + count <= first + blocks:
                     return None
     raise Corruption("the journal has no such version", position=str(number))
 

@@ -121,15 +121,16 @@ class Plan:
         return last_utc_ns + self.every_s * 1_000_000_000
 
 
+def beside_its_drill(proof: Proof) -> dict[str, bytes]:
+    """The row that `Drills.add` keeps with a drill of this site, so that no loss of power parts them."""
+    return {PROOFS: pack_row(astuple(proof))}
+
+
 class Proofs:
     """Typed rows over the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def keep(self, drill: Drill, proof: Proof) -> None:
-        """That of a drill at this site."""
-        self._put(PROOFS, drill.group, drill.started_utc_ns, pack_row(astuple(proof)))
 
     def of(self, drill: Drill) -> Proof | None:
         """That of a drill at this site; None: it was recorded by an earlier version."""
@@ -139,7 +140,9 @@ class Proofs:
 
     def hear(self, group: str, started_utc_ns: int, told: ToldDrill) -> None:
         """What a peer told; once more is fine."""
-        self._put(TOLD, group, started_utc_ns, pack_row(astuple(told)))
+        with self._store.write() as write:
+            write.put(TOLD, row_key(group, started_utc_ns), pack_row(astuple(told)))
+        drop_old(self._store, TOLD, group, DRILLS_KEPT_MAX)
 
     def told(
         self, group: str, limit: int | None = None, before_utc_ns: int | None = None
@@ -161,11 +164,6 @@ class Proofs:
                 write.delete(PLANS, group_prefix(group))
             else:
                 write.put(PLANS, group_prefix(group), pack_row(astuple(plan)))
-
-    def _put(self, table: str, group: str, started_utc_ns: int, value: bytes) -> None:
-        with self._store.write() as write:
-            write.put(table, row_key(group, started_utc_ns), value)
-        drop_old(self._store, table, group, DRILLS_KEPT_MAX)
 
 
 def check_proof(key: bytes, value: bytes) -> None:

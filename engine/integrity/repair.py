@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from crc32c import crc32c
 
 from engine.index.requests import IndexRequest
+from engine.index.runs import exact_version, place_of, row_holding, row_value, version_in, versions_in
 from engine.index.versions import (
     RECORD_KEY,
     STORED_HEAD_BYTES,
     IndexedVersion,
     check_bytes,
-    read_version,
     stored_bytes,
     stored_value,
     version_key,
@@ -155,13 +155,12 @@ class Repair:
         key = version_key(lane, volume, block, number)
         frame = frame_holding(self._group, lane, number)
         if frame is not None:
-            data = content_of(frame, volume, block, number)
-            await self._ask(
-                self._group, RepairIndex(table="versions", key=key, value=version_value(key, data))
-            )
+            await self._repair_row(damage, frame)
             return
+        if damage.is_run:
+            raise Corruption("its frame cannot be read, too", position=damage.position)
         content = await self._from_peer(damage)
-        version = self._row(key)
+        version = self._row(damage)
         if version is not None:
             check_bytes(version, content)
             if not version.tail:
@@ -178,12 +177,23 @@ class Repair:
         head = content[:STORED_HEAD_BYTES]
         await self._ask(self._group, RepairIndex(table="versions", key=key, value=value, head=head))
 
-    def _row(self, key: bytes) -> IndexedVersion | None:
-        """A version's row, if there is one that can be read."""
+    async def _repair_row(self, damage: Damage, frame: Frame) -> None:
+        """Put the row that a sound frame gives: the version's own, or that of the run it is in."""
+        lane, volume, block, number = damage.version
+        key = version_key(lane, volume, block, number)
         with self._group.store.read() as transaction:
-            value = transaction.get("versions", key)
+            if (row := row_holding(transaction, *damage.version)) is not None:
+                key = row[0]
+        _, volume, first, blocks, number = place_of(key)
+        value = row_value(key, content_of(frame, volume, first, number, blocks))
+        await self._ask(self._group, RepairIndex(table="versions", key=key, value=value))
+        self._group.memtable.index_changed()
+
+    def _row(self, damage: Damage) -> IndexedVersion | None:
+        """A version as its row says it, if there is one that can be read."""
         try:
-            return read_version(key, value) if value is not None else None
+            with self._group.store.read() as transaction:
+                return exact_version(transaction, *damage.version)
         except Corruption:
             return None
 
@@ -193,18 +203,19 @@ class Repair:
 
     def _whole(self, damage: Damage) -> bool:
         """Whether a version can be read as it was written. One whose row was truncated away is no damage."""
-        lane, volume, block, number = damage.version
-        key = version_key(lane, volume, block, number)
+        lane = damage.version[0]
         with self._group.store.read() as transaction:
-            value = transaction.get("versions", key)
-            if value is None:
+            row = row_holding(transaction, *damage.version)
+            if row is None:
                 return damage.fault is not Fault.ROW_MISSING
             try:
-                version = read_version(key, value)
-                if version.tail:
-                    check_bytes(version, stored_bytes(transaction, version))
-                elif not version.zero:
-                    check_bytes(version, self._group.segments.read_bytes(lane, number, BLOCK_BYTES))
+                block = damage.version[2]
+                for version in versions_in(*row) if damage.is_run else [version_in(*row, block)]:
+                    if version.tail:
+                        check_bytes(version, stored_bytes(transaction, version))
+                    elif not version.zero:
+                        data = self._group.segments.read_bytes(lane, version.number, BLOCK_BYTES)
+                        check_bytes(version, data)
             except Corruption:
                 return False
         return True

@@ -11,55 +11,21 @@ slice only reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from engine.history.base_rows import load_bases, load_pending
 from engine.history.timelines import Span, TimelineTable
 from engine.history.unread import read_frame
 from engine.index.indexed_history import load_timelines
-from engine.index.versions import (
-    NUMBER_MASK,
-    RECORD_KEY,
-    VERSION_KEY,
-    check_bytes,
-    read_version,
-    stored_bytes,
-)
-from engine.integrity.faults import Damage, DamagedVersion, Fault
+from engine.integrity.faults import Fault
+from engine.integrity.verified import Verified
+from engine.integrity.verify_index import require_rows
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import SegmentMap
 from engine.ports.store import ReadTransaction, Store
 from engine.retention.needed import Retention, lane_horizons, load_retention
-from protocol.errors import Corruption, FarshoreError
-from protocol.events import LAST_DATA_KIND, WRITE, Row
-from protocol.frames import FrameError, FramePrefix
-from protocol.limits import BLOCK_BYTES
-from protocol.rows import pack_row
-
-DAMAGE_MAX = 1000
-ROWS_PER_SLICE = 1000
-
-
-@dataclass(slots=True)
-class Verified:
-    """What was read, and what is wrong with it: at most `damage_max` of it, `missed` counts the rest."""
-
-    frames: int = 0
-    journal_bytes: int = 0
-    versions: int = 0
-    version_bytes: int = 0
-    damage: list[Damage] = field(default_factory=list)
-    missed: int = 0
-    damage_max: int = DAMAGE_MAX
-
-    def add(self, fault: Fault, *place: int) -> None:
-        """Note damage at a place of three or four numbers."""
-        if len(self.damage) >= self.damage_max:
-            self.missed += 1
-            return
-        first, second, third, *fourth = place
-        self.damage.append(Damage(fault, (first, second, third, fourth[0] if fourth else 0)))
+from protocol.errors import FarshoreError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +106,7 @@ def verify_stretch(
                 if said.unread is not None:
                     found.add(Fault.UNREAD, timeline, frame.prefix.position, position)
                 if horizon < position <= stretch.indexed:
-                    _require_rows(found, store, stretch.lane, frame.prefix, said.rows)
+                    require_rows(found, store, stretch.lane, frame.prefix, said.rows)
                 if found.journal_bytes >= stop:
                     break
         except (BadFrame, FarshoreError) as error:
@@ -169,80 +135,3 @@ def _next_start(segments: SegmentMap, reader: JournalReader, stretch: Stretch, b
         return prefix.end
     later = [s.start for s in segments.of_timeline(stretch.timeline) if s.start > bad]
     return min([*later, stretch.end])
-
-
-def _require_rows(found: Verified, store: Store, lane: int, prefix: FramePrefix, rows: Sequence[Row]) -> None:
-    """Every block of an indexed frame has its row, and every record is in the index as it is here."""
-    number = prefix.payload_at
-    with store.read() as transaction:
-        for index, row in enumerate(rows):
-            if row[0] > LAST_DATA_KIND:
-                place = (prefix.timeline, prefix.position + index)
-                expected = pack_row((prefix.utc_ns, prefix.position, row))
-                if transaction.get("records", RECORD_KEY.pack(*place)) != expected:
-                    found.add(Fault.RECORD, *place, prefix.position)
-            if row[0] != WRITE:
-                continue
-            _, volume, first, count = row
-            for block in range(first, first + count):
-                key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
-                if transaction.get("versions", key) is None:
-                    found.add(Fault.ROW_MISSING, lane, volume, block, number)
-                number += BLOCK_BYTES
-
-
-def verify_rows(found: Verified, segments: SegmentMap, store: Store, start: bytes, deep: bool) -> bytes:
-    """Check some rows from key `start`, and that no stored bytes among them are without one; the key to go
-    on from, or nothing. One transaction: one that lived for the whole scan would keep LMDB from using pages
-    again."""
-    with store.read() as transaction:
-        cursor = transaction.cursor("versions")
-        keys: set[bytes] = set()
-        more = cursor.set_range(start)
-        while more and len(keys) < ROWS_PER_SLICE:
-            key = bytes(cursor.key())
-            keys.add(key)
-            found.versions += 1
-            _verify_row(found, segments, transaction, key, bytes(cursor.value()), deep)
-            more = cursor.next()
-        following = bytes(cursor.key()) if more else b""
-        _verify_orphans(found, transaction, start, following, keys)
-    return following
-
-
-def _verify_row(
-    found: Verified, segments: SegmentMap, transaction: ReadTransaction, key: bytes, value: bytes, deep: bool
-) -> None:
-    lane, volume, block, inverted = VERSION_KEY.unpack(key)
-    number = inverted ^ NUMBER_MASK
-    try:
-        version = read_version(key, value)
-        if version.tail:
-            check_bytes(version, stored_bytes(transaction, version))
-        elif not version.zero:
-            data = segments.read_bytes(lane, number, BLOCK_BYTES if deep else 1)
-            if deep:
-                check_bytes(version, data)
-        else:
-            return
-        found.version_bytes += BLOCK_BYTES
-    except DamagedVersion as error:
-        found.add(error.damage.fault, *error.damage.place)
-    except (Corruption, FrameError):
-        found.add(Fault.JOURNAL, lane, volume, block, number)
-
-
-def _verify_orphans(
-    found: Verified, transaction: ReadTransaction, start: bytes, following: bytes, keys: set[bytes]
-) -> None:
-    """Stored bytes whose row has gone: a read would go on to an older version and call it the truth."""
-    cursor = transaction.cursor("blocks")
-    more = cursor.set_range(start)
-    while more:
-        key = bytes(cursor.key())
-        if following and key >= following:
-            return
-        if key not in keys:
-            lane, volume, block, inverted = VERSION_KEY.unpack(key)
-            found.add(Fault.ROW_MISSING, lane, volume, block, inverted ^ NUMBER_MASK)
-        more = cursor.next()

@@ -18,7 +18,9 @@ from msgspec import Meta
 from engine.index.requests import IndexRequest
 from engine.index.versions import VERSION_KEY
 from engine.integrity.faults import Damage, damage_from_numbers, damage_to_numbers
-from engine.integrity.verify import Stretch, Verified, all_lanes, load_segments, verify_rows, verify_stretch
+from engine.integrity.verified import Verified
+from engine.integrity.verify import Stretch, all_lanes, load_segments, verify_stretch
+from engine.integrity.verify_index import verify_rows
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from protocol.bounds import Count, DigestOrNone, Lane, Position, TimelineId

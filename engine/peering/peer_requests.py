@@ -30,7 +30,14 @@ from engine.ports.clock import Clock, Timer
 from engine.ports.transport import Link, PeerAddress, Transport
 from protocol.bounds import BlockEnd
 from protocol.compress import Compression, decompress
-from protocol.errors import Busy, FarshoreError, RemoteProtocolError, Unreachable, error_from_dict
+from protocol.errors import (
+    FarshoreError,
+    NotFound,
+    Refused,
+    RemoteProtocolError,
+    Unreachable,
+    error_from_dict,
+)
 from protocol.frames import Frame, FrameError, check_frame, frames_in
 from protocol.limits import (
     BLOCK_BYTES,
@@ -178,14 +185,25 @@ class PeerRequests:
 
     async def reads(self, what: str) -> bool:
         """Whether that site's version understands a form of record. Unreachable if it does not answer, Busy
-        if it cannot now."""
+        if it cannot now, Refused if it does not share the group with this site; other FarshoreErrors of
+        its own."""
         try:
             await self._held(Reads, what=what)
-        except (Busy, Unreachable):
-            raise
-        except FarshoreError:
+        except NotFound as error:
+            await self._require_shared(error)
             return False
         return True
+
+    async def _require_shared(self, error: NotFound) -> None:
+        """Refused if what was not found is the group: every question about it is then answered so."""
+        try:
+            await self.release("nothing")
+        except NotFound:
+            raise Refused(
+                f"{error.message}: so it does not say what it reads",
+                subject=self._group,
+                next_step=f"`farshore pair show {self._group}`, at {self.peer} too",
+            ) from error
 
     async def _held(self, kind: Callable[..., PeerRequest], **fields: object) -> Cut:
         reply = await self._ask(kind, **fields)

@@ -58,7 +58,7 @@ class SystemClock:
 
     def utc_ns(self) -> int:
         """See `Clock.utc_ns`."""
-        return time.time_ns()
+        return utc_now_ns()
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
@@ -75,6 +75,11 @@ class SystemClock:
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """See `Clock.call_later`."""
         return self._loop.call_later(delay_s, callback)
+
+
+def utc_now_ns() -> int:
+    """`Clock.utc_ns` of this machine, where there is no loop."""
+    return time.time_ns()
 
 
 def monotonic_s() -> float:

@@ -4,7 +4,8 @@ A segment is truncated once it lies outside the any-point window (by age or by b
 frames: it is durable here and at the writer, every user of journal frames (`engine.retention.journal_space`)
 is past it, the site's lock lets go of it (`engine.retention.retention_lock`), and it is not the last of the
 head's. It must be in the index too: that is worked on, by beginning a checkpoint. One segment after the
-other, oldest first.
+other, oldest first; but the horizon goes past all of them at once, so that of a backlog only what none of it
+wrote again moves into the index.
 
 Which cuts a truncation gives up is decided here and holds from before the request on: a cut that is refused
 from now on may still be whole for a moment, but never the other way round.
@@ -31,8 +32,8 @@ from engine.retention.needed import (
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
+from engine.retention.reclaim_requests import SWEEP_KEY, SweepPlan, TruncatePlan
 from engine.retention.retention_lock import RetentionLock
-from engine.retention.truncation import SWEEP_KEY, SweepPlan, TruncatePlan
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
@@ -103,6 +104,15 @@ class Reclaim:
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
 
+    def _promised_before(self) -> int:
+        """What the newest frame says, which is of an earlier run: what was durable is so still."""
+        group = self._group
+        for span in reversed(group.spans(group.writer.written)):
+            prefix = group.reader.frame_before(span.timeline, span.end)
+            if prefix is not None:
+                return prefix.durable
+        return 0
+
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
@@ -114,6 +124,8 @@ class Reclaim:
 
     def _poll(self) -> None:
         self._after("poll", POLL_S, self._poll)
+        if not self.promised and self._group.head:
+            self.promised = self._promised_before()
         self.consider()
 
     def consider(self) -> None:
@@ -129,8 +141,9 @@ class Reclaim:
         self._space.measure(freeable_bytes, blocked=self._blocked)
         if self._running or self._blocked:
             return
-        if old and old[0].end <= self._checkpoints.reached:
-            self._truncate(old[0])
+        indexed = [each for each in old if each.end <= self._checkpoints.reached]
+        if indexed:
+            self._truncate(indexed[0], indexed[-1])
         elif old:
             self._checkpoints.begin()
         elif self._sweep_due or self._sweeping:
@@ -165,14 +178,15 @@ class Reclaim:
 
     # -- reclaim
 
-    def _truncate(self, old: OldSegment) -> None:
+    def _truncate(self, old: OldSegment, last: OldSegment) -> None:
+        """The oldest of those that can be; `last` is the newest."""
         group = self._group
         try:
             self._space.note_confirmed()
         except (FarshoreError, OSError) as error:
             self._failed(error)
             return
-        horizons = raised(group.timelines, self._kept.retention.horizons, Cut(old.span.timeline, old.end))
+        horizons = raised(group.timelines, self._kept.retention.horizons, Cut(last.span.timeline, last.end))
         keep = self._decide(horizons)
         least_bytes = group.settings.reserve_bytes // RESERVE_PARTS
         plan = TruncatePlan(

@@ -182,7 +182,8 @@ class PruneRow(Reply, frozen=True, kw_only=True):
 
 
 class BackupPruneReply(Reply, frozen=True, kw_only=True):
-    """What was kept, deleted (`dry_run`: would be), and left because no rule looks at it."""
+    """What was kept, deleted (`dry_run`: would be), and left because no rule looks at it. `zone`: whose days
+    and weeks the rules go by."""
 
     group: str
     dry_run: bool
@@ -190,6 +191,7 @@ class BackupPruneReply(Reply, frozen=True, kw_only=True):
     kept: list[PruneRow]
     deleted: list[PruneRow]
     left: list[PruneRow]
+    zone: str = "UTC"
 
 
 class BackupPrune(KeepCounts[BackupPruneReply], frozen=True, tag="backup.prune"):

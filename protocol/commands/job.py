@@ -27,7 +27,7 @@ class ErrorInfo(Reply, frozen=True, kw_only=True):
 class JobInfo(Reply, frozen=True, kw_only=True):
     """A job. `resumable`: goes on after a restart of the daemon. `done` and `total` in `unit`; `text`: what
     it is at; `serial` grows with each step. `result` has the fields that the command which began it says,
-    as they were written."""
+    as they were written. `by`: who began it, as events say it; empty if nobody knows."""
 
     job: int
     kind: str
@@ -45,6 +45,7 @@ class JobInfo(Reply, frozen=True, kw_only=True):
     serial: int
     result: dict[str, Any] | None
     error: ErrorInfo | None
+    by: str = ""
 
 
 class JobListReply(Reply, frozen=True, kw_only=True):

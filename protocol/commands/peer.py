@@ -17,24 +17,30 @@ Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)]
 
 
 _MinuteOfDay = Annotated[int, Meta(ge=0, lt=1440)]
+DAY_NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_Day = Annotated[int, Meta(ge=0, lt=len(DAY_NAMES))]
 
 
-class RateWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RateWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Between two minutes of the day in a time zone, over midnight where the second is not after the first, a
-    rate in place of the peer's; 0: none."""
+    rate in place of the peer's; 0: none. `days`: on which it begins, ascending, 0 for Monday; none: on each.
+    That is left out where there is nothing to say, as earlier versions refuse it."""
 
     from_minute: _MinuteOfDay
     until_minute: _MinuteOfDay
     zone: ZoneName
     rate_bytes_s: Annotated[int, Meta(ge=0, le=RATE_BYTES_S_MAX)]
+    days: Annotated[tuple[_Day, ...], Meta(max_length=len(DAY_NAMES))] = ()
 
 
 class RateWindowInfo(Reply, frozen=True, kw_only=True):
-    """A window as people write it: `between` as `22:00-06:00`."""
+    """A window as people write it: `between` as `22:00-06:00`, `days` on which it begins as `mon-fri`; empty:
+    on each."""
 
     between: str
     zone: str
     rate_bytes_s: int
+    days: str = ""
 
 
 class PeerInfo(Reply, frozen=True, kw_only=True):
@@ -88,7 +94,7 @@ class PeerList(Query[PeerListReply], frozen=True, tag="peer.list"):
 
 class PeerSet(BaseCommand[PeerInfo], frozen=True, tag="peer.set"):
     """How to send to a peer, and where; null leaves as it is, a rate of 0 is none. A `window` is added, or
-    takes the place of the one of the same times and zone; `drop_windows` takes all away before."""
+    takes the place of the one of the same times, days and zone; `drop_windows` takes all away before."""
 
     needs = OperatorRole.ADMIN
 

@@ -35,9 +35,10 @@ class ScheduleRun(Reply, frozen=True, kw_only=True):
 
 class ScheduleInfo(Reply, frozen=True, kw_only=True):
     """A group's policy. `at` is `HH:MM` in UTC, `cron` a line in the time zone `zone`. `next_runs`: the first
-    three, where the site can read the line. The window is what holds at this site, null bytes being no
-    bound of its own. `set_at`: when the policy was set. `runs_here`: the site that writes takes the backups.
-    `failure`: of the last run here. `drill`: what this site is to drill, which only `schedule show` says."""
+    three, where the site can read the line. `keep` goes by days and weeks of `keep_zone`. The window is what
+    holds at this site, null bytes being no bound of its own. `set_at`: when the policy was set. `runs_here`:
+    the site that writes takes the backups. `failure`: of the last run here. `drill`: what this site is to
+    drill, which only `schedule show` says."""
 
     group: str
     every_s: int | None
@@ -56,11 +57,13 @@ class ScheduleInfo(Reply, frozen=True, kw_only=True):
     cron: str | None = None
     zone: str | None = None
     next_runs: list[ScheduleRun] = field(default_factory=list)
+    keep_zone: str = "UTC"
 
 
 class ScheduleSet(KeepCounts[ScheduleInfo], frozen=True, tag="schedule.set"):
     """Change a group's policy; null leaves a part as it is. `every_s`, `at_minute` and `cron` replace each
-    other; `zone`, UTC without it, is that of `cron`. A cron line is refused if the peer cannot be asked
+    other; `zone`, UTC without it, is that of `cron`, and of the keep rules too where the peer's version reads
+    that. A cron line is refused if the peer cannot be asked
     whether it reads one, or runs a version that does not. A `window_s` below this site's `lock_window_s` is
     refused as locked.
     `window_s` -1 and `window_bytes` 0: as each site is set. `confirm` is `G`, needed to make the window

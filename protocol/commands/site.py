@@ -14,7 +14,8 @@ from protocol.roles import OperatorRole
 
 
 class SiteStatusReply(Reply, frozen=True, kw_only=True):
-    """Everything about this site now. `log_dropped`: lines of the log since the start that nobody took."""
+    """Everything about this site now. `log_dropped`: lines of the log since the start that nobody took.
+    `certificate_expires`: that by which hosts on TCP know the site; null if none is in use."""
 
     site: str
     site_id: str
@@ -27,6 +28,7 @@ class SiteStatusReply(Reply, frozen=True, kw_only=True):
     peers: list[PeerInfo]
     groups: list[GroupRow]
     log_dropped: int = 0
+    certificate_expires: str | None = None
 
 
 class SiteStatus(PagedCommand[SiteStatusReply], frozen=True, tag="site.status"):

@@ -15,6 +15,9 @@ HOSTS_MAX = 64
 REQUEST_CHARS_MAX = 16 << 10
 DAYS_MAX = 3650
 DAYS = 365
+DAY_S = 86_400
+# From when on it is said that a certificate ends: a warning, and what a person must look at now.
+ENDS_WARNING_DAYS, ENDS_ERROR_DAYS = 30, 7
 
 Host = Annotated[str, Meta(min_length=1, max_length=HOST_CHARS_MAX)]
 Days = Annotated[int, Meta(ge=1, le=DAYS_MAX)]
@@ -23,18 +26,19 @@ Days = Annotated[int, Meta(ge=1, le=DAYS_MAX)]
 class SiteCertReply(Reply, frozen=True, kw_only=True):
     """The authority, by the SHA-256 of its certificate, and the server's certificate: `hosts` are the names
     and addresses by which it is found. `in_use`: whether TCP takes hosts over TLS now; `plain`: also
-    without."""
+    without. `left_days`: until the latter ends by the site's clock; not above 0 once it has."""
 
     fingerprint: str
     hosts: list[str]
     expires: str
     in_use: bool
     plain: bool
+    left_days: float | None = None
 
 
 class SiteCertInit(BaseCommand[SiteCertReply], frozen=True, tag="site.cert-init"):
     """Make the site's authority, if there is none, and a new certificate of the server for these names and
-    addresses; none: those that site.toml names."""
+    addresses; none: those that it has now, and those that site.toml names."""
 
     needs = OperatorRole.ADMIN
 
@@ -42,12 +46,14 @@ class SiteCertInit(BaseCommand[SiteCertReply], frozen=True, tag="site.cert-init"
 
 
 class CertificateInfo(Reply, frozen=True, kw_only=True):
-    """A host's certificate. `serial` in hex; `revoked` is null while it is good."""
+    """A host's certificate. `serial` in hex; `revoked` is null while it is good. `left_days` as of the
+    site's own."""
 
     name: str
     serial: str
     expires: str
     revoked: str | None
+    left_days: float | None = None
 
 
 class SiteCertIssueReply(CertificateInfo, frozen=True, kw_only=True):

@@ -287,11 +287,15 @@ class HandshakeProtocol(asyncio.Protocol):
         if context is None:
             return
         self._transport = TlsTransport(
-            below, self, context, self._server.budget, self._tls_up, lambda why: self._refused(f"TLS: {why}")
+            below, self, context, self._server.budget, self._tls_up, self._tls_failed
         )
         below.set_protocol(self._transport)
         if below.get_write_buffer_size():
             self._transport.pause_reading()  # it was this object that was told
+
+    def _tls_failed(self, why: str) -> None:
+        ended = "; this site's certificate has ended: `farshore site cert init` renews it"
+        self._refused(f"TLS: {why}{ended if self._rules.ended else ''}")
 
     def _tls_up(self, transport: TlsTransport) -> None:
         """The client's certificate is one of this site's."""

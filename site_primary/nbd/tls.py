@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.group.compartment import attempt
+from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from protocol.bounds import NAME
 from protocol.errors import NotAllowed
@@ -33,11 +34,25 @@ _NOTHING = memoryview(b"")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpRules:
     """How hosts may come on TCP: over TLS if there is a `context`, without it if `plain`. Certificates with
-    one of the serial numbers `revoked` (hex, as `ssl` has them) are refused."""
+    one of the serial numbers `revoked` (hex, as `ssl` has them) are refused. The server's ends at
+    `server_end_ns` (UTC; 0: it is not known when) by `clock`."""
 
     context: ssl.SSLContext | None = None
     plain: bool = True
     revoked: frozenset[str] = field(default_factory=frozenset)
+    server_end_ns: int = 0
+    clock: Clock | None = None
+
+    def end_in_use_ns(self, addresses: Iterable[str]) -> int | None:
+        """When the certificate ends by which hosts at these doors know the site; None if none is in use, or
+        if that is not known."""
+        used = self.context is not None and any(each.startswith("tcp:") for each in addresses)
+        return self.server_end_ns or None if used else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server's certificate has: hosts refuse it, and say so in words of their own."""
+        return self.clock is not None and 0 < self.server_end_ns <= self.clock.utc_ns()
 
     @property
     def nobody(self) -> bool:

@@ -23,7 +23,7 @@ from engine.integrity.verify import Stretch
 from engine.integrity.verify_slices import VerifyIndex, VerifyJournal
 from engine.peering.pair_states import Mode, PairState
 from engine.retention.needed import Anchor, Keep, Retention
-from engine.retention.truncation import SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import SweepPlan, TruncatePlan
 from protocol.commands.backup import BackupCreate
 from protocol.commands.base import Command
 from protocol.commands.cut import CutResolve

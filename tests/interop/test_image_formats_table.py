@@ -145,10 +145,15 @@ def building_on_others(trial: Trial, table: Table) -> None:
     succeed("qemu-img", "create", "-q", "-f", "vmdk", "-b", below, "-F", "vmdk", above)
     assert trial.imported(above, base, "--chain") == "refused"
     table.put("builds on other files", "vmdk", trial.imported(above, base))
-    flat = trial.scratch / "flat.vmdk"
-    succeed("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=monolithicFlat", base, flat)
-    table.put("describes other files", "vmdk", trial.imported(flat, base))
-    assert trial.imported(trial.scratch / "flat-flat.vmdk", base, "--format", "raw") == "yes"
+    for kind in ("monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"):
+        several = trial.scratch / f"{kind}.vmdk"
+        succeed("qemu-img", "convert", "-O", "vmdk", "-o", f"subformat={kind}", base, several)
+        assert trial.imported(several, base) == "refused"
+        assert trial.imported(several, base, "--chain") == "yes"
+    table.put("is in several files", "vmdk", "`--chain`")
+    assert trial.imported(trial.scratch / "monolithicFlat-flat.vmdk", base, "--format", "raw") == "yes"
+    (trial.scratch / "twoGbMaxExtentFlat-f001.vmdk").unlink()
+    assert trial.imported(trial.scratch / "twoGbMaxExtentFlat.vmdk", base, "--chain") == "refused"
     stream = trial.scratch / "stream.vmdk"
     succeed("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", base, stream)
     assert trial.imported(stream, base) == "yes"

@@ -118,11 +118,22 @@ def test_postgresql(place: Path) -> None:
     assert not refused.ok
     assert "add --as postgres" in refused.said
     largest = max((data / "base").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
-    with largest.open("r+b") as file:
-        file.seek(8192)
-        file.write(os.urandom(8192))
-    broken = check("postgresql", place, user="postgres")
-    assert not broken.ok
+    page = 8192
+    with largest.open("ab") as grown:
+        grown.write(bytes(page))  # as a crash leaves it, which cut a table off while it grew
+    verdict = check("postgresql", place, user="postgres")
+    assert verdict.ok, verdict.said
+    kept = largest.read_bytes()[page : 2 * page]
+    for wrong, said in ((bytes(page), "as their pages are zeroes: ledger page 1"), (os.urandom(page), "")):
+        with largest.open("r+b") as file:
+            file.seek(page)
+            file.write(wrong)
+        broken = check("postgresql", place, user="postgres")
+        assert not broken.ok
+        assert said in broken.said
+        with largest.open("r+b") as file:
+            file.seek(page)
+            file.write(kept)
 
 
 def test_mysql(place: Path, tool: Callable[[str], str]) -> None:

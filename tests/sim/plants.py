@@ -6,6 +6,7 @@ from tests.sim import (
     plants_of_journals,
     plants_of_promises,
     plants_of_roles,
+    plants_of_runs,
     plants_of_sites,
     plants_of_sizes,
 )
@@ -14,8 +15,8 @@ from tests.sim.run import Result, run_seed
 from tests.sim.simulation import WHOLE, Trim
 
 __all__ = [
-    "FOCUS", "PLANTS", "plants_of_journals", "plants_of_promises", "plants_of_roles", "plants_of_sites",
-    "plants_of_sizes", "run_planted",
+    "FOCUS", "PLANTS", "plants_of_journals", "plants_of_promises", "plants_of_roles", "plants_of_runs",
+    "plants_of_sites", "plants_of_sizes", "run_planted",
 ]  # fmt: skip
 
 

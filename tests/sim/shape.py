@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
 
+import engine.index.levels
 import engine.journal.recovery
 import engine.journal.room
 import engine.journal.writer
@@ -130,7 +131,7 @@ def shape_of(rng: random.Random) -> Shape:
     duration_s = rng.uniform(4.0, 12.0)
     # Drawn apart, so that every other draw of a seed stays what it was.
     apart = random.Random(duration_s)
-    return Shape(
+    shape = Shape(
         volumes=volumes,
         duration_s=duration_s,
         rate_bytes_s=apart.choice((0, 0, 256 << 10, 2 << 20)),
@@ -156,6 +157,12 @@ def shape_of(rng: random.Random) -> Shape:
         patches=_patches(rng, segment_bytes, apart.choice((16, 128, 128, 128, 128)) << 10),
         rate_windows=_rate_windows(apart),
     )
+    return replace(shape, patches=(*shape.patches, _runs(apart)))
+
+
+def _runs(rng: random.Random) -> Patch:
+    """Runs of blocks so short that volumes as small as these have many of them, whole and in parts."""
+    return (engine.index.levels, "RUN_SHIFTS", rng.choice(((2, 4, 8), (1, 2, 3), (1, 3, 4))))
 
 
 def _rate_windows(rng: random.Random) -> tuple[RateWindow, ...]:

@@ -2,7 +2,8 @@
 
 What it does with a plan is production's (`engine.index.indexer.answer_to`), the encoding between the two
 included. It runs at one instant: the journal below its plan does not change, and its commit is one step
-anyway. It may die by itself, before or after the commit, or outlive the daemon by a moment.
+anyway. It may die by itself, before or after the commit, and before a second one if there is one, or outlive
+the daemon by a moment.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tests.sim.sim_site import SimSite
 
 DIES_ALONE = 0.03
+# How far one that dies has come: to the end, up to its first commit, or not so far.
+AFTER_ONE_COMMIT, BEFORE_ANY = 0.25, 0.5
 OUTLIVES_DAEMON = 0.5
 
 
@@ -56,8 +59,12 @@ class SimIndexer:
     def _run(self, done: IndexerDone) -> None:
         rng = self._site.world.random
         dies = rng.random() < DIES_ALONE
-        if not dies or rng.random() < 0.5:
+        lived = rng.random() if dies else 0.0
+        if lived < AFTER_ONE_COMMIT:
             answer = self._answer()
+        elif lived < BEFORE_ANY:
+            with self._site.index_file.dies_after_one_commit():
+                self._answer()
         if dies:
             # The next one is a new process, with files and segments opened anew.
             self._segments = SegmentMap(self._site.disk)

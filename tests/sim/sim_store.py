@@ -37,6 +37,10 @@ Tables = dict[str, _Table]
 _NOTHING = _Table([], {})
 
 
+class DiedAfterCommit(BaseException):
+    """The process that committed has died before its next commit."""
+
+
 class StoreFile:
     """The stored state, and the faults to come."""
 
@@ -46,6 +50,18 @@ class StoreFile:
         self.writing = False
         self.commits = 0
         self._commit_error: int | None = None
+        self._commits_left: int | None = None
+
+    @contextmanager
+    def dies_after_one_commit(self) -> Iterator[None]:
+        """While the body runs the second commit is not made: DiedAfterCommit, which ends the body."""
+        self._commits_left = 1
+        try:
+            yield
+        except DiedAfterCommit:
+            self.writing = False
+        finally:
+            self._commits_left = None
 
     def crash(self) -> None:
         """All processes that have the store open die; committed states stay."""
@@ -66,6 +82,10 @@ class StoreFile:
         code, self._commit_error = self._commit_error, None
         if code is not None and changed:
             raise OSError(code, "commit failed as the test asked")
+        if self._commits_left is not None:
+            if not self._commits_left:
+                raise DiedAfterCommit
+            self._commits_left -= 1
         self.tables = {**self.tables, **changed}
         self.commits += 1
 

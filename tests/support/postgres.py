@@ -69,13 +69,13 @@ class Postgres:
         """How clients reach it."""
         return f"host={self._sockets} dbname=postgres user={USER}"
 
-    def create(self) -> None:
-        """A file system, a cluster on it, and the server started."""
+    def create(self, *options: str) -> None:
+        """A file system, a cluster on it (made with more options of initdb), and the server started."""
         self.host.make_file_system()
         self.data.mkdir()
         account = pwd.getpwnam(USER)
         os.chown(self.data, account.pw_uid, account.pw_gid)
-        self._run("initdb", f"--pgdata={self.data}", "--auth=trust", "--no-sync", "--encoding=UTF8")
+        self._run("initdb", f"--pgdata={self.data}", "--auth=trust", "--no-sync", "--encoding=UTF8", *options)
         settings = SETTINGS | {"unix_socket_directories": f"'{self._sockets}'"}
         with (self.data / "postgresql.conf").open("a") as config:
             config.writelines(f"{name} = {value}\n" for name, value in settings.items())
@@ -119,6 +119,10 @@ class Postgres:
     def log(self) -> str:
         """The server's own log."""
         return self._log.read_text()
+
+    def stop_server(self) -> None:
+        """End the server; its files stay mounted."""
+        self._run("pg_ctl", f"--pgdata={self.data}", "--mode=fast", "--wait", "stop")
 
     def close(self) -> None:
         """End the server and take its disk away."""

@@ -24,6 +24,14 @@ def test_c48_targets_are_counted_as_libvirt_does() -> None:
     assert target_at(target_index("sdb") + 1, "sdb") == "sdc"
 
 
+def test_c48_past_the_last_disk_there_is_none() -> None:
+    """It came to `vd{a`, which libvirt refuses as XML that does not validate."""
+    assert target_at(target_index("vdzy") + 1) == "vdzz"
+    for style in ("libvirt", "libvirt-commandline"):
+        with pytest.raises(UsageError, match="past sdzz"):
+            disk_text(style, EXPORT, "sdzz", 1, reconnect=False)
+
+
 @pytest.mark.parametrize("target", ["", "vd", "hda", "vd1", "vdabc", "vdä", "/dev/vda"])
 def test_c48_what_is_no_disk_of_libvirts_is_refused(target: str) -> None:
     with pytest.raises(UsageError):

@@ -93,6 +93,25 @@ def test_what_tested_nothing_is_not_green() -> None:
     assert checked(Limits(drill_age_s=60.0)).exit_code == 2  # there was none
 
 
+@pytest.mark.parametrize(
+    ("expires", "state", "said"),
+    [
+        ("2026-12-31T18:06:00Z", "OK", "in 40 days"),
+        ("2026-12-01T18:06:00Z", "WARNING", "in 10 days: `farshore site cert init`"),
+        ("2026-11-27T18:06:00Z", "CRITICAL", "in 6 days"),
+        ("2026-11-20T18:06:00Z", "CRITICAL", "has ended"),
+    ],
+)
+def test_a_certificate_that_ends_is_said_in_time(expires: str, state: str, said: str) -> None:
+    status = replace(STATUS, time="2026-11-21T18:06:00Z", certificate_expires=expires)
+    (line,) = [
+        each for each in reply_of(check_lines(status, [], None, ALL)).checks if each.check == "certificate"
+    ]
+    assert (line.state, said in line.text) == (state, True)
+    assert not [each for each in check_lines(status, [], "vm1", ALL) if each.check == "certificate"]
+    assert not [each for each in check_lines(STATUS, [], None, ALL) if each.check == "certificate"]
+
+
 def test_a_critical_group_outweighs_an_unknown_one() -> None:
     row: dict[str, Any] = asdict(ROW)
     groups = [GroupRow(**row | {"group": "x", "lag_s": None}), replace(ROW, damaged=1)]

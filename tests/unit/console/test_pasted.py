@@ -78,8 +78,10 @@ def test_what_a_restore_prints_acts_where_it_did(stub: StubSite, farshore: Run) 
 
 
 def test_what_a_resize_prints_does_too(stub: StubSite, farshore: Run) -> None:
-    ran = farshore("volume", "resize", "vm1/root", "2G", "--site", str(stub.directory))
-    assert f"back      farshore --site {stub.directory} restore volume vm1/root" in ran.out
+    words = ["volume", "resize", "vm1/root", "2G", "--site", str(stub.directory)]
+    assert f"back      farshore --site {stub.directory} restore volume vm1/root" in farshore(*words).out
+    undo = shlex.split(farshore(*words, "--json").json[0]["data"]["undo"])
+    assert undo[:5] == ["farshore", "--site", str(stub.directory), "restore", "volume"]
 
 
 def test_next_steps_of_errors_name_it_too(stub: StubSite, farshore: Run) -> None:

@@ -12,7 +12,9 @@ import pytest
 from daemon.alerts.figures import copy_figures
 from daemon.alerts.told_drills import hear_of_drill
 from daemon.alerts.watch import AlertWatch
+from daemon.operations.drill_row import DrillPlace, KnownDrill, drill_summary, newest_first
 from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
+from daemon.site import Site
 from protocol.commands.backup import BackupCreate, BackupShow
 from protocol.commands.cut import CutResolve
 from protocol.commands.drill import (
@@ -44,22 +46,24 @@ PROOF = DrillProof(
 )
 
 
-async def drilled(stage: Stage, *, ok: bool = True, started_ns: int = 1_000_000_000) -> DrillInfo:
-    """A drill of backup b1, recorded at b."""
+async def drilled(
+    stage: Stage, *, started_ns: int = 1_000_000_000, site: Site | None = None, group: str = "good"
+) -> DrillInfo:
+    """A drill of backup b1 of the good group, recorded at b if nothing else is said."""
     cut = await carried_out(stage.b, CutResolve(group="good", cut=CutLabel(label="b1")))
     at = CutPosition(timeline=int(cut.timeline, 16), position=cut.position)
     command = DrillRecord(
-        group="good",
+        group=group,
         volumes=("v",),
         cut=at,
         started_utc_ns=started_ns,
-        ok=ok,
+        ok=True,
         recovery_s=1.5,
         steps=(),
         data_age_s=2.0,
         proof=PROOF,
     )
-    return await carried_out(stage.b, command)
+    return await carried_out(site or stage.b, command)
 
 
 async def the_other_knows(stage: Stage) -> None:
@@ -136,6 +140,32 @@ def lies_are_left_out(stage: Stage, position: str) -> None:
     assert (told.ok, told.digest, told.by) == (False, "", "\\x1b[2J")
 
 
+async def both_of_one_nanosecond_are_listed(stage: Stage, position: str) -> None:
+    """One was run at each site; a clock that counts in coarse steps does that. Also where a page ends between
+    the two, and with another group at the same time."""
+    at_ns = 0x3000
+    fields = {"group": "good", "position": position, "drill": f"{at_ns:016x}"}
+    hear_of_drill(stage.a, "b", "drill.ok", fields)
+    own = await drilled(stage, started_ns=at_ns, site=stage.a)
+    other = await drilled(stage, started_ns=at_ns, site=stage.a, group="bad")
+    expected = [("bad", "a", other.drill), ("good", "a", own.drill), ("good", "b", own.drill)]
+
+    def listed(start: DrillPlace | None, limit: int) -> list[tuple[DrillPlace, KnownDrill]]:
+        return list(newest_first(stage.a, ["bad", "good"], start, limit))
+
+    def names(rows: list[tuple[DrillPlace, KnownDrill]]) -> list[tuple[str, str, str]]:
+        shown = [drill_summary(stage.a, known) for _, known in rows]
+        return [(each.group, each.site, each.drill) for each in shown if int(each.drill, 16) == at_ns]
+
+    whole = listed(None, 1000)
+    assert names(whole) == expected
+    place, one_by_one = None, []
+    while rows := listed(place, 1):
+        one_by_one += rows
+        place = rows[-1][0]
+    assert [known for _, known in one_by_one] == [known for _, known in whole]
+
+
 def a_full_disk_holds_up_no_news(stage: Stage, position: str) -> None:
     """The event that it is comes after this, and the peer's other news."""
     heard = []
@@ -158,6 +188,7 @@ def test_drills_between_two_sites() -> None:
             await each_signs_its_own(stage)
             # The other group is paired with somebody else.
             stage.a.peer_of = lambda group: "b" if group == "good" else "c"  # type: ignore[method-assign]
+            await both_of_one_nanosecond_are_listed(stage, str(stage.group("good").end))
             lies_are_left_out(stage, str(stage.group("good").end))
             a_full_disk_holds_up_no_news(stage, str(stage.group("good").end))
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from daemon.jobs import ENDED_KEPT_MAX, Job, Jobs, JobState
+from engine.acting import acting, actor
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.ports.clock import SystemClock
 from engine.ports.lmdb_store import LmdbStore
 from protocol.commands.base import Reply
 from protocol.errors import NotFound, Unsafe
+from protocol.rows import pack_row
 
 Body = Callable[["Rig"], Coroutine[Any, Any, None]]
 
@@ -37,6 +39,12 @@ class Rig:
         clock = SystemClock(asyncio.get_running_loop())
         self.jobs = Jobs(SiteState(self.store), clock, lambda kind, **_: self.events.append(kind))
         return self.jobs
+
+    def store_rows(self, table: str) -> dict[bytes, bytes]:
+        return SiteState(self.store).notes(table)
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        SiteState(self.store).put_notes(table, {key: value})
 
     def start(self, work: Callable[[Job], Coroutine[Any, Any, Reply]], **options: Any) -> Job:
         fields: dict[str, Any] = {
@@ -84,6 +92,45 @@ def test_a_job_ends_with_its_result_and_stays_listed_over_a_restart(tmp_path: Pa
         kept = rig.jobs.get(job.number).info()
         assert (kept.state, kept.result, kept.object) == ("done", {"seen": 7}, "g/v")
         assert rig.start(work).number == job.number + 1
+
+    run(tmp_path, body)
+
+
+def test_who_began_a_job_is_known_over_a_restart(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        heard = []
+
+        async def work(job: Job) -> Reply:
+            heard.append(actor())
+            return await forever(job)
+
+        with acting("operator:anna"):
+            job = rig.start(work, resumable=True)
+        own = rig.start(forever, resumable=True)
+        await asyncio.sleep(0)
+        await rig.jobs.close()
+        rig.reopen().resume({"work": work})
+        await asyncio.sleep(0)
+        assert [rig.jobs.get(each.number).info().by for each in (job, own)] == ["operator:anna", ""]
+        assert sorted(heard) == ["", "operator:anna", "operator:anna"]  # so its events say it, too
+        await rig.jobs.close()
+        # An earlier version gave the same number to another job.
+        (key,) = rig.store_rows("job_givers")
+        rig.put("job_givers", key, pack_row((job.began_utc_ns - 1, "operator:anna")))
+        assert rig.reopen().get(job.number).info().by == ""
+
+    run(tmp_path, body)
+
+
+def test_who_began_it_goes_with_the_job(tmp_path: Path) -> None:
+    async def body(rig: Rig) -> None:
+        async def work(_: Job) -> Reply:
+            return Reply()
+
+        with acting("uid:0"):
+            for _ in range(ENDED_KEPT_MAX + 2):
+                await ended(rig.start(work))
+        assert len(rig.store_rows("job_givers")) == len(rig.store_rows("jobs")) == ENDED_KEPT_MAX
 
     run(tmp_path, body)
 

@@ -178,8 +178,15 @@ def test_windows_are_kept_and_a_peer_without_any_is_written_as_it_always_was(dis
     options = replace(OPTIONS, windows=(night, replace_fields(night, zone="UTC", rate_bytes_s=1 << 20)))
     book.set_options("par", options)
     assert PeerBook(disk, OWN).options("par") == options
+    assert b"days" not in disk.read_file(PEERS_FILE)
+    sunday = replace_fields(night, from_minute=0, until_minute=0, days=(6,))
+    book.set_options("par", replace(OPTIONS, windows=(sunday,)))
+    assert PeerBook(disk, OWN).options("par").windows == (sunday,)
+    book.set_options("par", options)
     for windows in (
         (night,) * 17,
+        (replace_fields(night, days=(1, 0)),),
+        (replace_fields(night, days=(1, 1)),),
         (replace_fields(night, rate_bytes_s=1),),
         (replace_fields(night, until_minute=1320),),
     ):
@@ -187,7 +194,12 @@ def test_windows_are_kept_and_a_peer_without_any_is_written_as_it_always_was(dis
             book.set_options("par", replace(OPTIONS, windows=windows))
     assert book.options("par") == options
     text = disk.read_file(PEERS_FILE)
-    for bad in (b'"from_minute": 1440', b'"from_minute": "x"', b'"from_minute": 360'):
+    for bad in (
+        b'"from_minute": 1440',
+        b'"from_minute": "x"',
+        b'"from_minute": 360',
+        b'"days": [7], "from_minute": 1320',
+    ):
         disk.replace_file(PEERS_FILE, text.replace(b'"from_minute": 1320', bad))
         assert PeerBook(disk, OWN).all() == [], "set aside, for a person to look at"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from daemon.certificates import server_end_ns
 from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
 from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
@@ -19,7 +21,7 @@ from engine.ports.unix_sockets import SocketAccess
 from protocol.commands.site import CheckState, SiteFinding
 from protocol.errors import ExitCode
 from tests.support.sites import free_port
-from tests.support.tls import TestAuthority
+from tests.support.tls import DAY_NS, TestAuthority
 
 
 @pytest.fixture
@@ -81,6 +83,13 @@ def test_how_hosts_come_on_tcp_is_said(site: Path) -> None:
     assert (said().state, "site cert init" in said().said) == (CheckState.WARNING, True)
     TestAuthority(site)
     assert (said().state, said().said) == (CheckState.OK, "hosts on TCP come over TLS")
+    end_ns = server_end_ns(RealDisk(site, None))
+    for left_days, state in ((31, "OK"), (30, "WARNING"), (8, "WARNING"), (7, "FAILED"), (-9, "FAILED")):
+        now_ns = end_ns - left_days * DAY_NS
+        findings = check_site(site, partial(int, now_ns)).findings
+        found = next(each for each in findings if each.check == "tls")
+        assert found.state is CheckState[state], left_days
+        assert state == "OK" or "site cert init" in found.said + (found.next or "")
     (site / SERVER_FILE).chmod(0o644)
     assert [(each.check, each.exit_code) for each in failed(site)] == [("permissions", ExitCode.NOT_ALLOWED)]
     (site / SERVER_FILE).write_text("rubbish")

@@ -106,7 +106,13 @@ def test_a_policy_without_a_cron_line_is_written_as_it_always_was() -> None:
     assert msgpack.unpackb(NO_POLICY.encode(), use_list=False) == NO_POLICY.to_row()
     policy = replace(NO_POLICY, cron="0 0 * * *", zone="UTC")
     assert policy.to_row() == (*NO_POLICY.to_row(), "0 0 * * *", "UTC")
-    for more in (("0 0 * *", "UTC"), ("0 0 * * *\n", "UTC"), ("0 0 * * *", "../x"), ("0 0 * * *", "UTC", "")):
+    for more in (
+        ("0 0 * *", "UTC"),
+        ("0 0 * * *\n", "UTC"),
+        ("0 0 * * *", "../x"),
+        ("0 0 * * *", "UTC", "../x"),
+        ("0 0 * * *", "UTC", "UTC", ""),
+    ):
         with pytest.raises(RemoteProtocolError):
             record_from_row((*NO_POLICY.to_row(), *more))
 

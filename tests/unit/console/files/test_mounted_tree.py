@@ -21,7 +21,7 @@ def test_the_root_is_looked_at_as_any_other(tmp_path: FilePath) -> None:
 
 @pytest.mark.parametrize("is_guest", [False, True])
 def test_names_of_one_thing(tmp_path: FilePath, is_guest: bool) -> None:
-    """Of a guest's tree every name has a number of its own, so that it must be said."""
+    """Also of a guest's tree, whose file system's own numbers are shown."""
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to("x")
     os.mkfifo(tmp_path / "pipe")
@@ -31,6 +31,28 @@ def test_names_of_one_thing(tmp_path: FilePath, is_guest: bool) -> None:
         entries, troubles = tree.names((), tree.root())
     assert troubles == []
     assert len(entries) == 6
-    said = ("being one file with 2 names",) if is_guest else ()
-    assert {entry.lacks for entry in entries} == {said}
+    assert {entry.lacks for entry in entries} == {()}
     assert len({entry.number for entry in entries}) == 3
+
+
+@pytest.mark.parametrize("root", [1, 256])
+def test_c50_names_of_one_thing_that_cannot_be_told(
+    tmp_path: FilePath, root: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root of number 1 was numbered by FUSE, and one of 256 may have snapshots below: it is said."""
+    (tmp_path / "file").touch()
+    os.link(tmp_path / "file", tmp_path / "too")
+    (tmp_path / "one").touch()
+    whole = os.fstat
+
+    def numbered(file: int) -> os.stat_result:
+        status = whole(file)
+        return os.stat_result((status.st_mode, root, *status[2:]))
+
+    monkeypatch.setattr(os, "fstat", numbered)
+    with closing(MountedTree(tmp_path, "btrfs", is_guest=True)) as tree:
+        monkeypatch.undo()
+        entries, _ = tree.names((), tree.root())
+    said = {entry.name: entry.lacks for entry in entries}
+    two = ("being one file with 2 names",)
+    assert said == {b"file": two, b"too": two, b"one": ()}

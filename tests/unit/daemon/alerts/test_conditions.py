@@ -15,6 +15,7 @@ from daemon.alerts.conditions import (
     CopyFigures,
     PairFigures,
     PeerFigures,
+    certificate_conditions,
     copy_conditions,
     disk_conditions,
     pair_conditions,
@@ -159,6 +160,24 @@ def test_what_an_earlier_run_said_is_not_said_again_and_its_end_is() -> None:
     assert (ended.over, ended.condition.kind, ended.lasted_s) == (True, "pair.lagging", 100.0 + SETTLE_S)
 
 
+@pytest.mark.parametrize(
+    ("left_days", "kinds"),
+    [
+        (None, []),
+        (30.1, []),
+        (30.0, ["cert.ends"]),
+        (7.1, ["cert.ends"]),
+        (7.0, ["cert.ends", "cert.ends_soon"]),
+        (-400.0, ["cert.ends", "cert.ends_soon"]),
+    ],
+)
+def test_a_certificate_is_spoken_of_before_it_ends(left_days: float | None, kinds: list[str]) -> None:
+    found = list(certificate_conditions(left_days))
+    assert [each.kind for each in found] == kinds
+    levels = [level_of(each.kind, {}) for each in found]
+    assert levels == ["warning", "error"][: len(kinds)]
+
+
 def test_every_condition_is_taken_up_in_the_scope_that_is_looked_at() -> None:
     bad = replace(WELL, state=PairState.SUSPENDED, lag_s=1e9, stage=Stage.WARNING)
     late = replace(COPIES, slot_age_s=1e6, drill_due_s=1e6)
@@ -170,6 +189,7 @@ def test_every_condition_is_taken_up_in_the_scope_that_is_looked_at() -> None:
         ],
         "copies": copy_conditions(late, LIMITS),
         "disk": disk_conditions(1, 100),
+        "certificate": certificate_conditions(1.0),
     }
     assert {each.kind: scope for scope, those in found.items() for each in those} == KINDS
 

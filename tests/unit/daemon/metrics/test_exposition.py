@@ -50,6 +50,7 @@ def snapshot() -> Snapshot:
         notifications=[NotifyFigures(name="mail", sent=4, dropped=1, queued=0, failing=True)],
         events={"info": 3, "warning": 0, "error": 1},
         events_lost=0,
+        certificate_left_days=6.5,
     )
 
 
@@ -77,6 +78,7 @@ def test_every_figure_has_its_metric(samples: Mapping[Any, float]) -> None:
     assert samples["farshore_group_backup_age_seconds", group] == 900.0
     assert samples["farshore_alert", (("group", ""), ("kind", "peer.silent"), ("object", "par"))] == 1
     assert samples["farshore_peer_connected", (("peer", "par"),)] == 1
+    assert samples["farshore_tls_certificate_left_days", ()] == 6.5
     assert samples["farshore_notify_failing", (("name", "mail"),)] == 1
     state = (("group", "vm1"), ("mode", "async"), ("peer", "par"), ("state", "paired"))
     assert samples["farshore_pair_state", state] == 1
@@ -97,7 +99,8 @@ def test_latencies_are_a_histogram(samples: Mapping[Any, float]) -> None:
 def test_what_is_not_known_is_left_out() -> None:
     shot = snapshot()
     row = replace(ROW, lag_s=None, applied_age_s=None)
-    text = text_of(replace(shot, groups=[GroupFigures(row=row)]))
+    text = text_of(replace(shot, groups=[GroupFigures(row=row)], certificate_left_days=None))
+    assert "\nfarshore_tls_certificate_left_days" not in text
     assert "farshore_group_lag_seconds{" not in text
     assert "farshore_group_backup_age_seconds{" not in text
 

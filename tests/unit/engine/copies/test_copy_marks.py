@@ -16,6 +16,8 @@ from protocol.positions import Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import SETTINGS, GroupRig
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[GroupRig]:
@@ -47,6 +49,28 @@ def test_states_over_a_copys_life(rig: GroupRig) -> None:
     rig.group.copies.deleted(copy.id)
     rig.reopen()
     assert rig.group.copies.mark_of(copy.id) == CopyMark()
+
+
+def test_who_had_a_copy_verified_counts_for_that_time(rig: GroupRig) -> None:
+    rig.create("root")
+    one, two = backup(rig, "one"), backup(rig, "two")
+    copies = rig.group.copies
+    copies.note_giver([one.id, two.id], 7, "uid:0")
+    assert copies.verified_by(one.id) == ""  # a power loss before the next line
+    copies.verified(one.id, 7)
+    copies.verified(two.id, 7)
+    copies.damaged(two.id, "blocks 3 to 5 of root")
+    rig.reopen()
+    copies = rig.group.copies
+    assert [copies.verified_by(copy.id) for copy in (one, two)] == ["uid:0", "uid:0"]
+    copies.verified(one.id, 9)  # by an earlier version, that does not note who
+    assert copies.verified_by(one.id) == ""
+    rig.group.append_records([CopyDeleted(copy_id=copy.id) for copy in (one, two)])
+    copies.deleted(one.id)
+    rig.sync()
+    rig.reopen()
+    assert rig.group.copies.verified_by(two.id) == ""
+    assert rig.group.state.notes("verified_by") == {}
 
 
 def test_what_is_known_of_a_copy_goes_with_it(rig: GroupRig) -> None:

@@ -22,6 +22,8 @@ from protocol.positions import POSITION_MAX
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 BLOCKS = 24
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -23,8 +24,8 @@ def at(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * NS_PER_S
 
 
-def names(texts: list[str], rules: KeepRules) -> list[str]:
-    ids = kept([(at(text), number) for number, text in enumerate(texts)], rules)
+def names(texts: list[str], rules: KeepRules, zone: tzinfo = UTC) -> list[str]:
+    ids = kept([(at(text), number) for number, text in enumerate(texts)], rules, zone)
     return sorted(texts[number] for number in ids)
 
 
@@ -54,6 +55,61 @@ def test_periods(rules: KeepRules, expected: list[str]) -> None:
         "2027-01-04 00:00",
     ]
     assert names(texts, rules) == expected
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def every_half_hour(first: str, last: str) -> list[str]:
+    moment, texts = datetime.fromisoformat(first), list[str]()
+    while moment <= datetime.fromisoformat(last):
+        texts.append(f"{moment:%Y-%m-%d %H:%M}")
+        moment += timedelta(minutes=30)
+    return texts
+
+
+def test_days_are_those_of_the_zone() -> None:
+    """By UTC the second and the third were of one day, the first of the day before."""
+    texts = ["2027-06-01 21:30", "2027-06-01 22:30", "2027-06-02 21:30", "2027-06-02 22:30"]
+    assert names(texts, KeepRules(daily=9), BERLIN) == [texts[0], texts[2], texts[3]]
+    assert names(texts, KeepRules(daily=9)) == [texts[1], texts[3]]
+    found = kept([(at(texts[2]), 1), (at("2027-01-03 23:30"), 2)], KeepRules(daily=1, weekly=2), BERLIN)
+    assert found == {1: ["daily 2027-06-02", "weekly 2027-W22"], 2: ["weekly 2027-W01"]}  # a Monday there
+
+
+@pytest.mark.parametrize(
+    ("day", "first", "last", "hours"),
+    [
+        ("2027-03-28", "2027-03-27 23:00", "2027-03-28 21:30", 23),
+        ("2027-06-01", "2027-05-31 22:00", "2027-06-01 21:30", 24),
+        ("2027-10-31", "2027-10-30 22:00", "2027-10-31 22:30", 25),
+    ],
+)
+def test_a_day_has_the_hours_that_its_clock_shows(day: str, first: str, last: str, hours: int) -> None:
+    texts = every_half_hour("2027-01-01 00:00", "2027-01-01 00:00") + every_half_hour(first, last)
+    assert len(texts) == 1 + 2 * hours
+    assert names(texts, KeepRules(hourly=99), BERLIN) == [texts[0], *texts[2::2]]
+    found = kept([(at(text), number) for number, text in enumerate(texts)], KeepRules(daily=2), BERLIN)
+    assert found == {2 * hours: [f"daily {day}"], 0: ["daily 2027-01-01"]}
+
+
+def test_an_hour_that_comes_twice_is_two() -> None:
+    twice = kept([(at("2027-10-31 00:30"), 1), (at("2027-10-31 01:30"), 2)], KeepRules(hourly=9), BERLIN)
+    assert twice == {2: ["hourly 2027-10-31 02 +0100"], 1: ["hourly 2027-10-31 02 +0200"]}
+
+
+def test_a_clock_that_goes_back_over_midnight_shows_no_day_twice() -> None:
+    """St John's, 26 October 2003: from 00:01 of Sunday to 23:01 of Saturday."""
+    texts = [f"2003-10-26 {time}" for time in ("02:00", "02:30", "03:00", "03:30", "04:00")]
+    assert names(texts, KeepRules(daily=9), ZoneInfo("America/St_Johns")) == [texts[2], texts[4]]
+
+
+@given(backups=backup_sets, rules=rule_sets, zone=st.sampled_from(["Europe/Berlin", "Australia/Lord_Howe"]))
+def test_in_any_zone_pruning_again_prunes_nothing(
+    backups: list[tuple[int, int]], rules: KeepRules, zone: str
+) -> None:
+    found = kept(backups, rules, ZoneInfo(zone))
+    assert kept([backup for backup in backups if backup[1] in found], rules, ZoneInfo(zone)) == found
 
 
 def test_an_iso_week_may_lie_in_two_years() -> None:

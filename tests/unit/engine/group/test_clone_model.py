@@ -17,6 +17,8 @@ from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.group_rig import GroupRig, memory_directory
 from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, Story
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 CLONES_MAX = 4
 SEEDS = range(int(os.environ.get("FARSHORE_CLONE_SEEDS", "25")))
 

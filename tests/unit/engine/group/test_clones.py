@@ -16,6 +16,8 @@ from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, filled
 from tests.unit.engine.retention.test_reclaim import fill, truncate
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 def clone_of(rig: GroupRig, cut: Cut, name: str = "copy") -> Clone:
     """A clone of every volume at a cut."""

@@ -34,6 +34,8 @@ from site_primary.restore_volume import carry_out, check_restored, plan_restore
 from site_primary.write_path import WriteBatch
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 ROOT_BLOCKS = 600  # room for zeroed ranges that the memtable keeps as ranges
 SIZES = {"root": ROOT_BLOCKS * BLOCK_BYTES, "data": 40 * BLOCK_BYTES}
 WRITE_BYTES_MAX = 12 * BLOCK_BYTES

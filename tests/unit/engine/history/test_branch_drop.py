@@ -16,6 +16,8 @@ from tests.unit.engine.group.test_clones import drop as drop_clone
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, truncated_past_a_fork
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 Sites = tuple[GroupRig, GroupRig]
 
 

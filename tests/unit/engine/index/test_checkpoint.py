@@ -21,6 +21,8 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 MakeRig = Callable[..., GroupRig]
 
 

@@ -53,7 +53,7 @@ def rows(draw: st.DrawFn) -> Row:
     kind = draw(st.sampled_from([WRITE, WRITE, ZERO, TRIM]))
     first = draw(st.integers(0, 20) | st.integers(0, BLOCKS - 1))
     long = st.integers(1, BLOCKS) | st.sampled_from([RANGE_BLOCKS, RANGE_BLOCKS + 1])
-    count = draw(st.integers(1, 4) if kind == WRITE else st.integers(1, 6) | long)
+    count = draw(st.integers(1, 4) | long if kind == WRITE else st.integers(1, 6) | long)
     return (kind, 9, first, min(count, BLOCKS - first))
 
 
@@ -106,11 +106,23 @@ def test_a_terabyte_discarded_is_one_entry() -> None:
     assert entry(table, 1 << 27) & 1
 
 
-@pytest.mark.parametrize("count", [RANGE_BLOCKS, RANGE_BLOCKS + 1])
-def test_the_count_is_what_is_held(count: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "count", "held"),
+    [
+        (0, 3, 3),
+        (0, 15, 3 + 3),
+        (0, 16, 1),
+        (1, 255, 3 + 3 + 15),
+        (0, RANGE_BLOCKS, 1),
+        (1, RANGE_BLOCKS, 3 + 3 + 15 + 1),
+        (1, RANGE_BLOCKS + 1, 1),
+    ],
+)
+def test_the_count_is_what_is_held(first: int, count: int, held: int) -> None:
+    """Runs and ranges as one; a range is as long as it is."""
     table = Memtable()
-    table.apply(0, [(WRITE, 9, 0, 3), (ZERO, 9, 0, count)], 100)
-    assert table.count == 3 + (count if count <= RANGE_BLOCKS else 1)
+    table.apply(0, [(WRITE, 9, 0, 3), (ZERO, 9, first, count)], 100)
+    assert table.count == 3 + held
 
 
 def test_dropping_the_frozen_layer_forgets_it_and_no_more() -> None:

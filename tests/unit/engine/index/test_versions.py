@@ -10,7 +10,7 @@ from engine.history.visibility import Interval
 from engine.index.versions import (
     IndexedVersion,
     check_bytes,
-    newest_indexed,
+    newest_single,
     read_version,
     version_key,
     version_value,
@@ -94,6 +94,6 @@ def test_the_newest_in_an_interval_is_found_with_one_seek(
         and interval.low <= number < interval.high
     ]
     with store.read() as read:
-        found = newest_indexed(read.cursor("versions"), volume, block, interval)
+        found = newest_single(read.cursor("versions"), volume, block, interval)
     assert isinstance(found, IndexedVersion | None)
     assert (found.number if found else None) == max(expected, default=None)

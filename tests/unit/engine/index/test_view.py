@@ -14,6 +14,8 @@ from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.group_rig import GroupRig, filled
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 BLOCKS = 400
 SIZE = BLOCKS * BLOCK_BYTES
 
@@ -128,7 +130,7 @@ def expected_map(made: Painted, offset: int, length: int) -> list[tuple[int, boo
 @pytest.mark.parametrize("only_one", [False, True])
 @pytest.mark.parametrize("step", [1, 3, 512])
 @pytest.mark.parametrize("probes", [1, 8192])
-@pytest.mark.parametrize("work", [1, 1024])
+@pytest.mark.parametrize("work", [1, 8192])
 def test_the_map_is_exact(
     rig: GroupRig,
     where: str,
@@ -139,7 +141,7 @@ def test_the_map_is_exact(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With steps so small that every scan ends early, too."""
-    for name in ("STEP_ROWS", "FIRST_STEP_ROWS"):
+    for name in ("STEP_BLOCKS", "FIRST_STEP_BLOCKS"):
         monkeypatch.setattr(extents, name, step)
     for name in ("STEP_PROBES", "FIRST_STEP_PROBES"):
         monkeypatch.setattr(extents, name, probes)
@@ -187,14 +189,14 @@ def test_a_map_of_many_extents_is_scanned_in_bounded_steps(
         found = view.extents(offset, (1 << 40) - offset, only_one=only_one)
         most = max(most, len(looked_up))
         found = found[:1] if only_one else found
-        assert len(found) <= 2 * (extents.WORK_MAX + 2 * extents.STEP_ROWS)
+        assert len(found) <= 2 * (extents.WORK_MAX // extents.ROW_WORK + 2 * extents.STEP_BLOCKS)
         offset += sum(size for size, _ in found)
         extents_found += len(found)
         if only_one and extents_found > 500:
             break
     else:
         assert 2 * count <= extents_found <= 2 * count + 1000
-    assert most <= (0 if indexed else extents.WORK_MAX // extents.LOOK_UP_WORK + 2 * extents.STEP_ROWS)
+    assert most <= (0 if indexed else extents.WORK_MAX // extents.LOOK_UP_WORK + 2 * extents.STEP_BLOCKS)
 
 
 def test_a_run_of_blocks_is_one_read_of_the_file(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.group.site_state import SITE_TABLES
-from engine.integrity import proofs
-from engine.integrity.drills import Drill
-from engine.integrity.proofs import NO_EXIT_CODE, Plan, Proof, Proofs, ToldDrill
+from engine.integrity import drills, proofs
+from engine.integrity.drills import Drill, Drills
+from engine.integrity.proofs import NO_EXIT_CODE, Plan, Proof, Proofs, ToldDrill, beside_its_drill
 from engine.ports.lmdb_store import LmdbStore
 from protocol.positions import Cut
 from protocol.proof_limits import (
@@ -64,21 +67,62 @@ PLAN = Plan(every_s=60, hook="sqlite", args=("a", "b"), user="", set_utc_ns=5_00
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Proofs]:
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    """An empty one."""
+    made = LmdbStore(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def kept(store: LmdbStore) -> Proofs:
     """An empty book."""
-    store = LmdbStore(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
-    yield Proofs(store)
+    return Proofs(store)
+
+
+def test_a_proof_is_found_by_its_drill(store: LmdbStore, kept: Proofs) -> None:
+    assert kept.of(DRILL) is None
+    assert Drills(store).add(DRILL, beside_its_drill(PROOF)) == DRILL
+    assert kept.of(DRILL) == PROOF
+    assert kept.of(replace(DRILL, group="g2")) is None
+    later = Drills(store).add(DRILL, beside_its_drill(replace(PROOF, by="uid:1")))
+    found = [kept.of(DRILL), kept.of(later)]
+    assert found == [PROOF, replace(PROOF, by="uid:1")]
+
+
+class OneWrite(LmdbStore):
+    """A store whose process is killed when it begins to write a second time."""
+
+    writes = 0
+
+    def write(self) -> Any:
+        self.writes += 1
+        if self.writes > 1:
+            raise OSError(errno.EIO, "killed")
+        return super().write()
+
+
+def test_a_drill_and_its_proof_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
+    store = OneWrite(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
+    with suppress(OSError):
+        Drills(store).add(DRILL, beside_its_drill(PROOF))
+    store.close()
+    store = OneWrite(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
+    assert (Drills(store).last("g"), Proofs(store).of(DRILL)) == (DRILL, PROOF)
     store.close()
 
 
-def test_a_proof_is_found_by_its_drill(kept: Proofs) -> None:
-    assert kept.of(DRILL) is None
-    kept.keep(DRILL, PROOF)
-    assert kept.of(DRILL) == PROOF
-    assert kept.of(replace(DRILL, group="g2")) is None
+def test_the_proofs_of_old_drills_go_with_them(
+    store: LmdbStore, kept: Proofs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "DRILLS_KEPT_MAX", 2)
+    for started in (1, 2, 3):
+        Drills(store).add(replace(DRILL, started_utc_ns=started), beside_its_drill(PROOF))
+    found = [kept.of(replace(DRILL, started_utc_ns=started)) for started in (1, 2, 3)]
+    assert found == [None, PROOF, PROOF]
 
 
-def test_the_largest_proof_fits(kept: Proofs) -> None:
+def test_the_largest_proof_fits(store: LmdbStore, kept: Proofs) -> None:
     whole = replace(
         PROOF,
         command=WIDE * CHECK_COMMAND_CHARS_MAX,
@@ -88,7 +132,7 @@ def test_the_largest_proof_fits(kept: Proofs) -> None:
         exit_code=NO_EXIT_CODE,
         digests=(("v" * 63, "x" * 63, 1 << 60),) * 256,
     )
-    kept.keep(DRILL, whole)
+    Drills(store).add(DRILL, beside_its_drill(whole))
     assert kept.of(DRILL) == whole
 
 

@@ -22,6 +22,8 @@ from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.integrity.test_verify_rounds import begin, finish
 from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, fill
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 MakeRig = Callable[..., GroupRig]
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.index.versions import VERSION_KEY
+from engine.index.levels import blocks_at
+from engine.index.versions import VERSION_KEY, VersionKind
 from engine.integrity.faults import Fault
-from engine.integrity.verify import DAMAGE_MAX, Verified
+from engine.integrity.verified import DAMAGE_MAX, Verified
 from engine.integrity.verify_rounds import VerifyRound
 from protocol.errors import Corruption
 from protocol.events import ZERO
@@ -17,6 +18,8 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.integrity.test_verify_rounds import finish
+
+pytestmark = pytest.mark.usefixtures("run_sizes")
 
 BLOCKS = 8
 
@@ -134,8 +137,12 @@ def test_every_flipped_byte_of_an_index_value_is_found_deep(sound: Sound) -> Non
             with sound.rig.group.store.write() as write:
                 write.put("versions", key, bytes(damaged))
             found = sound.verify(deep=True)
-            _, volume, block, _ = VERSION_KEY.unpack(key)
-            assert [damage.subject for damage in found.damage] == [f"lane 0 volume {volume:x} block {block}"]
+            _, volume, tag, _ = VERSION_KEY.unpack(key)
+            blocks = blocks_at(tag)
+            name = f"blocks {blocks[0]} to {blocks[-1]}" if len(blocks) > 1 else f"block {blocks[0]}"
+            if len(blocks) > 1 and at > 0 and value[0] == VersionKind.RUN:
+                name = f"block {blocks[(at - 1) // 4]}"  # each has a checksum of its own
+            assert [damage.subject for damage in found.damage] == [f"lane 0 volume {volume:x} {name}"]
             with sound.rig.group.store.write() as write:
                 write.put("versions", key, value)
     assert sound.verify(deep=True).damage == []
@@ -150,7 +157,7 @@ def test_an_index_row_of_another_length_is_found(sound: Sound) -> None:
 
 def test_a_missing_index_row_is_found_deep(sound: Sound) -> None:
     """A read would go on to an older version, or to zeroes, and call it the truth."""
-    written = [key for key, value in sound.index_rows() if value[0] == 1]
+    written = [key for key, value in sound.index_rows() if value[0] in (VersionKind.JOURNAL, VersionKind.RUN)]
     for key in written:
         with sound.rig.group.store.write() as write:
             value = write.get("versions", key)

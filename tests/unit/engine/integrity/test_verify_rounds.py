@@ -18,6 +18,8 @@ from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.retention.test_reclaim import fill, truncate, truncated_past_a_fork
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 MakeRig = Callable[..., GroupRig]
 
 

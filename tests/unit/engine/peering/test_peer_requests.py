@@ -13,13 +13,13 @@ from engine.group.group import Group
 from engine.group.site_state import PairRow
 from engine.index.view import ZERO_BLOCK
 from engine.peering.pair_states import Mode, PairState
-from engine.peering.peer_answers import Header
+from engine.peering.peer_answers import Header, PeerAnswers
 from engine.peering.peer_requests import CONNECT_S, PeerRequests
 from engine.ports.clock import SystemClock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.compress import Compression, compress
-from protocol.errors import Busy, NotFound, Trimmed, Unreachable, WrongState
+from protocol.errors import Busy, FarshoreError, NotFound, Refused, Trimmed, Unreachable, WrongState
 from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_SILENCE_S
 from protocol.messages import decode_message
 from protocol.peer_requests import CRON_LINES, Held
@@ -186,6 +186,24 @@ def test_a_peer_that_is_busy_has_not_said_what_it_reads(
 
     monkeypatch.setattr(asked.requests, "_held", busy)
     with pytest.raises(Busy):
+        asked.run(asked.requests.reads(CRON_LINES))
+
+
+def test_a_peer_that_does_not_share_the_group_has_not_said_it_either(asked: Asked) -> None:
+    """It was told to upgrade, though its version reads all of it."""
+    for other in (asked.asking(group="h"), asked.asking(group_id="f" * 16)):
+        with pytest.raises(Refused, match="not shared") as caught:
+            asked.run(other.reads(CRON_LINES))
+        assert "pair show" in caught.value.next_step
+        other.close()
+
+
+def test_nor_one_that_has_a_defect(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("thrown by the test")
+
+    monkeypatch.setattr(PeerAnswers, "_answer_or_refuse", broken)
+    with pytest.raises(FarshoreError, match="defect"):
         asked.run(asked.requests.reads(CRON_LINES))
 
 

@@ -13,11 +13,14 @@ from engine.history.cuts import checked_cut, cut_at_time
 from engine.history.reach import oldest_cut
 from engine.retention.journal_space import ReplicationSlot
 from engine.retention.reclaim import POLL_S, RETRY_S
+from engine.retention.thinning import Changes, Found
 from protocol.errors import Trimmed
 from protocol.events import NO_POLICY
 from protocol.positions import POSITION_MAX, Cut
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
+
+pytestmark = pytest.mark.usefixtures("run_sizes")
 
 MakeRig = Callable[..., GroupRig]
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
@@ -65,6 +68,42 @@ def test_only_the_last_segment_stays_and_reads_go_on(rig: GroupRig) -> None:
             with pytest.raises(Trimmed):
                 rig.letters("root", gone)
         rig.reopen()
+
+
+def test_it_begins_by_itself_after_a_start(rig: GroupRig) -> None:
+    """Nobody writes: what the newest frame said of an earlier run is true in this one."""
+    volume = rig.create("root", 16)
+    fill(rig, volume, 3)
+    expected = rig.letters("root")
+    for _ in range(2):
+        rig.reopen()
+    assert len(rig.segment_files()) == 4
+    truncate(rig)
+    assert len(rig.segment_files()) == 1
+    assert rig.letters("root") == expected
+
+
+def test_of_a_backlog_only_what_none_of_it_wrote_again_moves(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[bytes] = []
+
+    def move(self: Changes, found: Found, data: memoryview) -> None:
+        moved.append(found.version.key)
+        before(self, found, data)
+
+    before = Changes.move
+    monkeypatch.setattr(Changes, "move", move)
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 6)
+    take_backup(rig.group, volume=None, label="kept", cut=cuts[3], pinned=False, rng=rig.rng)
+    then, now = rig.letters("root", cuts[3]), rig.letters("root")
+    rig.checkpoint()
+    truncate(rig)
+    assert len(rig.segment_files()) == 1
+    # The blocks that the backup sees, and those that are there now, of which the last segment has some.
+    assert len(moved) <= len(then.strip(".")) + 16
+    assert (rig.letters("root", cuts[3]), rig.letters("root")) == (then, now)
 
 
 def test_the_window_of_a_groups_policy_counts_and_not_the_sites(rig: GroupRig) -> None:

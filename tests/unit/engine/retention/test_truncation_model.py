@@ -24,6 +24,8 @@ from site_primary.backup import take_backup
 from site_primary.restore_volume import carry_out, plan_restore
 from tests.unit.engine.group_rig import GroupRig, memory_directory
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 BLOCKS = 24
 KEEP_ALL = GroupSettings(journal_limit_bytes=POSITION_MAX, reserve_bytes=0)
 KEEP_NOTHING = replace(KEEP_ALL, window_bytes=0)

@@ -24,6 +24,8 @@ from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.integrity.test_verify_rounds import begin, finish
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 @pytest.fixture
 def pair(directory: Path) -> Iterator[BasePair]:

@@ -18,6 +18,8 @@ from tests.unit.engine.integrity.test_verify_rounds import finish
 from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, KEEP_NOTHING, Story
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 def truncate(rig: GroupRig) -> None:
     """All that may be truncated."""

@@ -13,6 +13,8 @@ from tests.unit.engine.group_rig import follow, take_other_line
 from tests.unit.engine.integrity.test_verify_rounds import backup, begin, finish, flip_in_file
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 UTC_AT = 39  # the lowest byte of a prefix's time
 
 

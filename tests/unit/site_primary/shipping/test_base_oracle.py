@@ -17,6 +17,8 @@ from tests.unit.engine.group_rig import follow
 from tests.unit.engine.random_history import RandomHistory, assert_equal
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
+pytestmark = pytest.mark.usefixtures("run_sizes")
+
 
 @pytest.mark.parametrize("seed", range(10))
 def test_every_cut_is_what_it_was_or_refused(

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol.commands.peer import RateWindow
 from protocol.cut_text import NS_PER_S
@@ -31,20 +32,21 @@ def at(text: str) -> int:
 
 
 @lru_cache
-def minutes_of(begin: int, end: int) -> frozenset[int]:
-    """Counted off one by one, as a clock does."""
-    minutes = []
-    while begin != end:
-        minutes.append(begin)
-        begin = (begin + 1) % 1440
-    return frozenset(minutes)
+def minutes_of(begin: int, end: int) -> dict[int, int]:
+    """Counted off one by one, as a clock does: each with the days since the one on which it began."""
+    minutes, day = {begin: 0}, 0
+    while (begin := (begin + 1) % 1440) != end:
+        day += begin == 0
+        minutes[begin] = day
+    return minutes
 
 
 def oracle(rate_bytes_s: int, windows: list[RateWindow], moment: datetime) -> int:
     rates = set()
     for each in windows:
-        wall = moment.astimezone(ZoneInfo(each.zone))
-        if wall.hour * 60 + wall.minute in minutes_of(each.from_minute, each.until_minute):
+        wall = moment.astimezone(ZoneInfo(each.zone)).replace(tzinfo=None)
+        day = minutes_of(each.from_minute, each.until_minute).get(wall.hour * 60 + wall.minute)
+        if day is not None and (not each.days or (wall - timedelta(days=day)).weekday() in each.days):
             rates.add(each.rate_bytes_s)
     if not rates:
         return rate_bytes_s
@@ -92,6 +94,50 @@ def test_it_is_what_a_watcher_of_the_wall_clock_sees(
             assert found.until_ns == int(later.timestamp()) * NS_PER_S
             return
     assert found.until_ns is None or found.until_ns > int(later.timestamp()) * NS_PER_S
+
+
+QUARTERS = st.integers(0, 95).map(lambda each: each * 15)
+WINDOWS_OF_DAYS = st.lists(
+    st.builds(
+        RateWindow,
+        from_minute=QUARTERS,
+        until_minute=QUARTERS,
+        zone=st.sampled_from(ZONES),
+        rate_bytes_s=st.sampled_from([0, MIB, OTHER]),
+        days=st.sets(st.integers(0, 6), min_size=1, max_size=6).map(lambda each: tuple(sorted(each))),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(windows=WINDOWS_OF_DAYS, moment=MOMENTS, rate=st.sampled_from([0, OTHER]))
+def test_it_is_so_of_days_of_the_week(windows: list[RateWindow], moment: datetime, rate: int) -> None:
+    """Also of whole days, over midnight, and over a day that a zone leaves out (Apia, 30 December 2011)."""
+    moment = moment.replace(minute=moment.minute // 15 * 15)
+    now_ns = int(moment.timestamp()) * NS_PER_S
+    expected = oracle(rate, windows, moment)
+    found = rate_now(rate, windows, now_ns)
+    assert found.rate_bytes_s == rate_at(rate, windows, now_ns) == expected
+    for quarters in range(1, 10 * 96):
+        later = moment + timedelta(minutes=15 * quarters)
+        if oracle(rate, windows, later) != expected:
+            assert found.until_ns == int(later.timestamp()) * NS_PER_S
+            return
+    assert found.until_ns is None or found.until_ns > now_ns + 9 * 86_400 * NS_PER_S
+
+
+def test_office_hours_on_working_days() -> None:
+    """1 June 2027 is a Tuesday."""
+    office = [replace(window("08:00-18:00", MIB), days=(0, 1, 2, 3, 4))]
+    assert rate_now(0, office, at("2027-06-04 15:59")) == RateNow(MIB, at("2027-06-04 16:00"))
+    assert rate_now(0, office, at("2027-06-04 16:00")) == RateNow(0, at("2027-06-07 06:00"))
+    night = [replace(window("22:00-06:00", MIB), days=(4,))]  # Friday's, which ends on Saturday
+    assert rate_now(0, night, at("2027-06-04 20:00")) == RateNow(MIB, at("2027-06-05 04:00"))
+    assert rate_now(0, night, at("2027-06-05 04:00")) == RateNow(0, at("2027-06-11 20:00"))
+    whole = [replace(window("00:00-00:00", MIB), days=(6,))]  # in autumn a Sunday of 25 hours
+    assert rate_now(0, whole, at("2027-10-30 22:00")) == RateNow(MIB, at("2027-10-31 23:00"))
 
 
 def test_over_midnight() -> None:

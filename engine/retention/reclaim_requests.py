@@ -1,0 +1,66 @@
+"""What the indexer is asked for when a group's journal is shortened; the work itself is done by
+`engine.retention.truncation` and `engine.retention.sweep`."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from engine.index.requests import IndexRequest
+from engine.retention.needed import Keep, KeepRow
+from protocol.bounds import Lane, Position, TimelineId
+from protocol.wire import RowType
+
+SWEEP_KEY = b"sweep"
+
+_FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
+_FOLD_WITHIN = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow, Position])
+_SWEEP = RowType(tuple[bool, tuple[tuple[Lane, Position], ...], KeepRow])
+
+
+class TruncatePlan(IndexRequest, frozen=True, kw_only=True, tag="fold"):
+    """Truncate the segment of `timeline`, kept in `lane`, whose frames in [start, end) count; all of it lies
+    below a horizon of `keep`, and every earlier segment of the timeline is truncated. `room_bytes`: what the
+    index may take of the file system for it, None for any. The figures of the answer: versions moved,
+    versions removed."""
+
+    timeline: int
+    lane: int
+    start: int
+    end: int
+    keep: Keep
+    room_bytes: int | None = None
+
+    def to_row(self) -> tuple[Any, ...]:
+        """See `IndexRequest.to_row`."""
+        row = (self.timeline, self.lane, self.start, self.end, self.keep.to_row())
+        return row if self.room_bytes is None else (*row, self.room_bytes)
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """See `IndexRequest.from_row`."""
+        room = None
+        if len(row) < len(cls.__struct_fields__):
+            timeline, lane, start, end, keep = _FOLD.convert(row)
+        else:
+            timeline, lane, start, end, keep, room = _FOLD_WITHIN.convert(row)
+        return cls(timeline=timeline, lane=lane, start=start, end=end, keep=Keep.of(keep), room_bytes=room)
+
+
+class SweepPlan(IndexRequest, frozen=True, kw_only=True, tag="sweep"):
+    """Go on with a sweep, or `begin` one. `dropped` are (lane, number) from which on nothing in the lane is
+    needed: branches that were dropped. The figures of the answer: blocks looked at, versions removed, and 1
+    if the sweep has come to its end."""
+
+    begin: bool
+    dropped: tuple[tuple[int, int], ...]
+    keep: Keep
+
+    def to_row(self) -> tuple[Any, ...]:
+        """See `IndexRequest.to_row`."""
+        return (self.begin, self.dropped, self.keep.to_row())
+
+    @classmethod
+    def from_row(cls, row: tuple[Any, ...]) -> Self:
+        """See `IndexRequest.from_row`."""
+        begin, dropped, keep = _SWEEP.convert(row)
+        return cls(begin=begin, dropped=dropped, keep=Keep.of(keep))

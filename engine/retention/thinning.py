@@ -1,0 +1,195 @@
+"""Which versions of a block go, and what a transaction does about it: for truncations and sweeps.
+
+Of a run (`engine.index.runs`) single blocks are what stays, or is moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine.index.runs import indexed_blocks, levels_of, version_in, versions_in, versions_of
+from engine.index.versions import (
+    BLOCK_PREFIX,
+    LANE_PREFIX,
+    NUMBER_MASK,
+    STORED_HEAD_BYTES,
+    VERSION_KEY,
+    IndexedVersion,
+    check_bytes,
+    read_version,
+    single_value,
+    stored_value,
+    unpack_version_key,
+)
+from engine.journal.segments import Segment, SegmentMap
+from engine.ports.store import Cursor, WriteTransaction
+from engine.retention.needed import Keep, needed
+from protocol.limits import BLOCK_BYTES
+
+Block = tuple[int, int, int]  # lane, volume, block
+
+
+class Found(NamedTuple):
+    """A block's version, and its row: `run` is that of a run, None if the version has one of its own."""
+
+    version: IndexedVersion
+    key: bytes
+    block: int
+    run: bytes | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a transaction will do. `runs`: the value of a run's row, and the blocks that are no longer its;
+    `gone` counts versions that go."""
+
+    gone: int = 0
+    removed: list[tuple[bytes, bool]] = field(default_factory=list)  # key, whether it has stored bytes
+    moved: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)  # key, row, stored bytes
+    runs: dict[bytes, tuple[bytes, set[int]]] = field(default_factory=dict)
+
+    def remove(self, found: Found) -> None:
+        """A version goes."""
+        self.gone += 1
+        if found.run is None:
+            self.removed.append((found.key, bool(found.version.tail)))
+        else:
+            self._take(found.key, found.run, found.block)
+
+    def move(self, found: Found, data: memoryview) -> None:
+        """A version's bytes are stored from now on."""
+        version = found.version
+        if found.run is not None:
+            self._take(found.key, found.run, found.block)
+        self.moved.append((version.key, stored_value(version, data), bytes(data[:STORED_HEAD_BYTES])))
+
+    def _take(self, key: bytes, run: bytes, block: int) -> None:
+        self.runs.setdefault(key, (run, set()))[1].add(block)
+
+    def commit(self, write: WriteTransaction) -> None:
+        """Do it."""
+        for key, stored in self.removed:
+            write.delete("versions", key)
+            if stored:
+                write.delete("blocks", key)
+        rows = [(key, row) for key, row, _ in self.moved]
+        for key, (value, taken) in self.runs.items():
+            write.delete("versions", key)
+            rows.extend(
+                (version.key, single_value(version))
+                for version in versions_in(key, value)
+                if unpack_version_key(version.key)[2] not in taken
+            )
+        rows.sort()
+        self.moved.sort()
+        write.put_sorted("versions", rows)
+        write.put_sorted("blocks", ((key, data) for key, _, data in self.moved))
+
+
+def lanes_of(cursor: Cursor) -> list[int]:
+    """Every lane that has versions."""
+    lanes = []
+    more = cursor.set_range(LANE_PREFIX.pack(0))
+    while more:
+        (lane,) = LANE_PREFIX.unpack_from(cursor.key())
+        lanes.append(lane)
+        more = cursor.set_range(LANE_PREFIX.pack(lane + 1))
+    return lanes
+
+
+@dataclass(slots=True, kw_only=True)
+class Thinning:
+    """Decides on versions below their lane's horizon. `lanes` are all that have versions; `levels` of them by
+    lane and volume, as they are found out."""
+
+    changes: Changes
+    cursor: Cursor
+    keep: Keep
+    lanes: list[int]
+    levels: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+
+    def thin(self, block: Block, source: SegmentBytes | None) -> None:
+        """Every version of a block; those that stay move out of `source`."""
+        lane, _, _ = block
+        horizon = self.keep.lane_horizons.get(lane, 0)
+        bounds = self.keep.bounds.get(lane, ())
+        staying: list[Found] = []
+        newer: int | None = None
+        for found in self._below(block, horizon):
+            number = found.version.number
+            # The newest below the horizon is what the horizon, and everything above it, sees.
+            if newer is None or needed(number, newer, bounds):
+                staying.append(found)
+            else:
+                self.changes.remove(found)
+            newer = number
+        if staying and staying[-1].version.zero and not _elsewhere(self.cursor, block, self.lanes):
+            while staying and staying[-1].version.zero:
+                self.changes.remove(staying.pop())
+        if source is not None:
+            for found in staying:
+                data = source.bytes_of(found.version)
+                if data is not None:
+                    self.changes.move(found, data)
+
+    def _below(self, block: Block, horizon: int) -> list[Found]:
+        """A block's versions below a horizon, newest first."""
+        if horizon <= 0:
+            return []
+        lane, volume, number = block
+        levels = self.levels.get((lane, volume))
+        if levels is None:
+            levels = self.levels[lane, volume] = levels_of(self.cursor, lane, volume)
+        found: list[Found] = []
+        for level in levels:
+            if level == 0:
+                found = self._singles(block, horizon)
+                continue
+            for key, value in versions_of(self.cursor, block, horizon, level):
+                version = version_in(key, value, number)
+                if version.number < horizon:
+                    found.append(Found(version, key, number, value))
+        if len(levels) > 1:
+            found.sort(key=lambda each: -each.version.number)
+        return found
+
+    def _singles(self, block: Block, horizon: int) -> list[Found]:
+        """Those with a row of their own: as `versions_of`, in one loop, for it is done for every block."""
+        cursor, number = self.cursor, block[2]
+        found: list[Found] = []
+        more = cursor.set_range(VERSION_KEY.pack(*block, (horizon - 1) ^ NUMBER_MASK))
+        prefix = BLOCK_PREFIX.pack(*block)
+        while more:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                break
+            found.append(Found(read_version(key, cursor.value()), key, number, None))
+            more = cursor.next()
+        return found
+
+
+class SegmentBytes:
+    """The segment that is truncated."""
+
+    def __init__(self, segments: SegmentMap, segment: Segment, end: int) -> None:
+        self._start = segment.start
+        self._end = end
+        # At once: nearly all of it is asked for, in the order of blocks and not of places.
+        self._bytes = memoryview(segments.file(segment).pread(end - segment.start, 0))
+
+    def bytes_of(self, version: IndexedVersion) -> memoryview | None:
+        """A version's bytes, checked, if this is where they are."""
+        if version.zero or version.tail or not self._start <= version.number < self._end:
+            return None
+        at = version.number - self._start
+        data = self._bytes[at : at + BLOCK_BYTES]
+        check_bytes(version, data)
+        return data
+
+
+def _elsewhere(cursor: Cursor, block: Block, lanes: list[int]) -> bool:
+    """Whether another lane has a version of the block, of any age: a revert may have put it under this
+    one."""
+    lane, volume, number = block
+    return any(indexed_blocks(cursor, each, volume, number, number + 1) for each in lanes if each != lane)
