@@ -203,7 +203,7 @@ def _print_rows(site: Site, uri: str) -> None:
     wanted = set(sys.argv[1:])
 
     def row(name: str, figure: Callable[[], str]) -> None:
-        if not wanted or wanted & set(name.split()):
+        if not wanted or wanted & set(name.replace(":", "").split()):
             print(f"{name:48} {figure()}", flush=True)
 
     def cost(hosts: int, depth: int, block_bytes: int = 4096) -> str:
