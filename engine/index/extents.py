@@ -22,15 +22,15 @@ from protocol.limits import BLOCK_BYTES
 
 Stretch = tuple[int, bool]
 
-# What one scan may do, some 2 ms: a block that is known is 1, a row of the index more, another look-up still
-# more.
-WORK_MAX = 8192
+# What one scan may do, some 0.6 ms: a block that is known is 1, a row of the index more, a block that must be
+# looked up still more.
+WORK_MAX = 2048
 ROW_WORK = 7
 LOOK_UP_WORK = 16
 # Blocks with a version that are looked at in one step, and places of the memtable. QEMU asks for one extent
 # at a time: a whole step for each would make a map quadratic, so those begin with the smaller figure.
-STEP_BLOCKS, FIRST_STEP_BLOCKS = 512, 32
-STEP_PROBES, FIRST_STEP_PROBES = 8192, 64
+STEP_BLOCKS, FIRST_STEP_BLOCKS = 128, 32
+STEP_PROBES, FIRST_STEP_PROBES = 4096, 64
 PROBES_A_WORK = 4
 _LARGEST_RUN = run_blocks(3)
 _SINGLE = {VERSION_VALUE.size: int(VersionKind.JOURNAL), STORED_VALUE.size: int(VersionKind.STORED)}
