@@ -79,6 +79,7 @@ WARNINGS = frozenset(
         "group.fenced",
         "group.not_online",
         "group.take_over_failed",
+        "hosts.too_many",
         "pair.not_remembered",
         "site.not_reloaded",
         "peer.clock_skew",
@@ -114,9 +115,10 @@ WARNINGS = frozenset(
         "witness.not_written",
     }
 )
-# What a peer can cause as often as it likes.
+# What a peer, or a host, can cause as often as it likes.
 FROM_OUTSIDE = frozenset(
     {
+        "hosts.too_many",
         "journal.unread",
         "peer.two_daemons",
         "pair.reset",

@@ -71,7 +71,8 @@ def real_site(
         return _open_group(directory / "groups" / name, site.config, loop, compartment)
 
     def host_door(exports: ExportOpener) -> NbdServer:
-        door = NbdServer(loop, exports, config.nbd_connections_per_host, nbd_access(config))
+        per_host, access = config.nbd_connections_per_host, nbd_access(config)
+        door = NbdServer(loop, exports, per_host, access, events.emit)
         renew_rules(directory, config, door, events.emit, clock)
         return door
 

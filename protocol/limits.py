@@ -103,9 +103,10 @@ HOSTS_LISTED_MAX = 256
 NBD_HANDSHAKE_TIMEOUT_S = 10.0
 NBD_OPTIONS_AT_ONCE_MAX = 64
 NBD_OPTION_REPLY_BYTES_MAX = 128 << 10
-# Receive buffers: an idle connection has none. The first size holds 32 writes of 4 KiB; a host with larger
-# requests gets larger ones for as long as it sends them. With so much lent in all, everybody is handled in
-# small pieces until some is back. A few are kept, warm, for whoever comes next.
+# Receive buffers: an idle connection has none. The first holds three writes of 4 KiB; a host with more or
+# larger ones gets larger buffers while it sends them. With so much lent in all, everybody is handled in small
+# pieces until some is back. A few are kept, warm. What comes over TLS shares one, of the second size.
+NBD_FIRST_BUFFER_BYTES = 16 << 10
 NBD_RECEIVE_BUFFER_BYTES = 256 << 10
 NBD_RECEIVE_BUFFERS_BYTES_MAX = 64 << 20
 NBD_RECEIVE_BUFFERS_KEPT_BYTES = 4 << 20
@@ -321,7 +322,6 @@ FILE_ENTRIES_IN_DIRECTORY_MAX = 2_000_000
 FILE_DIRECTORY_BYTES_MAX = 256 << 20
 FILE_DEPTH_MAX = 500
 FILE_PATH_BYTES_MAX = 64 << 10
-
 
 # A site's witness (daemon.witness): what an old copy lacks of so long before it was made may go unnoticed.
 # Each time something was written costs a small file, synced.

@@ -1,4 +1,5 @@
-"""From hosts' writes to journal frames: one wake-up of a connection is one batch, one batch is one frame.
+"""From hosts' writes to journal frames: one wake-up of a connection is one batch, one batch is one frame, or
+part of one with those of other hosts (`site_primary.nbd.gathering`).
 
 A batch takes requests in the order in which they came. Whole blocks go into the frame as they are (slices of
 the receive buffer, copied once into the frame). A write that covers part of a block is merged here with what
@@ -32,15 +33,36 @@ class WriteBatch:
 
     `volume` is its id, of `size_bytes`; `view` gives it as it is, for merging. The buffers given to `write`
     must stay unchanged until the commit.
+
+    `before_merge` is called before a block is looked up to be written in part: whoever holds writes of other
+    batches puts them into the journal then, or what they wrote to the rest of the block would be undone.
     """
 
-    __slots__ = ("_group", "_overlay", "_payload_bytes", "_pieces", "_rows", "_size", "_view", "_volume")
+    __slots__ = (
+        "_before_merge",
+        "_group",
+        "_overlay",
+        "_payload_bytes",
+        "_pieces",
+        "_rows",
+        "_size",
+        "_view",
+        "_volume",
+    )
 
-    def __init__(self, group: Hosted, volume: int, size_bytes: int, view: Callable[[], VolumeView]) -> None:
+    def __init__(
+        self,
+        group: Hosted,
+        volume: int,
+        size_bytes: int,
+        view: Callable[[], VolumeView],
+        before_merge: Callable[[], None] = lambda: None,
+    ) -> None:
         self._group = group
         self._volume = volume
         self._size = size_bytes
         self._view = view
+        self._before_merge = before_merge
         self._rows: list[Row] = []
         self._pieces: list[Buffer] = []
         self._payload_bytes = 0
@@ -128,6 +150,7 @@ class WriteBatch:
     def _begin_overlay(self) -> None:
         """From the first partial block of a batch on, know what the batch has written so far. A zeroed range
         cannot be listed block by block, so a batch that holds one is committed first."""
+        self._before_merge()
         if any(row[0] != WRITE for row in self._rows):
             self.commit()
         self._overlay = {}
@@ -160,10 +183,16 @@ class WriteBatch:
     def commit(self) -> None:
         """Put everything so far into the journal. NoSpace or OSError: none of it since the last commit is
         there, and the batch is empty again."""
-        rows, pieces, payload_bytes = self._rows, self._pieces, self._payload_bytes
+        rows, pieces, payload_bytes = self.take()
+        if rows:
+            self._group.append(rows, pieces, payload_bytes)
+
+    def take(self) -> tuple[list[Row], list[Buffer], int]:
+        """Everything so far, and the bytes of its payload, for a frame that somebody else makes; within a
+        frame's limits. The batch is empty again."""
+        taken = self._rows, self._pieces, self._payload_bytes
         self._rows = []
         self._pieces = []
         self._payload_bytes = 0
         self._overlay = None
-        if rows:
-            self._group.append(rows, pieces, payload_bytes)
+        return taken

@@ -22,6 +22,8 @@ from protocol.events import WRITE, Row
 from protocol.limits import BLOCK_BYTES
 
 RANGE_BLOCKS = 256
+# Blocks of a region, as a shift.
+REGION_SHIFT = 14
 NOT_FOUND = -1
 
 Chain = int | tuple[int, "Chain"]  # entry, or (entry, what was before it)
@@ -29,13 +31,14 @@ Chain = int | tuple[int, "Chain"]  # entry, or (entry, what was before it)
 
 class VolumeVersions:
     """Versions of one volume in one lane within one layer. `runs` are chains by first block, of each level
-    from 1 on."""
+    from 1 on. `regions` have blocks here: what is in no order can be skipped by it."""
 
-    __slots__ = ("blocks", "ranges", "runs")
+    __slots__ = ("blocks", "ranges", "regions", "runs")
 
     def __init__(self) -> None:
         self.blocks: dict[int, Chain] = {}
         self.runs: tuple[dict[int, Chain], ...] = ({}, {}, {})
+        self.regions: set[int] = set()
         self.ranges: list[tuple[int, int, int]] = []  # (entry, first block, end block), oldest first
 
     def newest(self, block: int, low: int, high: int) -> int:
@@ -61,6 +64,8 @@ class VolumeVersions:
         """Add versions of `count` blocks, the first of which has this entry; how many entries they took."""
         step = 0 if entry & 1 else BLOCK_BYTES << 1
         added = 0
+        # A frame's payload, and RANGE_BLOCKS, are smaller than a region.
+        self.regions.update((first >> REGION_SHIFT, first + count - 1 >> REGION_SHIFT))
         for level, start, size in pieces(first, count):
             if level:
                 self._push(self.runs[level - 1], start, entry)
@@ -165,6 +170,7 @@ class Memtable:
                     before = blocks.get(first)
                     entry = number << 1
                     blocks[first] = entry if before is None else (entry, before)
+                    versions.regions.add(first >> REGION_SHIFT)
                     layer.count += 1
                 else:
                     layer.count += versions.add(first, count, number << 1)

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.history.visibility import Interval
+from engine.index.extents import ExtentScan, trim_stretches
 from engine.index.memtable import NOT_FOUND, Memtable
-from engine.index.runs import indexed_blocks, levels_of, newest_indexed
+from engine.index.runs import levels_of, newest_indexed
 from engine.index.versions import (
     IndexedVersion,
     check_bytes,
@@ -24,10 +25,6 @@ from protocol.limits import BLOCK_BYTES
 
 ZERO_BLOCK = bytes(BLOCK_BYTES)
 _ZEROES = bytes(1 << 20)
-SCAN_WINDOW_BLOCKS = 8192
-SCAN_BLOCKS_MAX = 32 * SCAN_WINDOW_BLOCKS
-# QEMU asks for one extent at a time: a whole window for each would make a map quadratic.
-ONE_WINDOW_BLOCKS = 64
 
 
 class Place(NamedTuple):
@@ -197,61 +194,16 @@ class VolumeView:
 
     def extents(self, offset: int, length: int, *, only_one: bool = False) -> list[tuple[int, bool]]:
         """(bytes, holds data) of neighbouring stretches from `offset`, in 4 KiB steps after the first. They
-        may end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks or `SCAN_WINDOW_BLOCKS`
-        versions, with `only_one` soon after the first stretch."""
-        first = offset // BLOCK_BYTES
-        end = min(-(-(offset + length) // BLOCK_BYTES), first + SCAN_BLOCKS_MAX)
-        stretches: list[tuple[int, bool]] = []
-        seen = 0
-        block = first
-        window = ONE_WINDOW_BLOCKS if only_one else SCAN_WINDOW_BLOCKS
+        may end before `length`, as `engine.index.extents` has it, with `only_one` soon after the first."""
+        first, end = offset // BLOCK_BYTES, -(-(offset + length) // BLOCK_BYTES)
         with self.batch() as batch:
-            while block < end and seen < SCAN_WINDOW_BLOCKS and not (only_one and len(stretches) > 1):
-                stop = min(end, block + window)
-                window = min(2 * window, SCAN_WINDOW_BLOCKS)
-                written = self._candidates(batch.cursor(), block, stop)
-                seen += len(written)
-                at = block
-                for candidate in sorted(written):
-                    if self.find(batch, candidate) is not None:
-                        extend_stretches(stretches, candidate - at, False)
-                        extend_stretches(stretches, 1, True)
-                        at = candidate + 1
-                extend_stretches(stretches, stop - at, False)
-                block = stop
+            scan = ExtentScan(
+                self.volume,
+                self.intervals,
+                self.memtable,
+                batch,
+                lambda block: self.find(batch, block) is not None,
+            )
+            stretches = scan.run(first, end, only_one=only_one)
         sized = [(blocks * BLOCK_BYTES, data) for blocks, data in stretches]
         return trim_stretches(sized, offset - first * BLOCK_BYTES, length)
-
-    def _candidates(self, cursor: Cursor, first: int, end: int) -> set[int]:
-        """Blocks in [first, end) with any version in a lane of this view."""
-        found: set[int] = set()
-        for lane in {interval.lane for interval in self.intervals}:
-            for layer in self.memtable.layers:
-                versions = layer.volumes.get((lane, self.volume))
-                if versions is not None:
-                    found.update(versions.within(first, end))
-            found.update(indexed_blocks(cursor, lane, self.volume, first, end))
-        return found
-
-
-def extend_stretches(stretches: list[tuple[int, bool]], blocks: int, data: bool) -> None:
-    """Add `blocks` blocks to neighbouring stretches of (blocks, flag); none is fine."""
-    if blocks <= 0:
-        return
-    if stretches and stretches[-1][1] == data:
-        stretches[-1] = (stretches[-1][0] + blocks, data)
-    else:
-        stretches.append((blocks, data))
-
-
-def trim_stretches(stretches: list[tuple[int, bool]], skip: int, length: int) -> list[tuple[int, bool]]:
-    """Stretches of (bytes, flag) with `skip` bytes cut off the front and everything past `length`."""
-    trimmed = []
-    for size, data in stretches:
-        cut = min(skip, size)
-        skip -= cut
-        kept = min(size - cut, length)
-        length -= kept
-        if kept:
-            trimmed.append((kept, data))
-    return trimmed

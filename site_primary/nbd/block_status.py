@@ -16,7 +16,7 @@ from typing import Protocol
 
 from engine.history.visibility import Interval
 from engine.index.changes import SLICE_ROWS, ChangeScan
-from engine.index.view import extend_stretches, trim_stretches
+from engine.index.extents import extend_stretches, trim_stretches
 from protocol.limits import BLOCK_BYTES
 from protocol.nbd.constants import BlockState
 from site_primary.nbd.exports import Export
@@ -28,7 +28,7 @@ _HOLE = int(BlockState.HOLE) | int(BlockState.ZERO)
 # QEMU asks for one extent at a time: a full slice for each would make a map quadratic.
 ONE_SLICE_ROWS = 64
 # A slice over the memtable covers 32 MiB however little changed in it.
-SLICES_MAX = 8
+SLICES_MAX = 4
 
 
 class StatusMap(Protocol):
@@ -79,7 +79,7 @@ class ChangedSince:
             after=view.intervals,
             first=first,
         )
-        rows_max = ONE_SLICE_ROWS if only_one else SLICE_ROWS
+        rows_max = ONE_SLICE_ROWS if only_one else SLICE_ROWS // 2
         stretches: list[tuple[int, bool]] = []
         at = first
         for _ in range(SLICES_MAX):

@@ -2,7 +2,7 @@
 
 All complete requests of a wake-up are one batch: reads are answered as they come, writes go into one frame,
 and one send carries every reply. Slices of the receive buffer are only held until the batch is committed,
-within the same wake-up. `HostStream` receives, `HostAnswers` acknowledges.
+within the same wake-up. `HostStream` receives, `HostAnswers` acknowledges, `HostReads` reads.
 
 A wake-up does a bounded amount of work (`HostBudget.turn_blocks`); what is left waits for a turn, or until
 the host takes its replies. Requests too large for that go in pieces (`large_requests`): of a WRITE longer
@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 
 import structlog
 
@@ -25,8 +24,8 @@ from protocol.errors import FarshoreError, NoSpace
 from protocol.hosts import NOBODY
 from protocol.limits import (
     BLOCK_BYTES,
+    NBD_FIRST_BUFFER_BYTES,
     NBD_PARKED_BYTES,
-    NBD_RECEIVE_BUFFER_BYTES,
     NBD_REQUEST_BYTES_MAX,
     NBD_TURN_BLOCKS,
     NBD_TURN_BLOCKS_MIN,
@@ -34,13 +33,13 @@ from protocol.limits import (
 )
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError, nbd_error
 from protocol.nbd.exports import Negotiated
-from protocol.nbd.replies import block_status, read_reply_header, simple_replies, simple_reply
+from protocol.nbd.replies import simple_replies, simple_reply
 from protocol.nbd.requests import REQUEST, REQUEST_BYTES, request_check
-from site_primary.nbd.answers import HostAnswers
 from site_primary.nbd.block_status import StatusMap
 from site_primary.nbd.exports import Export
 from site_primary.nbd.host_budget import HostBudget
-from site_primary.nbd.large_requests import LargeRead, LargeWrite
+from site_primary.nbd.large_requests import LargeWrite
+from site_primary.nbd.reads import NO_MAPS, HostReads
 from site_primary.nbd.stream import DEPTH_DECAY, Pause
 from site_primary.write_path import WriteBatch
 
@@ -51,10 +50,9 @@ _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE
 _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STATUS)
 _CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
 _FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
-_NO_MAPS: Mapping[int, StatusMap] = MappingProxyType({})
 
 
-class NbdConnection(HostAnswers):
+class NbdConnection(HostReads):
     """Serves one host's requests. `maps` are the metadata contexts negotiated, by their ids; a connection
     that is served alone has a `budget` of its own. `who`: the host (protocol/hosts.py); it may be one that
     may only read what others write."""
@@ -66,7 +64,7 @@ class NbdConnection(HostAnswers):
         negotiated: Negotiated,
         client: str,
         on_closed: Callable[[], None],
-        maps: Mapping[int, StatusMap] = _NO_MAPS,
+        maps: Mapping[int, StatusMap] = NO_MAPS,
         budget: HostBudget | None = None,
         who: str = NOBODY,
     ) -> None:
@@ -74,8 +72,8 @@ class NbdConnection(HostAnswers):
         self.writes = not (export.read_only or negotiated.export.read_only)
         clock = export.group.clock
         budget = budget or HostBudget(clock.call_soon, clock.call_later)
-        stream = (transport, client, clock, budget, NBD_RECEIVE_BUFFER_BYTES)
-        super().__init__(*stream, export=export, structured=negotiated.structured_replies)
+        stream = (transport, client, clock, budget, NBD_FIRST_BUFFER_BYTES)
+        super().__init__(*stream, export=export, structured=negotiated.structured_replies, maps=maps)
         self._size = self._negotiated_size = export.volume.size_bytes
         self._check_of = partial(
             request_check,
@@ -84,17 +82,21 @@ class NbdConnection(HostAnswers):
             contexts=bool(maps),
         )
         self._check = self._check_of(size_bytes=self._size)
-        self._maps = maps
         self._on_closed = on_closed
-        self._batch = self._new_batch()
+        self._gathering = budget.gathering(export.group)
+        self._gathered = False  # on its list
+        self.batch = self._new_batch()
+        self._began_s = 0.0
+        self._handled = 0  # requests, and bytes up to `_start`, since then
+        self._came_from = 0
         self._skip = 0  # bytes of a refused write still to come
         self._large_write: LargeWrite | None = None
-        self._large_read: LargeRead | None = None
         export.connections[self] = None
 
     def _new_batch(self) -> WriteBatch:
         export = self._export
-        return WriteBatch(export.group, export.volume.id, self._size, export.current_view)
+        gathered = self._gathering.commit
+        return WriteBatch(export.group, export.volume.id, self._size, export.current_view, gathered)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection. What was acknowledged stays; what was not may or may not be there."""
@@ -111,7 +113,7 @@ class NbdConnection(HostAnswers):
         if size_bytes != self._size:
             self._size = size_bytes
             self._check = self._check_of(size_bytes=size_bytes)
-            self._batch = self._new_batch()
+            self.batch = self._new_batch()
 
     def resume(self) -> None:
         """The group takes writes again."""
@@ -120,21 +122,31 @@ class NbdConnection(HostAnswers):
     # -- requests
 
     @property
-    def _unfinished(self) -> bool:
-        return self._start < self._end or self._large_read is not None
-
-    @property
     def _half_request(self) -> bool:
         # All that came of a large or a refused WRITE may be handled; the rest is still to come.
         return self._start < self._end or self._large_write is not None or self._skip > 0
 
-    def _handle(self) -> None:
-        self._collecting = False
-        if self._paused_for and self._must_wait:
+    def _handle_soon(self) -> None:
+        if not self._gathered:
+            self._gathered = True
+            self._gathering.ready(self)
+
+    def handle(self) -> None:
+        """See `Gathered`."""
+        if self.begin(self._clock.monotonic()) < 0:
             return
-        start, began_s, handled = self._start, self._clock.monotonic(), 0
+        if self._written or self._forced or not self.batch.empty:
+            self._commit()
+        self.end(self._clock.monotonic(), overloaded=self._export.group.overloaded)
+
+    def begin(self, now_s: float) -> int:
+        """See `Gathered`."""
+        self._collecting = self._gathered = False
+        if self._closing or (self._paused_for and self._must_wait):
+            return -1
+        self._came_from, self._began_s, self._handled = self._start, now_s, 0
         if self._skip:
-            skipped = min(self._skip, self._end - start)
+            skipped = min(self._skip, self._end - self._start)
             self._start += skipped
             self._skip -= skipped
         reads = self._export.view.batch()
@@ -142,18 +154,20 @@ class NbdConnection(HostAnswers):
             if self._large_read is not None:
                 self._read_on(reads, self._large_read)
             else:
-                handled = self._requests(reads)
-                self._depth = max(handled, self._depth * DEPTH_DECAY)
-        if self._written or self._forced or not self._batch.empty:
-            self._commit()
+                self._handled = self._requests(reads)
+                self._depth = max(self._handled, self._depth * DEPTH_DECAY)
+        return self._handled
+
+    def end(self, now_s: float, *, overloaded: bool) -> None:
+        """See `Gathered`."""
         if self._flushes or self._forced:
             self._await_durable()
-        moved = self._start != start
+        moved = self._start != self._came_from
         self._send()
-        if handled:
-            self._export.latency.served.add(self._clock.monotonic() - began_s, handled)
+        if self._handled:
+            self._export.latency.served.add(now_s - self._began_s, self._handled)
         self._settle(moved=moved)
-        if self._export.group.overloaded and self.writes:
+        if overloaded and self.writes:
             self._pause(Pause.OVERLOAD)
 
     def _requests(self, reads: ReadBatch) -> int:
@@ -212,54 +226,11 @@ class NbdConnection(HostAnswers):
     def _write(self, forced: int, cookie: int, offset: int, data: memoryview) -> None:
         (self._forced if forced else self._written).append(cookie)
         try:
-            self._batch.write(offset, data)
+            self.batch.write(offset, data)
         except (FarshoreError, OSError) as failure:
-            self._failed(failure)
-
-    def _read(self, reads: ReadBatch, cookie: int, offset: int, length: int) -> None:
-        try:
-            data = self._export.view.read(reads, offset, length) if length else b""
-        except (FarshoreError, OSError) as failure:
-            self._read_failed(failure, offset, length)
-            self._refuse(cookie, NbdError.EIO, str(failure))
-            return
-        self._out.append(read_reply_header(cookie, offset, length, self._structured))
-        self._out.append(data)
-
-    def _read_failed(self, failure: FarshoreError | OSError, offset: int, length: int) -> None:
-        if self._budget.log.may_say("nbd.read_failed"):
-            log.error("nbd.read_failed", client=self.client, export=self._export.name, offset=offset,
-                      length=length, error=str(failure))  # fmt: skip
-        for listener in self._export.group.history.listeners.read_failed:
-            listener(failure)
+            self.refuse(failure)
 
     # -- large requests
-
-    def _begin_read(self, flags: int, cookie: int, offset: int, length: int) -> None:
-        """Answer it in turns of its own, before any later request."""
-        self._large_read = LargeRead(
-            cookie, offset, length, structured=self._structured, one_chunk=bool(flags & _DF)
-        )
-
-    def _read_on(self, reads: ReadBatch, large: LargeRead) -> None:
-        length = min(large.left, self._budget.turn_blocks * BLOCK_BYTES)
-        offset = large.offset
-        try:
-            data = bytes(length) if large.failed else self._export.view.read(reads, offset, length)
-        except (FarshoreError, OSError) as failure:
-            self._read_failed(failure, offset, length)
-            said = large.fail(int(NbdError.EIO), str(failure))
-            if said is None:
-                self.shut()
-                return
-            if said:
-                self._out.append(said)
-        else:
-            self._out += large.take(data)
-        if not large.left:
-            self._large_read = None
-        if self._unfinished:
-            self._ask_turn()
 
     def _incomplete(self, flags: int, cookie: int, offset: int, length: int) -> None:
         """The rest of a WRITE is still to come, with `_start` at its header. What is too large to be waited
@@ -295,9 +266,9 @@ class NbdConnection(HostAnswers):
             self._write(large.forced, large.cookie, offset, data)
             return True
         try:
-            self._batch.write(offset, data)
+            self.batch.write(offset, data)
         except (FarshoreError, OSError) as failure:
-            self._failed(failure)
+            self.refuse(failure)
         return False
 
     def _give_up(self, large: LargeWrite, error: int, message: str = "") -> None:
@@ -319,35 +290,23 @@ class NbdConnection(HostAnswers):
         else:
             (self._forced if flags & _FUA else self._written).append(cookie)
             try:
-                self._batch.zero(offset, length, trim=command == _TRIM)
+                self.batch.zero(offset, length, trim=command == _TRIM)
             except (FarshoreError, OSError) as failure:
-                self._failed(failure)
+                self.refuse(failure)
         return 0
-
-    def _status(self, flags: int, cookie: int, offset: int, length: int) -> None:
-        only_one = bool(flags & _REQ_ONE)
-        try:
-            found = {at: each.extents(offset, length, only_one=only_one) for at, each in self._maps.items()}
-        except (FarshoreError, OSError) as failure:
-            if self._budget.log.may_say("nbd.status_failed"):
-                log.error(
-                    "nbd.status_failed", client=self.client, export=self._export.name, error=str(failure)
-                )
-            self._refuse(cookie, NbdError.EIO, str(failure))
-            return
-        last = max(found)
-        for at, extents in found.items():
-            kept = extents[:1] if only_one else extents
-            self._out.append(block_status(cookie, at, kept, done=at == last))
 
     # -- committing and answering
 
     def _commit(self) -> None:
         try:
-            self._batch.commit()
+            self.batch.commit()
         except (FarshoreError, OSError) as failure:
-            self._failed(failure)
-            return
+            self.refuse(failure)
+        else:
+            self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Answer what is in the journal, or have it wait for the peer."""
         if self._written:
             cookies, self._written = self._written, []
             if self._gate.closed:
@@ -355,7 +314,7 @@ class NbdConnection(HostAnswers):
             else:
                 self._out.append(simple_replies(cookies))
 
-    def _failed(self, failure: Exception) -> None:
+    def refuse(self, failure: Exception) -> None:
         """None of the writes since the last commit is in the journal: say so to each. Large writes that were
         committed in part fail as a whole, which the protocol allows."""
         if isinstance(failure, NoSpace):
@@ -366,7 +325,7 @@ class NbdConnection(HostAnswers):
             error = int(NbdError.EIO)
         if error != NbdError.ENOSPC and self._budget.log.may_say("nbd.write_failed"):
             log.error("nbd.write_failed", client=self.client, export=self._export.name, error=str(failure))
-        self._batch = self._new_batch()
+        self.batch = self._new_batch()
         for cookie in self._written + self._forced:
             self._refuse(cookie, error, str(failure))
         self._written = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from protocol.limits import (
     NBD_RECEIVE_BUFFER_BYTES,
@@ -21,6 +22,8 @@ from protocol.limits import (
     NBD_TURN_BLOCKS_MIN,
     NBD_UNSENT_BYTES_MAX,
 )
+from site_primary.hosted import Hosted
+from site_primary.nbd.gathering import Gathering
 from site_primary.nbd.log_budget import LogBudget
 
 
@@ -46,6 +49,8 @@ class HostBudget:
         self._wire: memoryview | None = None
         self._call_soon = call_soon
         self._turns: deque[Callable[[], None]] = deque()
+        # By the group's id(), which is its own for as long as the value, which holds it, is there.
+        self._gatherings: WeakValueDictionary[int, Gathering] = WeakValueDictionary()
 
     # -- receive buffers
 
@@ -88,6 +93,15 @@ class HostBudget:
         self.unsent_bytes += change
         crowded = self.unsent_bytes >= NBD_UNSENT_BYTES_MAX
         self.turn_blocks = NBD_TURN_BLOCKS_MIN if crowded else NBD_TURN_BLOCKS
+
+    # -- frames
+
+    def gathering(self, group: Hosted) -> Gathering:
+        """Where all hosts of a group come together, for as long as one of them holds it."""
+        found = self._gatherings.get(id(group))
+        if found is None:
+            found = self._gatherings[id(group)] = Gathering(group, self._call_soon)
+        return found
 
     # -- turns
 

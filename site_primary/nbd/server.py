@@ -37,10 +37,14 @@ from site_primary.nbd.connection import NbdConnection
 from site_primary.nbd.exports import Export
 from site_primary.nbd.host_budget import HostBudget
 from site_primary.nbd.listener import NbdListener, tcp_sockets
+from site_primary.nbd.lookups import Full, Told
 from site_primary.nbd.socket_names import client_name, host_of, user_of
 from site_primary.nbd.tls import TcpRules, TlsTransport
 
 SOCKET_BUFFER_BYTES = 4 << 20
+# Connections past a limit that are told so, at once and for how long; others are closed without a word.
+REFUSED_AT_ONCE_MAX = 16
+REFUSED_TIMEOUT_S = 2.0
 # The owner and the group.
 OWNER_AND_GROUP = SocketAccess(mode=0o660)
 
@@ -69,8 +73,10 @@ class NbdServer:
         exports: ExportOpener,
         connections_per_host: int = NBD_CONNECTIONS_PER_HOST,
         access: SocketAccess = OWNER_AND_GROUP,
+        emit: Callable[..., None] = lambda *_, **__: None,
     ) -> None:
         self._loop = loop
+        self._emit = emit
         self.exports = exports
         self.budget = HostBudget(loop.call_soon, loop.call_later)
         self.log = self.budget.log
@@ -79,6 +85,7 @@ class NbdServer:
         self.tcp = TcpRules()
         self._access = access
         self._of_host: Counter[str] = Counter()
+        self._refused_now: set[HandshakeProtocol] = set()
         self._listeners: dict[str, list[NbdListener]] = {}  # by address
         self._beginning: set[asyncio.Task[object]] = set()
 
@@ -149,8 +156,18 @@ class NbdServer:
         self._of_host[host] += 1
         return ""
 
+    def refuse(self, connection: HandshakeProtocol, host: str, client: str, reason: str) -> bool:
+        """Say that one is past a limit; whether there is room to say so to itself as well."""
+        self.log.warning("nbd.too_many_connections", client=client, reason=reason)
+        self._emit("hosts.too_many", object=host, reason=reason)
+        if len(self._refused_now) >= REFUSED_AT_ONCE_MAX:
+            return False
+        self._refused_now.add(connection)
+        return True
+
     def forget(self, connection: HandshakeProtocol) -> None:
         """A connection has gone, counted or not."""
+        self._refused_now.discard(connection)
         host = self.connections.pop(connection, None)
         if host is not None:
             self._of_host[host] -= 1
@@ -163,7 +180,7 @@ class NbdServer:
             self.stop_listening(address)
         for task in list(self._beginning):
             task.cancel()
-        for connection in list(self.connections):
+        for connection in [*self.connections, *self._refused_now]:
             connection.abort()
 
 
@@ -178,6 +195,7 @@ class HandshakeProtocol(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._client = ""
         self._who = NOBODY
+        self._refusal = ""  # why it finds nothing here
         self._rules = server.tcp  # those that it came under
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -192,9 +210,9 @@ class HandshakeProtocol(asyncio.Protocol):
         self._transport = transport
         sock = transport.get_extra_info("socket")
         self._client = client_name(sock)
-        refused = self._server.admit(self, host_of(sock))
-        if refused:
-            self._server.log.warning("nbd.too_many_connections", client=self._client, reason=refused)
+        host = host_of(sock)
+        self._refusal = self._server.admit(self, host)
+        if self._refusal and not self._server.refuse(self, host, self._client, self._refusal):
             transport.abort()
             return
         if not self._know(sock):
@@ -205,7 +223,8 @@ class HandshakeProtocol(asyncio.Protocol):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(NBD_HANDSHAKE_TIMEOUT_S, attempt, "connection.defect", self.abort)
+        timeout_s = REFUSED_TIMEOUT_S if self._refusal else NBD_HANDSHAKE_TIMEOUT_S
+        self._deadline = loop.call_later(timeout_s, attempt, "connection.defect", self.abort)
         transport.write(self._handshake.greeting())
 
     def _know(self, sock: socket.socket) -> bool:
@@ -226,7 +245,9 @@ class HandshakeProtocol(asyncio.Protocol):
         return True
 
     def _seen_by(self, who: str) -> ExportLookup:
-        return _Told(self._server.exports.seen_by(who), self._not_allowed)
+        if self._refusal:
+            return Full(self._refusal)
+        return Told(self._server.exports.seen_by(who), self._not_allowed)
 
     def _not_allowed(self, export: str, error: NotAllowed) -> None:
         self._server.log.warning("nbd.not_allowed", client=self._client, export=export, error=error.message)
@@ -352,20 +373,3 @@ class HandshakeProtocol(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-class _Told:
-    """A lookup whose refusals are told to the site's operator, too."""
-
-    def __init__(self, exports: ExportLookup, told: Callable[[str, NotAllowed], None]) -> None:
-        self._exports = exports
-        self._told = told
-        self.names = exports.names
-
-    def find(self, name: str) -> ExportInfo:
-        """See `ExportLookup.find`."""
-        try:
-            return self._exports.find(name)
-        except NotAllowed as error:
-            self._told(name, error)
-            raise

@@ -27,8 +27,11 @@ P = ParamSpec("P")
 PIPELINED_DEPTH = 3
 DEPTH_DECAY = 0.98
 COLLECT_BYTES_MAX = 512 << 10
-# A host that fills its buffer gets one of twice the size next time, up to this one.
+# A host that fills its buffer gets one of twice the size next time, up to this one. One that in so many times
+# never used a quarter of it gets a smaller one.
 GROWN_BYTES_MAX = 2 << 20
+LARGE_BYTES = 256 << 10
+SHRINK_AFTER = 32
 _NOTHING = memoryview(b"")
 
 
@@ -41,7 +44,7 @@ class Pause(Enum):
     OVERLOAD = "the group takes no writes"
 
 
-_NOT_HANDLED = frozenset({Pause.REPLIES, Pause.TURN})
+_NOT_HANDLED = frozenset({Pause.REPLIES, Pause.TURN, Pause.PEER})
 
 
 class HostStream(asyncio.BufferedProtocol):
@@ -62,6 +65,8 @@ class HostStream(asyncio.BufferedProtocol):
         self._budget = budget
         self._buffer_bytes = buffer_bytes
         self._next_bytes = buffer_bytes  # size of the buffer to borrow next
+        self._used_most = 0  # of buffers of this size, and how many there were
+        self._used_times = 0
         self._view = _NOTHING
         self._lent = False
         self._start = 0  # of what is not yet handled
@@ -76,18 +81,25 @@ class HostStream(asyncio.BufferedProtocol):
         self._stuck_since: float | None = None
         self._stuck_timer: Timer | None = None
 
-    def _handle(self) -> None:
+    def handle(self) -> None:
         """Handle what is there."""
+        raise NotImplementedError
+
+    def _handle_soon(self) -> None:
+        """The same now, or once others are ready."""
         raise NotImplementedError
 
     # -- asyncio.BufferedProtocol
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go: after what is there, moved to the front when there is no room left."""
+        """Where the next bytes go: after what is there, moved to the front when there is no room left. Of
+        what follows a large request only a header is taken, so that nothing of the next one is moved."""
         if not self._lent or self._start + self._needed > len(self._view) or self._end == len(self._view):
             self._make_room()
         if self._budget.tight:
             return self._view[self._end : self._end + NBD_PARKED_BYTES]
+        if self._needed > LARGE_BYTES:
+            return self._view[self._end : max(self._end + 1, self._start + self._needed + REQUEST_BYTES)]
         return self._view[self._end :]
 
     def _make_room(self) -> None:
@@ -96,11 +108,14 @@ class HostStream(asyncio.BufferedProtocol):
         while size < self._needed or size <= held:
             size *= 2
         if self._lent and size <= len(self._view):
-            self._view[:held] = bytes(self._view[self._start : self._end])
+            if held:
+                self._view[:held] = self._view[self._start : self._end]  # they may overlap
         else:
             buffer = self._budget.lend(size)
-            buffer[:held] = self._view[self._start : self._end]
-            self._give_back()
+            if held:
+                buffer[:held] = self._view[self._start : self._end]
+            if self._lent:
+                self._give_back()
             self._view, self._lent = buffer, True
         self._start, self._end = 0, held
 
@@ -109,8 +124,10 @@ class HostStream(asyncio.BufferedProtocol):
         its next requests are on their way, and a frame for each would cost ten times what one for all
         does."""
         self._end += nbytes
-        if self._depth < PIPELINED_DEPTH or self._end == len(self._view) or self._budget.tight:
-            self._handle()
+        if self._end == len(self._view) or self._budget.tight:
+            self.handle()
+        elif self._depth < PIPELINED_DEPTH:
+            self._handle_soon()
         elif not self._collecting:
             self._collecting = True
             self._seen = self._end
@@ -131,7 +148,7 @@ class HostStream(asyncio.BufferedProtocol):
             self._seen = self._end
             self._clock.call_soon(self._collect_soon)
         else:
-            self._handle()
+            self._handle_soon()
 
     def take(self, data: bytes) -> None:
         """Handle bytes that came with the handshake: less than a request may have."""
@@ -171,7 +188,7 @@ class HostStream(asyncio.BufferedProtocol):
         self._paused_for.discard(why)
         if self._closing:
             return
-        if why is Pause.REPLIES and self._unfinished:
+        if why in _NOT_HANDLED and self._unfinished:
             self._ask_turn()
         if not self._paused_for:
             self._stuck_since = None
@@ -203,7 +220,7 @@ class HostStream(asyncio.BufferedProtocol):
     def _take_turn(self) -> None:
         self._paused_for.discard(Pause.TURN)
         if not self._closing and Pause.REPLIES not in self._paused_for:
-            self._handle()
+            self.handle()
         if not self._paused_for and not self._closing:
             self._transport.resume_reading()
 
@@ -212,24 +229,33 @@ class HostStream(asyncio.BufferedProtocol):
     def _settle(self, *, moved: bool) -> None:
         """Give the buffer back, or keep as little as possible. `moved`: something was handled."""
         held = self._end - self._start
-        if not held:
-            if self._lent:
-                self._next_bytes = self._fitting()
+        if self._lent and held <= NBD_PARKED_BYTES:
+            self._fit()
+            parked = memoryview(bytearray(self._view[self._start : self._end])) if held else _NOTHING
             self._give_back()
-        elif self._lent and held <= NBD_PARKED_BYTES:
-            parked = memoryview(bytearray(self._view[self._start : self._end]))
+            self._view, self._end = parked, held
+        elif not held:
             self._give_back()
-            self._view, self._start, self._end = parked, 0, held
-        if moved or self._paused_for or not self._half_request:
+        if not self._half_request:
+            self._stuck_since = None
+            return
+        if moved or self._paused_for:
             self._stuck_since = None
         self._watch_half_request()
 
-    def _fitting(self) -> int:
-        """The size of buffer that this host's requests seem to want."""
+    def _fit(self) -> None:
+        """Let the next buffer have the size that this host's requests seem to want."""
         size = len(self._view)
+        self._used_most = max(self._used_most, self._end)
+        self._used_times += 1
         if self._end == size:
-            return max(self._buffer_bytes, min(2 * size, GROWN_BYTES_MAX))
-        return max(self._buffer_bytes, size // 2) if self._end < size // 4 else size
+            self._next_bytes = max(self._next_bytes, min(2 * size, GROWN_BYTES_MAX))
+        elif self._used_times >= SHRINK_AFTER:
+            while self._next_bytes > self._buffer_bytes and self._used_most <= self._next_bytes // 4:
+                self._next_bytes //= 2
+        else:
+            return
+        self._used_most = self._used_times = 0
 
     def _give_back(self) -> None:
         """Hold no buffer, and nothing in one."""

@@ -17,6 +17,7 @@ import pytest
 from protocol.limits import NBD_CONNECTIONS_PER_HOST, NBD_OPTION_REPLY_BYTES_MAX
 from protocol.nbd.client import encode_option
 from protocol.nbd.constants import Command, Option
+from site_primary.nbd.server import REFUSED_AT_ONCE_MAX
 from tests.support.raw_host import Asked, RawHost
 from tests.support.sites import Site, free_port, running_sites
 
@@ -166,11 +167,8 @@ def test_one_address_cannot_take_every_connection(scratch: Path, hosts: contextl
             return RawHost(connection, "g/v")
 
         greedy = [tcp("127.0.0.2") for _ in range(3)]
-        refused = socket.socket()
-        hosts.push(contextlib.closing(refused))
-        refused.bind(("127.0.0.2", 0))
-        refused.connect(("127.0.0.1", port))
-        assert refused.recv(1) == b""
+        with pytest.raises(AssertionError, match=r"127\.0\.0\.2 has 3 already"):
+            tcp("127.0.0.2")
         # Another address, and a user on the unix socket, have parts of their own.
         assert tcp("127.0.0.3").ask(Command.READ, 0, 512).error == 0
         assert connect(site, hosts).ask(Command.READ, 0, 512).error == 0
@@ -178,9 +176,9 @@ def test_one_address_cannot_take_every_connection(scratch: Path, hosts: contextl
         greedy[0].exchange([Asked(command=Command.DISC)])
         greedy[0].until_closed()
         assert tcp("127.0.0.2").ask(Command.READ, 0, 512).error == 0
-        assert [
-            e["client"].split(":")[0] for e in site.log() if e["event"] == "nbd.too_many_connections"
-        ] == ["127.0.0.2"]
+        # On a slow machine the looks of whoever waits for the start are several at once, too.
+        clients = [e["client"] for e in site.log() if e["event"] == "nbd.too_many_connections"]
+        assert [each.split(":")[0] for each in clients if not each.startswith("pid")] == ["127.0.0.2"]
     finally:
         site.stop()
         site.check_log()
@@ -257,6 +255,10 @@ def test_connections_of_one_user_are_bounded(site: Site) -> None:
             one = stack.enter_context(socket.socket(socket.AF_UNIX))
             one.connect(str(site.nbd_socket))
             sockets.append(one)
-        assert sum(1 for one in sockets if _greeting(one)) == NBD_CONNECTIONS_PER_HOST
+        # Of those past the bound some are told why, and none is let in.
+        assert sum(1 for one in sockets if _greeting(one)) == NBD_CONNECTIONS_PER_HOST + REFUSED_AT_ONCE_MAX
     lines = [entry for entry in site.log() if entry["event"] == "nbd.too_many_connections"]
     assert 0 < len(lines) <= 50
+    events = [each for each in site.json("events")["events"] if each["kind"] == "hosts.too_many"]
+    assert events
+    assert events[0]["level"] == "warning"

@@ -58,6 +58,31 @@ ALL_AT_ONCE = """
 """
 
 
+PARTS_OF_BLOCKS = """
+    hosts += [nbd.NBD() for _ in range(28)]
+    for host in hosts[4:]:
+        host.connect_uri(uri)
+    oracle = bytearray(size)
+    for turn in range(60):
+        waiting = []
+        for number, host in enumerate(hosts):
+            for block in rng.sample(range(64), 2):  # each host has one sector of every block, for four blocks
+                offset = (block * 4 + number // 8) * 4096 + number % 8 * 512
+                data = rng.randbytes(512)
+                oracle[offset:offset + 512] = data
+                cookie = host.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), offset)
+                waiting.append((host, cookie))
+        for host, cookie in waiting:
+            while not host.aio_command_completed(cookie):
+                host.poll(-1)
+    hosts[0].flush()
+    for host in hosts:
+        assert host.pread(size, 0) == oracle
+    import hashlib
+    print(hashlib.sha256(oracle).hexdigest())
+"""
+
+
 def test_write_on_one_flush_on_another_read_on_a_third(site: Site, tool: Callable[[str], str]) -> None:
     tool("nbdsh")
     uri = site.create_volume("g/v", "8M")
@@ -68,6 +93,18 @@ def test_four_connections_at_once(site: Site, tool: Callable[[str], str]) -> Non
     tool("nbdsh")
     uri = site.create_volume("g/v", "8M")
     assert nbdsh(uri, CONNECT, ALL_AT_ONCE) == "same\n"
+
+
+def test_thirty_two_connections_that_write_parts_of_the_same_blocks(
+    site: Site, tool: Callable[[str], str]
+) -> None:
+    tool("nbdsh")
+    uri = site.create_volume("g/v", "8M")
+    written = nbdsh(uri, CONNECT, PARTS_OF_BLOCKS)
+    site.kill()
+    site.start()
+    read = nbdsh(uri, "import hashlib", "print(hashlib.sha256(h.pread(h.get_size(), 0)).hexdigest())")
+    assert read == written
 
 
 def test_flushed_by_another_connection_survives_kill(site: Site, tool: Callable[[str], str]) -> None:

@@ -78,10 +78,10 @@ class WatchedConnection(NbdConnection):
     host: Host
     link: Connected
 
-    def _handle(self) -> None:
+    def handle(self) -> None:
         self.host.handling(self.link)
         try:
-            super()._handle()
+            super().handle()
         except ProcessDied:
             self.host.interrupted(self.link)
             raise

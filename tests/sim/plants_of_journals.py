@@ -38,7 +38,7 @@ def ack_before_write() -> tuple[Patch, ...]:
         if self._written:
             self._out.append(simple_replies(self._written))
             self._written = []
-        late, self._batch = self._batch, self._new_batch()
+        late, self.batch = self.batch, self._new_batch()
         late._pieces = [bytes(piece) for piece in late._pieces]
         self._export.group.clock.call_later(0.002, late.commit)
 

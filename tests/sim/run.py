@@ -10,6 +10,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 import site_primary.nbd.connection
+import site_primary.nbd.reads
 from tests.sim.history import Violation
 from tests.sim.patching import patched
 from tests.sim.shape import Focus, Patch
@@ -55,7 +56,8 @@ def run_seed(seed: int, patches: tuple[Patch, ...] = (), trim: Trim = WHOLE, foc
     with ExitStack() as stack:
         stack.enter_context(capture_logs())  # what is logged of a group is an event, too
         stack.enter_context(patched(sim.shape.patches))
-        stack.enter_context(patched(((site_primary.nbd.connection, "log", HostLog(sim)),)))
+        for module in (site_primary.nbd.connection, site_primary.nbd.reads):
+            stack.enter_context(patched(((module, "log", HostLog(sim)),)))
         stack.enter_context(patched(patches))
         try:
             sim.run()

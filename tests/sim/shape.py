@@ -261,5 +261,5 @@ def _patches(rng: random.Random, segment_bytes: int, segment_bytes_min: int) -> 
         (window, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
         (window, "SHIP_READ_BYTES", 128 << 10),
         (site_secondary.receiver, "frames_after", readable_frames_after),
-        (site_primary.nbd.connection, "NBD_RECEIVE_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
+        (site_primary.nbd.connection, "NBD_FIRST_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

@@ -78,6 +78,7 @@ WHERE = {
     "site_primary/shipping/base_sender.py:": GROUP,
     "site_primary/shipping/fetcher.py:": GROUP,
     "site_primary/guard.py:": APART,
+    "site_primary/nbd/gathering.py:": CONNECTION,
     "site_primary/nbd/host_budget.py:": CONNECTION,
     "site_primary/nbd/stream.py:": CONNECTION,
     "site_primary/nbd/listener.py:": DAEMON,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.index import view as view_module
-from engine.index.view import VolumeView
+from engine.index import extents
+from engine.index.view import ReadBatch, VolumeView
 from protocol.errors import Corruption
 from protocol.events import TRIM, WRITE, ZERO, Row
 from protocol.limits import BLOCK_BYTES
@@ -128,14 +128,24 @@ def expected_map(made: Painted, offset: int, length: int) -> list[tuple[int, boo
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("only_one", [False, True])
-@pytest.mark.parametrize("window", [7, 8192])
+@pytest.mark.parametrize("step", [1, 3, 512])
+@pytest.mark.parametrize("probes", [1, 2048])
+@pytest.mark.parametrize("work", [1, 2048])
 def test_the_map_is_exact(
-    rig: GroupRig, where: str, only_one: bool, window: int, monkeypatch: pytest.MonkeyPatch
+    rig: GroupRig,
+    where: str,
+    only_one: bool,
+    step: int,
+    probes: int,
+    work: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With windows so small that every scan ends early, too."""
-    monkeypatch.setattr(view_module, "SCAN_WINDOW_BLOCKS", window)
-    monkeypatch.setattr(view_module, "SCAN_BLOCKS_MAX", 32 * window)
-    monkeypatch.setattr(view_module, "ONE_WINDOW_BLOCKS", 3)
+    """With steps so small that every scan ends early, too."""
+    for name in ("STEP_BLOCKS", "FIRST_STEP_BLOCKS"):
+        monkeypatch.setattr(extents, name, step)
+    for name in ("STEP_PROBES", "FIRST_STEP_PROBES"):
+        monkeypatch.setattr(extents, name, probes)
+    monkeypatch.setattr(extents, "WORK_MAX", work)
     made = painted(rig, 4, where)
     view = made.view()
     assert mapped(view, 0, SIZE, only_one=only_one) == expected_map(made, 0, SIZE)
@@ -146,11 +156,47 @@ def test_the_map_is_exact(
         assert found == expected_map(made, offset, length), (offset, length)
 
 
-def test_an_empty_terabyte_is_scanned_in_bounded_steps(rig: GroupRig) -> None:
-    rig.create("huge", 1 << 28)
+def test_an_empty_pebibyte_is_one_step(rig: GroupRig) -> None:
+    rig.create("huge", 1 << 38)
+    assert rig.live("huge").extents(0, 1 << 50) == [(1 << 50, False)]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("only_one", [False, True])
+def test_a_map_of_many_extents_is_scanned_in_bounded_steps(
+    rig: GroupRig, only_one: bool, indexed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are and wherever, a scan looks up no more than it may, and comes to the end."""
+    count = 20_000
+    volume = rig.create("huge", 1 << 28)
+    for at in range(0, count, 1000):
+        rows: list[Row] = [(WRITE, volume, 2 * block, 1) for block in range(at, at + 1000)]
+        rig.group.append(rows, [filled(b"x")] * 1000, 1000 * BLOCK_BYTES)
+    if indexed:
+        rig.checkpoint()
     view = rig.live("huge")
-    (step,) = view.extents(0, 1 << 40)
-    assert step == (view_module.SCAN_BLOCKS_MAX * BLOCK_BYTES, False)
+    looked_up: list[int] = []
+    find = VolumeView.find
+
+    def counted(self: VolumeView, batch: ReadBatch, block: int) -> object:
+        looked_up.append(block)
+        return find(self, batch, block)
+
+    monkeypatch.setattr(VolumeView, "find", counted)
+    offset = extents_found = most = 0
+    while offset < 1 << 40:
+        looked_up.clear()
+        found = view.extents(offset, (1 << 40) - offset, only_one=only_one)
+        most = max(most, len(looked_up))
+        found = found[:1] if only_one else found
+        assert len(found) <= 2 * (extents.WORK_MAX // extents.ROW_WORK + 2 * extents.STEP_BLOCKS)
+        offset += sum(size for size, _ in found)
+        extents_found += len(found)
+        if only_one and extents_found > 500:
+            break
+    else:
+        assert 2 * count <= extents_found <= 2 * count + 1000
+    assert most <= (0 if indexed else extents.WORK_MAX // extents.LOOK_UP_WORK + 2 * extents.STEP_BLOCKS)
 
 
 def test_a_run_of_blocks_is_one_read_of_the_file(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from engine.peering.pair_states import Mode
-from protocol.limits import BLOCK_BYTES, NBD_UNANSWERED_MAX
+from protocol.limits import BLOCK_BYTES, NBD_TURN_BLOCKS, NBD_UNANSWERED_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 from protocol.nbd.exports import ExportInfo, Negotiated
 from protocol.nbd.requests import REQUEST
@@ -229,6 +229,9 @@ def test_a_host_with_too_much_unanswered_is_read_no_more_until_the_peer_answers(
     assert host.socket.reading
     host.send(trims)
     assert not host.socket.reading
+    assert host.connection._unanswered <= NBD_UNANSWERED_MAX + NBD_TURN_BLOCKS
+    served.peer_has_all()
+    served.rig.settle(0)  # what came meanwhile has its turn
     served.peer_has_all()
     assert host.socket.reading
     assert len(host.answers) == NBD_UNANSWERED_MAX // 1000 * 1000 + 1000

@@ -9,9 +9,9 @@ import pytest
 
 from protocol.limits import (
     BLOCK_BYTES,
+    NBD_FIRST_BUFFER_BYTES,
     NBD_HALF_REQUEST_TIMEOUT_S,
     NBD_PARKED_BYTES,
-    NBD_RECEIVE_BUFFER_BYTES,
     NBD_RECEIVE_BUFFERS_BYTES_MAX,
     NBD_REQUEST_BYTES_MAX,
     NBD_TURN_BLOCKS,
@@ -22,6 +22,7 @@ from protocol.nbd.client_transmission import Answer
 from protocol.nbd.constants import Command, CommandFlag
 from protocol.nbd.requests import Request, encode_request
 from site_primary.nbd.host_budget import HostBudget
+from site_primary.nbd.stream import SHRINK_AFTER
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_primary.nbd.nbd_rig import EVERYTHING, NbdHost, NbdServed
 
@@ -242,12 +243,12 @@ def test_buffers_grow_for_large_requests_and_shrink_again(served: NbdServed) -> 
         return lend(size)
 
     served.budget.lend = lent  # type: ignore[method-assign]
-    for payload in (512, MIB, MIB, *[512] * 5):
+    for payload in (512, MIB, MIB, *[512] * 2 * SHRINK_AFTER):
         host.write(0, b"p" * payload)
         host.settle()
         assert served.budget.lent_bytes == 0
     assert max(sizes) == 2 * MIB
-    assert sizes[-1] == NBD_RECEIVE_BUFFER_BYTES
+    assert sizes[-1] == NBD_FIRST_BUFFER_BYTES
 
 
 def test_buffers_given_back_are_kept_only_up_to_a_bound() -> None:
@@ -267,7 +268,7 @@ def test_flushes_that_wait_for_the_disk_are_bounded(served: NbdServed) -> None:
     host.send(flush * (3 * NBD_UNANSWERED_MAX))
     host.settle()
     assert not host.wire.reading
-    assert host.connection._unanswered <= NBD_UNANSWERED_MAX + NBD_RECEIVE_BUFFER_BYTES // len(flush)
+    assert host.connection._unanswered <= NBD_UNANSWERED_MAX + NBD_TURN_BLOCKS
 
 
 def test_turns_are_taken_in_order_one_a_round() -> None:

@@ -7,8 +7,16 @@ import random
 import pytest
 
 from protocol.errors import Corruption, NoSpace
-from protocol.limits import BLOCK_BYTES, NBD_REQUEST_BYTES_MAX, NBD_TURN_BLOCKS, NBD_WHOLE_WRITE_BYTES
+from protocol.limits import (
+    BLOCK_BYTES,
+    NBD_FIRST_BUFFER_BYTES,
+    NBD_REQUEST_BYTES_MAX,
+    NBD_TURN_BLOCKS,
+    NBD_WHOLE_WRITE_BYTES,
+)
 from protocol.nbd.constants import Command, CommandFlag, NbdError
+from protocol.nbd.requests import REQUEST_BYTES
+from site_primary.nbd.stream import HostStream
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_primary.nbd.nbd_rig import NbdHost, NbdServed
 
@@ -53,6 +61,33 @@ def test_a_large_write_leaves_its_bytes(served: NbdServed, offset: int, length: 
     assert later.done
     assert not answer.error
     assert served.read() == content
+    assert served.budget.lent_bytes == 0
+
+
+def test_of_large_writes_on_end_nothing_is_moved(served: NbdServed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their bytes are where the socket put them until they are copied into the frame."""
+    host = served.connect()
+    moved: list[int] = []
+    make_room = HostStream._make_room
+
+    def counted(self: HostStream) -> None:
+        moved.append(self._end - self._start)
+        make_room(self)
+
+    monkeypatch.setattr(HostStream, "_make_room", counted)
+    content = random.Random(2).randbytes(8 * NBD_WHOLE_WRITE_BYTES)
+    data, answers = b"", []
+    for at in range(0, len(content), NBD_WHOLE_WRITE_BYTES):
+        payload = content[at : at + NBD_WHOLE_WRITE_BYTES]
+        answer, more = host.client.request(Command.WRITE, at, len(payload), payload)
+        answers.append(answer)
+        data += more
+    host.send(data)
+    host.settle()
+    assert all(answer.done and not answer.error for answer in answers)
+    assert served.read()[: len(content)] == content
+    # The first one is known to be large once a small buffer of it came.
+    assert sum(moved) <= NBD_FIRST_BUFFER_BYTES + len(answers) * REQUEST_BYTES
     assert served.budget.lent_bytes == 0
 
 
