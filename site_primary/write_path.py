@@ -34,12 +34,13 @@ class WriteBatch:
     `volume` is its id, of `size_bytes`; `view` gives it as it is, for merging. The buffers given to `write`
     must stay unchanged until the commit.
 
-    `before_merge` is called before a block is looked up to be written in part: whoever holds writes of other
-    batches puts them into the journal then, or what they wrote to the rest of the block would be undone.
+    `before_us` is called before a block is looked up to be written in part, and before a commit: whoever
+    holds writes of other batches puts them into the journal then. Or a block that one of them merged would
+    undo what this one writes to the rest of it, and the other way round.
     """
 
     __slots__ = (
-        "_before_merge",
+        "_before_us",
         "_group",
         "_overlay",
         "_payload_bytes",
@@ -56,13 +57,13 @@ class WriteBatch:
         volume: int,
         size_bytes: int,
         view: Callable[[], VolumeView],
-        before_merge: Callable[[], None] = lambda: None,
+        before_us: Callable[[], None] = lambda: None,
     ) -> None:
         self._group = group
         self._volume = volume
         self._size = size_bytes
         self._view = view
-        self._before_merge = before_merge
+        self._before_us = before_us
         self._rows: list[Row] = []
         self._pieces: list[Buffer] = []
         self._payload_bytes = 0
@@ -150,7 +151,7 @@ class WriteBatch:
     def _begin_overlay(self) -> None:
         """From the first partial block of a batch on, know what the batch has written so far. A zeroed range
         cannot be listed block by block, so a batch that holds one is committed first."""
-        self._before_merge()
+        self._before_us()
         if any(row[0] != WRITE for row in self._rows):
             self.commit()
         self._overlay = {}
@@ -185,6 +186,7 @@ class WriteBatch:
         there, and the batch is empty again."""
         rows, pieces, payload_bytes = self.take()
         if rows:
+            self._before_us()
             self._group.append(rows, pieces, payload_bytes)
 
     def take(self) -> tuple[list[Row], list[Buffer], int]:

@@ -8,7 +8,7 @@ sizes, whether it is still there) holds when they are committed.
 
 A lone host would wait for nothing: it is handled at once. Whether there are others is tried now and then.
 
-What a host has merged or zeroed must follow what those before it wrote: see `WriteBatch.before_merge`.
+What a host has merged or zeroed must follow what those before it wrote: see `WriteBatch`.
 """
 
 from __future__ import annotations

@@ -117,6 +117,20 @@ def test_a_whole_block_and_then_a_part_of_it(served: NbdServed) -> None:
     assert served.read()[:BLOCK_BYTES] == expected
 
 
+def test_a_batch_that_is_committed_on_the_way_comes_after_what_was_gathered(
+    served: NbdServed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first host's block was merged before the second wrote all of it: in the other order the rest of it
+    would be older than both."""
+    monkeypatch.setattr("site_primary.write_path.FRAME_EVENTS_MAX", 2)
+    one, other = crowd(served, 2)
+    one.write(0, b"p" * SECTOR_BYTES)
+    for at in range(2):
+        other.write(at * BLOCK_BYTES, block(at + 1))
+    served.rig.settle(0)
+    assert served.read()[SECTOR_BYTES:BLOCK_BYTES] == block(1)[SECTOR_BYTES:]
+
+
 def test_who_reads_and_who_flushes_in_the_same_round(served: NbdServed, frames: list[Frame]) -> None:
     writer, reader, flusher, forcer = crowd(served, 4)
     frames.clear()
