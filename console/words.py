@@ -53,6 +53,7 @@ VERBS_BESIDE = {
         "check": "site_names.check_site",
         "cert": "site_cert.app",
     },
+    "backup": {"delete": "backup_delete.delete", "prune": "backup_delete.prune"},
     "volume": {
         "export": "volume_export.export_volume",
         "import": "volume_import.import_volume",

@@ -9,7 +9,14 @@ import typer
 from msgspec import structs
 from msgspec.structs import asdict
 
-from console.commands.backup import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
+from console.commands.backup_delete import (
+    KeepDaily,
+    KeepHourly,
+    KeepLast,
+    KeepMonthly,
+    KeepWeekly,
+    KeepYearly,
+)
 from console.drill_schedule import CheckArg, CheckHook, DrillAs, drill_fields, plan_of, set_drills
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.session import Session, session_of

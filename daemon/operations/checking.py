@@ -7,9 +7,11 @@ import asyncio
 from collections import deque
 
 from daemon.jobs import Job
+from daemon.operations.paging import TimeSlices
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.group.group import Group
+from engine.group.site_state import CopyMark
 from engine.index.requests import IndexRequest
 from engine.integrity.damage import damage_text
 from engine.integrity.faults import Damage, Fault
@@ -23,6 +25,7 @@ from site_primary.shipping.rate_limit import TokenBucket
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
 SHOW_EVERY_PLACES = 100
+MARKS_A_COMMIT = 500
 ASK_AGAIN_MAX = 3
 
 
@@ -138,21 +141,32 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
     return mended, reasons
 
 
-def mark_copies(
-    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]]
+async def mark_copies(
+    site: Site, group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]]
 ) -> list[str]:
     """Say of each copy what was found out about it; the ids of those that a whole round verified."""
-    damaged = {copy.id: damage for copy, damage in affected}
-    verified = []
-    for copy in group.copies.at(group.spans(group.writer.written)):
+    damaged, slices = {copy.id: damage for copy, damage in affected}, TimeSlices(site)
+    verified, marks = [], dict[int, CopyMark | None]()
+    for copy in reversed(list(group.copies.newest(group.spans(group.writer.written)))):
+        before = group.copies.mark_of(copy.id)
         if copy.id in damaged:
-            group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
+            marks[copy.id] = CopyMark(before.verified_utc_ns, damage_text(damaged[copy.id]))
         elif whole is not None and whole.covers(copy) and group.kept.readable(copy.cut):
-            group.copies.verified(copy.id, whole.began_utc_ns)
+            marks[copy.id] = CopyMark(whole.began_utc_ns, "")
             verified.append(f"{copy.id:016x}")
-        elif group.copies.mark_of(copy.id).damage:
-            group.copies.mended(copy.id)
+        elif before.damage:
+            marks[copy.id] = CopyMark(before.verified_utc_ns, "")
+        if len(marks) == MARKS_A_COMMIT:
+            _note_living(group, marks)
+        await slices.pause()
+    _note_living(group, marks)
     return verified
+
+
+def _note_living(group: Group, marks: dict[int, CopyMark | None]) -> None:
+    """Of copies that were not deleted meanwhile; takes them out."""
+    group.copies.note({each: mark for each, mark in marks.items() if not group.copies.was_deleted(each)})
+    marks.clear()
 
 
 async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:

@@ -59,8 +59,8 @@ async def work(site: Site, job: Job) -> CompareResult:
     compared = {past.volume for past, _ in views.values()}
     verified = [
         copy
-        for copy in group.copies.at(group.spans(group.writer.written))
-        if copy.cut == cut and compared.issuperset(copy.volumes)
+        for copy in group.copies.of_cut(group.spans(group.writer.written), cut)
+        if compared.issuperset(copy.volumes)
     ]
     for copy in verified:
         group.copies.verified(copy.id, began_utc_ns)

@@ -79,9 +79,13 @@ def encoded(answer: Reply | Page[Any] | NextPage) -> Raw:
 
 
 async def rows_of(
-    site: Site, command: PagedCommand[Any], rows: Iterable[tuple[Key, Item]], build: Callable[[Item], Row]
+    site: Site,
+    command: PagedCommand[Any],
+    rows: Iterable[tuple[Key, Item | None]],
+    build: Callable[[Item], Row],
 ) -> tuple[list[Row], str | UnsetType | None]:
-    """What `build` makes of the next rows, and `more` of the page; without `after` all of them.
+    """What `build` makes of the next rows, and `more` of the page; without `after` all of them. A row of None
+    is a step in looking for the next one.
 
     Raises FarshoreError as soon as a whole list is known to be too large."""
     slices, whole = TimeSlices(site), command.after is UNSET
@@ -89,6 +93,9 @@ async def rows_of(
     built: list[Row] = []
     last: Key | None = None
     for key, item in rows:
+        await slices.pause()
+        if item is None:
+            continue
         row = build(item)
         room -= row_bytes(row)
         if room < 0 and whole:
@@ -100,5 +107,4 @@ async def rows_of(
             return built, key_text(last)
         built.append(row)
         last = key
-        await slices.pause()
     return built, UNSET if whole else None

@@ -9,7 +9,7 @@ Pure: times come in as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -40,6 +40,19 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list
     """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
     `daily 2026-03-29`. Of one time, as a clock that went back makes them, the one that is given last is the
     newest."""
+    steps = kept_steps(backups, rules)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            found: dict[int, list[str]] = ended.value
+            return found
+
+
+def kept_steps(
+    backups: Iterable[tuple[int, int]], rules: KeepRules
+) -> Generator[None, None, dict[int, list[str]]]:
+    """The same, step by step, a few microseconds each."""
     newest_first = list(backups)[::-1]
     newest_first.sort(key=lambda backup: -backup[0])
     found: dict[int, list[str]] = {}
@@ -51,6 +64,7 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list
         for utc_ns, copy_id in newest_first:
             if left == 0:
                 break
+            yield
             period = period_of(datetime.fromtimestamp(utc_ns // NS_PER_S, UTC))
             if period != previous:
                 found.setdefault(copy_id, []).append(f"{name} {period}")

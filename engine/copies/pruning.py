@@ -13,11 +13,12 @@ asked once for each set of volumes that there is, of the backups that have all o
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from engine.copies.copies import Copy, CopyState
 from engine.copies.copy_states import state_of
-from engine.copies.keep_rules import KeepRules, kept
+from engine.copies.keep_rules import KeepRules, kept_steps
 from engine.group.group import Group
 from protocol.limits import CLOCK_SKEW_S
 
@@ -35,10 +36,27 @@ class PrunePlan:
 
 def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     """What a prune would do now. With no rule at all nothing is deleted."""
+    steps = prune_steps(group, rules, labelled=labelled)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            plan: PrunePlan = ended.value
+            return plan
+
+
+def prune_steps(
+    group: Group, rules: KeepRules, *, labelled: bool, say_labelled: bool = True
+) -> Generator[None, None, PrunePlan]:
+    """The same, step by step: let hosts in between two. Without `say_labelled`, labelled backups that are
+    left for that are not looked at: whoever prunes after each backup pays for those that it may delete."""
     plan = PrunePlan()
     looked_at: list[Copy] = []
     soon_ns = group.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
-    for copy in group.copies.at(group.spans()):
+    all_of_them = labelled or say_labelled
+    copies = group.copies.newest(group.spans()) if all_of_them else group.copies.unlabelled(group.spans())
+    for copy in reversed(list(copies)):
+        yield
         why = _left(group, copy, labelled=labelled) if any(rules) else "no keep rules"
         if not why and any(rules[1:]) and copy.utc_ns > soon_ns:
             why = "dated ahead of the clock"
@@ -46,7 +64,7 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
             plan.left.append((copy, why))
         else:
             looked_at.append(copy)
-    reasons = _reasons(looked_at, rules)
+    reasons = yield from _reasons(looked_at, rules)
     for copy in looked_at:
         if copy.id in reasons:
             plan.kept.append((copy, reasons[copy.id]))
@@ -55,12 +73,13 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     return plan
 
 
-def _reasons(copies: list[Copy], rules: KeepRules) -> dict[int, list[str]]:
+def _reasons(copies: list[Copy], rules: KeepRules) -> Generator[None, None, dict[int, list[str]]]:
     """By id, the rules that keep a backup for some set of volumes; each once."""
     held = [(frozenset(copy.volumes), (copy.utc_ns, copy.id)) for copy in copies]
     found: dict[int, dict[str, None]] = {}
     for scope in {volumes for volumes, _ in held}:
-        for copy_id, why in kept([backup for volumes, backup in held if volumes >= scope], rules).items():
+        reasons = yield from kept_steps([backup for volumes, backup in held if volumes >= scope], rules)
+        for copy_id, why in reasons.items():
             found.setdefault(copy_id, {}).update(dict.fromkeys(why))
     return {copy_id: list(why) for copy_id, why in found.items()}
 

@@ -56,6 +56,7 @@ class VolumeHistory:
         self._changes: dict[int, dict[tuple[int, int], VolumeResized | VolumeRenamed]] = {}
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
+        self._to_cut: dict[Cut, set[tuple[int, int]]] = {}  # what `_reverts` says, by where it goes back to
         self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
 
     @property
@@ -129,6 +130,7 @@ class VolumeHistory:
         """Take in a revert; seeing the same one again is fine."""
         entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
         self._reverts.setdefault(event.volume, {})[timeline, position] = entry
+        self._to_cut.setdefault(event.cut, set()).add((timeline, position))
 
     def rewriting(self, timeline: int, position: int, event: RewriteBegan | RewriteEnded) -> None:
         """Take in that a volume is turned back by writes from here on, or no longer; the same one again is
@@ -145,6 +147,8 @@ class VolumeHistory:
         self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
         for volume, reverts in self._reverts.items():
             self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
+        for cut, places in self._to_cut.items():
+            self._to_cut[cut] = {place for place in places if not gone(place)}
         for volume, changes in self._changes.items():
             self._changes[volume] = {place: each for place, each in changes.items() if not gone(place)}
         for volume, places in self._deletions.items():
@@ -261,6 +265,10 @@ class VolumeHistory:
     def all_reverts(self) -> list[RevertEntry]:
         """Every revert on any timeline."""
         return [entry for entries in self._reverts.values() for entry in entries.values()]
+
+    def reverts_to(self, cut: Cut) -> list[tuple[int, int]]:
+        """Where reverts to exactly that cut are, (timeline, position), on any timeline."""
+        return sorted(self._to_cut.get(cut, ()), key=lambda place: place[1])
 
     def turned_back(self) -> list[int]:
         """Ids of volumes that were ever turned back, on any timeline."""
