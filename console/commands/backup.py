@@ -10,7 +10,7 @@ from msgspec import UNSET
 from console.client import CALL_TIMEOUT_S
 from console.figures import UNKNOWN, parse_lock, size_text
 from console.freezing import FrozenBackup, command_line_order, frozen_backup
-from console.options import seconds
+from console.options import After, Limit, seconds
 from console.proven import proven_fields
 from console.session import Session, session_of
 from protocol.commands.backup import (
@@ -120,11 +120,13 @@ def create(
 def list_backups(
     ctx: typer.Context,
     scope: Annotated[str | None, typer.Argument(metavar="G|G/V", help="One group or volume only.")] = None,
+    limit: Limit = None,
+    after: After = None,
 ) -> None:
     """Every backup that this site knows, newest first."""
     session = session_of(ctx)
     group, volume = (None, None) if scope is None else parse_scope(scope)
-    data = session.call(BackupList(group=group, volume=volume))
+    data = session.listed(BackupList(group=group, volume=volume), limit, after)
     session.output.result(
         "backup.list",
         data,
@@ -134,6 +136,7 @@ def list_backups(
             empty="no backups: `farshore backup create G --label NAME`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command()

@@ -89,6 +89,7 @@ async def rows_of(
 
     Raises FarshoreError as soon as a whole list is known to be too large."""
     slices, whole = TimeSlices(site), command.after is UNSET
+    most = None if whole or command.rows is UNSET else command.rows
     room = CONTROL_MESSAGE_BYTES_MAX if whole else CONTROL_PAGE_BYTES
     built: list[Row] = []
     last: Key | None = None
@@ -96,6 +97,8 @@ async def rows_of(
         await slices.pause()
         if item is None:
             continue
+        if len(built) == most and last is not None:
+            return built, key_text(last)
         row = build(item)
         room -= row_bytes(row)
         if room < 0 and whole:

@@ -10,7 +10,7 @@ from protocol.bounds import LockSeconds, Name
 from protocol.commands.base import BaseCommand, Confirm, Label, Query, Reply
 from protocol.commands.cut import CutInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import NamedCut
 from protocol.roles import OperatorRole
 
@@ -83,7 +83,7 @@ class BackupCreate(BaseCommand[BackupCreateReply], frozen=True, tag="backup.crea
     lock_s: LockSeconds | UnsetType = UNSET  # then left out on the wire: older daemons know none
 
 
-class BackupListReply(Reply, frozen=True, kw_only=True):
+class BackupListReply(ListReply, frozen=True, kw_only=True):
     """Newest first."""
 
     backups: list[BackupInfo]

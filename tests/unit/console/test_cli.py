@@ -70,6 +70,8 @@ EVERY_COMMAND = [
     ("backup create vm1", "backup.create"),
     ("backup create vm1 --freeze db", "backup.create"),
     ("backup list", "backup.list"),
+    ("backup list vm1 --limit 1 --after []", "backup.list"),
+    ("volume list --limit 1", "volume.list"),
     ("backup show vm1 nightly", "backup.show"),
     ("backup delete vm1 nightly weekly --confirm vm1", "backup.delete-many"),
     ("backup delete vm1 nightly weekly --dry-run", "backup.delete-many"),
