@@ -83,10 +83,12 @@ class Content(IntEnum):
     DAMAGED = 2
 
 
-# What READS asks for: a cron line in a `PolicySet`; volumes of any size, that change it and their names.
+# What READS asks for: a cron line in a `PolicySet`; volumes of any size, that change it and their names;
+# volumes that were turned back more often, one restore upon the other, than earlier versions look into.
 CRON_LINES = "cron-lines"
 VOLUME_CHANGES = "volume-changes"
-READABLE = frozenset({CRON_LINES, VOLUME_CHANGES})
+MANY_REVERTS = "many-reverts"
+READABLE = frozenset({CRON_LINES, VOLUME_CHANGES, MANY_REVERTS})
 NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
 AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))

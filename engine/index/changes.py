@@ -15,8 +15,11 @@ whose newest version is older than every difference are stepped over.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
+
 from engine.history.visibility import Interval
-from engine.index.memtable import NOT_FOUND, Memtable
+from engine.index.memtable import NOT_FOUND, Memtable, VolumeVersions
 from engine.index.versions import (
     BLOCK_PREFIX,
     NUMBER_MASK,
@@ -119,11 +122,10 @@ class ChangeScan:
                 held = [block for block in blocks if first <= block < end]
             else:
                 held = [block for block in range(first, end) if block in blocks]
-            for low, high in ranges:
-                found.update(block for block in held if versions.newest(block, low, high) != NOT_FOUND)
-                for entry, range_first, range_end in versions.ranges:
-                    if low <= entry >> 1 < high:
-                        found.update(range(max(first, range_first), min(end, range_end)))
+            found.update(block for block in held if _kept_within(versions, block, ranges))
+            for entry, range_first, range_end in versions.ranges:
+                if _at_or_below(ranges, entry >> 1)[1] > entry >> 1:
+                    found.update(range(max(first, range_first), min(end, range_end)))
 
     def _from_index(
         self, transaction: ReadTransaction, lane: int, ranges: Ranges, first: int, end: int, rows_max: int
@@ -156,17 +158,33 @@ class ChangeScan:
         return blocks, end
 
 
-def _within(cursor: Cursor, lane: int, volume: int, block: int, number: int, ranges: Ranges) -> bool:
-    """Whether a block, whose newest version in the lane is `number`, has one within any of the ranges."""
-    for low, high in reversed(ranges):
-        if number >= high:
-            # Further down there may be one: the newest below the range's end.
-            if not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
-                return False
-            key_lane, key_volume, key_block, inverted = unpack_version_key(cursor.key())
-            if (key_lane, key_volume, key_block) != (lane, volume, block):
-                return False
-            number = inverted ^ NUMBER_MASK
-        if number >= low:
+def _at_or_below(ranges: Ranges, number: int) -> tuple[int, int]:
+    """The last range that begins at or before a number; (0, 0) if there is none."""
+    at = bisect_right(ranges, number, key=itemgetter(0))
+    return ranges[at - 1] if at else (0, 0)
+
+
+def _kept_within(versions: VolumeVersions, block: int, ranges: Ranges) -> bool:
+    """Whether a block has a version in the memtable within any of the ranges: as `_within`."""
+    low, high = ranges[0][0], ranges[-1][1]
+    while (entry := versions.newest(block, low, high)) != NOT_FOUND:
+        _, high = _at_or_below(ranges, entry >> 1)
+        if entry >> 1 < high:
             return True
     return False
+
+
+def _within(cursor: Cursor, lane: int, volume: int, block: int, number: int, ranges: Ranges) -> bool:
+    """Whether a block, whose newest version in the lane is `number`, has one within any of the ranges. There
+    are as many as there were restores: they are not gone through one after the other."""
+    while True:
+        _, high = _at_or_below(ranges, number)
+        if number < high:
+            return True
+        # Further down there may be one: the newest below the range's end.
+        if not high or not cursor.set_range(VERSION_KEY.pack(lane, volume, block, (high - 1) ^ NUMBER_MASK)):
+            return False
+        key_lane, key_volume, key_block, inverted = unpack_version_key(cursor.key())
+        if (key_lane, key_volume, key_block) != (lane, volume, block):
+            return False
+        number = inverted ^ NUMBER_MASK
