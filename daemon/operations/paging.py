@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_PAGE_BYTES, CONTR
 
 Item = TypeVar("Item")
 Row = TypeVar("Row", bound=Reply)
+T = TypeVar("T")
 
 
 class TimeSlices:
@@ -34,6 +35,18 @@ class TimeSlices:
         if self._clock.monotonic() - self._began >= CONTROL_TURN_S:
             await asyncio.sleep(0)
             self._began = self._clock.monotonic()
+
+
+async def in_slices(site: Site, steps: Generator[None, None, T]) -> T:
+    """What comes of the steps (engine.steps), with turns for others in between."""
+    slices = TimeSlices(site)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            found: T = ended.value
+            return found
+        await slices.pause()
 
 
 def start_of(command: PagedCommand[Any], kind: type[Key]) -> Key | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from daemon.operations.paging import TimeSlices
+from daemon.operations.paging import TimeSlices, in_slices
 from daemon.operations.shapes import require_primary
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -79,14 +79,7 @@ async def prune_quietly(site: Site, group: Group, rules: KeepRules) -> None:
 async def _plan(
     site: Site, group: Group, rules: KeepRules, *, labelled: bool, say_labelled: bool
 ) -> PrunePlan:
-    slices, steps = TimeSlices(site), prune_steps(group, rules, labelled=labelled, say_labelled=say_labelled)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            plan: PrunePlan = ended.value
-            return plan
-        await slices.pause()
+    return await in_slices(site, prune_steps(group, rules, labelled=labelled, say_labelled=say_labelled))
 
 
 class Rows:

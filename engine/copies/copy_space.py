@@ -19,7 +19,6 @@ from engine.retention.needed import BoundsOfCuts, Keep, needed, same_name, what_
 from protocol.limits import BLOCK_BYTES
 
 SLICE_ROWS = 2_000
-SLICE_BYTES = 8_192 * BLOCK_BYTES
 
 
 def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
@@ -32,7 +31,7 @@ def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
         view = group.kept.view_at(name, copy.cut)
         offset = 0
         while offset < view.size_bytes:
-            extents = view.extents(offset, min(SLICE_BYTES, view.size_bytes - offset))
+            extents = view.extents(offset, view.size_bytes - offset)
             offset += sum(size for size, _ in extents)
             yield sum(size for size, data in extents if data)
 

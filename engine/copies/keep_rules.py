@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from engine.steps import at_once
 from protocol.cut_text import NS_PER_S
 
 
@@ -40,13 +41,7 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules) -> dict[int, list
     """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
     `daily 2026-03-29`. Of one time, as a clock that went back makes them, the one that is given last is the
     newest."""
-    steps = kept_steps(backups, rules)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            found: dict[int, list[str]] = ended.value
-            return found
+    return at_once(kept_steps(backups, rules))
 
 
 def kept_steps(

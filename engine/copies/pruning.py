@@ -20,6 +20,7 @@ from engine.copies.copies import Copy, CopyState
 from engine.copies.copy_states import state_of
 from engine.copies.keep_rules import KeepRules, kept_steps
 from engine.group.group import Group
+from engine.steps import at_once
 from protocol.limits import CLOCK_SKEW_S
 
 _LOOKED_AT = frozenset({CopyState.AVAILABLE, CopyState.VERIFIED})
@@ -36,13 +37,7 @@ class PrunePlan:
 
 def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     """What a prune would do now. With no rule at all nothing is deleted."""
-    steps = prune_steps(group, rules, labelled=labelled)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            plan: PrunePlan = ended.value
-            return plan
+    return at_once(prune_steps(group, rules, labelled=labelled))
 
 
 def prune_steps(
@@ -55,7 +50,7 @@ def prune_steps(
     soon_ns = group.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
     all_of_them = labelled or say_labelled
     copies = group.copies.newest(group.spans()) if all_of_them else group.copies.unlabelled(group.spans())
-    for copy in reversed(list(copies)):
+    for copy in copies:
         yield
         why = _left(group, copy, labelled=labelled) if any(rules) else "no keep rules"
         if not why and any(rules[1:]) and copy.utc_ns > soon_ns:
@@ -64,8 +59,11 @@ def prune_steps(
             plan.left.append((copy, why))
         else:
             looked_at.append(copy)
+    looked_at.reverse()
+    plan.left.reverse()
     reasons = yield from _reasons(looked_at, rules)
     for copy in looked_at:
+        yield
         if copy.id in reasons:
             plan.kept.append((copy, reasons[copy.id]))
         else:
@@ -75,7 +73,10 @@ def prune_steps(
 
 def _reasons(copies: list[Copy], rules: KeepRules) -> Generator[None, None, dict[int, list[str]]]:
     """By id, the rules that keep a backup for some set of volumes; each once."""
-    held = [(frozenset(copy.volumes), (copy.utc_ns, copy.id)) for copy in copies]
+    held: list[tuple[frozenset[int], tuple[int, int]]] = []
+    for copy in copies:
+        held.append((frozenset(copy.volumes), (copy.utc_ns, copy.id)))
+        yield
     found: dict[int, dict[str, None]] = {}
     for scope in {volumes for volumes, _ in held}:
         reasons = yield from kept_steps([backup for volumes, backup in held if volumes >= scope], rules)

@@ -159,7 +159,12 @@ class VolumeHistory:
         self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
         for volume, reverts in self._reverts.items():
             self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
-            self._in_order[volume] = sorted(self._reverts[volume].values(), key=attrgetter("position"))
+        by_position = attrgetter("position")
+        self._in_order = {
+            volume: sorted(reverts.values(), key=by_position)
+            for volume, reverts in self._reverts.items()
+            if reverts
+        }
         self.known.clear()
         for cut, places in self._to_cut.items():
             self._to_cut[cut] = {place for place in places if not gone(place)}

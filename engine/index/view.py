@@ -27,8 +27,9 @@ from protocol.limits import BLOCK_BYTES
 
 ZERO_BLOCK = bytes(BLOCK_BYTES)
 _ZEROES = bytes(1 << 20)
-SCAN_WINDOW_BLOCKS = 8192
-SCAN_BLOCKS_MAX = 32 * SCAN_WINDOW_BLOCKS
+# Of one scan, which holds up other hosts: some milliseconds.
+SCAN_WINDOW_BLOCKS = 2048
+SCAN_BLOCKS_MAX = 128 * SCAN_WINDOW_BLOCKS
 # QEMU asks for one extent at a time: a whole window for each would make a map quadratic.
 ONE_WINDOW_BLOCKS = 64
 
@@ -209,20 +210,25 @@ class VolumeView:
 
     def extents(self, offset: int, length: int, *, only_one: bool = False) -> list[tuple[int, bool]]:
         """(bytes, holds data) of neighbouring stretches from `offset`, in 4 KiB steps after the first. They
-        may end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks or `SCAN_WINDOW_BLOCKS`
-        versions, with `only_one` soon after the first stretch."""
-        first = offset // BLOCK_BYTES
-        end = min(-(-(offset + length) // BLOCK_BYTES), first + SCAN_BLOCKS_MAX)
+        may end before `length`: a scan stops after `SCAN_BLOCKS_MAX` blocks, holes left out, or
+        `SCAN_WINDOW_BLOCKS` versions, with `only_one` soon after the first stretch."""
+        first, looked_at = offset // BLOCK_BYTES, 0
+        end = -(-(offset + length) // BLOCK_BYTES)
         stretches: list[tuple[int, bool]] = []
         seen = 0
         block = first
         window = ONE_WINDOW_BLOCKS if only_one else SCAN_WINDOW_BLOCKS
         with self.batch() as batch:
-            while block < end and seen < SCAN_WINDOW_BLOCKS and not (only_one and len(stretches) > 1):
+            while block < end and seen < SCAN_WINDOW_BLOCKS and looked_at < SCAN_BLOCKS_MAX:
+                if only_one and len(stretches) > 1:
+                    break
                 stop = min(end, block + window)
                 window = min(2 * window, SCAN_WINDOW_BLOCKS)
                 written = self._candidates(batch.cursor(), block, stop)
                 seen += len(written)
+                looked_at += stop - block
+                if not written:
+                    stop = max(stop, self._next_written(batch.cursor(), stop, end))
                 at = block
                 for candidate in sorted(written):
                     if self.find(batch, candidate) is not None:
@@ -233,6 +239,25 @@ class VolumeView:
                 block = stop
         sized = [(blocks * BLOCK_BYTES, data) for blocks, data in stretches]
         return trim_stretches(sized, offset - first * BLOCK_BYTES, length)
+
+    def _next_written(self, cursor: Cursor, first: int, end: int) -> int:
+        """The first block from `first` on that has any version in a lane of this view, or `end`; `first`
+        where that would take long to say."""
+        nearest = end
+        for lane in {interval.lane for interval in self.intervals}:
+            for layer in self.memtable.layers:
+                versions = layer.volumes.get((lane, self.volume))
+                if versions is not None:
+                    if len(versions.blocks) > SCAN_WINDOW_BLOCKS:
+                        return first
+                    nearest = min(
+                        (block for block in versions.blocks if first <= block < nearest), default=nearest
+                    )
+            if cursor.set_range(BLOCK_PREFIX.pack(lane, self.volume, first)):
+                key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
+                if key_lane == lane and key_volume == self.volume:
+                    nearest = min(nearest, block)
+        return nearest
 
     def _candidates(self, cursor: Cursor, first: int, end: int) -> set[int]:
         """Blocks in [first, end) with any version in a lane of this view."""

@@ -144,11 +144,28 @@ def test_the_map_is_exact(
         assert found == expected_map(made, offset, length), (offset, length)
 
 
-def test_an_empty_terabyte_is_scanned_in_bounded_steps(rig: GroupRig) -> None:
-    rig.create("huge", 1 << 28)
-    view = rig.live("huge")
-    (step,) = view.extents(0, 1 << 40)
-    assert step == (view_module.SCAN_BLOCKS_MAX * BLOCK_BYTES, False)
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_hole_is_one_step_whatever_its_size(rig: GroupRig, indexed: bool) -> None:
+    """Of an empty pebibyte, and of one with a block at its end; in the memtable and in the index."""
+    volume = rig.create("huge", 1 << 38)
+    assert rig.live("huge").extents(0, 1 << 50) == [(1 << 50, False)]
+    rig.write(volume, (1 << 38) - 2, b"z")
+    rig.write(volume, 7, b"a")
+    if indexed:
+        rig.checkpoint()
+    ends = [(7 * BLOCK_BYTES, False), (BLOCK_BYTES, True), ((1 << 50) - 10 * BLOCK_BYTES, False)]
+    assert rig.live("huge").extents(0, 1 << 50) == [*ends, (BLOCK_BYTES, True), (BLOCK_BYTES, False)]
+
+
+def test_a_scan_ends_soon_where_much_is_written(rig: GroupRig) -> None:
+    """Other hosts wait meanwhile."""
+    blocks = 4 * view_module.SCAN_WINDOW_BLOCKS
+    volume = rig.create("root", 2 * blocks)
+    for first in range(0, blocks, 1000):
+        rows = [(1, volume, 2 * block, 1) for block in range(first, min(blocks, first + 1000))]
+        rig.append(rows, *[b"x"] * len(rows))
+    stretches = rig.live("root").extents(0, 2 * blocks * BLOCK_BYTES)
+    assert sum(data for _, data in stretches) <= 2 * view_module.SCAN_WINDOW_BLOCKS
 
 
 def test_a_run_of_blocks_is_one_read_of_the_file(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:
