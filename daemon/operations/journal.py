@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Annotated, NamedTuple
 
 from msgspec import UNSET, Meta
@@ -12,7 +12,6 @@ from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info
 from daemon.site import Site
 from engine.group.group import Group
-from engine.history.timelines import Span
 from engine.history.unread import read_frame
 from engine.steps import at_once
 from protocol.bounds import AnyTimeline, Position
@@ -67,7 +66,7 @@ def _since(group: Group, command: JournalShow) -> Cut | None:
     """Where to begin, as it was asked for. NotFound unless that is a boundary of the history held."""
     start = command.since.cut if command.since else None
     if start is not None:
-        _check_start(group, group.spans(group.writer.written), start)
+        _check_start(group, start)
     return start
 
 
@@ -122,9 +121,9 @@ def _reply(
     )
 
 
-def _check_start(group: Group, spans: Sequence[Span], start: Cut) -> None:
+def _check_start(group: Group, start: Cut) -> None:
     """NotFound unless frames begin there, or end: an answer without any would say that there are none."""
-    for span in spans:
+    for span in group.spans(group.writer.written):
         if span.timeline == start.timeline and span.start <= start.position <= span.end:
             # What a damaged frame comes before is a boundary all the same.
             if group.reader.prefix_at(start.timeline, start.position) is None:
