@@ -14,12 +14,20 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import zmq
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from protocol.commands.base import BaseCommand, Command, Query, ReplyType, command_name
-from protocol.commands.pages import MORE, PagedCommand, add_page
+from protocol.commands.pages import MORE, PagedCommand, add_page, rows_field
 from protocol.endpoints import check_endpoint, is_ipc
-from protocol.envelopes import REQUEST_ID_BYTES, Request, decode_answer, encode_request, read_data, read_reply
+from protocol.envelopes import (
+    REQUEST_ID_BYTES,
+    Request,
+    decode_answer,
+    encode_request,
+    read_data,
+    read_reply,
+)
 from protocol.errors import NotAllowed, TimedOut, Unreachable, UsageError
 from protocol.limits import CONTROL_MESSAGE_BYTES_MAX
 
@@ -107,6 +115,30 @@ class Client:
         data = self._call(replace(command, after=""), timeout_s, "")
         data.pop(MORE, None)
         return read_reply(command, data)
+
+    def page(
+        self, command: PagedCommand[ReplyType], rows: int | None, after: str | None, timeout_s: float
+    ) -> ReplyType:
+        """So many rows of a list at most, from behind `after` on; `next` of the reply goes on behind them.
+        Raises as `call`; UsageError if the daemon knows no such pages."""
+        name, whole, more = rows_field(command), dict[str, Any](), after or ""
+        while True:
+            left = UNSET if rows is None else rows - len(whole.get(name, ()))
+            try:
+                page = self._call(replace(command, after=more, rows=left), timeout_s, "")
+            except UsageError as error:
+                if "unknown field" not in error.message:
+                    raise
+                raise UsageError(
+                    "the daemon is of an earlier version, which knows neither --limit nor --after here",
+                    subject=self.endpoint,
+                    next_step="leave both out",
+                ) from error
+            more = page.pop(MORE, None)
+            add_page(whole, page)
+            if more is None or (rows is not None and len(whole[name]) >= rows):
+                break
+        return read_reply(command, {**whole, "next": more})
 
     def _whole(self, command: Command, timeout_s: float, idempotency_key: str | None) -> dict[str, Any]:
         if not isinstance(command, PagedCommand):

@@ -28,6 +28,7 @@ ERROR = "error"
 KINDS: Mapping[str, tuple[str, ...]] = {
     "backup.create": ("protocol.commands.backup:BackupCreateReply", "console.freezing:FrozenBackup"),
     "backup.delete": ("protocol.commands.backup:BackupDeleteReply",),
+    "backup.delete-many": ("protocol.commands.backup:BackupDeleteManyReply",),
     "backup.list": ("protocol.commands.backup:BackupListReply",),
     "backup.lock": ("protocol.commands.backup:BackupInfo",),
     "backup.pin": ("protocol.commands.backup:BackupInfo",),

@@ -5,15 +5,23 @@ field of a request came from.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import typer
 
+from protocol.commands.base import ROWS_MAX
 from protocol.envelopes import BadField
 from protocol.errors import UsageError
 
 _UNITS = {"s": "seconds", "bytes": "bytes"}
 # What a command's `--timeout` becomes in the request's envelope, and its `--at` in a command.
 _OTHER_NAMES = {"deadline_s": "timeout", "cut": "at"}
+
+# Of lists, which come whole without either.
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=ROWS_MAX, help="At most so many rows.")]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="NEXT", help="Go on behind the rows of a --limit before.")
+]
 
 
 def seconds(value: float) -> float:

@@ -5,6 +5,7 @@ Relative and local times are resolved here, once, and said as local and UTC time
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import typer
@@ -17,7 +18,7 @@ from console.output import Output
 from console.sites import SiteChoice, choose_site
 from protocol.commands.base import BaseCommand, ReplyType
 from protocol.commands.cut import CutInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import CutPosition, CutTime, NamedCut, parse_user_cut, time_text
 from protocol.envelopes import BadField
 from protocol.errors import FarshoreError, UsageError
@@ -70,6 +71,17 @@ class Session:
     def first_page(self, command: PagedCommand[ReplyType], timeout_s: float) -> ReplyType:
         """As much of a list as fits into one reply. Raises FarshoreError."""
         return self._connected().first_page(command, timeout_s)
+
+    def listed(self, command: PagedCommand[ReplyType], limit: int | None, after: str | None) -> ReplyType:
+        """A list: all of it, or as the options of `console.options` say. Raises FarshoreError."""
+        if limit is None and after is None:
+            return self.call(command)
+        return self._connected().page(command, limit, after, CALL_TIMEOUT_S)
+
+    def say_more(self, data: ListReply) -> None:
+        """After a list for people: how to go on."""
+        if data.next:
+            self.output.note(f"there are more: add --after {shlex.quote(data.next)}")
 
     def _connected(self) -> Client:
         if self._client is None:

@@ -53,6 +53,7 @@ VERBS_BESIDE = {
         "check": "site_names.check_site",
         "cert": "site_cert.app",
     },
+    "backup": {"delete": "backup_delete.delete", "prune": "backup_delete.prune"},
     "volume": {
         "create": "volume_create.create",
         "export": "volume_export.export_volume",

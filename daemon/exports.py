@@ -27,6 +27,8 @@ from site_primary.nbd.exports import Export, ExportConnection
 from site_primary.sync_gate import SyncGate
 
 FILL = "fill:"
+# Of a list, beyond which backups are left out: each may be opened all the same.
+NAMES_MAX = 4096
 
 
 class SiteExports:
@@ -59,8 +61,8 @@ class SiteExports:
         return self.hosts.seen(host, self.names, self.find, self.volume_of)
 
     def names(self, may_open: MayOpen = lambda *_: True) -> list[str]:
-        """Live volumes that are open, where this site writes; backups' names at a secondary. Only of volumes
-        that `may_open`."""
+        """Live volumes that are open, where this site writes; at a secondary names of backups, the newest as
+        far as a list goes that people read. Only of volumes that `may_open`."""
         found: list[str] = []
         for group in self._groups.values():
             attempt("exports.defect", self._add_names, group, found, partial(may_open, group.name))
@@ -80,7 +82,9 @@ class SiteExports:
             found += [f"{clone.name}/{name}" for name in clone.volumes() if may_open(clone.volume(name).id)]
         if not writes:
             by_id = {volume.id: volume.name for volume in volumes.values()}
-            for copy in group.copies.at(spans):
+            for copy in group.copies.newest(spans):
+                if len(found) >= NAMES_MAX:
+                    break
                 at = copy.label or f"{copy.id:016x}"
                 found += [f"{group.name}/{by_id[v]}@{at}" for v in copy.volumes if v in by_id]
 

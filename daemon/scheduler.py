@@ -10,7 +10,7 @@ import asyncio
 
 from daemon.journal_times import JournalTimes
 from daemon.operations import backup
-from daemon.operations.pruning import prune_by
+from daemon.operations.pruning import prune_quietly
 from daemon.operations.schedule import last_run
 from daemon.site import Site
 from engine.acting import acting
@@ -84,7 +84,7 @@ class Scheduler:
     async def _take(self, group: Group, policy: PolicySet) -> None:
         await backup.create(self._site, BackupCreate(group=group.name, freeze=policy.freeze or None))
         if any(policy.keep):
-            await prune_by(self._site, group, KeepRules(*policy.keep), labelled=False, dry_run=False)
+            await prune_quietly(self._site, group, KeepRules(*policy.keep))
 
     def _failed(self, name: str, error: Exception) -> None:
         site = self._site

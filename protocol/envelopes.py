@@ -174,7 +174,7 @@ def encode_answer(answer: Answer) -> bytes:
     if len(raw) <= CONTROL_MESSAGE_BYTES_MAX:
         return raw
     error = FarshoreError(
-        f"the reply of {len(raw)} bytes is too large", next_step="ask with a smaller --limit"
+        f"the reply of {len(raw)} bytes is too large", next_step="ask about one group or one volume only"
     )
     return _encoder.encode(error_answer(answer.id, error))
 

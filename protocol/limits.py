@@ -51,7 +51,7 @@ MEMTABLE_VERSIONS_SOFT = 250_000
 MEMTABLE_VERSIONS_HARD = 1_500_000
 CHECKPOINT_AFTER_BYTES = 1 << 30
 
-VISIBILITY_INTERVALS_MAX = 64
+VISIBILITY_INTERVALS_MAX = 2048
 # Volumes of a group that live, and that were ever made: all of the latter are looked at when those of a cut
 # are listed, which takes some 20 ms with so many.
 VOLUMES_PER_GROUP_MAX = 256

@@ -84,11 +84,13 @@ class Content(IntEnum):
 
 
 # What READS asks for: a cron line in a `PolicySet`, and the zone of its keep rules; volumes of any size, that
-# change it and their names.
+# change it and their names; volumes that were turned back more often, one restore upon the other, than
+# earlier versions look into.
 CRON_LINES = "cron-lines"
 KEEP_ZONES = "keep-zones"
 VOLUME_CHANGES = "volume-changes"
-READABLE = frozenset({CRON_LINES, KEEP_ZONES, VOLUME_CHANGES})
+MANY_REVERTS = "many-reverts"
+READABLE = frozenset({CRON_LINES, KEEP_ZONES, VOLUME_CHANGES, MANY_REVERTS})
 NewsText = Annotated[str, Meta(max_length=NEWS_TEXT_CHARS_MAX)]
 AnyRun = Annotated[int, Meta(ge=0, le=POSITION_MAX)]
 _CONTENTS = frozenset(map(int, Content))

@@ -9,6 +9,7 @@ import typer
 
 from console.confirming import confirmed
 from console.figures import UNKNOWN, size_text
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import ROWS_MAX, check_name
 from protocol.commands.branch import BranchDiff, BranchDiffReply, BranchDrop, BranchInfo, BranchList
@@ -31,10 +32,15 @@ TimelineArgument = Annotated[
 
 
 @app.command("list")
-def list_branches(ctx: typer.Context, group: GroupArgument) -> None:
+def list_branches(
+    ctx: typer.Context,
+    group: GroupArgument,
+    limit: Limit = None,
+    after: After = None,
+) -> None:
     """Every branch that this site holds, and where it left the head's history."""
     session = session_of(ctx)
-    data = session.call(BranchList(group=check_name(group, "group")))
+    data = session.listed(BranchList(group=check_name(group, "group")), limit, after)
 
     def show() -> None:
         session.output.table(
@@ -44,6 +50,7 @@ def list_branches(ctx: typer.Context, group: GroupArgument) -> None:
         )
 
     session.output.result("branch.list", data, show)
+    session.say_more(data)
 
 
 @app.command()

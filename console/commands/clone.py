@@ -8,6 +8,7 @@ import typer
 
 from console.confirming import confirmed
 from console.figures import UNKNOWN, size_text
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import check_name, parse_volume_name
 from protocol.commands.clone import CloneCreate, CloneDelete, CloneInfo, CloneList
@@ -57,10 +58,14 @@ def create(
 def list_clones(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Argument(metavar="G", help="One group only.")] = None,
+    limit: Limit = None,
+    after: After = None,
 ) -> None:
     """Every clone that this site holds."""
     session = session_of(ctx)
-    data = session.call(CloneList(group=None if group is None else check_name(group, "group")))
+    data = session.listed(
+        CloneList(group=None if group is None else check_name(group, "group")), limit, after
+    )
     session.output.result(
         "clone.list",
         data,
@@ -70,6 +75,7 @@ def list_clones(
             empty="no clones: `farshore clone create G@CUT NAME`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command()

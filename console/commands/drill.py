@@ -13,7 +13,7 @@ from console.mounts.checks import CHECK_TIMEOUT_S
 from console.mounts.drill import step_rows
 from console.mounts.partition_choice import PartitionOption
 from console.mounts.recorded_drill import Wanted, carry_out
-from console.options import seconds
+from console.options import After, seconds
 from console.session import Session, session_of
 from protocol.commands.base import ROWS_MAX, check_name
 from protocol.commands.drill import DrillInfo, DrillList
@@ -98,10 +98,15 @@ def list_drills(
     ctx: typer.Context,
     group: GroupOption = None,
     limit: Annotated[int, typer.Option(help="At most this many.", min=1, max=ROWS_MAX)] = 50,
+    after: After = None,
 ) -> None:
-    """Drills that were run at this site or at its peer, newest first."""
+    """Drills that were run at this site or at its peer, newest first. To see all, some at a time, begin with
+    `--after ''`."""
     session = session_of(ctx)
-    data = session.call(query_drills(group, limit))
+    if after is None:
+        data = session.call(query_drills(group, limit))
+    else:
+        data = session.listed(query_drills(group, ROWS_MAX), limit, after)
     session.output.result(
         "drill.list",
         data,
@@ -123,6 +128,7 @@ def list_drills(
             empty="no drills: `farshore drill run G`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import typer
 
 from console.confirming import confirmed
 from console.figures import UNKNOWN, size_text
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.group import GroupDelete, GroupList, GroupRename, GroupShow, GroupSummary
@@ -20,10 +21,14 @@ MOVE_TIMEOUT_S = 600.0
 
 
 @app.command("list")
-def list_groups(ctx: typer.Context) -> None:
+def list_groups(
+    ctx: typer.Context,
+    limit: Limit = None,
+    after: After = None,
+) -> None:
     """Every group of this site that is open."""
     session = session_of(ctx)
-    data = session.call(GroupList())
+    data = session.listed(GroupList(), limit, after)
 
     def show() -> None:
         session.output.table(
@@ -33,6 +38,7 @@ def list_groups(ctx: typer.Context) -> None:
         )
 
     session.output.result("group.list", data, show)
+    session.say_more(data)
 
 
 @app.command()

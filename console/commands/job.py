@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from console.figures import size_text
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import ReplyType
 from protocol.commands.job import JobCancel, JobInfo, JobList, JobShow, JobWatch
@@ -71,10 +72,12 @@ def progress_text(job: JobInfo) -> str:
 def list_jobs(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Argument(metavar="G", help="A group; all without.")] = None,
+    limit: Limit = None,
+    after: After = None,
 ) -> None:
     """Jobs that run, and the latest that ended."""
     session = session_of(ctx)
-    data = session.call(JobList(group=group))
+    data = session.listed(JobList(group=group), limit, after)
     columns = ("job", "kind", "object", "state", "began", "by", "progress")
 
     def show() -> None:
@@ -93,6 +96,7 @@ def list_jobs(
         session.output.table(columns, rows, empty="no jobs")
 
     session.output.result("job.list", data, show)
+    session.say_more(data)
 
 
 @app.command("show")

@@ -9,9 +9,17 @@ import typer
 from msgspec import structs
 from msgspec.structs import asdict
 
-from console.commands.backup import KeepDaily, KeepHourly, KeepLast, KeepMonthly, KeepWeekly, KeepYearly
+from console.commands.backup_delete import (
+    KeepDaily,
+    KeepHourly,
+    KeepLast,
+    KeepMonthly,
+    KeepWeekly,
+    KeepYearly,
+)
 from console.drill_schedule import CheckArg, CheckHook, DrillAs, drill_fields, plan_of, set_drills
 from console.figures import UNKNOWN, parse_span, size_text, span_text
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import check_name
 from protocol.commands.schedule import (
@@ -166,10 +174,14 @@ def show(ctx: typer.Context, group: GroupArgument) -> None:
 
 
 @app.command("list")
-def list_schedules(ctx: typer.Context) -> None:
+def list_schedules(
+    ctx: typer.Context,
+    limit: Limit = None,
+    after: After = None,
+) -> None:
     """Every group's schedule."""
     session = session_of(ctx)
-    data = session.call(ScheduleList())
+    data = session.listed(ScheduleList(), limit, after)
     session.output.result(
         "schedule.list",
         data,
@@ -179,6 +191,7 @@ def list_schedules(ctx: typer.Context) -> None:
             empty="no groups: `farshore volume create G/V --size 10G`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command("next")

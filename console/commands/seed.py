@@ -8,6 +8,7 @@ import typer
 
 from console.commands.volume import VolumeArgument
 from console.figures import size_text
+from console.options import After, Limit
 from console.session import session_of
 from protocol.commands.base import check_name, parse_volume_name
 from protocol.commands.seed import SeedList, SeedRemove
@@ -23,10 +24,12 @@ app = typer.Typer(
 def list_seeds(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Argument(metavar="G", help="One group only.")] = None,
+    limit: Limit = None,
+    after: After = None,
 ) -> None:
     """Every seed that this site keeps."""
     session = session_of(ctx)
-    data = session.call(SeedList(group=None if group is None else check_name(group, "group")))
+    data = session.listed(SeedList(group=None if group is None else check_name(group, "group")), limit, after)
     session.output.result(
         "seed.list",
         data,
@@ -36,6 +39,7 @@ def list_seeds(
             empty="no seeds: `farshore volume import FILE G/V --seed`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command()

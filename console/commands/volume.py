@@ -12,6 +12,7 @@ from msgspec.structs import asdict, replace
 from console.figures import parse_size, size_text, span_text
 from console.host_configs import FORMATS, Export, export_of, uri
 from console.libvirt_hosts import STYLES, disk_text, place_in_group, unreachable
+from console.options import After, Limit
 from console.session import Session, session_of
 from protocol.commands.base import check_confirm, check_name, parse_volume_name
 from protocol.commands.volume import (
@@ -59,10 +60,14 @@ class UriShown(VolumeUriReply, frozen=True, kw_only=True):
 def list_volumes(
     ctx: typer.Context,
     group: Annotated[str | None, typer.Argument(metavar="G", help="One group only.")] = None,
+    limit: Limit = None,
+    after: After = None,
 ) -> None:
     """Every volume that this site holds."""
     session = session_of(ctx)
-    data = session.call(VolumeList(group=None if group is None else check_name(group, "group")))
+    data = session.listed(
+        VolumeList(group=None if group is None else check_name(group, "group")), limit, after
+    )
     session.output.result(
         "volume.list",
         data,
@@ -72,6 +77,7 @@ def list_volumes(
             empty="no volumes: `farshore volume create G/V --size 10G`",
         ),
     )
+    session.say_more(data)
 
 
 @app.command()

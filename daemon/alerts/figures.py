@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
 from daemon.alerts.conditions import CopyFigures, PairFigures, PeerFigures
 from daemon.operations.group_row import lag_of, pair_state
 from daemon.operations.schedule import last_run
 from daemon.site import Site
-from engine.copies.copies import Copy
 from engine.copies.schedules import due
 from engine.group.group import Group
 from engine.group.site_state import Role
@@ -64,7 +63,6 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
     what was missed when the other cannot."""
     now_ns = site.clock.utc_ns()
     set_ns, policy = group.policies.at(group.spans())
-    copies = group.copies.at(group.spans()) if group.head else []
     run, drill = last_run(group), site.drills.last(group.name)
     slot_ns = None
     with suppress(UsageError):  # a cron line that this site cannot read: `failure` says so
@@ -74,7 +72,7 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
     return CopyFigures(
         group=group.name,
         slot_age_s=None if slot_ns is None else (now_ns - slot_ns) / NS_PER_S,
-        backup_age_s=backup_age_s(copies, now_ns),
+        backup_age_s=backup_age_s(group, now_ns),
         drill_age_s=drill_age_s(drill, now_ns),
         follows=site.state.group(group.name).role is Role.SECONDARY,
         failure=site.schedule_failures.get(group.name, ""),
@@ -88,9 +86,10 @@ def _drill_due_s(site: Site, group: str, last: Drill | None, now_ns: int) -> flo
     return None if due_ns is None or due_ns > now_ns else _age_s(due_ns, now_ns)
 
 
-def backup_age_s(copies: Sequence[Copy], now_ns: int) -> float | None:
+def backup_age_s(group: Group, now_ns: int) -> float | None:
     """How old the newest of a group's backups is."""
-    return _age_s(copies[-1].utc_ns, now_ns) if copies else None
+    newest = next(group.copies.newest(group.spans()), None)
+    return _age_s(newest.utc_ns, now_ns) if newest else None
 
 
 def drill_age_s(drill: Drill | None, now_ns: int) -> float | None:

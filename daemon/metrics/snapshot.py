@@ -68,15 +68,14 @@ def _group(site: Site, name: str) -> GroupFigures:
         return GroupFigures(row=damaged_row(name, message, position))
     shipper, receiver = site.shippers.get(name), site.receivers.get(name)
     end = shipper or receiver
-    copies = group.copies.at(group.spans()) if group.head else []
     drill, now_ns = site.drills.last(name), site.clock.utc_ns()
     return GroupFigures(
         row=extended(GroupRow, group_info(site, group)),
         peer_connected=bool(end and end.connected),
         sent_bytes=shipper.sent_bytes if shipper else None,
         received_bytes=receiver.received_bytes if receiver else None,
-        backup_age_s=backup_age_s(copies, now_ns),
-        backups=len(copies),
+        backup_age_s=backup_age_s(group, now_ns),
+        backups=group.copies.count(group.spans()),
         drill_age_s=drill_age_s(drill, now_ns),
         drill_ok=drill.ok if drill else None,
         free_bytes=group.disk.free_bytes(),

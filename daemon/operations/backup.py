@@ -3,13 +3,16 @@ other."""
 
 from __future__ import annotations
 
+from heapq import merge
+from operator import itemgetter
+
 from msgspec import UNSET, UnsetType
 
 from daemon.operations.backup_proven import proven
-from daemon.operations.backup_row import backup_info, find_backup, space_info, unique_in
+from daemon.operations.backup_row import backup_info, find_backup, newest_first, space_info, unique_in
 from daemon.operations.freezing import mark_frozen
-from daemon.operations.paging import Page, TimeSlices, beyond, rows_of, start_of
-from daemon.operations.pruning import delete_copies, keep_rules, prune_by
+from daemon.operations.paging import Page, TimeSlices, rows_of, start_of
+from daemon.operations.pruning import Rows, delete_copies, keep_rules, prune_by
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import extended, require_primary, resolve, writable_group
 from daemon.operations.waiting import wait_durable, wait_peer
@@ -19,6 +22,8 @@ from protocol.commands.backup import (
     BackupCreate,
     BackupCreateReply,
     BackupDelete,
+    BackupDeleteMany,
+    BackupDeleteManyReply,
     BackupDeleteReply,
     BackupInfo,
     BackupList,
@@ -81,14 +86,13 @@ async def list_backups(site: Site, command: BackupList) -> Page[BackupListReply]
     """Newest first."""
     groups = [site.group(command.group)] if command.group else [g for _, g in sorted(site.groups.items())]
     start, slices = start_of(command, tuple[int, str, int]), TimeSlices(site)
-    rows = []
+    of_groups = []
     for group in groups:
         wanted = group.volume(command.volume).id if command.volume else None
-        for copy in group.copies.at(group.spans()):
-            if wanted is None or wanted in copy.volumes:
-                rows.append(((-copy.utc_ns, group.name, -copy.position), (group, copy)))
+        of_groups.append(newest_first(group, wanted, start))
         await slices.pause()
-    backups, more = await rows_of(site, command, beyond(rows, start), lambda item: backup_info(site, *item))
+    rows = merge(*of_groups, key=itemgetter(0))
+    backups, more = await rows_of(site, command, rows, lambda item: backup_info(site, *item))
     return Page(BackupListReply(backups=backups), more)
 
 
@@ -139,11 +143,31 @@ async def delete(site: Site, command: BackupDelete) -> BackupDeleteReply:
     check_deletable(group, copy)
     backup = backup_info(site, group, copy)
     if command.dry_run:
-        unique = await unique_in(group, copy)
+        unique = await unique_in(group, [copy])
         return extended(BackupDeleteReply, backup, deleted=False, unique_bytes=unique)
     check_confirm(command.confirm, copy.name)
     await delete_copies(site, group, [copy])
     return extended(BackupDeleteReply, backup, deleted=True, unique_bytes=None)
+
+
+@carries_out(BackupDeleteMany)
+async def delete_many(site: Site, command: BackupDeleteMany) -> BackupDeleteManyReply:
+    """Delete several backups."""
+    group, slices = writable_group(site, command.group), TimeSlices(site)
+    copies = dict[int, Copy]()
+    for cut in command.cuts:
+        copy = find_backup(group, cut)
+        check_deletable(group, copy)
+        copies[copy.id] = copy
+        await slices.pause()
+    rows = await Rows(site).of((copy, []) for copy in copies.values())
+    unique = None
+    if command.dry_run:
+        unique = await unique_in(group, copies.values())
+    else:
+        check_confirm(command.confirm, group.name)
+        await delete_copies(site, group, list(copies.values()))
+    return BackupDeleteManyReply(group=group.name, dry_run=command.dry_run, deleted=rows, unique_bytes=unique)
 
 
 @carries_out(BackupPrune)

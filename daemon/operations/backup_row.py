@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from daemon.operations.shapes import cut_info, time_of, time_or_none
 from daemon.site import Site
@@ -16,7 +16,9 @@ from protocol.commands.backup import BackupInfo, Mirror, SpaceInfo
 from protocol.cut_text import CutBackup, CutLabel, NamedCut, time_text
 from protocol.errors import UsageError
 from protocol.events import Consistency
-from protocol.positions import Cut
+from protocol.positions import POSITION_MAX, Cut
+
+Key = tuple[int, str, int]  # time, group and position of a backup, those that count down as negatives
 
 
 def backup_info(site: Site, group: Group, copy: Copy) -> BackupInfo:
@@ -73,21 +75,19 @@ def _held_by(group: Group, copy: Copy) -> list[str]:
     held = group.kept.leases.holders(copy.cut)
     held += [f"clone {clone.name}" for clone in group.clones if clone.row.cut == copy.cut]
     return held + [
-        f"restore at {Cut(entry.timeline, entry.position)}"
-        for entry in group.volumes.all_reverts()
-        if entry.cut == copy.cut and holds(spans, entry.timeline, entry.position)
+        f"restore at {Cut(*place)}" for place in group.volumes.reverts_to(copy.cut) if holds(spans, *place)
     ]
 
 
 async def space_info(group: Group, copy: Copy) -> SpaceInfo:
     """What a backup takes."""
-    held, unique = await _counted(held_bytes(group, copy)), await unique_in(group, copy)
+    held, unique = await _counted(held_bytes(group, copy)), await unique_in(group, [copy])
     return SpaceInfo(bytes=held, unique_bytes=unique, shared_bytes=max(0, held - unique))
 
 
-async def unique_in(group: Group, copy: Copy) -> int:
-    """How many bytes no other backup holds."""
-    return await _counted(unique_bytes(group, copy))
+async def unique_in(group: Group, copies: Collection[Copy]) -> int:
+    """How many bytes no other backups hold."""
+    return await _counted(unique_bytes(group, copies))
 
 
 async def _counted(parts: Iterator[int]) -> int:
@@ -106,3 +106,19 @@ def find_backup(group: Group, cut: NamedCut) -> Copy:
             return group.copies.find(group.spans(), name, group.name)
         case _:
             raise UsageError("a backup is named by its label or id", next_step="`farshore backup list`")
+
+
+def newest_first(
+    group: Group, volume: int | None, start: Key | None
+) -> Iterator[tuple[Key, tuple[Group, Copy] | None]]:
+    """A group's backups, newest first, from `start` on, None for those without the volume."""
+    if start is None:
+        copies = group.copies.newest(group.spans())
+    else:
+        # Of one time, groups come by name, and within a group the newest comes first.
+        utc_ns, name, position = -start[0], start[1], -start[2]
+        below = position if group.name == name else POSITION_MAX if group.name > name else 0
+        copies = group.copies.taken_before(group.spans(), utc_ns, below)
+    for copy in copies:
+        wanted = volume is None or volume in copy.volumes
+        yield (-copy.utc_ns, group.name, -copy.position), (group, copy) if wanted else None

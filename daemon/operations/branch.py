@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import takewhile
 
 from daemon.operations.paging import Page, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
@@ -51,7 +52,8 @@ def branch_info(site: Site, group: Group, branch: Branch) -> BranchInfo:
     prefix = group.reader.prefix_at(first.timeline, first.start)
     spans = group.timelines.lineage(branch.end.timeline, branch.end.position)
     inside = {span.timeline: span for span in branch.spans}
-    copies = [c for c in group.copies.at(spans) if c.timeline in inside and c.position >= first.start]
+    newest = takewhile(lambda copy: copy.position >= first.start, group.copies.newest(spans))
+    copies = [copy for copy in newest if copy.timeline in inside][::-1]
     end = cut_info(branch.end, time_of(group, branch.end))
     return BranchInfo(
         timeline=f"{branch.timeline:016x}",

@@ -7,9 +7,11 @@ import asyncio
 from collections import deque
 
 from daemon.jobs import Job
+from daemon.operations.paging import TimeSlices
 from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.group.group import Group
+from engine.group.site_state import CopyMark
 from engine.index.requests import IndexRequest
 from engine.integrity.damage import damage_text
 from engine.integrity.faults import Damage, Fault
@@ -23,6 +25,7 @@ from site_primary.shipping.rate_limit import TokenBucket
 SAVE_EVERY_S = 2.0
 SHOW_EVERY_S = 0.25
 SHOW_EVERY_PLACES = 100
+MARKS_A_COMMIT = 500
 ASK_AGAIN_MAX = 3
 
 
@@ -140,24 +143,37 @@ async def repair(site: Site, job: Job, group: Group) -> tuple[int, dict[Damage, 
     return mended, reasons
 
 
-def mark_copies(
-    group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]], by: str
+async def mark_copies(
+    site: Site, group: Group, whole: VerifyRound | None, affected: list[tuple[Copy, list[Damage]]], by: str
 ) -> list[str]:
     """Say of each copy what was found out about it, by whom; the ids of those that a whole round verified."""
-    damaged = {copy.id: damage for copy, damage in affected}
-    copies, verified = group.copies.at(group.spans(group.writer.written)), list[int]()
-    if whole is not None:
-        sound = (copy for copy in copies if copy.id not in damaged)
-        verified = [copy.id for copy in sound if whole.covers(copy) and group.kept.readable(copy.cut)]
-        group.copies.note_giver(verified, whole.began_utc_ns, by)
-        for copy_id in verified:
-            group.copies.verified(copy_id, whole.began_utc_ns)
-    for copy in copies:
+    damaged, slices = {copy.id: damage for copy, damage in affected}, TimeSlices(site)
+    verified, marks = [], dict[int, CopyMark | None]()
+    for copy in reversed(list(group.copies.newest(group.spans(group.writer.written)))):
+        before = group.copies.mark_of(copy.id)
         if copy.id in damaged:
-            group.copies.damaged(copy.id, damage_text(damaged[copy.id]))
-        elif group.copies.mark_of(copy.id).damage:
-            group.copies.mended(copy.id)
-    return [f"{copy_id:016x}" for copy_id in verified]
+            marks[copy.id] = CopyMark(before.verified_utc_ns, damage_text(damaged[copy.id]))
+        elif whole is not None and whole.covers(copy) and group.kept.readable(copy.cut):
+            marks[copy.id] = CopyMark(whole.began_utc_ns, "")
+            verified.append(f"{copy.id:016x}")
+        elif before.damage:
+            marks[copy.id] = CopyMark(before.verified_utc_ns, "")
+        if len(marks) == MARKS_A_COMMIT:
+            _note_living(group, marks, whole, by)
+        await slices.pause()
+    _note_living(group, marks, whole, by)
+    return verified
+
+
+def _note_living(group: Group, marks: dict[int, CopyMark | None], whole: VerifyRound | None, by: str) -> None:
+    """Of copies that were not deleted meanwhile; takes them out."""
+    living = {each: mark for each, mark in marks.items() if not group.copies.was_deleted(each)}
+    marks.clear()
+    if whole is not None:
+        verified = CopyMark(whole.began_utc_ns, "")
+        given = [each for each, mark in living.items() if mark == verified]
+        group.copies.note_giver(given, whole.began_utc_ns, by)
+    group.copies.note(living)
 
 
 async def ask_indexer(group: Group, request: IndexRequest) -> tuple[int, ...]:

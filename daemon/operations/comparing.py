@@ -5,6 +5,9 @@ The restore itself compares visibilities and a sample before it says that it is 
 reads all of it, with each block's checksum, in small slices between which hosts are served. It ends in
 VERIFIED: a copy of that cut, all of whose volumes were read, is verified from then on. After a restart of the
 daemon it begins again.
+
+A volume that is turned back once more is compared with the newest cut only: what an earlier restore led to is
+no longer what hosts see. And however many compares there are, together they read at one pace.
 """
 
 from __future__ import annotations
@@ -31,11 +34,23 @@ SHOW_EVERY_S = 0.25
 
 
 def start(site: Site, group: Group, volumes: list[str], cut: Cut, after: Cut, name: str) -> Job:
-    """Begin to compare volumes (by name) at `after`, a cut since which no restore wrote, with `cut`."""
+    """Begin to compare volumes (by name) at `after`, a cut since which no restore wrote, with `cut`. Ends the
+    compares of earlier restores of them."""
+    earlier = site.jobs.running(KIND, group.name)
     arguments = {"volumes": volumes, "cut": str(cut), "after": str(after)}
-    return site.jobs.start(
+    job = site.jobs.start(
         KIND, partial(work, site), group=group.name, subject=name, arguments=arguments, resumable=True
     )
+    for each in earlier:
+        if all(_is_superseded(site, each, volume) for volume in each.arguments["volumes"]):
+            site.spawn(site.jobs.cancel(each.number))
+    return job
+
+
+def _is_superseded(site: Site, job: Job, volume: str) -> bool:
+    """Whether the compare of a later restore of a volume runs."""
+    newer = (each for each in site.jobs.running(KIND, job.group) if each.number > job.number)
+    return any(volume in each.arguments["volumes"] for each in newer)
 
 
 async def work(site: Site, job: Job) -> CompareResult:
@@ -52,15 +67,15 @@ async def work(site: Site, job: Job) -> CompareResult:
         for volume in job.arguments["volumes"]:
             now = group.kept.view_at(volume, after)
             views[volume] = (group.kept.view_of(now.volume, cut), now)
-        await _compare(site, job, group, views)
+        views = await _compare(site, job, group, views)
     finally:
         for lease in names:
             leases.release(lease)
     compared = {past.volume for past, _ in views.values()}
     verified = [
         copy
-        for copy in group.copies.at(group.spans(group.writer.written))
-        if copy.cut == cut and compared.issuperset(copy.volumes)
+        for copy in group.copies.of_cut(group.spans(group.writer.written), cut)
+        if compared.issuperset(copy.volumes)
     ]
     for copy in verified:
         group.copies.verified(copy.id, began_utc_ns)
@@ -78,26 +93,33 @@ async def work(site: Site, job: Job) -> CompareResult:
 
 async def _compare(
     site: Site, job: Job, group: Group, views: dict[str, tuple[VolumeView, VolumeView]]
-) -> None:
-    pace = TokenBucket(RATE_BYTES_S)
+) -> dict[str, tuple[VolumeView, VolumeView]]:
+    """Those that were compared to their end."""
+    pace, sharing, compared = TokenBucket(RATE_BYTES_S), 1, {}
     total = sum(past.size_bytes for past, _ in views.values())
     done = 0
     shown = site.clock.monotonic()
     for volume, (past, now) in views.items():
         offset, reach = 0, SLICE_BYTES
-        while offset < past.size_bytes:
+        while offset < past.size_bytes and not _is_superseded(site, job, volume):
             length, read_bytes = _slice(group, volume, past, now, offset, reach)
             # A look further than a slice costs nothing in a hole, and is in vain in data.
             reach = SLICE_BYTES if read_bytes else min(2 * reach, HOLE_BYTES_MAX)
             offset += length
             done += length
             moment = site.clock.monotonic()
+            if (running := max(1, len(site.jobs.running(KIND)))) != sharing:
+                pace.set_rate(RATE_BYTES_S // running, moment)
+                sharing = running
             pace.spend(read_bytes, moment)
             if moment - shown > SHOW_EVERY_S:
                 job.progress(done, total, "bytes", volume)
                 shown = moment
             await asyncio.sleep(pace.wait_s(1, moment))
+        if offset >= past.size_bytes:
+            compared[volume] = past, now
     job.progress(done, total, "bytes")
+    return compared
 
 
 def _slice(

@@ -68,6 +68,5 @@ def plan_info(site: Site, group: Group, plan: Plan) -> DrillPlanInfo:
 
 
 def _newest_whole(group: Group) -> Copy | None:
-    copies = group.copies.at(group.spans()) if group.head else []
     whole = (CopyState.AVAILABLE, CopyState.VERIFIED)
-    return next((copy for copy in reversed(copies) if state_of(group, copy) in whole), None)
+    return next((copy for copy in group.copies.newest(group.spans()) if state_of(group, copy) in whole), None)

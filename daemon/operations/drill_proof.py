@@ -34,7 +34,7 @@ def say_drill(site: Site, info: DrillInfo, proof: Proof | None) -> None:
 
 def backup_at(group: Group, cut: Cut) -> Copy | None:
     """The backup that shows this cut, a labelled one before others."""
-    found = [copy for copy in group.copies.at(group.spans()) if copy.cut == cut] if group.head else []
+    found = group.copies.of_cut(group.spans(), cut)
     return max(found, key=lambda copy: bool(copy.label), default=None)
 
 

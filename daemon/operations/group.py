@@ -122,7 +122,7 @@ def _summary(site: Site, group: Group) -> GroupSummary:
         created=time_text(row.created_utc_ns),
         volumes=len(group.volumes.at(spans)),
         clones=sorted(clone.name for clone in group.clones),
-        backups=len(group.copies.at(spans)) if group.head else 0,
+        backups=group.copies.count(spans),
         locked_until=_locked_until(group),
         journal_bytes=group.segments.total_bytes(),
         hosts=site.exports.hosts_of(group),

@@ -42,7 +42,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
     pair = site.state.pair(group.name)
     peer = pair.peer if pair else ""
     here = site.config.name
-    copies = group.copies.at(group.spans()) if group.head else []
+    newest = next(group.copies.newest(group.spans()), None)
     drill, checked = last_drill(site, group.name), last_round(group)
     marks = shipper.marks if shipper else None
     lag_bytes, lag_s = lag_of(site, group)
@@ -76,7 +76,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         volumes=len(group.volumes.at(group.spans())),
         reason=reason or _why_not_written(site, group),
         fetching=shipper is not None and shipper.session.phase is Phase.FETCHING,
-        last_backup=backup_info(site, group, copies[-1]) if copies else None,
+        last_backup=backup_info(site, group, newest) if newest else None,
         last_drill=drill_summary(site, drill) if drill else None,
         damaged=len(group.damage),
         oldest_check=time_text(checked[0]) if checked else None,

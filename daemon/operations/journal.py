@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from typing import Annotated, NamedTuple
 
 from msgspec import UNSET, Meta
 
-from daemon.operations.paging import NextPage, Page, rows_of, start_of
+from daemon.operations.paging import NextPage, Page, in_slices, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info
 from daemon.site import Site
 from engine.group.group import Group
-from engine.history.timelines import Span
 from engine.history.unread import read_frame
+from engine.steps import at_once
 from protocol.bounds import AnyTimeline, Position
 from protocol.commands.base import ROWS_MAX
 from protocol.commands.journal import FrameInfo, JournalShow, JournalShowReply, TimelineInfo
@@ -41,7 +41,7 @@ async def show(site: Site, command: JournalShow) -> Page[JournalShowReply] | Nex
         since, limit = _since(group, command), command.limit
     else:
         since, limit = Cut(start.timeline, start.position), start.left
-    prefixes = _frames(group, since, limit)
+    prefixes = await in_slices(site, _frames(group, since, limit))
     numbered = (
         (FrameKey(prefix.timeline, prefix.end, limit - count), prefix)
         for count, prefix in enumerate(prefixes, 1)
@@ -57,7 +57,7 @@ async def show(site: Site, command: JournalShow) -> Page[JournalShowReply] | Nex
 
 def journal_of(group: Group, command: JournalShow, name_of: Callable[[str], str]) -> JournalShowReply:
     """The same of an open group; `name_of` gives a site's name by its id."""
-    prefixes = _frames(group, _since(group, command), command.limit)
+    prefixes = at_once(_frames(group, _since(group, command), command.limit))
     frames = [_frame(group, prefix) for prefix in prefixes]
     return _reply(group, frames, _following(group, prefixes), name_of)
 
@@ -66,12 +66,12 @@ def _since(group: Group, command: JournalShow) -> Cut | None:
     """Where to begin, as it was asked for. NotFound unless that is a boundary of the history held."""
     start = command.since.cut if command.since else None
     if start is not None:
-        _check_start(group, group.spans(group.writer.written), start)
+        _check_start(group, start)
     return start
 
 
-def _frames(group: Group, start: Cut | None, limit: int) -> list[FramePrefix]:
-    """The first `limit` frames from `start` on, or else the last ones."""
+def _frames(group: Group, start: Cut | None, limit: int) -> Generator[None, None, list[FramePrefix]]:
+    """The first `limit` frames from `start` on, or else the last ones; step by step."""
     spans = group.spans(group.writer.written)
     prefixes: list[FramePrefix] = []
     for span in spans if start else reversed(spans):
@@ -80,11 +80,12 @@ def _frames(group: Group, start: Cut | None, limit: int) -> list[FramePrefix]:
                 continue
             begin = start.position if span.timeline == start.timeline else span.start
             for prefix in group.reader.prefixes(span.timeline, begin, span.end):
+                yield
                 prefixes.append(prefix)
                 if len(prefixes) >= limit:
                     break
         elif len(prefixes) < limit:
-            newest = _newest(group, span.timeline, span.start, span.end, limit - len(prefixes))
+            newest = yield from _newest(group, span.timeline, span.start, span.end, limit - len(prefixes))
             prefixes = newest + prefixes
     return prefixes
 
@@ -120,9 +121,9 @@ def _reply(
     )
 
 
-def _check_start(group: Group, spans: Sequence[Span], start: Cut) -> None:
+def _check_start(group: Group, start: Cut) -> None:
     """NotFound unless frames begin there, or end: an answer without any would say that there are none."""
-    for span in spans:
+    for span in group.spans(group.writer.written):
         if span.timeline == start.timeline and span.start <= start.position <= span.end:
             # What a damaged frame comes before is a boundary all the same.
             if group.reader.prefix_at(start.timeline, start.position) is None:
@@ -136,12 +137,18 @@ def _check_start(group: Group, spans: Sequence[Span], start: Cut) -> None:
     )
 
 
-def _newest(group: Group, timeline: int, start: int, end: int, limit: int) -> list[FramePrefix]:
+def _newest(
+    group: Group, timeline: int, start: int, end: int, limit: int
+) -> Generator[None, None, list[FramePrefix]]:
     """The last `limit` prefixes of a span: segments from the end until there are enough."""
     found: list[FramePrefix] = []
     stop = end
     for segment in reversed([s for s in group.segments.of_timeline(timeline) if s.start < end]):
-        found = list(group.reader.prefixes(timeline, max(start, segment.start), stop)) + found
+        earlier = []
+        for prefix in group.reader.prefixes(timeline, max(start, segment.start), stop):
+            yield
+            earlier.append(prefix)
+        found = earlier + found
         stop = segment.start
         if len(found) >= limit:
             break

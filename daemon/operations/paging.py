@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ from protocol.limits import CONTROL_MESSAGE_BYTES_MAX, CONTROL_PAGE_BYTES, CONTR
 
 Item = TypeVar("Item")
 Row = TypeVar("Row", bound=Reply)
+T = TypeVar("T")
 
 
 class TimeSlices:
@@ -34,6 +35,18 @@ class TimeSlices:
         if self._clock.monotonic() - self._began >= CONTROL_TURN_S:
             await asyncio.sleep(0)
             self._began = self._clock.monotonic()
+
+
+async def in_slices(site: Site, steps: Generator[None, None, T]) -> T:
+    """What comes of the steps (engine.steps), with turns for others in between."""
+    slices = TimeSlices(site)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            found: T = ended.value
+            return found
+        await slices.pause()
 
 
 def start_of(command: PagedCommand[Any], kind: type[Key]) -> Key | None:
@@ -79,16 +92,26 @@ def encoded(answer: Reply | Page[Any] | NextPage) -> Raw:
 
 
 async def rows_of(
-    site: Site, command: PagedCommand[Any], rows: Iterable[tuple[Key, Item]], build: Callable[[Item], Row]
+    site: Site,
+    command: PagedCommand[Any],
+    rows: Iterable[tuple[Key, Item | None]],
+    build: Callable[[Item], Row],
 ) -> tuple[list[Row], str | UnsetType | None]:
-    """What `build` makes of the next rows, and `more` of the page; without `after` all of them.
+    """What `build` makes of the next rows, and `more` of the page; without `after` all of them. A row of None
+    is a step in looking for the next one.
 
     Raises FarshoreError as soon as a whole list is known to be too large."""
     slices, whole = TimeSlices(site), command.after is UNSET
+    most = None if whole or command.rows is UNSET else command.rows
     room = CONTROL_MESSAGE_BYTES_MAX if whole else CONTROL_PAGE_BYTES
     built: list[Row] = []
     last: Key | None = None
     for key, item in rows:
+        await slices.pause()
+        if item is None:
+            continue
+        if len(built) == most and last is not None:
+            return built, key_text(last)
         row = build(item)
         room -= row_bytes(row)
         if room < 0 and whole:
@@ -100,5 +123,4 @@ async def rows_of(
             return built, key_text(last)
         built.append(row)
         last = key
-        await slices.pause()
     return built, UNSET if whole else None

@@ -218,13 +218,5 @@ def last_run(group: Group) -> Copy | None:
     by somebody."""
     if not group.head:
         return None
-    for copy in reversed(group.copies.at(group.spans())):
-        if not copy.label and not copy.retroactive and not _partial(group, copy):
-            return copy
-    return None
-
-
-def _partial(group: Group, copy: Copy) -> bool:
-    """Whether volumes that exist now, and did so at the copy's cut, are not in it."""
-    volumes = group.volumes.at(group.spans()).values()
-    return any(volume.id not in copy.volumes and volume.id < copy.cut.position for volume in volumes)
+    spans = group.spans()
+    return group.copies.last_by_schedule(spans, (each.id for each in group.volumes.at(spans).values()))

@@ -138,7 +138,7 @@ async def work(site: Site, job: Job) -> VerifyResult:
     for each in group.damage.copies():
         affected.append(each)
         await asyncio.sleep(0)
-    verified = mark_copies(group, found if complete else None, affected, job.by)
+    verified = await mark_copies(site, group, found if complete else None, affected, job.by)
     last = last_round(group)
     return VerifyResult(
         group=group.name,

@@ -88,8 +88,8 @@ async def show(site: Site, command: VolumeShow) -> Page[VolumeShowReply] | NextP
     group = site.group(command.group)
     volume = group.volume(command.volume)
     start = start_of(command, tuple[int])
-    copies = (copy for copy in group.copies.at(group.spans()) if volume.id in copy.volumes)
-    numbered = beyond((((-copy.position,), copy) for copy in copies), start)
+    copies = group.copies.newest(group.spans(), -start[0] if start else None)
+    numbered = (((-copy.position,), copy if volume.id in copy.volumes else None) for copy in copies)
     backups, more = await rows_of(site, command, numbered, lambda copy: backup_info(site, group, copy))
     if start:
         older = {"history": {"older": older_than(group, volume, backups)}} if command.history else {}

@@ -11,7 +11,7 @@ verification of that time: that version may have made another since.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from engine.copies.copies import CopyTable
 from engine.group.site_state import U64, CopyMark, SiteState
@@ -52,36 +52,41 @@ class GroupCopies(CopyTable):
 
     def verified(self, copy_id: int, utc_ns: int) -> None:
         """All of it was read and compared, at that time: it is whole, whatever was known before."""
-        self._put(copy_id, CopyMark(utc_ns, ""))
+        self.note({copy_id: CopyMark(utc_ns, "")})
 
     def damaged(self, copy_id: int, why: str) -> None:
         """Some of it cannot be read; `why` says which range. Stays until it is verified."""
-        self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, why or "damaged"))
+        self.note({copy_id: CopyMark(self.mark_of(copy_id).verified_utc_ns, why or "damaged")})
 
     def mended(self, copy_id: int) -> None:
         """What was damaged is whole again: it is what it was before."""
-        self._put(copy_id, CopyMark(self.mark_of(copy_id).verified_utc_ns, ""))
+        self.note({copy_id: CopyMark(self.mark_of(copy_id).verified_utc_ns, "")})
 
-    def deleted(self, copy_id: int) -> None:
-        """It is gone: nothing more needs to be known of it."""
-        if copy_id in self._known():
-            self._put(copy_id, None)
+    def deleted(self, *copy_ids: int) -> None:
+        """They are gone: nothing more needs to be known of them."""
+        self.note(dict.fromkeys(copy_ids))
+
+    def note(self, marks: Mapping[int, CopyMark | None]) -> None:
+        """What is known of copies from now on, None of one that is gone; all in one commit, which is a sync
+        of the disk on the hosts' loop."""
+        known = self._known()
+        news = {copy_id: mark for copy_id, mark in marks.items() if known.get(copy_id) != mark}
+        for copy_id, mark in news.items():
+            if mark is None:
+                del known[copy_id]
+            else:
+                known[copy_id] = mark
+        if news:
+            self._state.put_copy_marks(self._group, news)
+        gone = [_key(self._group, copy_id) for copy_id, mark in news.items() if mark is None]
+        if gone:
+            self._state.remove_notes(TABLE, gone)
 
     def _known(self) -> dict[int, CopyMark]:
         if self._marks is None:
             self._marks = self._state.copy_marks(self._group)
-            for copy_id in [each for each in self._marks if self.was_deleted(each)]:
-                self._put(copy_id, None)
+            self.deleted(*[each for each in self._marks if self.was_deleted(each)])
         return self._marks
-
-    def _put(self, copy_id: int, mark: CopyMark | None) -> None:
-        known = self._known()
-        if mark is None:
-            del known[copy_id]
-            self._state.remove_notes(TABLE, [_key(self._group, copy_id)])
-        else:
-            known[copy_id] = mark
-        self._state.put_copy_mark(self._group, copy_id, mark)
 
 
 def check_row(key: bytes, value: bytes) -> None:

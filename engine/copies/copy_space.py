@@ -10,7 +10,7 @@ Both are counted in slices, so that hosts do not wait; what happens in between m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from engine.copies.copies import Copy
 from engine.group.group import Group
@@ -20,7 +20,6 @@ from engine.retention.needed import BoundsOfCuts, Keep, needed, same_name, what_
 from protocol.limits import BLOCK_BYTES
 
 SLICE_ROWS = 2_000
-SLICE_BYTES = 8_192 * BLOCK_BYTES
 
 
 def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
@@ -33,17 +32,18 @@ def held_bytes(group: Group, copy: Copy) -> Iterator[int]:
         view = group.kept.view_at(name, copy.cut)
         offset = 0
         while offset < view.size_bytes:
-            extents = view.extents(offset, min(SLICE_BYTES, view.size_bytes - offset))
+            extents = view.extents(offset, view.size_bytes - offset)
             offset += sum(size for size, _ in extents)
             yield sum(size for size, data in extents if data)
 
 
-def unique_bytes(group: Group, copy: Copy) -> Iterator[int]:
-    """Bytes that the index would give back without a copy, slice by slice."""
-    cut = same_name(group.timelines, copy.cut)
-    if cut not in group.kept.retention.kept:
+def unique_bytes(group: Group, copies: Collection[Copy]) -> Iterator[int]:
+    """Bytes that the index would give back without these copies, slice by slice."""
+    cuts = {copy.cut for copy in copies}
+    if not any(same_name(group.timelines, cut) in group.kept.retention.kept for cut in cuts):
         return
-    others = group.copies.retained(group.spans(), group.writer.durable, without=copy.id)
+    gone = {copy.id for copy in copies}
+    others = group.copies.retained(group.spans(), group.writer.durable, without=gone)
     others |= group.kept.leases.cuts()
     bounds = BoundsOfCuts(group.timelines, group.volumes)
     horizons = group.kept.retention.horizons
@@ -57,7 +57,7 @@ def unique_bytes(group: Group, copy: Copy) -> Iterator[int]:
             group.kept.tails(horizons),
             bounds.of,
         )
-        for wanted in (others | {copy.cut}, others)
+        for wanted in (others | cuts, others)
     ]
     if keeps[0].cuts == keeps[1].cuts:
         return

@@ -10,10 +10,11 @@ Pure: times come in as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple
 
+from engine.steps import at_once
 from protocol.cut_text import NS_PER_S
 
 
@@ -45,6 +46,13 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules, zone: tzinfo = UT
     """Of backups (UTC nanoseconds, id) those that stay, by id, each with the rules that keep it: `last`, or
     `daily 2026-03-29`. Of one time, as a clock that went back makes them, the one that is given last is the
     newest."""
+    return at_once(kept_steps(backups, rules, zone))
+
+
+def kept_steps(
+    backups: Iterable[tuple[int, int]], rules: KeepRules, zone: tzinfo = UTC
+) -> Generator[None, None, dict[int, list[str]]]:
+    """The same, step by step, a few microseconds each."""
     newest_first = list(backups)[::-1]
     newest_first.sort(key=lambda backup: -backup[0])
     found: dict[int, list[str]] = {}
@@ -56,6 +64,7 @@ def kept(backups: Iterable[tuple[int, int]], rules: KeepRules, zone: tzinfo = UT
         for utc_ns, copy_id in newest_first:
             if left == 0:
                 break
+            yield
             period = period_of(datetime.fromtimestamp(utc_ns // NS_PER_S, zone))
             if period not in seen:
                 found.setdefault(copy_id, []).append(f"{name} {period}")

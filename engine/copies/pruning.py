@@ -13,14 +13,16 @@ asked once for each set of volumes that there is, of the backups that have all o
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 
 from engine.copies.copies import Copy, CopyState
 from engine.copies.copy_states import state_of
-from engine.copies.keep_rules import KeepRules, kept
+from engine.copies.keep_rules import KeepRules, kept_steps
 from engine.group.group import Group
 from engine.ports.time_zones import time_zone
+from engine.steps import at_once
 from protocol.limits import CLOCK_SKEW_S
 
 _LOOKED_AT = frozenset({CopyState.AVAILABLE, CopyState.VERIFIED})
@@ -38,10 +40,21 @@ class PrunePlan:
 def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
     """What a prune would do now, by periods of the policy's zone. With no rule at all nothing is deleted.
     UsageError if this machine does not know that zone."""
+    return at_once(prune_steps(group, rules, labelled=labelled))
+
+
+def prune_steps(
+    group: Group, rules: KeepRules, *, labelled: bool, say_labelled: bool = True
+) -> Generator[None, None, PrunePlan]:
+    """The same, step by step: let hosts in between two. Without `say_labelled`, labelled backups that are
+    left for that are not looked at: whoever prunes after each backup pays for those that it may delete."""
     plan = PrunePlan()
     looked_at: list[Copy] = []
     soon_ns = group.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
-    for copy in group.copies.at(group.spans()):
+    all_of_them = labelled or say_labelled
+    copies = group.copies.newest(group.spans()) if all_of_them else group.copies.unlabelled(group.spans())
+    for copy in copies:
+        yield
         why = _left(group, copy, labelled=labelled) if any(rules) else "no keep rules"
         if not why and any(rules[1:]) and copy.utc_ns > soon_ns:
             why = "dated ahead of the clock"
@@ -49,8 +62,11 @@ def plan_prune(group: Group, rules: KeepRules, *, labelled: bool) -> PrunePlan:
             plan.left.append((copy, why))
         else:
             looked_at.append(copy)
-    reasons = _reasons(looked_at, rules, zone_of(group))
+    looked_at.reverse()
+    plan.left.reverse()
+    reasons = yield from _reasons(looked_at, rules, zone_of(group))
     for copy in looked_at:
+        yield
         if copy.id in reasons:
             plan.kept.append((copy, reasons[copy.id]))
         else:
@@ -64,14 +80,19 @@ def zone_of(group: Group) -> tzinfo:
     return time_zone(zone) if zone else UTC
 
 
-def _reasons(copies: list[Copy], rules: KeepRules, zone: tzinfo) -> dict[int, list[str]]:
+def _reasons(
+    copies: list[Copy], rules: KeepRules, zone: tzinfo
+) -> Generator[None, None, dict[int, list[str]]]:
     """By id, the rules that keep a backup for some set of volumes; each once."""
-    held = [(frozenset(copy.volumes), (copy.utc_ns, copy.id)) for copy in copies]
+    held: list[tuple[frozenset[int], tuple[int, int]]] = []
+    for copy in copies:
+        held.append((frozenset(copy.volumes), (copy.utc_ns, copy.id)))
+        yield
     found: dict[int, dict[str, None]] = {}
     for scope in {volumes for volumes, _ in held}:
-        for copy_id, why in kept(
-            [backup for volumes, backup in held if volumes >= scope], rules, zone
-        ).items():
+        backups = [backup for volumes, backup in held if volumes >= scope]
+        reasons = yield from kept_steps(backups, rules, zone)
+        for copy_id, why in reasons.items():
             found.setdefault(copy_id, {}).update(dict.fromkeys(why))
     return {copy_id: list(why) for copy_id, why in found.items()}
 

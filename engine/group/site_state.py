@@ -347,14 +347,14 @@ class SiteState:
             int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*COPY_MARK.decode(value)) for key, value in rows
         }
 
-    def put_copy_mark(self, group: str, copy_id: int, mark: CopyMark | None) -> None:
-        """Add or replace what is known of a copy, or forget it."""
-        key = group.encode() + b"\0" + U64.pack(copy_id)
+    def put_copy_marks(self, group: str, marks: Mapping[int, CopyMark | None]) -> None:
+        """Add or replace what is known of copies, by id, or forget it; in one transaction."""
         with self._store.write() as write:
-            if mark is None:
+            for copy_id, mark in marks.items():
+                key = group.encode() + b"\0" + U64.pack(copy_id)
                 write.delete("copy_marks", key)
-            else:
-                write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
+                if mark is not None:
+                    write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
 
 
 def rows_of(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:

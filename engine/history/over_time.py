@@ -146,10 +146,10 @@ def _pieces(group: Group) -> list[_Piece]:
 def marks(group: Group, begin_ns: int, end_ns: int) -> Iterator[Mark | None]:
     """What happened from `begin_ns` up to `end_ns`, in no order; None is a step without one."""
     spans = group.spans(group.writer.written)
-    for copy in list(group.copies.at(spans)):
-        yield None
-        if begin_ns <= copy.utc_ns < end_ns:
-            yield Mark(what=Happening.BACKUP, utc_ns=copy.utc_ns, cut=copy.cut, name=copy.name)
+    for copy in group.copies.taken_before(spans, end_ns, 0):
+        if copy.utc_ns < begin_ns:
+            break
+        yield Mark(what=Happening.BACKUP, utc_ns=copy.utc_ns, cut=copy.cut, name=copy.name)
     inside = {span.timeline: span for span in spans}
     for name, volume in group.volumes.at(spans).items():
         for entry in group.volumes.reverts_of(volume.id):

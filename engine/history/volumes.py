@@ -8,9 +8,12 @@ Pure: no I/O.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import assert_never
 
+from engine.history.known_visibility import KnownVisibility
 from engine.history.timelines import Places, Span, holds
 from protocol.errors import NotFound, Refused, WrongState
 from protocol.events import (
@@ -56,6 +59,9 @@ class VolumeHistory:
         self._changes: dict[int, dict[tuple[int, int], VolumeResized | VolumeRenamed]] = {}
         self._deletions: dict[int, set[tuple[int, int]]] = {}
         self._reverts: dict[int, dict[tuple[int, int], RevertEntry]] = {}
+        self._in_order: dict[int, list[RevertEntry]] = {}  # `_reverts`, by position
+        self.known = KnownVisibility()
+        self._to_cut: dict[Cut, set[tuple[int, int]]] = {}  # what `_reverts` says, by where it goes back to
         self._rewrites: dict[int, dict[tuple[int, int], RewriteBegan | None]] = {}  # None: it ended there
 
     @property
@@ -128,7 +134,15 @@ class VolumeHistory:
     def reverted(self, timeline: int, position: int, event: Revert) -> None:
         """Take in a revert; seeing the same one again is fine."""
         entry = RevertEntry(timeline=timeline, position=position, volume=event.volume, cut=event.cut)
-        self._reverts.setdefault(event.volume, {})[timeline, position] = entry
+        known = self._reverts.setdefault(event.volume, {})
+        if known.get((timeline, position)) != entry:
+            in_order = self._in_order.setdefault(event.volume, [])
+            if (timeline, position) in known:
+                in_order.remove(known[timeline, position])
+            insort(in_order, entry, key=attrgetter("position"))
+            self.known.reverted(timeline, position)
+        known[timeline, position] = entry
+        self._to_cut.setdefault(event.cut, set()).add((timeline, position))
 
     def rewriting(self, timeline: int, position: int, event: RewriteBegan | RewriteEnded) -> None:
         """Take in that a volume is turned back by writes from here on, or no longer; the same one again is
@@ -145,6 +159,15 @@ class VolumeHistory:
         self._volumes = {place: each for place, each in self._volumes.items() if not gone(place)}
         for volume, reverts in self._reverts.items():
             self._reverts[volume] = {place: each for place, each in reverts.items() if not gone(place)}
+        by_position = attrgetter("position")
+        self._in_order = {
+            volume: sorted(reverts.values(), key=by_position)
+            for volume, reverts in self._reverts.items()
+            if reverts
+        }
+        self.known.clear()
+        for cut, places in self._to_cut.items():
+            self._to_cut[cut] = {place for place in places if not gone(place)}
         for volume, changes in self._changes.items():
             self._changes[volume] = {place: each for place, each in changes.items() if not gone(place)}
         for volume, places in self._deletions.items():
@@ -222,7 +245,16 @@ class VolumeHistory:
 
     def reverts_of(self, volume: int) -> list[RevertEntry]:
         """Reverts of a volume id on any timeline, in order of position."""
-        return sorted(self._reverts.get(volume, {}).values(), key=lambda entry: entry.position)
+        return list(self._in_order.get(volume, ()))
+
+    def last_revert(self, volume: int, spans: list[Span]) -> RevertEntry | None:
+        """The newest revert of a volume id on a lineage."""
+        entries = self._in_order.get(volume)
+        if not entries or not spans:
+            return None
+        at = bisect_left(entries, spans[-1].end, key=attrgetter("position"))
+        newer = (entry for entry in reversed(entries[:at]) if holds(spans, entry.timeline, entry.position))
+        return next(newer, None)
 
     def half_way(self, spans: list[Span], volume: int) -> RewriteBegan | None:
         """The turn back by writes that a volume (id) is in the middle of at the end of a lineage."""
@@ -231,8 +263,8 @@ class VolumeHistory:
         if not here:
             return None
         last = max(here, key=lambda place: place[1])
-        reverts = (entry for entry in self.reverts_of(volume) if entry.position > last[1])
-        if any(holds(spans, entry.timeline, entry.position) for entry in reverts):
+        revert = self.last_revert(volume, spans)
+        if revert is not None and revert.position > last[1]:
             return None
         return rewrites[last]
 
@@ -261,6 +293,10 @@ class VolumeHistory:
     def all_reverts(self) -> list[RevertEntry]:
         """Every revert on any timeline."""
         return [entry for entries in self._reverts.values() for entry in entries.values()]
+
+    def reverts_to(self, cut: Cut) -> list[tuple[int, int]]:
+        """Where reverts to exactly that cut are, (timeline, position), on any timeline."""
+        return sorted(self._to_cut.get(cut, ()), key=lambda place: place[1])
 
     def turned_back(self) -> list[int]:
         """Ids of volumes that were ever turned back, on any timeline."""

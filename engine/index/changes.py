@@ -15,9 +15,12 @@ whose newest version is older than every difference are stepped over.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from operator import itemgetter
+
 from engine.history.visibility import Interval
 from engine.index.levels import ALL_LEVELS, level_and_first, run_blocks, tagged
-from engine.index.memtable import NOT_FOUND, Memtable
+from engine.index.memtable import NOT_FOUND, Memtable, VolumeVersions
 from engine.index.versions import (
     BLOCK_PREFIX,
     NUMBER_MASK,
@@ -118,11 +121,10 @@ class ChangeScan:
             if versions is None:
                 continue
             held = versions.within(first, end)
-            for low, high in ranges:
-                found.update(block for block in held if versions.newest(block, low, high) != NOT_FOUND)
-                for entry, range_first, range_end in versions.ranges:
-                    if low <= entry >> 1 < high:
-                        found.update(range(max(first, range_first), min(end, range_end)))
+            found.update(block for block in held if _kept_within(versions, block, ranges))
+            for entry, range_first, range_end in versions.ranges:
+                if _at_or_below(ranges, entry >> 1)[1] > entry >> 1:
+                    found.update(range(max(first, range_first), min(end, range_end)))
 
     def _from_index(
         self,
@@ -167,20 +169,36 @@ class ChangeScan:
         return blocks, end
 
 
-def _within(cursor: Cursor, place: tuple[int, int, int], number: int, ranges: Ranges) -> bool:
-    """Whether the rows with a key's lane, volume and field `block`, the newest of which is numbered `number`,
-    have a version within any of the ranges. A run's numbers are those of all of its blocks."""
-    level, _ = level_and_first(place[2])
-    length = run_blocks(level) * BLOCK_BYTES if level else 1
-    for low, high in reversed(ranges):
-        if number >= high:
-            # Further down there may be one: the newest below the range's end.
-            if not cursor.set_range(VERSION_KEY.pack(*place, (high - 1) ^ NUMBER_MASK)):
-                return False
-            *found, inverted = unpack_version_key(cursor.key())
-            if tuple(found) != place:
-                return False
-            number = inverted ^ NUMBER_MASK
-        if number + length > low:
+def _at_or_below(ranges: Ranges, number: int) -> tuple[int, int]:
+    """The last range that begins at or before a number; (0, 0) if there is none."""
+    at = bisect_right(ranges, number, key=itemgetter(0))
+    return ranges[at - 1] if at else (0, 0)
+
+
+def _kept_within(versions: VolumeVersions, block: int, ranges: Ranges) -> bool:
+    """Whether a block has a version in the memtable within any of the ranges: as `_within`."""
+    low, high = ranges[0][0], ranges[-1][1]
+    while (entry := versions.newest(block, low, high)) != NOT_FOUND:
+        _, high = _at_or_below(ranges, entry >> 1)
+        if entry >> 1 < high:
             return True
     return False
+
+
+def _within(cursor: Cursor, place: tuple[int, int, int], number: int, ranges: Ranges) -> bool:
+    """Whether the rows with a key's lane, volume and field `block`, the newest of which is numbered `number`,
+    have a version within any of the ranges: as many as there were restores, which are not gone through one
+    after the other. A run's numbers are those of all of its blocks."""
+    level, _ = level_and_first(place[2])
+    length = run_blocks(level) * BLOCK_BYTES if level else 1
+    while True:
+        _, high = _at_or_below(ranges, number + length - 1)
+        if number < high:
+            return True
+        # Further down there may be one: the newest below the range's end.
+        if not high or not cursor.set_range(VERSION_KEY.pack(*place, (high - 1) ^ NUMBER_MASK)):
+            return False
+        *found, inverted = unpack_version_key(cursor.key())
+        if tuple(found) != place:
+            return False
+        number = inverted ^ NUMBER_MASK

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from engine.history.visibility import Interval
+from engine.index.deep_view import Strand, newest_kept, newest_stored, strands_of
 from engine.index.extents import ExtentScan, trim_stretches
 from engine.index.memtable import NOT_FOUND, Memtable
 from engine.index.runs import levels_of, newest_indexed
@@ -106,6 +107,7 @@ class VolumeView:
         self.memtable = memtable
         self._segments = segments
         self._store = store
+        self._strands = strands_of(intervals)
 
     def batch(self) -> ReadBatch:
         """Begin a batch of reads."""
@@ -114,6 +116,8 @@ class VolumeView:
     def find(self, batch: ReadBatch, block: int) -> Place | None:
         """Where a block's bytes are; None if it reads as zeroes."""
         volume = self.volume
+        if self._strands is not None:
+            return self._find_deep(batch, block, self._strands)
         for interval in self.intervals:
             entry = self.memtable.newest(volume, block, interval)
             if entry != NOT_FOUND:
@@ -123,6 +127,26 @@ class VolumeView:
             if version is not None:
                 return None if version.zero else Place(interval.lane, version.number, version)
         return None
+
+    def _find_deep(self, batch: ReadBatch, block: int, strands: list[Strand]) -> Place | None:
+        """The same among many intervals."""
+        volume, best, place = self.volume, len(self.intervals), None
+        for strand in strands:
+            if strand.at[0] >= best:
+                break
+            lane = strand.from_here[0].lane
+            kept = newest_kept(self.memtable, volume, block, strand, best)
+            if kept is not None:
+                best, entry = kept
+                place = None if entry & 1 else Place(lane, entry >> 1, None)
+                if best == strand.at[0]:
+                    break
+            levels = batch.levels(lane, volume)
+            stored = newest_stored(batch.cursor(), volume, block, strand, best, levels)
+            if stored is not None:
+                best, version = stored
+                place = None if version.zero else Place(lane, version.number, version)
+        return place
 
     def read_block(self, batch: ReadBatch, block: int) -> bytes:
         """One whole block. Corruption if its bytes are not those indexed."""

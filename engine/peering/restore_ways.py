@@ -7,7 +7,8 @@
     no     no, or away     refused: trimmed
 
 Before anything is changed the cut is held at the peer, so that it cannot be truncated there before the revert
-comes. Also after many reverts the blocks are written: each one makes every read look at one place more.
+comes. However many reverts there were, the next is one, too (engine.index.deep_view), unless the peer is of a
+version that would refuse to read so many; or, if it is away, may be. Then the blocks are written.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from engine.peering.pair_states import PairState
 from engine.peering.peer_requests import PeerRequests
 from protocol.cut_text import CutBackup, CutLabel, CutPosition, CutTime, NamedCut
 from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed, WrongState
+from protocol.limits import VISIBILITY_INTERVALS_MAX
+from protocol.peer_requests import MANY_REVERTS
 from protocol.positions import Cut
 
-# Reading a block asks at so many places at most.
-REVERT_INTERVALS_MAX = 16
+# Every version reads 64 intervals; bases and moves of the writing add a few.
+INTERVALS_READ_BY_ALL = 64 - 16
+# So many at most this version makes, for the same reason.
+REVERT_INTERVALS_MAX = VISIBILITY_INTERVALS_MAX - 64
 AskPeer = Callable[[], PeerRequests]  # WrongState: there is none
 
 
@@ -126,7 +131,7 @@ async def choose_way(
         there = There.AWAY
         if ask is not None and following is not None and _has_it_soon(group, following, cut):
             there = await _hold(ask(), cut, lease, for_s)
-        deep = too_deep(group, volumes, cut)
+        deep = await _too_deep(group, volumes, cut, ask)
         way = Way.WRITE if deep or there is There.GONE else Way.REVERT
         return Chosen(way=way, cut=cut, lease=lease, there=there is There.HELD)
     if ask is not None and await _hold(ask(), cut, lease, for_s) is There.HELD:
@@ -136,11 +141,21 @@ async def choose_way(
     raise NotFound(f"{cut} cannot be read", subject=group.name, position=str(cut))
 
 
-def too_deep(group: Group, volumes: Iterable[Volume], cut: Cut) -> bool:
-    """Whether after a revert to `cut` one of the volumes would have to be looked for at too many places: its
-    blocks are then better written anew."""
-    views = (group.kept.view_of(volume.id, cut) for volume in volumes)
-    return any(len(view.intervals) >= REVERT_INTERVALS_MAX for view in views)
+def depth_of(group: Group, volumes: Iterable[Volume], cut: Cut) -> int:
+    """Of how many intervals what one of the volumes shows at a cut is made, at most."""
+    return max((len(group.kept.view_of(volume.id, cut).intervals) for volume in volumes), default=0)
+
+
+async def _too_deep(group: Group, volumes: Iterable[Volume], cut: Cut, ask: AskPeer | None) -> bool:
+    """Whether a revert to `cut` would be one too many: for this version, or for the peer's."""
+    depth = depth_of(group, volumes, cut)
+    if depth < INTERVALS_READ_BY_ALL or ask is None:
+        return depth >= REVERT_INTERVALS_MAX
+    try:
+        read = await ask().reads(MANY_REVERTS)
+    except FarshoreError:
+        read = False
+    return not read or depth >= REVERT_INTERVALS_MAX
 
 
 def _has_it_soon(group: Group, following: Following, cut: Cut) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
-from engine.copies.copies import Place
+from engine.copies.copy_order import Place
 from protocol.bounds import LockNs, Position, TimelineId
 from protocol.errors import RemoteProtocolError
 from protocol.positions import Cut

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, cast
 
 from engine.history.bases import base_on
 from engine.history.timelines import Span, TimelineTable
-from engine.history.visibility import visibility
+from engine.history.visibility import born_on, step
 from engine.history.volumes import VolumeHistory
 from engine.index.versions import index_row
 from engine.ports.store import ReadTransaction
@@ -49,6 +49,16 @@ KeepRow = tuple[
     tuple[tuple[Lane, tuple[Position, ...]], ...],
 ]
 _KEEP = RowType(cast("type[KeepRow]", KeepRow))
+
+
+_Node = tuple[int, int | None, Cut]  # a volume (0: any), the timeline that it was made on, and a cut
+
+
+class _Seen(NamedTuple):
+    """Ends of lanes, (lane, position), and where else to look."""
+
+    ends: frozenset[tuple[int, int]]
+    below: tuple[_Node, ...]
 
 
 class Anchor(NamedTuple):
@@ -255,39 +265,56 @@ def revert_cuts(table: TimelineTable, history: VolumeHistory, horizons: Mapping[
 
 
 class BoundsOfCuts:
-    """Bounds of cuts, each worked out once: what a cut sees never changes."""
+    """Bounds of cuts, each worked out once: what a cut sees never changes.
+
+    What is visible below a restore is what is visible at the cut that it went back to, so that is a node of
+    its own, however many restores lead there: a thousand, one upon the other, are a thousand steps and not a
+    million."""
 
     def __init__(self, table: TimelineTable, history: VolumeHistory) -> None:
         self._table = table
         self._history = history
-        self._known: dict[Cut, frozenset[tuple[int, int]]] = {}
+        self._known: dict[_Node, _Seen] = {}
 
     def of(self, cuts: Iterable[Cut]) -> Bounds:
         """By lane, in order: every position at which one of the cuts' views of it ends."""
-        wanted = set(cuts)
-        known = self._known = {cut: self._known.get(cut) or self._work_out(cut) for cut in wanted}
+        known, self._known = self._known, {}
         found: dict[int, set[int]] = {}
-        for ends in known.values():
-            for lane, high in ends:
+        left: list[_Node] = [(0, None, cut) for cut in cuts]
+        while left:
+            node = left.pop()
+            if node in self._known:
+                continue
+            seen = self._known[node] = known.get(node) or self._look(*node)
+            for lane, high in seen.ends:
                 found.setdefault(lane, set()).add(high)
+            left += seen.below
         return {lane: tuple(sorted(highs)) for lane, highs in found.items()}
 
-    def _work_out(self, cut: Cut) -> frozenset[tuple[int, int]]:
+    def _look(self, volume: int, born: int | None, cut: Cut) -> _Seen:
+        """What a whole group (`volume` 0) sees at a cut, or one volume below one."""
+        try:
+            if volume:
+                part = step(self._table, self._history, volume, born, cut)
+                if part is None:
+                    return _Seen(frozenset(), ())
+                below = () if part.below is None else ((volume, born, part.below),)
+                return _Seen(frozenset((each.lane, each.high) for each in part.intervals), below)
+        except (NotFound, Refused, Trimmed):
+            return _Seen(frozenset(), ())  # it went back to what is not here: nobody can read it at this cut
+        return self._look_at_group(cut)
+
+    def _look_at_group(self, cut: Cut) -> _Seen:
         """A volume never turned back sees each lane of the lineage up to where the lineage leaves it."""
         ends: dict[int, int] = {}
-        for span in self._table.lineage(cut.timeline, cut.position):
+        spans = self._table.lineage(cut.timeline, cut.position)
+        for span in spans:
             ends[span.lane] = max(ends.get(span.lane, 0), span.end)
-        found = set(ends.items())
-        base = base_on(self._table, self._table.lineage(cut.timeline, cut.position))
+        below = [(volume, born_on(self._table, volume, cut), cut) for volume in self._history.turned_back()]
+        base = base_on(self._table, spans)
         if base is not None and base.start is not None:
-            found |= self._work_out(base.start)
-        for volume in self._history.turned_back():
-            try:
-                intervals = visibility(self._table, self._history, volume, cut.timeline, cut.position)
-            except (NotFound, Refused, Trimmed):
-                continue  # turned back too often, or to what is not here: nobody can read it at this cut
-            found |= {(interval.lane, interval.high) for interval in intervals}
-        return frozenset(found)
+            below.append((0, None, base.start))
+        return _Seen(frozenset(ends.items()), tuple(below))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

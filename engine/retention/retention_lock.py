@@ -18,7 +18,8 @@ would have them truncated as they come.
 
 from __future__ import annotations
 
-from engine.copies.copies import Copy, Place
+from engine.copies.copies import Copy
+from engine.copies.copy_order import Place
 from engine.group.core import GroupCore
 from engine.history.bases import common_end
 from engine.history.branches import Branch, branches
@@ -158,6 +159,11 @@ class RetentionLock:
         seen_ns = self._notes.seen.get(deletion)
         return seen_ns is not None and self._clock.now_ns() - seen_ns >= window_ns
 
+    @property
+    def waits(self) -> bool:
+        """See `CopyLock.waits`."""
+        return self.window_ns > 0
+
     def locked(self, copy_id: int) -> bool:
         """See `CopyLock.locked`."""
         return self.left_ns(copy_id) > 0
@@ -177,7 +183,7 @@ class RetentionLock:
 
     def ends_utc_ns(self) -> list[int]:
         """When the locks of those backups end that are locked now, as `until_utc_ns`."""
-        ids = {copy.id for copy in self._group.copies.every()}
+        ids = self._group.copies.ever_locked()
         return [end_ns for copy_id in ids if (end_ns := self.until_utc_ns(copy_id))]
 
     # -- refusing

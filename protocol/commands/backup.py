@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from protocol.bounds import LockSeconds, Name
 from protocol.commands.base import BaseCommand, Confirm, Label, Query, Reply
 from protocol.commands.cut import CutInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import NamedCut
 from protocol.roles import OperatorRole
+
+# In one command: as many as its reply has rows for.
+BACKUPS_DELETED_MAX = 15_000
 
 
 class Mirror(Reply, frozen=True, kw_only=True):
@@ -80,7 +83,7 @@ class BackupCreate(BaseCommand[BackupCreateReply], frozen=True, tag="backup.crea
     lock_s: LockSeconds | UnsetType = UNSET  # then left out on the wire: older daemons know none
 
 
-class BackupListReply(Reply, frozen=True, kw_only=True):
+class BackupListReply(ListReply, frozen=True, kw_only=True):
     """Newest first."""
 
     backups: list[BackupInfo]
@@ -172,6 +175,10 @@ class BackupDelete(BaseCommand[BackupDeleteReply], frozen=True, tag="backup.dele
     confirm: Confirm = ""
 
 
+# Rows of a prune's reply: 250 bytes each with the longest label and all rules.
+PRUNE_ROWS_MAX = BACKUPS_DELETED_MAX
+
+
 class PruneRow(Reply, frozen=True, kw_only=True):
     """A backup, and why it stays."""
 
@@ -181,9 +188,32 @@ class PruneRow(Reply, frozen=True, kw_only=True):
     why: list[str]
 
 
+class BackupDeleteManyReply(Reply, frozen=True, kw_only=True):
+    """What was deleted (`dry_run`: would be). `unique_bytes`: in a dry run, what comes free with all of
+    them."""
+
+    group: str
+    dry_run: bool
+    deleted: list[PruneRow]
+    unique_bytes: int | None
+
+
+class BackupDeleteMany(BaseCommand[BackupDeleteManyReply], frozen=True, tag="backup.delete-many"):
+    """Delete several backups of a group, at every site, or none of them if one is pinned or locked.
+    `confirm` is `G`; not needed with `dry_run`."""
+
+    needs = OperatorRole.ADMIN
+
+    group: Name
+    cuts: Annotated[tuple[NamedCut, ...], Meta(min_length=1, max_length=BACKUPS_DELETED_MAX)]
+    dry_run: bool = False
+    confirm: Confirm = ""
+
+
 class BackupPruneReply(Reply, frozen=True, kw_only=True):
     """What was kept, deleted (`dry_run`: would be), and left because no rule looks at it. `zone`: whose days
-    and weeks the rules go by."""
+    and weeks the rules go by. `left_out`: so many rows more there are, for which there was no room; deleted
+    ones come first."""
 
     group: str
     dry_run: bool
@@ -192,6 +222,7 @@ class BackupPruneReply(Reply, frozen=True, kw_only=True):
     deleted: list[PruneRow]
     left: list[PruneRow]
     zone: str = "UTC"
+    left_out: int = 0
 
 
 class BackupPrune(KeepCounts[BackupPruneReply], frozen=True, tag="backup.prune"):

@@ -9,7 +9,7 @@ from msgspec import Meta, field
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply, Rows
 from protocol.commands.cut import CutInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.roles import OperatorRole
 
 TimelineText = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]
@@ -31,7 +31,7 @@ class BranchInfo(Reply, frozen=True, kw_only=True):
     exports: list[str]
 
 
-class BranchListReply(Reply, frozen=True, kw_only=True):
+class BranchListReply(ListReply, frozen=True, kw_only=True):
     """By where they left this site's history."""
 
     branches: list[BranchInfo]

@@ -9,7 +9,7 @@ from msgspec import Meta
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Reply
 from protocol.commands.cut import CutInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import NamedCut
 
 Purpose = Annotated[str, Meta(max_length=63)]
@@ -49,7 +49,7 @@ class CloneCreate(BaseCommand[CloneCreateReply], frozen=True, tag="clone.create"
     purpose: Purpose = ""
 
 
-class CloneListReply(Reply, frozen=True, kw_only=True):
+class CloneListReply(ListReply, frozen=True, kw_only=True):
     """By group and name."""
 
     clones: list[CloneInfo]

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from protocol.bounds import Name, NameOrNone
 from protocol.commands.base import BaseCommand, Query, Reply, Rows
 from protocol.commands.cut import CutInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import CutPosition
 from protocol.limits import DRILL_SAID_CHARS_MAX, DRILL_STEPS_MAX, LABEL_CHARS_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.proof_limits import (
@@ -154,7 +154,7 @@ class DrillRecord(BaseCommand[DrillInfo], frozen=True, tag="drill.record"):
     proof: DrillProof | UnsetType = UNSET
 
 
-class DrillListReply(Reply, frozen=True, kw_only=True):
+class DrillListReply(ListReply, frozen=True, kw_only=True):
     """Newest first."""
 
     drills: list[DrillInfo]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.roles import OperatorRole
 
 
@@ -26,7 +26,7 @@ class GroupSummary(Reply, frozen=True, kw_only=True):
     hosts: list[str]
 
 
-class GroupListReply(Reply, frozen=True, kw_only=True):
+class GroupListReply(ListReply, frozen=True, kw_only=True):
     """By name."""
 
     groups: list[GroupSummary]

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Query, Reply, WaitSeconds
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 
 JobNumber = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 
@@ -48,7 +48,7 @@ class JobInfo(Reply, frozen=True, kw_only=True):
     by: str = ""
 
 
-class JobListReply(Reply, frozen=True, kw_only=True):
+class JobListReply(ListReply, frozen=True, kw_only=True):
     """Newest first, without their results."""
 
     jobs: list[JobInfo]

@@ -5,6 +5,9 @@ is refused if one reply cannot carry it. "" asks for the first page. Each page h
 be for the next one, null in the last. The first page has the whole reply but for the rows that follow; the
 others have those rows, and fields that they bring up to date. `add_page` puts them together.
 
+`rows` bounds the rows of a page. A client that was asked for some only says where it ended: `next` of a
+`ListReply`, which no daemon sets.
+
 `after` is the key of the last row that came, in the list's order: a JSON array, for nobody but the daemon to
 read. A key stays with its row: rows that come and go in between neither repeat another one nor hide it.
 Sans-I/O; no clock.
@@ -17,7 +20,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from protocol.commands.base import Query, Reply, ReplyType
+from protocol.commands.base import Query, Reply, ReplyType, Rows, reply_type
 from protocol.errors import UsageError
 from protocol.limits import PAGE_KEY_CHARS_MAX
 
@@ -30,6 +33,21 @@ class PagedCommand(Query[ReplyType], Generic[ReplyType], frozen=True, kw_only=Tr
     """A command whose reply comes in pages if it is asked for them."""
 
     after: Annotated[str, Meta(max_length=PAGE_KEY_CHARS_MAX)] | UnsetType = UNSET
+    rows: Rows | UnsetType = UNSET  # then left out on the wire: older daemons know none
+
+
+class ListReply(Reply, frozen=True, kw_only=True):
+    """A list and nothing else. `next` is there if only some rows were asked for: `--after` of those that
+    follow, null behind the last."""
+
+    next: str | UnsetType | None = UNSET
+
+
+def rows_field(command: PagedCommand[Any]) -> str:
+    """The name of the list in the reply to a command whose reply is a `ListReply`."""
+    fields = msgspec.structs.fields(reply_type(type(command)))
+    (found,) = (field.encode_name for field in fields if field.name != "next")
+    return found
 
 
 def key_text(key: tuple[Any, ...]) -> str:

@@ -10,7 +10,7 @@ from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.drill import DrillPlanInfo
 from protocol.commands.keep import KeepCounts, KeepInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.limits import (
     NAME_CHARS_MAX,
     SCHEDULE_SPAN_S_MAX,
@@ -102,7 +102,7 @@ class ScheduleNext(Query[ScheduleNextReply], frozen=True, tag="schedule.next"):
     count: Annotated[int, Meta(ge=1, le=SCHEDULE_RUNS_MAX)] = 5
 
 
-class ScheduleListReply(Reply, frozen=True, kw_only=True):
+class ScheduleListReply(ListReply, frozen=True, kw_only=True):
     """By group."""
 
     schedules: list[ScheduleInfo]

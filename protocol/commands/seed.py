@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from protocol.bounds import Count, Name
 from protocol.commands.base import BaseCommand, Reply
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.limits import VOLUME_BYTES_MAX
 
 SeedBytes = Annotated[int, Meta(ge=1, le=VOLUME_BYTES_MAX)]
@@ -23,7 +23,7 @@ class SeedInfo(Reply, frozen=True, kw_only=True):
     size_bytes: int
 
 
-class SeedListReply(Reply, frozen=True, kw_only=True):
+class SeedListReply(ListReply, frozen=True, kw_only=True):
     """By group and volume."""
 
     seeds: list[SeedInfo]

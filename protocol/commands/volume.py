@@ -8,7 +8,7 @@ from protocol.bounds import Name, SizeBytes
 from protocol.commands.backup import BackupInfo
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.cut import CutInfo
-from protocol.commands.pages import PagedCommand
+from protocol.commands.pages import ListReply, PagedCommand
 from protocol.cut_text import NamedCut
 from protocol.roles import OperatorRole
 
@@ -36,7 +36,7 @@ class VolumeCreate(BaseCommand[VolumeInfo], frozen=True, tag="volume.create"):
     size_bytes: SizeBytes
 
 
-class VolumeListReply(Reply, frozen=True, kw_only=True):
+class VolumeListReply(ListReply, frozen=True, kw_only=True):
     """By group and name."""
 
     volumes: list[VolumeInfo]

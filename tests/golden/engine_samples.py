@@ -173,7 +173,7 @@ def filled_state() -> SiteState:
     state.put_lease("vm1", "asked by par: Zürich", Cut(BIG, 197), UTC_NS)
     state.put_lease("vm1", "base", Cut(77, POSITION_MAX))
     state.put_drop("vm1", 77, [(77, 197), (BIG, 1 << 33)])
-    state.put_copy_mark("vm1", 3, CopyMark(UTC_NS, "2 blocks"))
+    state.put_copy_marks("vm1", {3: CopyMark(UTC_NS, "2 blocks")})
     put_clone(
         state,
         CloneRow(

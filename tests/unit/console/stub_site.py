@@ -45,6 +45,7 @@ from protocol.commands.volume import (
     VolumeUriReply,
 )
 from protocol.envelopes import encode_data
+from tests.unit.console.stub_deletions import DELETED
 from tests.unit.console.stub_schedules import SCHEDULE, SCHEDULE_NEXT
 
 # A page after the first one has only some fields of the reply.
@@ -349,6 +350,7 @@ REPLIES: dict[str, Reply] = {
     "branch.drop": BranchDropReply(branch=BRANCH, done=True, freed_bytes=12_288),
     "backup.create": BackupCreateReply(**asdict(BACKUP), took_ms=4.2, freeze=None),
     "backup.list": BackupListReply(backups=[BACKUP]),
+    "backup.delete-many": DELETED,
     "backup.show": BackupShowReply(**asdict(BACKUP), exports=["vm1/root@nightly"]),
     "restore.volume": RESTORE,
     "restore.group": RESTORE,

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from console.pasted import for_site
-from protocol.commands.backup import BackupCreate, BackupShow
+from protocol.commands.backup import BackupCreate, BackupDeleteMany, BackupShow
 from protocol.commands.event import Events
 from protocol.commands.journal import JournalShow
 from protocol.commands.pages import PagedCommand
@@ -71,7 +71,11 @@ EVERY_COMMAND = [
     ("backup create vm1", "backup.create"),
     ("backup create vm1 --freeze db", "backup.create"),
     ("backup list", "backup.list"),
+    ("backup list vm1 --limit 1 --after []", "backup.list"),
+    ("volume list --limit 1", "volume.list"),
     ("backup show vm1 nightly", "backup.show"),
+    ("backup delete vm1 nightly weekly --confirm vm1", "backup.delete-many"),
+    ("backup delete vm1 nightly weekly --dry-run", "backup.delete-many"),
     ("restore volume vm1/root --at nightly --confirm vm1/root", "restore"),
     ("restore group vm1 --at nightly --confirm vm1", "restore"),
     ("wait vm1 --state paired", "wait"),
@@ -135,6 +139,11 @@ def test_words_become_typed_commands(stub: StubSite, farshore: Run) -> None:
         "pair delete vm1 --confirm vm1": PairDelete(group="vm1", confirm="vm1"),
         "backup create vm1 --label nightly --pin": BackupCreate(group="vm1", label="nightly", pin=True),
         "backup create vm1/root": BackupCreate(group="vm1", volume="root"),
+        "backup delete vm1 nightly 00000000000000ab --confirm vm1": BackupDeleteMany(
+            group="vm1",
+            cuts=(CutLabel(label="nightly"), CutBackup(backup_id="00000000000000ab")),
+            confirm="vm1",
+        ),
         "backup show vm1 00000000000000ab": BackupShow(
             group="vm1", cut=CutBackup(backup_id="00000000000000ab")
         ),

@@ -43,6 +43,44 @@ def test_pages_come_as_one_reply(stub: StubSite) -> None:
     assert all(command.history for command in stub.asked)
 
 
+THREE_ROWS: dict[str, dict[str, Any]] = {
+    "": {"backups": [ONE, TWO], "more": "[2]"},
+    "[2]": {"backups": [THREE], "more": None},
+}
+
+
+def test_some_rows_of_a_list_and_how_to_go_on(stub: StubSite) -> None:
+    """A page may have fewer rows than were asked for, and then the next one is asked for the others."""
+
+    def answer(command: BackupList) -> dict[str, Any]:
+        page = THREE_ROWS[str(command.after)]
+        if command.rows is UNSET or command.rows >= len(page["backups"]):
+            return page
+        return {"backups": page["backups"][: command.rows], "more": f"[{command.rows}]"}
+
+    stub.replies["backup.list"] = answer
+    with client_of(stub) as client:
+        one = client.page(BackupList(), 1, None, 5.0)
+        assert (one.backups, one.next) == ([ONE], "[1]")
+        three = client.page(BackupList(), 3, None, 5.0)
+        assert (three.backups, three.next) == ([ONE, TWO, THREE], None)
+        rest = client.page(BackupList(), None, "[2]", 5.0)
+        assert (rest.backups, rest.next) == ([THREE], None)
+        assert client.call(BackupList()).next is UNSET
+    assert [(each.after, each.rows) for each in stub.asked] == [
+        ("", 1), ("", 3), ("[2]", 1), ("[2]", UNSET), ("", UNSET), ("[2]", UNSET),
+    ]  # fmt: skip
+
+
+def test_a_daemon_that_knows_no_limit_is_not_asked_for_all_instead(stub: StubSite) -> None:
+    def answer(_: BackupList) -> BackupListReply:
+        raise UsageError("bad request: Object contains unknown field `rows` - at `$.command`")
+
+    stub.replies["backup.list"] = answer
+    with client_of(stub) as client, pytest.raises(UsageError, match="knows neither --limit nor --after"):
+        client.page(BackupList(), 1, None, 5.0)
+
+
 def test_a_daemon_that_knows_no_pages_is_asked_for_the_whole(stub: StubSite) -> None:
     def answer(command: BackupList) -> BackupListReply:
         if command.after is not UNSET:

@@ -196,7 +196,8 @@ def _made(hint: Any) -> Any:
         return hint(**{each.name: _made(each.type) for each in msgspec.structs.fields(hint) if each.required})
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if get_origin(bare) is tuple and get_args(bare)[-1] is Ellipsis:
-        return ()
+        bounds = get_args(hint)[1:] if bare is not hint else ()
+        return (_made(get_args(bare)[0]),) * max((each.min_length or 0 for each in bounds), default=0)
     if get_origin(hint) in (Union, UnionType):
         return _made(get_args(hint)[0])
     return Mint(1, Pool([1, BLOCK], ["g", "async", "0" * 16, "uid:1"]))._value(hint)

@@ -38,7 +38,7 @@ from protocol.commands.site import SiteStatus
 from protocol.commands.verify import VerifyStart
 from protocol.commands.volume import VolumeCreate, VolumeList, VolumeShow
 from protocol.cut_text import CutLatest
-from protocol.envelopes import read_data
+from protocol.envelopes import decode_answer, encode_answer, ok_answer, read_data
 from protocol.errors import FarshoreError, UsageError
 from protocol.events import VolumeCreated
 from protocol.limits import (
@@ -186,6 +186,24 @@ def test_pages_make_up_the_whole_list(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(play())
 
 
+def test_a_page_has_as_many_rows_as_were_asked_for() -> None:
+    async def play() -> None:
+        async with filled() as site:
+            for command in LISTS:
+                rows = steady(rows_of(await said(site, command)))
+                found, after, most = list[Any](), "", 2
+                while after is not None:
+                    page = await said(site, replace(command, after=after, rows=most))
+                    assert len(rows_of(page)) == min(most, len(rows) - len(found))
+                    found += steady(rows_of(page))
+                    after = page[MORE]
+                assert found == rows, command
+                whole = await said(site, replace(command, rows=1))
+                assert steady(rows_of(whole)) == rows, "a client that knows no pages gets all"
+
+    asyncio.run(play())
+
+
 def test_rows_that_come_and_go_neither_repeat_others_nor_hide_them(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with filled() as site:
@@ -311,6 +329,36 @@ def test_a_site_with_many_backups_of_many_volumes_says_all_of_them(
             assert await asyncio.to_thread(_cut_of_oldest, site) == BACKUPS
         finally:
             await control.close()
+            await site.stop()
+            shutil.rmtree(parent)
+
+    asyncio.run(play())
+
+
+def test_no_page_is_too_large_however_much_there_is() -> None:
+    """As many volumes as a group may have, and thousands of backups of all of them."""
+    backups = 2_000
+
+    async def play() -> None:
+        parent = short_directory()
+        site = await make_one_site(parent, "a")
+        try:
+            await dispatch(site, VolumeCreate(group="big", volume="v0", size_bytes=1 << 20))
+            group = site.groups["big"]
+            names = [f"{'v' * (NAME_CHARS_MAX - 3)}{number:03}" for number in range(1, VOLUMES_PER_GROUP_MAX)]
+            group.append_records([VolumeCreated(name=name, size_bytes=1 << 20) for name in names])
+            back_up(site, group, backups)
+            await wait_durable(group)
+            seen, after = set[str](), ""
+            while after is not None:
+                answer = encode_answer(ok_answer(b"i" * 16, await answered(site, BackupList(after=after))))
+                assert len(answer) < CONTROL_MESSAGE_BYTES_MAX
+                page = read_data(decode_answer(answer).result())
+                assert "backups" in page, page
+                seen |= {row["id"] for row in page["backups"]}
+                after = page[MORE]
+            assert len(seen) == backups
+        finally:
             await site.stop()
             shutil.rmtree(parent)
 

@@ -154,7 +154,8 @@ def test_what_changes_something_is_not_called_read_only() -> None:
         "drill.record", "drill.key", "drill.sign", "drill.plan",
         "failback", "branch.drop", "backup.create", "clone.create", "clone.delete",
         "restore.volume", "restore.group",
-        "backup.pin", "backup.delete", "backup.prune", "schedule.set", "schedule.remove",
+        "backup.pin", "backup.delete", "backup.delete-many", "backup.prune",
+        "schedule.set", "schedule.remove",
         "job.cancel", "verify.start", "backup.lock", "site.accept", "notify.test",
         "volume.allow", "volume.disallow", "site.cert-init", "site.cert-issue", "site.cert-revoke",
     }  # fmt: skip

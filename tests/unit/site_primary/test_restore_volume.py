@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
-from engine.peering.restore_ways import REVERT_INTERVALS_MAX, too_deep
+from engine.index.deep_view import DEEP_FROM
+from engine.index.view import VolumeView
+from engine.peering.restore_ways import depth_of
 from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
@@ -129,18 +132,71 @@ def test_success_is_not_claimed_for_what_did_not_happen(two: Two) -> None:
     assert str(plan.before) in caught.value.next_step
 
 
-def test_reverts_upon_reverts_become_too_deep(two: Two) -> None:
-    """Each to a cut that an earlier one led to, never the newest."""
-    volumes = [two.rig.group.volume("root")]
-    cuts = [two.cut]
-    for _ in range(REVERT_INTERVALS_MAX - 1):
-        assert not too_deep(two.rig.group, volumes, cuts[-1])
+def deeper(two: Two, times: int, seed: int) -> list[Cut]:
+    """So many restores, each to a cut that an earlier one led to, never the newest; with writes, some of
+    which they take back, and checkpoints in between."""
+    rng, cuts = random.Random(seed), [two.cut]
+    for _ in range(times):
         two.restore("root", cut=cuts[-1])
-        two.rig.write(two.root, 2, b"e")
+        two.rig.write(two.root, rng.randrange(4), bytes([rng.randrange(1, 256)]))
         cuts.append(two.rig.end)
-        two.rig.write(two.root, 2, b"f")
-    assert too_deep(two.rig.group, volumes, cuts[-1])
-    assert not too_deep(two.rig.group, volumes, cuts[0])
+        for block in rng.sample(range(4), rng.randrange(1, 4)):
+            two.rig.write(two.root, block, bytes([rng.randrange(1, 256)]))
+        if rng.random() < 0.1:
+            two.rig.checkpoint()
+    return cuts
+
+
+def test_reverts_upon_reverts_are_counted(two: Two) -> None:
+    volumes = [two.rig.group.volume("root")]
+    cuts = deeper(two, 20, seed=1)
+    assert depth_of(two.rig.group, volumes, cuts[-1]) == 21
+    assert depth_of(two.rig.group, volumes, cuts[0]) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_intervals_show_what_looking_into_each_shows(two: Two, seed: int) -> None:
+    """Live, at each of the cuts, and again after a restart, when nothing is known of them."""
+    cuts = deeper(two, 60, seed)
+
+    def look(view: VolumeView) -> list[tuple[Any, bytes]]:
+        with view.batch() as batch:
+            return [(view.find(batch, block), view.read_block(batch, block)) for block in range(4)]
+
+    def check() -> list[list[tuple[Any, bytes]]]:
+        group = two.rig.group
+        views = [group.kept.view_of(two.root, cut) for cut in cuts]
+        views.append(group.live_view(group.volume("root")))
+        found = [look(view) for view in views]
+        for view, seen in zip(views, found, strict=True):
+            assert (view._strands is None) == (len(view.intervals) < DEEP_FROM)
+            view._strands = None
+            assert look(view) == seen
+        return found
+
+    before = [[content for _, content in view] for view in check()]
+    two.rig.reopen()
+    assert [[content for _, content in view] for view in check()] == before
+
+
+def test_a_thousand_restores_cost_a_read_no_more_looks_than_one(two: Two) -> None:
+    group = two.rig.group
+    view = group.live_view(group.volume("root"))
+    looks = 0
+    newest = type(group.memtable).newest
+
+    def counted(*arguments: Any) -> int:
+        nonlocal looks
+        looks += 1
+        return newest(*arguments)
+
+    deeper(two, 1000, seed=5)
+    view = group.live_view(group.volume("root"))
+    assert len(view.intervals) > 900
+    with pytest.MonkeyPatch.context() as patch, view.batch() as batch:
+        patch.setattr(type(group.memtable), "newest", counted)
+        assert view.find(batch, 6) is None  # never written
+        assert looks == 1
 
 
 def test_a_restore_to_now_changes_nothing(two: Two) -> None:

@@ -83,14 +83,14 @@ def test_unique_is_what_a_deletion_gives_back(rig: GroupRig, seed: int) -> None:
         copies.append(backup(rig))
     for _ in range(60):
         rig.write(volume, rng.randrange(BLOCKS), b"z")
-    assert [sum(unique_bytes(rig.group, copy)) for copy in copies] == [0] * 6, "all in the window"
+    assert [sum(unique_bytes(rig.group, [copy])) for copy in copies] == [0] * 6, "all in the window"
     truncate(rig, volume)
     assert oldest_cut(rig.group, rig.group.volume("root")).position > copies[-1].position
     for copy in rng.sample(copies, 3):
         held = rig.read("root", copy.cut)
         blocks = [held[at : at + BLOCK_BYTES] for at in range(0, len(held), BLOCK_BYTES)]
         assert sum(held_bytes(rig.group, copy)) == BLOCK_BYTES * sum(any(block) for block in blocks)
-        unique, before = sum(unique_bytes(rig.group, copy)), stored(rig)
+        unique, before = sum(unique_bytes(rig.group, [copy])), stored(rig)
         rig.group.append_records([CopyDeleted(copy_id=copy.id)])
         rig.sync()
         rig.settle(5.0)

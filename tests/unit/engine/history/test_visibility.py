@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.history.timelines import Timeline, TimelineTable
 from engine.history.visibility import Interval, visibility
@@ -124,3 +128,59 @@ def test_too_many_intervals_are_refused_with_a_way_out(history: History) -> None
     with pytest.raises(Refused) as caught:
         history.seen(1)
     assert "nbdcopy" in caught.value.next_step
+
+
+def walked(history: History, head: int, end: int) -> tuple[Interval, ...]:
+    """Worked out anew: nothing is known of it."""
+    fresh = VolumeHistory()
+    for entry in history.volumes.all_reverts():
+        fresh.reverted(entry.timeline, entry.position, Revert(volume=entry.volume, cut=entry.cut))
+    return visibility(history.timelines, fresh, VOLUME, head, end)
+
+
+# Timelines 1 to 3, each from the middle of the one before.
+FORKS = {1: (0, 0, 0), 2: (1, 400, 1), 3: (2, 600, 0)}
+places = st.sampled_from([1, 2, 3]).flatmap(
+    lambda line: st.tuples(st.just(line), st.integers(FORKS[line][1] // 10 + 1, 99).map(lambda at: 10 * at))
+)
+
+
+@given(st.lists(st.tuples(places, places, st.sampled_from(["revert", "look", "forget"])), max_size=30))
+def test_what_is_known_is_what_a_walk_finds(
+    steps: list[tuple[tuple[int, int], tuple[int, int], str]],
+) -> None:
+    """Also where a revert comes late, as those of a branch do, and where a branch is dropped."""
+    history = History()
+    for line, (parent, fork, lane) in FORKS.items():
+        history.timeline(line, parent, fork, lane)
+    for one, other, verb in steps:
+        # A revert goes back to what was there when it was written.
+        earlier, (timeline, position) = sorted((one, other), key=lambda place: place[1])
+        cut = Cut(*earlier)
+        if verb == "revert" and cut.position < position:
+            history.revert(timeline, position, cut)
+        elif verb == "forget" and timeline == 3:
+            history.volumes.forget(timeline, position)
+        for head, end in ((1, 1000), (2, 1000), (3, 1000), one, other):
+            assert history.seen(head, end) == walked(history, head, end)
+
+
+def test_a_thousand_restores_are_worked_out_once(history: History) -> None:
+    looked = 0
+    last_revert = VolumeHistory.last_revert
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal looked
+        looked += 1
+        return last_revert(*arguments)
+
+    for at in range(1, 1001):
+        history.revert(1, 1000 * at, Cut(1, 1000 * at - 100))
+    assert len(history.seen(1)) == 1001
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VolumeHistory, "last_revert", counted)
+        assert len(history.seen(1)) == 1001
+        assert looked == 1
+        history.revert(1, 2_000_000, Cut(1, 1_999_900))
+        assert len(history.seen(1)) == 1002
+        assert looked == 3

@@ -156,11 +156,6 @@ def test_the_map_is_exact(
         assert found == expected_map(made, offset, length), (offset, length)
 
 
-def test_an_empty_pebibyte_is_one_step(rig: GroupRig) -> None:
-    rig.create("huge", 1 << 38)
-    assert rig.live("huge").extents(0, 1 << 50) == [(1 << 50, False)]
-
-
 @pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("only_one", [False, True])
 def test_a_map_of_many_extents_is_scanned_in_bounded_steps(
@@ -197,6 +192,19 @@ def test_a_map_of_many_extents_is_scanned_in_bounded_steps(
     else:
         assert 2 * count <= extents_found <= 2 * count + 1000
     assert most <= (0 if indexed else extents.WORK_MAX // extents.LOOK_UP_WORK + 2 * extents.STEP_BLOCKS)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_hole_is_one_step_whatever_its_size(rig: GroupRig, indexed: bool) -> None:
+    """Of an empty pebibyte, and of one with a block at its end; in the memtable and in the index."""
+    volume = rig.create("huge", 1 << 38)
+    assert rig.live("huge").extents(0, 1 << 50) == [(1 << 50, False)]
+    rig.write(volume, (1 << 38) - 2, b"z")
+    rig.write(volume, 7, b"a")
+    if indexed:
+        rig.checkpoint()
+    ends = [(7 * BLOCK_BYTES, False), (BLOCK_BYTES, True), ((1 << 50) - 10 * BLOCK_BYTES, False)]
+    assert rig.live("huge").extents(0, 1 << 50) == [*ends, (BLOCK_BYTES, True), (BLOCK_BYTES, False)]
 
 
 def test_a_run_of_blocks_is_one_read_of_the_file(rig: GroupRig, monkeypatch: pytest.MonkeyPatch) -> None:
