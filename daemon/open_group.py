@@ -39,7 +39,7 @@ class GroupMaker:
         parts = self.parts.open_group(row.name, compartment)
         try:
             parts.disk.sync([], [""])  # the index file's name
-            indexer = HeldIndexer(parts.indexer, compartment)
+            indexer = HeldIndexer(parts.indexer, compartment, parts.store.make_room)
             group = Group(
                 name=row.name,
                 site=self.site_id,

@@ -31,7 +31,7 @@ from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
 from site_primary.nbd.server import ExportOpener, NbdServer
 
-STATE_MAP_BYTES = 1 << 30
+STATE_ROOM_BYTES = 1 << 30
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
 
 
@@ -56,7 +56,7 @@ def real_site(
     events = EventLog(clock, EventFile(RealDisk(directory, None), not_kept))
     events.take_up()
     disk = RealDisk(directory, loop)
-    store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
+    store = LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
     witness = Witness(
         chosen=config.witness,
         environment=os.environ,

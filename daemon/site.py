@@ -82,7 +82,8 @@ class Site:
         self._rows = sort_out(parts.store, STORED_TABLES, self.clock.utc_ns())
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
-        self.check_room = GroupRoom(self.state, parts.descriptors_left).check
+        room = GroupRoom(self.state, parts.descriptors_left)
+        self.check_room, self.check_pairs = room.check, room.check_pairs
         self.peers = self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
         self.jobs = Jobs(self.state, self.clock, emit)
@@ -99,10 +100,9 @@ class Site:
             notify=self.notify,
             on_defect=self._stop_group,
         )
-        self._groups = SiteGroups(self.groups, maker, self.exports, self.check_room)
-        self.damaged, self.group, self.has_group = self._groups.damaged, self._groups.get, self._groups.has
-        self.create_group, self.drops = self._groups.create, self._groups.drops
-        self.drop_clone = self._groups.drop_clone
+        self._groups = groups = SiteGroups(self.groups, maker, self.exports, self.check_room)
+        self.damaged, self.group, self.has_group = groups.damaged, groups.get, groups.has
+        self.create_group, self.drops, self.drop_clone = groups.create, groups.drops, groups.drop_clone
         self._requests = SiteRequests(
             groups=self.groups,
             state=self.state,

@@ -90,12 +90,18 @@ class SiteGroups:
 
     def create(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
-        and no row of it stays."""
+        and nothing of it stays."""
         self._check_room(name)
-        group_moves.check_free(self._maker.parts.disk, name)
         parts, state = self._maker.parts, self._maker.state
+        group_moves.check_free(parts.disk, name)
+        was_there = group_moves.is_there(parts.disk, name)
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=parts.clock.utc_ns())
-        group = make_group(row, state, self.open_group, self.set_aside)
+        try:
+            group = make_group(row, state, self.open_group, self.set_aside)
+        except Exception:
+            if not (was_there or self.has(name)):
+                attempt("group.not_taken_back", group_moves.move_directory, parts.disk, name, None)
+            raise
         parts.events.emit("group.created", group=name, role=role.value)
         return group
 

@@ -122,12 +122,18 @@ class HeldClock:
 
 
 class HeldIndexer:
-    """An indexer that calls back into a compartment."""
+    """An indexer that calls back into a compartment, `changed` before whoever asked."""
 
-    def __init__(self, indexer: Indexer, compartment: Compartment) -> None:
+    def __init__(self, indexer: Indexer, compartment: Compartment, changed: Callable[[], None]) -> None:
         self._indexer = indexer
         self._compartment = compartment
+        self._changed = changed
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
         """See `Indexer.start`."""
-        self._indexer.start(request, self._compartment.hold(done))
+
+        def ended(error: Exception | None, figures: tuple[int, ...]) -> None:
+            self._changed()
+            done(error, figures)
+
+        self._indexer.start(request, self._compartment.hold(ended))

@@ -27,7 +27,7 @@ from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.index.compaction import CompactPlan, handle_compact
 from engine.index.forgetting import ForgetPlan, handle_forget
-from engine.index.index_file import open_index
+from engine.index.index_file import WRITER_ROOM_BYTES, open_index
 from engine.index.requests import encode_request
 from engine.integrity.index_repair import RepairIndex, handle_repair
 from engine.integrity.verify_slices import (
@@ -115,7 +115,7 @@ def main() -> int:
     try:
         while (request := _read_message(sys.stdin.buffer)) is not None:
             try:
-                store = store or open_index(directory)
+                store = store or open_index(directory, WRITER_ROOM_BYTES)
             except (FarshoreError, OSError) as error:
                 answer = pack_row(_failed(error))
             else:
