@@ -20,6 +20,9 @@ from engine.history.branch_drop import BranchDrops
 from engine.index.compaction import Compaction
 
 LAST_CHECKPOINT_TIMEOUT_S = 60.0
+# With no more than this to replay, a checkpoint costs the stop more than it saves the next start.
+REPLAYED_BYTES = 1 << 20
+LOOK_EVERY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,7 @@ class OpenGroup:
             attempt("group.defect", listener)
 
     async def close(self) -> None:
-        """Leave nothing that the next start must replay, and give everything back."""
+        """Leave little that the next start must replay, and give everything back."""
         group = self.group
         self.compaction.close()
         await attempt_async("group.close_failed", self._last_checkpoint())
@@ -140,8 +143,14 @@ class OpenGroup:
         self.parts.disk.close()
 
     async def _last_checkpoint(self) -> None:
-        """Best effort: without it the next start replays the journal instead."""
+        """Best effort: without it the next start replays the journal instead, which is durable all the
+        same."""
         group = self.group
+        if group.failed:
+            return
+        await self._durable()
+        if group.writer.written - group.checkpoints.reached <= REPLAYED_BYTES:
+            return
         deadline = group.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
         failures = group.checkpoints.failures
         while group.checkpoints.reached < group.writer.written and not group.failed:
@@ -152,4 +161,10 @@ class OpenGroup:
                 group.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
                 return
             self.progress(f"last checkpoint of {group.name}", 0)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _durable(self) -> None:
+        reached = asyncio.Event()
+        self.group.when_durable(lambda _: reached.set())
+        async with asyncio.timeout(LAST_CHECKPOINT_TIMEOUT_S):
+            await reached.wait()

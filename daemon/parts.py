@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,10 @@ from site_primary.nbd.tls import TcpRules
 
 # Told what is being done, and how many bytes of it are, by work that holds the loop for long.
 Progress = Callable[[str, int], None]
+
+
+async def nothing_to_close() -> None:
+    """Nothing is shared."""
 
 
 def no_progress(_what: str, _done_bytes: int) -> None:
@@ -98,6 +102,8 @@ class SiteParts:
     host_door: Callable[[ExportOpener], HostDoor]
     open_group: Callable[[str, Compartment], GroupParts]
     """Opens those of a group whose directory is there. FarshoreError or OSError; nothing stays open then."""
+    close: Callable[[], Awaitable[None]] = nothing_to_close
+    """Gives back what the others share, once they are closed."""
     descriptors_left: Callable[[], bool]
     """Whether a peer may make a group: more descriptors are free than the groups here may want."""
     log_dropped: Callable[[], int] = lambda: 0

@@ -16,22 +16,23 @@ from daemon.data_directory import STATE_FILE, Identity, Keys
 from daemon.event_file import EventFile
 from daemon.event_log import EventLog
 from daemon.group_room import descriptors_left
-from daemon.indexer_process import IndexerProcess
+from daemon.indexer_pool import IndexerPool
 from daemon.nbd_tls import renew_rules
-from daemon.parts import GroupParts, Progress, SiteParts, no_progress
+from daemon.parts import GroupIndexer, GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
 from engine.group.compartment import Compartment, attempt
 from engine.group.site_state import SITE_TABLES
 from engine.index.index_file import open_index
 from engine.ports.clock import SystemClock
-from engine.ports.durable import RealDisk
+from engine.ports.durable import DiskThreads, RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
 from site_primary.nbd.server import ExportOpener, NbdServer
 
 STATE_ROOM_BYTES = 1 << 30
+GROUPS = "groups"
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
 
 
@@ -55,7 +56,8 @@ def real_site(
 
     events = EventLog(clock, EventFile(RealDisk(directory, None), not_kept))
     events.take_up()
-    disk = RealDisk(directory, loop)
+    threads = DiskThreads(loop)
+    disk = RealDisk(directory, threads)
     store = LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
     witness = Witness(
         chosen=config.witness,
@@ -63,12 +65,19 @@ def real_site(
         data_directory=directory,
         site_id=identity.site_id,
         clock=clock,
-        disk_at=lambda root: RealDisk(root, loop),
+        disk_at=lambda root: RealDisk(root, threads),
         emit=events.emit,
     )
 
+    indexers = IndexerPool(directory / GROUPS)
+
     def open_group(name: str, compartment: Compartment) -> GroupParts:
-        return _open_group(directory / "groups" / name, site.config, loop, compartment)
+        disk = RealDisk(directory / GROUPS / name, threads, compartment.hold)
+        return _open_group(disk, site.config, indexers.of(name, compartment.broke))
+
+    async def close() -> None:
+        await indexers.stop()
+        threads.close()
 
     def host_door(exports: ExportOpener) -> NbdServer:
         door = NbdServer(loop, exports, config.nbd_connections_per_host, nbd_access(config))
@@ -86,6 +95,7 @@ def real_site(
         witness=witness,
         host_door=host_door,
         open_group=open_group,
+        close=close,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,
         progress=progress,
@@ -94,16 +104,13 @@ def real_site(
     return site
 
 
-def _open_group(
-    directory: pathlib.Path, config: SiteConfig, loop: asyncio.AbstractEventLoop, compartment: Compartment
-) -> GroupParts:
-    disk = RealDisk(directory, loop, compartment.hold)
+def _open_group(disk: RealDisk, config: SiteConfig, indexer: GroupIndexer) -> GroupParts:
     try:
         return GroupParts(
             disk=disk,
-            store=open_index(directory),
-            indexer=IndexerProcess(directory, compartment.broke),
-            settings=group_settings(config, reserve_of(config, _file_system_bytes(directory))),
+            store=open_index(disk.root),
+            indexer=indexer,
+            settings=group_settings(config, reserve_of(config, _file_system_bytes(disk.root))),
         )
     except BaseException:
         disk.close()

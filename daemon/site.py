@@ -210,6 +210,7 @@ class Site:
         self.witness.close()
         self._parts.store.close()
         self.disk.close()
+        await self._parts.close()
         self.events.close()
 
     # -- peers

@@ -151,7 +151,8 @@ class SiteGroups:
             self.start(to, partial(self.open_group, self._maker.state.group(to)))
 
     async def close(self) -> None:
-        """Close every group, and leave nothing that the next start must replay."""
+        """Close every group, all at once, and leave little that the next start must replay."""
         for made in self._made.values():
             attempt("group.close_failed", self._exports.close_gate, made.group)
-            await attempt_async("group.close_failed", made.close())
+        closing = (attempt_async("group.close_failed", made.close()) for made in self._made.values())
+        await asyncio.gather(*closing)

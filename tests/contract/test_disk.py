@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from engine.ports.disk import Buffer, Disk
-from engine.ports.durable import RealDisk, lock_file
+from engine.ports.durable import DiskThreads, RealDisk, lock_file
 from tests.contract.drivers import Driver, LoopDriver, SimDriver
 from tests.sim.sim_disk import SimDisk
 
@@ -34,7 +34,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Rig]
         yield Rig(SimDisk(driver.world), driver)
         return
     real = LoopDriver()
-    disk = RealDisk(tmp_path, real.loop)
+    disk = RealDisk(tmp_path, DiskThreads(real.loop))
     yield Rig(disk, real)
     disk.close()
     real.close()
@@ -230,7 +230,7 @@ def test_real_failed_fdatasync_reaches_the_caller(
         raise OSError(errno.EIO, "as the test asked")
 
     driver = LoopDriver()
-    disk = RealDisk(tmp_path, driver.loop if loop else None)
+    disk = RealDisk(tmp_path, DiskThreads(driver.loop) if loop else None)
     file = disk.preallocate("a", 4096)
     monkeypatch.setattr(os, "fdatasync", fail)
     results: list[OSError | None] = []

@@ -14,7 +14,7 @@ from msgspec.structs import replace as replace_fields
 
 from daemon.peer_tokens import TOKEN_PREFIX, make_token, read_token
 from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
-from engine.ports.durable import RealDisk
+from engine.ports.durable import DiskThreads, RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.peer import RateWindow
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
@@ -26,7 +26,7 @@ OPTIONS = PeerOptions(rate_bytes_s=10 << 20, compress="zstd")
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RealDisk]:
     loop = asyncio.new_event_loop()
-    made = RealDisk(tmp_path, loop)
+    made = RealDisk(tmp_path, DiskThreads(loop))
     yield made
     made.close()
     loop.close()
