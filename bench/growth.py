@@ -59,22 +59,26 @@ class Growth:
 
     def run(self) -> list[Cost]:
         """Everything in turn."""
+        self.create()
+        self._stop("clean stop, nothing written")
+        self._start("start, nothing to replay")
+        self._idle()
+        self.write()
+        self._stop("clean stop after the writes")
+        self._start("start after it")
+        self.write()
+        self.site.kill()
+        self._start("start after kill -9")
+        self.check()
+        return self.costs
+
+    def create(self) -> None:
+        """Every group, with its volume."""
         began_s, began_processor_s = time.monotonic(), self._processor_s()
         with Client(control_endpoint(str(self.site.directory))) as client:
             for name in self.names:
                 client.call(VolumeCreate(group=name, volume="v", size_bytes=VOLUME_BYTES), CALL_TIMEOUT_S)
         self._took(f"{len(self.names)} groups created", began_s, began_processor_s, self.footprint())
-        self._stop("clean stop, nothing written")
-        self._start("start, nothing to replay")
-        self._idle()
-        self._write()
-        self._stop("clean stop after the writes")
-        self._start("start after it")
-        self._write()
-        self.site.kill()
-        self._start("start after kill -9")
-        self.check()
-        return self.costs
 
     def footprint(self) -> str:
         """What the daemon holds now, and its groups on disk."""
@@ -83,11 +87,11 @@ class Growth:
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))
         disk_mib = disk_bytes(self.site.directory / "groups") / len(self.names) / (1 << 20)
         return (
-            f"{threads} threads, {descriptors} descriptors, {len(_children(pid))} children, "
+            f"{threads} threads, {descriptors} descriptors, {len(children_of(pid))} children, "
             f"{anonymous_mib(pid):.0f} MiB; {disk_mib:.2f} MiB of disk a group"
         )
 
-    def _write(self) -> None:
+    def write(self) -> None:
         """All the chosen groups at once, each with a flush at the end."""
         began_s, began_processor_s = time.monotonic(), self._processor_s()
         self._round += 1
@@ -147,13 +151,14 @@ class Growth:
     def _processor_s(self) -> float:
         """Of the daemon, of its children that live, and of those that it waited for."""
         ticks = 0
-        for pid in (self.site.pid, *_children(self.site.pid)):
+        for pid in (self.site.pid, *children_of(self.site.pid)):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))
         return ticks / TICKS
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """A daemon's processes."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())

@@ -7,8 +7,9 @@ import contextlib
 import os
 import pathlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import compress
 
 from daemon.config import SiteConfig, nbd_access
 from daemon.configured import group_settings, reserve_of
@@ -21,11 +22,13 @@ from daemon.nbd_tls import renew_rules
 from daemon.parts import GroupIndexer, GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
-from engine.group.compartment import Compartment, attempt
+from engine.group.compartment import Compartment, attempt, succeeds
 from engine.group.site_state import SITE_TABLES
-from engine.index.index_file import open_index
+from engine.index.index_file import open_index_to_read
+from engine.journal.recovery import settle_newest
 from engine.ports.clock import SystemClock
-from engine.ports.durable import DiskThreads, RealDisk
+from engine.ports.disk_threads import DiskThreads
+from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
@@ -75,6 +78,10 @@ def real_site(
         disk = RealDisk(directory / GROUPS / name, threads, compartment.hold)
         return _open_group(disk, site.config, indexers.of(name, compartment.broke))
 
+    def settle(heads: Mapping[str, int]) -> set[str]:
+        work = [partial(succeeds, _settle, directory / GROUPS / name, head) for name, head in heads.items()]
+        return set(compress(heads, threads.all_at_once(work)))
+
     async def close() -> None:
         await indexers.stop()
         threads.close()
@@ -95,6 +102,8 @@ def real_site(
         witness=witness,
         host_door=host_door,
         open_group=open_group,
+        settle=settle,
+        all_at_once=threads.all_at_once,
         close=close,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,
@@ -104,11 +113,18 @@ def real_site(
     return site
 
 
+def _settle(directory: pathlib.Path, head: int) -> None:
+    disk = RealDisk(directory, None)
+    disk.sync([], [""])  # the index file's name
+    if head:
+        settle_newest(disk, head)
+
+
 def _open_group(disk: RealDisk, config: SiteConfig, indexer: GroupIndexer) -> GroupParts:
     try:
         return GroupParts(
             disk=disk,
-            store=open_index(disk.root),
+            store=open_index_to_read(disk.root),
             indexer=indexer,
             settings=group_settings(config, reserve_of(config, _file_system_bytes(disk.root))),
         )

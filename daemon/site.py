@@ -166,9 +166,7 @@ class Site:
             self.events.emit("row.set_aside", group=bad.group, object=bad.subject, **said)
         for name, error in (self.state.bad_groups() | self._rows.closed).items():
             self._groups.set_aside(name, error)
-        for row in self.state.groups():
-            if row.name not in self._rows.closed:
-                self._groups.start(row.name, partial(self._groups.open_group, row))
+        self._groups.open_all([row for row in self.state.groups() if row.name not in self._rows.closed])
         known = [(row.name, row.group_id) for row in self.state.groups()]
         self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
@@ -196,7 +194,7 @@ class Site:
         self.pairs.serve()
 
     async def stop(self) -> None:
-        """Stop serving and leave nothing that the next start must replay."""
+        """Stop serving and leave little that the next start must replay."""
         await self.jobs.close()
         await self.nbd.close()
         for task in list(self._tasks):

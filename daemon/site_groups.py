@@ -13,7 +13,7 @@ from functools import partial
 from daemon import group_moves
 from daemon.exports import SiteExports
 from daemon.new_group import make_group
-from daemon.open_group import GroupMaker, OpenGroup
+from daemon.open_group import GroupMaker, OpenedTogether, OpenGroup
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.group.open_clone import Clone
@@ -40,9 +40,24 @@ class SiteGroups:
         self._exports = exports
         self._check_room = check_room
 
-    def open_group(self, row: GroupRow) -> Group:
+    def open_all(self, rows: list[GroupRow]) -> None:
+        """Open groups at a start; what keeps one of them closed is said. Nothing else runs meanwhile, so that
+        their journals can be made durable last, all at once: before anyone reads or appends."""
+        parts = self._maker.parts
+        if rows:
+            parts.disk.make_directory("groups")
+        together = OpenedTogether(parts.settle({row.name: row.head for row in rows}))
+        for row in rows:
+            self.start(row.name, partial(self.open_group, row, together))
+        work = [partial(attempt, "group.not_started", each) for _, each in together.later]
+        failures = parts.all_at_once(work)
+        for (name, _), failure in zip(together.later, failures, strict=True):
+            if failure is not None:
+                self._maker.on_defect(name, failure)
+
+    def open_group(self, row: GroupRow, together: OpenedTogether | None = None) -> Group:
         """Open, and recover, a group. Corruption if what was promised is not there."""
-        made = self._maker.open(row)
+        made = self._maker.open(row, together)
         self.open[row.name] = group = made.group
         self._made[row.name] = made
         self._maker.parts.witness.compare(group, row.group_id)

@@ -42,6 +42,15 @@ def attempt(what: str, work: Callable[P, object], *args: P.args, **kwargs: P.kwa
     return None
 
 
+def succeeds(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+    """Whether `work` was done. What it raised is not said: whoever needs it does it again, and meets it."""
+    try:
+        work(*args, **kwargs)
+    except Exception:
+        return False
+    return True
+
+
 async def attempt_async(what: str, work: Awaitable[object]) -> Exception | None:
     """The same of what is awaited. Its cancellation passes."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from engine.index.versions import TABLES
-from engine.ports.lmdb_store import LmdbStore
+from engine.ports.lmdb_store import LacksTables, LmdbStore
 from protocol.limits import GROUPS_MAX
 
 INDEX_FILE = "index.mdb"
@@ -25,3 +25,15 @@ if 16 * GROUPS_MAX * ROOM_BYTES > ADDRESS_BYTES:
 def open_index(directory: pathlib.Path, room_bytes: int = ROOM_BYTES) -> LmdbStore:
     """Open, or make, the index of the group in `directory`."""
     return LmdbStore(directory / INDEX_FILE, room_bytes, TABLES)
+
+
+def open_index_to_read(directory: pathlib.Path) -> LmdbStore:
+    """The same for who never writes it."""
+    path = directory / INDEX_FILE
+    if path.exists():
+        try:
+            return LmdbStore(path, ROOM_BYTES, TABLES, readonly=True)
+        except LacksTables:
+            pass  # an earlier version made it, or a crash came before it was whole
+    open_index(directory).close()
+    return LmdbStore(path, ROOM_BYTES, TABLES, readonly=True)

@@ -10,7 +10,6 @@ It knows files and nothing of what is in them.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -19,12 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
+from engine.ports.disk_threads import DiskThreads
 
-# For all disks that share them. Who syncs waits for the disk and not for a processor, and what groups sync at
-# the same time the file system commits together. Nobody waits for a preallocation of 64 MiB, so those have
-# threads of their own beside the ones that answer a host's FLUSH.
-SYNC_THREADS = 16
-OTHER_THREADS = 2
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 READ_CHUNK_BYTES = 1 << 20
@@ -88,6 +83,10 @@ class RealFile:
         """See `DiskFile.size`."""
         return os.fstat(self._descriptor).st_size
 
+    def data_end(self) -> int:
+        """See `DiskFile.data_end`."""
+        return data_end_of(self._descriptor)
+
     def close(self) -> None:
         """See `DiskFile.close`."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -95,18 +94,17 @@ class RealFile:
             os.close(descriptor)
 
 
-class DiskThreads:
-    """Threads on which disks do what takes a while, made as they are needed; they call back on `loop`."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.syncs = ThreadPoolExecutor(SYNC_THREADS, "farshore-sync")
-        self.others = ThreadPoolExecutor(OTHER_THREADS, "farshore-disk")
-
-    def close(self) -> None:
-        """Wait for what was started and stop the threads; twice is fine."""
-        self.syncs.shutdown(wait=True)
-        self.others.shutdown(wait=True)
+def data_end_of(descriptor: int) -> int:
+    """See `DiskFile.data_end`. What was preallocated and never written is a hole to lseek(2)."""
+    size_bytes = os.fstat(descriptor).st_size
+    end = 0
+    try:
+        while end < size_bytes:
+            end = os.lseek(descriptor, os.lseek(descriptor, end, os.SEEK_DATA), os.SEEK_HOLE)
+    except OSError as error:
+        # ENXIO: nothing but a hole follows. A file system that knows no holes says that all is data.
+        return end if error.errno == errno.ENXIO else size_bytes
+    return end
 
 
 class RealDisk:

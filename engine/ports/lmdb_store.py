@@ -42,6 +42,10 @@ _DAMAGED = (
 )
 
 
+class LacksTables(Exception):
+    """A store that is only to be read lacks a table, or is not there: whoever may write it makes it so."""
+
+
 def _owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, FILE_MODE)
 
@@ -109,9 +113,10 @@ class LmdbStore:
     """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
 
     `room_bytes`: address space for what one transaction may add, here or in another process; each process
-    chooses its own. `readonly` needs an existing store and refuses `write`. `alone`, with `readonly`: no
-    process writes it, so no lock file is made or asked, and nothing is written anywhere; tables that an older
-    version did not have are left out of `tables`.
+    chooses its own. `readonly` needs an existing store with all tables (LacksTables), refuses `write`, and
+    has no buffers for it, which are some MiB. `alone`, with `readonly`: no process writes it, so no lock file
+    is made or asked, and nothing is written anywhere; tables that an older version did not have are left out
+    of `tables`.
     """
 
     def __init__(
@@ -164,12 +169,14 @@ class LmdbStore:
             for table in self._names:
                 try:
                     self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
-                except lmdb.NotFoundError:
+                except lmdb.NotFoundError as lacking:
                     if not self._alone:
-                        raise
-        except lmdb.Error as failure:
+                        raise LacksTables(f"{self.path} has no table {table}") from lacking
+        except (lmdb.Error, LacksTables, OSError) as failure:
             self._environment.close()
-            raise self.translate(failure) from failure
+            if isinstance(failure, lmdb.Error):
+                raise self.translate(failure) from failure
+            raise
 
     def _file_bytes(self) -> int:
         try:

@@ -57,7 +57,7 @@ def test_what_does_not_open_leaves_nothing(error: Exception, monkeypatch: pytest
         site = await make_one_site(parent, "a")
         try:
 
-            def out_of_memory(*_: object) -> None:
+            def out_of_memory(*_: object, **__: object) -> None:
                 raise error
 
             with monkeypatch.context() as patched:
@@ -86,10 +86,10 @@ def test_a_start_opens_the_others(error: Exception, monkeypatch: pytest.MonkeyPa
             await dispatch(site, VolumeCreate(group=name, volume="v", size_bytes=1 << 20))
         await site.stop()
 
-        def out_of_memory(group: Group, *more: Any) -> Any:
+        def out_of_memory(group: Group, *more: Any, **how: Any) -> Any:
             if group.name == "one":
                 raise error
-            return recover_group(group, *more)
+            return recover_group(group, *more, **how)
 
         monkeypatch.setattr("daemon.open_group.recover_group", out_of_memory)
         site = open_site(site.directory)

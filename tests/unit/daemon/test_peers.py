@@ -14,7 +14,8 @@ from msgspec.structs import replace as replace_fields
 
 from daemon.peer_tokens import TOKEN_PREFIX, make_token, read_token
 from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
-from engine.ports.durable import DiskThreads, RealDisk
+from engine.ports.disk_threads import DiskThreads
+from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.peer import RateWindow
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
