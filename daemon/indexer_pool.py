@@ -15,6 +15,7 @@ import asyncio
 import os
 import pathlib
 from collections import deque
+from functools import partial
 
 from daemon.indexer_process import STOP_TIMEOUT_S, IndexerProcess, Work
 from engine.group.compartment import Defect
@@ -66,7 +67,13 @@ class IndexerPool:
             group.runs = True
             task = asyncio.get_running_loop().create_task(self._work(process, group, *asked), name="indexer")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, group))
+
+    def _ended(self, group: GroupIndexing, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        defect = None if task.cancelled() else task.exception()
+        if isinstance(defect, Exception):
+            group.on_defect(defect)
 
     def _next(self) -> GroupIndexing | None:
         """The group whose turn it is, if a process may take it."""
@@ -93,8 +100,6 @@ class IndexerPool:
     ) -> None:
         try:
             await self._carry_out(process, group, request, done)
-        except Exception as defect:
-            group.on_defect(defect)
         finally:
             process.work, group.runs = Work.NONE, False
             if group.urgent or group.others:

@@ -62,16 +62,6 @@ def real_site(
     threads = DiskThreads(loop)
     disk = RealDisk(directory, threads)
     store = LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
-    witness = Witness(
-        chosen=config.witness,
-        environment=os.environ,
-        data_directory=directory,
-        site_id=identity.site_id,
-        clock=clock,
-        disk_at=lambda root: RealDisk(root, threads),
-        emit=events.emit,
-    )
-
     indexers = IndexerPool(directory / GROUPS)
 
     def open_group(name: str, compartment: Compartment) -> GroupParts:
@@ -99,7 +89,15 @@ def real_site(
         disk=disk,
         store=store,
         transport=ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX),
-        witness=witness,
+        witness=Witness(
+            chosen=config.witness,
+            environment=os.environ,
+            data_directory=directory,
+            site_id=identity.site_id,
+            clock=clock,
+            disk_at=lambda root: RealDisk(root, threads),
+            emit=events.emit,
+        ),
         host_door=host_door,
         open_group=open_group,
         settle=settle,

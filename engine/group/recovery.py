@@ -29,8 +29,13 @@ from engine.history.base_rows import load_bases, load_pending
 from engine.history.bases import gap_at, spans_from_base
 from engine.history.timelines import Timeline
 from engine.history.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
-from engine.index.indexed_history import IndexedTimeline, load_checkpoint, load_records, load_timelines
-from engine.index.versions import RECORD_KEY, index_row
+from engine.index.indexed_history import (
+    IndexedTimeline,
+    load_checkpoint,
+    load_records,
+    load_timelines,
+    record_row,
+)
 from engine.journal.format import (
     BASE_SPARE_PATH,
     JOURNAL_DIRECTORY,
@@ -112,7 +117,7 @@ def recover_group(
             pending = load_pending(transaction)
             group.reclaim.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
-                with index_row("records", RECORD_KEY.pack(timeline, position)):
+                with record_row(timeline, position):
                     _apply_indexed(group, (timeline, position, frame_position, utc_ns, row))
     except RemoteProtocolError as error:
         raise Corruption(
