@@ -114,7 +114,7 @@ class SiteGroups:
         try:
             group = make_group(row, state, self.open_group, self.set_aside)
         except Exception:
-            if not (was_there or self.has(name)):
+            if not (was_there or self.has(name)) and group_moves.is_there(parts.disk, name):
                 attempt("group.not_taken_back", group_moves.move_directory, parts.disk, name, None)
             raise
         parts.events.emit("group.created", group=name, role=role.value)
