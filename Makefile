@@ -13,9 +13,11 @@ QUICK := tests/tidy tests/unit/engine/copies tests/unit/engine/history \
 MINUTES ?= 10
 DEMO ?=
 BENCH ?=
+GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deb setup system-packages demo check quick test lint unit sim sim-of-commit sim-long fuzz bench clean
+.PHONY: help deb setup system-packages demo check quick test lint unit sim sim-of-commit sim-long fuzz bench
+.PHONY: bench-growth clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -72,6 +74,9 @@ test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, c
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start
 	$(BIN)/python -m bench.cli_start
 	$(BIN)/python -m bench $(BENCH)
+
+bench-growth: setup ## 1,000 groups on one daemon: created, written, stopped, killed, started (GROWTH='--groups 200')
+	$(BIN)/python -m bench.growth $(GROWTH)
 
 deb: setup ## farshore_VERSION_ARCH.deb in dist/, with a virtual environment of its own
 	packaging/make-deb.sh $(BIN)/python dist

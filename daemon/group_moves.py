@@ -43,6 +43,11 @@ def check_free(disk: Disk, name: str) -> None:
         )
 
 
+def is_there(disk: Disk, name: str) -> bool:
+    """Whether the group's directory is."""
+    return disk.exists(_place(name))
+
+
 def move_rows(store: Store, name: str, to: str | None) -> None:
     """Step 2, of a group that is closed: every row of it has the new name, or goes; all or none. OSError."""
     old = name.encode()

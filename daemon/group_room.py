@@ -1,7 +1,7 @@
 """Whether there is room for one more group at this site, and whether a peer may be the one who takes it.
 
-A HELLO of a hundred bytes makes a group, which costs descriptors, address space and durable rows for as long
-as the site keeps it. So a peer makes no more than a share of what a site has room for, and none that would
+A HELLO of a hundred bytes makes a group, which costs descriptors, disk and durable rows for as long as the
+site keeps it. So a peer makes no more than a share of what a site has room for, and none that would
 take descriptors which the groups that are there may want for their next segments (docs/threat-model.md). An
 operator is bound by the site's room alone. Descriptors are counted ahead of that: a group takes most of them
 only once it is paired and checkpoints, and then the others' journals would find none.
@@ -15,8 +15,14 @@ import resource
 from collections.abc import Callable
 
 from engine.group.site_state import Role, SiteState
-from protocol.errors import FarshoreError, Refused
-from protocol.limits import DESCRIPTORS_OF_GROUP, DESCRIPTORS_OF_SITE, GROUPS_MAX, PEER_GROUPS_MAX
+from protocol.errors import Refused
+from protocol.limits import (
+    DESCRIPTORS_OF_GROUP,
+    DESCRIPTORS_OF_SITE,
+    GROUPS_MAX,
+    PEER_GROUPS_MAX,
+    PEER_PAIRS_MAX,
+)
 from site_primary.nbd.listener import descriptors_for_hosts
 
 
@@ -35,10 +41,10 @@ class GroupRoom:
                 subject=name,
                 next_step="allow the daemon more open files (LimitNOFILE), or pair fewer groups with it",
             )
-        rows, bad = self._state.groups(), self._state.bad_groups()
-        if any(row.name == name for row in rows):
+        names = self._state.group_names()
+        if name in names:
             return  # it was begun before, and not finished
-        if len(rows) + len(bad) >= GROUPS_MAX:
+        if len(names) >= GROUPS_MAX:
             raise Refused(
                 f"a site has at most {GROUPS_MAX} groups (GROUPS_MAX)",
                 subject=name,
@@ -46,28 +52,35 @@ class GroupRoom:
             )
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = (limit - DESCRIPTORS_OF_SITE) // DESCRIPTORS_OF_GROUP
-        if len(rows) + len(bad) >= room:
+        if len(names) >= room:
             raise Refused(
                 f"the daemon may open {limit} files: enough for {max(0, room)} groups (DESCRIPTORS_OF_GROUP)",
                 subject=name,
                 next_step="allow it more (LimitNOFILE=, `ulimit -Hn`) and restart it, or put the volume into "
                 "a group that is there",
             )
-        if peer and sum(self._made_by(peer, row.name, row.role) for row in rows) >= PEER_GROUPS_MAX:
+        if peer:
+            self.check_pairs(name, peer, by_peer=True)
+
+    def check_pairs(self, name: str, peer: str, *, by_peer: bool = False) -> None:
+        """Refused if the group `name` may not be paired with that peer, by its call or an operator here."""
+        paired = [row.role for row in self._state.groups() if self._is_with(peer, row.name)]
+        # What follows a peer counts as made by it.
+        if by_peer and paired.count(Role.SECONDARY) >= PEER_GROUPS_MAX:
             raise Refused(
                 f"a peer makes at most {PEER_GROUPS_MAX} groups at a site (PEER_GROUPS_MAX)",
                 subject=name,
                 next_step="pair fewer groups with this site",
             )
+        if len(paired) >= PEER_PAIRS_MAX:
+            raise Refused(
+                f"two sites have at most {PEER_PAIRS_MAX} pairs with each other (PEER_PAIRS_MAX)",
+                subject=name,
+                next_step="put volumes that are mirrored together into one group",
+            )
 
-    def _made_by(self, peer: str, name: str, role: Role) -> bool:
-        """What follows a peer counts as made by it."""
-        if role is not Role.SECONDARY:
-            return False
-        try:
-            pair = self._state.pair(name)
-        except FarshoreError:
-            return False
+    def _is_with(self, peer: str, name: str) -> bool:
+        pair = self._state.pair(name)
         return pair is not None and pair.peer == peer
 
 

@@ -1,97 +1,124 @@
-"""The daemon's end of the indexer: one child process a group, started when first needed and again if it
-dies."""
+"""The daemon's end of one indexer process: started when first needed, and again if it has died."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import pathlib
 import sys
-from collections import deque
 
-from engine.group.compartment import Defect
 from engine.index.indexer import LENGTH
-from engine.index.requests import IndexerDone, IndexRequest, encode_request
 from farshore.children import child_words
-from protocol.errors import FarshoreError, RemoteProtocolError
-from protocol.rows import check_row, unpack_row
+from protocol.rows import unpack_row
 
 STOP_TIMEOUT_S = 10.0
+# How often a process is looked at while it works.
+LOOK_EVERY_S = 5.0
+
+
+class Work(enum.Enum):
+    """What a process is at."""
+
+    NONE = ""
+    URGENT = "urgent"
+    OTHER = "other"
+
+    def __bool__(self) -> bool:
+        return self is not Work.NONE
 
 
 class IndexerProcess:
-    """See `engine.index.indexer` for what the child does and how the two talk. One request at a time, urgent
-    ones first. `on_defect` is told of what may not happen here: a request may then never be answered."""
+    """See `engine.index.indexer` for what the child does and how the two talk. It is asked one thing at a
+    time. `groups`: the directory that holds those of groups; `silent_s`: how long it may use no processor and
+    touch no memory before it counts as hung. A sync of the disk looks like that too, so it is a long time.
+    """
 
-    def __init__(self, directory: pathlib.Path, on_defect: Defect = lambda _: None) -> None:
-        self._directory = directory
-        self._on_defect = on_defect
+    def __init__(self, groups: pathlib.Path, silent_s: float) -> None:
+        self.group = ""  # whose index it may have open
+        self.work = Work.NONE
+        self._groups = groups
+        self._silent_s = silent_s
         self._process: asyncio.subprocess.Process | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._urgent: deque[tuple[IndexRequest, IndexerDone]] = deque()
-        self._others: deque[tuple[IndexRequest, IndexerDone]] = deque()
 
-    def start(self, request: IndexRequest, done: IndexerDone) -> None:
-        """See `engine.index.requests.Indexer`."""
-        (self._urgent if request.URGENT else self._others).append((request, done))
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="indexer")
-            self._task.add_done_callback(self._ended)
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.returncode is None
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        defect = None if task.cancelled() else task.exception()
-        if isinstance(defect, Exception):
-            self._on_defect(defect)
-
-    async def _work(self) -> None:
-        while self._urgent or self._others:
-            request, done = (self._urgent or self._others).popleft()
-            await self._carry_out(request, done)
-
-    async def _carry_out(self, request: IndexRequest, done: IndexerDone) -> None:
-        try:
-            answer = await self._ask(encode_request(request))
-            figures = check_row(answer[1:], *(int for _ in answer[1:])) if answer[:1] == ("done",) else None
-        except (OSError, RemoteProtocolError, asyncio.IncompleteReadError) as error:
-            self._process = None
-            done(FarshoreError(f"the indexer process ended: {error}"), ())
-            return
-        if figures is not None:
-            done(None, figures)
-        else:
-            done(FarshoreError(" ".join(str(part) for part in answer[1:])), ())
-
-    async def _ask(self, request: bytes) -> tuple[object, ...]:
+    async def ask(self, group: str, request: bytes) -> tuple[object, ...]:
+        """The answer's row. OSError, RemoteProtocolError or IncompleteReadError if the process ended, or
+        hangs: then it is to be given up."""
         process = self._process
         if process is None or process.returncode is not None:
-            # A session of its own: Ctrl-C in the daemon's terminal must not stop the checkpoint that a clean
-            # stop waits for.
-            process = self._process = await asyncio.create_subprocess_exec(
-                *child_words("engine.index.indexer", str(self._directory)),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=sys.stderr,
-                start_new_session=True,
-            )
+            process = self._process = await self._start()
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipes to the indexer")
-        process.stdin.write(LENGTH.pack(len(request)) + request)
+        self.group = group
+        name = group.encode()
+        process.stdin.write(LENGTH.pack(len(name)) + name + LENGTH.pack(len(request)) + request)
         await process.stdin.drain()
-        (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-        return unpack_row(await process.stdout.readexactly(length))
+        return unpack_row(await self._watched(process, process.stdout))
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        # A session of its own: Ctrl-C in the daemon's terminal must not stop the checkpoint that a clean
+        # stop waits for.
+        return await asyncio.create_subprocess_exec(
+            *child_words("engine.index.indexer", str(self._groups)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=sys.stderr,
+            start_new_session=True,
+        )
+
+    async def _watched(self, process: asyncio.subprocess.Process, answers: asyncio.StreamReader) -> bytes:
+        clock = asyncio.get_running_loop().time
+        reading = asyncio.ensure_future(_answer(answers))
+        did, since = _doings(process.pid), clock()
+        try:
+            while not (await asyncio.wait({reading}, timeout=min(LOOK_EVERY_S, self._silent_s)))[0]:
+                now = _doings(process.pid)
+                if now != did:
+                    did, since = now, clock()
+                elif clock() - since >= self._silent_s:
+                    raise OSError(f"it has done nothing for {self._silent_s:g} s")
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def give_up(self) -> asyncio.subprocess.Process | None:
+        """End it at once; the next question is another process's. What was ended, unless it has gone: the
+        kernel may have it wait for a disk, and then it still holds its index."""
+        process, self._process, self.group = self._process, None, ""
+        if process is None or process.returncode is not None:
+            return None
+        process.kill()
+        return process
 
     async def stop(self) -> None:
-        """End the child: at the end of its input it stops by itself. What waits is not carried out."""
-        self._urgent.clear()
-        self._others.clear()
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-        process, self._process = self._process, None
-        if process is not None and process.returncode is None:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
+        """End the child: at the end of its input it stops by itself."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
                 await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _answer(answers: asyncio.StreamReader) -> bytes:
+    (length,) = LENGTH.unpack(await answers.readexactly(LENGTH.size))
+    return await answers.readexactly(length)
+
+
+def _doings(pid: int) -> tuple[str, ...]:
+    """What a process has done, in numbers that grow: pages that it met, and its processor time (proc(5),
+    /proc/PID/stat, fields 10 to 15). Empty if it has gone."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ()
+    return tuple(fields.rpartition(")")[2].split()[7:13])

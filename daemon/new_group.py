@@ -20,7 +20,7 @@ def make_group(
     set_aside: Callable[[str, FarshoreError], None],
 ) -> Group:
     """Store the row and open the group. Whatever `open_group` raises passes, once nothing of the row is left,
-    or its name is `set_aside`. Files of the try stay; the next one of that name opens them."""
+    or its name is `set_aside`. Files of the try are the caller's."""
     name = row.name
     state.put_group(row)
     opened = False

@@ -1,6 +1,6 @@
 """One group, open: its engine, what it stands on, and the compartment around both.
 
-Opening makes the parts and recovers the group; closing leaves nothing that the next start must replay. What
+Opening makes the parts and recovers the group; closing leaves little that the next start must replay. What
 is in the compartment calls back through it, so that a defect stops this group (`on_defect`) and no other.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from daemon.parts import GroupParts, Progress, SiteParts
@@ -18,8 +18,21 @@ from engine.group.recovery import Recovered, recover_group
 from engine.group.site_state import GroupRow, SiteState
 from engine.history.branch_drop import BranchDrops
 from engine.index.compaction import Compaction
+from engine.index.index_file import INDEX_FILE
 
 LAST_CHECKPOINT_TIMEOUT_S = 60.0
+# With no more than this to replay, a checkpoint costs the stop more than it saves the next start.
+REPLAYED_BYTES = 1 << 20
+LOOK_EVERY_S = 0.02
+
+
+@dataclass(slots=True)
+class OpenedTogether:
+    """Groups that wait for the disk together: those whose heads were `settled` before, and what is to be made
+    durable once all are open, by group."""
+
+    settled: set[str]
+    later: list[tuple[str, Callable[[], None]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +45,19 @@ class GroupMaker:
     notify: Callable[[], None]
     on_defect: Callable[[str, Exception], None]
 
-    def open(self, row: GroupRow) -> OpenGroup:
+    def open(self, row: GroupRow, together: OpenedTogether | None = None) -> OpenGroup:
         """Open and recover a group. FarshoreError or OSError say why not; nothing stays open then."""
-        self.parts.disk.make_directory(f"groups/{row.name}")
+        settled = together is not None and row.name in together.settled
+        had_index = settled and self.parts.disk.exists(f"groups/{row.name}/{INDEX_FILE}")
+        if not had_index:
+            self.parts.disk.make_directory(f"groups/{row.name}")
+        later: list[Callable[[], None]] | None = None if together is None else []
         compartment = Compartment(row.name, lambda defect: self.on_defect(row.name, defect))
         parts = self.parts.open_group(row.name, compartment)
         try:
-            parts.disk.sync([], [""])  # the index file's name
-            indexer = HeldIndexer(parts.indexer, compartment)
+            if not had_index:
+                parts.disk.sync([], [""])  # the index file's name
+            indexer = HeldIndexer(parts.indexer, compartment, parts.store.make_room)
             group = Group(
                 name=row.name,
                 site=self.site_id,
@@ -53,7 +71,8 @@ class GroupMaker:
                 emit=self.parts.events.emit,
             )
             try:
-                self._say(group, recover_group(group, partial(self.parts.progress, f"recovering {row.name}")))
+                progress = partial(self.parts.progress, f"recovering {row.name}")
+                self._say(group, recover_group(group, progress, settled=settled, later=later))
                 drops = BranchDrops(group, lambda _: self.notify())
                 drops.resume()
                 compaction = Compaction(group, parts.store, indexer, parts.disk)
@@ -66,6 +85,8 @@ class GroupMaker:
             parts.store.close()
             parts.disk.close()
             raise
+        if together is not None:
+            together.later += [(row.name, each) for each in later or ()]
         group.on_defect = compartment.broke
         group.listeners.durable.append(self.notify)
         return OpenGroup(
@@ -130,7 +151,7 @@ class OpenGroup:
             attempt("group.defect", listener)
 
     async def close(self) -> None:
-        """Leave nothing that the next start must replay, and give everything back."""
+        """Leave little that the next start must replay, and give everything back."""
         group = self.group
         self.compaction.close()
         await attempt_async("group.close_failed", self._last_checkpoint())
@@ -140,8 +161,14 @@ class OpenGroup:
         self.parts.disk.close()
 
     async def _last_checkpoint(self) -> None:
-        """Best effort: without it the next start replays the journal instead."""
+        """Best effort: without it the next start replays the journal instead, which is durable all the
+        same."""
         group = self.group
+        if group.failed:
+            return
+        await self._durable()
+        if group.writer.written - group.checkpoints.reached <= REPLAYED_BYTES:
+            return
         deadline = group.clock.monotonic() + LAST_CHECKPOINT_TIMEOUT_S
         failures = group.checkpoints.failures
         while group.checkpoints.reached < group.writer.written and not group.failed:
@@ -152,4 +179,10 @@ class OpenGroup:
                 group.emit("checkpoint.failed", group=group.name, error="not done in time for the stop")
                 return
             self.progress(f"last checkpoint of {group.name}", 0)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _durable(self) -> None:
+        reached = asyncio.Event()
+        self.group.when_durable(lambda _: reached.set())
+        async with asyncio.timeout(LAST_CHECKPOINT_TIMEOUT_S):
+            await reached.wait()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from daemon.event_log import EventLog
 from daemon.witness import Witness
@@ -20,13 +20,30 @@ from engine.index.compaction import IndexFile
 from engine.index.requests import Indexer
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
+from engine.ports.disk_threads import one_by_one
 from engine.ports.store import Store
 from engine.ports.transport import Transport
 from site_primary.nbd.server import ExportOpener
 from site_primary.nbd.tls import TcpRules
 
+T = TypeVar("T")
 # Told what is being done, and how many bytes of it are, by work that holds the loop for long.
 Progress = Callable[[str, int], None]
+
+
+class AllAtOnce(Protocol):
+    """See `SiteParts.all_at_once`."""
+
+    def __call__(self, work: Iterable[Callable[[], T]], /) -> list[T]: ...
+
+
+def settles_none(_heads: Mapping[str, int]) -> set[str]:
+    """Each group does it when it is opened."""
+    return set()
+
+
+async def nothing_to_close() -> None:
+    """Nothing is shared."""
 
 
 def no_progress(_what: str, _done_bytes: int) -> None:
@@ -98,6 +115,13 @@ class SiteParts:
     host_door: Callable[[ExportOpener], HostDoor]
     open_group: Callable[[str, Compartment], GroupParts]
     """Opens those of a group whose directory is there. FarshoreError or OSError; nothing stays open then."""
+    settle: Callable[[Mapping[str, int]], set[str]] = settles_none
+    """Before groups are opened together, given their heads: makes what their directories and their heads'
+    journals are read as durable (engine.journal.recovery.settle_newest). The groups for which it was done."""
+    all_at_once: AllAtOnce = one_by_one
+    """Does work that waits for the disk and raises nothing, before it returns."""
+    close: Callable[[], Awaitable[None]] = nothing_to_close
+    """Gives back what the others share, once they are closed."""
     descriptors_left: Callable[[], bool]
     """Whether a peer may make a group: more descriptors are free than the groups here may want."""
     log_dropped: Callable[[], int] = lambda: 0

@@ -7,8 +7,9 @@ import contextlib
 import os
 import pathlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import compress
 
 from daemon.config import SiteConfig, nbd_access
 from daemon.configured import group_settings, reserve_of
@@ -16,22 +17,25 @@ from daemon.data_directory import STATE_FILE, Identity, Keys
 from daemon.event_file import EventFile
 from daemon.event_log import EventLog
 from daemon.group_room import descriptors_left
-from daemon.indexer_process import IndexerProcess
+from daemon.indexer_pool import IndexerPool
 from daemon.nbd_tls import renew_rules
-from daemon.parts import GroupParts, Progress, SiteParts, no_progress
+from daemon.parts import GroupIndexer, GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
 from daemon.witness import Witness
-from engine.group.compartment import Compartment, attempt
+from engine.group.compartment import Compartment, attempt, succeeds
 from engine.group.site_state import SITE_TABLES
-from engine.index.index_file import open_index
+from engine.index.index_file import open_index_to_read
+from engine.journal.recovery import settle_newest
 from engine.ports.clock import SystemClock
+from engine.ports.disk_threads import DiskThreads
 from engine.ports.durable import RealDisk
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.zmq_transport import ZmqTransport
 from protocol.limits import FRAME_BYTES_MAX
 from site_primary.nbd.server import ExportOpener, NbdServer
 
-STATE_MAP_BYTES = 1 << 30
+STATE_ROOM_BYTES = 1 << 30
+GROUPS = "groups"
 PART_BYTES_MAX = FRAME_BYTES_MAX + (64 << 10)  # of a peer's message
 
 
@@ -55,20 +59,22 @@ def real_site(
 
     events = EventLog(clock, EventFile(RealDisk(directory, None), not_kept))
     events.take_up()
-    disk = RealDisk(directory, loop)
-    store = LmdbStore(directory / STATE_FILE, STATE_MAP_BYTES, SITE_TABLES)
-    witness = Witness(
-        chosen=config.witness,
-        environment=os.environ,
-        data_directory=directory,
-        site_id=identity.site_id,
-        clock=clock,
-        disk_at=lambda root: RealDisk(root, loop),
-        emit=events.emit,
-    )
+    threads = DiskThreads(loop)
+    disk = RealDisk(directory, threads)
+    store = LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
+    indexers = IndexerPool(directory / GROUPS)
 
     def open_group(name: str, compartment: Compartment) -> GroupParts:
-        return _open_group(directory / "groups" / name, site.config, loop, compartment)
+        disk = RealDisk(directory / GROUPS / name, threads, compartment.hold)
+        return _open_group(disk, site.config, indexers.of(name, compartment.broke))
+
+    def settle(heads: Mapping[str, int]) -> set[str]:
+        work = [partial(succeeds, _settle, directory / GROUPS / name, head) for name, head in heads.items()]
+        return set(compress(heads, threads.all_at_once(work)))
+
+    async def close() -> None:
+        await indexers.stop()
+        threads.close()
 
     def host_door(exports: ExportOpener) -> NbdServer:
         per_host, access = config.nbd_connections_per_host, nbd_access(config)
@@ -84,9 +90,20 @@ def real_site(
         disk=disk,
         store=store,
         transport=ZmqTransport(loop, config.replication, keys.public, keys.secret, PART_BYTES_MAX),
-        witness=witness,
+        witness=Witness(
+            chosen=config.witness,
+            environment=os.environ,
+            data_directory=directory,
+            site_id=identity.site_id,
+            clock=clock,
+            disk_at=lambda root: RealDisk(root, threads),
+            emit=events.emit,
+        ),
         host_door=host_door,
         open_group=open_group,
+        settle=settle,
+        all_at_once=threads.all_at_once,
+        close=close,
         descriptors_left=descriptors_left,
         log_dropped=log_dropped,
         progress=progress,
@@ -95,16 +112,20 @@ def real_site(
     return site
 
 
-def _open_group(
-    directory: pathlib.Path, config: SiteConfig, loop: asyncio.AbstractEventLoop, compartment: Compartment
-) -> GroupParts:
-    disk = RealDisk(directory, loop, compartment.hold)
+def _settle(directory: pathlib.Path, head: int) -> None:
+    disk = RealDisk(directory, None)
+    disk.sync([], [""])  # the index file's name
+    if head:
+        settle_newest(disk, head)
+
+
+def _open_group(disk: RealDisk, config: SiteConfig, indexer: GroupIndexer) -> GroupParts:
     try:
         return GroupParts(
             disk=disk,
-            store=open_index(directory),
-            indexer=IndexerProcess(directory, compartment.broke),
-            settings=group_settings(config, reserve_of(config, _file_system_bytes(directory))),
+            store=open_index_to_read(disk.root),
+            indexer=indexer,
+            settings=group_settings(config, reserve_of(config, _file_system_bytes(disk.root))),
         )
     except BaseException:
         disk.close()

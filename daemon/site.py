@@ -83,7 +83,8 @@ class Site:
         self._rows = sort_out(parts.store, STORED_TABLES, self.clock.utc_ns())
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
-        self.check_room = GroupRoom(self.state, parts.descriptors_left).check
+        room = GroupRoom(self.state, parts.descriptors_left)
+        self.check_room, self.check_pairs = room.check, room.check_pairs
         self.peers = self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
         self.jobs = Jobs(self.state, self.clock, emit)
@@ -100,10 +101,9 @@ class Site:
             notify=self.notify,
             on_defect=self._stop_group,
         )
-        self._groups = SiteGroups(self.groups, maker, self.exports, self.check_room)
-        self.damaged, self.group, self.has_group = self._groups.damaged, self._groups.get, self._groups.has
-        self.create_group, self.drops = self._groups.create, self._groups.drops
-        self.drop_clone = self._groups.drop_clone
+        self._groups = groups = SiteGroups(self.groups, maker, self.exports, self.check_room)
+        self.damaged, self.group, self.has_group = groups.damaged, groups.get, groups.has
+        self.create_group, self.drops, self.drop_clone = groups.create, groups.drops, groups.drop_clone
         self._requests = SiteRequests(
             groups=self.groups,
             state=self.state,
@@ -167,9 +167,7 @@ class Site:
             self.events.emit("row.set_aside", group=bad.group, object=bad.subject, **said)
         for name, error in (self.state.bad_groups() | self._rows.closed).items():
             self._groups.set_aside(name, error)
-        for row in self.state.groups():
-            if row.name not in self._rows.closed:
-                self._groups.start(row.name, partial(self._groups.open_group, row))
+        self._groups.open_all([row for row in self.state.groups() if row.name not in self._rows.closed])
         known = [(row.name, row.group_id) for row in self.state.groups()]
         self.witness.report_missing(known, self.damaged)
         for name, aside in self.peers.set_aside:
@@ -197,7 +195,7 @@ class Site:
         self.pairs.serve()
 
     async def stop(self) -> None:
-        """Stop serving and leave nothing that the next start must replay."""
+        """Stop serving and leave little that the next start must replay."""
         await self.jobs.close()
         await self.nbd.close()
         for task in list(self._tasks):
@@ -211,6 +209,7 @@ class Site:
         self.witness.close()
         self._parts.store.close()
         self.disk.close()
+        await self._parts.close()
         self.events.close()
 
     # -- peers

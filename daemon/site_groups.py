@@ -13,7 +13,7 @@ from functools import partial
 from daemon import group_moves
 from daemon.exports import SiteExports
 from daemon.new_group import make_group
-from daemon.open_group import GroupMaker, OpenGroup
+from daemon.open_group import GroupMaker, OpenedTogether, OpenGroup
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.group.open_clone import Clone
@@ -40,9 +40,24 @@ class SiteGroups:
         self._exports = exports
         self._check_room = check_room
 
-    def open_group(self, row: GroupRow) -> Group:
+    def open_all(self, rows: list[GroupRow]) -> None:
+        """Open groups at a start; what keeps one of them closed is said. Nothing else runs meanwhile, so that
+        their journals can be made durable last, all at once: before anyone reads or appends."""
+        parts = self._maker.parts
+        if rows:
+            parts.disk.make_directory("groups")
+        together = OpenedTogether(parts.settle({row.name: row.head for row in rows}))
+        for row in rows:
+            self.start(row.name, partial(self.open_group, row, together))
+        work = [partial(attempt, "group.not_started", each) for _, each in together.later]
+        failures = parts.all_at_once(work)
+        for (name, _), failure in zip(together.later, failures, strict=True):
+            if failure is not None:
+                self._maker.on_defect(name, failure)
+
+    def open_group(self, row: GroupRow, together: OpenedTogether | None = None) -> Group:
         """Open, and recover, a group. Corruption if what was promised is not there."""
-        made = self._maker.open(row)
+        made = self._maker.open(row, together)
         self.open[row.name] = group = made.group
         self._made[row.name] = made
         self._maker.parts.witness.compare(group, row.group_id)
@@ -90,12 +105,18 @@ class SiteGroups:
 
     def create(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
-        and no row of it stays."""
+        and nothing of it stays."""
         self._check_room(name)
-        group_moves.check_free(self._maker.parts.disk, name)
         parts, state = self._maker.parts, self._maker.state
+        group_moves.check_free(parts.disk, name)
+        was_there = group_moves.is_there(parts.disk, name)
         row = GroupRow(name=name, group_id=group_id, role=role, head=0, created_utc_ns=parts.clock.utc_ns())
-        group = make_group(row, state, self.open_group, self.set_aside)
+        try:
+            group = make_group(row, state, self.open_group, self.set_aside)
+        except Exception:
+            if not (was_there or self.has(name)) and group_moves.is_there(parts.disk, name):
+                attempt("group.not_taken_back", group_moves.move_directory, parts.disk, name, None)
+            raise
         parts.events.emit("group.created", group=name, role=role.value)
         return group
 
@@ -145,7 +166,8 @@ class SiteGroups:
             self.start(to, partial(self.open_group, self._maker.state.group(to)))
 
     async def close(self) -> None:
-        """Close every group, and leave nothing that the next start must replay."""
+        """Close every group, all at once, and leave little that the next start must replay."""
         for made in self._made.values():
             attempt("group.close_failed", self._exports.close_gate, made.group)
-            await attempt_async("group.close_failed", made.close())
+        closing = (attempt_async("group.close_failed", made.close()) for made in self._made.values())
+        await asyncio.gather(*closing)

@@ -132,10 +132,10 @@ NBD_LOG_PERIOD_S = 60.0
 # Replication.
 # A site's peers: each costs a connection a group, and its share of the budgets below.
 PEERS_MAX = 64
-# Groups of a site, and those of them that one peer may make by calling. Each costs a directory, descriptors,
-# a process while it checkpoints, and address space for its index, of which there is room for so many
-# (engine.index.index_file). A peer leaves some for the operator.
-GROUPS_MAX = 120
+# Groups of a site: each costs descriptors and a map of its index (engine.index.index_file). Pairs with one
+# peer: each has connections of its own. Groups that a peer makes by calling: some pairs are the operator's.
+GROUPS_MAX = 1024
+PEER_PAIRS_MAX = 120
 PEER_GROUPS_MAX = 112
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
 # FRAME_BYTES_MAX and a descriptor, and what the allocator keeps of those that were shut down comes to a third
@@ -172,11 +172,11 @@ MESSAGES_TURN_S = 0.002
 # Messages below this are not counted by their bytes: acknowledgements, whose number the queue bounds.
 PEER_COUNTED_BYTES_MIN = 128
 # Descriptors that a site should be allowed: below this a flood of strangers can take the last ones. What a
-# site itself takes, with a few hosts and commands; and a group, paired, while it checkpoints: index and its
-# lock 3, segment 1, indexer 2, links 4.
-DESCRIPTORS_MIN = 4096
+# site itself takes, with a few hosts and commands; and a group, paired and written: index and its lock 3,
+# segment 1, while that is synced 1 more, links 4.
+DESCRIPTORS_MIN = 10_240
 DESCRIPTORS_OF_SITE = 64
-DESCRIPTORS_OF_GROUP = 10
+DESCRIPTORS_OF_GROUP = 9
 SHIP_IN_FLIGHT_BYTES_MAX = 32 << 20
 SHIP_IN_FLIGHT_FRAMES_MAX = 4096
 SHIP_READ_BYTES = 8 << 20
@@ -335,12 +335,12 @@ def check_limits() -> None:
         raise AssertionError("one host must not be able to take every connection")
     if VOLUMES_PER_GROUP_MAX > VOLUMES_EVER_MAX:
         raise AssertionError("a volume that lives was made")
-    if PEER_CONNECTIONS_MAX < 2 * GROUPS_MAX + 16:
-        raise AssertionError("a peer must be able to ship every group and to ask about it")
+    if PEER_CONNECTIONS_MAX < 2 * PEER_PAIRS_MAX + 16:
+        raise AssertionError("a peer must be able to ship every group of its pairs and to ask about it")
     if DESCRIPTORS_MIN < DESCRIPTORS_OF_SITE + GROUPS_MAX * DESCRIPTORS_OF_GROUP:
         raise AssertionError("what is advised must do for every group")
-    if PEER_GROUPS_MAX >= GROUPS_MAX:
-        raise AssertionError("one peer must not be able to make every group")
+    if not PEER_GROUPS_MAX < PEER_PAIRS_MAX < GROUPS_MAX:
+        raise AssertionError("one peer must not be able to make every group, or every pair with it")
     if not NBD_PARKED_BYTES < NBD_RECEIVE_BUFFER_BYTES <= NBD_WHOLE_WRITE_BYTES < FRAME_PAYLOAD_BYTES_MAX:
         raise AssertionError("what is parked, buffered and journaled whole must fit into the next")
     if NBD_PARKED_BYTES < 2 * BLOCK_BYTES:
@@ -379,7 +379,7 @@ def check_limits() -> None:
     backup_bytes += (TIMED_LEASES_MAX + PEER_LEASES_MAX) * (LEASE_NAME_BYTES_MAX + 3)
     if 2 * max(CONTROL_PAGE_BYTES, backup_bytes) + (3 << 19) > CONTROL_MESSAGE_BYTES_MAX:
         raise AssertionError("a page of backups must fit into a reply twice, beside gaps and hosts")
-    if max(CONTROL_PAGE_BYTES, DRILL_BYTES_MAX) + PEERS_MAX * GROUPS_MAX * (NAME_CHARS_MAX + 2) > 3 << 20:
+    if max(CONTROL_PAGE_BYTES, DRILL_BYTES_MAX) + GROUPS_MAX * (NAME_CHARS_MAX + 2) > 3 << 20:
         raise AssertionError("a page of a site's status must fit into a reply, beside its peers")
     if HEARTBEAT_TIMEOUT_S < 3 * HEARTBEAT_INTERVAL_S:
         raise AssertionError("one lost heartbeat must not look like a lost peer")

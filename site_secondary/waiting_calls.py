@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
 from engine.ports.transport import Caller
-from protocol.limits import GROUPS_MAX, HEARTBEAT_INTERVAL_S, PEER_UNREAD_BYTES_MAX
+from protocol.limits import HEARTBEAT_INTERVAL_S, PEER_PAIRS_MAX, PEER_UNREAD_BYTES_MAX
 from protocol.messages import Ack, Fetch, Hello
 from protocol.positions import NO_TIMELINE
 
@@ -66,7 +66,7 @@ class WaitingCalls:
         """Have it wait; False if too many do."""
         calls = self._calls.setdefault(caller.peer, {})
         what = call.group if isinstance(call, Hello) else call.session
-        if what not in calls and len(calls) >= GROUPS_MAX:
+        if what not in calls and len(calls) >= PEER_PAIRS_MAX:
             return False
         calls[what] = _Waiting(caller, call, self._clock.monotonic())
         self._look_again(caller.peer)

@@ -59,6 +59,8 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
             subject=peer.name,
             next_step=f"set `replication` in site.toml at {peer.name} and add its new token here",
         )
+    if before is None or before.peer != peer.name:
+        site.check_pairs(group.name, peer.name)
     await check_keys(site, group, peer)
     if before is not None:
         confirm = command.confirm or ""

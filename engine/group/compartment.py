@@ -42,6 +42,15 @@ def attempt(what: str, work: Callable[P, object], *args: P.args, **kwargs: P.kwa
     return None
 
 
+def succeeds(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+    """Whether `work` was done. What it raised is not said: whoever needs it does it again, and meets it."""
+    try:
+        work(*args, **kwargs)
+    except Exception:
+        return False
+    return True
+
+
 async def attempt_async(what: str, work: Awaitable[object]) -> Exception | None:
     """The same of what is awaited. Its cancellation passes."""
     try:
@@ -122,12 +131,18 @@ class HeldClock:
 
 
 class HeldIndexer:
-    """An indexer that calls back into a compartment."""
+    """An indexer that calls back into a compartment, `changed` before whoever asked."""
 
-    def __init__(self, indexer: Indexer, compartment: Compartment) -> None:
+    def __init__(self, indexer: Indexer, compartment: Compartment, changed: Callable[[], None]) -> None:
         self._indexer = indexer
         self._compartment = compartment
+        self._changed = changed
 
     def start(self, request: IndexRequest, done: IndexerDone) -> None:
         """See `Indexer.start`."""
-        self._indexer.start(request, self._compartment.hold(done))
+
+        def ended(error: Exception | None, figures: tuple[int, ...]) -> None:
+            self._changed()
+            done(error, figures)
+
+        self._indexer.start(request, self._compartment.hold(ended))

@@ -20,15 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from engine.group.group import Group
+from engine.group.reaching import check_reaches, does_not_reach
 from engine.history.base_recovery import adopt_files, head_after_bases
 from engine.history.base_rows import load_bases, load_pending
-from engine.history.bases import base_at, gap_at, spans_from_base
+from engine.history.bases import gap_at, spans_from_base
 from engine.history.timelines import Timeline
 from engine.history.unread import UnreadFrame, is_unread, read_frame, unread_from_row, unread_record
-from engine.index.indexed_history import IndexedTimeline, load_checkpoint, load_records, load_timelines
-from engine.index.versions import RECORD_KEY, index_row
+from engine.index.indexed_history import (
+    IndexedTimeline,
+    load_checkpoint,
+    load_records,
+    load_timelines,
+    record_row,
+)
 from engine.journal.format import (
     BASE_SPARE_PATH,
     JOURNAL_DIRECTORY,
@@ -36,8 +43,16 @@ from engine.journal.format import (
     timeline_directory,
     timeline_from_name,
 )
-from engine.journal.reader import BadFrame, require_digest, time_at
-from engine.journal.recovery import JournalEnd, cut_tail, name_stray, nonzero_from, settle, walk_to_end
+from engine.journal.reader import BadFrame, time_at
+from engine.journal.recovery import (
+    JournalEnd,
+    make_durable,
+    name_stray,
+    nonzero_from,
+    settle,
+    shorten,
+    walk_to_end,
+)
 from protocol.errors import Corruption, NotFound, RemoteProtocolError
 from protocol.events import Row, TimelineBegan, record_from_row
 from protocol.frames import NO_DIGEST, Frame, FrameError, decode_rows
@@ -72,9 +87,18 @@ class _Fresh:
     alone: bool
 
 
-def recover_group(group: Group, progress: Callable[[int], None] = lambda _: None) -> Recovered:
+def recover_group(
+    group: Group,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    settled: bool = False,
+    later: list[Callable[[], None]] | None = None,
+) -> Recovered:
     """Open a group. Corruption if what was promised cannot be read; OSError if the disk fails. `progress` is
-    told how many bytes were replayed, with each frame."""
+    told how many bytes were replayed, with each frame.
+
+    Groups that are opened together wait for the disk together: their heads were `settled` before, and what is
+    put into `later` is called, with nothing in between, before anything is read or appended."""
     found = Recovered()
     progress(0)
     if not group.disk.exists(JOURNAL_DIRECTORY):
@@ -93,7 +117,7 @@ def recover_group(group: Group, progress: Callable[[int], None] = lambda _: None
             pending = load_pending(transaction)
             group.reclaim.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
-                with index_row("records", RECORD_KEY.pack(timeline, position)):
+                with record_row(timeline, position):
                     _apply_indexed(group, (timeline, position, frame_position, utc_ns, row))
     except RemoteProtocolError as error:
         raise Corruption(
@@ -111,9 +135,16 @@ def recover_group(group: Group, progress: Callable[[int], None] = lambda _: None
         return found
     if checkpoint is not None and checkpoint.timeline == head:
         group.checkpoints.reached = checkpoint.position
-    end = _replay(group, indexed, head, found, progress)
     start, _ = _start(group, indexed, group.timelines.get(head))
-    cut_tail(group.disk, group.segments, head, start, end.position)
+    if not settled:
+        settle(group.disk, group.segments, head, start)
+    end = _replay(group, indexed, head, found, progress)
+    shorten(group.disk, group.segments, head, end.position)
+    durable = partial(make_durable, group.disk, group.segments, head, start)
+    if later is None:
+        durable()
+    else:
+        later.append(durable)
     _remove_orphans(group, orphans, found)
     group.head.put(head, end.digest, end.utc_ns)
     _forget_heads(group, indexed)
@@ -174,7 +205,7 @@ def _load_timelines(
             begun.append((each.timeline, each.began))
     for timeline_id, began in sorted(begun, key=lambda item: item[1].fork):
         if began.parent and began.parent not in group.timelines:
-            raise _does_not_reach(group, Cut(began.parent, began.fork), "fork")
+            raise does_not_reach(group, Cut(began.parent, began.fork), "fork")
         group.timelines.add(_timeline(group, timeline_id, began, head))
     if head and head not in group.timelines:
         raise Corruption(
@@ -266,7 +297,7 @@ def _start(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline
     try:
         digest = group.reader.digest_at(group.timelines, timeline.parent, timeline.fork)
     except NotFound as error:
-        raise _does_not_reach(group, Cut(timeline.parent, timeline.fork), "fork") from error
+        raise does_not_reach(group, Cut(timeline.parent, timeline.fork), "fork") from error
     return timeline.fork, digest
 
 
@@ -300,8 +331,7 @@ def _replay(
         start, digest = _start(group, indexed, timeline)
         if timeline.id == head:
             if start > timeline.fork:
-                _check_reaches(group, head, start, digest)
-            settle(group.disk, group.segments, head, start)
+                check_reaches(group, head, start, digest)
             end = walk_to_end(
                 group.reader,
                 group.segments,
@@ -339,7 +369,7 @@ def _replay_left(
     is where its frames end, which must be at or past `needed`."""
     end = start
     if start < needed and start > timeline.fork:
-        _check_reaches(group, timeline.id, start, digest)
+        check_reaches(group, timeline.id, start, digest)
     if group.reader.prefix_at(timeline.id, start) is not None or start < needed:
         try:
             for frame in group.reader.frames(timeline.id, start, POSITION_MAX, digest):
@@ -357,35 +387,3 @@ def _replay_left(
     group.head.left[timeline.id] = end
     if end > start:
         group.checkpoints.head_moved(Cut(timeline.id, end), group.checkpoints.reached)
-
-
-def _check_reaches(group: Group, timeline: int, position: int, digest: bytes) -> None:
-    """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
-    that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
-    are checked when they are read."""
-    base = base_at(group.timelines, Cut(timeline, position))
-    if base is not None:
-        require_digest(digest, base.digest, timeline, position)
-        return
-    anchor = group.reader.anchor(timeline, position)
-    if anchor is not None:
-        require_digest(digest, anchor.digest, timeline, position)
-        return
-    before = group.reader.frame_before(timeline, position)
-    if before is None:
-        raise _does_not_reach(group, Cut(timeline, position), "checkpoint")
-    require_digest(digest, before.digest, timeline, position)
-    try:
-        next(iter(group.reader.frames(timeline, before.position, position, None)))
-    except BadFrame as error:
-        raise _does_not_reach(group, Cut(timeline, position), "checkpoint") from error
-
-
-def _does_not_reach(group: Group, cut: Cut, what: str) -> Corruption:
-    error = Corruption(
-        f"the journal is damaged or cut before its {what} at {cut}",
-        subject=timeline_directory(cut.timeline),
-        position=str(cut),
-        next_step="nothing was changed; restore the file, or read the volumes at the peer",
-    )
-    return name_stray(group.reader, group.segments, cut.timeline, error)

@@ -127,6 +127,11 @@ class SiteState:
         """Every group whose rows can be read, by name."""
         return self._sorted_out()[0]
 
+    def group_names(self) -> set[str]:
+        """Of both kinds."""
+        with self._store.read() as transaction:
+            return {key.decode("utf-8", "backslashreplace") for key, _ in rows_of(transaction, "groups")}
+
     def bad_groups(self) -> dict[str, FarshoreError]:
         """The others: what is wrong with a row of each, by name as far as that can be read."""
         return self._sorted_out()[1]
@@ -252,15 +257,12 @@ class SiteState:
 
     def drops(self, group: str) -> dict[int, list[tuple[int, int]]]:
         """Branches that are being dropped, by name: each timeline and the position from which on."""
-        with self._store.read() as transaction:
-            rows = rows_of(transaction, "drops")
         prefix = group.encode() + b"\0"
         return {
             int(U64.unpack(key[len(prefix) :])[0]): [
                 (cut.timeline, cut.position) for cut in CUTS.decode(value)
             ]
-            for key, value in rows
-            if key.startswith(prefix)
+            for key, value in self.notes("drops", prefix).items()
         }
 
     def put_drop(self, group: str, branch: int, spans: list[tuple[int, int]]) -> None:
@@ -294,9 +296,8 @@ class SiteState:
     def leases(self, group: str) -> dict[str, Cut]:
         """A group's durable leases, by name."""
         prefix = group.encode() + b"\0"
-        with self._store.read() as transaction:
-            rows = [row for row in rows_of(transaction, "leases") if row[0].startswith(prefix)]
-        return {key[len(prefix) :].decode(): CUT.decode(value) for key, value in rows}
+        rows = self.notes("leases", prefix)
+        return {key[len(prefix) :].decode(): CUT.decode(value) for key, value in rows.items()}
 
     def put_lease(self, group: str, name: str, cut: Cut, end_utc_ns: int | None = None) -> None:
         """Add or replace a durable lease, and when it ends, if it does."""
@@ -309,9 +310,8 @@ class SiteState:
     def lease_ends(self, group: str) -> dict[str, int]:
         """When durable leases of a group end, by name: UTC nanoseconds."""
         prefix = group.encode() + b"\0"
-        with self._store.read() as transaction:
-            rows = [row for row in rows_of(transaction, "lease_ends") if row[0].startswith(prefix)]
-        return {key[len(prefix) :].decode(): int(U64.unpack(value)[0]) for key, value in rows}
+        rows = self.notes("lease_ends", prefix)
+        return {key[len(prefix) :].decode(): int(U64.unpack(value)[0]) for key, value in rows.items()}
 
     def remove_leases(self, group: str, names: Iterable[str]) -> None:
         """Remove durable leases in one transaction; one that is not there is fine."""
@@ -324,7 +324,7 @@ class SiteState:
     def notes(self, table: str, prefix: bytes = b"") -> dict[bytes, bytes]:
         """Rows of a table whose keys begin so; another module says what they mean."""
         with self._store.read() as transaction:
-            return {key: value for key, value in rows_of(transaction, table) if key.startswith(prefix)}
+            return dict(rows_of(transaction, table, prefix))
 
     def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
         """Add or replace such rows."""
@@ -341,10 +341,10 @@ class SiteState:
     def copy_marks(self, group: str) -> dict[int, CopyMark]:
         """What this site found out about copies of a group, by copy id."""
         prefix = group.encode() + b"\0"
-        with self._store.read() as transaction:
-            rows = [row for row in rows_of(transaction, "copy_marks") if row[0].startswith(prefix)]
+        rows = self.notes("copy_marks", prefix)
         return {
-            int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*COPY_MARK.decode(value)) for key, value in rows
+            int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*COPY_MARK.decode(value))
+            for key, value in rows.items()
         }
 
     def put_copy_marks(self, group: str, marks: Mapping[int, CopyMark | None]) -> None:
@@ -357,13 +357,13 @@ class SiteState:
                     write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
 
 
-def rows_of(transaction: ReadTransaction, table: str) -> list[tuple[bytes, bytes]]:
-    """Every row of a table, by key."""
+def rows_of(transaction: ReadTransaction, table: str, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+    """The rows of a table whose keys begin so, by key; every row with none."""
     cursor = transaction.cursor(table)
     rows = []
-    more = cursor.set_range(b"\0")
-    while more:
-        rows.append((bytes(cursor.key()), bytes(cursor.value())))
+    more = cursor.set_range(prefix or b"\0")
+    while more and (key := bytes(cursor.key())).startswith(prefix):
+        rows.append((key, bytes(cursor.value())))
         more = cursor.next()
     return rows
 

@@ -44,6 +44,9 @@ class IndexFile(Store, Protocol):
 
     path: pathlib.Path
 
+    def make_room(self) -> None:
+        """The file may have grown: be ready to read what is added next. OSError: it can be read no more."""
+
     def let_go(self) -> AbstractContextManager[None]:
         """Close the file while the body runs, and open what then has its name. Busy if it is being read."""
 

@@ -9,6 +9,7 @@ them (all events but data), and the last checkpoint's target.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,11 @@ def load_records(transaction: ReadTransaction) -> Iterable[tuple[int, int, int, 
             utc_ns, frame_position, row = _RECORD.decode(cursor.value())
         yield timeline, position, frame_position, utc_ns, row
         more = cursor.next()
+
+
+def record_row(timeline: int, position: int) -> AbstractContextManager[None]:
+    """While what a row of `records` says is taken: as `index_row`."""
+    return index_row("records", RECORD_KEY.pack(timeline, position))
 
 
 def timeline_row(timeline: Timeline, indexed: int, digest: bytes) -> bytes:

@@ -1,11 +1,14 @@
-"""The indexer: a child process of the daemon that works on a group's index, so that hosts never wait for it.
+"""The indexer: a child process of the daemon that works on groups' indexes, so that hosts never wait for it.
 
-    python -P …/farshore/launch.py engine.index.indexer GROUP_DIRECTORY
+    python -P …/farshore/launch.py engine.index.indexer GROUPS_DIRECTORY
 
-It reads requests from standard input and answers on standard output, each a 4-byte big-endian length and a
-msgpack row. A request is (kind, fields…), one of `HANDLERS`; the answer is ('done', figures…) or
-('failed', error code, text), and then nothing was changed. Requests are carried out one after the other in
-the order in which they come; the daemon's end (`daemon.indexer_process`) decides which goes first.
+It reads requests from standard input: the name of a group, and a msgpack row (kind, fields…) whose kind is
+one of `HANDLERS`, each after a 4-byte big-endian length. It answers on standard output, with a length and
+the row ('done', figures…) or ('failed', error code, text); then nothing was changed. Requests are carried out
+one after the other in the order in which they come; the daemon's end (`daemon.indexer_pool`) decides which
+goes first, and sees to it that one process at a time works for a group. The index of one group is open, that
+of the last request; `LET_GO` closes it.
+
 It ends when its input does, and is killed with the daemon: one that lived on could commit a plan of the last
 run while the next one recovers. It opens the journal for reading only and is the
 one writer of the group's index. It gives up the rights that this does not need (engine/ports/rights.py).
@@ -27,7 +30,7 @@ from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.checkpoint import CheckpointPlan, handle_checkpoint
 from engine.index.compaction import CompactPlan, handle_compact
 from engine.index.forgetting import ForgetPlan, handle_forget
-from engine.index.index_file import open_index
+from engine.index.index_file import WRITER_ROOM_BYTES, open_index
 from engine.index.requests import encode_request
 from engine.integrity.index_repair import RepairIndex, handle_repair
 from engine.integrity.verify_slices import (
@@ -52,6 +55,7 @@ LENGTH = Struct(">I")
 REQUEST_BYTES_MAX = 64 << 20
 NICENESS = 15
 COMPACTION = encode_request(CompactPlan())
+LET_GO = b""
 PR_SET_PDEATHSIG = 1
 
 
@@ -106,34 +110,63 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
+class _OpenGroup:
+    """The group of the last request."""
+
+    def __init__(self, groups: pathlib.Path) -> None:
+        self._groups = groups
+        self._name = ""
+        self._store: LmdbStore | None = None
+        self._segments: SegmentMap | None = None
+
+    def answer_to(self, name: str, request: bytes) -> tuple[object, ...]:
+        """Carry out a request about a group; the answer's row."""
+        if name != self._name:
+            self.close()
+        self._name = name
+        if request == LET_GO:
+            return ("done",)
+        directory = self._groups / name
+        try:
+            self._store = self._store or open_index(directory, WRITER_ROOM_BYTES)
+        except (FarshoreError, OSError) as error:
+            return _failed(error)
+        self._segments = self._segments or SegmentMap(RealDisk(directory, None))
+        answer = answer_to(self._store, self._segments, request)
+        if request == COMPACTION:
+            # The daemon puts the copy in its place once it is answered: the next request is for that one.
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        """Have nothing of it open."""
+        if self._store is not None:
+            self._store.close()
+        if self._segments is not None:
+            self._segments.close()
+        self._store = self._segments = None
+
+
 def main() -> int:
     """Serve until standard input ends."""
-    directory = pathlib.Path(sys.argv[1])
-    give_up_rights(directory)
+    groups = pathlib.Path(sys.argv[1])
+    give_up_rights(groups)
     _die_with_parent()
     os.nice(NICENESS)
-    segments = SegmentMap(RealDisk(directory, None))
-    store: LmdbStore | None = None
+    group = _OpenGroup(groups)
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
     try:
-        while (request := _read_message(sys.stdin.buffer)) is not None:
-            try:
-                store = store or open_index(directory)
-            except (FarshoreError, OSError) as error:
-                answer = pack_row(_failed(error))
-            else:
-                answer = pack_row(answer_to(store, segments, request))
-            if request == COMPACTION and store is not None:
-                # The daemon puts the copy in its place once it is answered: the next request is for that one.
-                store.close()
-                store = None
-            sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
-            sys.stdout.buffer.flush()
+        while (name := _read_message(requests)) is not None:
+            request = _read_message(requests)
+            if request is None:
+                break
+            answer = pack_row(group.answer_to(name.decode(), request))
+            answers.write(LENGTH.pack(len(answer)) + answer)
+            answers.flush()
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:
-        if store is not None:
-            store.close()
-        segments.close()
+        group.close()
     return 0
 
 

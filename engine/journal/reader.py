@@ -24,6 +24,8 @@ from protocol.frames import (
 from protocol.limits import DIGEST_BYTES
 from protocol.positions import NO_TIMELINE, Cut
 
+# The first window of a walk, and the largest: most walks end soon, and read zeroes beyond that.
+FIRST_WINDOW_BYTES = 64 << 10
 WINDOW_BYTES = 1 << 20
 
 AnchorOf = Callable[[int, int], Anchor | None]
@@ -52,8 +54,10 @@ class JournalReader:
         valid."""
         position = start
         digest = previous_digest
+        window_bytes = FIRST_WINDOW_BYTES
         while position < end:
-            batch = self._window(timeline, position, end)
+            batch = self._window(timeline, position, end, window_bytes)
+            window_bytes = min(2 * window_bytes, WINDOW_BYTES)
             for frame in batch:
                 try:
                     check_frame(frame.prefix, frame.raw, digest)
@@ -63,14 +67,14 @@ class JournalReader:
                 yield frame
                 position = frame.prefix.end
 
-    def _window(self, timeline: int, position: int, end: int) -> list[Frame]:
+    def _window(self, timeline: int, position: int, end: int, window_bytes: int) -> list[Frame]:
         """At least one frame from `position`, all parsed but unchecked."""
         segment = self._segments.segment_at(timeline, position)
         if segment is None:
             raise BadFrame(timeline, position, "no segment holds this position")
         file = self._segments.file(segment)
         offset = position - segment.start
-        data = memoryview(file.pread(WINDOW_BYTES, offset))
+        data = memoryview(file.pread(window_bytes, offset))
         prefix = self._prefix(timeline, position, data, 0)
         if prefix.frame_bytes > len(data):
             data = memoryview(file.pread(prefix.frame_bytes, offset))

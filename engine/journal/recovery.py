@@ -22,9 +22,10 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
+from engine.journal.format import timeline_directory
 from engine.journal.reader import BadFrame, JournalReader
 from engine.journal.segments import Segment, SegmentMap
-from engine.ports.disk import Disk
+from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption
 from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix, parse_prefix
 from protocol.limits import FRAME_BYTES_MAX, SEGMENT_FILE_BYTES_MAX
@@ -103,22 +104,41 @@ def settle(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:
     disk.forget_cached(files)
 
 
+def settle_newest(disk: Disk, timeline: int) -> None:
+    """`settle` a timeline of which no more is known yet. OSError; Corruption if a file went meanwhile."""
+    segments = SegmentMap(disk)
+    try:
+        segments.load_timeline(timeline)
+        settle(disk, segments, timeline, 0)
+    finally:
+        segments.close()
+
+
 def cut_tail(disk: Disk, segments: SegmentMap, timeline: int, start: int, end: int) -> None:
-    """Truncate the journal at `end` and make what is left from `start` on durable: which of those files a
-    crashed run had synced is not known any more."""
-    directories = set()
+    """Truncate the journal at `end` and make what is left from `start` on durable."""
+    shorten(disk, segments, timeline, end)
+    make_durable(disk, segments, timeline, start)
+
+
+def shorten(disk: Disk, segments: SegmentMap, timeline: int, end: int) -> None:
+    """Truncate the journal at `end`; not durable."""
     for segment in segments.of_timeline(timeline):
-        directories.add(segment.path.rpartition("/")[0])
         if segment.start >= end:
             segments.forget(segment)
             disk.remove(segment.path)
         elif segment.start + segment.size > end:
             segments.file(segment).truncate(end - segment.start)
             segment.size = end - segment.start
+
+
+def make_durable(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:
+    """Make a timeline's files from `start` on durable: which of them a crashed run had synced is not known
+    any more. OSError."""
     unsure = [s for s in segments.of_timeline(timeline) if s.start + s.size > start]
     for at in range(0, len(unsure), SYNC_FILES_MAX):
         disk.sync([segments.file(segment) for segment in unsure[at : at + SYNC_FILES_MAX]], [])
-    disk.sync([], sorted(directories))
+    directory = timeline_directory(timeline)
+    disk.sync([], [directory] if disk.exists(directory) else [])
 
 
 def name_stray(reader: JournalReader, segments: SegmentMap, timeline: int, error: Corruption) -> Corruption:
@@ -146,7 +166,7 @@ def nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
     is too large to be a segment."""
     _check_size(segment)
     offset = max(0, position - segment.start)
-    end = segment.size
+    end = min(segment.size, segments.file(segment).data_end())
     while end > offset:
         begin = max(offset, end - WINDOW_BYTES)
         data = segments.file(segment).pread(end - begin, begin)
@@ -180,6 +200,8 @@ def _later_promise(segments: SegmentMap, timeline: int, bad: int) -> FramePrefix
 def _promise_in(segments: SegmentMap, segment: Segment, bad: int) -> FramePrefix | None:
     file = segments.file(segment)
     offset = max(0, bad - segment.start)
+    if not _may_hold_frames(file, offset):
+        return None
     while True:
         data = file.pread(min(WINDOW_BYTES, segment.size - offset), offset)
         is_last = len(data) < WINDOW_BYTES
@@ -194,6 +216,19 @@ def _promise_in(segments: SegmentMap, segment: Segment, bad: int) -> FramePrefix
         if is_last:
             return None
         offset += at if at >= 0 else max(past, len(data) - len(MAGIC) + 1)
+
+
+def _may_hold_frames(file: DiskFile, offset: int) -> bool:
+    """Whether anything from `offset` on begins like a frame. What was only preallocated is not read."""
+    end = file.data_end()
+    while offset < end:
+        data = file.pread(min(WINDOW_BYTES, end - offset), offset)
+        if MAGIC in data:
+            return True
+        if offset + len(data) >= end or not data:
+            return False
+        offset += len(data) - len(MAGIC) + 1
+    return False
 
 
 def _valid_at(data: bytes, at: int, timeline: int, position: int) -> FramePrefix | None:

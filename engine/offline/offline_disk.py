@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Sequence
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
+from engine.ports.durable import data_end_of
 
 
 class OfflineDisk:
@@ -133,6 +134,10 @@ class OfflineFile:
     def size(self) -> int:
         """See `DiskFile.size`."""
         return self._disk.size_of(self.path, os.fstat(self._descriptor).st_size)
+
+    def data_end(self) -> int:
+        """See `DiskFile.data_end`."""
+        return self._disk.size_of(self.path, data_end_of(self._descriptor))
 
     def close(self) -> None:
         """See `DiskFile.close`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 
 from engine.history.base_rows import load_bases, load_pending
-from engine.index.index_file import INDEX_FILE, MAP_BYTES
+from engine.index.index_file import INDEX_FILE, ROOM_BYTES
 from engine.index.indexed_history import load_checkpoint, load_records, load_timelines
 from engine.index.versions import TABLES
 from engine.ports.lmdb_store import LmdbStore
@@ -20,7 +20,7 @@ def load_index(place: pathlib.Path, notes: list[str]) -> Store | None:
         notes.append(f"{INDEX_FILE} is missing: only the journal was read")
         return None
     try:
-        store = LmdbStore(place / INDEX_FILE, MAP_BYTES, TABLES, readonly=True, alone=True)
+        store = LmdbStore(place / INDEX_FILE, ROOM_BYTES, TABLES, readonly=True, alone=True)
     except (FarshoreError, OSError) as error:
         notes.append(f"{INDEX_FILE} cannot be opened ({words_of(error)}): only the journal was read")
         return None

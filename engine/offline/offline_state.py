@@ -6,7 +6,7 @@ import pathlib
 from dataclasses import replace
 
 from engine.group.site_state import SITE_TABLES, GroupRow, Role, SiteState
-from engine.index.index_file import MAP_BYTES
+from engine.index.index_file import ROOM_BYTES
 from engine.journal.format import JOURNAL_DIRECTORY
 from engine.journal.reader import JournalReader
 from engine.journal.segments import SegmentMap
@@ -27,7 +27,7 @@ def load_state(
     memory = MemoryStore()
     state = SiteState(memory)
     try:
-        held = LmdbStore(state_file, MAP_BYTES, SITE_TABLES, readonly=True, alone=True)
+        held = LmdbStore(state_file, ROOM_BYTES, SITE_TABLES, readonly=True, alone=True)
         try:
             memory.copy_from(held, held.tables)
         finally:

@@ -30,6 +30,10 @@ class DiskFile(Protocol):
     def size(self) -> int:
         """Bytes in the file."""
 
+    def data_end(self) -> int:
+        """From where on every byte is zero, as far as that is known without reading them: at most the
+        size."""
+
     def close(self) -> None:
         """Close; twice is fine."""
 

@@ -10,18 +10,16 @@ It knows files and nothing of what is in them.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
+from engine.ports.disk_threads import DiskThreads
 
-# One thread may sit in a preallocation of 64 MiB while the other answers a host's FLUSH.
-SYNC_THREADS = 2
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 READ_CHUNK_BYTES = 1 << 20
@@ -85,6 +83,10 @@ class RealFile:
         """See `DiskFile.size`."""
         return os.fstat(self._descriptor).st_size
 
+    def data_end(self) -> int:
+        """See `DiskFile.data_end`."""
+        return data_end_of(self._descriptor)
+
     def close(self) -> None:
         """See `DiskFile.close`."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -92,25 +94,39 @@ class RealFile:
             os.close(descriptor)
 
 
+def data_end_of(descriptor: int) -> int:
+    """See `DiskFile.data_end`. What was preallocated and never written is a hole to lseek(2)."""
+    size_bytes = os.fstat(descriptor).st_size
+    end = 0
+    try:
+        while end < size_bytes:
+            end = os.lseek(descriptor, os.lseek(descriptor, end, os.SEEK_DATA), os.SEEK_HOLE)
+    except OSError as error:
+        # ENXIO: nothing but a hole follows. A file system that knows no holes says that all is data.
+        return end if error.errno == errno.ENXIO else size_bytes
+    return end
+
+
 class RealDisk:
     """The directory tree under `root`, which must exist.
 
-    With a loop, `start_…` calls run on two threads and call back on that loop; without one (offline tools)
-    they run, and call back, before they return. `hold` puts what calls back into a compartment
+    With `threads`, `start_…` calls run on them and call back on their loop; without (offline tools) they run,
+    and call back, before they return. `hold` puts what calls back into a compartment
     (engine.group.compartment).
     """
 
     def __init__(
         self,
         root: pathlib.Path,
-        loop: asyncio.AbstractEventLoop | None,
+        threads: DiskThreads | None,
         hold: Callable[[Callable[..., object]], Callable[..., object]] | None = None,
     ) -> None:
         self.root = root
         self._root = os.fspath(root)
-        self._loop = loop
+        self._threads = threads
         self._hold = hold or (lambda callback: callback)
-        self._executor = None if loop is None else ThreadPoolExecutor(SYNC_THREADS, "farshore-disk")
+        self._started: set[Future[OSError | None]] = set()
+        self._closed = False
 
     def open(self, path: str) -> RealFile:
         """See `Disk.open`."""
@@ -157,7 +173,7 @@ class RealDisk:
 
     def start_preallocate(self, path: str, size_bytes: int, done: SyncDone) -> None:
         """See `Disk.start_preallocate`."""
-        self._start(lambda: self.preallocate(path, size_bytes).close(), done)
+        self._start(self._others, lambda: self.preallocate(path, size_bytes).close(), done)
 
     def rename(self, source: str, target: str) -> None:
         """See `Disk.rename`."""
@@ -198,7 +214,8 @@ class RealDisk:
             _close_all(descriptors)
             raise
         paths = [self._absolute(directory) for directory in directories]
-        self._start(lambda: _sync_and_close(descriptors, paths), done)
+        syncs = None if self._threads is None else self._threads.syncs
+        self._start(syncs, lambda: _sync_and_close(descriptors, paths), done)
 
     def replace_file(self, path: str, data: bytes, mode: int = FILE_MODE) -> None:
         """See `Disk.replace_file`. Uses the name `path` + ".tmp"."""
@@ -224,7 +241,7 @@ class RealDisk:
 
     def start_replace_file(self, path: str, data: bytes, done: SyncDone) -> None:
         """`replace_file` away from the loop; one at a time for a path."""
-        self._start(lambda: self.replace_file(path, data), done)
+        self._start(self._others, lambda: self.replace_file(path, data), done)
 
     def read_file(self, path: str) -> bytes:
         """See `Disk.read_file`."""
@@ -258,27 +275,36 @@ class RealDisk:
         return "the file system has no inodes left" if status.f_files and not status.f_favail else NO_ROOM
 
     def close(self) -> None:
-        """Wait for what was started and stop the threads. What finished meanwhile still calls back if the
-        loop runs on. Twice is fine; `start_…` fails afterwards."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
+        """Wait for what was started. What finished meanwhile still calls back if the loop runs on. Twice is
+        fine; `start_…` fails afterwards."""
+        self._closed = True
+        wait(self._started)
 
     def _absolute(self, path: str) -> str:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"not a path below the disk's root: {path!r}")
         return f"{self._root}/{path}" if path else self._root
 
-    def _start(self, work: Callable[[], None], done: SyncDone) -> None:
-        if self._executor is None or self._loop is None:
+    @property
+    def _others(self) -> ThreadPoolExecutor | None:
+        return None if self._threads is None else self._threads.others
+
+    def _start(self, executor: ThreadPoolExecutor | None, work: Callable[[], None], done: SyncDone) -> None:
+        if executor is None or self._threads is None:
             done(_outcome(work))
             return
-        loop, held = self._loop, self._hold(lambda future: done(future.result()))
+        if self._closed:
+            raise RuntimeError("the disk is closed")
+        loop, held = self._threads.loop, self._hold(lambda future: done(future.result()))
 
         def finished(future: Future[OSError | None]) -> None:
+            self._started.discard(future)
             # A defect of ours in the thread is raised on the loop: nobody awaits the future.
             loop.call_soon_threadsafe(held, future)
 
-        self._executor.submit(_outcome, work).add_done_callback(finished)
+        future = executor.submit(_outcome, work)
+        self._started.add(future)
+        future.add_done_callback(finished)
 
 
 class FileLock:

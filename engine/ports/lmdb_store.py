@@ -42,8 +42,17 @@ _DAMAGED = (
 )
 
 
+class LacksTables(Exception):
+    """A store that is only to be read lacks a table, or is not there: whoever may write it makes it so."""
+
+
 def _owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, FILE_MODE)
+
+
+def map_bytes_for(content_bytes: int, room_bytes: int) -> int:
+    """The size of a map for a store with so much in it. A power of two, so that few sizes are ever taken."""
+    return 1 << (2 * content_bytes + room_bytes - 1).bit_length()
 
 
 class _Transaction:
@@ -93,37 +102,39 @@ class _Transaction:
             try:
                 self._transaction.commit()
             except lmdb.Error as failure:
-                raise self._store.translate(failure) from failure
+                raise self._store.failed(failure) from failure
             return
         self._transaction.abort()
         if isinstance(error, lmdb.Error):
-            raise self._store.translate(error) from error
+            raise self._store.failed(error) from error
 
 
 class LmdbStore:
     """The environment in one file `path` (and `path`-lock beside it) with the named tables, made if need be.
 
-    `map_size_bytes` is address space, not disk space: the file grows with its content. All processes should
-    give the same. `readonly` needs an existing store and refuses `write`. `alone`, with `readonly`: no
-    process writes it, so no lock file is made or asked, and nothing is written anywhere; tables that an older
-    version did not have are left out of `tables`.
+    `room_bytes`: address space for what one transaction may add, here or in another process; each process
+    chooses its own. `readonly` needs an existing store with all tables (LacksTables), refuses `write`, and
+    has no buffers for it, which are some MiB. `alone`, with `readonly`: no process writes it, so no lock file
+    is made or asked, and nothing is written anywhere; tables that an older version did not have are left out
+    of `tables`.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
-        map_size_bytes: int,
+        room_bytes: int,
         tables: tuple[str, ...],
         readonly: bool = False,
         alone: bool = False,
     ) -> None:
         self.path = path
         self.tables: dict[str, lmdb._Database] = {}
-        self._map_size_bytes = map_size_bytes
+        self._room_bytes = room_bytes
+        self._full = 0  # the map that a write filled
         self._names = tables
         self._readonly = readonly
         self._alone = alone
-        self._guard = threading.Lock()  # of the environment and the count of open transactions
+        self._guard = threading.Lock()  # of the environment, its map and the count of open transactions
         self._transactions = 0
         self._open()
 
@@ -135,7 +146,7 @@ class LmdbStore:
         try:
             self._environment = lmdb.open(
                 str(self.path),
-                map_size=self._map_size_bytes,
+                map_size=map_bytes_for(self._file_bytes(), self._room_bytes),
                 subdir=False,
                 readonly=self._readonly,
                 create=not self._readonly,
@@ -153,15 +164,49 @@ class LmdbStore:
             raise self.translate(failure) from failure
         try:
             self._environment.reader_check()
+            # The file may be shorter than what it holds: pages that were taken and given back.
+            self._fit()
             for table in self._names:
                 try:
                     self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
-                except lmdb.NotFoundError:
+                except lmdb.NotFoundError as lacking:
                     if not self._alone:
-                        raise
-        except lmdb.Error as failure:
+                        raise LacksTables(f"{self.path} has no table {table}") from lacking
+        except (lmdb.Error, LacksTables, OSError) as failure:
             self._environment.close()
-            raise self.translate(failure) from failure
+            if isinstance(failure, lmdb.Error):
+                raise self.translate(failure) from failure
+            raise
+
+    def _file_bytes(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def make_room(self) -> None:
+        """Make the map larger if another transaction, here or elsewhere, might fill it. Nothing while one is
+        open: then it is tried the next time. To be called after what may have added much. OSError (ENOMEM):
+        the store is closed."""
+        with self._guard:
+            if not self._transactions:
+                self._fit()
+
+    def _fit(self) -> None:
+        """With no transaction open."""
+        info = self._environment.info()
+        content_bytes = (info["last_pgno"] + 1) * self._environment.stat()["psize"]
+        if self._full or info["map_size"] - content_bytes < self._room_bytes // 2:
+            wanted = max(map_bytes_for(content_bytes, self._room_bytes), 2 * self._full)
+            try:
+                self._environment.set_mapsize(wanted)
+            except lmdb.Error as failure:
+                # The old map has gone, and LMDB would read where it was.
+                self._environment.close()
+                raise OSError(
+                    errno.ENOMEM, f"no address space for a map of {wanted} bytes: {failure}", str(self.path)
+                ) from failure
+            self._full = 0
 
     @contextmanager
     def let_go(self) -> Iterator[None]:
@@ -225,19 +270,37 @@ class LmdbStore:
 
     def _begin(self, write: bool) -> _Transaction:
         with self._guard:
+            if write and not self._transactions:
+                self._fit()
             self._transactions += 1
             environment = self._environment
         try:
             try:
                 transaction = environment.begin(None, None, write)
             except lmdb.MapResizedError:
-                # Another process opened the store with a larger map; 0 takes over the size in the file.
-                environment.set_mapsize(0)
-                transaction = environment.begin(None, None, write)
-        except lmdb.Error as failure:
+                transaction = self._begin_past_the_map(write)
+        except BaseException as failure:
             self.ended()
-            raise self.translate(failure) from failure
+            if isinstance(failure, lmdb.Error):
+                raise self.translate(failure) from failure
+            raise
         return _Transaction(self, transaction)
+
+    def _begin_past_the_map(self, write: bool) -> lmdb.Transaction[bytes]:
+        """Another process wrote more than there was room for. OSError (EAGAIN) while what began before is not
+        over: its reads lie in the map as it is."""
+        with self._guard:
+            if self._transactions > 1:
+                raise OSError(errno.EAGAIN, "it grew while it is being read", str(self.path))
+            self._fit()
+            return self._environment.begin(None, None, write)
+
+    def failed(self, failure: lmdb.Error) -> Exception:
+        """A transaction failed: what is told of it. The next after one that filled the map has more."""
+        if isinstance(failure, lmdb.MapFullError):
+            with self._guard:
+                self._full = self._environment.info()["map_size"]
+        return self.translate(failure)
 
     def translate(self, failure: lmdb.Error) -> Exception:
         """What a caller is told of LMDB's `failure`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from engine.ports.disk import Buffer, Disk
+from engine.ports.disk_threads import DiskThreads
 from engine.ports.durable import RealDisk, lock_file
 from tests.contract.drivers import Driver, LoopDriver, SimDriver
 from tests.sim.sim_disk import SimDisk
@@ -34,7 +35,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Rig]
         yield Rig(SimDisk(driver.world), driver)
         return
     real = LoopDriver()
-    disk = RealDisk(tmp_path, real.loop)
+    disk = RealDisk(tmp_path, DiskThreads(real.loop))
     yield Rig(disk, real)
     disk.close()
     real.close()
@@ -58,6 +59,21 @@ def test_a_preallocated_file_is_zeroes_of_its_size(rig: Rig) -> None:
     assert file.pread(8192, 0) == bytes(8192)
     assert rig.disk.exists("a.seg")
     assert rig.disk.free_bytes() > 0
+
+
+def test_what_was_never_written_is_known_to_be_zeroes(rig: Rig) -> None:
+    """A start must not read the rest of every segment."""
+    file = rig.disk.preallocate("a.seg", 1 << 20)
+    for written in (0, 4096, 8192, 8193, 300_000):
+        file.pwrite(b"x" * written, 0)
+        assert written <= file.data_end() <= 1 << 20
+        rig.disk.sync([file], [""])
+        end = file.data_end()
+        assert written <= end < written + (64 << 10)
+    # What was read once may count as data: it is in the cache.
+    assert not any(file.pread((1 << 20) - end, end))
+    file.truncate(4096)
+    assert file.data_end() == 4096
 
 
 def test_preallocating_a_taken_name_is_refused(rig: Rig) -> None:
@@ -230,7 +246,7 @@ def test_real_failed_fdatasync_reaches_the_caller(
         raise OSError(errno.EIO, "as the test asked")
 
     driver = LoopDriver()
-    disk = RealDisk(tmp_path, driver.loop if loop else None)
+    disk = RealDisk(tmp_path, DiskThreads(driver.loop) if loop else None)
     file = disk.preallocate("a", 4096)
     monkeypatch.setattr(os, "fdatasync", fail)
     results: list[OSError | None] = []

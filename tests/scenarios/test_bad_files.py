@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from console.demo.host import Host
 from protocol.errors import ExitCode
 from tests.support.sites import Site, running_sites
 
 
 @pytest.fixture
 def stopped() -> Iterator[Site]:
-    """A site with the groups g and vm1, stopped cleanly."""
+    """A site with the groups g and vm1, stopped cleanly, with a checkpoint of vm1."""
     with running_sites("a") as (site,):
         site.create_volume("g/v", "1M")
         site.create_volume("vm1/v", "1M")
+        with Host(site.nbd_socket, "vm1/v") as host:
+            for _ in range(2):
+                host.write(0, b"w" * (1 << 20))
         assert site.stop() == 0
         yield site
 

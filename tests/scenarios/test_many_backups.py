@@ -20,7 +20,7 @@ from xxhash import xxh3_128_hexdigest
 
 from console.client import Client
 from console.demo.host import Host
-from engine.index.index_file import INDEX_FILE, MAP_BYTES
+from engine.index.index_file import INDEX_FILE, ROOM_BYTES
 from engine.index.versions import TABLES
 from engine.ports.lmdb_store import LmdbStore
 from protocol.commands.backup import BackupCreate, BackupDelete
@@ -141,7 +141,7 @@ def older_backups(client: Client) -> int:
 def index_bytes(site: Site) -> tuple[int, int]:
     """Bytes in use within the index, and its file on the disk."""
     path = site.directory / "groups" / "g" / INDEX_FILE
-    store = LmdbStore(path, MAP_BYTES, TABLES, readonly=True)
+    store = LmdbStore(path, ROOM_BYTES, TABLES, readonly=True)
     try:
         return store.space()[0], path.stat().st_blocks * 512
     finally:

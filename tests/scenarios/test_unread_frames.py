@@ -109,7 +109,7 @@ def test_what_older_versions_journaled_holds_nothing_up_c1_c7(sites: tuple[Site,
                 data = json.loads(said.splitlines()[-1])["data"]
                 assert places_of(convert(data, VerifyReply)) == places
         assert letters(lon, "g/v") == "ABC....."
-        if deep:  # once more, from what the checkpoint of a clean stop left
+        if deep:  # once more, from the index: a verification begins with a checkpoint
             for site in (par, lon):
                 assert site.stop() == 0
                 site.start()

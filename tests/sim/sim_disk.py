@@ -69,6 +69,11 @@ class SimFile:
         self.check()
         return len(self.inode.content)
 
+    def data_end(self) -> int:
+        """See `DiskFile.data_end`."""
+        self.check()
+        return len(self.inode.content.rstrip(b"\0"))
+
     def close(self) -> None:
         """See `DiskFile.close`."""
         self._closed = True

@@ -275,6 +275,9 @@ class SimStore:
         """See `Store.space`: there are no pages here, and so none that is free."""
         return (0, 0)
 
+    def make_room(self) -> None:
+        """See `IndexFile.make_room`."""
+
     @contextmanager
     def let_go(self) -> Iterator[None]:
         """See `IndexFile.let_go`."""

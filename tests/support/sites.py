@@ -197,9 +197,9 @@ class Site:
         self.stop()
         self.start("prlimit", f"--nofile={descriptors}:{descriptors}")
 
-    def stop(self) -> int:
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """SIGTERM, as a service manager would; the exit code (0 when it did not run)."""
-        return self._end(signal.SIGTERM)
+        return self._end(signal.SIGTERM, timeout_s)
 
     def kill(self) -> None:
         """kill -9."""
@@ -215,17 +215,17 @@ class Site:
         assert "Traceback" not in result.stdout + result.stderr
         return result.stderr
 
-    def _end(self, number: signal.Signals) -> int:
+    def _end(self, number: signal.Signals, timeout_s: float = STOP_TIMEOUT_S) -> int:
         if self.process is None:
             return 0
         process, self.process = self.process, None
         if process.poll() is None:
             process.send_signal(number)
         try:
-            return process.wait(STOP_TIMEOUT_S)
+            return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"site {self.name} still runs {STOP_TIMEOUT_S} s after {number.name}\n{self.tail()}"
+                f"site {self.name} still runs {timeout_s} s after {number.name}\n{self.tail()}"
             ) from None
         finally:
             _kill_session(process.pid)

@@ -45,7 +45,7 @@ async def disk_sync(stage: Stage) -> None:
 
 async def disk_thread(stage: Stage) -> None:
     disk: Any = stage.group("bad").disk
-    disk.start_sync = lambda files, directories, done: disk._start(bang, done)
+    disk.start_sync = lambda files, directories, done: disk._start(disk._threads.syncs, bang, done)
     await _write_that_fails(stage)
 
 
@@ -87,7 +87,7 @@ async def indexer_answer(stage: Stage) -> None:
 async def indexer_task(stage: Stage) -> None:
     """What talks to the child process fails, so that nobody would ever be answered."""
     indexer: Any = stage.a._groups._made["bad"].parts.indexer
-    indexer._ask = bang
+    indexer._pool._carry_out = bang
     stage.group("bad").checkpoints.begin()
 
 

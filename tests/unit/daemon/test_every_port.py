@@ -145,6 +145,7 @@ async def live(stage: Stage, name: str) -> None:
         lambda: stage.host(name, talk),
         lambda: dispatch(stage.a, BackupCreate(group=name, label="kept")),
         lambda: stage.group(name).checkpoints.begin(),
+        lambda: look_at_the_index(stage, name),
         lambda: dispatch(stage.a, VolumeCreate(group=name, volume="w", size_bytes=1 << 20)),
         lambda: stage.host(name, talk),
     ]
@@ -153,6 +154,12 @@ async def live(stage: Stage, name: str) -> None:
             done = step()
             if asyncio.iscoroutine(done):
                 await asyncio.wait_for(done, STEP_S)
+
+
+def look_at_the_index(stage: Stage, name: str) -> None:
+    """As its timer does, which no short life awaits."""
+    made = stage.a._groups._made[name]
+    made.compartment.run(made.compaction.consider)
 
 
 async def check_good(stage: Stage) -> None:

@@ -13,7 +13,13 @@ from engine.group.site_state import GroupRow, PairRow, Role, SiteState
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.memory_store import MemoryStore
 from protocol.errors import Refused
-from protocol.limits import DESCRIPTORS_OF_GROUP, DESCRIPTORS_OF_SITE, GROUPS_MAX, PEER_GROUPS_MAX
+from protocol.limits import (
+    DESCRIPTORS_OF_GROUP,
+    DESCRIPTORS_OF_SITE,
+    GROUPS_MAX,
+    PEER_GROUPS_MAX,
+    PEER_PAIRS_MAX,
+)
 
 
 @pytest.fixture
@@ -50,6 +56,21 @@ def test_a_peer_makes_its_share_and_the_operator_the_rest(state: SiteState) -> N
 def test_what_the_operator_writes_here_is_not_the_peers(state: SiteState) -> None:
     add(state, PEER_GROUPS_MAX, "lon", Role.PRIMARY)
     GroupRoom(state, descriptors_left).check("new", "lon")
+
+
+def test_pairs_with_one_peer(state: SiteState) -> None:
+    """Whoever made them: each has connections, of which one key has so many."""
+    room = GroupRoom(state, descriptors_left)
+    add(state, PEER_PAIRS_MAX - 1, "lon", Role.PRIMARY)
+    room.check_pairs("new", "lon")
+    room.check("new", "lon")
+    add(state, 1, "lon")
+    with pytest.raises(Refused, match="PEER_PAIRS_MAX"):
+        room.check_pairs("new", "lon")
+    with pytest.raises(Refused, match="PEER_PAIRS_MAX"):
+        room.check("new", "lon")
+    room.check("new")
+    room.check_pairs("new", "rom")
 
 
 def test_one_that_was_begun_before_needs_no_more_room(state: SiteState) -> None:

@@ -270,7 +270,7 @@ def test_the_largest_rows_fit_into_a_page_and_the_largest_other_replies_into_one
         purpose=name, bytes=1 << 50, hosts=1 << 10, reason="r" * 1000, exports=exports,
     )  # fmt: skip
     assert row_bytes(clone) < CONTROL_PAGE_BYTES
-    peers = [replace(PEER, groups=[name] * GROUPS_MAX)] * PEERS_MAX
+    peers = [replace(PEER, groups=[name] * (GROUPS_MAX // PEERS_MAX))] * PEERS_MAX
     assert row_bytes(PeerListReply(peers=peers)) < CONTROL_PAGE_BYTES
     extents = [(1 << 50, 1 << 50)] * 100
     diff = VolumeDiff(volume=name, differing_bytes=1 << 50, extents=extents)

@@ -14,6 +14,7 @@ from msgspec.structs import replace as replace_fields
 
 from daemon.peer_tokens import make_token, read_token
 from daemon.peers import BAD_PEERS_FILE, PEERS_FILE, Peer, PeerBook, PeerOptions
+from engine.ports.disk_threads import DiskThreads
 from engine.ports.durable import RealDisk
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.peer import TOKEN_PREFIX, RateWindow
@@ -26,7 +27,7 @@ OPTIONS = PeerOptions(rate_bytes_s=10 << 20, compress="zstd")
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RealDisk]:
     loop = asyncio.new_event_loop()
-    made = RealDisk(tmp_path, loop)
+    made = RealDisk(tmp_path, DiskThreads(loop))
     yield made
     made.close()
     loop.close()

@@ -16,8 +16,8 @@ from protocol.errors import FarshoreError
 from protocol.errors import Refused as NoRoom
 from protocol.frames import Frame
 from protocol.limits import (
-    GROUPS_MAX,
     PEER_COMMIT_S,
+    PEER_PAIRS_MAX,
     PEER_REQUESTS_WAITING_MAX,
     PEER_TIME_BURST_S,
     PEER_TIME_SHARE,
@@ -261,10 +261,10 @@ def test_who_took_its_share_of_time_waits_and_others_do_not(door: Door) -> None:
 def test_more_calls_than_it_has_groups_are_refused(door: Door) -> None:
     peer = Connection("lon")
     door.door._pace.spend("lon", door.holder.clock.monotonic(), 1.0)
-    for number in range(GROUPS_MAX):
+    for number in range(PEER_PAIRS_MAX):
         door.door.on_message(peer, hello_for(f"g{number}", number + 1).encode(), None)
     assert peer.told == []
-    answer = door.knock(peer, GROUPS_MAX + 1)
+    answer = door.knock(peer, PEER_PAIRS_MAX + 1)
     assert isinstance(answer, Refused)
     assert answer.code == "busy"
 
@@ -289,14 +289,14 @@ def test_each_group_has_its_turn_before_any_has_two(rig: GroupRig) -> None:
     peer = Connection("lon")
     pace.spend("lon", clock.monotonic(), 1.0)
     assert waiting.must_wait("lon", hello_for("calm", 1))
-    for session in range(1, 4 * GROUPS_MAX):
+    for session in range(1, 4 * PEER_PAIRS_MAX):
         assert waiting.add(peer, hello_for("busy", session))
         assert waiting.add(peer, hello_for("busier", session))
     assert waiting.add(peer, hello_for("calm", 1))
     assert waiting.add(peer, Fetch(session=7, timeline=1, position=2))
     rig.world.run_for(10.0)
     assert [name for name, _ in taken[:6]] == ["busy", "busier", "calm", "", "busy", "busier"]
-    assert [session for _, session in taken[:4]] == [4 * GROUPS_MAX - 1, 1001, 1, 7]
+    assert [session for _, session in taken[:4]] == [4 * PEER_PAIRS_MAX - 1, 1001, 1, 7]
     assert [name for name, _ in taken].count("calm") == 1
     # More is not fetched while a peer has not read what it was sent; it hears that this site lives.
     held[0] = PEER_UNREAD_BYTES_MAX

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.indexer_process import IndexerProcess
+from daemon.indexer_pool import IndexerPool
 from engine.index import compaction as compaction_module
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.compaction import Compaction
@@ -152,7 +152,8 @@ def test_the_child_goes_on_with_the_new_file(rig: GroupRig, directory: Path) -> 
     rig.write(volume, 1, b"b")
 
     async def scenario() -> None:
-        child = IndexerProcess(rig.directory / "g")
+        pool = IndexerPool(rig.directory, 1)
+        child = pool.of("g")
         compaction = compaction_of(rig, child)
         for byte in (b"c", b"d"):
             end = rig.end
@@ -165,6 +166,7 @@ def test_the_child_goes_on_with_the_new_file(rig: GroupRig, directory: Path) -> 
             rig.write(volume, 2, byte)
         compaction.close()
         await child.stop()
+        await pool.stop()
 
     asyncio.run(scenario())
     assert size(rig) < before // 4

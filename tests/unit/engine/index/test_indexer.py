@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.indexer_process import IndexerProcess
+from daemon.indexer_pool import IndexerPool
 from engine.history.timelines import Timeline
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.requests import encode_request
@@ -56,11 +56,12 @@ class Asked:
     """Plans given to an indexer process, and its answers."""
 
     def __init__(self, directory: Path) -> None:
-        self.process = IndexerProcess(directory)
+        self.pool = IndexerPool(directory.parent, 1)
+        self.indexer = self.pool.of(directory.name)
 
     def begin(self, plan: CheckpointPlan) -> asyncio.Future[Exception | None]:
         answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self.process.start(plan, lambda error, _: answer.set_result(error))
+        self.indexer.start(plan, lambda error, _: answer.set_result(error))
         return answer
 
     async def ask(self, plan: CheckpointPlan) -> Exception | None:
@@ -89,7 +90,7 @@ def test_a_checkpoint_by_the_child_is_seen_here(rig: GroupRig) -> None:
         rig.write(volume, 1, b"b")
         assert await asked.ask(plan_of(rig)) is None
         assert child in children()
-        await asked.process.stop()
+        await asked.pool.stop()
         assert child not in children()
 
     asyncio.run(scenario())
@@ -110,7 +111,7 @@ def test_a_plan_that_fails_is_answered_and_the_child_goes_on(rig: GroupRig) -> N
         assert "durable" in str(await asked.ask(past_durable))
         assert "corruption" in str(await asked.ask(past_the_end))
         assert await asked.ask(plan) is None
-        await asked.process.stop()
+        await asked.pool.stop()
 
     asyncio.run(scenario())
     assert rig.reopen().frames == 0
@@ -135,7 +136,7 @@ def test_a_child_killed_half_way_costs_one_try(rig: GroupRig) -> None:
         with rig.group.store.read() as read:
             assert not read.cursor("versions").next()
         assert await asked.ask(plan_of(rig)) is None
-        await asked.process.stop()
+        await asked.pool.stop()
 
     asyncio.run(scenario())
     assert rig.reopen().frames == 0
@@ -153,7 +154,7 @@ def test_a_child_killed_while_idle_is_replaced(rig: GroupRig) -> None:
         rig.write(volume, 0, b"a")
         answers = [await asked.ask(plan_of(rig)), await asked.ask(plan_of(rig))]
         assert answers[-1] is None
-        await asked.process.stop()
+        await asked.pool.stop()
 
     asyncio.run(scenario())
     assert rig.reopen().frames == 0
