@@ -69,16 +69,15 @@ def real_site(
         return _open_group(disk, site.config, indexers.of(name, compartment.broke))
 
     def settle(heads: Mapping[str, int]) -> set[str]:
-        work = [partial(succeeds, _settle, directory / GROUPS / name, head) for name, head in heads.items()]
-        return set(compress(heads, threads.all_at_once(work)))
+        return _settled(directory, threads, heads)
 
     async def close() -> None:
         await indexers.stop()
         threads.close()
 
     def host_door(exports: ExportOpener) -> NbdServer:
-        per_host, access = config.nbd_connections_per_host, nbd_access(config)
-        door = NbdServer(loop, exports, per_host, access, events.emit)
+        per_host = config.nbd_connections_per_host
+        door = NbdServer(loop, exports, per_host, nbd_access(config), events.emit)
         renew_rules(directory, config, door, events.emit, clock)
         return door
 
@@ -110,6 +109,12 @@ def real_site(
     )
     site = Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
     return site
+
+
+def _settled(directory: pathlib.Path, threads: DiskThreads, heads: Mapping[str, int]) -> set[str]:
+    """The groups whose newest files could be made what a start needs."""
+    work = [partial(succeeds, _settle, directory / GROUPS / name, head) for name, head in heads.items()]
+    return set(compress(heads, threads.all_at_once(work)))
 
 
 def _settle(directory: pathlib.Path, head: int) -> None:

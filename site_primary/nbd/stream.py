@@ -98,9 +98,10 @@ class HostStream(asyncio.BufferedProtocol):
             self._make_room()
         if self._budget.tight:
             return self._view[self._end : self._end + NBD_PARKED_BYTES]
-        if self._needed > LARGE_BYTES:
-            return self._view[self._end : max(self._end + 1, self._start + self._needed + REQUEST_BYTES)]
-        return self._view[self._end :]
+        stop = self._start + self._needed + REQUEST_BYTES
+        if self._needed > LARGE_BYTES and stop > self._end:
+            return self._view[self._end : stop]
+        return self._view[self._end :]  # what is whole may wait for a round with others
 
     def _make_room(self) -> None:
         held = self._end - self._start
