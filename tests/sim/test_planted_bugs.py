@@ -15,7 +15,7 @@ PLANT_BROKEN = ("TypeError", "AttributeError", "NameError")
 # Where the search begins for those that take many seeds: with what found them last.
 FIRST = {
     "checkpoint-waits-in-another-timeline": 470,
-    "failed-move-leaves-its-segment": 370,
+    "failed-move-leaves-its-segment": 690,
     "follower-trusts-the-writers-durable": 25,
     "hand-over-before-it-is-durable": 20,
     "strict-mode-half-in-force": 170,
