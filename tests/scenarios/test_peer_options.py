@@ -74,7 +74,8 @@ def test_rates_by_the_time_of_day(pair: tuple[Site, Site]) -> None:
     primary.start()
     (peer,) = primary.json("peer", "list")["peers"]
     assert (peer["windows"], peer["rate_now_bytes_s"]) == (shown["windows"], 20 * MIB)
-    assert peer["windows"] == [{"between": between, "zone": "Etc/UTC", "rate_bytes_s": 20 * MIB}]
+    window = {"between": between, "zone": "Etc/UTC", "rate_bytes_s": 20 * MIB, "days": ""}
+    assert peer["windows"] == [window]
     (peer,) = secondary.json("peer", "list")["peers"]
     assert (peer["windows"], peer["rate_now_bytes_s"], peer["rate_until"]) == ([], 0, None)
     (peer,) = primary.json("status")["peers"]

@@ -22,6 +22,7 @@ import pytest
 from console.demo.host import Host
 from tests.support.receivers import fetch, serve_metrics, until
 from tests.support.sites import ROOT, Site, free_port, running_sites
+from tests.support.tls_doors import with_tls
 
 pytestmark = [pytest.mark.scenario, pytest.mark.slow]
 RULES = ROOT / "packaging" / "monitoring" / "farshore.rules.yml"
@@ -128,6 +129,7 @@ def asked(ask: Callable[[str], Any], expression: str) -> list[dict[str, str]]:
 
 def test_every_panel_and_rule_asks_for_what_there_is(tool: Callable[[str], str]) -> None:
     with running_sites("a", "b", settings=TOLD) as (a, b):
+        with_tls(a)
         addresses = [serve_metrics(site) for site in (a, b)]
         a.create_volume("g/v", "8M")
         a.farshore("pair", "create", "g", "--with", "b")
