@@ -168,7 +168,7 @@ def zeroes_after_recovery() -> tuple[Patch, ...]:
 def torn_tail_not_made_durable() -> tuple[Patch, ...]:
     """Recovery serves what it read without making it durable."""
     return (
-        (engine.group.recovery, "cut_tail", lambda *_: None),
+        (engine.group.recovery, "make_durable", lambda *_: None),
         (engine.group.recovery, "settle", lambda *_: None),
     )
 

@@ -117,5 +117,5 @@ def a_truncation_in_two_transactions() -> tuple[Patch, ...]:
     before = engine.retention.truncation.run_truncation
     return (
         (engine.retention.truncation, "run_truncation", run_truncation),
-        (tests.sim.sim_indexer, "DIES_ALONE", 0.3),
+        (tests.sim.sim_indexer, "DIES_ALONE", 0.6),
     )
