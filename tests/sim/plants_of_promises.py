@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tests.sim.sim_indexer
 from daemon.pairs import SitePairs
 from engine.group.site_state import SiteState
 from engine.history.watermarks import PeerMarks
@@ -144,7 +145,7 @@ def checkpoint_waits_in_another_timeline() -> tuple[Patch, ...]:
         else:
             group.writer.when_durable(target.position, lambda error: error or before(self, target))
 
-    return ((Checkpoints, "_plan", plan),)
+    return ((Checkpoints, "_plan", plan), (tests.sim.sim_indexer, "DIES_ALONE", 0.5))
 
 
 @rare(Fault.COMMIT_ERROR, Fault.WRITE_ERROR, Task.DETACH, Task.TAKEOVER, Task.RESYNC_LOCAL)

@@ -14,7 +14,6 @@ REQUIRED = {"ack-before-write", "skip-digest-check", "checkpoint-past-durable"}
 PLANT_BROKEN = ("TypeError", "AttributeError", "NameError")
 # Where the search begins for those that take many seeds: with what found them last.
 FIRST = {
-    "checkpoint-waits-in-another-timeline": 470,
     "failed-move-leaves-its-segment": 690,
     "follower-trusts-the-writers-durable": 25,
     "hand-over-before-it-is-durable": 20,
