@@ -92,9 +92,9 @@ def lock_backup(group: Group, copy: Copy, lock_s: int) -> None:
 
 
 def check_deletable(group: Group, copy: Copy) -> None:
-    """Locked while a copy is, Refused while it is pinned."""
+    """Locked while a copy is, Refused while it is pinned: now, whenever it was looked up."""
     group.lock.require_unlocked(copy, "deleted")
-    if copy.pinned:
+    if group.copies.is_pinned(group.spans(), copy):
         raise Refused(
             f"backup {copy.name} of {group.name} is pinned",
             subject=f"{group.name}@{copy.name}",

@@ -26,16 +26,27 @@ DELETIONS_A_FRAME = 250
 
 
 async def delete_copies(site: Site, group: Group, copies: list[Copy]) -> None:
-    """Delete them all, durably. Refused or Locked, with nothing deleted, if one is pinned or locked."""
+    """Delete them all, durably. Refused or Locked, with nothing deleted, if one is pinned or locked; one that
+    is so only later ends it there, and what went before is said all the same."""
     slices = TimeSlices(site)
     for copy in copies:
         check_deletable(group, copy)
         await slices.pause()
-    left = iter(copies)
-    while some := list(islice(left, DELETIONS_A_FRAME)):
-        require_primary(site, group)  # again: hosts had their turn, and so had whoever moves roles
-        delete_backups(group, some)
-        await slices.pause()
+    deleted: list[Copy] = []
+    try:
+        for at in range(0, len(copies), DELETIONS_A_FRAME):
+            some = copies[at : at + DELETIONS_A_FRAME]
+            require_primary(site, group)  # again: hosts had their turn, and so had whoever moves roles
+            delete_backups(group, some)
+            deleted += some
+            await slices.pause()
+    finally:
+        if deleted:
+            await _say_deleted(site, group, deleted)
+
+
+async def _say_deleted(site: Site, group: Group, copies: list[Copy]) -> None:
+    slices = TimeSlices(site)
     await wait_durable(group)
     group.copies.deleted(*[copy.id for copy in copies])
     for copy in copies:

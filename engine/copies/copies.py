@@ -284,6 +284,10 @@ class CopyTable:
         """Whether a deletion counts against one of its rows: that of a copy whose lock has ended."""
         return place in lineage.doubtful and not self.lock.locked(self._copies[place].id)
 
+    def is_pinned(self, spans: list[Span], copy: Copy) -> bool:
+        """Whether a copy that was found on the lineage before is pinned by now."""
+        return copy.id in self._pins and self._as_pinned(Places(spans), copy).pinned
+
     def _as_pinned(self, here: Places, copy: Copy) -> Copy:
         """With the newest word on whether it is pinned; positions grow along a lineage."""
         pins = self._pins.get(copy.id)

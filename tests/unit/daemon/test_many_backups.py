@@ -24,7 +24,7 @@ from protocol.commands.backup import (
 from protocol.cut_text import CutLabel
 from protocol.errors import NotFound, Refused, Unsafe
 from protocol.frames import Frame
-from site_primary.backup import take_backup
+from site_primary.backup import delete_backups, pin_backup, take_backup
 from tests.unit.daemon.stage import Stage, carried_out, staged
 
 COUNT = 2 * DELETIONS_A_FRAME + 100
@@ -91,6 +91,27 @@ def test_none_is_deleted_if_one_may_not_be() -> None:
             assert ([row.label for row in reply.deleted], reply.unique_bytes) == (["b6"], 0)
             assert frames == []
             assert len(labels(group)) == COUNT
+
+    asyncio.run(play())
+
+
+def test_one_that_is_pinned_between_two_frames_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that are gone by then are told of."""
+
+    async def play() -> None:
+        async with many() as (stage, group):
+            last = f"b{COUNT - 1}"
+
+            def delete_and_pin(group: Group, copies: list[Copy]) -> None:
+                delete_backups(group, copies)
+                pin_backup(group, group.copies.find(group.spans(), last, group.name), pinned=True)
+
+            monkeypatch.setattr("daemon.operations.pruning.delete_backups", delete_and_pin)
+            cuts = named(*range(COUNT))
+            with pytest.raises(Refused, match=f"{last} of good is pinned"):
+                await dispatch(stage.a, BackupDeleteMany(group="good", cuts=cuts, confirm="good"))
+            assert labels(group) == [f"b{number}" for number in range(2 * DELETIONS_A_FRAME, COUNT)]
+            assert len(stage.said(stage.a, "backup.deleted")) == 2 * DELETIONS_A_FRAME
 
     asyncio.run(play())
 

@@ -104,6 +104,18 @@ def test_a_pinned_one_is_not_deleted_with_others(rig: GroupRig) -> None:
     assert [copy.id for copy in rig.group.copies.at(rig.group.spans())] == [pinned.id, plain.id]
 
 
+def test_one_that_is_pinned_after_it_was_looked_up_is_not_deleted(rig: GroupRig) -> None:
+    pinned, plain = backup(rig), backup(rig)
+    pin_backup(rig.group, pinned, pinned=True)
+    with pytest.raises(Refused, match="pinned"):
+        delete_backups(rig.group, [plain, pinned])
+    assert [copy.id for copy in rig.group.copies.at(rig.group.spans())] == [pinned.id, plain.id]
+    found = rig.group.copies.at(rig.group.spans())
+    pin_backup(rig.group, found[0], pinned=False)
+    delete_backups(rig.group, found)
+    assert rig.group.copies.at(rig.group.spans()) == []
+
+
 def test_c42_a_backup_of_one_volume_is_not_instead_of_one_of_the_group(rig: GroupRig) -> None:
     rig.create("log")
     whole, part = backup(rig), backup(rig, volume="log")
