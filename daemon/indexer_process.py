@@ -6,6 +6,8 @@ import asyncio
 import enum
 import pathlib
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 from engine.index.indexer import LENGTH
 from farshore.children import child_words
@@ -56,8 +58,7 @@ class IndexerProcess:
         self.group = group
         name = group.encode()
         process.stdin.write(LENGTH.pack(len(name)) + name + LENGTH.pack(len(request)) + request)
-        await process.stdin.drain()
-        return unpack_row(await self._watched(process, process.stdout))
+        return unpack_row(await self._watched(process, _answer(process.stdin, process.stdout)))
 
     async def _start(self) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C in the daemon's terminal must not stop the checkpoint that a clean
@@ -70,9 +71,11 @@ class IndexerProcess:
             start_new_session=True,
         )
 
-    async def _watched(self, process: asyncio.subprocess.Process, answers: asyncio.StreamReader) -> bytes:
+    async def _watched(
+        self, process: asyncio.subprocess.Process, answer: Coroutine[Any, Any, bytes]
+    ) -> bytes:
         clock = asyncio.get_running_loop().time
-        reading = asyncio.ensure_future(_answer(answers))
+        reading = asyncio.ensure_future(answer)
         did, since = _doings(process.pid), clock()
         try:
             while not (await asyncio.wait({reading}, timeout=min(LOOK_EVERY_S, self._silent_s)))[0]:
@@ -109,7 +112,9 @@ class IndexerProcess:
             await process.wait()
 
 
-async def _answer(answers: asyncio.StreamReader) -> bytes:
+async def _answer(requests: asyncio.StreamWriter, answers: asyncio.StreamReader) -> bytes:
+    """What it says once it has taken the request: a large one does not fit into the pipe."""
+    await requests.drain()
     (length,) = LENGTH.unpack(await answers.readexactly(LENGTH.size))
     return await answers.readexactly(length)
 

@@ -25,6 +25,7 @@ NEVER_S = 3600.0
 HUNG_S = 8.0
 # A plan that is refused: what is asked here is who answers, when, and for whom.
 URGENT = CheckpointPlan(target=Cut(1, 2), durable=1, timelines=())
+LARGE = CheckpointPlan(target=Cut(1, 2), durable=1, timelines=(), branches=(Cut(1, 1 << 61),) * 40_000)
 OTHER = VerifyIndex(start=b"", deep=False)
 Answer = asyncio.Future[str]
 
@@ -170,6 +171,20 @@ def test_one_that_hangs_is_replaced(tmp_path: Path) -> None:
             assert "done nothing for" in (await rig.all(rig.ask("a", URGENT)))[0]
             assert "durable" in (await rig.all(rig.ask("a", URGENT)))[0]
             assert child not in children()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_hangs_before_it_has_taken_a_large_request_is_replaced(tmp_path: Path) -> None:
+    """What does not fit into the pipe waits for it as the answer does."""
+
+    async def scenario() -> None:
+        before = children()
+        async with rig_of(tmp_path, 1, silent_s=HUNG_S) as rig:
+            await rig.all(rig.ask("a", URGENT))
+            os.kill(await new_child(before), signal.SIGSTOP)
+            assert "done nothing for" in (await rig.all(rig.ask("a", LARGE)))[0]
+            assert "durable" in (await rig.all(rig.ask("b", LARGE)))[0]
 
     asyncio.run(scenario())
 
