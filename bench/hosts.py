@@ -44,11 +44,6 @@ def memory_mib(site: Site, field: str = "VmRSS") -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def journal_end(site: Site) -> int:
-    """Where the group's journal ends."""
-    return int(str(site.json("status")["groups"][0]["head"]["position"]))
-
-
 def writes(site: Site, uri: str, *, hosts: int, depth: int, block_bytes: int = 4096) -> tuple[int, float]:
     """Random writes for `RUNTIME_S`; how many there were, and processor time for each in seconds."""
     size = f"--size={(256 << 20) // block_bytes * block_bytes}"

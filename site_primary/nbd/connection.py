@@ -49,7 +49,7 @@ _READ, _WRITE, _DISC = int(Command.READ), int(Command.WRITE), int(Command.DISC)
 _FLUSH, _TRIM, _CACHE = int(Command.FLUSH), int(Command.TRIM), int(Command.CACHE)
 _WRITE_ZEROES, _BLOCK_STATUS = int(Command.WRITE_ZEROES), int(Command.BLOCK_STATUS)
 _CHANGING = frozenset({_WRITE, _TRIM, _WRITE_ZEROES})
-_FUA, _DF, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.DF), int(CommandFlag.REQ_ONE)
+_FUA, _REQ_ONE = int(CommandFlag.FUA), int(CommandFlag.REQ_ONE)
 
 
 class NbdConnection(HostReads):
