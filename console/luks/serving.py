@@ -131,7 +131,8 @@ class Client:
             case Command.FLUSH if not self._read_only:
                 self._disk.flush()
             case _:
-                # What is trimmed keeps its bytes: where an encrypted disk holds nothing is nobody's business.
+                # TRIM is not offered: where an encrypted disk holds nothing is nobody's business, and zeroes
+                # in its place would be all of a disk that `mkfs` discards.
                 pass
 
     def _refused(self, cookie: int, error: int) -> bytes:

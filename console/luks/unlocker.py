@@ -142,6 +142,7 @@ def main() -> int:
         name=words.name,
         size_bytes=disk.size_bytes,
         read_only=words.read_only,
+        trims=False,
         meta_contexts=(),
         block_bytes_max=PLAIN_REQUEST_BYTES_MAX,
     )

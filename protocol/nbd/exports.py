@@ -35,11 +35,15 @@ class ExportInfo:
     `meta_contexts` are the context names on offer. One that ends in `/` is a family: `x:since/` offers every
     `x:since/ANYTHING` for which `check_context` (full name) returns; a `FarshoreError` that it raises instead
     is told to the client. Without `check_context` every member is accepted.
+
+    `trims`: TRIM is on offer, and what was trimmed reads as zeroes. That is more than the protocol asks for,
+    but nbdfuse makes a TRIM of a hole that is punched.
     """
 
     name: str
     size_bytes: int
     read_only: bool = False
+    trims: bool = True
     description: str = ""
     token: object = None
     meta_contexts: tuple[str, ...] = (BASE_ALLOCATION,)
@@ -57,6 +61,8 @@ class ExportInfo:
         flags = _FLAGS_ALWAYS
         if self.read_only:
             flags |= TransmissionFlag.READ_ONLY
+        if not self.trims:
+            flags &= ~TransmissionFlag.SEND_TRIM
         if structured_replies:
             flags |= TransmissionFlag.SEND_DF
         return int(flags)

@@ -45,6 +45,8 @@ def test_flags_of_an_export() -> None:
     copy = ExportInfo(name="vm1/root@nightly", size_bytes=SIZE, read_only=True)
     assert copy.transmission_flags(structured_replies=False) == FLAGS | TransmissionFlag.READ_ONLY
     assert (copy.block_bytes_min, copy.block_bytes_preferred, copy.block_bytes_max) == (512, 4096, 32 << 20)
+    keeps = ExportInfo(name="vm1/root", size_bytes=SIZE, trims=False)
+    assert keeps.transmission_flags(structured_replies=False) == FLAGS & ~TransmissionFlag.SEND_TRIM
 
 
 @pytest.mark.parametrize("flags", [4, 7, 1 << 31])
