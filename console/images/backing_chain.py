@@ -21,13 +21,13 @@ from pathlib import Path
 from console.images.formats import CHAIN_FORMATS, QCOW2, VMDK
 from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
 from console.images.raw_file import open_image
-from console.images.vmdk_extents import TEXT_BYTES_MAX, ExtentFile, described, extents_in, open_extents
-from console.images.vmdk_header import (
-    DESCRIPTOR_BYTES_MAX,
-    HEADER_BYTES,
-    VmdkNames,
-    descriptors_at,
-    names_in,
+from console.images.vmdk_extents import (
+    TEXT_BYTES_MAX,
+    ExtentFile,
+    described,
+    extents_in,
+    names_of,
+    open_extents,
 )
 from protocol.errors import FarshoreError, Refused
 
@@ -36,7 +36,6 @@ CHAIN_FILES_MAX = 128
 # A child has its streams below, and the socket that it serves on.
 DESCRIPTOR_MIN = 10
 _CHAIN_NAMES = "|".join(CHAIN_FORMATS)
-FILE_BYTES_MAX = (1 << 63) - 1 - DESCRIPTOR_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def _opened(path: Path) -> int:
 def _vmdk_elsewhere(layer: Layer, *, alone: bool) -> bool:
     """Whether a VMDK has its content in other files. Refused for that if it must stand alone, and for one
     that builds on others in any case."""
-    path, names = layer.path, _vmdk_names(layer)
+    path, names = layer.path, names_of(layer.path, layer.descriptor)
     if names.parent:
         raise Refused(
             f"{path} builds on {names.parent}",
@@ -110,17 +109,6 @@ def _in_parts(layer: Layer, files: ExitStack) -> Layer:
     parts = open_extents(layer.path, extents, files, DESCRIPTOR_MIN)
     descriptor = described(extents, parts, files, DESCRIPTOR_MIN)
     return Layer(path=layer.path, format=VMDK, descriptor=descriptor, parts=tuple(parts))
-
-
-def _vmdk_names(layer: Layer) -> VmdkNames:
-    try:
-        header = os.pread(layer.descriptor, HEADER_BYTES, 0)
-        places = {min(at, FILE_BYTES_MAX) for at in descriptors_at(header)}
-        texts = [os.pread(layer.descriptor, DESCRIPTOR_BYTES_MAX, at) for at in sorted(places)]
-        return names_in(header, b"\n".join(texts))
-    except OSError as error:
-        why = f"cannot read {layer.path}: {error.strerror}"
-        raise FarshoreError(why, subject=str(layer.path)) from error
 
 
 def _below(layer: Layer, *, alone: bool) -> tuple[Path, str] | None:

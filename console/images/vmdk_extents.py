@@ -25,6 +25,7 @@ from console.images.vmdk_header import (
     DESCRIPTOR_BYTES_MAX,
     HEADER_BYTES,
     SECTOR_BYTES,
+    VmdkNames,
     descriptors_at,
     names_in,
 )
@@ -57,6 +58,18 @@ class ExtentFile:
 
     path: Path
     descriptor: int
+
+
+def names_of(path: Path, descriptor: int) -> VmdkNames:
+    """Which other files the VMDK at `path`, open as `descriptor`, names. FarshoreError if it cannot be read."""
+    try:
+        header = os.pread(descriptor, HEADER_BYTES, 0)
+        places = {min(at, FILE_BYTES_MAX) for at in descriptors_at(header)}
+        texts = [os.pread(descriptor, DESCRIPTOR_BYTES_MAX, at) for at in sorted(places)]
+        return names_in(header, b"\n".join(texts))
+    except OSError as error:
+        why = f"cannot read {path}: {error.strerror}"
+        raise FarshoreError(why, subject=str(path)) from error
 
 
 def extents_in(descriptor: bytes, path: Path) -> tuple[Extent, ...]:
@@ -99,8 +112,10 @@ def open_extents(path: Path, extents: Sequence[Extent], files: ExitStack, least:
                 subject=str(place),
                 next_step=f"copy {extent.name} into the directory of {path.name}",
             ) from error
-        files.callback(os.close, low)
-        descriptor = _at_least(low, least)
+        try:
+            descriptor = _at_least(low, least)
+        finally:
+            os.close(low)
         files.callback(os.close, descriptor)
         _require_extent(path, place, extent, descriptor)
         opened.append(ExtentFile(path=place, descriptor=descriptor))
@@ -138,9 +153,7 @@ def _require_extent(path: Path, place: Path, extent: Extent, descriptor: int) ->
                 next_step="copy it once more from where it came from",
             )
         return
-    header = os.pread(descriptor, HEADER_BYTES, 0)
-    places = sorted({min(at, FILE_BYTES_MAX) for at in descriptors_at(header)})
-    names = names_in(header, b"\n".join(os.pread(descriptor, DESCRIPTOR_BYTES_MAX, at) for at in places))
+    names = names_of(place, descriptor)
     if names.elsewhere or names.parent:
         raise _refused(place, "has its content in other files again, or builds on one")
 
