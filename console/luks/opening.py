@@ -98,7 +98,7 @@ def derive(kdf: Kdf, secret: bytes | bytearray, size: int) -> bytes:
             lanes=kdf.lanes,
             memory_cost=kdf.memory_kib,
         )
-        return bytes(made.derive(bytes(secret)))
+        return bytes(made.derive(secret))
     except (AttributeError, UnsupportedAlgorithm) as error:
         raise Unreadable(f"its {kdf.kind} takes a newer version of Python's cryptography") from error
     except ValueError as error:
