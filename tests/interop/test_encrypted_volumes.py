@@ -70,9 +70,9 @@ def key(scratch: Path) -> Path:
 def made_by(kind: str, image: Path, key: Path, tool: Tool) -> Path:
     match kind:
         case "LUKS1":
-            return luks1(image, key)
+            return luks1(tool("cryptsetup"), image, key)
         case "LUKS1, CBC":
-            return luks1(image, key, "aes-128", "cbc")
+            return luks1(tool("cryptsetup"), image, key, "aes-cbc-essiv:sha256", 128)
         case "LUKS2":
             return luks2(tool("cryptsetup"), image, key, *FAST_ARGON)
         case "LUKS2, Argon2i":
