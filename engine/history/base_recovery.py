@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def take_base(group: Group, base: Base, timelines: tuple[Timeline, ...], records: list[RecordRow]) -> None:
     """The index has a base installed: put the head on it, and everything that derives from it. The memtable
     must be empty. OSError if the head cannot be stored: the next start does it."""
+    group.memtable.index_changed()
     group.state.set_head(group.name, base.cut.timeline)
     for timeline in timelines:
         group.timelines.add(timeline)

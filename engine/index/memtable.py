@@ -209,5 +209,5 @@ class Memtable:
         return self.layers.pop(0)
 
     def index_changed(self) -> None:
-        """The index may have rows at other levels than before."""
+        """The index may have rows at other levels than before; to be said before anybody reads them."""
         self.levels = {}

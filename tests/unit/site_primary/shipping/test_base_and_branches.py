@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.group.group import Group
+from engine.history import base_intake
 from engine.history.base_checks import BaseOrder, check_order
+from engine.history.base_recovery import take_base
 from engine.history.base_rows import load_bases, put_base
 from engine.history.bases import FIRST_BASE_LANE
 from engine.history.branch_drop import BranchDrops, check_droppable
@@ -87,6 +91,32 @@ def test_a_base_goes_with_the_branch_that_it_is_on(pair: BasePair, left: Base) -
     require_gone(pair.other, left)
     pair.other.reopen()
     require_gone(pair.other, left)
+
+
+def test_a_base_in_a_lane_that_an_earlier_one_had_is_read_by_its_own_rows(
+    pair: BasePair, left: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first had single blocks only, which a reader had found out; the second has runs too, at once and
+    not from the next checkpoint on."""
+    seen: list[str] = []
+
+    def take_and_read(group: Group, base: Base, *rest: Any) -> None:
+        take_base(group, base, *rest)
+        seen.append(pair.other.letters("root", base.cut))
+
+    monkeypatch.setattr(base_intake, "take_base", take_and_read)
+    pair.other.checkpoint()
+    assert pair.other.letters("root", left.cut) == "abc....."
+    drop(pair.other, left.cut.timeline)
+    pair.other.settle(10.0)
+    require_gone(pair.other, left)
+    volume = pair.one.group.volume("root").id
+    pair.one.write(volume, 4, b"w", b"x", b"y", b"z")
+    pair.leave = True
+    pair.copy(left.start)
+    [base] = pair.other.group.timelines.bases
+    assert base.lane == left.lane
+    assert seen == ["abc.wxyz"]
 
 
 def test_a_kill_between_its_files_and_its_row(
