@@ -8,21 +8,22 @@ from engine.journal.format import timeline_directory
 from engine.journal.reader import BadFrame, require_digest
 from engine.journal.recovery import name_stray
 from protocol.errors import Corruption
+from protocol.frames import FramePrefix
 from protocol.positions import Cut
 
 
-def check_reaches(group: GroupCore, timeline: int, position: int, digest: bytes) -> None:
-    """Corruption unless the journal still leads, prefix by prefix, to where the checkpoint left it: an index
-    that is ahead of its journal belongs to another one, or the file was cut or put back. Bytes further down
-    are checked when they are read."""
+def check_reaches(group: GroupCore, timeline: int, position: int, digest: bytes) -> FramePrefix | None:
+    """The frame that ends there, None if it has gone. Corruption unless the journal still leads, prefix by
+    prefix, to where the checkpoint left it: an index that is ahead of its journal belongs to another one, or
+    the file was cut or put back. Bytes further down are checked when they are read."""
     base = base_at(group.timelines, Cut(timeline, position))
     if base is not None:
         require_digest(digest, base.digest, timeline, position)
-        return
+        return None
     anchor = group.reader.anchor(timeline, position)
     if anchor is not None:
         require_digest(digest, anchor.digest, timeline, position)
-        return
+        return None
     before = group.reader.frame_before(timeline, position)
     if before is None:
         raise does_not_reach(group, Cut(timeline, position), "checkpoint")
@@ -31,6 +32,7 @@ def check_reaches(group: GroupCore, timeline: int, position: int, digest: bytes)
         next(iter(group.reader.frames(timeline, before.position, position, None)))
     except BadFrame as error:
         raise does_not_reach(group, Cut(timeline, position), "checkpoint") from error
+    return before
 
 
 def does_not_reach(group: GroupCore, cut: Cut, what: str) -> Corruption:

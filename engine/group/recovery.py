@@ -314,13 +314,17 @@ def _replay(
     end: JournalEnd | None = None
     for timeline in group.timelines.all():
 
-        def take(frame: Frame, lane: int = timeline.lane) -> None:
+        def take(frame: Frame, lane: int = timeline.lane, of_head: bool = timeline.id == head) -> None:
             said = read_frame(frame)
             if said.unread is not None:
                 group.unread.apply(said.unread)
                 found.unread.append(said.unread)
             group.take(frame.prefix, lane, said.rows)
             group.head.apply(frame.prefix)
+            if of_head:
+                group.reclaim.promised = (
+                    frame.prefix.durable
+                )  # what was durable in an earlier run is so still
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
             progress(found.replayed_bytes)
@@ -330,8 +334,8 @@ def _replay(
             continue
         start, digest = _start(group, indexed, timeline)
         if timeline.id == head:
-            if start > timeline.fork:
-                check_reaches(group, head, start, digest)
+            if start > timeline.fork and (before := check_reaches(group, head, start, digest)) is not None:
+                group.reclaim.promised = before.durable
             end = walk_to_end(
                 group.reader,
                 group.segments,

@@ -104,15 +104,6 @@ class Reclaim:
         self._copies = self._group.copies.cuts()
         self._after("poll", POLL_S, self._poll)
 
-    def _promised_before(self) -> int:
-        """What the newest frame says, which is of an earlier run: what was durable is so still."""
-        group = self._group
-        for span in reversed(group.spans(group.writer.written)):
-            prefix = group.reader.frame_before(span.timeline, span.end)
-            if prefix is not None:
-                return prefix.durable
-        return 0
-
     # -- when
 
     def _on_frame(self, frame: Frame) -> None:
@@ -124,8 +115,6 @@ class Reclaim:
 
     def _poll(self) -> None:
         self._after("poll", POLL_S, self._poll)
-        if not self.promised and self._group.head:
-            self.promised = self._promised_before()
         self.consider()
 
     def consider(self) -> None:
