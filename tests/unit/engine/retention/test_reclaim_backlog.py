@@ -12,11 +12,14 @@ from tests.unit.engine.retention.test_reclaim import fill, truncate
 pytestmark = pytest.mark.usefixtures("run_sizes")
 
 
-def test_it_begins_by_itself_after_a_start(rig: GroupRig) -> None:
+@pytest.mark.parametrize("indexed", [False, True])
+def test_it_begins_by_itself_after_a_start(rig: GroupRig, indexed: bool) -> None:
     """Nobody writes: what the newest frame said of an earlier run is true in this one."""
     volume = rig.create("root", 16)
     fill(rig, volume, 3)
     expected = rig.letters("root")
+    if indexed:  # then nothing is replayed
+        rig.checkpoint()
     for _ in range(2):
         rig.reopen()
     assert len(rig.segment_files()) == 4
