@@ -322,9 +322,8 @@ def _replay(
             group.take(frame.prefix, lane, said.rows)
             group.head.apply(frame.prefix)
             if of_head:
-                group.reclaim.promised = (
-                    frame.prefix.durable
-                )  # what was durable in an earlier run is so still
+                # What was durable in an earlier run is so still.
+                group.reclaim.promised = frame.prefix.durable
             found.frames += 1
             found.replayed_bytes += frame.prefix.frame_bytes
             progress(found.replayed_bytes)
