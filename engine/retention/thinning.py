@@ -10,14 +10,10 @@ from typing import NamedTuple
 
 from engine.index.runs import indexed_blocks, levels_of, version_in, versions_in, versions_of
 from engine.index.versions import (
-    BLOCK_PREFIX,
     LANE_PREFIX,
-    NUMBER_MASK,
     STORED_HEAD_BYTES,
-    VERSION_KEY,
     IndexedVersion,
     check_bytes,
-    read_version,
     single_value,
     stored_value,
     unpack_version_key,
@@ -143,29 +139,12 @@ class Thinning:
             levels = self.levels[lane, volume] = levels_of(self.cursor, lane, volume)
         found: list[Found] = []
         for level in levels:
-            if level == 0:
-                found = self._singles(block, horizon)
-                continue
             for key, value in versions_of(self.cursor, block, horizon, level):
                 version = version_in(key, value, number)
                 if version.number < horizon:
-                    found.append(Found(version, key, number, value))
+                    found.append(Found(version, key, number, value if level else None))
         if len(levels) > 1:
             found.sort(key=lambda each: -each.version.number)
-        return found
-
-    def _singles(self, block: Block, horizon: int) -> list[Found]:
-        """Those with a row of their own: as `versions_of`, in one loop, for it is done for every block."""
-        cursor, number = self.cursor, block[2]
-        found: list[Found] = []
-        more = cursor.set_range(VERSION_KEY.pack(*block, (horizon - 1) ^ NUMBER_MASK))
-        prefix = BLOCK_PREFIX.pack(*block)
-        while more:
-            key = bytes(cursor.key())
-            if not key.startswith(prefix):
-                break
-            found.append(Found(read_version(key, cursor.value()), key, number, None))
-            more = cursor.next()
         return found
 
 
