@@ -10,7 +10,7 @@ from console.commands.backup import parse_scope
 from console.luks.option import KeyFile, key_of
 from console.mounts.bisecting import Bisection, Moment, moment
 from console.mounts.checks import CHECK_TIMEOUT_S
-from console.mounts.chosen_check import choose_check
+from console.mounts.chosen_check import HookArgsOption, HookOption, UserOption, choose_check
 from console.mounts.clones import until_told
 from console.mounts.mounting import require_root
 from console.mounts.partition_choice import PartitionOption, parse_partitions
@@ -35,15 +35,9 @@ def bisect(
             help="0 says good, 1 to 124 bad; FARSHORE_MOUNT and the like are in its environment.",
         ),
     ] = None,
-    check_hook: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A check that `drill checks` lists, instead of CMD.")
-    ] = None,
-    check_arg: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="A word for the check: $1, $2, … Repeatable.")
-    ] = None,
-    as_user: Annotated[
-        str | None, typer.Option("--as", metavar="USER|UID:GID", help="Run the check as that user.")
-    ] = None,
+    check_hook: HookOption = None,
+    check_arg: HookArgsOption = None,
+    as_user: UserOption = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Nothing is mounted: FARSHORE_DEVICE is the volume as a file.")
     ] = False,

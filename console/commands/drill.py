@@ -10,6 +10,7 @@ from console.commands.backup import parse_scope
 from console.figures import UNKNOWN, age_text, span_text
 from console.luks.option import KeyFile, key_of
 from console.mounts.checks import CHECK_TIMEOUT_S
+from console.mounts.chosen_check import HookArgsOption, HookOption, UserOption
 from console.mounts.drill import step_rows
 from console.mounts.partition_choice import PartitionOption
 from console.mounts.recorded_drill import Wanted, carry_out
@@ -40,15 +41,9 @@ def run(
             help="Says by exit code 0 that all is well; FARSHORE_MOUNT and the like are in its environment.",
         ),
     ] = None,
-    check_hook: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A check that `drill checks` lists, instead of CMD.")
-    ] = None,
-    check_arg: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", help="A word for the check: $1, $2, … Repeatable.")
-    ] = None,
-    as_user: Annotated[
-        str | None, typer.Option("--as", metavar="USER|UID:GID", help="Run the check as that user.")
-    ] = None,
+    check_hook: HookOption = None,
+    check_arg: HookArgsOption = None,
+    as_user: UserOption = None,
     volume: Annotated[str | None, typer.Option(metavar="V", help="One volume only.")] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Nothing is mounted: the check reads FARSHORE_DEVICE.")

@@ -61,7 +61,7 @@ class ExtentFile:
 
 
 def names_of(path: Path, descriptor: int) -> VmdkNames:
-    """Which other files the VMDK at `path`, open as `descriptor`, names. FarshoreError if it cannot be read."""
+    """Which other files the VMDK at `path`, open as `descriptor`, names. FarshoreError if unreadable."""
     try:
         header = os.pread(descriptor, HEADER_BYTES, 0)
         places = {min(at, FILE_BYTES_MAX) for at in descriptors_at(header)}

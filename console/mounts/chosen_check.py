@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from console.mounts.check_hooks import CheckHook, find_hook
 from console.mounts.check_users import CheckUser, check_user
 from protocol.errors import UsageError
 from protocol.proof_limits import CHECK_ARG_CHARS_MAX, CHECK_ARGS_MAX, CHECK_COMMAND_CHARS_MAX
+
+HookOption = Annotated[
+    str | None,
+    typer.Option("--check-hook", metavar="NAME", help="A check that `drill checks` lists, instead of CMD."),
+]
+HookArgsOption = Annotated[
+    list[str] | None,
+    typer.Option("--check-arg", metavar="WORD", help="A word for the check: $1, $2, … Repeatable."),
+]
+UserOption = Annotated[
+    str | None, typer.Option("--as", metavar="USER|UID:GID", help="Run the check as that user.")
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,8 +46,8 @@ def luks1(cryptsetup: str, image: Path, key: Path, cipher: str = "aes-xts-plain6
     with made.open("wb") as file:
         file.truncate(image.stat().st_size + LUKS1_HEADER_BYTES)
     words = ("luksFormat", "--type", "luks1", "--batch-mode", "--pbkdf-force-iterations", "1000")
-    words += ("--cipher", cipher, "--key-size", str(bits), "--align-payload", str(LUKS1_HEADER_BYTES // 512))
-    succeed(cryptsetup, *words, "--key-file", key, made)
+    layout = ("--cipher", cipher, "--key-size", str(bits), "--align-payload", str(LUKS1_HEADER_BYTES // 512))
+    succeed(cryptsetup, *words, *layout, "--key-file", key, made)
     secret = ("--object", f"secret,id=s,file={key}")
     into = f"driver=luks,key-secret=s,file.filename={made}"
     succeed("qemu-img", "convert", *secret, "-f", "raw", "-n", "--target-image-opts", image, into)
