@@ -89,9 +89,9 @@ def single_value(version: IndexedVersion) -> bytes:
     return VERSION_VALUE.pack(VersionKind.ZERO if version.zero else VersionKind.JOURNAL, version.crc)
 
 
-def stored_value(version: IndexedVersion, data: Buffer) -> bytes:
+def stored_value(crc: int, data: Buffer) -> bytes:
     """The row of a version whose bytes `data` move from the journal into `blocks`: 21 bytes."""
-    return STORED_VALUE.pack(VersionKind.STORED, version.crc, bytes(data[STORED_HEAD_BYTES:]))
+    return STORED_VALUE.pack(VersionKind.STORED, crc, bytes(data[STORED_HEAD_BYTES:]))
 
 
 def stored_bytes(transaction: ReadTransaction, version: IndexedVersion) -> bytes:

@@ -173,7 +173,7 @@ class Repair:
             return
         else:
             version = IndexedVersion(number, False, crc32c(content, crc32c(key)), key)
-        value = stored_value(version, content)
+        value = stored_value(version.crc, content)
         head = content[:STORED_HEAD_BYTES]
         await self._ask(self._group, RepairIndex(table="versions", key=key, value=value, head=head))
 

@@ -5,7 +5,7 @@ Used by recovery, checkpoints, shipping and cuts. It reads; it never mends, cuts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.history.bases import base_at
 from engine.history.timelines import TimelineTable
@@ -58,14 +58,9 @@ class JournalReader:
         while position < end:
             batch = self._window(timeline, position, end, window_bytes)
             window_bytes = min(2 * window_bytes, WINDOW_BYTES)
-            for frame in batch:
-                try:
-                    check_frame(frame.prefix, frame.raw, digest)
-                except FrameError as error:
-                    raise BadFrame(timeline, position, str(error)) from error
-                digest = frame.prefix.digest
+            for frame in checked(batch, digest):
                 yield frame
-                position = frame.prefix.end
+                position, digest = frame.prefix.end, frame.prefix.digest
 
     def _window(self, timeline: int, position: int, end: int, window_bytes: int) -> list[Frame]:
         """At least one frame from `position`, all parsed but unchecked."""
@@ -75,7 +70,7 @@ class JournalReader:
         file = self._segments.file(segment)
         offset = position - segment.start
         data = memoryview(file.pread(window_bytes, offset))
-        prefix = self._prefix(timeline, position, data, 0)
+        prefix = _prefix(timeline, position, data, 0)
         if prefix.frame_bytes > len(data):
             data = memoryview(file.pread(prefix.frame_bytes, offset))
             if len(data) < prefix.frame_bytes:
@@ -90,22 +85,11 @@ class JournalReader:
             if self._segments.segment_at(timeline, prefix.end) is not segment:
                 return frames
             try:
-                prefix = self._prefix(timeline, prefix.end, data, at)
+                prefix = _prefix(timeline, prefix.end, data, at)
             except BadFrame:
                 return frames
             if prefix.frame_bytes > len(data) - at:
                 return frames
-
-    def _prefix(self, timeline: int, position: int, data: memoryview, at: int) -> FramePrefix:
-        try:
-            prefix = parse_prefix(data, at)
-        except FrameError as error:
-            raise BadFrame(timeline, position, str(error)) from error
-        if prefix.position != position or prefix.timeline != timeline:
-            raise BadFrame(
-                timeline, position, f"the frame says it is at {prefix.timeline:016x}:{prefix.position}"
-            )
-        return prefix
 
     def prefix_at(self, timeline: int, position: int) -> FramePrefix | None:
         """The prefix of a frame at `position`, unchecked, or None."""
@@ -114,7 +98,7 @@ class JournalReader:
             return None
         try:
             data = memoryview(self._segments.file(segment).pread(PREFIX_BYTES, position - segment.start))
-            return self._prefix(timeline, position, data, 0)
+            return _prefix(timeline, position, data, 0)
         except BadFrame:
             return None
 
@@ -193,6 +177,44 @@ class JournalReader:
             else:
                 high = middle
         return segments[low - 1] if low else None
+
+
+def frames_in(data: memoryview, timeline: int, start: int, end: int) -> Iterator[Frame]:
+    """Frames of a piece of the journal that is in memory, all parsed but unchecked: `data` begins at boundary
+    `start`. BadFrame where one cannot be parsed."""
+    position = start
+    while position < end:
+        at = position - start
+        prefix = _prefix(timeline, position, data, at)
+        if prefix.frame_bytes > len(data) - at:
+            raise BadFrame(timeline, position, "the file ends within the frame")
+        yield Frame(prefix, data[at : at + prefix.frame_bytes])
+        position = prefix.end
+
+
+def checked(frames: Iterable[Frame], previous_digest: bytes | None) -> Iterator[Frame]:
+    """Frames that follow each other, each checked as `JournalReader.frames` has it."""
+    digest = previous_digest
+    for frame in frames:
+        prefix = frame.prefix
+        try:
+            check_frame(prefix, frame.raw, digest)
+        except FrameError as error:
+            raise BadFrame(prefix.timeline, prefix.position, str(error)) from error
+        digest = prefix.digest
+        yield frame
+
+
+def _prefix(timeline: int, position: int, data: memoryview, at: int) -> FramePrefix:
+    try:
+        prefix = parse_prefix(data, at)
+    except FrameError as error:
+        raise BadFrame(timeline, position, str(error)) from error
+    if prefix.position != position or prefix.timeline != timeline:
+        raise BadFrame(
+            timeline, position, f"the frame says it is at {prefix.timeline:016x}:{prefix.position}"
+        )
+    return prefix
 
 
 def require_digest(digest: bytes, found: bytes, timeline: int, position: int) -> None:

@@ -22,6 +22,7 @@ from typing import Self
 
 import lmdb
 
+from engine.ports.disk import Buffer
 from engine.ports.lmdb_pages import LacksPages, check_pages
 from engine.ports.store import Cursor
 from protocol.errors import Busy, Corruption
@@ -77,7 +78,7 @@ class _Transaction:
         """See `WriteTransaction.put`. ValueError for a key that is empty or longer than 511 bytes."""
         self._transaction.put(key, value, True, True, False, self._tables[table])
 
-    def put_sorted(self, table: str, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, table: str, items: Iterable[tuple[bytes, Buffer]]) -> None:
         """See `WriteTransaction.put_sorted`."""
         with self._transaction.cursor(self._tables[table]) as cursor:
             cursor.putmulti(items, dupdata=False, overwrite=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from engine.ports.disk import Buffer
 from engine.ports.store import Store
 
 
@@ -57,9 +58,9 @@ class _Transaction:
         """See `WriteTransaction.put`."""
         self._tables.setdefault(table, {})[key] = value
 
-    def put_sorted(self, table: str, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, table: str, items: Iterable[tuple[bytes, Buffer]]) -> None:
         """See `WriteTransaction.put_sorted`."""
-        self._tables.setdefault(table, {}).update(items)
+        self._tables.setdefault(table, {}).update((key, bytes(value)) for key, value in items)
 
     def delete(self, table: str, key: bytes) -> bool:
         """See `WriteTransaction.delete`."""

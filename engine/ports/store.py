@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from engine.ports.disk import Buffer
+
 
 class Cursor(Protocol):
     """A place in one table, in key order. After a failed move `key()` is b"" and the place is lost: only
@@ -48,7 +50,7 @@ class WriteTransaction(ReadTransaction, Protocol):
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Set `key` to `value`."""
 
-    def put_sorted(self, table: str, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, table: str, items: Iterable[tuple[bytes, Buffer]]) -> None:
         """Set many keys, given in key order."""
 
     def delete(self, table: str, key: bytes) -> bool:

@@ -156,6 +156,17 @@ def test_put_sorted(rig: Rig, count: int) -> None:
             assert (cursor.key(), cursor.value()) == (b"%08d" % number, b"%d" % number)
 
 
+def test_put_sorted_copies_what_it_is_given_a_view_of(rig: Rig) -> None:
+    store, data = rig.store(), bytearray(b"abcdef" * 900)
+    with store.write() as writer, memoryview(data) as view:
+        writer.put_sorted("blocks", ((b"%d" % at, view[at : at + 4080]) for at in range(6)))
+    data[:] = bytes(len(data))
+    with store.read() as reader:
+        assert [reader.get("blocks", b"%d" % at) for at in range(6)] == [
+            (b"abcdef" * 900)[at : at + 4080] for at in range(6)
+        ]
+
+
 @pytest.mark.parametrize("count", [1, 3, 5000])
 def test_a_cursor_walks_both_ways(rig: Rig, count: int) -> None:
     """5,000 keys fill many pages of LMDB, where its searches end differently from those in one page."""

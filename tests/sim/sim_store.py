@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from engine.ports.disk import Buffer
 from tests.sim.world import Crashed
 
 KEY_BYTES_MAX = 511
@@ -173,13 +174,13 @@ class SimTransaction:
             bisect.insort(rows.keys, bytes(key))
         rows.values[bytes(key)] = bytes(value)
 
-    def put_sorted(self, table: str, items: Iterable[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, table: str, items: Iterable[tuple[bytes, Buffer]]) -> None:
         """See `WriteTransaction.put_sorted`; keys out of order raise ValueError, where LMDB would be slow."""
         last = b""
         for key, value in items:
             if key < last:
                 raise ValueError("keys must be given in order")
-            self.put(table, key, value)
+            self.put(table, key, bytes(value))
             last = key
 
     def delete(self, table: str, key: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.retention.thinning import Changes, Found
+from engine.retention.thinning import Changes
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.retention.test_reclaim import fill, truncate
@@ -33,12 +33,12 @@ def test_of_a_backlog_only_what_none_of_it_wrote_again_moves(
 ) -> None:
     moved: list[bytes] = []
 
-    def move(self: Changes, found: Found, data: memoryview) -> None:
-        moved.append(found.version.key)
-        before(self, found, data)
+    def store(self: Changes, key: bytes, crc: int, data: memoryview) -> None:
+        moved.append(key)
+        before(self, key, crc, data)
 
-    before = Changes.move
-    monkeypatch.setattr(Changes, "move", move)
+    before = Changes.store
+    monkeypatch.setattr(Changes, "store", store)
     volume = rig.create("root", 16)
     cuts = fill(rig, volume, 6)
     take_backup(rig.group, volume=None, label="kept", cut=cuts[3], pinned=False, rng=rig.rng)
@@ -47,5 +47,31 @@ def test_of_a_backlog_only_what_none_of_it_wrote_again_moves(
     truncate(rig)
     assert len(rig.segment_files()) == 1
     # The blocks that the backup sees, and those that are there now, of which the last segment has some.
-    assert len(moved) <= len(then.strip(".")) + 16
+    assert 0 < len(moved) <= len(then.strip(".")) + 16
     assert (rig.letters("root", cuts[3]), rig.letters("root")) == (then, now)
+
+
+@pytest.mark.parametrize("value", [b"", b"\x01", b"\x09....", b"\x02....", b"\x03....", bytes(21)])
+def test_a_row_that_cannot_be_read_ends_it_with_nothing_changed(rig: GroupRig, value: bytes) -> None:
+    volume = rig.create("root", 16)
+    fill(rig, volume, 1)
+    rig.checkpoint()
+    (key, _), *_ = rows(rig)
+    with rig.group.store.write() as write:
+        write.put("versions", key, value)
+    before, segments = rows(rig), rig.segment_files()
+    truncate(rig)
+    (failed,) = (fields for kind, fields in rig.events if kind == "fold.failed")
+    assert f"volume {volume:x} block 0 is damaged" in failed["error"]
+    assert rows(rig) == before
+    assert rig.segment_files() == segments
+
+
+def rows(rig: GroupRig) -> list[tuple[bytes, bytes]]:
+    """All of `versions`."""
+    found = []
+    with rig.group.store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        while cursor.next():
+            found.append((cursor.key(), cursor.value()))
+    return found
