@@ -69,6 +69,21 @@ def run(uri: str, workload: Workload, *, size_bytes: int, runtime_s: float) -> F
     return parse(_fio(uri, options, timeout_s=runtime_s + FIO_GRACE_S), workload)
 
 
+def write_bytes(uri: str, workload: Workload, *, size_bytes: int, total_bytes: int) -> FioResult:
+    """Write `total_bytes` in all to the first `size_bytes` of an export, each with content of its own."""
+    options = [
+        f"--rw={workload.rw}",
+        f"--bs={workload.block_bytes}",
+        f"--iodepth={workload.depth}",
+        f"--size={size_bytes}",
+        f"--io_size={total_bytes}",
+        "--norandommap",
+        "--randrepeat=0",
+        "--refill_buffers",
+    ]
+    return parse(_fio(uri, options, timeout_s=900), workload)
+
+
 def fill(uri: str, *, size_bytes: int, offset_bytes: int = 0) -> None:
     """Write random bytes over `size_bytes` from `offset_bytes`, so that later reads find data, not holes."""
     options = ["--rw=write", "--bs=1m", "--iodepth=8", f"--size={size_bytes}", f"--offset={offset_bytes}"]

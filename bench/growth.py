@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine
+from bench.processor import children_of, daemon_and_children_s, waited_for_s
 from console.client import Client
 from console.demo.host import Host
 from protocol.commands.volume import VolumeCreate
@@ -33,7 +33,6 @@ VOLUME_BYTES = 1 << 20
 CALL_TIMEOUT_S = 60.0
 STEP_TIMEOUT_S = 600.0
 IDLE_S = 10.0
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ class Growth:
 
     def create(self) -> None:
         """Every group, with its volume."""
-        began_s, began_processor_s = time.monotonic(), self._processor_s()
+        began_s, began_processor_s = time.monotonic(), daemon_and_children_s(self.site.pid)
         with Client(control_endpoint(str(self.site.directory))) as client:
             for name in self.names:
                 client.call(VolumeCreate(group=name, volume="v", size_bytes=VOLUME_BYTES), CALL_TIMEOUT_S)
@@ -93,7 +92,7 @@ class Growth:
 
     def write(self) -> None:
         """All the chosen groups at once, each with a flush at the end."""
-        began_s, began_processor_s = time.monotonic(), self._processor_s()
+        began_s, began_processor_s = time.monotonic(), daemon_and_children_s(self.site.pid)
         self._round += 1
         hosts = [(name, Host(self.site.nbd_socket, f"{name}/v")) for name in self.written]
         for block in range(self.blocks):
@@ -122,16 +121,16 @@ class Growth:
         return f"{name} {block} {self._round} ".encode().ljust(BLOCK_BYTES, b"x")
 
     def _idle(self) -> None:
-        began_s, began_processor_s = time.monotonic(), self._processor_s()
+        began_s, began_processor_s = time.monotonic(), daemon_and_children_s(self.site.pid)
         time.sleep(IDLE_S)
         self._took("idle", began_s, began_processor_s, self.footprint())
 
     def _stop(self, what: str) -> None:
-        began_s, began_processor_s = time.monotonic(), self._processor_s()
-        before = _waited_for_s()
+        began_s, began_processor_s = time.monotonic(), daemon_and_children_s(self.site.pid)
+        before = waited_for_s()
         self.site.stop(STEP_TIMEOUT_S)
         # What was waited for is the daemon's whole life, and that of the children which it waited for.
-        ended_processor_s = _waited_for_s() - before
+        ended_processor_s = waited_for_s() - before
         took_s = time.monotonic() - began_s
         cost = Cost(what=what, wall_s=took_s, processor_s=ended_processor_s - began_processor_s)
         self.costs.append(cost)
@@ -144,30 +143,10 @@ class Growth:
         self._took(what, began_s, 0.0, self.footprint())
 
     def _took(self, what: str, began_s: float, began_processor_s: float, note: str) -> None:
-        wall_s, processor_s = time.monotonic() - began_s, self._processor_s() - began_processor_s
-        self.costs.append(Cost(what=what, wall_s=wall_s, processor_s=processor_s, note=note))
+        wall_s = time.monotonic() - began_s
+        used_s = daemon_and_children_s(self.site.pid) - began_processor_s
+        self.costs.append(Cost(what=what, wall_s=wall_s, processor_s=used_s, note=note))
         print(self.costs[-1], file=sys.stderr)
-
-    def _processor_s(self) -> float:
-        """Of the daemon, of its children that live, and of those that it waited for."""
-        ticks = 0
-        for pid in (self.site.pid, *children_of(self.site.pid)):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-        return ticks / TICKS
-
-
-def children_of(pid: int) -> list[int]:
-    """A daemon's processes."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def _waited_for_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def disk_bytes(directory: Path) -> int:

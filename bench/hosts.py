@@ -21,21 +21,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.fio import FIO_GRACE_S
+from bench.processor import daemon_s
 from protocol.nbd.constants import Command
 from tests.support.raw_host import Asked, RawHost
 from tests.support.sites import Site, short_directory
 
 MIB = 1 << 20
 RUNTIME_S = 4
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KNOCKING = 500
 HELD_S = 1.0
-
-
-def processor_s(site: Site) -> float:
-    """Processor time of the daemon, all its threads, without its indexers."""
-    fields = Path(f"/proc/{site.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def memory_mib(site: Site, field: str = "VmRSS") -> float:
@@ -52,11 +46,11 @@ def writes(site: Site, uri: str, *, hosts: int, depth: int, block_bytes: int = 4
         size, f"--iodepth={depth}", f"--numjobs={hosts}", "--thread", "--group_reporting",
         f"--runtime={RUNTIME_S}", "--time_based", "--norandommap", "--output-format=terse",
     ]  # fmt: skip
-    before = processor_s(site)
+    before = daemon_s(site.pid)
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=RUNTIME_S + FIO_GRACE_S, cwd="/tmp"
     )
-    used_s = processor_s(site) - before
+    used_s = daemon_s(site.pid) - before
     terse = next(line for line in done.stdout.splitlines() if line.startswith("3;"))
     count = int(terse.split(";")[46]) * 1024 // block_bytes  # KiB written
     return count, used_s / max(1, count)
@@ -231,9 +225,9 @@ def _print_rows(site: Site, uri: str) -> None:
 def empty_map(site: Site) -> str:
     """Processor time of the daemon for a map of a volume that holds nothing."""
     uri = site.create_volume("g/empty", "16T")
-    before = processor_s(site)
+    before = daemon_s(site.pid)
     subprocess.run(("nbdinfo", "--map", uri), stdout=subprocess.DEVNULL, check=True)
-    return f"{processor_s(site) - before:.2f} s of processor"
+    return f"{daemon_s(site.pid) - before:.2f} s of processor"
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class JournalReader:
         window_bytes = FIRST_WINDOW_BYTES
         while position < end:
             batch = self._window(timeline, position, end, window_bytes)
-            window_bytes = min(2 * window_bytes, WINDOW_BYTES)
+            # Large frames come in rows: a window that the next one does not fit into would be read twice.
+            window_bytes = max(min(2 * window_bytes, WINDOW_BYTES), batch[-1].prefix.frame_bytes)
             for frame in checked(batch, digest):
                 yield frame
                 position, digest = frame.prefix.end, frame.prefix.digest
@@ -179,7 +180,7 @@ class JournalReader:
         return segments[low - 1] if low else None
 
 
-def frames_in(data: memoryview, timeline: int, start: int, end: int) -> Iterator[Frame]:
+def parsed_frames(data: memoryview, timeline: int, start: int, end: int) -> Iterator[Frame]:
     """Frames of a piece of the journal that is in memory, all parsed but unchecked: `data` begins at boundary
     `start`. BadFrame where one cannot be parsed."""
     position = start

@@ -21,7 +21,7 @@ from typing import Any
 from engine.history.unread import read_frame
 from engine.index.indexed_history import load_timelines
 from engine.index.runs import indexed_blocks
-from engine.journal.reader import checked, frames_in
+from engine.journal.reader import checked, parsed_frames
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Cursor, Store
 from engine.retention.needed import (
@@ -117,7 +117,7 @@ def _read_segment(
     named: dict[int, set[int]] = {}
     anchors: dict[int, Anchor] = {}
     digest = anchor.digest if anchor else None
-    for frame in checked(frames_in(data, plan.timeline, plan.start, plan.end), digest):
+    for frame in checked(parsed_frames(data, plan.timeline, plan.start, plan.end), digest):
         prefix = frame.prefix
         anchors[prefix.end] = Anchor(prefix.digest, prefix.utc_ns)
         for row in read_frame(frame).rows:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.growth import Growth, children_of, disk_bytes
+from bench.growth import Growth, disk_bytes
+from bench.processor import children_of
 from tests.support.sites import running_sites
 
 # The index of each took 1 TiB of address space: the 127th kept a site from ever starting again.
