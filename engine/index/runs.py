@@ -71,14 +71,15 @@ def run_value(lane: int, volume: int, first: int, number: int, data: memoryview)
 
 
 def levels_of(cursor: Cursor, lane: int, volume: int) -> tuple[int, ...]:
-    """Levels at which the index has rows of a volume in a lane, of 0 to 3."""
+    """Levels at which the index has rows of a volume in a lane, of 0 to 3. With runs, 0 is always among them:
+    a truncation takes runs apart, and what it committed can be read before anybody is told."""
     found = []
     for level in (0, *ALL_LEVELS):
         if cursor.set_range(_PLACE.pack(lane, volume, tagged(level, 0))):
             key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
             if (key_lane, key_volume, block >> LEVEL_SHIFT) == (lane, volume, level):
                 found.append(level)
-    return tuple(found)
+    return (0, *found) if found and found[0] else tuple(found)
 
 
 def newest_indexed(
