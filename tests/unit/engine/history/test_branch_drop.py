@@ -116,6 +116,38 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
         rig.reopen()
 
 
+def test_a_restore_below_the_horizon_keeps_what_shows_above_it(
+    branched: tuple[GroupRig, Cut, Branch],
+) -> None:
+    """It was undone, but only after the horizon: up to there every cut shows what it went back to."""
+    rig, tail, branch = branched
+    volume = rig.group.volume("root").id
+    before = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=tail)])
+    restored = rig.end
+    fill_and_truncate(rig, volume, restored)
+    undone = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=before)])
+    assert not rig.group.kept.readable(restored)
+    with pytest.raises(Refused, match="what it was then can still be read"):
+        check_droppable(rig.group, branch)
+    assert rig.letters("root", undone).startswith("xy")
+    fill_and_truncate(rig, volume, undone)
+    check_droppable(rig.group, branch)
+
+
+def fill_and_truncate(rig: GroupRig, volume: int, cut: Cut) -> None:
+    """Write, and have it truncated, until a cut cannot be read any more."""
+    turn = 0
+    while rig.group.kept.readable(cut):
+        rig.write(volume, 2 + turn % 4, b"z")
+        turn += 1
+        if turn % 100 == 0:
+            rig.sync()
+            rig.write(volume, 6, b"z")
+            truncate(rig)
+
+
 def test_a_tail_that_comes_back_is_not_taken_for_truncated(make_rig: Callable[..., GroupRig]) -> None:
     """It was truncated past the fork while it was the head's, was dropped, and comes again from a third
     site."""
