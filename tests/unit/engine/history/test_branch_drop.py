@@ -192,7 +192,7 @@ def test_no_run_of_a_branch_falls_apart_behind_the_sweep(sites: Sites) -> None:
     take_other_line(other, one)
     (branch,) = branches(other.group)
     lane = other.group.timelines.get(branch.timeline).lane
-    assert any(level_and_first(block)[0] for block in _rows(other, lane, fork))
+    assert any(level_and_first(unpack_version_key(key)[2])[0] for key in _rows(other, lane, fork))
     BranchDrops(other.group, lambda _: None).begin(branch)
     other.settle(10.0)
     assert not other.group.dropping
@@ -200,15 +200,32 @@ def test_no_run_of_a_branch_falls_apart_behind_the_sweep(sites: Sites) -> None:
     assert other.letters("large") == "." * 31 + "o"
 
 
-def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[int]:
-    """The field `block` of rows in a lane that are of what came after a cut."""
+def test_a_branch_with_damaged_rows_goes_all_the_same(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, _, branch = branched
+    rig.checkpoint()
+    lane = rig.group.timelines.get(branch.timeline).lane
+    doomed = _rows(rig, lane, branch.fork)
+    with rig.group.store.write() as write:
+        for key in doomed:
+            write.put("versions", key, b"\x09none")
+    expected = rig.letters("root")
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    assert doomed
+    assert not rig.group.dropping
+    assert not _rows(rig, lane, branch.fork)
+    assert rig.letters("root") == expected
+
+
+def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[bytes]:
+    """Keys of rows in a lane that are of what came after a cut."""
     found = []
     with rig.group.store.read() as transaction:
         cursor = transaction.cursor("versions")
         more = cursor.set_range(b"\0")
         while more:
-            row_lane, _, block, inverted = unpack_version_key(cursor.key())
+            row_lane, *_, inverted = unpack_version_key(cursor.key())
             if row_lane == lane and inverted ^ NUMBER_MASK >= fork.position:
-                found.append(block)
+                found.append(bytes(cursor.key()))
             more = cursor.next()
     return found
