@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from engine.group.core import GroupCore
 from engine.index.checkpoint_timing import Checkpoints
 from engine.index.requests import Indexer
+from engine.journal.segments import Segment
 from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
 from engine.retention.journal_space import JournalSpace
@@ -29,10 +31,11 @@ from engine.retention.needed import (
     Keep,
     raised,
     same_name,
+    up_to,
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
-from engine.retention.reclaim_requests import SWEEP_KEY, SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import FIRST_BLOCK, SWEEP_KEY, SweepPlan, TruncatePlan
 from engine.retention.retention_lock import RetentionLock
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
@@ -70,6 +73,8 @@ class Reclaim:
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
         self._copies: set[Cut] = set()
         self._look_at = 0
+        # A segment of which more is to be truncated, its end, and from which volume and block on.
+        self._go_on: tuple[Segment | None, int, tuple[int, int]] = (None, 0, FIRST_BLOCK)
         self._running = False
         self._blocked = False
         self._said = ""  # why the last try failed, until one succeeds
@@ -185,9 +190,10 @@ class Reclaim:
             end=old.end,
             keep=keep,
             room_bytes=max(0, group.disk.free_bytes() - least_bytes),
+            after=self._go_on[2] if self._go_on[:2] == (old.segment, old.end) else FIRST_BLOCK,
         )
         self._running = True
-        self._indexer.start(plan, lambda error, _: self._truncated(old, error))
+        self._indexer.start(plan, partial(self._truncated, old))
 
     def _decide(self, horizons: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
@@ -201,6 +207,7 @@ class Reclaim:
             self._kept.tails(horizons),
             self._bounds.of,
         )
+        keep = replace(keep, lane_horizons=up_to(keep.lane_horizons, self._dropped))
         if self._kept.retention.kept.keys() - keep.cuts:
             self._sweep_due = True
         kept = {cut: self._kept.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
@@ -224,10 +231,15 @@ class Reclaim:
         self._kept.reload()
         return True
 
-    def _truncated(self, old: OldSegment, error: Exception | None) -> None:
-        if self._changed(error):
-            remove_segment(self._group, old.segment)
-            self._ended()
+    def _truncated(self, old: OldSegment, error: Exception | None, figures: tuple[int, ...]) -> None:
+        if not self._changed(error):
+            return
+        match figures:
+            case (_, _, volume, block):
+                self._go_on = (old.segment, old.end, (volume, block))
+            case _:
+                remove_segment(self._group, old.segment)
+        self._ended()
 
     def _ended(self) -> None:
         """Something was done: there may be more, and hosts may go on."""
