@@ -218,7 +218,7 @@ class BranchDrops:
                 group.disk.remove(segment.path)
             elif segment.start + segment.size > start:
                 group.segments.file(segment).truncate(start - segment.start)
-                segment.size = start - segment.start
+                segment.cut(start)
 
     def _forgotten(self, name: int, spans: list[tuple[int, int]], error: Exception | None) -> None:
         group = self._group

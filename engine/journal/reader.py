@@ -113,12 +113,28 @@ class JournalReader:
             yield prefix
             position = prefix.end
 
+    def _walk(self, segment: Segment, start: int, end: int) -> Iterator[FramePrefix]:
+        """The same from a noted boundary of a segment, noting what nobody noted yet."""
+        notes, latest_ns = segment.notes, 0
+        fresh = start == notes.reached
+        for prefix in self.prefixes(segment.timeline, start, end):
+            yield prefix
+            if not fresh:
+                fresh = prefix.end == notes.reached
+                continue
+            latest_ns = max(latest_ns, prefix.utc_ns)
+            if prefix.end >= notes.next_at:
+                if self._segments.segment_at(segment.timeline, prefix.position) is not segment:
+                    fresh = False
+                    continue
+                notes.add(prefix.end, latest_ns, prefix.frame_bytes)
+
     def frame_before(self, timeline: int, position: int) -> FramePrefix | None:
         """The frame of this timeline that ends at `position`; None if no frame does."""
         segment = self._segments.segment_at(timeline, position - 1)
         if segment is None:
             return None
-        for prefix in self.prefixes(timeline, segment.start, position):
+        for prefix in self._walk(segment, segment.notes.before(position), position):
             if prefix.end == position:
                 return prefix
         return None
@@ -159,12 +175,18 @@ class JournalReader:
         """The end of the last frame in [start, end) written at or before `utc_ns`; None if there is none."""
         candidates = [s for s in self._segments.of_timeline(timeline) if s.start < end]
         first = self._last_not_after(candidates, utc_ns)
-        boundary = None
-        for prefix in self.prefixes(timeline, max(start, first.start) if first else start, end):
+        if first is None or first.start < start:
+            return self._boundary(self.prefixes(timeline, start, end), None, utc_ns)
+        noted = first.notes.not_after(utc_ns, end)
+        boundary = noted if noted > first.start else None
+        return self._boundary(self._walk(first, noted, end), boundary, utc_ns)
+
+    def _boundary(self, prefixes: Iterator[FramePrefix], known: int | None, utc_ns: int) -> int | None:
+        for prefix in prefixes:
             if prefix.utc_ns > utc_ns:
                 break
-            boundary = prefix.end
-        return boundary
+            known = prefix.end
+        return known
 
     def _last_not_after(self, segments: list[Segment], utc_ns: int) -> Segment | None:
         """By bisection: the last segment whose first frame was written at or before `utc_ns`."""

@@ -128,7 +128,7 @@ def shorten(disk: Disk, segments: SegmentMap, timeline: int, end: int) -> None:
             disk.remove(segment.path)
         elif segment.start + segment.size > end:
             segments.file(segment).truncate(end - segment.start)
-            segment.size = end - segment.start
+            segment.cut(end)
 
 
 def make_durable(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:

@@ -16,6 +16,7 @@ from engine.journal.format import (
     timeline_directory,
     timeline_from_name,
 )
+from engine.journal.notes import SegmentNotes
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption
 from protocol.positions import Cut
@@ -26,17 +27,23 @@ OPEN_FILES_MAX = 512
 class Segment:
     """One file: frames of `timeline` from position `start` on."""
 
-    __slots__ = ("size", "start", "timeline")
+    __slots__ = ("notes", "size", "start", "timeline")
 
     def __init__(self, timeline: int, start: int, size: int) -> None:
         self.timeline = timeline
         self.start = start
         self.size = size
+        self.notes = SegmentNotes(start)
 
     @property
     def path(self) -> str:
         """Relative to the group's directory."""
         return segment_path(self.timeline, self.start)
+
+    def cut(self, end: int) -> None:
+        """Its file ends at a position from now on."""
+        self.size = end - self.start
+        self.notes.cut(end)
 
 
 class _Sorted:
@@ -103,7 +110,9 @@ class SegmentMap:
         for start in list(known.starts):
             if start not in starts:
                 self.forget(known.by_start[start])
-            elif (file := self._open.pop((timeline, start), None)) is not None:
+                continue
+            known.by_start[start].notes = SegmentNotes(start)
+            if (file := self._open.pop((timeline, start), None)) is not None:
                 file.close()
         for start in sorted(start for start in starts if start is not None and start not in known.by_start):
             segment = Segment(timeline, start, 0)

@@ -115,6 +115,8 @@ class JournalWriter:
                     self._disk.remove(segment.path)
             self._segments.forget(segment)
             self._dirty.pop(segment.path, None)
+        elif segment is not None:
+            segment.notes.cut(position)
         self.timeline = timeline
         self.lane = lane
         self.written = self.durable = position
@@ -165,9 +167,12 @@ class JournalWriter:
         if self.no_space == READ_ONLY:
             self._set_no_space("")
         if self._torn_at == prefix.position:
+            segment.notes.cut(prefix.position)  # the one that failed may have been seen there
             self.sync_now()
             self._torn_at = -1
-        self.written = prefix.end
+        self.written = end = prefix.end
+        if end >= segment.notes.next_at:
+            segment.notes.add(end, prefix.utc_ns, prefix.frame_bytes)
         if not self._syncing:
             if self.written - self.durable >= SYNC_AFTER_BYTES:
                 self._start_sync()
@@ -266,7 +271,7 @@ class JournalWriter:
         """Give back what the last segment did not use."""
         segment = self._segment
         if segment is not None and self.written - segment.start < segment.size:
-            segment.size = self.written - segment.start
+            segment.cut(self.written)
             self._segments.file(segment).truncate(segment.size)
             self._dirty[segment.path] = segment
 
