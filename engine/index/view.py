@@ -65,6 +65,8 @@ class ReadBatch:
 
     def levels(self, lane: int, volume: int) -> tuple[int, ...]:
         """Levels at which the index has rows of a volume in a lane."""
+        if self._transaction is None:
+            self._levels = self._memtable.levels  # as of now: what was in the memtable before may be there
         found = self._levels.get((lane, volume))
         if found is None:
             cursor = self.cursor()

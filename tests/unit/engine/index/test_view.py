@@ -306,3 +306,18 @@ def test_what_many_restores_took_back_may_be_damaged(rig: GroupRig) -> None:
     assert rig.letters("root") == "abcdy..."
     with pytest.raises(DamagedVersion):
         rig.letters("root", taken_back)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_batch_that_began_before_a_checkpoint_sees_what_it_put_there(rig: GroupRig, known: bool) -> None:
+    """At which levels the index has rows was found out before, for other readers."""
+    volume = rig.create("root", 32)
+    view = rig.live("root")
+    if known:
+        rig.write(volume, 0, b"a")
+        rig.checkpoint()
+    assert rig.letters("root")[1:] == "." * 31
+    with view.batch() as batch:
+        rig.write(volume, 0, *[b"b"] * 16)
+        rig.checkpoint()
+        assert view.read_block(batch, 0) == filled(b"b")
