@@ -7,11 +7,13 @@ too: the tail that a follower had of a writer who came back without it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.group.core import GroupCore
 from engine.history.timelines import Span
 from protocol.errors import NotFound
+from protocol.frames import FramePrefix
 from protocol.positions import Cut, timeline_text
 
 
@@ -65,6 +67,12 @@ def _branch(group: GroupCore, lineage: dict[int, Span], end: Cut) -> Branch:
             break
         own.append(span)
     return Branch(fork=fork, end=end, spans=tuple(reversed(own)))
+
+
+def prefixes_of(group: GroupCore, branch: Branch) -> Iterator[FramePrefix]:
+    """Those of its own frames, in order."""
+    for span in branch.spans:
+        yield from group.reader.prefixes(span.timeline, span.start, span.end)
 
 
 def own_part(group: GroupCore, branch: Branch) -> list[Span]:
