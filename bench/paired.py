@@ -62,7 +62,8 @@ def window(total_bytes: int, mode: str) -> Iterator[str]:
     """Random writes, of which history keeps seconds."""
     with FarshorePair(size=f"{VOLUME_BYTES // MIB}M", mode=mode) as pair:
         sites = (pair.primary, pair.secondary)
-        pair.primary.farshore("schedule", "set", pair.group, "--window", f"{WINDOW_S}s")
+        words = ("schedule", "set", pair.group, "--window", f"{WINDOW_S}s", "--confirm", pair.group)
+        pair.primary.farshore(*words)
         before = [daemon_and_children_s(site.pid) - daemon_s(site.pid) for site in sites]
         rates = []
         with disk_peaks(sites) as peaks:
