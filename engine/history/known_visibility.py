@@ -14,9 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.history.timelines import Base, Span
+from protocol.limits import VISIBILITY_INTERVALS_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import Cut
 
-KEPT = 64
+# What is kept of a group, as intervals: two cuts of each volume that it may have, as deep as they may be. A
+# restore asks for the next cut of every volume in turn; with room for fewer, each would be forgotten before
+# its turn came again.
+KEPT_INTERVALS = 2 * VOLUMES_PER_GROUP_MAX * VISIBILITY_INTERVALS_MAX
 Key = tuple[int, int | None, Cut]  # volume, the timeline that it was made on, and the cut
 Intervals = tuple[Any, ...]  # engine.history.visibility.Interval, which imports this
 
@@ -26,6 +30,7 @@ class KnownVisibility:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Key, Intervals] = OrderedDict()
+        self._intervals = 0
         self._bases: list[Base] = []
         self._reach: dict[int, int] = {}  # by timeline, up to where what is known depends on it
 
@@ -46,9 +51,15 @@ class KnownVisibility:
             self._bases = list(bases)
         for span in spans:
             self._reach[span.timeline] = max(span.end, self._reach.get(span.timeline, 0))
+        self._count(self._known.pop(key, None), -1)
         self._known[key] = intervals
-        if len(self._known) > KEPT:
-            self._known.popitem(last=False)
+        self._count(intervals, 1)
+        while self._intervals > KEPT_INTERVALS:
+            self._count(self._known.popitem(last=False)[1], -1)
+
+    def _count(self, intervals: Intervals | None, sign: int) -> None:
+        if intervals is not None:
+            self._intervals += sign * max(1, len(intervals))
 
     def reverted(self, timeline: int, position: int) -> None:
         """A revert stands there: what was known of a later cut may be wrong."""
@@ -58,4 +69,5 @@ class KnownVisibility:
     def clear(self) -> None:
         """Nothing is known."""
         self._known.clear()
+        self._intervals = 0
         self._reach.clear()

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from engine.history.base_rows import load_bases
 from engine.history.bases import spans_from_base
 from engine.history.timelines import Timeline, TimelineTable
-from engine.index.index_batch import IndexBatch, put_batch, take_frame
+from engine.index.index_batch import IndexBatch, cover_other_lanes, put_batch, take_frame
 from engine.index.indexed_history import (
     CHECKPOINT_KEY,
     IndexedTimeline,
@@ -83,6 +83,7 @@ def run_checkpoint(store: Store, reader: JournalReader, plan: CheckpointPlan) ->
                 take_frame(batch, cursor, lanes, timeline.lane, frame)
                 start, digest = frame.prefix.end, frame.prefix.digest
             marks[timeline.id] = (start, digest)
+    cover_other_lanes(batch)
     with store.write() as write:
         put_batch(write, batch)
         for timeline in plan.timelines:

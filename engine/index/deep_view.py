@@ -18,6 +18,7 @@ from engine.history.visibility import Interval
 from engine.index.memtable import NOT_FOUND, Memtable
 from engine.index.runs import newest_indexed
 from engine.index.versions import IndexedVersion
+from engine.integrity.faults import DamagedVersion
 from engine.ports.store import Cursor
 
 # Fewer than this are looked into one after the other.
@@ -74,13 +75,23 @@ def newest_kept(
 def newest_stored(
     cursor: Cursor, volume: int, block: int, strand: Strand, before: int, levels: tuple[int, ...]
 ) -> tuple[int, IndexedVersion] | None:
-    """The same in the index, where the strand's lane has rows at these levels."""
+    """The same in the index, where the strand's lane has rows at these levels. Corruption if it cannot be
+    read; what a restore took back may be damaged."""
     at, one = strand.at, 0
     while one < len(at) and at[one] < before:
-        version = newest_indexed(cursor, volume, block, strand.from_here[one], levels)
-        if version is None:
+        version = failed = None
+        try:
+            version = newest_indexed(cursor, volume, block, strand.from_here[one], levels)
+        except DamagedVersion as error:
+            failed = error
+        found = version or failed
+        if found is None:
             return None
-        one = bisect_left(strand.floors, -version.number)
-        if version.number < strand.highs[one]:
-            return (at[one], version) if at[one] < before else None
+        one = bisect_left(strand.floors, -found.number)
+        if found.number < strand.highs[one]:
+            if at[one] >= before:
+                return None
+            if failed is not None:
+                raise failed
+            return (at[one], version) if version is not None else None
     return None

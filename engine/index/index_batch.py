@@ -27,11 +27,13 @@ from protocol.rows import pack_row
 
 @dataclass(slots=True)
 class IndexBatch:
-    """What one transaction adds. `regions`: the newest number by (lane, volume, region)."""
+    """What one transaction adds. `regions`: the newest number by (lane, volume, region); `zeroed`: lane,
+    volume, first block, blocks and number of each range."""
 
     versions: dict[bytes, bytes] = field(default_factory=dict)
     regions: dict[tuple[int, int, int], int] = field(default_factory=dict)
     written: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    zeroed: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
 
 
@@ -104,22 +106,43 @@ def _apply_zero(
     number: int,
 ) -> None:
     """Tombstones over the blocks of a range that have an older version; the others read as zeroes anyway."""
-    end = first + count
-    older: set[int] = set()
+    older = _written_within(batch, lane, volume, first, count)
     for each in lanes:
-        older.update(indexed_blocks(cursor, each, volume, first, end))
-        written = batch.written.get((each, volume), ())
-        if len(written) < count:
-            older.update(block for block in written if first <= block < end)
-        else:
-            older.update(block for block in range(first, end) if block in written)
-    for start, size in _neighbours(older):
-        for level, at, blocks in pieces(start, size):
-            for block in (at,) if level else range(at, at + blocks):
+        older.update(indexed_blocks(cursor, each, volume, first, first + count))
+    _put_zeroes(batch, lane, volume, older, number)
+    batch.zeroed.append((lane, volume, first, count, number))
+
+
+def cover_other_lanes(batch: IndexBatch) -> None:
+    """Tombstones over what the batch itself has in other lanes, once all of it is there: what a restore put
+    under a zeroed range may come after it, as timelines are taken one by one."""
+    lanes: dict[int, list[int]] = {}
+    for lane, volume in batch.written:
+        lanes.setdefault(volume, []).append(lane)
+    for lane, volume, first, count, number in batch.zeroed:
+        older: set[int] = set()
+        for each in lanes.get(volume, ()):
+            if each != lane:
+                older |= _written_within(batch, each, volume, first, count)
+        _put_zeroes(batch, lane, volume, older, number)
+
+
+def _written_within(batch: IndexBatch, lane: int, volume: int, first: int, count: int) -> set[int]:
+    written = batch.written.get((lane, volume), ())
+    end = first + count
+    if len(written) < count:
+        return {block for block in written if first <= block < end}
+    return {block for block in range(first, end) if block in written}
+
+
+def _put_zeroes(batch: IndexBatch, lane: int, volume: int, blocks: set[int], number: int) -> None:
+    for start, size in _neighbours(blocks):
+        for level, at, count in pieces(start, size):
+            for block in (at,) if level else range(at, at + count):
                 key = run_key(lane, volume, level, block, number)
                 batch.versions[key] = version_value(key, None)
-    for region in {block // REGION_BLOCKS for block in older}:
-        batch.regions[lane, volume, region] = number
+    for region in {block // REGION_BLOCKS for block in blocks}:
+        batch.regions[lane, volume, region] = max(number, batch.regions.get((lane, volume, region), 0))
 
 
 def _neighbours(blocks: set[int]) -> Iterator[tuple[int, int]]:

@@ -209,5 +209,6 @@ class Memtable:
         return self.layers.pop(0)
 
     def index_changed(self) -> None:
-        """The index may have rows at other levels than before; to be said before anybody reads them."""
+        """The index may have rows at levels at which it had none; to be said before anybody reads them. Not
+        said of runs that fall apart (`engine.index.runs.levels_of`)."""
         self.levels = {}

@@ -36,6 +36,7 @@ from engine.index.levels import (
 from engine.index.versions import (
     NUMBER_MASK,
     VERSION_KEY,
+    VERSION_VALUE,
     IndexedVersion,
     VersionKind,
     newest_single,
@@ -45,6 +46,7 @@ from engine.index.versions import (
     version_key,
     version_value,
 )
+from engine.integrity.faults import DamagedVersion
 from engine.ports.disk import Buffer
 from engine.ports.store import Cursor, ReadTransaction
 from protocol.limits import BLOCK_BYTES
@@ -71,29 +73,39 @@ def run_value(lane: int, volume: int, first: int, number: int, data: memoryview)
 
 
 def levels_of(cursor: Cursor, lane: int, volume: int) -> tuple[int, ...]:
-    """Levels at which the index has rows of a volume in a lane, of 0 to 3."""
+    """Levels at which the index has rows of a volume in a lane, of 0 to 3. With runs, 0 is always among them:
+    a truncation takes runs apart, and what it committed can be read before anybody is told."""
     found = []
     for level in (0, *ALL_LEVELS):
         if cursor.set_range(_PLACE.pack(lane, volume, tagged(level, 0))):
             key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
             if (key_lane, key_volume, block >> LEVEL_SHIFT) == (lane, volume, level):
                 found.append(level)
-    return tuple(found)
+    return (0, *found) if found and found[0] else tuple(found)
 
 
 def newest_indexed(
     cursor: Cursor, volume: int, block: int, interval: Interval, levels: tuple[int, ...]
 ) -> IndexedVersion | None:
-    """The newest version of a block within an interval, or None. Corruption if its row cannot be read.
-    `levels` are those at which the volume has rows in the interval's lane (`levels_of`)."""
+    """The newest version of a block within an interval, or None. Corruption if its row cannot be read: that
+    of an older version, at another level, hides nothing. `levels` are those at which the volume has rows in
+    the interval's lane (`levels_of`)."""
     best: IndexedVersion | None = None
+    failed: DamagedVersion | None = None
     for level in levels:
-        if level == 0:
-            found = newest_single(cursor, volume, block, interval)
+        try:
+            if level == 0:
+                found = newest_single(cursor, volume, block, interval)
+            else:
+                found = _newest_in_runs(cursor, volume, block, interval, level)
+        except DamagedVersion as error:
+            if failed is None or error.number > failed.number:
+                failed = error
         else:
-            found = _newest_in_runs(cursor, volume, block, interval, level)
-        if found is not None and (best is None or found.number > best.number):
-            best = found
+            if found is not None and (best is None or found.number > best.number):
+                best = found
+    if failed is not None and (best is None or failed.number > best.number):
+        raise failed
     return best
 
 
@@ -133,13 +145,20 @@ def versions_of(
 
 
 def number_of(key: bytes, value: Buffer, block: int) -> int:
-    """The number of a block's version in a row: later than that of the run's first block by what lies
-    between, unless all of it is zeroes."""
+    """The number of a block's version in a row: of a run, later than that of its first block by what lies
+    between, unless all of it is zeroes. So is the number of a row that says neither: it is met, and refused,
+    wherever the run could have been found."""
     _, _, tag, inverted = unpack_version_key(key)
     number: int = inverted ^ NUMBER_MASK
-    if len(value) and value[0] == VersionKind.ZERO:
-        return number
-    return number + (block - (tag & FIRST_MASK)) * BLOCK_BYTES
+    if _says(value, VersionKind.RUN):
+        return number + (block - (tag & FIRST_MASK)) * BLOCK_BYTES
+    return number
+
+
+def _says(value: Buffer, kind: VersionKind) -> bool:
+    """Whether a row is of this kind, by its length too."""
+    zeroes = len(value) == VERSION_VALUE.size
+    return len(value) > 0 and value[0] == kind and zeroes == (kind == VersionKind.ZERO)
 
 
 def _newest_in_runs(
@@ -188,11 +207,11 @@ def row_holding(
     for level in (tag_level,) if tag_level else (0, *ALL_LEVELS):
         start = first & -run_blocks(level)
         skip = (first - start) * BLOCK_BYTES
-        for at in {number - skip, number}:
-            key = run_key(lane, volume, level, start, at) if at >= 0 else b"\0"
-            value = transaction.get("versions", key)
-            if value is not None and number_of(key, value, first) == number:
-                return key, value
+        for at, other in ((number - skip, VersionKind.ZERO), (number, VersionKind.RUN)):
+            value = transaction.get("versions", run_key(lane, volume, level, start, at)) if at >= 0 else None
+            # One that says neither, because it is damaged, may be either.
+            if value is not None and not (skip and _says(value, other)):
+                return run_key(lane, volume, level, start, at), value
     return None
 
 

@@ -132,3 +132,8 @@ class DamagedVersion(Corruption):
             next_step="`farshore verify GROUP --deep --repair` lists what is affected, and mends it",
         )
         self.damage = damage
+
+    @property
+    def number(self) -> int:
+        """That of the version, or of the first block of a run."""
+        return self.damage.place[3]

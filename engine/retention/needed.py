@@ -187,6 +187,17 @@ def lane_horizons(table: TimelineTable, horizons: Iterable[Cut]) -> dict[int, in
     return found
 
 
+def up_to(horizons: Mapping[int, int], dropped: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """The horizons of lanes, no further than where (lane, number) a branch begins that is being dropped. Its
+    rows go as they are: of a run that fell apart beside that, single blocks would stay where the sweep has
+    passed, and be read in the next branch that has the lane."""
+    found = dict(horizons)
+    for lane, number in dropped:
+        if lane in found:
+            found[lane] = min(found[lane], number)
+    return found
+
+
 def raised(table: TimelineTable, horizons: Iterable[Cut], horizon: Cut) -> frozenset[Cut]:
     """The horizons with a new one, in place of those on the way to it."""
     new = same_name(table, horizon)

@@ -29,6 +29,7 @@ from engine.retention.needed import (
     Keep,
     raised,
     same_name,
+    up_to,
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
@@ -201,6 +202,7 @@ class Reclaim:
             self._kept.tails(horizons),
             self._bounds.of,
         )
+        keep = replace(keep, lane_horizons=up_to(keep.lane_horizons, self._dropped))
         if self._kept.retention.kept.keys() - keep.cuts:
             self._sweep_due = True
         kept = {cut: self._kept.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}

@@ -11,7 +11,7 @@ from engine.group.open_clone import Clone
 from engine.history.branch_drop import BranchDrops
 from engine.history.branches import branches
 from protocol.errors import Refused, Trimmed, WrongState
-from protocol.events import WRITE, ZERO
+from protocol.events import WRITE, ZERO, Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, filled
 from tests.unit.engine.retention.test_reclaim import fill, truncate
@@ -102,6 +102,27 @@ def test_zeroes_hide_what_the_cut_had(rig: GroupRig, checkpoint: bool) -> None:
     assert letters(clone) == "A..D"
     assert letters(open_again(rig)) == "A..D"
     assert rig.letters("root") == "ABCD"
+
+
+@pytest.mark.parametrize("written", [(), ("volume",), ("volume", "clone")])
+def test_zeroes_hide_what_a_restore_took_from_a_clone(rig: GroupRig, written: tuple[str, ...]) -> None:
+    """One checkpoint may find the zeroes before what they hide: that is of another timeline."""
+    volume = rig.create("root", 8)
+    rig.write(volume, 0, b"A", b"B", b"C", b"D")
+    if "volume" in written:
+        rig.checkpoint()
+    clone = clone_of(rig, rig.end)
+    write(clone, 4, b"X", b"Y", b"Z", b"W")
+    if "clone" in written:
+        rig.checkpoint()
+    rig.group.append_records([Revert(volume=volume, cut=clone.end)])
+    rig.append([(ZERO, volume, 3, 4)])
+    for _ in range(2):
+        assert rig.letters("root") == "ABC....W"
+        assert letters(clone) == "ABCDXYZW"
+        rig.checkpoint()
+    clone = open_again(rig)
+    assert (rig.letters("root"), letters(clone)) == ("ABC....W", "ABCDXYZW")
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])

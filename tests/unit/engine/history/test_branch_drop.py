@@ -8,13 +8,21 @@ import pytest
 
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import Branch, branches, find_branch
+from engine.index.levels import level_and_first
+from engine.index.versions import NUMBER_MASK, unpack_version_key
 from protocol.errors import Refused
 from protocol.events import Revert
 from protocol.positions import Cut
+from site_primary.backup import take_backup
 from tests.unit.engine.group.test_clones import clone_of, letters
 from tests.unit.engine.group.test_clones import drop as drop_clone
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
-from tests.unit.engine.retention.test_reclaim import KEEP_ALL, KEEP_NOTHING, truncated_past_a_fork
+from tests.unit.engine.retention.test_reclaim import (
+    KEEP_ALL,
+    KEEP_NOTHING,
+    truncate,
+    truncated_past_a_fork,
+)
 
 pytestmark = pytest.mark.usefixtures("run_sizes")
 
@@ -127,3 +135,48 @@ def test_a_tail_that_comes_back_is_not_taken_for_truncated(make_rig: Callable[..
             rig.reopen()
         assert rig.end == end
         assert rig.letters("root") == third.letters("root")
+
+
+def test_no_run_of_a_branch_falls_apart_behind_the_sweep(sites: Sites) -> None:
+    """The branch was to be truncated while it was the head: the horizon is past all of it, and its runs are
+    whole. What the sweep finds of them between single blocks goes, and nothing comes in its place."""
+    one, other = sites
+    volume = one.create("large", 32)
+    follow(one, other)
+    one.reopen()
+    fork = other.end
+    for turn in range(12):
+        other.write(volume, turn % 2 * 16, *[b"x"] * 16)
+        other.write(volume, 16 + turn, b"y")
+    take_backup(other.group, volume=None, label="kept", cut=fork, pinned=False, rng=other.rng)
+    other.sync()
+    other.write(volume, 0, b"z")
+    other.sync()
+    other.checkpoint()
+    other.indexer.hold = True
+    truncate(other)
+    other.reopen()  # before it hears of the first segment, so that it asks for no other
+    one.write(volume, 31, b"o")
+    take_other_line(other, one)
+    (branch,) = branches(other.group)
+    lane = other.group.timelines.get(branch.timeline).lane
+    assert any(level_and_first(block)[0] for block in _rows(other, lane, fork))
+    BranchDrops(other.group, lambda _: None).begin(branch)
+    other.settle(10.0)
+    assert not other.group.dropping
+    assert not _rows(other, lane, fork)
+    assert other.letters("large") == "." * 31 + "o"
+
+
+def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[int]:
+    """The field `block` of rows in a lane that are of what came after a cut."""
+    found = []
+    with rig.group.store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        more = cursor.set_range(b"\0")
+        while more:
+            row_lane, _, block, inverted = unpack_version_key(cursor.key())
+            if row_lane == lane and inverted ^ NUMBER_MASK >= fork.position:
+                found.append(block)
+            more = cursor.next()
+    return found

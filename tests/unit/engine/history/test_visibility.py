@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.history.timelines import Timeline, TimelineTable
-from engine.history.visibility import Interval, visibility
+from engine.history.visibility import Interval, Step, step, visibility
 from engine.history.volumes import VolumeHistory
 from protocol.errors import Refused
 from protocol.events import Revert
-from protocol.limits import VISIBILITY_INTERVALS_MAX
+from protocol.limits import VISIBILITY_INTERVALS_MAX, VOLUMES_PER_GROUP_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 VOLUME = 50
@@ -184,3 +184,27 @@ def test_a_thousand_restores_are_worked_out_once(history: History) -> None:
         history.revert(1, 2_000_000, Cut(1, 1_999_900))
         assert len(history.seen(1)) == 1002
         assert looked == 3
+
+
+def test_of_many_volumes_a_restore_is_a_few_steps_for_each(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are turned back together, again and again, and shown after each."""
+    steps = 0
+
+    def counted(*arguments: Any) -> Step | None:
+        nonlocal steps
+        steps += 1
+        return step(*arguments)
+
+    monkeypatch.setattr("engine.history.visibility.step", counted)
+    volumes, deep = range(50, 50 + VOLUMES_PER_GROUP_MAX), 30
+    for turn in range(deep):
+        position = 1000 * (turn + 1)
+        for volume in volumes:
+            history.revert(1, position + volume, Cut(1, position - 300), volume)
+        steps = 0
+        for volume in volumes:
+            found = visibility(history.timelines, history.volumes, volume, 1, position + 999)
+            assert len(found) == turn + 2
+        assert steps <= 2 * len(volumes)

@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 
 from engine.index.indexed_history import CHECKPOINT_KEY, FORMAT, load_checkpoint
 from engine.index.levels import blocks_at, level_and_first, pieces, run_blocks
-from engine.index.runs import exact_version, indexed_blocks, levels_of, versions_in
+from engine.index.runs import (
+    exact_version,
+    indexed_blocks,
+    levels_of,
+    place_of,
+    row_holding,
+    versions_in,
+)
 from engine.index.versions import VersionKind
 from engine.integrity.faults import DamagedVersion, Fault
 from protocol.errors import RemoteProtocolError
 from protocol.events import ZERO
+from protocol.limits import BLOCK_BYTES
+from protocol.positions import Cut
 from protocol.rows import pack_row
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig, filled
@@ -63,7 +72,7 @@ def test_a_mebibyte_is_one_row(rig: GroupRig) -> None:
     assert len(rows) == 4
     assert {len(value) for value in rows.values()} == {1 + 4 * MIB_BLOCKS}
     with rig.group.store.read() as read:
-        assert levels_of(read.cursor("versions"), 0, volume) == (3,)
+        assert levels_of(read.cursor("versions"), 0, volume) == (0, 3)
     data = rig.read("root", rig.end)
     assert data == b"".join(map(filled, [each for at in range(4) for each in fill(MIB_BLOCKS, at)]))
 
@@ -130,6 +139,54 @@ def test_a_damaged_row_of_a_run_is_named_by_its_blocks(rig: GroupRig) -> None:
     assert list(blocks_at(int.from_bytes(unknown[12:20]))) == []
     with pytest.raises(DamagedVersion):
         versions_in(unknown, value)
+
+
+@pytest.mark.parametrize("kind", range(1, 7))
+def test_a_damaged_row_hides_what_is_older_and_not_what_is_newer(rig: GroupRig, kind: int) -> None:
+    """Of a block that single rows and runs say something of, the newest counts, whichever is damaged: by its
+    kind, or by its length."""
+    volume = rig.create("root", MIB_BLOCKS)
+    rig.write(volume, 0, *[b"a"] * 16)
+    rig.write(volume, 5, b"b")
+    over = rig.end
+    rig.append([(ZERO, volume, 0, 16)])
+    rig.checkpoint()
+    for key, value in rows_of(rig).items():
+        _, _, first, blocks, number = place_of(key)
+        damaged = bytes((kind,)) + value[1:] if kind != value[0] else value[:-1]
+        with rig.group.store.write() as write:
+            write.put("versions", key, damaged)
+        shown, before = "." * 16, "aaaaabaaaaaaaaaa"
+        if number >= over.position:
+            shown = "?" * 16
+        elif blocks > 1:
+            before = "?????b??????????"
+        else:
+            before = "aaaaa?aaaaaaaaaa"
+        assert (_shown(rig, rig.end), _shown(rig, over)) == (shown, before), (kind, first, blocks)
+        # Whoever repairs it finds the row that it was, by any of its blocks.
+        with rig.group.store.read() as read:
+            for block in range(first, first + blocks):
+                numbers = {number, number + (block - first) * BLOCK_BYTES}
+                holding = [row_holding(read, 0, volume, block, each) for each in numbers]
+                assert (key, damaged) in holding
+        with rig.group.store.write() as write:
+            write.put("versions", key, value)
+    assert (_shown(rig, rig.end), _shown(rig, over)) == ("." * 16, "aaaaabaaaaaaaaaa")
+
+
+def _shown(rig: GroupRig, cut: Cut) -> str:
+    """The first 16 blocks at a cut, each by itself; `?` where it is damaged."""
+    view, found = rig.group.kept.view_at("root", cut), ""
+    with view.batch() as batch:
+        for block in range(16):
+            try:
+                data = view.read_block(batch, block)
+            except DamagedVersion:
+                found += "?"
+            else:
+                found += chr(data[0]) if data[0] else "."
+    return found
 
 
 def test_an_index_of_a_later_format_is_not_taken_for_one_without_blocks(rig: GroupRig) -> None:

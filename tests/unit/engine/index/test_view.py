@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from engine.index import extents
+from engine.index.deep_view import DEEP_FROM
+from engine.index.versions import NUMBER_MASK, unpack_version_key
 from engine.index.view import ReadBatch, VolumeView
+from engine.integrity.faults import DamagedVersion
 from protocol.errors import Corruption
-from protocol.events import TRIM, WRITE, ZERO, Row
+from protocol.events import TRIM, WRITE, ZERO, Revert, Row
 from protocol.limits import BLOCK_BYTES
 from tests.unit.engine.group_rig import GroupRig, filled
 
@@ -272,3 +275,34 @@ def test_a_missing_segment_is_an_error(rig: GroupRig) -> None:
         with pytest.raises(Corruption, match="missing"):
             view.read_block(batch, 0)
         assert view.read_block(batch, 1) == bytes(BLOCK_BYTES)
+
+
+def test_what_many_restores_took_back_may_be_damaged(rig: GroupRig) -> None:
+    """What was written before each of them cannot be read, what is seen can."""
+    volume = rig.create("root", 8)
+    rig.write(volume, 0, b"a", b"b", b"c", b"d")
+    start = rig.end.position
+    for turn in range(DEEP_FROM + 2):
+        before = rig.end
+        rig.write(volume, turn % 4, b"x")
+        taken_back = rig.end
+        rig.group.append_records([Revert(volume=volume, cut=before)])
+        rig.write(volume, 4, b"y")
+    assert len(rig.live("root").intervals) >= DEEP_FROM
+    rig.checkpoint()
+    doomed = []
+    with rig.group.store.read() as read:
+        cursor = read.cursor("versions")
+        more = cursor.set_range(b"\0")
+        while more:
+            _, _, block, inverted = unpack_version_key(cursor.key())
+            if block < 4 and inverted ^ NUMBER_MASK >= start:
+                doomed.append(bytes(cursor.key()))
+            more = cursor.next()
+    with rig.group.store.write() as write:
+        for key in doomed:
+            write.put("versions", key, b"\x06none")
+    assert len(doomed) == DEEP_FROM + 2
+    assert rig.letters("root") == "abcdy..."
+    with pytest.raises(DamagedVersion):
+        rig.letters("root", taken_back)

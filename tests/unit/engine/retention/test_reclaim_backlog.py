@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.retention.thinning import Changes
+from protocol.limits import BLOCK_BYTES
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.engine.retention.test_reclaim import fill, truncate
@@ -65,6 +66,29 @@ def test_a_row_that_cannot_be_read_ends_it_with_nothing_changed(rig: GroupRig, v
     assert f"volume {volume:x} block 0 is damaged" in failed["error"]
     assert rows(rig) == before
     assert rig.segment_files() == segments
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_volume_of_nothing_but_runs_is_read_while_they_fall_apart(rig: GroupRig, answered: bool) -> None:
+    """Whoever read it knows that it has no single blocks. A truncation makes some, which can be read before
+    the daemon hears of it, and no checkpoint follows."""
+    volume = rig.create("root", 64)
+    turn = 0
+    while len(rig.segment_files()) < 4:
+        # The first of them is never written again: the first segment has something to move.
+        rig.write(volume, (turn % 3 + 1) * 16 if turn else 0, *[bytes([97 + turn % 26])] * 16)
+        turn += 1
+    rig.sync()
+    rig.write(volume, 16, *[b"z"] * 16)
+    rig.sync()
+    rig.checkpoint()
+    expected = rig.letters("root")
+    rig.indexer.hold = not answered
+    truncate(rig)
+    assert (len(rig.segment_files()) == 1) is answered
+    assert rig.letters("root") == expected
+    stretches = rig.live("root").extents(0, 64 * BLOCK_BYTES)
+    assert sum(blocks for blocks, data in stretches if data) == len(expected.strip(".")) * BLOCK_BYTES
 
 
 def rows(rig: GroupRig) -> list[tuple[bytes, bytes]]:
