@@ -75,8 +75,12 @@ bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and
 	$(BIN)/python -m bench.cli_start
 	$(BIN)/python -m bench $(BENCH)
 
-bench-growth: setup ## 1,000 groups on one daemon: created, written, stopped, killed, started (GROWTH='--groups 200')
+bench-growth: setup ## what costs more as it grows: groups (GROWTH='--groups 200'), hosts, history, writes of a mirrored volume
 	$(BIN)/python -m bench.growth $(GROWTH)
+	$(BIN)/python -m bench.hosts
+	$(BIN)/python -m bench.history
+	$(BIN)/python -m bench.paired
+	$(BIN)/python -m bench.index_cost
 
 deb: setup ## farshore_VERSION_ARCH.deb in dist/, with a virtual environment of its own
 	packaging/make-deb.sh $(BIN)/python dist

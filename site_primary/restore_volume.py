@@ -11,12 +11,14 @@ site_primary.rewrite_volume.
 from __future__ import annotations
 
 import random
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from engine.group.group import Group
 from engine.history.visibility import Interval
 from engine.history.volumes import Volume
 from engine.index.view import VolumeView
+from engine.steps import at_once
 from protocol.errors import Mismatch, NotFound
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
@@ -24,6 +26,7 @@ from protocol.positions import Cut
 from site_primary.resize_volume import sizes_of
 
 SAMPLED_BLOCKS = 1000
+STEP_BLOCKS = 64  # compared at one stroke, beside hosts of other volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +78,27 @@ def carry_out(group: Group, plan: RestorePlan) -> Cut:
 def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
     """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of
     blocks compared; Mismatch names the first that differs."""
-    compared = 0
+    return at_once(check_steps(group, plan, rng))
+
+
+def check_steps(group: Group, plan: RestorePlan, rng: random.Random) -> Generator[None, None, int]:
+    """The same, step by step: what is compared is the cut where it begins, whatever is written since."""
+    end, leases = group.end, group.kept.leases
     now = group.volumes.by_id(group.spans())
-    for volume in (now[each.id] for each in plan.volumes):
-        live = group.live_view(volume)
-        past = group.kept.view_of(volume.id, plan.cut)
-        if _since(live, plan.before) != past.intervals or live.size_bytes != past.size_bytes:
-            raise _mismatch(group, volume, plan, "its visibility is not the cut's")
-        compared += _compare_blocks(group, volume, plan, (live, past), rng)
+    held = [leases.take("restored", cut) for cut in (plan.cut, end)]
+    compared = 0
+    try:
+        for volume in (now[each.id] for each in plan.volumes):
+            live, past = group.kept.view_of(volume.id, end), group.kept.view_of(volume.id, plan.cut)
+            if _since(live, plan.before) != past.intervals or live.size_bytes != past.size_bytes:
+                raise _mismatch(group, volume, plan, "its visibility is not the cut's")
+            sample = sample_blocks(volume, rng)
+            for at in range(0, len(sample), STEP_BLOCKS):
+                yield
+                _compare_blocks(group, volume, plan, (live, past), sample[at : at + STEP_BLOCKS])
+            compared += len(sample)
+    finally:
+        leases.release(*held)
     return compared
 
 
@@ -100,18 +116,16 @@ def _since(live: VolumeView, before: Cut) -> tuple[Interval, ...]:
 
 
 def _compare_blocks(
-    group: Group, volume: Volume, plan: RestorePlan, views: tuple[VolumeView, VolumeView], rng: random.Random
-) -> int:
+    group: Group, volume: Volume, plan: RestorePlan, views: tuple[VolumeView, VolumeView], blocks: list[int]
+) -> None:
     live, past = views
-    sample = sample_blocks(volume, rng)
     with live.batch() as batch:
-        for block in sample:
+        for block in blocks:
             # The same version is the same bytes: a read of each, cold, would keep hosts waiting for a second.
             if live.find(batch, block) == past.find(batch, block):
                 continue
             if live.read_block(batch, block) != past.read_block(batch, block):
                 raise _mismatch(group, volume, plan, f"block {block} differs")
-    return len(sample)
 
 
 def _mismatch(group: Group, volume: Volume, plan: RestorePlan, what: str) -> Mismatch:

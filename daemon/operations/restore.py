@@ -29,7 +29,7 @@ from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed
 from protocol.positions import Cut
-from site_primary.restore_volume import RestorePlan, carry_out, check_restored, plan_restore
+from site_primary.restore_volume import RestorePlan, carry_out, plan_restore
 
 JOB_KIND = "restore"
 # How long a dry run has the peer hold the cut.
@@ -210,8 +210,7 @@ def _undo(noun: str, name: str, before: Cut) -> str:
 async def _revert(site: Site, group: Group, plan: RestorePlan) -> tuple[Cut, int, int]:
     """Where the revert is, how many blocks were compared, and how many bytes written: none."""
     position = carry_out(group, plan)
-    # Before anything is awaited: another restore, or a host let in again, would change what is compared.
-    checked = check_restored(group, plan, site.rng)
+    checked = await comparing.sample(site, group, plan)
     await wait_durable(group)
     return position, checked, 0
 

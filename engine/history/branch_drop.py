@@ -92,10 +92,12 @@ def _require_no_clone(group: Group, branch: Branch, own: dict[int, int]) -> None
 
 def _looked_through(group: Group, branch: Branch) -> set[Cut]:
     """Cuts whose view must stay: those held by readers, kept below the horizons, and at the ends of clones;
-    and what restores went back to whose outcome can still be read."""
+    what restores went back to whose outcome can still be read; and the horizons, as a restore below one shows
+    above it until the next. One on the branch goes back to where that left."""
     table, retention = group.timelines, group.kept.retention
     cuts = group.kept.leases.cuts() | set(retention.kept) | {clone.end for clone in group.clones}
-    cuts = {cut for cut in cuts if not _inside(branch, cut)}
+    cuts |= {horizon for horizon in retention.horizons if horizon.timeline in table}
+    cuts = {branch.fork if _inside(branch, cut) else cut for cut in cuts}
     horizons = lane_horizons(table, retention.horizons)
     for entry in group.volumes.all_reverts():
         made = Cut(entry.timeline, entry.position + 1)

@@ -22,7 +22,7 @@ from engine.integrity.faults import DamagedVersion
 from engine.ports.store import Cursor
 
 # Fewer than this are looked into one after the other.
-DEEP_FROM = 4
+DEEP_FROM = 2
 
 
 class Strand(NamedTuple):

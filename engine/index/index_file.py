@@ -30,7 +30,8 @@ def open_index(directory: pathlib.Path, room_bytes: int = ROOM_BYTES) -> LmdbSto
 def open_index_to_read(directory: pathlib.Path) -> LmdbStore:
     """The same for who never writes it."""
     path = directory / INDEX_FILE
-    if path.exists():
+    # One that a crash left empty was only just made: that it is not there says the same.
+    if path.exists() and path.stat().st_size:
         try:
             return LmdbStore(path, ROOM_BYTES, TABLES, readonly=True)
         except LacksTables:

@@ -65,9 +65,9 @@ class ReadBatch:
 
     def levels(self, lane: int, volume: int) -> tuple[int, ...]:
         """Levels at which the index has rows of a volume in a lane."""
-        cursor = self.cursor()
         found = self._levels.get((lane, volume))
         if found is None:
+            cursor = self.cursor()
             found = self._levels[lane, volume] = levels_of(cursor, lane, volume)
         return found
 
@@ -123,6 +123,8 @@ class VolumeView:
             if entry != NOT_FOUND:
                 return None if entry & 1 else Place(interval.lane, entry >> 1, None)
             levels = batch.levels(interval.lane, volume)
+            if not levels:
+                continue
             version = newest_indexed(batch.cursor(), volume, block, interval, levels)
             if version is not None:
                 return None if version.zero else Place(interval.lane, version.number, version)
@@ -137,11 +139,14 @@ class VolumeView:
             lane = strand.from_here[0].lane
             kept = newest_kept(self.memtable, volume, block, strand, best)
             if kept is not None:
+                # The index has none above it in this lane that the memtable has not: those that it has were
+                # there before any that are left here.
                 best, entry = kept
                 place = None if entry & 1 else Place(lane, entry >> 1, None)
-                if best == strand.at[0]:
-                    break
+                continue
             levels = batch.levels(lane, volume)
+            if not levels:
+                continue
             stored = newest_stored(batch.cursor(), volume, block, strand, best, levels)
             if stored is not None:
                 best, version = stored

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from engine.group.core import GroupCore
 from engine.index.checkpoint_timing import Checkpoints
@@ -27,13 +28,14 @@ from engine.retention.needed import (
     NO_ANCHOR,
     BoundsOfCuts,
     Keep,
+    Retention,
     raised,
     same_name,
     up_to,
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
-from engine.retention.reclaim_requests import SWEEP_KEY, SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import FIRST_BLOCK, SWEEP_KEY, SweepPlan, TruncatePlan
 from engine.retention.retention_lock import RetentionLock
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
@@ -69,8 +71,13 @@ class Reclaim:
         self._indexer = indexer
         self._window_time = WindowTime(group.clock)
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
+        # What was decided last, of what, and the retention that this made. Between two slices of a sweep
+        # nothing is another, and of tens of thousands of backups deciding takes longer than a host may wait.
+        self._decided: tuple[tuple[object, ...], Keep | None, Retention] = ((), None, Retention())
         self._copies: set[Cut] = set()
         self._look_at = 0
+        # A segment of which more is to be truncated, its end, and from which volume and block on.
+        self._go_on: tuple[object, int, tuple[int, int]] = (None, 0, FIRST_BLOCK)
         self._running = False
         self._blocked = False
         self._said = ""  # why the last try failed, until one succeeds
@@ -186,28 +193,27 @@ class Reclaim:
             end=old.end,
             keep=keep,
             room_bytes=max(0, group.disk.free_bytes() - least_bytes),
+            after=self._go_on[2] if self._go_on[:2] == (old.segment, old.end) else FIRST_BLOCK,
         )
         self._running = True
-        self._indexer.start(plan, lambda error, _: self._truncated(old, error))
+        self._indexer.start(plan, partial(self._truncated, old))
 
     def _decide(self, horizons: frozenset[Cut]) -> Keep:
         """What stays from now on, for the index and for whoever asks for a cut."""
-        group = self._group
-        keep = what_to_keep(
-            group.timelines,
-            group.volumes,
-            self._kept.retention,
-            horizons,
-            self._retained() | self._kept.leases.cuts(),
-            self._kept.tails(horizons),
-            self._bounds.of,
-        )
-        keep = replace(keep, lane_horizons=up_to(keep.lane_horizons, self._dropped))
-        if self._kept.retention.kept.keys() - keep.cuts:
-            self._sweep_due = True
-        kept = {cut: self._kept.retention.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
-        self._kept.retention = replace(self._kept.retention, horizons=keep.horizons, kept=kept)
-        return keep
+        group, before = self._group, self._kept.retention
+        wanted = self._retained() | self._kept.leases.cuts()
+        tails = self._kept.tails(horizons)
+        table, reverts = group.timelines, group.volumes.all_reverts()
+        said = (horizons, wanted, tails, table.all(), [*table.bases], reverts)
+        known, keep, made = self._decided
+        if keep is None or said != known or not (before is made or _as_decided(before, keep)):
+            keep = what_to_keep(table, group.volumes, before, horizons, wanted, tails, self._bounds.of)
+            if before.kept.keys() - keep.cuts:
+                self._sweep_due = True
+            kept = {cut: before.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}
+            self._kept.retention = made = replace(before, horizons=keep.horizons, kept=kept)
+            self._decided = (said, keep, made)
+        return replace(keep, lane_horizons=up_to(keep.lane_horizons, self._dropped))
 
     @property
     def running(self) -> bool:
@@ -223,13 +229,18 @@ class Reclaim:
             self._failed(error)
             return False
         self._said = ""
-        self._kept.reload()
         return True
 
-    def _truncated(self, old: OldSegment, error: Exception | None) -> None:
-        if self._changed(error):
-            remove_segment(self._group, old.segment)
-            self._ended()
+    def _truncated(self, old: OldSegment, error: Exception | None, figures: tuple[int, ...]) -> None:
+        if not self._changed(error):
+            return
+        self._kept.reload()  # the index has the digests of frames that go; of a sweep it says nothing new
+        match figures:
+            case (_, _, volume, block):
+                self._go_on = (old.segment, old.end, (volume, block))
+            case _:
+                remove_segment(self._group, old.segment)
+        self._ended()
 
     def _ended(self) -> None:
         """Something was done: there may be more, and hosts may go on."""
@@ -302,3 +313,7 @@ class Reclaim:
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
+
+
+def _as_decided(retention: Retention, keep: Keep) -> bool:
+    return retention.horizons == keep.horizons and retention.kept.keys() == keep.cuts

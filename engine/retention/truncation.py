@@ -9,18 +9,27 @@ caller refuses the cuts that this gives up from before the request on, and remov
 after a crash in between the file is removed at the next start, or the truncation is done again, to the same
 end.
 
+A segment may name far more blocks than it has bytes of: a discarded terabyte is a few rows. So a request
+looks at `BLOCKS_MAX` of them; what is left is for the next, which a checkpoint comes before, and only with
+the last one the segment counts as truncated.
+
 Called by the indexer process; reads no clock.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from engine.history.unread import read_frame
 from engine.index.indexed_history import load_timelines
-from engine.index.runs import indexed_blocks
+from engine.index.levels import ALL_LEVELS
+from engine.index.runs import indexed_blocks, indexed_runs
 from engine.journal.reader import checked, parsed_frames
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Cursor, Store
@@ -38,6 +47,8 @@ from protocol.events import LAST_DATA_KIND, WRITE
 from protocol.limits import BLOCK_BYTES, INDEX_SHARE, INDEX_TRANSACTION_BYTES
 from protocol.positions import Cut
 
+BLOCKS_MAX = 65_536  # that one request looks at
+WINDOW_BLOCKS = 4096  # of a zeroed range that are looked up at once
 # What a version that is moved takes of the file: its bytes, and a share of the pages above them.
 MOVED_BYTES = BLOCK_BYTES + BLOCK_BYTES // INDEX_SHARE
 
@@ -54,10 +65,11 @@ def handle_truncation(store: Store, segments: SegmentMap, row: tuple[Any, ...]) 
             segments.forget(gone)
 
 
-def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tuple[int, int]:
+def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tuple[int, ...]:
     """Carry out a plan. BadFrame or Corruption if the segment is damaged, OSError (ENOSPC) if there is no
     room: then nothing changed."""
     changes = Changes()
+    following: tuple[int, ...] = ()
     with store.read() as transaction:
         before = load_retention(transaction)
         if before.truncated_to(plan.timeline) >= plan.end:
@@ -66,28 +78,32 @@ def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tu
         segment = segments.segment_at(plan.timeline, plan.start)
         if indexed is None or indexed.indexed < plan.end or segment is None or segment.start != plan.start:
             raise WrongState("a truncation may not pass what is indexed", position=_place(plan))
+        if plan.keep.lane_horizons.get(plan.lane, 0) < plan.end:
+            raise WrongState("a truncation may not pass the horizon", position=_place(plan))
         cursor = transaction.cursor("versions")
         # At once: nearly all of it is asked for, in the order of blocks and not of places.
         data = memoryview(segments.file(segment).pread(plan.end - plan.start, 0))
-        named, anchors = _read_segment(data, cursor, plan, before)
+        said = _read_segment(data, plan, before)
+        named = list(islice(_named_blocks(said, cursor, plan), BLOCKS_MAX + 1))
+        if len(named) > BLOCKS_MAX:
+            following = named.pop()
         thinning = Thinning(changes=changes, cursor=cursor, keep=plan.keep, lanes=lanes_of(cursor))
         source = SegmentBytes(data, plan.start, plan.end)
-        for volume, blocks in sorted(named.items()):
-            thinning.thin_all(plan.lane, volume, sorted(blocks), source)
+        for volume, blocks in groupby(named, itemgetter(0)):
+            thinning.thin_all(plan.lane, volume, (block for _, block in blocks), source)
     _require_room(store, plan, len(changes.moved))
     kept = {}
     for cut in plan.keep.cuts:
-        here = anchors.get(cut.position) if cut.timeline == plan.timeline else None
+        here = said.anchors.get(cut.position) if cut.timeline == plan.timeline else None
         kept[cut] = here or before.anchor(cut.timeline, cut.position) or NO_ANCHOR
-    after = Retention(
-        horizons=plan.keep.horizons,
-        kept=kept,
-        truncated={**before.truncated, plan.timeline: (plan.end, anchors[plan.end])},
-    )
+    truncated = before.truncated
+    if not following:
+        truncated = {**truncated, plan.timeline: (plan.end, said.anchors[plan.end])}
+    after = Retention(horizons=plan.keep.horizons, kept=kept, truncated=truncated)
     with store.write() as write:
         changes.commit(write)
         write.put("meta", RETENTION_KEY, after.to_value())
-    return len(changes.moved), changes.gone
+    return len(changes.moved), changes.gone, *following
 
 
 def _require_room(store: Store, plan: TruncatePlan, moved: int) -> None:
@@ -108,32 +124,66 @@ def _place(plan: TruncatePlan) -> str:
     return str(Cut(plan.timeline, plan.end))
 
 
-def _read_segment(
-    data: memoryview, cursor: Cursor, plan: TruncatePlan, before: Retention
-) -> tuple[dict[int, set[int]], dict[int, Anchor]]:
-    """The blocks that the segment names, by volume, and what each of its frames says of the place where it
-    ends."""
+@dataclass(slots=True)
+class _Said:
+    """What a segment's frames say, by volume: blocks written, ranges zeroed; and of each frame's end."""
+
+    written: dict[int, set[int]] = field(default_factory=dict)
+    zeroed: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    anchors: dict[int, Anchor] = field(default_factory=dict)
+
+
+def _read_segment(data: memoryview, plan: TruncatePlan, before: Retention) -> _Said:
     anchor = before.anchor(plan.timeline, plan.start)
-    named: dict[int, set[int]] = {}
-    anchors: dict[int, Anchor] = {}
+    said = _Said()
     digest = anchor.digest if anchor else None
     for frame in checked(parsed_frames(data, plan.timeline, plan.start, plan.end), digest):
         prefix = frame.prefix
-        anchors[prefix.end] = Anchor(prefix.digest, prefix.utc_ns)
+        said.anchors[prefix.end] = Anchor(prefix.digest, prefix.utc_ns)
         for row in read_frame(frame).rows:
             if row[0] > LAST_DATA_KIND:
                 continue
             kind, volume, first, count = row
-            blocks: Iterator[int] | range | list[int] = range(first, first + count)
-            if kind != WRITE:
-                # The range may be a discarded terabyte; the index has rows only where there was data.
-                blocks = indexed_blocks(cursor, plan.lane, volume, first, first + count)
-            named.setdefault(volume, set()).update(blocks)
-    if plan.end not in anchors:
+            if kind == WRITE:
+                said.written.setdefault(volume, set()).update(range(first, first + count))
+            else:
+                said.zeroed.setdefault(volume, []).append((first, first + count))
+    if plan.end not in said.anchors:
         raise Corruption(
             f"no frame ends where the segment's history does, at {_place(plan)}",
             subject=f"timeline {plan.timeline:016x}",
             position=_place(plan),
             next_step="`farshore verify GROUP --deep`",
         )
-    return named, anchors
+    return said
+
+
+def _named_blocks(said: _Said, cursor: Cursor, plan: TruncatePlan) -> Iterator[tuple[int, int]]:
+    """The blocks that the segment names, by volume, from `plan.after` on, in order; of a zeroed range those
+    that the index has anything of."""
+    for volume in sorted({*said.written, *said.zeroed}):
+        if volume < plan.after[0]:
+            continue
+        first = plan.after[1] if volume == plan.after[0] else 0
+        written = sorted(block for block in said.written.get(volume, ()) if block >= first)
+        last = -1
+        for block in merge(
+            written, _indexed_within(said.zeroed.get(volume, ()), cursor, plan, volume, first)
+        ):
+            if block != last:
+                yield volume, block
+            last = block
+
+
+def _indexed_within(
+    ranges: Iterable[tuple[int, int]], cursor: Cursor, plan: TruncatePlan, volume: int, first: int
+) -> Iterator[int]:
+    at = first
+    for begin, end in sorted(ranges):
+        at = max(at, begin)
+        while at < end:
+            runs = (indexed_runs(cursor, plan.lane, volume, level, at, end) for level in (0, *ALL_LEVELS))
+            at = max(at, min(next(each, end) for each in runs))
+            upto = min(end, at + WINDOW_BLOCKS)
+            yield from indexed_blocks(cursor, plan.lane, volume, at, upto)
+            at = upto

@@ -101,6 +101,7 @@ REQUESTS: list[IndexRequest] = [
     RepairIndex(table="versions", key=bytes(28), value=bytes(20), head=b"x" * 4080),
     RepairIndex(table="records", key=bytes(16), value=b"\x93\x01\x02\x90"),
     TruncatePlan(timeline=77, lane=0, start=0, end=1 << 20, keep=KEEP, room_bytes=1 << 24),
+    TruncatePlan(timeline=77, lane=0, start=0, end=1 << 20, keep=KEEP, after=(197, 1 << 28)),
 ]
 
 COMMANDS: list[Command] = [

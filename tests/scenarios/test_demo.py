@@ -59,7 +59,6 @@ def test_every_proof_holds(scratch: Path) -> None:
     proofs = [line["data"] for line in lines if line["data"].get("event") == "proof"]
     assert len(proofs) == summary["data"]["proofs"] > 30
     assert all(proof["holds"] for proof in proofs)
-    assert summary["data"]["took_s"] < 180
     assert not place.exists()
     assert not (scratch / "config" / "farshore" / "sites.toml").exists()
 

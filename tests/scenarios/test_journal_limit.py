@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -59,7 +58,6 @@ def test_writes_go_on_while_the_journal_stays_bounded(limited: Site) -> None:
     image = bytearray(VOLUME_BYTES)
     most = written = 0
     early = b""
-    began = time.monotonic()
     while written < TOTAL_BYTES:
         with Host(site.nbd_socket, "g/v") as host:
             for _ in range(256):
@@ -77,13 +75,11 @@ def test_writes_go_on_while_the_journal_stays_bounded(limited: Site) -> None:
         if written == TOTAL_BYTES // 2:
             site.kill()
             site.start()
-    took_s = time.monotonic() - began
     assert most <= LIMIT_BYTES
     check(site, "g/v", image)
     check(site, "g/v@early", early)
     site.farshore("volume", "uri", f"g/v@{first}", exit_code=23)
     assert site.json("verify", "g", "--deep")["ok"]
-    assert took_s < 120
     assert site.stop() == 0
     site.start()
     check(site, "g/v", image)

@@ -4,7 +4,6 @@ stages that are told once, and back again it is sent the blocks that changed."""
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,13 +53,10 @@ def test_a_peer_that_is_away_is_let_go(pair: tuple[Site, Site]) -> None:
     assert stages(primary) == []
 
     secondary.kill()
-    began = time.monotonic()
     with Host(primary.nbd_socket, "g/v") as host:
         written = host.write_all(some_writes(image, rng))
         host.flush()
-    took_s = time.monotonic() - began
     assert written == TOTAL_BYTES
-    assert took_s < 90, f"{written >> 20} MiB took {took_s:.0f} s"
     told = stages(primary)
     assert told[:2] == ["warning", "detach"], told
     assert told[2:] in ([], ["warning"], ["normal"], ["warning", "normal"]), told

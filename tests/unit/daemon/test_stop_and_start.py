@@ -75,6 +75,33 @@ def test_a_stop_makes_durable_what_was_written_and_checkpoints_what_is_much() ->
     asyncio.run(play())
 
 
+def test_a_checkpoint_that_takes_long_is_left_to_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine has no processor for it: the journal has all of it."""
+    monkeypatch.setattr("daemon.open_group.LAST_CHECKPOINT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("daemon.indexer_pool.STOP_TIMEOUT_S", 0.2)
+
+    async def play() -> None:
+        async with site_with_groups() as site:
+            await write(site, "other", 2 * REPLAYED_BYTES)
+            group = site.groups["other"]
+            with monkeypatch.context() as patched:
+                patched.setattr("daemon.indexer_process.IndexerProcess.ask", never)
+                await site.stop()
+            assert group.checkpoints.reached < group.writer.durable == group.writer.written
+            again = open_site(site.directory)
+            await again.start()
+            try:
+                assert again.groups["other"].end == group.end
+            finally:
+                await again.stop()
+
+    asyncio.run(play())
+
+
+async def never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
 def test_what_a_start_makes_durable_last_may_fail_for_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with site_with_groups() as site:

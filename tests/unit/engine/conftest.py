@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.journal import room
+from engine.retention import truncation
 from tests.unit.engine.group_rig import GroupRig, follow, memory_directory
 
 SMALL_SEGMENT_BYTES = 1 << 18
@@ -24,9 +25,11 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny_segments(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> None:
-    """So that short stories truncate many of them."""
+    """So that short stories truncate many of them, each by several requests."""
     monkeypatch.setattr(room, "SEGMENT_BYTES", TINY_SEGMENT_BYTES)
     monkeypatch.setattr(room, "SEGMENT_BYTES_MIN", TINY_SEGMENT_BYTES)
+    monkeypatch.setattr(truncation, "BLOCKS_MAX", 20)
+    monkeypatch.setattr(truncation, "WINDOW_BLOCKS", 5)
 
 
 @pytest.fixture

@@ -14,12 +14,15 @@ from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
 from site_primary.restore_volume import (
+    STEP_BLOCKS,
     RestorePlan,
     carry_out,
     check_restored,
+    check_steps,
     plan_restore,
 )
 from tests.unit.engine.group_rig import GroupRig, follow
+from tests.unit.engine.retention.test_reclaim import truncate
 
 
 class Two:
@@ -204,3 +207,42 @@ def test_a_restore_to_now_changes_nothing(two: Two) -> None:
     plan = two.restore("root", "data", cut=two.rig.end)
     assert two.letters == before
     assert two.check(plan) == 8
+
+
+def test_the_check_looks_at_a_few_blocks_at_a_time_and_at_what_was_restored(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 8 volumes; hosts write meanwhile, to those too, and what nobody holds any more is truncated."""
+    volumes = [rig.create(f"v{number}", 300) for number in range(8)]
+    for volume in volumes:
+        rig.write(volume, 0, *[b"a"] * 30)
+    cut = rig.end
+    for volume in volumes:
+        rig.write(volume, 10, *[b"b"] * 30)
+    group, found = rig.group, 0
+
+    def find(self: VolumeView, *arguments: Any) -> Any:
+        nonlocal found
+        found += 1
+        return before(self, *arguments)
+
+    before = VolumeView.find
+    plan = plan_restore(group, [f"v{number}" for number in range(8)], cut, skip_missing=False)
+    carry_out(group, plan)
+    monkeypatch.setattr(VolumeView, "find", find)
+    steps, most, compared = check_steps(group, plan, random.Random(1)), 0, None
+    while compared is None:
+        found = 0
+        try:
+            next(steps)
+        except StopIteration as ended:
+            compared = ended.value
+        most = max(most, found)
+        for volume in volumes:
+            rig.write(volume, 5, b"c", b"d")
+        rig.sync()
+        rig.checkpoint()
+        truncate(rig)
+    assert compared == 8 * 300
+    assert 0 < most <= 2 * STEP_BLOCKS
+    assert not group.kept.leases.cuts()

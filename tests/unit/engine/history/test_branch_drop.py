@@ -116,6 +116,38 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
         rig.reopen()
 
 
+def test_a_restore_below_the_horizon_keeps_what_shows_above_it(
+    branched: tuple[GroupRig, Cut, Branch],
+) -> None:
+    """It was undone, but only after the horizon: up to there every cut shows what it went back to."""
+    rig, tail, branch = branched
+    volume = rig.group.volume("root").id
+    before = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=tail)])
+    restored = rig.end
+    fill_and_truncate(rig, volume, restored)
+    undone = rig.end
+    rig.group.append_records([Revert(volume=volume, cut=before)])
+    assert not rig.group.kept.readable(restored)
+    with pytest.raises(Refused, match="what it was then can still be read"):
+        check_droppable(rig.group, branch)
+    assert rig.letters("root", undone).startswith("xy")
+    fill_and_truncate(rig, volume, undone)
+    check_droppable(rig.group, branch)
+
+
+def fill_and_truncate(rig: GroupRig, volume: int, cut: Cut) -> None:
+    """Write, and have it truncated, until a cut cannot be read any more."""
+    turn = 0
+    while rig.group.kept.readable(cut):
+        rig.write(volume, 2 + turn % 4, b"z")
+        turn += 1
+        if turn % 100 == 0:
+            rig.sync()
+            rig.write(volume, 6, b"z")
+            truncate(rig)
+
+
 def test_a_tail_that_comes_back_is_not_taken_for_truncated(make_rig: Callable[..., GroupRig]) -> None:
     """It was truncated past the fork while it was the head's, was dropped, and comes again from a third
     site."""
@@ -160,7 +192,7 @@ def test_no_run_of_a_branch_falls_apart_behind_the_sweep(sites: Sites) -> None:
     take_other_line(other, one)
     (branch,) = branches(other.group)
     lane = other.group.timelines.get(branch.timeline).lane
-    assert any(level_and_first(block)[0] for block in _rows(other, lane, fork))
+    assert any(level_and_first(unpack_version_key(key)[2])[0] for key in _rows(other, lane, fork))
     BranchDrops(other.group, lambda _: None).begin(branch)
     other.settle(10.0)
     assert not other.group.dropping
@@ -168,15 +200,32 @@ def test_no_run_of_a_branch_falls_apart_behind_the_sweep(sites: Sites) -> None:
     assert other.letters("large") == "." * 31 + "o"
 
 
-def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[int]:
-    """The field `block` of rows in a lane that are of what came after a cut."""
+def test_a_branch_with_damaged_rows_goes_all_the_same(branched: tuple[GroupRig, Cut, Branch]) -> None:
+    rig, _, branch = branched
+    rig.checkpoint()
+    lane = rig.group.timelines.get(branch.timeline).lane
+    doomed = _rows(rig, lane, branch.fork)
+    with rig.group.store.write() as write:
+        for key in doomed:
+            write.put("versions", key, b"\x09none")
+    expected = rig.letters("root")
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(10.0)
+    assert doomed
+    assert not rig.group.dropping
+    assert not _rows(rig, lane, branch.fork)
+    assert rig.letters("root") == expected
+
+
+def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[bytes]:
+    """Keys of rows in a lane that are of what came after a cut."""
     found = []
     with rig.group.store.read() as transaction:
         cursor = transaction.cursor("versions")
         more = cursor.set_range(b"\0")
         while more:
-            row_lane, _, block, inverted = unpack_version_key(cursor.key())
+            row_lane, *_, inverted = unpack_version_key(cursor.key())
             if row_lane == lane and inverted ^ NUMBER_MASK >= fork.position:
-                found.append(block)
+                found.append(bytes(cursor.key()))
             more = cursor.next()
     return found

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from engine.retention.needed import Keep, what_to_keep
+from engine.retention.reclaim import POLL_S
+from engine.retention.reclaim_requests import SweepPlan
 from engine.retention.thinning import Changes
+from protocol.events import CopyDeleted
 from protocol.limits import BLOCK_BYTES
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
@@ -68,6 +74,16 @@ def test_a_row_that_cannot_be_read_ends_it_with_nothing_changed(rig: GroupRig, v
     assert rig.segment_files() == segments
 
 
+def rows(rig: GroupRig) -> list[tuple[bytes, bytes]]:
+    """All of `versions`."""
+    found = []
+    with rig.group.store.read() as transaction:
+        cursor = transaction.cursor("versions")
+        while cursor.next():
+            found.append((cursor.key(), cursor.value()))
+    return found
+
+
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_volume_of_nothing_but_runs_is_read_while_they_fall_apart(rig: GroupRig, answered: bool) -> None:
     """Whoever read it knows that it has no single blocks. A truncation makes some, which can be read before
@@ -91,11 +107,44 @@ def test_a_volume_of_nothing_but_runs_is_read_while_they_fall_apart(rig: GroupRi
     assert sum(blocks for blocks, data in stretches if data) == len(expected.strip(".")) * BLOCK_BYTES
 
 
-def rows(rig: GroupRig) -> list[tuple[bytes, bytes]]:
-    """All of `versions`."""
-    found = []
-    with rig.group.store.read() as transaction:
-        cursor = transaction.cursor("versions")
-        while cursor.next():
-            found.append((cursor.key(), cursor.value()))
-    return found
+def test_a_sweep_decides_once_and_again_when_something_is_another(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tens of thousands of backups a decision takes longer than a host may wait between two slices."""
+    volume = rig.create("root", 16)
+    cuts = fill(rig, volume, 3)
+    group, backups = rig.group, {}
+    for label, cut in (("a", cuts[5]), ("b", cuts[9]), ("c", cuts[13])):
+        take_backup(group, volume=None, label=label, cut=cut, pinned=False, rng=rig.rng)
+        backups[label] = rig.letters("root", cut), cut
+    truncate(rig)
+    decided = 0
+
+    def decide(*arguments: Any) -> Keep:
+        nonlocal decided
+        decided += 1
+        return what_to_keep(*arguments)
+
+    monkeypatch.setattr("engine.retention.reclaim.what_to_keep", decide)
+    monkeypatch.setattr("engine.retention.sweep.SWEEP_SLICE", 1)
+    group.reclaim.sweep()
+    rig.settle(POLL_S)
+    slices = sum(isinstance(each, SweepPlan) for each in rig.indexer.requests)
+    assert slices > 8
+    assert decided <= 1
+    before = decided
+    rig.indexer.hold = True
+    group.reclaim.sweep()
+    rig.settle(POLL_S)  # one slice of it
+    group.append_records([CopyDeleted(copy_id=group.copies.find(group.spans(), "b", "g").id)])
+    rig.sync()
+    rig.indexer.hold = False
+    rig.indexer.answer()
+    rig.settle(2 * POLL_S)
+    assert before < decided <= before + 2
+    for _ in range(2):
+        assert [group.kept.readable(cut) for _, cut in backups.values()] == [True, False, True]
+        for label in ("a", "c"):
+            assert rig.letters("root", backups[label][1]) == backups[label][0]
+        rig.reopen()
+        group = rig.group
