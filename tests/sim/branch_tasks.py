@@ -19,7 +19,7 @@ from protocol.errors import FarshoreError
 from protocol.positions import Cut
 from tests.sim.history import Violation
 from tests.sim.mortal import ProcessDied
-from tests.sim.shape import SHORT_WINDOW_S
+from tests.sim.shape import SHORT_WINDOW_S, Task
 from tests.sim.sim_site import GROUP, SimSite
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class BranchTasks:
         for branch in branches(group):
             with contextlib.suppress(FarshoreError):
                 self._begin(site, group, branch)
+                self._sim.operator.done[Task.DROP] += 1
 
     def _begin(self, site: SimSite, group: Group, branch: Branch) -> None:
         process = site.process

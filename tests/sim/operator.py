@@ -100,7 +100,8 @@ class Operator:
             case Task.REVERT:
                 self._revert(site, site.process, group, self._some_cut(site))
             case Task.REVERT_TO_BRANCH:
-                return self.revert_to_branch(site, site.process, group)
+                self.revert_to_branch(site, site.process, group)
+                return False
             case Task.RESIZE:
                 self._resize(site, site.process, group)
         return True
@@ -153,6 +154,7 @@ class Operator:
         cut = self.branches.some_cut(site, group, self._rng)
         if cut is not None:
             self._revert(site, process, group, cut)
+            self.done[Task.REVERT_TO_BRANCH] += 1
         return cut is not None
 
     def _revert(self, site: SimSite, process: SimProcess, group: Group, cut: Cut | None) -> None:
