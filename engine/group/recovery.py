@@ -358,10 +358,12 @@ def _replay(
 
 
 def _never_came(group: Group, indexed: dict[int, IndexedTimeline], timeline: Timeline) -> bool:
-    """Whether all of a timeline lies in the gap below a base."""
+    """Whether all of a timeline lies in the gap below a base, or what came of it has gone."""
     row = indexed.get(timeline.id)
     if row is None or row.digest:
         return False
+    if group.kept.retention.truncated_to(timeline.id) and not group.segments.of_timeline(timeline.id):
+        return True
     return gap_at(group.timelines, Cut(timeline.id, timeline.fork + 1)) is not None
 
 

@@ -22,7 +22,7 @@ from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span
 from engine.index.forgetting import ForgetPlan
 from engine.retention.needed import BoundsOfCuts, lane_horizons
-from protocol.errors import Busy, Corruption, Refused
+from protocol.errors import Busy, Corruption, NotFound, Refused
 from protocol.frames import NO_DIGEST
 from protocol.positions import Cut
 
@@ -186,7 +186,11 @@ class BranchDrops:
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
             return
         group.kept.dropped_for_good(spans)
-        ends = {timeline: held_before(group.timelines, timeline, start) for timeline, start in spans}
+        table = group.timelines
+        ends = {
+            timeline: held_before(table, timeline, start) if digest else table.get(timeline).fork
+            for timeline, start, digest in parts
+        }
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
         group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:
@@ -208,7 +212,15 @@ class BranchDrops:
         held = held_before(group.timelines, timeline, start)
         if start == fork:
             return NO_DIGEST
-        return bytes(group.reader.digest_at(group.timelines, timeline, held)) if held > fork else b""
+        if held <= fork:
+            return b""
+        try:
+            return bytes(group.reader.digest_at(group.timelines, timeline, held))
+        except NotFound:
+            # Truncated past a cut that was not kept, as only a base that stands on nothing leaves it.
+            if group.kept.retention.truncated_to(timeline) > held:
+                return b""
+            raise
 
     def _remove_files(self, timeline: int, start: int) -> None:
         group = self._group

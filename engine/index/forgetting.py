@@ -23,7 +23,8 @@ from protocol.bounds import DigestOrNone, Position, TimelineId
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
     there, where the digest is `digest`; with the bases on what goes. If such a base left that place in a gap:
-    back to where frames are held, with the digest there (empty: none are). Figures: records removed."""
+    back to where frames are held, with the digest there. Empty: nothing of that timeline is held any more.
+    Figures: records removed."""
 
     parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
 
@@ -58,6 +59,6 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
             if row.timeline.fork == position:
                 write.delete("timelines", TIMELINE_KEY.pack(timeline))
             elif row.indexed > position:
-                held = held_before(table, timeline, position)
+                held = held_before(table, timeline, position) if digest else row.timeline.fork
                 write.put("timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, held, digest))
     return (len(records),)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.sim.plants import PLANTS, run_planted
 from tests.sim.run import Result, run_seed
-from tests.sim.shape import Fault, Focus, Task
+from tests.sim.shape import Fault, Focus, Habit, Task
 from tests.sim.shrink import shrunk
 from tests.sim.simulation import WHOLE, Trim
 
@@ -80,8 +80,10 @@ def collect_seldom() -> None:
 
 
 def _often(names: str) -> Focus:
-    """The faults and tasks of a list with commas."""
-    known: dict[str, Fault | Task] = {each.value: each for kind in (Fault, Task) for each in kind}
+    """The faults, tasks and habits of a list with commas."""
+    known: dict[str, Fault | Task | Habit] = {
+        each.value: each for kind in (Fault, Task, Habit) for each in kind
+    }
     unknown = [name for name in names.split(",") if name not in known]
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of: {', '.join(known)}")

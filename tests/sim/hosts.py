@@ -200,12 +200,23 @@ class Host:
             request.first -= request.first % SECTORS_PER_BLOCK
             whole = -(-request.count // SECTORS_PER_BLOCK) * SECTORS_PER_BLOCK
             request.count = min(sectors - request.first, whole)
+        if load.run_sectors and kind in WRITES:
+            self._as_whole_runs(request, sectors, load.run_sectors)
         if kind is Command.WRITE:
             self._sim.tags += 1
             request.tag = self._sim.tags
         if kind in WRITES:
             request.fua = rng.random() < load.fua
         return request
+
+    @staticmethod
+    def _as_whole_runs(request: Request, sectors: int, run_sectors: int) -> None:
+        """Widened to whole runs, as far as the volume has them."""
+        last = max(1, sectors // run_sectors) - 1
+        first = min(last, request.first // run_sectors)
+        end = min(last, (request.first + request.count - 1) // run_sectors) + 1
+        request.first = first * run_sectors
+        request.count = min(sectors, end * run_sectors) - request.first
 
     def _oracle(self, link: Connected) -> Oracle:
         return self._sim.oracles[link.site.name]

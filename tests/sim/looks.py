@@ -55,6 +55,8 @@ def check_branches(history: History, site: str, group: Group) -> None:
                 history.check_frame(site, frame)
         check_cut(history, site, group, branch.end)
     for timeline in group.timelines.all():
+        if timeline.id in group.dropping:
+            continue
         end = Cut(timeline.id, group.end_of(timeline.id))
         if lineage.get(timeline.id, -1) >= end.position:
             continue

@@ -17,6 +17,7 @@ from site_primary.backup import take_backup
 from site_primary.resize_volume import resize
 from site_primary.restore_volume import carry_out, check_restored, plan_restore
 from site_primary.shipping.comparison import Choice
+from tests.sim.branch_tasks import BranchTasks
 from tests.sim.content import Contents, copied
 from tests.sim.history import Backup, Violation
 from tests.sim.looks import check_backups, check_cut
@@ -39,6 +40,7 @@ class Operator:
         self._rng = sim.world.random
         self._labels = 0
         self.roles = RoleTasks(sim)
+        self.branches = BranchTasks(sim)
 
     def act(self, rng: random.Random) -> None:
         """Once in a while; every choice from `rng`."""
@@ -82,6 +84,8 @@ class Operator:
                 return roles.resync(site, Choice.LOCAL)
             case Task.RESYNC_REMOTE:
                 return roles.resync(site, Choice.REMOTE)
+            case Task.DROP:
+                return self.branches.drop(site, group, self._rng)
             case Task.ONLINE:
                 self.online(site)
         if site.process is None or not site.process.role.writes:
@@ -94,7 +98,7 @@ class Operator:
                 if cut is not None:
                     self._backup(site, group, cut)
             case Task.REVERT:
-                self._revert(site, site.process, group)
+                self._revert(site, site.process, group, self._some_cut(site))
             case Task.RESIZE:
                 self._resize(site, site.process, group)
         return True
@@ -142,9 +146,8 @@ class Operator:
 
         group.when_durable(durable)
 
-    def _revert(self, site: SimSite, process: SimProcess, group: Group) -> None:
+    def _revert(self, site: SimSite, process: SimProcess, group: Group, cut: Cut | None) -> None:
         oracle = self._sim.oracles[site.name]
-        cut = self._some_cut(site)
         if cut is None:
             return
         checked_cut(group, cut)
@@ -153,6 +156,7 @@ class Operator:
         if not names:
             return
         plan = plan_restore(group, names, cut, skip_missing=False)
+        self.branches.hold_there(site, group, cut)
         volumes = [volume.id for volume in plan.volumes]
         process.state.set_closed(group.name, volumes, f"turned back to {cut}")
         for volume in plan.volumes:

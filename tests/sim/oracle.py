@@ -8,7 +8,7 @@ Both stay with the site as long as it keeps the timeline, on its head's lineage 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.group.group import Group
@@ -170,6 +170,15 @@ class Oracle:
         """The site itself believes that its journal is durable up to there."""
         self.durable[timeline] = max(self.durable.get(timeline, 0), position)
 
+    def dropped(self, parts: Iterable[tuple[int, int]]) -> None:
+        """Of these timelines the site may forget what is past a position."""
+        for timeline, start in parts:
+            for ends in (self.taken, self.durable):
+                if start <= self.history.tree.parents[timeline].position:
+                    ends.pop(timeline, None)
+                elif timeline in ends:
+                    ends[timeline] = min(ends[timeline], start)
+
     # -- frames
 
     def apply(self, frame: Frame) -> Taken:
@@ -298,6 +307,7 @@ class Oracle:
             if held < end:
                 raise Violation(f"L1: {self.site} came back with {Cut(timeline, held)} and had {end}")
         self.taken = {each.id: group.end_of(each.id) for each in group.timelines.all()}
+        self.dropped(group.dropping.items())
         self.durable = dict(self.taken)
 
     def _check_contents(self, group: Group, floor: Floor, after: Contents) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.sim.shape import Fault, Focus, Patch, Task
+from tests.sim.shape import Fault, Focus, Habit, Patch, Task
 
 Plant = Callable[[], tuple[Patch, ...]]
 PLANTS: dict[str, Plant] = {}
@@ -21,7 +21,7 @@ def plant(make: Plant) -> Plant:
     return make
 
 
-def rare(*focus: Fault | Task) -> Callable[[Plant], Plant]:
+def rare(*focus: Fault | Task | Habit) -> Callable[[Plant], Plant]:
     """The same of one that needs these faults and tasks, and seldom meets them: they happen more often."""
 
     def register(make: Plant) -> Plant:

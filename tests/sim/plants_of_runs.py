@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import engine.index.checkpoint
 import engine.index.index_batch
 import engine.index.levels
 import engine.index.memtable
 import engine.index.runs
+import engine.index.view
+import engine.retention.reclaim
 import engine.retention.thinning
 import engine.retention.truncation
 import tests.sim.sim_indexer
+from engine.index.levels import level_and_first
 from engine.index.memtable import Memtable
+from engine.index.versions import VERSION_KEY, unpack_version_key
 from engine.retention.thinning import Changes, SegmentBytes
 from protocol.limits import BLOCK_BYTES
 from tests.sim.plant_registry import plant, rare
-from tests.sim.shape import Patch, Task
+from tests.sim.shape import Habit, Patch, Task
 
 # As short as they can be: every write of two blocks side by side is one.
 SHORT: Patch = (engine.index.levels, "RUN_SHIFTS", (1, 2, 3))
@@ -65,6 +70,40 @@ def a_block_of_a_run_counts_as_its_first() -> tuple[Patch, ...]:
 def levels_that_came_with_a_checkpoint_are_not_looked_at() -> tuple[Patch, ...]:
     """What a reader found out of the index is believed after a checkpoint too."""
     return (SHORT, (Memtable, "index_changed", lambda _: None))
+
+
+@rare(Habit.WHOLE_RUNS, Habit.SHORT_WINDOW, Task.AUDIT)
+def no_single_blocks_until_a_checkpoint() -> tuple[Patch, ...]:
+    """Readers of a volume that has nothing but runs look for nothing else, though a truncation takes runs
+    apart."""
+
+    def levels_of(cursor: Any, lane: int, volume: int) -> tuple[int, ...]:
+        levels = before(cursor, lane, volume)
+        return levels if len(levels) < 2 or _has_single(cursor, lane, volume) else levels[1:]
+
+    before = engine.index.runs.levels_of
+    return ((engine.index.view, "levels_of", levels_of),)
+
+
+def _has_single(cursor: Any, lane: int, volume: int) -> bool:
+    """Whether the first row of a volume in a lane is a block's."""
+    prefix = VERSION_KEY.pack(lane, volume, 0, 0)
+    if not cursor.set_range(prefix):
+        return False
+    key_lane, key_volume, block, _ = unpack_version_key(cursor.key())
+    return (key_lane, key_volume, level_and_first(block)[0]) == (lane, volume, 0)
+
+
+@rare(Habit.SHORT_WINDOW, Habit.LETS_GO, Task.DETACH, Task.DROP)
+def runs_of_a_dropped_branch_fall_apart() -> tuple[Patch, ...]:
+    """The sweep that takes a branch out of the index thins it, too."""
+    return (SHORT, (engine.retention.reclaim, "up_to", lambda horizons, dropped: dict(horizons)))
+
+
+@rare(Habit.SELDOM_INDEXED, Task.DETACH, Task.DROP)
+def zeroes_before_what_they_hide() -> tuple[Patch, ...]:
+    """A checkpoint puts zeroes over what it has taken already, and not over what another timeline has."""
+    return ((engine.index.checkpoint, "cover_other_lanes", lambda batch: None),)
 
 
 @rare(Task.BACKUP)

@@ -7,6 +7,7 @@ hides where everything happens equally often.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
@@ -29,6 +30,9 @@ from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
 from tests.sim.mortal import readable_frames_after
+
+SHORT_WINDOW_S = 0.5
+SMALL_JOURNAL_BYTES = 1 << 20
 
 Patch = tuple[ModuleType | type, str, object]
 
@@ -72,11 +76,22 @@ class Task(Enum):
     TAKEOVER = "takeover"
     ONLINE = "online"
     AUDIT = "audit"
+    DROP = "branch dropped"
+
+
+class Habit(Enum):
+    """What a life is like from beginning to end. Few are, and all others are as if there were none."""
+
+    WHOLE_RUNS = "whole runs"  # hosts write and discard nothing else
+    SHORT_WINDOW = "short window"  # the past goes at once, and the journal with it
+    LETS_GO = "lets go"  # a journal too small to wait for a peer, which gets the changed blocks instead
+    SELDOM_INDEXED = "seldom indexed"  # nothing but a restart or a truncation begins a checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What hosts do. `fua`: part of the writes that ask for it."""
+    """What hosts do. `fua`: part of the writes that ask for it; `run_sectors`: what they write begins and
+    ends at multiples of so many, if it is not 0."""
 
     hosts: int
     think_s: float
@@ -84,6 +99,7 @@ class Load:
     sectors_max: int
     fua: float
     weights: dict[Command, float]
+    run_sectors: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +127,16 @@ class Shape:
         return replace(self.settings, journal_limit_bytes=POSITION_MAX)
 
 
-Focus = tuple[Fault | Task, ...]
+Focus = tuple[Fault | Task | Habit, ...]
 
 
 def focused(shape: Shape, focus: Focus) -> Shape:
-    """The same with some faults and tasks that happen most of the time: what takes two of a kind in a row is
-    met in hundreds of seeds and not in thousands."""
+    """The same with some faults and tasks that happen most of the time, and with habits: what takes two of a
+    kind in a row is met in hundreds of seeds and not in thousands."""
     if not focus:
+        return shape
+    shape = _with_habits(shape, [each for each in focus if isinstance(each, Habit)])
+    if not any(isinstance(each, Fault | Task) for each in focus):
         return shape
     faults = {**shape.faults, **{each: 12.0 for each in focus if isinstance(each, Fault)}}
     tasks = {**shape.tasks, **{each: 12.0 for each in focus if isinstance(each, Task)}}
@@ -157,7 +176,48 @@ def shape_of(rng: random.Random) -> Shape:
         patches=_patches(rng, segment_bytes, apart.choice((16, 128, 128, 128, 128)) << 10),
         rate_windows=_rate_windows(apart),
     )
-    return replace(shape, patches=(*shape.patches, _runs(apart)))
+    shape = replace(shape, patches=(*shape.patches, _runs(apart)))
+    return _with_branches(_with_habits(shape, _habits(apart)), apart)
+
+
+def _habits(apart: random.Random) -> tuple[Habit, ...]:
+    """Four lives in five have none. Peers are let go only where that is asked for: see docs/testing.md."""
+    short = Habit.SHORT_WINDOW
+    some = ((short,), (Habit.WHOLE_RUNS, short), (short,), (Habit.SELDOM_INDEXED,))
+    return apart.choice(((),) * 16 + some)
+
+
+def _with_habits(shape: Shape, habits: Iterable[Habit]) -> Shape:
+    for habit in habits:
+        match habit:
+            case Habit.WHOLE_RUNS:
+                ((_, _, shifts),) = (patch for patch in shape.patches if patch[1] == "RUN_SHIFTS")
+                assert isinstance(shifts, tuple)
+                run_sectors = SECTORS_PER_BLOCK << shifts[0]
+                volumes = tuple(max(sectors, 2 * run_sectors) for sectors in shape.volumes)
+                shape = replace(shape, volumes=volumes, load=replace(shape.load, run_sectors=run_sectors))
+            case Habit.SHORT_WINDOW:
+                shape = replace(shape, settings=replace(shape.settings, window_s=SHORT_WINDOW_S))
+            case Habit.LETS_GO:
+                patches = tuple(patch for patch in shape.patches if patch[1] != "_detach_slowest")
+                settings = replace(shape.settings, journal_limit_bytes=SMALL_JOURNAL_BYTES)
+                shape = replace(shape, settings=settings, patches=patches)
+            case Habit.SELDOM_INDEXED:
+                settings = replace(
+                    shape.settings,
+                    memtable_soft=50_000,
+                    memtable_hard=100_000,
+                    checkpoint_after_bytes=1 << 30,
+                )
+                shape = replace(shape, settings=settings)
+    return shape
+
+
+def _with_branches(shape: Shape, apart: random.Random) -> Shape:
+    """One life in ten also drops branches."""
+    if apart.random() < 0.9:
+        return shape
+    return replace(shape, tasks={**shape.tasks, Task.DROP: 1.5})
 
 
 def _runs(rng: random.Random) -> Patch:

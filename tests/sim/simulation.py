@@ -34,9 +34,10 @@ from tests.sim.looks import check_backups, check_branches, check_journal
 from tests.sim.mortal import ProcessDied
 from tests.sim.operator import Operator
 from tests.sim.oracle import Oracle
-from tests.sim.shape import Focus, focused, shape_of
+from tests.sim.shape import Focus, Task, focused, shape_of
 from tests.sim.sim_network import SimNetwork
 from tests.sim.sim_site import GROUP, GROUP_ID, SimSite, SiteKnobs
+from tests.sim.tidying import tidy_up
 from tests.sim.trace import Trace
 from tests.sim.world import SimWorld
 
@@ -135,6 +136,8 @@ class Simulation:
             raise Violation(f"{site.name}: {event} {fields}")
         if event == "base.installed":
             self.laws.installed(site)
+        if event == "branch.dropped":
+            self.operator.branches.dropped(site, int(fields["timeline"], 16))
         if event == "pair.session":
             self.laws.session(site)
         if event == "pair.state" and fields["state"] == PairState.PAIRED.value:
@@ -229,16 +232,29 @@ class Simulation:
         """All four parts. Violation if something does not hold."""
         self._set_up()
         self.trouble = self._writing = True
-        for host in self.hosts:
-            self._every(self.shape.load.think_s, host.act, lambda: self._writing)
+        self._hosts_begin()
         self._every(self.shape.fault_every_s, self._act(self.faults.act), lambda: self.trouble)
         self._every(self.shape.task_every_s, self._act(self.operator.act), lambda: self.trouble)
         self._every(0.5, self._keep, lambda: True)
         self._every(0.05, self._look, lambda: True)
         self.run_until(lambda: False, self._trim.life_s or self.shape.duration_s)
         self._heal()
-        self._converge()
+        self.converge()
         self._last_look()
+        if self.shape.tasks.get(Task.DROP):
+            tidy_up(self)
+            self._last_look()
+
+    def let_hosts_write(self) -> None:
+        """For a moment, once they have stopped."""
+        self._writing = True
+        self._hosts_begin()
+        self.run_until(lambda: False, LAST_WRITES_S)
+        self._writing = False
+
+    def _hosts_begin(self) -> None:
+        for host in self.hosts:
+            self._every(self.shape.load.think_s, host.act, lambda: self._writing)
 
     def _look(self) -> None:
         for site in self.sites:
@@ -321,7 +337,8 @@ class Simulation:
             and shipper.marks.remote_durable == here.writer.written == there.writer.durable
         )
 
-    def _converge(self) -> None:
+    def converge(self) -> None:
+        """Violation if both sites do not become one within bounded time."""
         rates = (self.shape.rate_bytes_s, *(window.rate_bytes_s for window in self.shape.rate_windows))
         rate_bytes_s = min(filter(None, rates), default=0)
         sent_s = (

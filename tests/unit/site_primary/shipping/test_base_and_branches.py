@@ -26,6 +26,7 @@ from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.integrity.test_verify_rounds import begin, finish
+from tests.unit.engine.retention.test_reclaim import fill, truncate
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
 pytestmark = pytest.mark.usefixtures("run_sizes")
@@ -91,6 +92,36 @@ def test_a_base_goes_with_the_branch_that_it_is_on(pair: BasePair, left: Base) -
     require_gone(pair.other, left)
     pair.other.reopen()
     require_gone(pair.other, left)
+
+
+def test_a_tail_goes_of_whose_timeline_nothing_is_left(pair: BasePair) -> None:
+    """It was truncated past where the other site left it, and no cut there was kept: a base that stands on
+    nothing came in its place, and what the next frame there would continue is not known."""
+    volume = pair.one.create("root", 16)
+    follow(pair.one, pair.other)
+    pair.other.write(volume, 0, b"a")
+    follow(pair.other, pair.one)
+    fork = pair.one.end
+    fill(pair.other, volume, 3)
+    truncate(pair.other)
+    assert pair.other.group.kept.retention.truncated_to(fork.timeline) > fork.position
+    pair.one.write(volume, 1, b"b")
+    pair.leave = True
+    pair.copy(None)
+    assert pair.other.letters("root") == "ab" + "." * 14
+    drop(pair.other, fork.timeline)
+    pair.other.settle(10.0)
+    for _ in range(2):
+        assert not pair.other.group.dropping
+        assert not branches(pair.other.group)
+        assert not pair.other.group.segments.of_timeline(fork.timeline)
+        assert pair.other.letters("root") == "ab" + "." * 14
+        assert pair.other.group.end_of(fork.timeline) == pair.other.group.timelines.get(fork.timeline).fork
+        pair.other.checkpoint()
+        pair.other.reopen()
+    frame = pair.one.write(volume, 2, b"c")
+    pair.other.group.follow(frame.prefix, bytes(frame.raw))
+    assert pair.other.letters("root") == "abc" + "." * 13
 
 
 def test_a_base_in_a_lane_that_an_earlier_one_had_is_read_by_its_own_rows(
