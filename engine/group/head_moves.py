@@ -144,6 +144,7 @@ def follow_elsewhere(group: GroupCore, kept: KeptHistory, frame: Frame, said: Sa
             kept.require(fork)
             digest = group.reader.digest_at(group.timelines, fork.timeline, fork.position)
         check_frame(prefix, frame.raw, digest)
+        kept.require_reverts(said.records)
         note_followed(group, timeline)
         _move(group, timeline, frame, said.rows)
     group.head.others()

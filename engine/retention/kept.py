@@ -66,13 +66,20 @@ class KeptHistory:
             )
 
     def require_reverts(self, records: Iterable[tuple[int, Record]]) -> None:
-        """Trimmed if one of the records goes back to what cannot be read here."""
+        """Trimmed if one of the records goes back to what cannot be read here. Who wrote it may have more of
+        a timeline than came here: what it went back to is not what lies here then."""
         for _, record in records:
             if not isinstance(record, Revert):
                 continue
-            if record.cut.timeline not in self._group.timelines:
+            if not self._came(record.cut):
                 raise Trimmed(f"{record.cut} is of a history that is not here", position=str(record.cut))
             self.require(record.cut)
+
+    def _came(self, cut: Cut) -> bool:
+        try:
+            return cut.timeline in self._group.timelines and cut.position <= self._group.end_of(cut.timeline)
+        except NotFound:
+            return False  # all of it lies in the gap below a base
 
     def view_at(self, name: str, cut: Cut) -> VolumeView:
         """The volume of that name at a cut (engine.history.cuts checks and resolves), or the one that has the

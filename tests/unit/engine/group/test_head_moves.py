@@ -10,7 +10,8 @@ import pytest
 from engine.group.head import NotContiguous
 from engine.group.head_moves import hand_over
 from engine.journal.format import segment_path
-from protocol.errors import Diverged, WrongState
+from protocol.errors import Diverged, Trimmed, WrongState
+from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
@@ -261,3 +262,27 @@ def test_what_was_about_to_be_followed_and_came_torn_is_an_orphan(sites: tuple[G
     assert old.end == one.end
     assert old.letters("root") == one.letters("root")
     old.drop()
+
+
+def test_a_revert_to_more_of_a_branch_than_came_here_is_not_followed(make_rig: MakeRig) -> None:
+    """The peer was away when its partner turned a volume back to what only that one had of a timeline that
+    both know."""
+    one = make_rig("one", seed=1)
+    other = make_rig("other", site="par", world=one.world, seed=2)
+    volume = one.create("root", 16)
+    one.write(volume, 0, b"a")
+    follow(one, other)
+    one.write(volume, 0, b"b")
+    tail = one.end
+    other.reopen()
+    other.group.begin_writing()
+    other.write(volume, 0, b"c")
+    take_other_line(one, other)
+    one.reopen()
+    one.group.begin_writing()
+    follow(one, other)
+    one.group.append_records([Revert(volume=volume, cut=tail)])
+    before = other.end
+    with pytest.raises(Trimmed, match="a history that is not here"):
+        follow(one, other)
+    assert (other.end, other.letters("root")[0], one.letters("root")[0]) == (before, "c", "b")
