@@ -18,7 +18,7 @@ from protocol.base_messages import READS_SEEDS, FromTarget
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import NO_TIMELINE, Cut
 from site_primary.shipping.base_sender import BaseSender
-from site_primary.shipping.comparison import Start, Verdict, heartbeat_of
+from site_primary.shipping.comparison import Start, Verdict, can_base_on, heartbeat_of
 from site_primary.shipping.session import Session
 
 
@@ -57,7 +57,9 @@ class BaseShipment:
     def judged(self, start: Start) -> Start:
         """Where to start, with a base in place of a journal that the peer cannot take."""
         if start.verdict is Verdict.SHIP and self._wanted:
-            return replace(start, verdict=Verdict.BASE)
+            # Where the journal leads on from need not be what can still be read.
+            cut = start.cut if can_base_on(self._group, start.cut) else Cut(NO_TIMELINE, 0)
+            return replace(start, verdict=Verdict.BASE, cut=cut)
         if start.verdict is not Verdict.BASE:
             self.end()
         return start

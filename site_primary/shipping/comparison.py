@@ -216,13 +216,14 @@ def _ship_from(group: Group, cut: Cut, confirmed: Cut | None, tail: tuple[Span, 
             start is not None
             and start.timeline
             and start.position <= cut.position
-            and _readable(group, start)
+            and can_base_on(group, start)
         ):
             return Start(verdict=Verdict.BASE, cut=start, tail=tail)
     return Start(verdict=Verdict.BASE, cut=Cut(0, 0), tail=tail)
 
 
-def _readable(group: Group, cut: Cut) -> bool:
+def can_base_on(group: Group, cut: Cut) -> bool:
+    """Whether a base can be made here for who has all up to a cut."""
     if not cut.timeline or not group.holds_cut(cut):
         return False
     return gap_at(group.timelines, cut) is None and group.kept.readable(cut)
