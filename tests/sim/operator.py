@@ -99,6 +99,9 @@ class Operator:
                     self._backup(site, group, cut)
             case Task.REVERT:
                 self._revert(site, site.process, group, self._some_cut(site))
+            case Task.REVERT_TO_BRANCH:
+                self.revert_to_branch(site, site.process, group)
+                return False
             case Task.RESIZE:
                 self._resize(site, site.process, group)
         return True
@@ -145,6 +148,14 @@ class Operator:
                 history.backups.append(backup)
 
         group.when_durable(durable)
+
+    def revert_to_branch(self, site: SimSite, process: SimProcess, group: Group) -> bool:
+        """Turn volumes back to what one of the site's branches has."""
+        cut = self.branches.some_cut(site, group, self._rng)
+        if cut is not None:
+            self._revert(site, process, group, cut)
+            self.done[Task.REVERT_TO_BRANCH] += 1
+        return cut is not None
 
     def _revert(self, site: SimSite, process: SimProcess, group: Group, cut: Cut | None) -> None:
         oracle = self._sim.oracles[site.name]

@@ -16,11 +16,12 @@ from engine.history.timelines import TimelineTable
 from engine.journal.writer import JournalWriter
 from engine.peering.role_exports import RoleExports
 from engine.peering.role_moves import RoleMoves
+from engine.retention.kept import KeptHistory
 from site_primary.nbd.exports import Export
 from site_primary.shipping.comparison import where_to_start
 from tests.sim.patching import patched
-from tests.sim.plant_registry import plant
-from tests.sim.shape import Patch
+from tests.sim.plant_registry import plant, rare
+from tests.sim.shape import Habit, Patch, Task
 
 # -- authority
 
@@ -162,3 +163,9 @@ def sealed_without_knowing() -> tuple[Patch, ...]:
         (engine.group.head_moves, "begin_timeline", begin),
         (engine.peering.role_moves, "begin_timeline", begin),
     )
+
+
+@rare(Habit.SELDOM_INDEXED, Task.DETACH, Task.DROP)
+def restored_to_a_tail_that_never_came() -> tuple[Patch, ...]:
+    """A site follows a restore to more of a timeline than it has."""
+    return ((KeptHistory, "_came", lambda self, cut: cut.timeline in self._group.timelines),)

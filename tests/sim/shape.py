@@ -77,6 +77,7 @@ class Task(Enum):
     ONLINE = "online"
     AUDIT = "audit"
     DROP = "branch dropped"
+    REVERT_TO_BRANCH = "revert to a cut of a branch"
 
 
 class Habit(Enum):
@@ -214,10 +215,10 @@ def _with_habits(shape: Shape, habits: Iterable[Habit]) -> Shape:
 
 
 def _with_branches(shape: Shape, apart: random.Random) -> Shape:
-    """One life in ten also drops branches."""
+    """One life in ten also drops branches, and goes back to them."""
     if apart.random() < 0.9:
         return shape
-    return replace(shape, tasks={**shape.tasks, Task.DROP: 1.5})
+    return replace(shape, tasks={**shape.tasks, Task.DROP: 1.5, Task.REVERT_TO_BRANCH: 1.5})
 
 
 def _runs(rng: random.Random) -> Patch:

@@ -1,4 +1,4 @@
-"""After all is well again: a life that drops branches drops all, at the site that has them as the writer."""
+"""After all is well again: a life that drops branches goes back to one, writes on, and drops them all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ DROPPED_S = 60.0
 
 
 def tidy_up(sim: Simulation) -> None:
-    """The peer goes for a moment, hosts write on, and branches are dropped. Everything was looked at before,
-    and is again afterwards."""
-    sim.other(_where_branches_are(sim)).end(power=False)
+    """A volume is turned back to a branch while the peer is away, hosts go on from there, and branches are
+    dropped. Everything was looked at before, and is again afterwards."""
+    writer = _where_branches_are(sim)
+    group, process = writer.group, writer.process
+    assert group is not None
+    assert process is not None
+    sim.other(writer).end(power=False)
+    with contextlib.suppress(FarshoreError):
+        sim.operator.revert_to_branch(writer, process, group)
     sim.let_hosts_write()
     sim.converge()
     for site in sim.sites:
