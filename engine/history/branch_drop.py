@@ -200,9 +200,18 @@ class BranchDrops:
                 group.head.left.pop(timeline, None)
             else:
                 group.head.left[timeline] = ends[timeline]
-        group.checkpoints.indexer.start(
-            ForgetPlan(parts=tuple(parts)), lambda error, _: self._forgotten(name, spans, error)
-        )
+        self._forget(name, spans, ForgetPlan(parts=tuple(parts)))
+
+    def _forget(self, name: int, spans: list[tuple[int, int]], plan: ForgetPlan) -> None:
+        def done(error: Exception | None, _: tuple[int, ...]) -> None:
+            if error is None:
+                self._forgotten(name, spans)
+                return
+            # Nothing is read through its rows meanwhile. What was done though the answer was lost is no harm.
+            self._group.emit("branch.drop_failed", group=self._group.name, error=str(error))
+            self._group.clock.call_later(RETRY_S, lambda: self._forget(name, spans, plan))
+
+        self._group.checkpoints.indexer.start(plan, done)
 
     def _digest_left(self, timeline: int, start: int) -> bytes:
         """What the next frame of a timeline would continue that is cut back to `start`; empty if no frame of
@@ -232,12 +241,8 @@ class BranchDrops:
                 group.segments.file(segment).truncate(start - segment.start)
                 segment.cut(start)
 
-    def _forgotten(self, name: int, spans: list[tuple[int, int]], error: Exception | None) -> None:
+    def _forgotten(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group
-        if error is not None:
-            # Its rows stay until the next start, which goes on; nothing is read through them.
-            group.emit("branch.drop_failed", group=group.name, error=str(error))
-            return
         group.state.remove_drop(group.name, name)
         for timeline, _ in spans:
             group.dropping.pop(timeline, None)

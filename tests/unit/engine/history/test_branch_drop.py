@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import Branch, branches, find_branch
+from engine.index.forgetting import ForgetPlan
+from engine.index.indexer import HANDLERS
 from engine.index.levels import level_and_first
 from engine.index.versions import NUMBER_MASK, unpack_version_key
+from engine.journal.segments import SegmentMap
+from engine.ports.store import Store
 from protocol.errors import Refused
 from protocol.events import Revert
 from protocol.positions import Cut
@@ -229,3 +234,32 @@ def _rows(rig: GroupRig, lane: int, fork: Cut) -> list[bytes]:
                 found.append(bytes(cursor.key()))
             more = cursor.next()
     return found
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_indexer_that_dies_with_the_last_step_is_asked_again(
+    branched: tuple[GroupRig, Cut, Branch], monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    """Whether or not it had done it."""
+    rig, _, branch = branched
+    forget, asked = HANDLERS[ForgetPlan.kind()], list[tuple[Any, ...]]()
+
+    def dies_first(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
+        asked.append(row)
+        if len(asked) > 1:
+            return forget(store, segments, row)
+        if done:
+            forget(store, segments, row)
+        raise OSError("the indexer process ended")
+
+    monkeypatch.setitem(HANDLERS, ForgetPlan.kind(), dies_first)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(30.0)
+    assert len(asked) == 2
+    assert not rig.group.dropping
+    kinds = [kind for kind, _ in rig.events]
+    assert (kinds.count("branch.drop_failed"), kinds.count("branch.dropped")) == (1, 1)
+    for _ in range(2):
+        assert not branches(rig.group)
+        assert rig.letters("root").startswith("o.")
+        rig.reopen()
