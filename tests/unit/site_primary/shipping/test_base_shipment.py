@@ -1,44 +1,151 @@
-"""Where a base stands that is sent in place of a journal."""
+"""A base on the way between two real sites, as the shipper sends it when the journal does not lead there."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from protocol.positions import NO_TIMELINE, Cut
-from site_primary.shipping.base_shipment import BaseShipment
-from site_primary.shipping.comparison import Start, Verdict
-from site_primary.shipping.rate_limit import SendQueue
-from site_primary.shipping.session import PeerTraffic
-from tests.sim.world import SimClock, SimWorld
-from tests.unit.engine.group_rig import GroupRig
-from tests.unit.engine.retention.test_reclaim import fill, truncate
-from tests.unit.site_primary.shipping.lines import session_over
+from engine.history.cuts import checked_cut
+from engine.peering.pair_states import PairState
+from protocol.base_messages import BaseBegin, BaseFrames, BasePart
+from protocol.errors import Trimmed
+from protocol.events import Revert
+from protocol.limits import BLOCK_BYTES
+from protocol.messages import FrameMessage
+from protocol.positions import Cut
+from site_primary.shipping import comparison
+from site_primary.shipping.comparison import Choice
+from tests.unit.site_primary.shipping.shipping_pair import ShippingPair
 
 
-@pytest.mark.parametrize("truncated", [False, True])
-def test_a_journal_that_the_peer_cannot_take_is_a_base_on_what_can_be_read(
-    tmp_path: Path, truncated: bool
+@pytest.fixture
+def shipping(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShippingPair]:
+    """A pair for which any journal from the root is too long to be shipped whole."""
+    monkeypatch.setattr(comparison, "HISTORY_SHIPPED_BYTES_MAX", 0)
+    monkeypatch.setattr("site_primary.shipping.base_sender.BASE_PAYLOAD_BYTES", 4 * BLOCK_BYTES)
+    monkeypatch.setattr("engine.history.base_intake.BASE_INDEX_BYTES", 16 * BLOCK_BYTES)
+    made = ShippingPair(directory)
+    yield made
+    made.close()
+
+
+def bases(shipping: ShippingPair) -> list[BaseBegin]:
+    return [message for _, message, _ in shipping.heard if isinstance(message, BaseBegin)]
+
+
+def test_a_new_peer_gets_a_copy_and_then_the_journal(shipping: ShippingPair) -> None:
+    shipping.write(50)
+    shipping.start_one()
+    shipping.until_paired()
+    shipping.write(20)
+    shipping.until_paired()
+    shipping.assert_same()
+    (base,) = bases(shipping)
+    assert base.start is None
+    with pytest.raises(Trimmed):
+        checked_cut(shipping.other.group, Cut(base.cut.timeline, base.cut.position - 1))
+    shipping.restart_other()
+    shipping.until_paired()
+    shipping.assert_same()
+    assert len(bases(shipping)) == 1
+
+
+def test_hosts_write_all_the_while(shipping: ShippingPair) -> None:
+    """What is written during the copy follows it; what the copy sends is what was there when it began."""
+    shipping.write(100)
+    shipping.start_one()
+    for _ in range(200):
+        shipping.write()
+        shipping.world.run_for(0.002)
+    shipping.until_paired()
+    shipping.assert_same()
+    assert len(bases(shipping)) == 1
+    frames = [payload for _, message, payload in shipping.heard if isinstance(message, BaseFrames)]
+    assert sum(len(payload or b"") for payload in frames) < 70 * BLOCK_BYTES
+
+
+@pytest.mark.parametrize("kind", [BaseBegin, BasePart, BaseFrames, FrameMessage])
+def test_a_restart_of_either_site_anywhere(
+    shipping: ShippingPair, kind: type[BaseBegin | BasePart | BaseFrames | FrameMessage]
 ) -> None:
-    """The journal may lead on from a cut that is not kept."""
-    world = SimWorld(1)
-    rig = GroupRig(tmp_path / "one", world=world, seed=1)
-    rig.open()
-    try:
-        volume = rig.create("root", 16)
-        cut = fill(rig, volume, 3)[4]
-        if truncated:
-            truncate(rig)
-        assert rig.group.kept.readable(cut) is not truncated
-        clock = SimClock(world)
-        session = session_over(lambda *_: None, clock, PeerTraffic(SendQueue(clock)))
-        shipment = BaseShipment(rig.group, session, random.Random(1), lambda: None, lambda _: None)
-        ships = Start(verdict=Verdict.SHIP, cut=cut)
-        assert shipment.judged(ships) == ships
-        assert shipment.refused()
-        expected = Cut(NO_TIMELINE, 0) if truncated else cut
-        assert shipment.judged(ships) == Start(verdict=Verdict.BASE, cut=expected)
-    finally:
-        rig.drop()
+    for _ in range(60):
+        shipping.write()
+    shipping.start_one()
+    for restart in (shipping.restart_other, shipping.restart_one, shipping.restart_other):
+        seen = len(shipping.heard)
+        shipping.until(
+            lambda seen=seen: (
+                any(isinstance(m, kind) for _, m, _ in shipping.heard[seen:])  # type: ignore[misc]
+                or shipping.shipper.state is PairState.PAIRED
+            )
+        )
+        restart()
+        shipping.write(2)
+    shipping.until_paired()
+    shipping.assert_same()
+
+
+def test_cut_lines_cost_little(shipping: ShippingPair) -> None:
+    """A line that is lost again and again in the middle: what was received is not sent again."""
+    for _ in range(60):
+        shipping.write()
+    shipping.start_one()
+    for _ in range(5):
+        shipping.world.run_for(0.01)
+        shipping.network.cut("lon", "par")
+        shipping.world.run_for(1.5)
+    shipping.until_paired()
+    shipping.assert_same()
+
+
+def test_a_peer_that_has_a_base_itself_is_gone_on_with(shipping: ShippingPair) -> None:
+    """Its journal begins at the base: the peer's lineage below that is known by name only."""
+    shipping.write(20)
+    shipping.start_one()
+    shipping.until_paired()
+    for _ in range(3):
+        shipping.restart_one()
+        shipping.write(10)
+        shipping.until_paired()
+    shipping.restart_other()
+    shipping.write(3)
+    shipping.until_paired()
+    shipping.assert_same()
+    assert len(bases(shipping)) == 1
+
+
+def test_a_split_in_the_middle(shipping: ShippingPair) -> None:
+    for _ in range(60):
+        shipping.write()
+    shipping.start_one()
+    shipping.until(lambda: any(isinstance(m, BaseFrames) for _, m, _ in shipping.heard))
+    shipping.shipper.split()
+    shipping.world.run_for(5.0)
+    assert shipping.shipper.state is PairState.SPLIT
+    shipping.write(5)
+    shipping.shipper.resync(Choice.NONE)
+    shipping.until_paired()
+    shipping.assert_same()
+
+
+def test_a_revert_to_what_the_peer_does_not_have(shipping: ShippingPair) -> None:
+    """The peer stays at its last consistent cut and gets the blocks that differ instead of the revert."""
+    shipping.write(10)
+    gone = shipping.one.end
+    shipping.write(10)
+    shipping.start_one()
+    shipping.until_paired()
+    shipping.write(5)
+    shipping.one.group.append_records([Revert(volume=shipping.volume, cut=gone)])
+    shipping.write(5)
+    shipping.until_paired()
+    shipping.assert_same()
+    _, second = bases(shipping)
+    assert second.start is not None
+    shipping.restart_other()
+    shipping.write(5)
+    shipping.until_paired()
+    shipping.assert_same()
+    assert len(bases(shipping)) == 2
