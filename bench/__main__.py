@@ -32,12 +32,12 @@ BASELINES: dict[str, CopyMode] = {
     "sync-strict": "write-blocking",
 }
 WORKLOADS = (
-    fio.Workload(name="randwrite 4k qd32", rw="randwrite", block_bytes=4096, depth=32),
+    fio.RANDOM_WRITES,
     fio.Workload(
         name="randwrite 4k qd32, flush each", rw="randwrite", block_bytes=4096, depth=32, flush=True
     ),
-    fio.Workload(name="randread 4k qd32", rw="randread", block_bytes=4096, depth=32),
-    fio.Workload(name="write 1M qd8", rw="write", block_bytes=1 << 20, depth=8),
+    fio.RANDOM_READS,
+    fio.LARGE_WRITES,
     fio.Workload(name="randwrite 4k qd1", rw="randwrite", block_bytes=4096, depth=1),
 )
 

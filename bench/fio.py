@@ -30,6 +30,11 @@ class Workload:
         return self.rw in {"read", "randread"}
 
 
+RANDOM_WRITES = Workload(name="randwrite 4k qd32", rw="randwrite", block_bytes=4096, depth=32)
+RANDOM_READS = Workload(name="randread 4k qd32", rw="randread", block_bytes=4096, depth=32)
+LARGE_WRITES = Workload(name="write 1M qd8", rw="write", block_bytes=1 << 20, depth=8)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FioResult:
     """What one job reached."""
@@ -55,33 +60,26 @@ def parse(output: dict[str, Any], workload: Workload) -> FioResult:
 
 def run(uri: str, workload: Workload, *, size_bytes: int, runtime_s: float) -> FioResult:
     """Run `workload` on the first `size_bytes` of an export for `runtime_s`."""
-    options = [
-        f"--rw={workload.rw}",
-        f"--bs={workload.block_bytes}",
-        f"--iodepth={workload.depth}",
-        f"--size={size_bytes}",
-        f"--runtime={runtime_s}",
-        "--time_based",
-        "--norandommap",
-        "--randrepeat=0",
-        *(["--fsync=1"] if workload.flush else []),
-    ]
+    options = [*_options(workload, size_bytes), f"--runtime={runtime_s}", "--time_based"]
+    options += ["--fsync=1"] if workload.flush else []
     return parse(_fio(uri, options, timeout_s=runtime_s + FIO_GRACE_S), workload)
 
 
 def write_bytes(uri: str, workload: Workload, *, size_bytes: int, total_bytes: int) -> FioResult:
     """Write `total_bytes` in all to the first `size_bytes` of an export, each with content of its own."""
-    options = [
+    options = [*_options(workload, size_bytes), f"--io_size={total_bytes}", "--refill_buffers"]
+    return parse(_fio(uri, options, timeout_s=900), workload)
+
+
+def _options(workload: Workload, size_bytes: int) -> list[str]:
+    return [
         f"--rw={workload.rw}",
         f"--bs={workload.block_bytes}",
         f"--iodepth={workload.depth}",
         f"--size={size_bytes}",
-        f"--io_size={total_bytes}",
         "--norandommap",
         "--randrepeat=0",
-        "--refill_buffers",
     ]
-    return parse(_fio(uri, options, timeout_s=900), workload)
 
 
 def fill(uri: str, *, size_bytes: int, offset_bytes: int = 0) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import fio
+from bench.fio import RANDOM_READS, RANDOM_WRITES
 from bench.processor import daemon_s
 from console.client import Client
 from console.demo.host import Host
@@ -33,8 +34,6 @@ VOLUME_BLOCKS = 8192
 CALL_TIMEOUT_S = 120.0
 TIMES = 200
 READS_S = 4.0
-READS = fio.Workload(name="randread 4k qd32", rw="randread", block_bytes=BLOCK_BYTES, depth=32)
-WRITES = fio.Workload(name="randwrite 4k qd32", rw="randwrite", block_bytes=BLOCK_BYTES, depth=32)
 
 
 class History:
@@ -85,7 +84,9 @@ class History:
 
     def restart(self, mib: int) -> None:
         """Print what is replayed, and what that takes."""
-        fio.write_bytes(self.uri, WRITES, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, total_bytes=mib * MIB)
+        fio.write_bytes(
+            self.uri, RANDOM_WRITES, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, total_bytes=mib * MIB
+        )
         self.site.kill()
         self.site.start()
         started_s = daemon_s(self.site.pid)
@@ -98,7 +99,7 @@ class History:
     def read_us(self) -> float:
         """Processor time of the daemon for a random read."""
         before_s = daemon_s(self.site.pid)
-        result = fio.run(self.uri, READS, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, runtime_s=READS_S)
+        result = fio.run(self.uri, RANDOM_READS, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, runtime_s=READS_S)
         return (daemon_s(self.site.pid) - before_s) * 1e6 / (result.iops * READS_S)
 
     def each_ms(self, call: Callable[[int], object], times: int = TIMES) -> float:

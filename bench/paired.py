@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 from bench import fio
 from bench.farshore_pair import FarshorePair
+from bench.fio import LARGE_WRITES, RANDOM_WRITES
 from bench.growth import disk_bytes
 from bench.processor import daemon_and_children_s, daemon_s, waited_for_s
 from tests.support.sites import Site
@@ -30,8 +31,6 @@ WINDOW_S = 5
 TENTHS = 10
 LOOK_EVERY_S = 0.25
 STOP_TIMEOUT_S = 600.0
-LARGE = fio.Workload(name="write 1M qd8", rw="write", block_bytes=MIB, depth=8)
-SMALL = fio.Workload(name="randwrite 4k qd32", rw="randwrite", block_bytes=4096, depth=32)
 
 
 def until_stopped(workload: fio.Workload, total_bytes: int, mode: str) -> str:
@@ -48,8 +47,8 @@ def until_stopped(workload: fio.Workload, total_bytes: int, mode: str) -> str:
             site.stop(STOP_TIMEOUT_S)
             ends.append(waited_for_s() - waited_s)
     used = [end - at for end, at in zip(ends, before, strict=True)]
-    unit, count = ("MiB", total_bytes // MIB) if workload is LARGE else ("write", total_bytes // 4096)
-    scale, text = (1e3, "ms") if workload is LARGE else (1e6, "µs")
+    unit, count = ("MiB", total_bytes // MIB) if workload is LARGE_WRITES else ("write", total_bytes // 4096)
+    scale, text = (1e3, "ms") if workload is LARGE_WRITES else (1e6, "µs")
     parts = ", ".join(
         f"{name} {each * scale / count:.2f} (daemon {(own - at) * scale / count:.2f})"
         for name, each, own, at in zip("ab", used, daemons, before, strict=True)
@@ -69,7 +68,7 @@ def window(total_bytes: int, mode: str) -> Iterator[str]:
         with disk_peaks(sites) as peaks:
             for _ in range(TENTHS):
                 part = fio.write_bytes(
-                    pair.uri, SMALL, size_bytes=VOLUME_BYTES, total_bytes=total_bytes // TENTHS
+                    pair.uri, RANDOM_WRITES, size_bytes=VOLUME_BYTES, total_bytes=total_bytes // TENTHS
                 )
                 rates.append(part.bytes_per_s)
                 print(f"  {part.iops:.0f} writes/s", file=sys.stderr)
@@ -117,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began_s = time.monotonic()
         match row:
             case "1m":
-                lines = iter([until_stopped(LARGE, options.mib * MIB, options.mode)])
+                lines = iter([until_stopped(LARGE_WRITES, options.mib * MIB, options.mode)])
             case "4k":
-                lines = iter([until_stopped(SMALL, options.mib * MIB, options.mode)])
+                lines = iter([until_stopped(RANDOM_WRITES, options.mib * MIB, options.mode)])
             case _:
                 lines = window(options.mib * MIB, options.mode)
         for line in lines:
