@@ -23,8 +23,6 @@ from tests.unit.engine.group.test_clones import clone_of, letters
 from tests.unit.engine.group.test_clones import drop as drop_clone
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.engine.retention.test_reclaim import (
-    KEEP_ALL,
-    KEEP_NOTHING,
     truncate,
     truncated_past_a_fork,
 )
@@ -100,16 +98,7 @@ def test_a_restore_of_the_past_keeps_what_it_went_back_to(branched: tuple[GroupR
         check_droppable(rig.group, branch)
     # Once nobody can read that time any more, the branch may go.
     rig.group.kept.leases.hold("in the way", rig.end, durable=True)
-    turn = 0
-    while rig.group.kept.readable(between):
-        rig.write(volume, 2 + turn % 4, b"z")
-        turn += 1
-        if turn % 100 == 0:
-            rig.sync()
-            rig.write(volume, 6, b"z")
-            rig.group.settings = KEEP_NOTHING
-            rig.settle(5.0)
-            rig.group.settings = KEEP_ALL
+    fill_and_truncate(rig, volume, between)
     check_droppable(rig.group, branch)
     BranchDrops(rig.group, lambda _: None).begin(branch)
     rig.settle(10.0)
