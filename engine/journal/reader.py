@@ -176,17 +176,10 @@ class JournalReader:
         candidates = [s for s in self._segments.of_timeline(timeline) if s.start < end]
         first = self._last_not_after(candidates, utc_ns)
         if first is None or first.start < start:
-            return self._boundary(self.prefixes(timeline, start, end), None, utc_ns)
+            return _last_by(utc_ns, self.prefixes(timeline, start, end), None)
         noted = first.notes.not_after(utc_ns, end)
         boundary = noted if noted > first.start else None
-        return self._boundary(self._walk(first, noted, end), boundary, utc_ns)
-
-    def _boundary(self, prefixes: Iterator[FramePrefix], known: int | None, utc_ns: int) -> int | None:
-        for prefix in prefixes:
-            if prefix.utc_ns > utc_ns:
-                break
-            known = prefix.end
-        return known
+        return _last_by(utc_ns, self._walk(first, noted, end), boundary)
 
     def _last_not_after(self, segments: list[Segment], utc_ns: int) -> Segment | None:
         """By bisection: the last segment whose first frame was written at or before `utc_ns`."""
@@ -200,6 +193,15 @@ class JournalReader:
             else:
                 high = middle
         return segments[low - 1] if low else None
+
+
+def _last_by(utc_ns: int, prefixes: Iterator[FramePrefix], known: int | None) -> int | None:
+    """The end of the last frame before the first one of a later time; `known` if that comes first."""
+    for prefix in prefixes:
+        if prefix.utc_ns > utc_ns:
+            break
+        known = prefix.end
+    return known
 
 
 def parsed_frames(data: memoryview, timeline: int, start: int, end: int) -> Iterator[Frame]:
