@@ -18,7 +18,6 @@ from engine.group.group import Group
 from engine.history.visibility import Interval
 from engine.history.volumes import Volume
 from engine.index.view import VolumeView
-from engine.steps import at_once
 from protocol.errors import Mismatch, NotFound
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
@@ -75,14 +74,10 @@ def carry_out(group: Group, plan: RestorePlan) -> Cut:
     return Cut(frame.prefix.timeline, frame.prefix.position)
 
 
-def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> int:
-    """Compare live with the cut: visibilities, and `SAMPLED_BLOCKS` blocks a volume. Returns the number of
-    blocks compared; Mismatch names the first that differs."""
-    return at_once(check_steps(group, plan, rng))
-
-
-def check_steps(group: Group, plan: RestorePlan, rng: random.Random) -> Generator[None, None, int]:
-    """The same, step by step: what is compared is the cut where it begins, whatever is written since."""
+def check_restored(group: Group, plan: RestorePlan, rng: random.Random) -> Generator[None, None, int]:
+    """Compare live with the cut, step by step: visibilities, and `SAMPLED_BLOCKS` blocks a volume. What is
+    compared is the cut where it begins, whatever is written since. Returns the number of blocks compared;
+    Mismatch names the first that differs."""
     end, leases = group.end, group.kept.leases
     now = group.volumes.by_id(group.spans())
     held = [leases.take("restored", cut) for cut in (plan.cut, end)]

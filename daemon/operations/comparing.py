@@ -24,7 +24,7 @@ from protocol.commands.restore import CompareResult
 from protocol.errors import FarshoreError, Mismatch
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut, parse_cut
-from site_primary.restore_volume import RestorePlan, check_steps
+from site_primary.restore_volume import RestorePlan, check_restored
 from site_primary.shipping.rate_limit import TokenBucket
 
 KIND = "compare"
@@ -52,7 +52,7 @@ def start(site: Site, group: Group, volumes: list[str], cut: Cut, after: Cut, na
 async def sample(site: Site, group: Group, plan: RestorePlan) -> int:
     """The check by which a restore claims success (site_primary.restore_volume), right after it. Begun before
     anything is awaited; of a group of many volumes it takes longer than other hosts may wait."""
-    return await in_slices(site, check_steps(group, plan, site.rng))
+    return await in_slices(site, check_restored(group, plan, site.rng))
 
 
 def _is_superseded(site: Site, job: Job, volume: str) -> bool:

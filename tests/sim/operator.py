@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine.group.group import Group
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.peering.role_exports import open_volumes
+from engine.steps import at_once
 from protocol.errors import FarshoreError, Mismatch, NotFound, Trimmed
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut
@@ -179,7 +180,7 @@ class Operator:
                 if name in floor.contents:
                     floor.contents[name].may_become(then[name])
         self._change(oracle, after, lambda: carry_out(group, plan))
-        check_restored(group, plan, self._rng)
+        at_once(check_restored(group, plan, self._rng))
 
         def durable(error: OSError | None) -> None:
             if error is None and process is site.process:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.steps import at_once
 from protocol.errors import FarshoreError
 from protocol.events import VolumeCreated, VolumeDeleted, VolumeRenamed, VolumeResized
 from protocol.limits import BLOCK_BYTES, VOLUME_CHANGES_MAX
@@ -30,7 +31,7 @@ def to_blocks(rig: GroupRig, name: str, blocks: int) -> Cut:
 def restore(rig: GroupRig, name: str, cut: Cut) -> None:
     plan = plan_restore(rig.group, [name], cut, skip_missing=False)
     carry_out(rig.group, plan)
-    check_restored(rig.group, plan, random.Random(1))
+    at_once(check_restored(rig.group, plan, random.Random(1)))
 
 
 def test_each_cut_keeps_the_size_that_it_had(rig: GroupRig) -> None:

@@ -10,6 +10,7 @@ import pytest
 from engine.index.deep_view import DEEP_FROM
 from engine.index.view import VolumeView
 from engine.peering.restore_ways import depth_of
+from engine.steps import at_once
 from protocol.errors import Mismatch, NotFound
 from protocol.events import VolumeDeleted
 from protocol.positions import Cut
@@ -18,7 +19,6 @@ from site_primary.restore_volume import (
     RestorePlan,
     carry_out,
     check_restored,
-    check_steps,
     plan_restore,
 )
 from tests.unit.engine.group_rig import GroupRig, follow
@@ -44,7 +44,7 @@ class Two:
         return plan
 
     def check(self, plan: RestorePlan) -> int:
-        return check_restored(self.rig.group, plan, random.Random(1))
+        return at_once(check_restored(self.rig.group, plan, random.Random(1)))
 
     @property
     def letters(self) -> tuple[str, str]:
@@ -230,7 +230,7 @@ def test_the_check_looks_at_a_few_blocks_at_a_time_and_at_what_was_restored(
     plan = plan_restore(group, [f"v{number}" for number in range(8)], cut, skip_missing=False)
     carry_out(group, plan)
     monkeypatch.setattr(VolumeView, "find", find)
-    steps, most, compared = check_steps(group, plan, random.Random(1)), 0, None
+    steps, most, compared = check_restored(group, plan, random.Random(1)), 0, None
     while compared is None:
         found = 0
         try:

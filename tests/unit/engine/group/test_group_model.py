@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from engine.group.group import Group
 from engine.index.view import VolumeView
+from engine.steps import at_once
 from protocol.errors import NotFound
 from protocol.events import VolumeCreated, VolumeDeleted
 from protocol.limits import BLOCK_BYTES
@@ -155,7 +156,7 @@ class Volumes(RuleBasedStateMachine):
         carry_out(self.group, plan)
         for volume in plan.volumes:
             self.oracle[volume.name] = bytearray(then[volume.name])
-        check_restored(self.group, plan, self.rng)
+        at_once(check_restored(self.group, plan, self.rng))
         self.remember(self.group.end)
 
     @rule(name=volumes)
