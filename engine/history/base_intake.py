@@ -36,6 +36,7 @@ from protocol.positions import POSITION_MAX, Cut
 
 RETRY_S = 5.0
 CHECKPOINT_WAIT_S = 0.05
+HOLD = "base"  # on checkpoints
 LEASE = "base"
 
 
@@ -192,7 +193,7 @@ class BaseIntake:
         if group.end != self._own_end or group.checkpoints.reached < group.writer.written:
             self._fail("this site's own journal went on meanwhile")
             return
-        group.checkpoints.hold(on=True)
+        group.checkpoints.hold(HOLD, on=True)
         if group.checkpoints.running:  # of clones: it must not say after the base what is indexed
             self._after(CHECKPOINT_WAIT_S, self._install)
             return
@@ -212,7 +213,7 @@ class BaseIntake:
             self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
             self.writer.close()
             group.holds.lift(Holder.INSTALL)
-            group.checkpoints.hold(on=False)
+            group.checkpoints.hold(HOLD, on=False)
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
             group.kept.leases.release(LEASE)
@@ -272,7 +273,7 @@ class BaseIntake:
             return
         self._closed = True
         self.ready = False
-        self._group.checkpoints.hold(on=False)
+        self._group.checkpoints.hold(HOLD, on=False)
         self._group.kept.leases.release(LEASE)
         self.writer.close()
         if self._timer is not None:

@@ -27,7 +27,7 @@ from protocol.frames import NO_DIGEST
 from protocol.positions import Cut
 
 RETRY_S = 5.0
-TRUNCATION_WAIT_S = 0.05
+LOOK_AGAIN_S = 0.05
 
 
 def check_droppable(group: Group, branch: Branch) -> None:
@@ -167,24 +167,37 @@ class BranchDrops:
         group.checkpoints.when_indexed(indexed)
 
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
-        """Files, then rows. Not beside a checkpoint or a truncation, whose plans still name the timelines."""
+        """Files, then rows. Not beside a checkpoint or a truncation, whose plans still name the timelines;
+        and where there is one after the other, none begins before this is done."""
         group = self._group
+        self._hold(name, on=True)
         if group.checkpoints.running or group.reclaim.running:
-            delay_s = RETRY_S if group.checkpoints.running else TRUNCATION_WAIT_S
-            group.clock.call_later(delay_s, lambda: self._remove(name, spans))
+            group.clock.call_later(LOOK_AGAIN_S, lambda: self._remove(name, spans))
             return
-        bases = bases_within(group.timelines, spans)
-        parts = []
         try:
-            for timeline, start in spans:
-                parts.append((timeline, start, self._digest_left(timeline, start)))
-                self._remove_files(timeline, start)
-            for base in bases:
-                remove_files(group, base.timeline)
+            plan = self._taken_out(spans)
         except OSError as error:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
-            return
+        else:
+            self._forget(name, spans, plan)
+        self._hold(name, on=False)
+
+    def _hold(self, name: int, *, on: bool) -> None:
+        who = f"drop {name:016x}"
+        self._group.checkpoints.hold(who, on=on)
+        self._group.reclaim.hold(who, on=on)
+
+    def _taken_out(self, spans: list[tuple[int, int]]) -> ForgetPlan:
+        """What is to leave the index once files and timelines are gone. OSError: no timeline is."""
+        group = self._group
+        bases = bases_within(group.timelines, spans)
+        parts = []
+        for timeline, start in spans:
+            parts.append((timeline, start, self._digest_left(timeline, start)))
+            self._remove_files(timeline, start)
+        for base in bases:
+            remove_files(group, base.timeline)
         group.kept.dropped_for_good(spans)
         table = group.timelines
         ends = {
@@ -200,7 +213,7 @@ class BranchDrops:
                 group.head.left.pop(timeline, None)
             else:
                 group.head.left[timeline] = ends[timeline]
-        self._forget(name, spans, ForgetPlan(parts=tuple(parts)))
+        return ForgetPlan(parts=tuple(parts))
 
     def _forget(self, name: int, spans: list[tuple[int, int]], plan: ForgetPlan) -> None:
         def done(error: Exception | None, _: tuple[int, ...]) -> None:

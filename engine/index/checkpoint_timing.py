@@ -34,7 +34,7 @@ class Checkpoints:
         self._when_clones_durable = when_clones_durable
         self._waiting: list[tuple[int, Callable[[Cut], None]]] = []
         self._running = False
-        self._held = False
+        self._held_by: set[str] = set()
         self._retry_timer: Timer | None = None
         self._freeing: list[Layer] = []
         self._free_timer: Timer | None = None
@@ -69,10 +69,13 @@ class Checkpoints:
         """Whether LMDB holds everything of a timeline that is not on the head's lineage."""
         return timeline not in self._branches
 
-    def hold(self, *, on: bool) -> None:
-        """Begin none for a while: who installs a base says what is indexed."""
-        was_held, self._held = self._held, on
-        if was_held and not on:
+    def hold(self, who: str, *, on: bool) -> None:
+        """Begin none for a while, for one or several that ask for it by name: who installs a base says what
+        is indexed, and who drops a branch takes away timelines that a plan would name."""
+        if on:
+            self._held_by.add(who)
+        elif who in self._held_by:
+            self._held_by.remove(who)
             self.begin()
 
     @property
@@ -83,7 +86,7 @@ class Checkpoints:
     def begin(self) -> None:
         """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
         group = self._group
-        if self._running or self._held or group.failed or not group.head:
+        if self._running or self._held_by or group.failed or not group.head:
             return
         if group.writer.written == self.reached and not self._branches:
             return

@@ -86,6 +86,8 @@ class Reclaim:
         self._sweep_due = False
         self._dropped: tuple[tuple[int, int], ...] = ()
         self._when_swept: list[Callable[[], None]] = []
+        self._sweeps_turn = False
+        self._held_by: set[str] = set()
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
         group.listeners.indexed.append(self.consider)
@@ -136,10 +138,12 @@ class Reclaim:
         # What the last try could not free counts as held until one succeeds, or each would be told twice.
         freeable_bytes = 0 if self._said else sum(each.segment.size for each in old)
         self._space.measure(freeable_bytes, blocked=self._blocked)
-        if self._running or self._blocked:
+        if self._running or self._blocked or self._held_by:
             return
         indexed = [each for each in old if each.end <= self._checkpoints.reached]
-        if indexed:
+        if self._when_swept and self._sweeps_turn:
+            self._sweep()  # somebody waits for it, and a backlog of segments may take hours
+        elif indexed:
             self._truncate(indexed[0], indexed[-1])
         elif old:
             self._checkpoints.begin()
@@ -195,7 +199,7 @@ class Reclaim:
             room_bytes=max(0, group.disk.free_bytes() - least_bytes),
             after=self._go_on[2] if self._go_on[:2] == (old.segment, old.end) else FIRST_BLOCK,
         )
-        self._running = True
+        self._running = self._sweeps_turn = True
         self._indexer.start(plan, partial(self._truncated, old))
 
     def _decide(self, horizons: frozenset[Cut]) -> Keep:
@@ -219,6 +223,15 @@ class Reclaim:
     def running(self) -> bool:
         """Whether a truncation or a slice of a sweep is under way."""
         return self._running
+
+    def hold(self, who: str, *, on: bool) -> None:
+        """Begin nothing for a while, for one or several that ask for it by name: who drops a branch takes
+        away timelines that a plan would name."""
+        if on:
+            self._held_by.add(who)
+        elif who in self._held_by:
+            self._held_by.remove(who)
+            self.consider()
 
     def _changed(self, error: Exception | None) -> bool:
         """The indexer answered: whether the index is changed, and there is something to do about it."""
@@ -277,13 +290,14 @@ class Reclaim:
         self.consider()
 
     def _sweep(self) -> None:
-        if self._running or self._closed or self._blocked:
+        if self._running or self._closed or self._blocked or self._held_by:
             return
         begin = not self._sweeping
         keep = self._decide(self._kept.retention.horizons)
         if begin:
             self._sweep_due = False
         self._sweeping = self._running = True
+        self._sweeps_turn = False
         plan = SweepPlan(begin=begin, dropped=self._dropped, keep=keep)
         self._indexer.start(plan, self._swept)
 

@@ -22,10 +22,7 @@ from site_primary.backup import take_backup
 from tests.unit.engine.group.test_clones import clone_of, letters
 from tests.unit.engine.group.test_clones import drop as drop_clone
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
-from tests.unit.engine.retention.test_reclaim import (
-    truncate,
-    truncated_past_a_fork,
-)
+from tests.unit.engine.retention.test_reclaim import KEEP_NOTHING, fill, truncate, truncated_past_a_fork
 
 pytestmark = pytest.mark.usefixtures("run_sizes")
 
@@ -252,3 +249,42 @@ def test_an_indexer_that_dies_with_the_last_step_is_asked_again(
         assert not branches(rig.group)
         assert rig.letters("root").startswith("o.")
         rig.reopen()
+
+
+@pytest.mark.parametrize("busy", ["truncating", "checkpointing"])
+def test_a_drop_does_not_wait_until_a_busy_group_is_idle(
+    branched: tuple[GroupRig, Cut, Branch], busy: str
+) -> None:
+    """One truncation, or one checkpoint, follows the other."""
+    rig, _, branch = branched
+    group, volume = rig.group, rig.create("more", 16)
+    fill(rig, volume, 60 if busy == "truncating" else 1)
+    expected = rig.letters("more")
+    rig.checkpoint()
+    rig.indexer.hold = True
+    if busy == "truncating":
+        group.settings = KEEP_NOTHING
+        group.reclaim.consider()
+    else:
+        group.listeners.indexed.append(lambda: _write_and_index(rig, volume))
+        _write_and_index(rig, volume)
+    assert group.checkpoints.running or group.reclaim.running
+    BranchDrops(group, lambda _: None).begin(branch)
+    for _ in range(40):
+        rig.indexer.answer()
+        rig.settle(0.1)
+    assert not group.dropping
+    assert group.checkpoints.running or group.reclaim.running, "it was busy all the time"
+    group.listeners.indexed.clear()
+    rig.indexer.hold = False
+    rig.indexer.answer()
+    for _ in range(2):
+        assert rig.letters("more") == expected
+        assert not branches(rig.group)
+        rig.reopen()
+
+
+def _write_and_index(rig: GroupRig, volume: int) -> None:
+    rig.write(volume, 9, b"z")
+    rig.sync()
+    rig.group.checkpoints.begin()
