@@ -29,7 +29,7 @@ class Options:
 def take_options(words: Sequence[str]) -> tuple[Options, list[str]]:
     """The options, and the other words; what follows `--` is left alone.
 
-    Raises UsageError for `--site` without a value.
+    Raises UsageError for `--site` without a value, or with an empty one.
     """
     site: str | None = None
     flags: set[str] = set()
@@ -46,13 +46,23 @@ def take_options(words: Sequence[str]) -> tuple[Options, list[str]]:
         elif word == "--site":
             if position == len(words):
                 raise UsageError("--site needs a value", next_step="add NAME, DIR or ENDPOINT")
-            site = words[position]
+            site = _named_site(words[position])
             position += 1
         elif word.startswith("--site="):
-            site = word.removeprefix("--site=")
+            site = _named_site(word.removeprefix("--site="))
         else:
             rest.append(word)
     return Options(site=site, as_json="--json" in flags, wide="--wide" in flags), rest
+
+
+def _named_site(value: str) -> str:
+    """UsageError for nothing, as `--site "$SITE"` is where the variable is not set: another site would be
+    meant."""
+    if not value:
+        raise UsageError(
+            "--site was given nothing: is a variable not set?", next_step="add NAME, DIR or ENDPOINT"
+        )
+    return value
 
 
 def main(words: Sequence[str] | None = None) -> int:

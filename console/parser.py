@@ -28,6 +28,10 @@ latest, or TIMELINE:POSITION."""
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
 
 
+# Behind these an empty word says something, or is answered with what it should have been.
+_MAY_BE_EMPTY = {"--after", "--check-arg", "--confirm", "--label"}
+
+
 class GuessedVerbs(TyperGroup):
     """A noun that knows its verbs by other names, too."""
 
@@ -107,6 +111,7 @@ def _options(
 
 def run(words: Sequence[str], session: Session) -> int:
     """The exit code of the parsed command. Raises UsageError for words that make none."""
+    require_words(words)
     try:
         given = guesses.guessed(list(words))
         app = commands_for(*given[:2])
@@ -115,6 +120,8 @@ def run(words: Sequence[str], session: Session) -> int:
         return int(ExitCode.INTERRUPTED)
     except _ParserError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
+            if session.output.as_json:
+                raise UsageError("a command is missing", next_step="farshore --help") from error
             session.output.note(*str(error).splitlines())
             return int(ExitCode.USAGE)
         raise _usage(error, words, for_people=not session.output.as_json) from error
@@ -127,6 +134,24 @@ def run(words: Sequence[str], session: Session) -> int:
             raise with_word_written(error, words) from error
         raise with_meant(error, words, session) from error
     return result if isinstance(result, int) else int(ExitCode.OK)
+
+
+def require_words(words: Sequence[str]) -> None:
+    """That no word is empty, as in `--with "$TOKEN"` without that variable. UsageError: such an option would
+    count as not given, and an empty path as the directory that the command is called in."""
+    if words[:1] == ["complete"]:
+        return  # the word that is being typed
+    for before, word in zip(["farshore", *words], words, strict=False):
+        option, _, value = word.partition("=")
+        if word and (value or not (option.startswith("--") and word.endswith("="))):
+            continue
+        named = option or before
+        if named in _MAY_BE_EMPTY:
+            continue
+        said = f"{option} is given nothing" if option else f"the word behind {before} is empty"
+        raise UsageError(
+            f"{said}: is a variable not set?", subject=named, next_step="give it a value, or leave it out"
+        )
 
 
 def _usage(error: Exception, words: Sequence[str], *, for_people: bool) -> UsageError:

@@ -38,7 +38,7 @@ class CheckHook:
 
 def find_hook(name: str) -> CheckHook:
     """The check of that name. NotFound names those that there are; NotAllowed if others than root could
-    change it where root would run it."""
+    change it where root would run it; UsageError for an empty file."""
     check_name(name, "check")
     for directory in (OWN, READY):
         path = directory / name
@@ -48,6 +48,8 @@ def find_hook(name: str) -> CheckHook:
             continue
         except OSError as error:
             raise NotAllowed(f"{path} cannot be read: {error.strerror}", subject=str(path)) from error
+        if not text.strip():
+            raise UsageError(f"{path} is empty, and would call everything good", subject=str(path))
         return _hook(name, path, text)
     raise NotFound(
         f"there is no check {name}",

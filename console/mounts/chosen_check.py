@@ -45,6 +45,8 @@ def choose_check(
     partitions: tuple[str, ...],
 ) -> ChosenCheck:
     """What is wrong with it is said before anything is done. UsageError, NotFound, NotAllowed."""
+    if check is not None:
+        require_command(check)
     if check is not None and hook is not None:
         raise UsageError("--check and --check-hook exclude each other", next_step="give one of them")
     if raw and check is None and hook is None:
@@ -73,3 +75,22 @@ def choose_check(
         )
     command = found.command if found else check
     return ChosenCheck(command=command, hook=found, user=account, raw=is_raw)
+
+
+def require_command(check: str) -> None:
+    """That the shell would run something and wait for it. UsageError: for words of which nothing is run, or
+    that go on behind the check's back, it ends with 0, and everything would be called good."""
+    lines = [line.strip() for line in check.splitlines()]
+    said = [line for line in lines if line and not line.startswith("#")]
+    if not said:
+        raise UsageError(
+            "the check says nothing to run, and would call everything good",
+            subject=check,
+            next_step="give a command that ends with 0 only if all is well",
+        )
+    if said[-1].endswith("&") and not said[-1].endswith(("&&", "\\&")):
+        raise UsageError(
+            "a check that ends with & is not waited for, and would call everything good",
+            subject=check,
+            next_step="leave the & out",
+        )

@@ -139,7 +139,7 @@ def test_an_empty_limit_is_refused(stub: StubSite, home: Path, farshore: Run, li
     """As of a variable that is not set; the check was green, and had left that out."""
     ran = farshore("check", limit, "", "--nagios", "--site", str(home / "lon"))
     assert (ran.code, ran.out, stub.asked) == (2, "", [])
-    assert "is no span of time" in ran.err
+    assert "is a variable not set?" in ran.err
 
 
 def test_a_drill_that_failed_is_not_said_to_be_the_only_one() -> None:
