@@ -22,6 +22,7 @@ from protocol.bounds import GroupIdOrNone, Name
 from protocol.errors import Busy, FarshoreError
 
 MARK = "moving"
+_TIMELINE_CHARS = 16  # of a timeline's directory in a journal
 # Whose keys are no group's name with more behind it.
 _OTHER_TABLES = {"clones", "job_givers", "jobs", "news", "set_aside"}
 
@@ -34,12 +35,20 @@ class _Move(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def check_free(disk: Disk, name: str) -> None:
-    """That no group that is on its way out has the name. Busy."""
+    """That no group that is on its way out has the name, and that no journal is there of which this site
+    knows nothing. Busy."""
     if disk.exists(f"{_place(name)}/{MARK}"):
         raise Busy(
             f"the directory of an earlier group {name} is still there",
             subject=name,
             next_step="restart the site's daemon, which goes on removing it",
+        )
+    journal = f"{_place(name)}/journal"
+    if disk.exists(journal) and any(len(each) == _TIMELINE_CHARS for each in disk.list_directory(journal)):
+        raise Busy(
+            f"{_place(name)} holds the journal of a group that this site knows nothing of",
+            subject=name,
+            next_step="move that directory out of the data directory, or choose another name",
         )
 
 

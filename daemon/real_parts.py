@@ -21,6 +21,7 @@ from daemon.indexer_pool import IndexerPool
 from daemon.nbd_tls import renew_rules
 from daemon.parts import GroupIndexer, GroupParts, Progress, SiteParts, no_progress
 from daemon.site import Site
+from daemon.state_there import require_state
 from daemon.witness import Witness
 from engine.group.compartment import Compartment, attempt, succeeds
 from engine.group.site_state import SITE_TABLES
@@ -61,7 +62,7 @@ def real_site(
     events.take_up()
     threads = DiskThreads(loop)
     disk = RealDisk(directory, threads)
-    store = LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
+    store = _state_store(directory)
     indexers = IndexerPool(directory / GROUPS)
 
     def open_group(name: str, compartment: Compartment) -> GroupParts:
@@ -109,6 +110,11 @@ def real_site(
     )
     site = Site(directory=directory, config=config, identity=identity, keys=keys, parts=parts)
     return site
+
+
+def _state_store(directory: pathlib.Path) -> LmdbStore:
+    require_state(directory)
+    return LmdbStore(directory / STATE_FILE, STATE_ROOM_BYTES, SITE_TABLES)
 
 
 def _settled(directory: pathlib.Path, threads: DiskThreads, heads: Mapping[str, int]) -> set[str]:

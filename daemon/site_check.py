@@ -6,28 +6,25 @@ Every part is looked at, whatever was wrong with the one before; addresses only 
 
 from __future__ import annotations
 
-import grp
 import os
 import pathlib
 import pwd
-import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
-from daemon.config import CONFIG_FILE, SiteConfig, control_access, load_config, nbd_access
-from daemon.configured import control_address, nbd_addresses
+from daemon.address_check import NotInTheWay, addresses
+from daemon.config import CONFIG_FILE, SiteConfig, load_config
 from daemon.data_directory import NEXT_KEY_FILE, SECRET_KEY_FILE, check_identity, lock_site, read_keys
 from daemon.nbd_tls import tcp_rules
 from daemon.notify.config import NotifyConfig, secret_file_error
 from daemon.signing_key import SIGNING_KEY_FILE
+from daemon.state_there import look_at_state
 from daemon.tls_files import CA_FILE, DIRECTORY, SERVER_FILE
 from engine.ports.clock import utc_now_ns
-from engine.ports.unix_sockets import SocketAccess, check_known, socket_answers
 from protocol.commands.site import CheckState, SiteCheckReply, SiteFinding
 from protocol.commands.site_cert import DAY_S, ENDS_ERROR_DAYS, ENDS_WARNING_DAYS
 from protocol.cut_text import NS_PER_S, time_text
-from protocol.endpoints import ipc_path
 from protocol.errors import Busy, FarshoreError, NotAllowed, system_error
 
 # A file system with less free could not take one more segment of a busy group.
@@ -35,7 +32,6 @@ ROOM_BYTES_MIN = 64 << 20
 INODES_MIN = 1000
 LOCK_FILE = "lock"
 SECRET_FILES = (SECRET_KEY_FILE, NEXT_KEY_FILE, SIGNING_KEY_FILE, CA_FILE, SERVER_FILE)
-LIBVIRT_USER = "libvirt-qemu"
 
 
 def check_site(directory: pathlib.Path, utc_ns: Callable[[], int] = utc_now_ns) -> SiteCheckReply:
@@ -60,8 +56,10 @@ def check_site(directory: pathlib.Path, utc_ns: Callable[[], int] = utc_now_ns) 
     found.append(_finding("room", lambda: _room(directory, config)))
     runs = _finding("daemon", lambda: _daemon(directory))
     found.append(runs)
+    if runs.state is CheckState.OK:
+        found.append(_finding("state", lambda: look_at_state(directory)))
     if config is not None and runs.state is CheckState.OK:
-        found += [_finding("address", look) for look in _addresses(directory, config)]
+        found += [_finding("address", look) for look in addresses(directory, config)]
     return SiteCheckReply(
         directory=str(directory), site_name=config.name if config else None, findings=tuple(found)
     )
@@ -70,7 +68,7 @@ def check_site(directory: pathlib.Path, utc_ns: Callable[[], int] = utc_now_ns) 
 def _finding(check: str, look: Callable[[], str]) -> SiteFinding:
     try:
         return SiteFinding(check=check, state=CheckState.OK, said=look())
-    except _Warning as warning:
+    except NotInTheWay as warning:
         return SiteFinding(check=check, state=CheckState.WARNING, said=str(warning))
     except (FarshoreError, OSError) as error:
         failed = system_error(error) if isinstance(error, OSError) else error
@@ -81,10 +79,6 @@ def _finding(check: str, look: Callable[[], str]) -> SiteFinding:
             next=failed.next_step or None,
             exit_code=int(failed.exit_code),
         )
-
-
-class _Warning(Exception):
-    """Nothing that keeps a site from starting."""
 
 
 def _permissions(directory: pathlib.Path) -> str:
@@ -121,9 +115,9 @@ def _secret(directory: pathlib.Path, name: str, target: NotifyConfig) -> str:
     except OSError as failed:
         error = f"{file}: {failed.strerror or failed}"
     if error and target.secret_file:
-        raise _Warning(f"notify.{name} tells nobody: {error}")
+        raise NotInTheWay(f"notify.{name} tells nobody: {error}")
     if error:
-        raise _Warning(f"the secret of notify.{name} is not one: {error}; better: `secret_file`")
+        raise NotInTheWay(f"the secret of notify.{name} is not one: {error}; better: `secret_file`")
     return f"notify.{name}: its secret can be read by nobody else"
 
 
@@ -134,7 +128,7 @@ def _require_time_left(end_ns: int, now_ns: int) -> None:
         next_step = "`farshore site cert init` renews it, while the site runs"
         raise FarshoreError(said, subject=SERVER_FILE, next_step=next_step)
     if left_days <= ENDS_WARNING_DAYS:
-        raise _Warning(f"{said}: `farshore site cert init` renews it")
+        raise NotInTheWay(f"{said}: `farshore site cert init` renews it")
 
 
 def _tls(directory: pathlib.Path, config: SiteConfig, now_ns: int) -> str:
@@ -147,7 +141,7 @@ def _tls(directory: pathlib.Path, config: SiteConfig, now_ns: int) -> str:
             next_step="put tls/ back from a copy of the directory",
         )
     if rules.nobody:
-        raise _Warning("hosts on TCP are refused until `farshore site cert init` was run")
+        raise NotInTheWay("hosts on TCP are refused until `farshore site cert init` was run")
     if rules.context is None:
         return "hosts on TCP come in the clear"
     if rules.server_end_ns:
@@ -175,7 +169,7 @@ def _room(directory: pathlib.Path, config: SiteConfig | None) -> str:
             next_step="make room on the file system",
         )
     if config is not None and config.journal_limit_bytes > free_bytes:
-        raise _Warning(f"{said}, less than journal_limit_bytes ({config.journal_limit_bytes >> 20} MiB)")
+        raise NotInTheWay(f"{said}, less than journal_limit_bytes ({config.journal_limit_bytes >> 20} MiB)")
     return said
 
 
@@ -186,67 +180,5 @@ def _daemon(directory: pathlib.Path) -> str:
     try:
         lock_site(directory).close()
     except Busy:
-        raise _Warning("it runs, and has its addresses") from None
+        raise NotInTheWay("it runs, and has its addresses") from None
     return "does not run"
-
-
-def _addresses(directory: pathlib.Path, config: SiteConfig) -> Iterator[Callable[[], str]]:
-    if config.replication:
-        yield partial(_tcp, config.replication.removeprefix("tcp://"), "replication")
-    if config.remote_control:
-        yield partial(_tcp, config.remote_control.removeprefix("tcp://"), "remote_control")
-    for door in nbd_addresses(directory, config):
-        kind, _, place = door.partition(":")
-        if kind == "unix":
-            yield partial(_unix, place, "nbd", nbd_access(config))
-        else:
-            yield partial(_tcp, place, "nbd")
-    access = control_access(config)
-    yield lambda: _unix(ipc_path(control_address(directory, config)), "control", access)
-
-
-def _tcp(place: str, key: str) -> str:
-    host, _, port = place.rpartition(":")
-    name = "" if host == "*" else host.strip("[]")
-    try:
-        found = socket.getaddrinfo(name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind(address)
-    except OSError as error:
-        raise Busy(
-            f"{key}: cannot listen on {place}: {error.strerror or error}",
-            subject=place,
-            next_step=f"stop what listens there, or change `{key}` in site.toml",
-        ) from error
-    return f"{key}: {place} is free"
-
-
-def _unix(path: str, key: str, access: SocketAccess) -> str:
-    check_known(access)
-    above = pathlib.Path(path).parent
-    if socket_answers(path):
-        raise Busy(
-            f"{key}: another server answers on {path}",
-            subject=path,
-            next_step=f"stop it, or change `{key}` in site.toml",
-        )
-    if not above.is_dir():
-        raise _Warning(f"{key}: {above} is not there; the unit makes /run/farshore/NAME at a start")
-    return f"{key}: {path} is free{may_connect(access) if key == 'nbd' else ''}"
-
-
-def may_connect(access: SocketAccess, name: str = LIBVIRT_USER) -> str:
-    """Whether a user, by default that of libvirt's QEMU, gets through the mode; empty without one."""
-    try:
-        user = pwd.getpwnam(name)
-        own = grp.getgrgid(user.pw_gid).gr_name
-        group = grp.getgrnam(access.group).gr_gid if access.group else os.getgid()
-    except KeyError:
-        return ""
-    if access.mode & 0o002 or (access.mode & 0o020 and group in os.getgrouplist(user.pw_name, user.pw_gid)):
-        return f"; {name} may connect"
-    return f'; {name} may not connect (`nbd_socket_group = "{own}"` lets it)'

@@ -8,6 +8,7 @@ import typer
 from msgspec import UNSET
 
 from console.client import CALL_TIMEOUT_S
+from console.empty_lists import nothing
 from console.figures import UNKNOWN, parse_lock, size_text
 from console.freezing import FrozenBackup, command_line_order, frozen_backup
 from console.options import After, Limit, seconds
@@ -133,7 +134,9 @@ def list_backups(
         lambda: session.output.table(
             ("backup", "group", "volumes", "time", "state", "kept", "consistency", "id", "cut"),
             [_row(session, backup) for backup in data.backups],
-            empty="no backups: `farshore backup create G --label NAME`",
+            empty=""
+            if data.backups
+            else nothing(session, "no backups: `farshore backup create G --label NAME`"),
         ),
     )
     session.say_more(data)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from console.confirming import confirmed
+from console.empty_lists import nothing
 from console.figures import UNKNOWN, size_text
 from console.options import After, Limit
 from console.session import Session, session_of
@@ -34,7 +35,9 @@ def list_groups(
         session.output.table(
             ("group", "role", "state", "peer", "volumes", "backups", "journal", "id"),
             [_row(each) for each in data.groups],
-            empty="no groups: `farshore volume create G/V --size 10G`",
+            empty=""
+            if data.groups
+            else nothing(session, "no groups: `farshore volume create G/V --size 10G`"),
         )
 
     session.output.result("group.list", data, show)

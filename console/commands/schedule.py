@@ -18,6 +18,7 @@ from console.commands.backup_delete import (
     KeepYearly,
 )
 from console.drill_schedule import CheckArg, CheckHook, DrillAs, drill_fields, plan_of, set_drills
+from console.empty_lists import nothing
 from console.figures import UNKNOWN, parse_span, size_text, span_text
 from console.options import After, Limit
 from console.session import Session, session_of
@@ -188,7 +189,9 @@ def list_schedules(
         lambda: session.output.table(
             ("group", "backup", "keeps", "window", "last run", "next run", "failure"),
             [_row(session, schedule) for schedule in data.schedules],
-            empty="no groups: `farshore volume create G/V --size 10G`",
+            empty=""
+            if data.schedules
+            else nothing(session, "no groups: `farshore volume create G/V --size 10G`"),
         ),
     )
     session.say_more(data)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import asdict, replace
 
+from console.empty_lists import nothing
 from console.figures import parse_size, size_text, span_text
 from console.host_configs import FORMATS, Export, export_of, uri
 from console.libvirt_hosts import STYLES, disk_text, place_in_group, unreachable
@@ -74,7 +75,9 @@ def list_volumes(
         lambda: session.output.table(
             ("volume", "size", "export", "hosts", "id"),
             [_row(volume) for volume in data.volumes],
-            empty="no volumes: `farshore volume create G/V --size 10G`",
+            empty=""
+            if data.volumes
+            else nothing(session, "no volumes: `farshore volume create G/V --size 10G`"),
         ),
     )
     session.say_more(data)

@@ -67,7 +67,7 @@ def group_info(site: Site, group: Group) -> GroupInfo:
         lag_s=lag_s,
         resync_left_bytes=left_bytes,
         resync_eta_s=eta_s,
-        applied_age_s=receiver.applied_age_s if receiver else None,
+        applied_age_s=receiver.applied_age_s if receiver and group.head.utc_ns else None,
         complete_until=time_text(site.complete_until_ns(group.name)),
         journal_bytes=group.segments.total_bytes(),
         journal_pressure=group.space.pressure.stage.value,

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -110,7 +111,7 @@ class NbdServer:
             raise Busy(
                 f"cannot listen on {address}: {error.strerror or error}",
                 subject=address,
-                next_step="stop what listens there, or change `nbd` in site.toml",
+                next_step=_way_out(kind, place),
             ) from error
 
     def stop_listening(self, address: str) -> None:
@@ -373,3 +374,11 @@ class HandshakeProtocol(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _way_out(kind: str, place: str) -> str:
+    if kind == "unix" and not os.path.isdir(os.path.dirname(place)):
+        return f"make {os.path.dirname(place)}, or change `nbd` in site.toml"
+    if kind == "unix" and os.path.lexists(place) and not stat.S_ISSOCK(os.lstat(place).st_mode):
+        return f"move {place} away, which is no socket, or change `nbd` in site.toml"
+    return "stop what listens there, or change `nbd` in site.toml"

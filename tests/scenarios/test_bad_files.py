@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,45 @@ def test_a_state_that_was_cut(stopped: Site, length: int) -> None:
     state: Path = stopped.directory / "state.mdb"
     os.truncate(state, length)
     refuses_to_run(stopped, ExitCode.MISMATCH, f"{state} is damaged: it was cut to {length} of")
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_a_state_that_was_lost(stopped: Site, how: str) -> None:
+    """It would come up without a group, and new ones would be made over the files of the old."""
+    state: Path = stopped.directory / "state.mdb"
+    kept = state.read_bytes()
+    state.unlink()
+    if how == "empty":
+        state.touch()
+    refuses_to_run(stopped, ExitCode.MISMATCH, f"{state} is {how}, and says nothing of the groups")
+    state.write_bytes(kept)
+    stopped.start()
+    assert {row["group"] for row in stopped.json("status")["groups"]} == {"g", "vm1"}
+    assert stopped.stop() == 0
+
+
+def test_files_of_a_group_that_is_not_known_are_not_built_on(stopped: Site) -> None:
+    shutil.copytree(stopped.directory / "groups" / "vm1", stopped.directory / "groups" / "vm2")
+    stopped.start()
+    done = stopped.run("volume", "create", "vm2/v", "--size", "1M")
+    assert done.returncode == ExitCode.BUSY
+    assert "a group that this site knows nothing of" in done.stderr
+    shutil.rmtree(stopped.directory / "groups" / "vm2")
+    stopped.create_volume("vm2/v", "1M")
+    assert stopped.stop() == 0
+
+
+def test_an_empty_list_says_what_it_could_not_look_at(stopped: Site) -> None:
+    """It advised to make the first volume of a site whose groups were all damaged."""
+    for group in ("g", "vm1"):
+        os.truncate(stopped.directory / "groups" / group / "index.mdb", 5000)
+    stopped.start()
+    assert errors_of(stopped).keys() == {"group.damaged"}
+    for words in (("volume", "list"), ("backup", "list"), ("group", "list"), ("schedule", "list")):
+        said = stopped.run(*words).stderr
+        assert "not of g, vm1" in said, words
+        assert "create" not in said, words
+    assert stopped.stop() == 0
 
 
 def test_a_state_that_is_a_directory(stopped: Site) -> None:

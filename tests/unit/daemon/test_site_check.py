@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from daemon.address_check import may_connect
 from daemon.certificates import server_end_ns
 from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
 from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
-from daemon.site_check import check_site, may_connect
+from daemon.site_check import check_site
 from daemon.tls_files import SERVER_FILE
 from engine.ports.durable import RealDisk
 from engine.ports.unix_sockets import SocketAccess
@@ -39,7 +40,8 @@ def test_a_new_site_could_start_and_is_left_as_it_is(site: Path) -> None:
     reply = check_site(site)
     assert {each.state for each in reply.findings} == {CheckState.OK}
     assert [each.check for each in reply.findings] == [
-        "config", "identity", "keys", "permissions", "room", "daemon", "address", "address", "address",
+        "config", "identity", "keys", "permissions", "room", "daemon", "state",
+        "address", "address", "address",
     ]  # fmt: skip
     assert sorted(site.rglob("*")) == before
 
@@ -48,6 +50,29 @@ def other_machine(site: Path) -> None:
     text = (site / "identity.json").read_text().splitlines()
     changed = [line if "machine" not in line else ' "machine": "other",' for line in text]
     (site / "identity.json").write_text("\n".join(changed))
+
+
+def lost_state(site: Path) -> None:
+    (site / "groups" / "g" / "journal" / "0123456789abcdef").mkdir(parents=True)
+    (site / "groups" / "g" / "journal" / "0123456789abcdef" / "0000000000000000.seg").touch()
+
+
+def emptied_state(site: Path) -> None:
+    lost_state(site)
+    (site / "state.mdb").touch()
+
+
+def spoilt_state(site: Path) -> None:
+    (site / "state.mdb").write_bytes(b"no store" * 2000)
+
+
+def no_groups(site: Path) -> None:
+    (site / "groups").rmdir()
+    (site / "groups").symlink_to("groups")
+
+
+def door_that_is_no_socket(site: Path) -> None:
+    (site / "nbd.sock").mkdir()
 
 
 def signing_key_for_all(site: Path) -> None:
@@ -64,6 +89,11 @@ def signing_key_for_all(site: Path) -> None:
         (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
         (signing_key_for_all, "permissions", ExitCode.NOT_ALLOWED),
         (lambda site: site.chmod(0o770), "permissions", ExitCode.NOT_ALLOWED),
+        (lost_state, "state", ExitCode.MISMATCH),
+        (emptied_state, "state", ExitCode.MISMATCH),
+        (spoilt_state, "state", ExitCode.MISMATCH),
+        (no_groups, "state", ExitCode.FAILED),
+        (door_that_is_no_socket, "address", ExitCode.BUSY),
     ],
 )
 def test_each_part_that_is_wrong_is_named(
@@ -168,3 +198,13 @@ def test_c48_whether_libvirts_qemu_may_connect_is_said() -> None:
         assert said == '; nobody may not connect (`nbd_socket_group = "nogroup"` lets it)'
     assert may_connect(SocketAccess(mode=0o666), "nobody") == "; nobody may connect"
     assert may_connect(SocketAccess(mode=0o660), "no-such-user") == ""
+
+
+def test_figures_that_nobody_could_get_are_a_warning(site: Path) -> None:
+    text = (site / "site.toml").read_text()
+    replication = text.rpartition("tcp://")[2].strip().strip('"')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for place in (replication, f"127.0.0.1:{taken.getsockname()[1]}"):
+            (site / "site.toml").write_text(f'{text}\nmetrics = "{place}"\n')
+            found = [each for each in check_site(site).findings if each.said.startswith("metrics: ")]
+            assert [each.state for each in found] == [CheckState.WARNING], place
