@@ -12,8 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from protocol.errors import UsageError
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+# Descriptors that the caller had closed.
+_closed: set[int] = set()
 
 
 class StdoutFailed(OSError):
@@ -56,6 +62,16 @@ def take_streams() -> None:
         sys.stderr = _text(_Notes(2, "w", closefd=False), sys.stderr)
 
 
+def require_open_stdout() -> None:
+    """Before content goes there that is nowhere else. UsageError if the caller closed it."""
+    if sys.stdout is not None and _closed and sys.stdout.fileno() in _closed:
+        raise UsageError(
+            "standard output is closed: nobody would have what is written there",
+            subject="standard output",
+            next_step="add >FILE or | PROGRAM",
+        )
+
+
 def abandon_stdout() -> None:
     """Nobody takes standard output. Python flushes once more at exit: into nothing."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,6 +82,7 @@ def _open_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
+            _closed.add(descriptor)
             # It gets the lowest number that is free: this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 

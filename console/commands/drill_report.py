@@ -79,6 +79,8 @@ def report(
     if group is not None and group_option is not None:
         raise UsageError("a group twice", next_step="write G, or --group G")
     group = group or group_option
+    if output is not None and str(output) == "-":
+        output, form = None, form or "text"  # it is printed, as without a FILE
     if backup is None and form is None and output is None:
         _summary(session, group, since)
         return

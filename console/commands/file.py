@@ -20,6 +20,7 @@ from console.luks.option import KeyFile as KeyFile
 from console.luks.option import key_of as key_of
 from console.luks.secret import LuksKey
 from console.session import Session, session_of
+from console.streams import require_open_stdout as require_open_stdout
 from protocol.commands.base import Reply
 from protocol.commands.cut import CutInfo
 from protocol.cut_text import time_text
@@ -134,6 +135,7 @@ def cat(
     at = parse_place(place, with_cut=True)
     if session.output.as_json:
         raise UsageError("cat writes the file as it is: not with --json", next_step="leave --json out")
+    require_open_stdout()
     ways = ways_of(partition, no_replay, kernel_mount, device, key_of(ctx, key_file))
     with open_files(session, at.group, at.volume, session.cut(str(at.cut)), ways) as files:
         item = Finder(files.source).find(at.path)

@@ -22,9 +22,10 @@ import typer
 from console.commands.site import Directory, daemon_words
 from console.figures import size_text, span_text
 from console.images.copying import Salvage
-from console.images.formats import format_of
+from console.images.formats import RAW, format_of
 from console.images.nbd_image import NbdImage
 from console.images.report import FormatOption, steps
+from console.images.stream_images import STREAM, require_stream, write_stream
 from console.images.writing import write_image
 from console.local_time import monotonic
 from console.session import Session, session_of
@@ -60,7 +61,9 @@ class ReplayReply(ReplayVolume, frozen=True, kw_only=True):
 def replay(
     ctx: typer.Context,
     directory: Directory,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The image to write.")],
+    output: Annotated[
+        Path, typer.Option(metavar="FILE|-", help="The image to write; -: raw, to standard output.")
+    ],
     until: Annotated[str, typer.Option(metavar="CUT", help="Which moment.")] = "latest",
     volume: Annotated[
         str, typer.Option(metavar="G/V", help="Which volume, where there is more than one.")
@@ -80,8 +83,12 @@ def replay(
     Needs no daemon, and changes nothing in DIR. Blocks that cannot be read are left as zeroes and listed, and
     it ends with 3, as it does with --partial if that was needed."""
     session = session_of(ctx)
-    kind = format_of(output, image_format)
-    require_outside_sites(output)  # but DIR, a dead one's: it may be on the only disk that has room
+    streams = str(output) == STREAM
+    if streams:
+        require_stream(kind := image_format or RAW, as_json=session.output.as_json)
+    else:
+        kind = format_of(output, image_format)
+        require_outside_sites(output)  # but DIR, a dead one's: it may be on the only disk that has room
     words = ["replay", os.path.abspath(directory), f"--until={cut_text(session.cut(until))}"]
     words += [f"--volume={volume}"] if volume else []
     words += [*(["--without-index"] if without_index else []), *(["--partial"] if partial else [])]
@@ -91,6 +98,10 @@ def replay(
             session.output.note(f"note: {note}")
         source = Salvage(image)
         with steps(session, found.volume, source) as step:
+            if streams:
+                digest = write_stream(source, step).text(source.size_bytes)
+                _end_stream(session, found, source, digest)
+                return
             made = write_image(source, output, kind, replace=replace, step=step)
     data = ReplayReply(
         volume=found.volume,
@@ -109,6 +120,20 @@ def replay(
     )
     session.output.result("journal.replay", data, lambda: _show(session, data))
     if source.lost or data.since:
+        raise typer.Exit(int(ExitCode.PARTIAL))
+
+
+def _end_stream(session: Session, found: ReplayFound, source: Salvage, digest: str) -> None:
+    """Standard output is the image's alone: what is said goes to standard error."""
+    cut = session.cut_line(found.cut)
+    session.output.note(f"{found.volume} {cut}".rstrip(), f"digest {digest}, not read back")
+    if found.since:
+        session.output.note(f"only since {found.since}")
+    for each in source.lost[:LOST_SHOWN_MAX]:
+        session.output.note(f"lost {each[1]} bytes at {each[0]}: zeroes")
+    if len(source.lost) > LOST_SHOWN_MAX:
+        session.output.note(f"lost {len(source.lost) - LOST_SHOWN_MAX} more ranges")
+    if source.lost or found.since:
         raise typer.Exit(int(ExitCode.PARTIAL))
 
 

@@ -22,6 +22,7 @@ from console.commands.file import (
     Partition,
     end_with,
     key_of,
+    require_open_stdout,
     show_missed,
     ways_of,
 )
@@ -111,6 +112,8 @@ def restore_files(
         raise UsageError("--privileged takes root, without --no-owner", next_step="sudo farshore …")
     if to == "-" and session.output.as_json:
         raise UsageError("the archive takes standard output: not with --json", next_step="leave --json out")
+    if to == "-":
+        require_open_stdout()
     with open_files(session, group, name, session.cut(at), ways) as files:
         # A path that is not there must be said before anything is made.
         finder = Finder(files.source)

@@ -15,7 +15,7 @@ from console.host_configs import export_of
 from console.images.formats import QCOW2, RAW, format_of
 from console.images.nbd_image import connect
 from console.images.report import FormatOption, image_info, show_image, steps
-from console.images.stream_images import STREAM, require_stdout, write_stream
+from console.images.stream_images import STREAM, require_stream, write_stream
 from console.images.writing import Base, write_changes, write_image
 from console.local_time import monotonic
 from console.session import Session, session_of
@@ -64,12 +64,16 @@ def export_volume(
     if since is not None and kind != QCOW2:
         raise UsageError("only a qcow2 can build on an earlier file", next_step=f"--format {QCOW2}")
     require_outside_sites(path, session.site.directory)
-    context = [] if since is None else [CHANGED_SINCE + _fixed(session, since)]
+    context, size_before = [], 0
+    if since is not None:
+        before = _before(session, since)
+        context.append(CHANGED_SINCE + cut_text(before))
+        size_before = session.call(VolumeUri(group=group, volume=name, cut=before)).size_bytes
     began = monotonic()
     where = _where(session, group, name, at)
     with connect(export_of(where), *context) as source, steps(session, volume, source) as step:
         if base is not None:
-            below = Base(path=base, format=format_of(base, None), context=context[0])
+            below = Base(path=base, format=format_of(base, None), context=context[0], size_bytes=size_before)
             made = write_changes(source, path, below, whole_check=not quick, replace=replace, step=step)
         else:
             made = write_image(source, path, kind, replace=replace, step=step)
@@ -82,14 +86,9 @@ def _export_stream(
     session: Session, volume: str, at: str | None, image_format: str | None, *, alone: bool
 ) -> None:
     """The same to standard output, which is the image's alone: what is said goes to standard error."""
-    if (image_format or RAW) != RAW or not alone:
-        raise UsageError(
-            f"only a whole {RAW} image goes to standard output: other formats are written here and there",
-            next_step="write it to a FILE",
-        )
-    if session.output.as_json:
-        raise UsageError("--json and the image both want standard output", next_step="write it to a FILE")
-    require_stdout()
+    if not alone:
+        raise UsageError("only a whole image goes to standard output", next_step="write it to a FILE")
+    require_stream(image_format or RAW, as_json=session.output.as_json)
     group, name = parse_volume_name(volume)
     where = _where(session, group, name, at)
     with connect(export_of(where)) as source, steps(session, volume, source) as step:
@@ -112,9 +111,9 @@ def _where(session: Session, group: str, volume: str, at: str | None) -> VolumeU
         return session.call(VolumeUri(group=group, volume=volume, cut=None))
 
 
-def _fixed(session: Session, since: str) -> str:
-    """A cut in a form that an export name takes. UsageError for `latest`."""
+def _before(session: Session, since: str) -> NamedCut:
+    """What --since names. UsageError for `latest`."""
     cut = session.cut(since)
     if isinstance(cut, CutLatest):
         raise UsageError("nothing changed since the latest cut", subject=since, next_step="name an older one")
-    return cut_text(cut)
+    return cut

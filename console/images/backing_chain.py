@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.images.formats import CHAIN_FORMATS, QCOW2, VMDK
+from console.images.formats import CHAIN_FORMATS, QCOW2, RAW, VMDK
 from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
 from console.images.raw_file import open_image
 from console.images.vmdk_extents import (
@@ -71,6 +71,13 @@ def opened_chain(path: Path, image_format: str, *, alone: bool = False) -> Itera
             if layer.format == VMDK and _vmdk_elsewhere(layer, alone=alone):
                 layers[-1] = _in_parts(layer, files)
         yield layers
+
+
+def disk_bytes(layer: Layer) -> int | None:
+    """How long the disk of a raw or qcow2 image is; None of others. FarshoreError."""
+    if layer.format == RAW:
+        return os.fstat(layer.descriptor).st_size
+    return _header(layer).size_bytes if layer.format == QCOW2 else None
 
 
 def _opened(path: Path) -> int:

@@ -7,6 +7,7 @@ The start of the file, big-endian (QEMU's docs/interop/qcow2.txt):
     8    8  where the backing file's name is, 0 if there is none
    16    4  that name's length, at most 1023
    20    4  cluster_bits, 9 to 21: a cluster has 1 << cluster_bits bytes
+   24    8  bytes of the disk
    32    4  encryption, 0 is none
    72    8  version 3: incompatible features; bit 2: the content is in an external data file
   100    4  version 3: the header's length, at least 104. Version 2 has 72 bytes
@@ -44,6 +45,7 @@ class Qcow2Header:
     external_data: bool
     data_name: str
     encrypted: bool
+    size_bytes: int
 
 
 def parse_header(data: bytes) -> Qcow2Header:
@@ -54,7 +56,7 @@ def parse_header(data: bytes) -> Qcow2Header:
     if version not in {2, 3} or not 9 <= cluster_bits <= 21:
         raise FarshoreError(f"version {version} with clusters of {cluster_bits} bits is not known")
     cluster = data[: 1 << cluster_bits]
-    (encryption,) = struct.unpack_from(">I", cluster, 32)
+    size_bytes, encryption = struct.unpack_from(">QI", cluster, 24)
     features, header_bytes = 0, _VERSION_2_BYTES
     if version == 3:
         if len(cluster) < _VERSION_3_BYTES_MIN:
@@ -72,6 +74,7 @@ def parse_header(data: bytes) -> Qcow2Header:
         external_data=bool(features & _EXTERNAL_DATA_FILE),
         data_name=extensions.get(_EXTENSION_DATA_FILE, ""),
         encrypted=encryption != 0,
+        size_bytes=size_bytes,
     )
 
 

@@ -18,6 +18,7 @@ from console.images.containers import opened_image
 from console.images.copying import Step
 from console.images.formats import HEAD_BYTES, RAW, require_disk
 from console.images.image import PIECE_BYTES, Range, ReadableImage, pieces_of, rounded
+from console.streams import require_open_stdout
 from console.write_at import write_at
 from protocol.content_digest import ContentDigest, data_runs
 from protocol.errors import FarshoreError, UsageError, system_error
@@ -135,12 +136,25 @@ def _as_file() -> Iterator[int]:
 
 
 def require_stdout() -> None:
-    """UsageError if standard output is a terminal."""
+    """UsageError if standard output is a terminal, or the caller closed it: nobody would have the image."""
+    require_open_stdout()
     if os.isatty(_OUT):
         raise UsageError(
             "standard output is a terminal: it does not take an image",
-            next_step="`farshore volume export G/V -`, with >FILE or | PROGRAM behind it",
+            next_step="add >FILE or | PROGRAM",
         )
+
+
+def require_stream(kind: str, *, as_json: bool) -> None:
+    """That an image of that format can go to standard output. UsageError."""
+    if kind != RAW:
+        raise UsageError(
+            f"only a {RAW} image goes to standard output: other formats are written here and there",
+            next_step="write it to a FILE",
+        )
+    if as_json:
+        raise UsageError("--json and the image both want standard output", next_step="write it to a FILE")
+    require_stdout()
 
 
 def write_stream(source: ReadableImage, step: Step) -> ContentDigest:

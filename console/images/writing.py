@@ -9,10 +9,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from console.images.backing_chain import opened_chain
+from console.images.backing_chain import disk_bytes, opened_chain
 from console.images.containers import CLUSTER_BYTES, create, served
 from console.images.copying import Step, copy_content, copy_ranges, require_content
-from console.images.formats import QCOW2, RAW
+from console.images.formats import RAW
 from console.images.image import Range, ReadableImage, content_of, rounded
 from console.images.nbd_image import NbdImage
 from console.images.raw_file import RawFile
@@ -59,7 +59,7 @@ def write_image(source: ReadableImage, path: Path, kind: str, *, replace: bool, 
                 raise Refused(
                     f"a {kind} cannot have the size of the volume: {source.size_bytes} bytes",
                     subject=str(path),
-                    next_step=f"--format {QCOW2}",
+                    next_step=f"--format {RAW}",
                 )
             wanted = copy_content(source, target, step)
         file.make_durable()
@@ -74,11 +74,13 @@ def write_image(source: ReadableImage, path: Path, kind: str, *, replace: bool, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """The image of an earlier cut, on which the new file builds. `context` names what changed since."""
+    """The image of an earlier cut, at which the volume had `size_bytes`; on it the new file builds. `context`
+    names what changed since."""
 
     path: Path
     format: str
     context: str
+    size_bytes: int
 
 
 def write_changes(
@@ -88,6 +90,7 @@ def write_changes(
     `whole_check` all of it is compared with the volume, which also proves that `base` is the right one;
     else what was written. Mismatch; UsageError if `path` is the base, or a file that this one builds on."""
     with opened_chain(base.path, base.format) as below:
+        _require_length(base, disk_bytes(below[0]))
         needed = [layer.descriptor for layer in below]
         file = UnfinishedFile(path, replace=replace, needed=needed)
     with file:
@@ -119,6 +122,16 @@ def _compare(
             next_step=f"{base.path} must hold the volume at the cut given by --since; or export whole",
         ) from error
     return ("" if ranges is not None else digest), wanted.data_bytes
+
+
+def _require_length(base: Base, found_bytes: int | None) -> None:
+    """What is quickly known to be another disk. Mismatch."""
+    if found_bytes not in (None, base.size_bytes):
+        raise Mismatch(
+            f"{base.path} has {found_bytes} bytes, and the volume at that cut {base.size_bytes}",
+            subject=str(base.path),
+            next_step="name the file that was exported at the cut given by --since; or export whole",
+        )
 
 
 def _place(base: Path, path: Path) -> str:

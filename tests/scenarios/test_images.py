@@ -149,6 +149,13 @@ def test_an_increment_over_the_wrong_base_is_a_mismatch(
     site.farshore(*words, exit_code=24)
     assert not made.exists()
     assert os.listdir(scratch) == ["wrong.img"]
+    # One of another length is found without reading it, and so by --quick too.
+    short, other = scratch / "short.img", scratch / "other.qcow2"
+    short.write_bytes(bytes(5000))
+    succeed("qemu-img", "create", "-q", "-f", "qcow2", other, "1M")
+    for each in (short, other):
+        site.farshore(*words[:-1], str(each), "--quick", exit_code=24)
+        assert not made.exists()
 
 
 def test_import_over_something_asks_first(site: Site, scratch: Path) -> None:

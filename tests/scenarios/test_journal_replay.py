@@ -15,7 +15,7 @@ import pytest
 from console.demo.host import Host
 from tests.support.clients import MIB, succeed
 from tests.support.oracle import Oracle
-from tests.support.sites import COMMAND_TIMEOUT_S, Site, farshore_command, running_sites
+from tests.support.sites import COMMAND_TIMEOUT_S, ROOT, Site, farshore_command, running_sites
 
 SIZE = 32 * MIB
 LABELS = ("one", "two", "three")
@@ -190,6 +190,25 @@ def test_an_unreadable_block_is_zeroes_and_listed(dead: Dead, tmp_path: Path) ->
     done = replay(dead.directory, image, "--until", "one", exit_code=3)
     assert done["lost"] == [{"offset": block, "bytes": 4096}]
     assert image.read_bytes() == held[:block] + bytes(4096) + held[block + 4096 :]
+
+
+def test_an_image_goes_to_standard_output(dead: Dead, tmp_path: Path) -> None:
+    """`--output -` is a stream, as for `volume export`, and no file of that name."""
+    words = [*farshore_command(), "journal", "replay", str(dead.directory), "--output", "-"]
+    environment = os.environ | {"HOME": str(tmp_path), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+
+    def run(*more: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [*words, *more], capture_output=True, cwd=tmp_path, env=environment, timeout=120, check=False
+        )
+
+    done = run("--until", "one")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == dead.expected["one"]
+    assert b"digest xxh3:" in done.stderr
+    assert run("--json").returncode == 2
+    assert run("--format", "qcow2").returncode == 2
+    assert not (tmp_path / "-").exists()
 
 
 def test_the_journal_is_shown(dead: Dead) -> None:

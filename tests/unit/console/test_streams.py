@@ -115,3 +115,19 @@ def test_characters_that_standard_output_lacks_are_escaped(encoding: str, stub: 
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (ExitCode.OK, "")
     assert json.loads(out)["data"]["groups"][0]["group"] == group.group
+
+
+@pytest.mark.parametrize("line", ["volume export vm1/root -", "cat vm1/root@before:/etc/fstab"])
+def test_content_that_nobody_would_have_is_not_written(line: str, stub: StubSite) -> None:
+    """Its only copy would be in /dev/null, and the exit code would say that all is well."""
+    words = [sys.executable, "-c", COMMAND, *line.split(), "--site", str(stub.directory)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert "standard output is closed" in done.stderr
