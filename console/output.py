@@ -196,8 +196,11 @@ class Output:
 
 
 def _filled_in(error: FarshoreError) -> str:
-    """Its next step, for the group that it is about: what reads a journal does not know whose it is."""
+    """Its next step, for the group that it is about: what reads a journal does not know whose it is. A
+    timeline has the form of a name, and is none."""
     group = error.subject.partition("/")[0]
+    if re.fullmatch("[0-9a-f]{16}", group):
+        return error.next_step
     return re.sub(r"\bGROUP\b", group, error.next_step) if NAME.fullmatch(group) else error.next_step
 
 

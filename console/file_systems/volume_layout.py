@@ -33,6 +33,7 @@ READABLE = {
     int(pytsk3.TSK_FS_TYPE_FAT32): "fat",
     int(pytsk3.TSK_FS_TYPE_EXFAT): "exfat",
 }
+_NONSENSE_BYTES = 1 << 62
 CASE_FOLDS = frozenset({"ntfs", "fat", "exfat"})
 
 
@@ -102,7 +103,9 @@ def partitions(image: ExportImage) -> list[Partition]:
         # Logical partitions lie in tables of their own, one each, and count from 5.
         number = int(part.slot_num) + 1 if int(part.table_num) < 1 else 4 + int(part.table_num)
         first, size = int(part.start) * sector_bytes, int(part.len) * sector_bytes
-        if first >= image.reader.size_bytes or number < 1:
+        # A table may say anything: an end before the start, or far past the volume.
+        size = min(size, image.reader.size_bytes - first) if size < _NONSENSE_BYTES else 0
+        if size <= 0 or number < 1:
             continue
         holds = signature(image.reader, first)
         if not holds:

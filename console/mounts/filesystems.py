@@ -13,6 +13,7 @@ from struct import Struct
 
 from console.mounts.programs import call, program_path, run
 from protocol.errors import FarshoreError, NotFound
+from protocol.limits import VOLUME_BYTES_MAX
 
 CHECK_TIMEOUT_S = 3600.0
 SECTOR_BYTES = 512
@@ -27,6 +28,7 @@ ALWAYS_REPLAY = frozenset({"xfs", "btrfs", "f2fs"})
 # What a volume says that it holds decides which of the kernel's file systems parses it: one of those that are
 # in use and looked after, never any that the kernel happens to have.
 MOUNTABLE = EXT | {"xfs", "btrfs", "f2fs", "vfat", "exfat", "ntfs", "iso9660", "udf", "erofs", "squashfs"}
+SECTORS_MAX = VOLUME_BYTES_MAX // SECTOR_BYTES
 LUKS = "crypto_LUKS"  # as blkid calls it
 # How each is mounted without its log.
 WITHOUT_LOG = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}
@@ -57,6 +59,8 @@ def partitions(file: Path) -> list[Partition]:
     found = []
     for line in said.splitlines():
         number, start, sectors = (int(word) for word in line.split())
+        if start + sectors > SECTORS_MAX:
+            continue  # an end before the start, as a table may say
         found.append(Partition(number=number, offset=start * SECTOR_BYTES, size_bytes=sectors * SECTOR_BYTES))
     return found
 
@@ -111,11 +115,12 @@ def file_system(device: Path) -> FileSystem:
     fields = _probed(device)
     kind, table = fields.get("TYPE", ""), fields.get("PTTYPE", "")
     if table and not kind:
-        numbers = ", ".join(str(each.number) for each in partitions(device)) or "none"
+        numbers = ", ".join(str(each.number) for each in partitions(device))
         raise NotFound(
-            f"no file system, but a partition table ({table}) with partitions {numbers}",
+            f"no file system, but a partition table ({table}) with "
+            f"{f'partitions {numbers}' if numbers else 'no partition that this machine finds'}",
             subject=str(device),
-            next_step="add --partition N",
+            next_step="add --partition N" if numbers else "`farshore ls` may find one, and reads its files",
         )
     if kind == LUKS:
         raise NotFound(

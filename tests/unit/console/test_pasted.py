@@ -106,3 +106,15 @@ def test_with_one_known_site_nothing_is_added(stub: StubSite, farshore: Run, hom
     assert (
         "next: `farshore --site lon volume list`" in farshore("volume", "show", "vm1/x", "--site", "lon").err
     )
+
+
+def test_a_timeline_is_not_taken_for_the_group(farshore: Run, stub: StubSite) -> None:
+    """Its 16 hex digits have the form of a name."""
+
+    def unknown(_: object) -> NoReturn:
+        hint = "`farshore journal show GROUP` lists the timelines held"
+        raise NotFound("not held here", subject="ffffffffffffffff", next_step=hint)
+
+    stub.replies["journal.show"] = unknown
+    done = farshore("journal", "show", "vm1", f"--site={stub.directory}")
+    assert "journal show GROUP" in done.err
