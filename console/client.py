@@ -8,9 +8,11 @@ was carried out before its daemon went away is for the caller to find out, or to
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any, Self
 
 import zmq
@@ -19,7 +21,7 @@ from msgspec.structs import replace
 
 from protocol.commands.base import BaseCommand, Command, Query, ReplyType, command_name
 from protocol.commands.pages import MORE, PagedCommand, add_page, rows_field
-from protocol.endpoints import check_endpoint, is_ipc
+from protocol.endpoints import check_endpoint, ipc_path, is_ipc
 from protocol.envelopes import (
     REQUEST_ID_BYTES,
     Request,
@@ -37,6 +39,9 @@ WAIT_GRACE_S = 10.0
 CALL_TIMEOUT_S = 30.0
 # The daemon's own answer to a deadline should win over the client giving up.
 REPLY_GRACE_S = 2.0
+
+# Of a socket that is there, and is not for everybody.
+MAY_NOT = "log in as its user or root, or as one of `control_socket_group`, which takes a new log-in"
 
 _CONNECTED = zmq.EVENT_HANDSHAKE_SUCCEEDED
 _REFUSED = (
@@ -239,11 +244,26 @@ class Client:
         return self._unreachable(f"the daemon at {self.endpoint} went away during {name}{done}")
 
     def _unreachable(self, message: str) -> Unreachable:
-        start = f"farshore site run {self._directory or 'DIR'}"
+        if is_ipc(self.endpoint) and (refused := _refused_here(ipc_path(self.endpoint))):
+            return Unreachable(f"{message}: {refused}", subject=self.endpoint, next_step=MAY_NOT)
+        start = f"farshore site run {quote(self._directory) if self._directory else 'DIR'}"
         if not is_ipc(self.endpoint):
             # A site that was given another key drops the connection without a word.
             start = "is it running, and server_key in sites.toml what operator list --json says there?"
         return Unreachable(message, subject=self.endpoint, next_step=start)
+
+
+def _refused_here(path: str) -> str:
+    """Why this user cannot ask a daemon that may well run there; empty otherwise."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except PermissionError as error:
+            return error.strerror or str(error)
+        except (OSError, ValueError):
+            return ""
+    return ""
 
 
 def _event(monitor: zmq.Socket[bytes]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 from console.client import Client, OperatorKeys
 from console.sites_file import SYSTEM_PATH, SiteEntry, changing_sites, known_sites, sites_path
@@ -85,7 +86,7 @@ def registering(name: str, directory: str, control: str | None, *, for_all: bool
         raise FarshoreError(
             f"{path}: {error.strerror}; the site is made, but its name is not known here",
             subject=str(path),
-            next_step=f"use it by its directory: --site {directory}",
+            next_step=f"use it by its directory: --site {quote(directory)}",
         ) from error
 
 
@@ -156,7 +157,9 @@ def _keys(name: str, entry: SiteEntry) -> OperatorKeys | None:
     except (OSError, UnicodeDecodeError) as error:
         raise FarshoreError(f"{path}: {error}", subject=name) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise NotAllowed(f"{path} is open to other users", subject=name, next_step=f"chmod 600 {path}")
+        raise NotAllowed(
+            f"{path} is open to other users", subject=name, next_step=f"chmod 600 {quote(str(path))}"
+        )
     if len(words) != 2 or any(len(word) != 40 for word in [*words, entry.server_key]):
         raise UsageError(f"{path} and server_key must hold Z85 keys of 40 characters", subject=name)
     public_key, secret_key = (word.encode("ascii") for word in words)

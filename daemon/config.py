@@ -9,6 +9,7 @@ import difflib
 import pathlib
 import tomllib
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import Literal
 
 import msgspec
@@ -204,7 +205,7 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
         raise UsageError(
             f"{directory} is not a site's data directory: there is no {CONFIG_FILE}",
             subject=str(directory),
-            next_step=f"`farshore site init {directory} --name NAME`",
+            next_step=f"`farshore site init {quote(str(directory))} --name NAME`",
         ) from error
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, 5,000 digits, 5,000 brackets
         raise UsageError(f"{path}: {error}", subject=str(path), next_step="mend the file") from error

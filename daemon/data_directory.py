@@ -23,6 +23,7 @@ import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from shlex import quote
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from engine.ports.disk import Disk
@@ -137,7 +138,7 @@ def read_identity(directory: pathlib.Path) -> Identity:
         raise NotFound(
             f"{directory} is not a site's data directory",
             subject=str(directory),
-            next_step=f"`farshore site init {directory} --name NAME`",
+            next_step=f"`farshore site init {quote(str(directory))} --name NAME`",
         ) from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UsageError(
@@ -165,8 +166,8 @@ def check_identity(directory: pathlib.Path) -> Identity:
             f"{directory} was copied here from another place or machine ({' and '.join(moved)}); "
             "two daemons of one identity lose data",
             subject=str(directory),
-            next_step=f"if the original is gone for good: `farshore site adopt {directory}`; where the "
-            f"machine's id changes at each start, as in a container, set {MACHINE_VARIABLE} first",
+            next_step=f"if the original is gone for good: `farshore site adopt {quote(str(directory))}`; "
+            f"where the machine's id changes at each start, as in a container, set {MACHINE_VARIABLE} first",
         )
     return identity
 
@@ -198,7 +199,7 @@ def lock_site(directory: pathlib.Path) -> FileLock:
         raise Busy(
             f"another daemon runs on {directory}",
             subject=str(directory),
-            next_step=f"`farshore status --site {directory}` asks it",
+            next_step=f"`farshore status --site {quote(str(directory))}` asks it",
         ) from error
 
 

@@ -12,6 +12,7 @@ import pwd
 import stat
 from collections.abc import Callable
 from functools import partial
+from shlex import quote
 
 from daemon.address_check import NotInTheWay, addresses
 from daemon.config import CONFIG_FILE, SiteConfig, load_config
@@ -87,12 +88,14 @@ def _permissions(directory: pathlib.Path) -> str:
         raise NotAllowed(
             f"{directory} can be changed by other users",
             subject=str(directory),
-            next_step=f"chmod go-w {directory}",
+            next_step=f"chmod go-w {quote(str(directory))}",
         )
     for secret in (directory / name for name in SECRET_FILES):
         if secret.exists() and stat.S_IMODE(secret.stat().st_mode) & 0o077:
             raise NotAllowed(
-                f"{secret} is open to other users", subject=str(secret), next_step=f"chmod 600 {secret}"
+                f"{secret} is open to other users",
+                subject=str(secret),
+                next_step=f"chmod 600 {quote(str(secret))}",
             )
     for each in sorted(directory.rglob("*")):
         if each.lstat().st_uid != place.st_uid:
@@ -100,7 +103,7 @@ def _permissions(directory: pathlib.Path) -> str:
                 f"{each} belongs to {_user(each.lstat().st_uid)}, the directory to {_user(place.st_uid)}: "
                 "one of them cannot write it",
                 subject=str(each),
-                next_step=f"chown -R {_user(place.st_uid)} {directory}",
+                next_step=f"chown -R {_user(place.st_uid)} {quote(str(directory))}",
             )
     return f"all of it belongs to {_user(place.st_uid)}"
 

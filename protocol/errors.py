@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from enum import IntEnum
+from shlex import quote
 
 
 class ExitCode(IntEnum):
@@ -165,7 +166,7 @@ def system_error(error: OSError) -> FarshoreError:
     path = path if isinstance(path, str) else ""  # of a call on an open file it is the descriptor, or None
     why = error.strerror or str(error)
     kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else FarshoreError
-    look = f"`ls -ld {path}` shows what is there; " if path else ""
+    look = f"`ls -ld {quote(str(path))}` shows what is there; " if path else ""
     mend = _MENDED_BY.get(error.errno or 0, f"{look}mend that")
     return kind(
         f"{path}: {why}" if path else f"this machine refuses: {why}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import msgspec
@@ -120,7 +121,7 @@ def _show_signed(session: Session, data: SignedReport, output: Path | None) -> N
         session.output.lines(data.document.removesuffix("\n"))
         return
     session.output.line(f"{output}: {len(data.drills)} drills, signed by {data.fingerprint}")
-    session.output.note(f"verify it anywhere: `farshore drill verify {output} --key {data.key}`")
+    session.output.note(f"verify it anywhere: `farshore drill verify {quote(str(output))} --key {data.key}`")
 
 
 def _summary(session: Session, group: str | None, since: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -114,7 +115,7 @@ def mount(
         session.output.fields([("cut", session.cut_line(data.cut)), ("clone", data.clone or "")])
         for warning in data.warnings:
             session.output.note(f"warning: {warning}")
-        session.output.note(f"undo: farshore umount {point}")
+        session.output.note(f"undo: farshore umount {quote(str(point))}")
 
     session.output.result("mount", data, show)
 
@@ -236,7 +237,7 @@ def _mount_point(directory: Path) -> Path:
     if any(each.point == point for each in mounts()):
         return point  # `record` says what is there; looking at a dead nbdfuse's mount would fail
     if not point.is_dir() or point.is_symlink():
-        raise NotFound(f"{point} is no directory", subject=str(point), next_step=f"mkdir {point}")
+        raise NotFound(f"{point} is no directory", subject=str(point), next_step=f"mkdir {quote(str(point))}")
     if point.is_mount() or any(point.iterdir()):
         raise Refused(f"{point} is not empty", subject=str(point), next_step="choose an empty directory")
     return point
@@ -278,5 +279,5 @@ def _list(session: Session) -> None:
 
 def _state(row: MountInfo) -> str:
     if row.failed:
-        return f"failed: the site went away; `farshore umount {row.point}`, and mount it again"
+        return f"failed: the site went away; `farshore umount {quote(row.point)}`, and mount it again"
     return "mounted" if row.mounted else "not mounted: in use by a command, or left over"

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -143,7 +144,7 @@ def _show_made(session: Session, data: SiteMade, moved: str, dialled_at: str, *,
     if data.peer:
         session.output.line(f"peer {data.peer}, key {data.peer_fingerprint}: compare it there")
     if not data.unit:
-        session.output.note(f"next: farshore site run {data.directory}")
+        session.output.note(f"next: farshore site run {shlex.quote(data.directory)}")
     if data.peer:
         session.output.note(f"then `farshore peer add {data.token}` at {data.peer}")
         session.output.note(f"or, in a lost one's place: `farshore peer replace {data.name} TOKEN`")
@@ -157,6 +158,8 @@ def run(directory: Directory) -> None:
     """Run the site's daemon in the foreground. SIGTERM stops it cleanly, SIGHUP reads site.toml again; logs
     are JSON on standard output."""
     sys.stdout.flush()
+    # A reload that is asked for while the daemon loads must not end it; it reads site.toml later than that.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     words = daemon_words(["run", os.path.abspath(directory)])
     os.execv(words[0], words)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from console.images.formats import CHAIN_FORMATS, QCOW2, RAW, VMDK
 from console.images.qcow2_header import FIRST_CLUSTER_BYTES_MAX, Qcow2Header, parse_header
@@ -96,8 +97,8 @@ def _vmdk_elsewhere(layer: Layer, *, alone: bool) -> bool:
         raise Refused(
             f"{path} builds on {names.parent}",
             subject=str(path),
-            next_step="if you trust the image: "
-            f"`qemu-img convert -f vmdk -O qcow2 {path} {path.with_suffix('.qcow2')}`",
+            next_step=f"if you trust the image: `qemu-img convert -f vmdk -O qcow2 {quote(str(path))} "
+            f"{quote(str(path.with_suffix('.qcow2')))}`",
         )
     if names.elsewhere and alone:
         listed = ", ".join(name for _, name in names.extents) or "no file"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from protocol.errors import Refused, UsageError
 
@@ -67,16 +68,17 @@ def format_of(path: Path, given: str | None) -> str:
         if suffix in each.suffixes:
             return name
     what, next_step = "", ""
+    packed, unpacked = quote(str(path)), quote(str(path.with_suffix(".qcow2")))
     if suffix in _PACKED:
-        what, next_step = "is packed", f"`{_PACKED[suffix]} -dc {path} | farshore volume import - G/V`"
+        what, next_step = "is packed", f"`{_PACKED[suffix]} -dc {packed} | farshore volume import - G/V`"
     elif suffix in _ARCHIVES:
         what, next_step = (
             "is an archive",
-            f"`{_ARCHIVES[suffix]} {path}`, then import the disk that was in it",
+            f"`{_ARCHIVES[suffix]} {packed}`, then import the disk that was in it",
         )
     elif suffix in _OTHERS:
         what = f"is of a format that is not known here ({suffix})"
-        next_step = f"if you trust it: `qemu-img convert -O qcow2 {path} {path.with_suffix('.qcow2')}`"
+        next_step = f"if you trust it: `qemu-img convert -O qcow2 {packed} {unpacked}`"
     if what:
         raise Refused(
             f"{path} {what}: its bytes are no disk",

@@ -11,6 +11,7 @@ import os
 import stat
 import termios
 from pathlib import Path
+from shlex import quote
 
 from protocol.errors import NotAllowed, NotFound, Refused, UsageError
 
@@ -54,7 +55,7 @@ def _require_private(path: Path, status: os.stat_result) -> None:
         raise NotAllowed(
             f"the key file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
             subject=str(path),
-            next_step=f"chmod 600 {path}",
+            next_step=f"chmod 600 {quote(str(path))}",
         )
     if status.st_uid not in {0, os.geteuid()}:
         raise NotAllowed(

@@ -111,7 +111,9 @@ def _require_safe(path: Path) -> None:
             raise NotAllowed(
                 f"{each} can be changed by others than root, who would run it",
                 subject=str(path),
-                next_step=f"chown root:root {each}; chmod go-w {each}",
+                next_step=f"chown root:root {shlex.quote(str(each))}; chmod go-w {shlex.quote(str(each))}",
             )
     if not os.access(path, os.X_OK):
-        raise UsageError(f"{path} cannot be run", subject=str(path), next_step=f"chmod 755 {path}")
+        raise UsageError(
+            f"{path} cannot be run", subject=str(path), next_step=f"chmod 755 {shlex.quote(str(path))}"
+        )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 from console.host_configs import Export, export_of, uri
@@ -82,7 +83,11 @@ def undo(session: Session, made: Mount) -> bool:
     try:
         take_down(session, made)
     except FarshoreError as left:
-        again = f"farshore volume detach {made.export}" if made.kind else f"farshore umount {made.point}"
+        again = (
+            f"farshore volume detach {made.export}"
+            if made.kind
+            else f"farshore umount {quote(str(made.point))}"
+        )
         session.output.note(f"not undone: {left.message}", f"next: {again}")
         return False
     return True

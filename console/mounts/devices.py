@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from console.mounts.mounting import DEVICE, Mount, mounts
 from console.mounts.programs import call, find_program, run
 from protocol.errors import Busy, NotFound
@@ -37,7 +39,7 @@ def require_unmounted(made: Mount) -> None:
     code, points = call("findmnt", "--noheadings", "--output", "TARGET", "--source", device)
     if code == 0 and points:
         point = points.splitlines()[0]
-        raise Busy(f"{device} is mounted at {point}", subject=device, next_step=f"umount {point}")
+        raise Busy(f"{device} is mounted at {point}", subject=device, next_step=f"umount {quote(str(point))}")
 
 
 def require_mkfs(kind: str) -> None:

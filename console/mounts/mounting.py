@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from console.mounts.attach import attach, is_mounted, release
 from console.mounts.filesystems import (
@@ -215,7 +216,7 @@ def _taken(made: Mount) -> Busy:
     return Busy(
         f"{there} has a mount of {made.export or 'a volume'} already",
         subject=str(there),
-        next_step=f"farshore umount {there}",
+        next_step=f"farshore umount {quote(str(there))}",
     )
 
 

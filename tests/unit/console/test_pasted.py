@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -118,3 +119,34 @@ def test_a_timeline_is_not_taken_for_the_group(farshore: Run, stub: StubSite) ->
     stub.replies["journal.show"] = unknown
     done = farshore("journal", "show", "vm1", f"--site={stub.directory}")
     assert "journal show GROUP" in done.err
+
+
+def test_a_directory_can_be_pasted_whatever_it_is_called(farshore: Run, home: Path) -> None:
+    directory = home / "two words & 'more'"
+    directory.mkdir()
+    (line,) = farshore("status", "--json", f"--site={directory}").json
+    assert shlex.split(line["errors"][0]["next"])[-1] == str(directory)
+    image = home / "an image.gz"
+    image.touch()
+    (line,) = farshore("volume", "import", str(image), "g/v", "--json", f"--site={directory}").json
+    assert f"'{image}'" in line["errors"][0]["next"]
+
+
+def test_who_may_not_ask_is_not_told_to_start_another_daemon(
+    farshore: Run, stub: StubSite, home: Path
+) -> None:
+    """The usual first try of a user who is in the socket's group since a moment ago."""
+    home.chmod(0o755)
+    (stub.directory / "control.sock").chmod(0)
+    stub.directory.chmod(0o755)
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(65534)
+    try:
+        done = farshore("status", f"--site={stub.directory}")
+    finally:
+        if as_root:
+            os.seteuid(0)
+    assert done.code == ExitCode.UNREACHABLE
+    assert "Permission denied" in done.err
+    assert "site run" not in done.err
