@@ -204,13 +204,21 @@ def lock_site(directory: pathlib.Path) -> FileLock:
 
 
 def read_keys(directory: pathlib.Path) -> Keys:
-    """The site's CURVE keys. Corruption if they are not there, or none; OSError."""
+    """The site's CURVE keys. Corruption if they are not there, or none; UsageError for two of different
+    pairs; OSError."""
     disk = RealDisk(directory, None)
     secret = _read_key(disk, SECRET_KEY_FILE)
     coming = next_keys(disk)
     if coming is not None and coming.secret == secret:
         return use_next_keys(disk)  # a loss of power cut that short
-    return Keys(public=_read_key(disk, PUBLIC_KEY_FILE), secret=secret)
+    public = _read_key(disk, PUBLIC_KEY_FILE)
+    if public != public_key_of(secret):
+        raise UsageError(
+            "this site's public and secret key do not belong together",
+            subject=PUBLIC_KEY_FILE,
+            next_step="restore keys/ from a copy of the directory: peers know this site by them",
+        )
+    return Keys(public=public, secret=secret)
 
 
 def next_keys(disk: Disk) -> Keys | None:

@@ -19,6 +19,7 @@ from daemon.site_check import check_site
 from daemon.tls_files import SERVER_FILE
 from engine.ports.durable import RealDisk
 from engine.ports.unix_sockets import SocketAccess
+from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.site import CheckState, SiteFinding
 from protocol.errors import ExitCode
 from tests.support.sites import free_port
@@ -50,6 +51,10 @@ def other_machine(site: Path) -> None:
     text = (site / "identity.json").read_text().splitlines()
     changed = [line if "machine" not in line else ' "machine": "other",' for line in text]
     (site / "identity.json").write_text("\n".join(changed))
+
+
+def keys_of_two_pairs(site: Path) -> None:
+    (site / "keys" / "public").write_text(generate_keypair()[0])
 
 
 def lost_state(site: Path) -> None:
@@ -89,6 +94,7 @@ def signing_key_for_all(site: Path) -> None:
         (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
         (signing_key_for_all, "permissions", ExitCode.NOT_ALLOWED),
         (lambda site: site.chmod(0o770), "permissions", ExitCode.NOT_ALLOWED),
+        (keys_of_two_pairs, "keys", ExitCode.USAGE),
         (lost_state, "state", ExitCode.MISMATCH),
         (emptied_state, "state", ExitCode.MISMATCH),
         (spoilt_state, "state", ExitCode.MISMATCH),
