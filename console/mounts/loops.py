@@ -13,6 +13,7 @@ from console.mounts.programs import call, run
 from protocol.errors import Busy
 
 BLOCK_DEVICES = Path("/sys/block")
+DELETED = " (deleted)"
 DETACH_TIMEOUT_S = 10.0
 POLL_S = 0.02
 
@@ -34,7 +35,8 @@ def loops_of(file: Path) -> list[str]:
             backing = (entry / "loop" / "backing_file").read_text(errors="surrogateescape")
         except OSError:
             continue  # not in use, or given back at this moment
-        if backing.rstrip("\n") == str(file):
+        # The kernel says so of a file that it was told is no more, as when nbdfuse has ended.
+        if backing.removesuffix("\n").removesuffix(DELETED) == str(file):
             found.append(f"/dev/{entry.name}")
     return found
 
