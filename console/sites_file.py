@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -104,7 +105,10 @@ def _over(entry: SiteEntry, of_all: SiteEntry | None) -> SiteEntry:
 def read_sites(path: Path) -> SitesFile:
     """One file; an empty one that is not there. FarshoreError, UsageError."""
     try:
-        raw = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            # A pipe would be waited for.
+            raw = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b"\0"
     except FileNotFoundError:
         return SitesFile()
     except OSError as error:

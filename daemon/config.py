@@ -17,6 +17,7 @@ import msgspec
 from daemon.alerts.limits import AlertLimits, check_limits
 from daemon.config_values import socket_access, with_numbers
 from daemon.notify.config import NotifyConfig, check_notify
+from engine.ports.durable import read_settings
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name
@@ -200,7 +201,7 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
     """Read site.toml. UsageError names the key that is wrong."""
     path = directory / CONFIG_FILE
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        fields = tomllib.loads(read_settings(path).decode())
     except FileNotFoundError as error:
         raise UsageError(
             f"{directory} is not a site's data directory: there is no {CONFIG_FILE}",

@@ -27,7 +27,7 @@ from shlex import quote
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from engine.ports.disk import Disk
-from engine.ports.durable import FileLock, RealDisk, lock_file
+from engine.ports.durable import FileLock, RealDisk, lock_file, read_settings
 from engine.ports.zap import check_key, public_key_of
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.base import check_name
@@ -129,7 +129,7 @@ def _write_identity(disk: RealDisk, directory: pathlib.Path, site_id: str) -> Id
 def read_identity(directory: pathlib.Path) -> Identity:
     """The identity as written. NotFound if this is no site, NotAllowed for another format version."""
     try:
-        fields = json.loads((directory / IDENTITY_FILE).read_text(encoding="utf-8"))
+        fields = json.loads(read_settings(directory / IDENTITY_FILE))
         version = fields["format"]
         identity = Identity(
             site_id=str(fields["site_id"]), machine=str(fields["machine"]), inode=int(fields["inode"])

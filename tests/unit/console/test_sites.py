@@ -364,3 +364,12 @@ def test_a_site_is_checked_before_its_start(home: Path, farshore: Run) -> None:
     assert "failed  config:" in bad.out
     assert "unknown key 'window'" in bad.out
     assert farshore("site", "check", str(home / "none")).code == ExitCode.USAGE
+
+
+def test_sites_that_are_a_pipe_are_not_waited_for(home: Path, farshore: Callable[..., Ran]) -> None:
+    place = home / "config" / "farshore"
+    place.mkdir(parents=True)
+    os.mkfifo(place / "sites.toml")
+    done = farshore("status")
+    assert done.code == ExitCode.USAGE
+    assert "sites.toml" in done.err

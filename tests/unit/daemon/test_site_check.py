@@ -57,6 +57,12 @@ def keys_of_two_pairs(site: Path) -> None:
     (site / "keys" / "public").write_text(generate_keypair()[0])
 
 
+def pipe_for(path: Path) -> None:
+    """Whoever reads it waits until somebody writes."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def lost_state(site: Path) -> None:
     (site / "groups" / "g" / "journal" / "0123456789abcdef").mkdir(parents=True)
     (site / "groups" / "g" / "journal" / "0123456789abcdef" / "0000000000000000.seg").touch()
@@ -89,6 +95,8 @@ def signing_key_for_all(site: Path) -> None:
     ("spoil", "check", "code"),
     [
         (lambda site: (site / "site.toml").write_text("name = 3"), "config", ExitCode.USAGE),
+        (lambda site: pipe_for(site / "site.toml"), "config", ExitCode.FAILED),
+        (lambda site: pipe_for(site / "identity.json"), "identity", ExitCode.FAILED),
         (other_machine, "identity", ExitCode.NOT_ALLOWED),
         (lambda site: (site / "keys" / "secret").unlink(), "keys", ExitCode.MISMATCH),
         (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
