@@ -61,5 +61,8 @@ def create(
             raise
         said = f"{group} is replicated to {pair.peer}, {pair.mode}"
         session.output.result("pair.create", pair, lambda: session.output.line(said))
+        if not pair.peer_connected and not session.output.as_json:
+            reached = session.output.pasted(f"`farshore wait {group} --state paired`")
+            session.output.note(f"{pair.peer} has nothing of it yet: {reached} ends once it has all")
     if kind is not None:
         mkfs_on(session, volume, kind)

@@ -49,6 +49,15 @@ def test_a_group_that_has_the_pair_is_left_alone(added: StubSite, farshore: Run)
     assert added.asked == [MADE, PairShow(group="vm1")]
 
 
+def test_a_peer_that_is_away_has_nothing_yet(added: StubSite, farshore: Run) -> None:
+    added.replies["pair.create"] = replace(PAIR, peer_connected=False)
+    ran = farshore(*words("--with", "rom"), "--site", str(added.directory))
+    assert ran.code == 0, ran.err
+    assert f"has nothing of it yet: `farshore --site {added.directory} wait vm1 --state paired`" in ran.err
+    added.replies["pair.create"] = PAIR
+    assert "nothing of it yet" not in farshore(*words("--with", "rom"), "--site", str(added.directory)).err
+
+
 def test_a_pair_that_is_refused_says_what_there_is(added: StubSite, farshore: Run) -> None:
     def refuse(_command: PairCreate) -> Reply:
         raise NotAllowed("rom does not know this site")
