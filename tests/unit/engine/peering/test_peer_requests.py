@@ -340,8 +340,8 @@ def test_a_question_of_a_connection_that_is_gone_leaves_the_next_one_alone(
 
 
 def test_news_do_not_keep_a_lost_answer_waited_for(slow: tuple[SlowPeer, LoopDriver]) -> None:
-    """They are asked for every three seconds: whoever awaits an answer that was lost, as one beyond the mark of
-    a socket is, must not wait for ever."""
+    """They are asked for every three seconds: whoever awaits an answer that was lost, as one beyond the mark
+    of a socket is, must not wait for ever."""
     peer, driver = slow
 
     async def ask() -> None:
@@ -366,7 +366,7 @@ def test_a_group_that_stops_says_so_to_whoever_waits(asked: Asked, monkeypatch: 
 
     async def ask() -> None:
         asking = asyncio.ensure_future(asked.requests.cut_at(1))
-        while not door._answers._requests.get("client"):
+        while not door._answers._requests.get("client"):  # noqa: ASYNC110 - of the peer's, no event here
             await asyncio.sleep(0.01)
         asked.rig.group.failed = "a defect"
         door.group_stopped("g")
