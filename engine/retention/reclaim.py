@@ -278,7 +278,11 @@ class Reclaim:
             case (_, _, volume, block):
                 self._go_on = (old.segment, old.end, (volume, block))
             case _:
-                remove_segment(self._group, old.segment)
+                try:
+                    remove_segment(self._group, old.segment)
+                except OSError as error:
+                    self._failed(error)  # its file stays until the next start, and nobody looks at it
+                    return
         self._ended()
 
     def _ended(self) -> None:
