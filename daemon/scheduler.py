@@ -26,6 +26,7 @@ from protocol.errors import FarshoreError
 from protocol.events import PolicySet
 
 LOOK_EVERY_S = 1.0
+GROUPS_A_TURN = 25  # looked at before hosts, who wait in the same loop, have their turn
 # After a failure, and the longest it becomes after one upon another: each try may hold hosts still.
 RETRY_S = 60.0
 RETRY_MAX_S = 3600.0
@@ -59,7 +60,9 @@ class Scheduler:
 
     async def _run(self) -> None:
         while True:
-            for name in sorted(self._site.groups):
+            for turn, name in enumerate(sorted(self._site.groups)):
+                if turn % GROUPS_A_TURN == 0:
+                    await asyncio.sleep(0)
                 group = self._site.groups.get(name)
                 if group is None or group.failed:
                     continue
