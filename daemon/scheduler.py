@@ -89,11 +89,13 @@ class Scheduler:
             return None
         task = asyncio.get_running_loop().create_task(self._take_one(group, policy), name=f"schedule {name}")
         self._runs[name] = task
-        task.add_done_callback(lambda _: self._runs.pop(name, None))
         return task
 
     async def _take_one(self, group: Group, policy: PolicySet) -> None:
-        defect = await attempt_async("schedule.defect", self._try(group, policy))
+        try:
+            defect = await attempt_async("schedule.defect", self._try(group, policy))
+        finally:
+            self._runs.pop(group.name, None)
         if defect is not None:
             self._failed(group.name, defect)
 

@@ -205,10 +205,7 @@ SYNC_TIMEOUT_S = 5.0
 SYNC_RETURN_DELAY_S = 1.0
 SYNC_RETURN_DELAY_MAX_S = 60.0
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
-# In one message. A site says its newest ones only (engine.history.lineage).
-LINEAGE_TIMELINES_MAX = 4096
-# That a group may have, on its head's lineage or off it. Each start that is written to begins one.
-TIMELINES_MAX = 65_536
+LINEAGE_TIMELINES_MAX, TIMELINES_MAX = 4096, 65_536  # in one message; of a group: one a start, and more
 
 # A base: the state at its cut comes in parts, which the target holds in memory until it is installed; its
 # blocks in frames smaller than they may be, because both ends make or take one at a stroke, beside hosts.

@@ -280,8 +280,8 @@ class Reclaim:
             case _:
                 try:
                     remove_segment(self._group, old.segment)
-                except OSError as error:
-                    self._failed(error)  # its file stays until the next start, and nobody looks at it
+                except OSError as left:
+                    self._failed(left)  # its file stays until the next start, and nobody looks at it
                     return
         self._ended()
 

@@ -15,7 +15,7 @@ from daemon.operations.schedule import schedule_info
 from daemon.scheduler import LOOK_EVERY_S, Scheduler
 from daemon.site import Site
 from engine.ports.clock import SystemClock
-from protocol.commands.backup import BackupCreate, BackupCreateReply
+from protocol.commands.backup import BackupCreate
 from protocol.commands.schedule import ScheduleSet
 from protocol.events import NO_POLICY
 from tests.unit.daemon.stage import answered, staged
@@ -85,7 +85,7 @@ def test_a_group_that_takes_its_time_keeps_no_other_one_waiting(monkeypatch: pyt
             never = asyncio.Event()
             create = backup.create
 
-            async def slow(site: Site, command: BackupCreate) -> BackupCreateReply:
+            async def slow(site: Site, command: BackupCreate) -> object:
                 if command.group == "bad":
                     held.append(command.group)
                     await never.wait()
