@@ -94,6 +94,7 @@ class Reclaim:
         self._said = ""  # why the last try failed, until one succeeds
         self._closed = False
         self._sweeping = False
+        self._sweep_begun = False  # its first slice was done: until then one of before is not to go on
         self._sweep_due = False  # one is to begin
         self._sweep_blocked = False
         self._sweep_said = ""
@@ -326,14 +327,13 @@ class Reclaim:
         meanwhile: who asks now and then would else keep it at its beginning for ever."""
         if self._running or self._closed or self._sweep_blocked or self._held_by:
             return
-        begin = not self._sweeping
-        if begin:
-            self._sweep_due = False
+        if not self._sweeping:
+            self._sweep_due = self._sweep_begun = False
             self._swept_for, self._wishes = self._wishes, []
         keep = self._decide(self._kept.retention.horizons)
         self._sweeping = self._running = True
         self._truncations = 0
-        plan = SweepPlan(begin=begin, dropped=self._dropped, keep=keep)
+        plan = SweepPlan(begin=not self._sweep_begun, dropped=self._dropped, keep=keep)
         self._indexer.start(plan, self._swept)
 
     def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
@@ -348,6 +348,7 @@ class Reclaim:
             self._ended()
             return
         self._sweep_said = ""
+        self._sweep_begun = True
         if figures[2]:
             self._sweeping = False
             done, self._swept_for = self._swept_for, []

@@ -30,10 +30,10 @@ def test_the_scheduler_stops_between_groups(monkeypatch: pytest.MonkeyPatch) -> 
         async with staged(names=(), alone=NAMES) as stage:
             looked: dict[str, int] = {}
 
-            async def look(_: Scheduler, group: Group) -> None:
+            def look(_: Scheduler, group: Group) -> None:
                 looked.setdefault(group.name, turns)
 
-            monkeypatch.setattr(Scheduler, "_look_at", look)
+            monkeypatch.setattr(Scheduler, "look_at", look)
             others, looks = asyncio.ensure_future(count()), Scheduler(stage.a)
             looks.start()
             await stage.until(lambda: len(looked) == len(NAMES))

@@ -11,7 +11,7 @@ import pytest
 from engine.index.requests import IndexRequest
 from engine.retention import sweep
 from engine.retention.reclaim import POLL_S, RETRY_S
-from engine.retention.reclaim_requests import SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import SWEEP_KEY, SweepPlan, TruncatePlan
 from protocol.events import CopyDeleted
 from site_primary.backup import take_backup
 from tests.unit.engine.group_rig import GroupRig
@@ -146,3 +146,25 @@ def test_hosts_do_not_wait_for_what_can_never_be_indexed(make_rig: MakeRig) -> N
     rig.indexer.failures = []
     rig.settle(60.0)
     assert len(rig.segment_files()) == 1
+
+
+def test_one_whose_first_slice_failed_begins_again_and_goes_on_with_no_earlier_one(
+    rig: GroupRig, kept: list[int]
+) -> None:
+    """A site was stopped in the middle of a sweep: where that one was is still written down."""
+    rig.indexer.hold = True
+    rig.group.reclaim.sweep()
+    for _ in range(5):
+        rig.settle(0.2)
+        rig.indexer.answer()
+    rig.reopen()
+    with rig.group.store.read() as read:
+        assert read.get("meta", SWEEP_KEY) is not None
+    before = stored(rig)
+    rig.indexer.failures.append(OSError("the indexer process ended"))
+    for copy in kept[:-1]:
+        delete(rig, copy)
+    rig.settle(RETRY_S + 30.0)
+    assert [each.begin for each in slices(rig)[:3]] == [True, True, False]
+    assert not rig.group.reclaim.running
+    assert stored(rig) < before
