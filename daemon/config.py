@@ -31,6 +31,7 @@ from protocol.limits import (
     LOCK_S_MAX,
     NBD_CONNECTIONS_MAX,
     NBD_CONNECTIONS_PER_HOST,
+    PEER_GROUPS_MAX,
     SCHEDULE_SPAN_S_MAX,
     SEGMENT_BYTES_MIN,
     SYNC_TIMEOUT_S,
@@ -52,6 +53,7 @@ OPERATORS_MAX = 64
 NUMBER_BITS = 64
 # Most that a key may be; the least is 0.
 _MOST: dict[str, float] = {
+    "groups_per_peer": PEER_GROUPS_MAX,
     "journal_limit_bytes": POSITION_MAX,
     "window_s": SCHEDULE_SPAN_S_MAX,
     "window_bytes": POSITION_MAX,
@@ -136,6 +138,9 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     nbd_connections_per_host: int = NBD_CONNECTIONS_PER_HOST
     """Most connections of one host at a time: of one user on a unix socket, of one address on TCP. More of
     them take memory, and leave fewer of the site's 1,536 to others."""
+
+    groups_per_peer: int = PEER_GROUPS_MAX
+    """Most groups that one peer makes at this site by pairing its own; 0: none."""
 
     journal_limit_bytes: int = 0
     """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts wait for

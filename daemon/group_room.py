@@ -29,9 +29,15 @@ from site_primary.nbd.listener import descriptors_for_hosts
 class GroupRoom:
     """Counts groups by their rows: one that cannot be opened has its row, and is opened by the next start."""
 
-    def __init__(self, state: SiteState, descriptors_left: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        state: SiteState,
+        descriptors_left: Callable[[], bool],
+        of_a_peer: Callable[[], int] = lambda: PEER_GROUPS_MAX,
+    ) -> None:
         self._state = state
         self._descriptors_left = descriptors_left
+        self._of_a_peer = of_a_peer
 
     def check(self, name: str, peer: str = "") -> None:
         """Refused if the group `name` may not be made, by a peer's call if one is named."""
@@ -64,13 +70,14 @@ class GroupRoom:
 
     def check_pairs(self, name: str, peer: str, *, by_peer: bool = False) -> None:
         """Refused if the group `name` may not be paired with that peer, by its call or an operator here."""
-        paired = [row.role for row in self._state.groups() if self._is_with(peer, row.name)]
+        paired = self._state.roles_beside(peer)
         # What follows a peer counts as made by it.
-        if by_peer and paired.count(Role.SECONDARY) >= PEER_GROUPS_MAX:
+        most = self._of_a_peer()
+        if by_peer and paired.count(Role.SECONDARY) >= most:
             raise Refused(
-                f"a peer makes at most {PEER_GROUPS_MAX} groups at a site (PEER_GROUPS_MAX)",
+                f"a peer makes at most {most} groups at this site (groups_per_peer in its site.toml)",
                 subject=name,
-                next_step="pair fewer groups with this site",
+                next_step="pair fewer groups with this site, or have its operator raise that",
             )
         if len(paired) >= PEER_PAIRS_MAX:
             raise Refused(
@@ -78,10 +85,6 @@ class GroupRoom:
                 subject=name,
                 next_step="put volumes that are mirrored together into one group",
             )
-
-    def _is_with(self, peer: str, name: str) -> bool:
-        pair = self._state.pair(name)
-        return pair is not None and pair.peer == peer
 
 
 def descriptors_left() -> bool:

@@ -16,6 +16,7 @@ from engine.group.group import Group
 from engine.group.holds import Holder
 from engine.group.listeners import Emit
 from engine.group.site_state import PairRow, Role, SiteState
+from engine.peering.link_pool import LinkPool
 from engine.peering.pair_rows import once_remembered
 from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
 from engine.peering.pair_timers import Due, PairTimers
@@ -61,7 +62,7 @@ class SitePairs:
         self._timers = PairTimers()
         self._state = state
         self._exports = exports
-        self._transport = transport
+        self._links = LinkPool(transport)
         self._rng = rng
         self._emit = emit
         self._notify = notify
@@ -139,7 +140,7 @@ class SitePairs:
         gate = self._exports.gate(group)
         address, traffic = self._address_of(pair.peer), self._traffic_of(pair.peer)
         session = Session(
-            transport=self._transport,
+            links=self._links,
             address=address,
             clock=group.clock,
             rng=self._rng,

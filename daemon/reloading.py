@@ -21,7 +21,7 @@ from protocol.errors import FarshoreError, system_error
 
 DOORS = frozenset({"nbd", "insecure", "nbd_connections_per_host", "nbd_tls"})
 OF_GROUPS = frozenset({"journal_limit_bytes", "window_s", "window_bytes"})
-RELOADED = DOORS | OF_GROUPS | {"alerts", "hooks", "notify", "operators"}
+RELOADED = DOORS | OF_GROUPS | {"alerts", "groups_per_peer", "hooks", "notify", "operators"}
 
 
 async def reload_when_told(site: Site, told: asyncio.Event, manager: ServiceManager) -> None:

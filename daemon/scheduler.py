@@ -1,5 +1,7 @@
 """Takes the backups that groups' policies ask for, at the site that writes, and prunes after each.
 
+Groups do not wait for each other: a hook that takes its time, or a peer that does not answer, is its group's.
+
 It remembers nothing: what was taken stands in the journal, so a site that takes over, or was down, knows what
 is due (`engine.copies.schedules`). A run that failed is tried again after a while; each failure is an event.
 """
@@ -16,7 +18,7 @@ from daemon.site import Site
 from engine.acting import acting
 from engine.copies.keep_rules import KeepRules
 from engine.copies.schedules import due
-from engine.group.compartment import attempt_async
+from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.group.site_state import Role
 from protocol.commands.backup import BackupCreate
@@ -24,9 +26,12 @@ from protocol.errors import FarshoreError
 from protocol.events import PolicySet
 
 LOOK_EVERY_S = 1.0
+GROUPS_A_TURN = 25  # looked at before hosts, who wait in the same loop, have their turn
 # After a failure, and the longest it becomes after one upon another: each try may hold hosts still.
 RETRY_S = 60.0
 RETRY_MAX_S = 3600.0
+# Groups whose backups are being taken at once.
+RUNS_MAX = 32
 
 
 class Scheduler:
@@ -35,6 +40,7 @@ class Scheduler:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._task: asyncio.Task[None] | None = None
+        self._runs: dict[str, asyncio.Task[None]] = {}  # by group
         self._times = JournalTimes()
         self._not_before: dict[str, float] = {}  # by group, monotonic: after a failure
         self._pause_s: dict[str, float] = {}
@@ -47,31 +53,55 @@ class Scheduler:
 
     async def close(self) -> None:
         """Stop; a backup that is being taken is left to itself."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._runs.values(), *([self._task] if self._task else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
-            for name in sorted(self._site.groups):
+            for turn, name in enumerate(sorted(self._site.groups)):
+                if turn % GROUPS_A_TURN == 0:
+                    await asyncio.sleep(0)
                 group = self._site.groups.get(name)
                 if group is None or group.failed:
                     continue
                 self._times.look(group)
-                defect = await attempt_async("schedule.defect", self._look_at(group))
+                if name in self._runs or len(self._runs) >= RUNS_MAX:
+                    continue
+                defect = attempt("schedule.defect", self.look_at, group)
                 if defect is not None:
                     self._failed(name, defect)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _look_at(self, group: Group) -> None:
+    def look_at(self, group: Group) -> asyncio.Task[None] | None:
+        """Begin to take a backup of a group if one is due; who takes it."""
         site, name = self._site, group.name
         set_ns, policy = group.policies.at(group.spans())
         if site.state.group(name).role is not Role.PRIMARY:
-            return
+            return None
         try:
             # A cron line that this site cannot read fails as a run does.
             if not self._due(group, set_ns, policy):
-                return
+                return None
+        except FarshoreError as error:
+            self._failed(name, error)
+            return None
+        task = asyncio.get_running_loop().create_task(self._take_one(group, policy), name=f"schedule {name}")
+        self._runs[name] = task
+        return task
+
+    async def _take_one(self, group: Group, policy: PolicySet) -> None:
+        try:
+            defect = await attempt_async("schedule.defect", self._try(group, policy))
+        finally:
+            self._runs.pop(group.name, None)
+        if defect is not None:
+            self._failed(group.name, defect)
+
+    async def _try(self, group: Group, policy: PolicySet) -> None:
+        site, name = self._site, group.name
+        try:
             with acting("schedule"):
                 await self._take(group, policy)
         except (FarshoreError, OSError) as error:

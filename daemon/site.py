@@ -83,7 +83,7 @@ class Site:
         self._rows = sort_out(parts.store, STORED_TABLES, self.clock.utc_ns())
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
-        room = GroupRoom(self.state, parts.descriptors_left)
+        room = GroupRoom(self.state, parts.descriptors_left, lambda: self.config.groups_per_peer)
         self.check_room, self.check_pairs = room.check, room.check_pairs
         self.peers = self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)

@@ -130,24 +130,24 @@ NBD_LOG_LINES_MAX = 50
 NBD_LOG_PERIOD_S = 60.0
 
 # Replication.
-# A site's peers: each costs a connection a group, and its share of the budgets below.
+# A site's peers, and connections to each, which its pairs share.
 PEERS_MAX = 64
-# Groups of a site: each costs descriptors and a map of its index (engine.index.index_file). Pairs with one
-# peer: each has connections of its own. Groups that a peer makes by calling: some pairs are the operator's.
+PEER_LINKS_MAX = 16
+# Groups of a site: each costs descriptors and a map of its index. Pairs with one peer. Groups that a peer
+# makes by calling, unless site.toml says fewer: some pairs are the operator's.
 GROUPS_MAX = 1024
-PEER_PAIRS_MAX = 120
-PEER_GROUPS_MAX = 112
+PEER_PAIRS_MAX = 1008
+PEER_GROUPS_MAX = 1000
 # Connections to the replication port that have not proven a key yet. Each may hold a message of up to
 # FRAME_BYTES_MAX and a descriptor, and what the allocator keeps of those that were shut down comes to a third
 # as much again; a peer is one for the few milliseconds of its handshake.
 REPLICATION_STRANGERS_MAX = 10
-# Connections to one peer that this site makes at once, so that it is no flood of strangers there. One is
-# being made until the peer's first message, but for no longer than this after the handshake: a call may have
-# to wait for its turn at the peer, which has taken it all the same.
+# Connections to one peer that are made at once, so that they are no flood of strangers there. One is being
+# made until the peer's first message, for no longer than this after the handshake: a call may have to wait.
 DIALS_AT_ONCE_MAX = 4
 DIAL_ANSWER_S = 0.1
-# Connections of one peer's key: for each group one that ships and one that asks, and some that are not found
-# to be dead yet. Each may hold a message of up to FRAME_BYTES_MAX.
+# Connections of one peer's key: those that its sessions share (versions before had up to 120), one of each
+# group that asks something, and some not found to be dead yet. Each may hold a message of FRAME_BYTES_MAX.
 PEER_CONNECTIONS_MAX = 256
 # Connections that the kernel holds for the replication port until they are accepted.
 REPLICATION_BACKLOG = 128
@@ -173,7 +173,7 @@ MESSAGES_TURN_S = 0.002
 PEER_COUNTED_BYTES_MIN = 128
 # Descriptors that a site should be allowed: below this a flood of strangers can take the last ones. What a
 # site itself takes, with a few hosts and commands; and a group, paired and written: index and its lock 3,
-# segment 1, while that is synced 1 more, links 4.
+# segment 1, while that is synced 1 more, its link while it asks a peer 4.
 DESCRIPTORS_MIN = 10_240
 DESCRIPTORS_OF_SITE = 64
 DESCRIPTORS_OF_GROUP = 9
@@ -205,7 +205,7 @@ SYNC_TIMEOUT_S = 5.0
 SYNC_RETURN_DELAY_S = 1.0
 SYNC_RETURN_DELAY_MAX_S = 60.0
 MESSAGE_HEADER_BYTES_MAX = 64 << 10
-LINEAGE_TIMELINES_MAX = 4096
+LINEAGE_TIMELINES_MAX, TIMELINES_MAX = 4096, 65_536  # in one message; of a group: one a start, and more
 
 # A base: the state at its cut comes in parts, which the target holds in memory until it is installed; its
 # blocks in frames smaller than they may be, because both ends make or take one at a stroke, beside hosts.
@@ -335,8 +335,8 @@ def check_limits() -> None:
         raise AssertionError("one host must not be able to take every connection")
     if VOLUMES_PER_GROUP_MAX > VOLUMES_EVER_MAX:
         raise AssertionError("a volume that lives was made")
-    if PEER_CONNECTIONS_MAX < 2 * PEER_PAIRS_MAX + 16:
-        raise AssertionError("a peer must be able to ship every group of its pairs and to ask about it")
+    if PEER_CONNECTIONS_MAX < 8 * PEER_LINKS_MAX:
+        raise AssertionError("a peer must be able to ship every group of its pairs and to ask about many")
     if DESCRIPTORS_MIN < DESCRIPTORS_OF_SITE + GROUPS_MAX * DESCRIPTORS_OF_GROUP:
         raise AssertionError("what is advised must do for every group")
     if not PEER_GROUPS_MAX < PEER_PAIRS_MAX < GROUPS_MAX:

@@ -264,6 +264,14 @@ decode_message = _messages.decode
 """The message in a header; RemoteProtocolError if it is none."""
 
 
+def session_of(header: bytes) -> int:
+    """The session that a header names, whatever else it says. RemoteProtocolError if it names none."""
+    row = unpack_row(header)
+    if len(row) < 2:
+        raise RemoteProtocolError("a message names its session")
+    return _session.convert(row[1])
+
+
 def refusal_of(header: bytes, error: RemoteProtocolError) -> bytes | None:
     """What to answer to a header that `decode_message` refused, if it may have been a HELLO or a question,
     and says its session; None otherwise."""

@@ -12,7 +12,7 @@ import msgpack
 import msgspec
 
 from protocol.errors import RemoteProtocolError
-from protocol.limits import LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
+from protocol.limits import MESSAGE_HEADER_BYTES_MAX, TIMELINES_MAX
 from protocol.wire import encode_plain
 
 
@@ -30,7 +30,7 @@ def unpack_row(data: bytes | memoryview, limit_bytes: int = MESSAGE_HEADER_BYTES
             data,
             use_list=False,
             raw=False,
-            max_array_len=LINEAGE_TIMELINES_MAX * 16,
+            max_array_len=TIMELINES_MAX,
             max_map_len=0,
             max_ext_len=0,
         )

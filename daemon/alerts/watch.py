@@ -44,10 +44,12 @@ from engine.peering.peer_clocks import CLOCK_SKEW
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import FarshoreError
 
+# Each look is at so many groups: of more, the looks come sooner after each other, up to a bound.
 LOOK_EVERY_S = 1.0
+LOOK_EVERY_S_MIN = 0.25
+GROUPS_A_LOOK = 25
 ASK_EVERY_S = 2.0
 STOOD_STILL_S = 3.0
-GROUPS_A_LOOK = 100
 # Backups and drills are looked up in tables: less often.
 COPIES_EVERY_S = 30.0
 NEXT_STEPS = {
@@ -124,7 +126,8 @@ class AlertWatch:
     async def _run(self) -> None:
         while True:
             attempt("alerts.defect", self.look)
-            await asyncio.sleep(LOOK_EVERY_S)
+            looks = -(-len(self._site.groups) // GROUPS_A_LOOK)
+            await asyncio.sleep(max(LOOK_EVERY_S / max(1, looks), LOOK_EVERY_S_MIN))
 
     async def _hear(self) -> None:
         while True:

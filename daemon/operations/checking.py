@@ -10,8 +10,8 @@ from daemon.jobs import Job
 from daemon.operations.paging import TimeSlices
 from daemon.site import Site
 from engine.copies.copies import Copy
+from engine.copies.copy_marks import CopyMark
 from engine.group.group import Group
-from engine.group.site_state import CopyMark
 from engine.index.requests import IndexRequest
 from engine.integrity.damage import damage_text
 from engine.integrity.faults import Damage, Fault

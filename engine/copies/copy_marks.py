@@ -12,15 +12,40 @@ verification of that time: that version may have made another since.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from engine.copies.copies import CopyTable
-from engine.group.site_state import U64, CopyMark, SiteState
+from engine.group.site_state import U64, SiteState
 from protocol.bounds import Text, UtcNs
 from protocol.rows import pack_row
 from protocol.wire import RowType
 
 TABLE = "verified_by"
+MARKS = "copy_marks"
 ROW = RowType(tuple[UtcNs, Text])
+MARK = RowType(tuple[UtcNs, Text])
+
+
+class CopyMark(NamedTuple):
+    """What this site found out about a copy: when all of it was last read and compared (0: never), and what
+    of it is damaged (empty: nothing known)."""
+
+    verified_utc_ns: int = 0
+    damage: str = ""
+
+
+def copy_marks(state: SiteState, group: str) -> dict[int, CopyMark]:
+    """Of a group's copies, by their ids."""
+    prefix = group.encode() + b"\0"
+    rows = state.notes(MARKS, prefix).items()
+    return {int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*MARK.decode(value)) for key, value in rows}
+
+
+def put_copy_marks(state: SiteState, group: str, marks: Mapping[int, CopyMark | None]) -> None:
+    """Add or replace what is known of copies, by id, or forget it; in one transaction."""
+    state.put_notes(
+        MARKS, {_key(group, copy_id): mark and pack_row(tuple(mark)) for copy_id, mark in marks.items()}
+    )
 
 
 class GroupCopies(CopyTable):
@@ -77,14 +102,14 @@ class GroupCopies(CopyTable):
             else:
                 known[copy_id] = mark
         if news:
-            self._state.put_copy_marks(self._group, news)
+            put_copy_marks(self._state, self._group, news)
         gone = [_key(self._group, copy_id) for copy_id, mark in news.items() if mark is None]
         if gone:
             self._state.remove_notes(TABLE, gone)
 
     def _known(self) -> dict[int, CopyMark]:
         if self._marks is None:
-            self._marks = self._state.copy_marks(self._group)
+            self._marks = copy_marks(self._state, self._group)
             self.deleted(*[each for each in self._marks if self.was_deleted(each)])
         return self._marks
 

@@ -255,6 +255,8 @@ def _put_head(
     """The head is at `position` of a timeline, plus what `store` writes there; up to `common` the lineage is
     what it was."""
     writer = group.writer
+    if timeline.id not in group.timelines:
+        group.timelines.require_room(1)
     before = (writer.timeline, writer.lane, writer.written)
     left = group.end
     if writer.written > writer.durable:

@@ -109,6 +109,7 @@ class Clone:
     def begin(self) -> None:
         """Make this run's own timeline. Waits for a sync. NoSpace or OSError leaves all as it was."""
         self.require_serving()
+        self.history.timelines.require_room(1)
         fork = self.end if self.row.timelines else self.row.cut
         digest = self.history.reader.digest_at(self.history.timelines, fork.timeline, fork.position)
         # A clone's own last timeline goes on nowhere else; the history that a clone leaves does.

@@ -29,16 +29,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
 
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.store import ReadTransaction, Store
 from protocol.bounds import AnyTimeline, GroupIdOrNone, Name, Text, UtcNs
 from protocol.commands.base import check_name
 from protocol.errors import Corruption, FarshoreError, NotFound, RemoteProtocolError
-from protocol.limits import GENERATION_MAX
+from protocol.limits import GENERATION_MAX, GROUPS_MAX
 from protocol.positions import Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
@@ -102,19 +102,10 @@ class PairRow:
         return self.mode is Mode.SYNC_STRICT and not self.fallen_back
 
 
-class CopyMark(NamedTuple):
-    """What this site found out about a copy: when all of it was last read and compared (0: never), and what
-    of it is damaged (empty: nothing known)."""
-
-    verified_utc_ns: int = 0
-    damage: str = ""
-
-
 _GROUP = RowType(tuple[GroupIdOrNone, Role, AnyTimeline, UtcNs])
 _PAIR = RowType(tuple[Name, Mode, PairState, Text, bool])
 CUT = RowType(Cut)
 CUTS = RowType(tuple[Cut, ...])
-COPY_MARK = RowType(tuple[UtcNs, Text])
 
 
 class SiteState:
@@ -140,12 +131,13 @@ class SiteState:
         good: list[GroupRow] = []
         bad: dict[str, FarshoreError] = {}
         with self._store.read() as transaction:
-            rows = rows_of(transaction, "groups")
+            rows, pairs = rows_of(transaction, "groups"), dict(rows_of(transaction, "pairs"))
         for key, value in rows:
             name = key.decode("utf-8", "backslashreplace")
             try:
                 row = _group_row(name, value)
-                self.pair(name)
+                if key in pairs:
+                    _pair_row(name, pairs[key])
             except FarshoreError as error:
                 bad[name] = error
             else:
@@ -154,7 +146,17 @@ class SiteState:
 
     def peers_of_pairs(self) -> set[str]:
         """The names of peers that pairs are with."""
-        return {pair.peer for row in self.groups() if (pair := self.pair(row.name)) is not None}
+        return {pair.peer for _, pair in self._pairs()}
+
+    def roles_beside(self, peer: str) -> list[Role]:
+        """What this site does for each group that is paired with a peer."""
+        return [row.role for row, pair in self._pairs() if pair.peer == peer]
+
+    def _pairs(self) -> list[tuple[GroupRow, PairRow]]:
+        with self._store.read() as transaction:
+            pairs = dict(rows_of(transaction, "pairs"))
+        groups = ((row, pairs.get(row.name.encode())) for row in self.groups())
+        return [(row, _pair_row(row.name, value)) for row, value in groups if value is not None]
 
     def group(self, name: str) -> GroupRow:
         """One group; NotFound."""
@@ -236,9 +238,7 @@ class SiteState:
             value = transaction.get("pairs", group.encode())
         if value is None:
             return None
-        with readable("pairs", group):
-            peer, mode, state, reason, fallen_back = _PAIR.decode(value)
-        return PairRow(group=group, peer=peer, mode=mode, state=state, reason=reason, fallen_back=fallen_back)
+        return _pair_row(group, value)
 
     def put_pair(self, row: PairRow) -> None:
         """Add or replace a group's pair."""
@@ -326,35 +326,20 @@ class SiteState:
         with self._store.read() as transaction:
             return dict(rows_of(transaction, table, prefix))
 
-    def put_notes(self, table: str, rows: Mapping[bytes, bytes]) -> None:
-        """Add or replace such rows."""
+    def put_notes(self, table: str, rows: Mapping[bytes, bytes | None]) -> None:
+        """Add or replace such rows, or (None) remove them, in one transaction."""
         with self._store.write() as write:
             for key, value in rows.items():
-                write.put(table, key, value)
+                if value is None:
+                    write.delete(table, key)
+                else:
+                    write.put(table, key, value)
 
     def remove_notes(self, table: str, keys: Iterable[bytes]) -> None:
         """Remove such rows; one that is not there is fine."""
         with self._store.write() as write:
             for key in keys:
                 write.delete(table, key)
-
-    def copy_marks(self, group: str) -> dict[int, CopyMark]:
-        """What this site found out about copies of a group, by copy id."""
-        prefix = group.encode() + b"\0"
-        rows = self.notes("copy_marks", prefix)
-        return {
-            int(U64.unpack(key[len(prefix) :])[0]): CopyMark(*COPY_MARK.decode(value))
-            for key, value in rows.items()
-        }
-
-    def put_copy_marks(self, group: str, marks: Mapping[int, CopyMark | None]) -> None:
-        """Add or replace what is known of copies, by id, or forget it; in one transaction."""
-        with self._store.write() as write:
-            for copy_id, mark in marks.items():
-                key = group.encode() + b"\0" + U64.pack(copy_id)
-                write.delete("copy_marks", key)
-                if mark is not None:
-                    write.put("copy_marks", key, pack_row((mark.verified_utc_ns, mark.damage)))
 
 
 def rows_of(transaction: ReadTransaction, table: str, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
@@ -380,6 +365,13 @@ def _packed_pair(row: PairRow) -> bytes:
     return pack_row((row.peer, row.mode.value, row.state.value, row.reason, row.fallen_back))
 
 
+@lru_cache(GROUPS_MAX)
+def _pair_row(group: str, value: bytes) -> PairRow:
+    with readable("pairs", group):
+        peer, mode, state, reason, fallen_back = _PAIR.decode(value)
+    return PairRow(group=group, peer=peer, mode=mode, state=state, reason=reason, fallen_back=fallen_back)
+
+
 @contextmanager
 def readable(table: str, name: str) -> Iterator[None]:
     """While a row is read: whatever does not decode is Corruption that names the row."""
@@ -393,6 +385,8 @@ def readable(table: str, name: str) -> Iterator[None]:
         ) from error
 
 
+# The same rows are read for every heartbeat of every group.
+@lru_cache(GROUPS_MAX)
 def _group_row(name: str, value: bytes) -> GroupRow:
     with readable("groups", name):
         group_id, role, head, created = _GROUP.decode(value)

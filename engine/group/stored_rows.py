@@ -36,7 +36,7 @@ from struct import error as StructError
 
 from engine.copies import copy_marks
 from engine.group import access, clone_rows
-from engine.group.site_state import COPY_MARK, CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
+from engine.group.site_state import CUT, CUTS, FOLLOWED, U64, SiteState, rows_of
 from engine.history import accepted
 from engine.integrity import damage, drills, proofs, verify_rounds
 from engine.integrity.faults import KEY as FAULT_KEY
@@ -153,7 +153,7 @@ def _round(key: bytes, value: bytes) -> None:
 
 def _copy_mark(key: bytes, value: bytes) -> None:
     _u64(key)
-    COPY_MARK.decode(value)
+    copy_marks.MARK.decode(value)
 
 
 def _accepted(key: bytes, value: bytes) -> None:

@@ -13,7 +13,7 @@ from engine.group.frame_checks import check_generation
 from engine.history.timelines import Timeline, TimelineTable
 from protocol.base_messages import TimelineRow, timelines_in
 from protocol.errors import RemoteProtocolError
-from protocol.limits import LINEAGE_TIMELINES_MAX
+from protocol.limits import TIMELINES_MAX
 from protocol.positions import NO_TIMELINE, Cut, timeline_text
 
 
@@ -24,7 +24,7 @@ def new_timelines(
     lies below the cut. RemoteProtocolError unless the parts name exactly that lineage, without the base's own
     timeline `base`; WrongState if there is no room for so many."""
     rows = [row for part in parts for row in timelines_in(part)]
-    if not 0 < len(rows) <= LINEAGE_TIMELINES_MAX:
+    if not 0 < len(rows) <= TIMELINES_MAX:
         raise RemoteProtocolError(f"a base names {len(rows)} timelines")
     parent, fork = NO_TIMELINE, -1
     for row in rows:

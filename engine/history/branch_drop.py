@@ -168,10 +168,13 @@ class BranchDrops:
 
     def _remove(self, name: int, spans: list[tuple[int, int]]) -> None:
         """Files, then rows. Not beside a checkpoint or a truncation, whose plans still name the timelines;
-        and where there is one after the other, none begins before this is done."""
+        and where there is one after the other, none begins before this is done. A checkpoint that failed is
+        not waited for: its next try names what there is then, and may lack the room that a truncation, held
+        back here, would make."""
         group = self._group
         self._hold(name, on=True)
-        if group.checkpoints.running or group.reclaim.running:
+        checkpointing = group.checkpoints.running and not group.checkpoints.failing
+        if checkpointing or group.reclaim.running:
             group.clock.call_later(LOOK_AGAIN_S, lambda: self._remove(name, spans))
             return
         try:

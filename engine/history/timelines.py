@@ -20,7 +20,7 @@ import msgspec
 
 from protocol.bounds import AnyTimeline, Generation, Lane, Position, SiteId, TimelineId
 from protocol.errors import Corruption, NotFound, WrongState
-from protocol.limits import LINEAGE_TIMELINES_MAX
+from protocol.limits import TIMELINES_MAX
 from protocol.positions import NO_TIMELINE, POSITION_MAX, Cut, timeline_text
 
 
@@ -110,8 +110,8 @@ class TimelineTable:
         self._by_id[timeline.id] = timeline
 
     def require_room(self, count: int) -> None:
-        """WrongState if so many more cannot be taken in."""
-        if len(self._by_id) + count > LINEAGE_TIMELINES_MAX * 16:
+        """WrongState if so many more cannot be taken in: to be asked before one is durable."""
+        if len(self._by_id) + count > TIMELINES_MAX:
             raise WrongState("too many timelines", next_step="drop branches that are no longer needed")
 
     def remove(self, timeline: int) -> None:
@@ -129,8 +129,8 @@ class TimelineTable:
             end = min(end, timeline.fork)
             timeline_id = timeline.parent
             steps += 1
-            if len(spans) > LINEAGE_TIMELINES_MAX or steps > len(self._by_id):
-                raise Corruption("the lineage is longer than any can be", subject=timeline_text(head))
+            if steps > len(self._by_id):
+                raise Corruption("the lineage leads back to itself", subject=timeline_text(head))
         spans.reverse()
         return spans
 

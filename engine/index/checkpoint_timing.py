@@ -17,18 +17,21 @@ from protocol.frames import Frame
 from protocol.positions import Cut
 
 RETRY_S = 5.0
+STUCK_AFTER = 3  # failures: the next try may succeed, and who is told that there is no room gives up
 FREE_SLICE = 2000
 FREE_SLICE_EVERY_S = 0.002
 
 
 class Checkpoints:
-    """`reached`: position of the head's lineage up to which LMDB holds everything; `failures` counts."""
+    """`reached`: position of the head's lineage up to which LMDB holds everything; `failures` counts,
+    `in_a_row` those since the last that did not fail."""
 
     def __init__(
         self, group: GroupCore, indexer: Indexer, when_clones_durable: Callable[[Callable[[], None]], None]
     ) -> None:
         self.reached = 0
         self.failures = 0
+        self.in_a_row = 0
         self.indexer = indexer
         self._group = group
         self._when_clones_durable = when_clones_durable
@@ -54,6 +57,8 @@ class Checkpoints:
         """The head left a timeline at `left` for one that goes on at `position`: what was written to the
         first is indexed too, so that it stays readable."""
         self.reached = min(self.reached, position)
+        # The new line may never come to where the old one was.
+        self._waiting = [(min(end, position), callback) for end, callback in self._waiting]
         if left.timeline:
             self._branches[left.timeline] = left.position
 
@@ -80,8 +85,18 @@ class Checkpoints:
 
     @property
     def running(self) -> bool:
-        """Whether one is under way."""
+        """Whether one is under way, or is to be tried again."""
         return self._running
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed, and the next one is to come: nothing is being carried out."""
+        return self._retry_timer is not None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it failed so often in a row that nobody should wait for it."""
+        return self.in_a_row >= STUCK_AFTER
 
     def begin(self) -> None:
         """Begin a checkpoint of everything written, unless one runs or there is nothing to do."""
@@ -137,10 +152,12 @@ class Checkpoints:
         group, target = self._group, plan.target
         if failure is not None:
             self.failures += 1
+            self.in_a_row += 1
             group.emit("checkpoint.failed", group=group.name, position=str(target), error=str(failure))
-            self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._plan(target))
+            self._retry_timer = group.clock.call_later(RETRY_S, lambda: self._again(target))
             return
         overloaded = group.overloaded
+        self.in_a_row = 0
         for branch in plan.branches:
             if self._branches.get(branch.timeline) == branch.position:
                 del self._branches[branch.timeline]
@@ -158,6 +175,10 @@ class Checkpoints:
             self.begin()
         for listener in group.listeners.indexed:
             listener()
+
+    def _again(self, target: Cut) -> None:
+        self._retry_timer = None
+        self._plan(target)
 
     def _free_slice(self) -> None:
         """Free a dropped layer a little at a time: half a million objects at once would stall hosts."""

@@ -26,7 +26,7 @@ from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from engine.retention.timed_leases import asked_lease
 from protocol.compress import Compression
-from protocol.errors import Busy, Corruption, FarshoreError, NotFound
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound, WrongState
 from protocol.limits import PEER_COMMIT_S, PEER_REQUESTS_WAITING_MAX, PEER_UNREAD_BYTES_MAX
 from protocol.peer_requests import (
     READABLE,
@@ -102,11 +102,14 @@ class PeerAnswers:
             waiting[0][2].clock.call_later(LOOK_AGAIN_S, lambda: self._go_on(peer))
 
     def group_stopped(self, name: str) -> None:
-        """A group was stopped by a defect: nothing of it waits any more, and what waited behind it goes on by
-        another's clock."""
+        """A group was stopped by a defect: nothing of it waits any more, which is said, and what waited
+        behind it goes on by another's clock."""
         for peer, waiting in self._requests.items():
             left = deque(each for each in waiting if each[2].name != name)
             self._requests[peer] = left
+            for caller, request, group in waiting:
+                if group.name == name:
+                    refuse(caller, request, _stopped(group))
             if len(left) != len(waiting):
                 self._look_again(peer)
 
@@ -121,7 +124,9 @@ class PeerAnswers:
         waiting = self._requests[peer]
         while waiting and self._has_room(peer, waiting[0][2]):
             caller, request, group = waiting.popleft()
-            if not group.failed:
+            if group.failed:
+                refuse(caller, request, _stopped(group))
+            else:
                 self._answer_now(caller, request, group)
         self._look_again(peer)
 
@@ -184,6 +189,10 @@ def refuse(caller: Caller, request: PeerRequest | AskNews, error: FarshoreError)
         session=request.session, code=error.code, message=error.message, position=error.position
     )
     caller.send(no_answer.encode())
+
+
+def _stopped(group: Group) -> WrongState:
+    return WrongState(f"group {group.name} has stopped: {group.failed}", subject=group.name)
 
 
 def _contents_header(session: int, contents: bytes, compression: Compression) -> bytes:

@@ -285,12 +285,15 @@ class PeerRequests:
         return self._link
 
     def _on_message(self, header: bytes, payload: bytes | None) -> None:
-        self._heard_at = self._clock.monotonic()
         try:
             message = decode_message(header)
         except RemoteProtocolError as error:
             self._fail_all(error)
             return
+        if not isinstance(message, News | Report):
+            # Those are asked for every few seconds, for as long as the site runs, and answered before all
+            # others: a question whose answer is lost would be waited for as long.
+            self._heard_at = self._clock.monotonic()
         answered = self._waiting.get(message.session)
         if answered is None or answered.done() or not isinstance(message, Answer | Report):
             return

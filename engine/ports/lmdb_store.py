@@ -167,17 +167,27 @@ class LmdbStore:
             self._environment.reader_check()
             # The file may be shorter than what it holds: pages that were taken and given back.
             self._fit()
-            for table in self._names:
-                try:
-                    self.tables[table] = self._environment.open_db(table.encode(), create=not self._readonly)
-                except lmdb.NotFoundError as lacking:
-                    if not self._alone:
-                        raise LacksTables(f"{self.path} has no table {table}") from lacking
+            self._open_tables()
         except (lmdb.Error, LacksTables, OSError) as failure:
             self._environment.close()
             if isinstance(failure, lmdb.Error):
                 raise self.translate(failure) from failure
             raise
+
+    def _open_tables(self) -> None:
+        """What makes them does so in one transaction: each is synced. Of one that only reads, py-lmdb would
+        not keep the tables opened in it."""
+        if not self._readonly:
+            with self._environment.begin(write=True) as transaction:
+                for table in self._names:
+                    self.tables[table] = self._environment.open_db(table.encode(), transaction)
+            return
+        for table in self._names:
+            try:
+                self.tables[table] = self._environment.open_db(table.encode(), create=False)
+            except lmdb.NotFoundError as lacking:
+                if not self._alone:
+                    raise LacksTables(f"{self.path} has no table {table}") from lacking
 
     def _file_bytes(self) -> int:
         try:

@@ -22,12 +22,22 @@ from engine.ports.resolver import Resolver, endpoint_at, is_address
 from engine.ports.transport import OnLinkMessage, PeerAddress
 from engine.ports.zmq_pump import Parts, SocketPump
 from engine.ports.zmq_turns import DialTurns
-from protocol.limits import DIAL_ANSWER_S, MESSAGE_HEADER_BYTES_MAX
+from protocol.limits import (
+    DIAL_ANSWER_S,
+    MESSAGE_HEADER_BYTES_MAX,
+    PEER_LINKS_MAX,
+    PEER_PAIRS_MAX,
+    SHIP_IN_FLIGHT_FRAMES_MAX,
+)
 
 P = ParamSpec("P")
 
-# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
+# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it: of one session,
+# and of all that may share a link.
 QUEUE_MESSAGES_MAX = 100_000
+LINK_MESSAGES_MAX = 300_000
+if LINK_MESSAGES_MAX < SHIP_IN_FLIGHT_FRAMES_MAX * -(-PEER_PAIRS_MAX // PEER_LINKS_MAX):
+    raise AssertionError("a link must hold what all of its sessions have in flight")
 # Looking its name up, connecting and handshake together. Where a name has several addresses they share it.
 CONNECT_TIMEOUT_S = 15.0
 ADDRESSES_TRIED_MAX = 3
@@ -131,7 +141,7 @@ class DialledLink:
         if self._state is LinkState.ENDED:
             return
         self._queue.append((header, payload))
-        if len(self._queue) > QUEUE_MESSAGES_MAX:
+        if len(self._queue) > LINK_MESSAGES_MAX:
             self.close()
         elif self._state is LinkState.CONNECTED and len(self._queue) == 1:
             self._flush()

@@ -27,7 +27,7 @@ from engine.ports.resolver import LookUp, Resolver, look_up
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import NONE_COMING, Authenticator, check_key, generate_keypair, public_key_of
 from engine.ports.zmq_guard import StrangerGuard
-from engine.ports.zmq_link import QUEUE_MESSAGES_MAX, DialledLink
+from engine.ports.zmq_link import LINK_MESSAGES_MAX, QUEUE_MESSAGES_MAX, DialledLink
 from engine.ports.zmq_pump import Parts, SocketPump
 from engine.ports.zmq_turns import DialTurns
 from protocol.endpoints import check_peer_endpoint
@@ -287,6 +287,7 @@ class ZmqTransport:
         """A DEALER socket that will speak only to the holder of the address's key."""
         socket = self._socket(zmq.DEALER, address.endpoint)
         socket.set(zmq.CURVE_SERVERKEY, address.public_key.encode())
+        socket.set(zmq.SNDHWM, LINK_MESSAGES_MAX)
         socket.set(zmq.RECONNECT_IVL, -1)
         # No queue before the handshake is done: what is sent belongs to a connection.
         socket.set(zmq.IMMEDIATE, 1)

@@ -11,6 +11,7 @@ from engine.history.bases import base_at, held_below
 from engine.history.timelines import Span
 from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
+from protocol.errors import Corruption
 from protocol.positions import Cut
 
 
@@ -60,7 +61,8 @@ def _gap_end(group: GroupCore, timeline: int, end: int) -> int:
 
 def frame_time(group: GroupCore, position: int) -> int:
     """UTC nanoseconds of the frame at a position of the head's lineage: while it is in the window, so is all
-    that comes after. Now, if there is no frame yet."""
+    that comes after. Now, if there is no frame yet; that of the newest, if it cannot be read: damage takes
+    nothing out of the window."""
     for base in group.timelines.bases:
         held = held_below(group.timelines, base)
         start = held.position if held else 0
@@ -68,8 +70,11 @@ def frame_time(group: GroupCore, position: int) -> int:
             return base.utc_ns
     for span in group.spans(group.writer.written):
         if span.start <= position < span.end:
-            prefix = group.reader.prefix_at(span.timeline, position)
-            return prefix.utc_ns if prefix else 0
+            try:
+                prefix = group.reader.prefix_at(span.timeline, position)
+            except (OSError, Corruption):
+                prefix = None
+            return prefix.utc_ns if prefix else group.head.utc_ns
     return group.clock.utc_ns()
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from engine.group.core import GroupCore
 from engine.index.checkpoint_timing import Checkpoints
@@ -45,8 +46,18 @@ from protocol.positions import Cut
 POLL_S = 2.0
 RETRY_S = 5.0
 SWEEP_EVERY_S = 0.05
+# Truncations for each slice of a sweep, while there is something to truncate: a backlog of segments may last
+# for hours, or for ever. Fewer if somebody waits for the sweep, or the truncations come to nothing.
+TRUNCATIONS_A_SLICE = 8
 # Of the reserve, one part is left alone by a truncation, which gives back more than it takes.
 RESERVE_PARTS = 4
+
+
+class _Wish(NamedTuple):
+    """What somebody asked a sweep for."""
+
+    dropped: tuple[tuple[int, int], ...]
+    when_done: Callable[[], None]
 
 
 class Reclaim:
@@ -83,10 +94,13 @@ class Reclaim:
         self._said = ""  # why the last try failed, until one succeeds
         self._closed = False
         self._sweeping = False
-        self._sweep_due = False
-        self._dropped: tuple[tuple[int, int], ...] = ()
-        self._when_swept: list[Callable[[], None]] = []
-        self._sweeps_turn = False
+        self._sweep_begun = False  # its first slice was done: until then one of before is not to go on
+        self._sweep_due = False  # one is to begin
+        self._sweep_blocked = False
+        self._sweep_said = ""
+        self._swept_for: list[_Wish] = []  # the sweep under way
+        self._wishes: list[_Wish] = []  # the next one
+        self._truncations = 0  # since the last slice of a sweep
         self._held_by: set[str] = set()
         self._timers: dict[str, Timer] = {}
         group.listeners.frame.append(self._on_frame)
@@ -137,18 +151,32 @@ class Reclaim:
         old = list(self._old_segments())
         # What the last try could not free counts as held until one succeeds, or each would be told twice.
         freeable_bytes = 0 if self._said else sum(each.segment.size for each in old)
-        self._space.measure(freeable_bytes, blocked=self._blocked)
-        if self._running or self._blocked or self._held_by:
-            return
         indexed = [each for each in old if each.end <= self._checkpoints.reached]
-        if self._when_swept and self._sweeps_turn:
-            self._sweep()  # somebody waits for it, and a backlog of segments may take hours
-        elif indexed:
+        # Nor do hosts wait for what is not indexed, where that has failed again and again.
+        blocked = self._blocked or (self._checkpoints.stuck and not indexed)
+        self._space.measure(freeable_bytes, blocked=blocked)
+        if self._running or self._held_by:
+            return
+        if indexed and not self._blocked and not self._sweeps_turn:
             self._truncate(indexed[0], indexed[-1])
-        elif old:
+            return
+        if old and not indexed:
             self._checkpoints.begin()
-        elif self._sweep_due or self._sweeping:
+        if indexed and not self._blocked:
+            self._sweep()
+        elif self._wants_sweep and "sweep" not in self._timers:
+            # Each frame may lead here: a timer that is set anew each time would never run out.
             self._after("sweep", SWEEP_EVERY_S, self._sweep)
+
+    @property
+    def _wants_sweep(self) -> bool:
+        return (self._sweep_due or self._sweeping) and not self._sweep_blocked
+
+    @property
+    def _sweeps_turn(self) -> bool:
+        """Whether a slice of a sweep comes before the next truncation."""
+        soon = self._wishes or self._swept_for or self._said
+        return self._wants_sweep and self._truncations >= (1 if soon else TRUNCATIONS_A_SLICE)
 
     def _look_for_deletions(self) -> None:
         """What only deleted backups kept is to be given back, once their deletion is durable."""
@@ -156,7 +184,7 @@ class Reclaim:
         self._copies = self._retained()
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
         if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):
-            self._sweep_due, self._sweeping = True, False
+            self._sweep_due = True  # once more, if one runs: it may have passed what that kept
 
     def _retained(self) -> set[Cut]:
         return self._group.copies.retained(self._group.spans(), self._group.writer.durable)
@@ -199,7 +227,8 @@ class Reclaim:
             room_bytes=max(0, group.disk.free_bytes() - least_bytes),
             after=self._go_on[2] if self._go_on[:2] == (old.segment, old.end) else FIRST_BLOCK,
         )
-        self._running = self._sweeps_turn = True
+        self._running = True
+        self._truncations += 1
         self._indexer.start(plan, partial(self._truncated, old))
 
     def _decide(self, horizons: frozenset[Cut]) -> Keep:
@@ -220,6 +249,10 @@ class Reclaim:
         return replace(keep, lane_horizons=up_to(keep.lane_horizons, self._dropped))
 
     @property
+    def _dropped(self) -> tuple[tuple[int, int], ...]:
+        return tuple(each for wish in (*self._swept_for, *self._wishes) for each in wish.dropped)
+
+    @property
     def running(self) -> bool:
         """Whether a truncation or a slice of a sweep is under way."""
         return self._running
@@ -233,26 +266,24 @@ class Reclaim:
             self._held_by.remove(who)
             self.consider()
 
-    def _changed(self, error: Exception | None) -> bool:
-        """The indexer answered: whether the index is changed, and there is something to do about it."""
+    def _truncated(self, old: OldSegment, error: Exception | None, figures: tuple[int, ...]) -> None:
         self._running = False
         if self._closed:
-            return False
+            return
         if error is not None:
             self._failed(error)
-            return False
-        self._said = ""
-        return True
-
-    def _truncated(self, old: OldSegment, error: Exception | None, figures: tuple[int, ...]) -> None:
-        if not self._changed(error):
             return
+        self._said = ""
         self._kept.reload()  # the index has the digests of frames that go; of a sweep it says nothing new
         match figures:
             case (_, _, volume, block):
                 self._go_on = (old.segment, old.end, (volume, block))
             case _:
-                remove_segment(self._group, old.segment)
+                try:
+                    remove_segment(self._group, old.segment)
+                except OSError as left:
+                    self._failed(left)  # its file stays until the next start, and nobody looks at it
+                    return
         self._ended()
 
     def _ended(self) -> None:
@@ -264,13 +295,17 @@ class Reclaim:
     def _failed(self, error: Exception) -> None:
         """Hosts are not held up for what does not work: they are told that there is no room."""
         self.failures += 1
-        if str(error) != self._said:
-            self._said = str(error)
-            self._group.emit("fold.failed", group=self._group.name, error=self._said)
+        self._said = self._say(error, self._said)
         self._blocked = True
         self._after("retry", RETRY_S, self._retry)
         self._space.measure(0, blocked=True)
         self._ended()
+
+    def _say(self, error: Exception, before: str) -> str:
+        """Tell why something failed, once; what was told last."""
+        if str(error) != before:
+            self._group.emit("fold.failed", group=self._group.name, error=str(error))
+        return str(error)
 
     def _retry(self) -> None:
         self._blocked = False
@@ -283,44 +318,61 @@ class Reclaim:
     ) -> None:
         """Have the index looked through for what is no longer needed: (lane, number) in `dropped` name
         branches that were dropped, from their first number on."""
-        self._dropped += dropped
-        self._when_swept.append(when_done)
-        self._sweeping = False  # from the start, for what one under way has passed already
+        self._wishes.append(_Wish(dropped, when_done))
         self._sweep_due = True
         self.consider()
 
     def _sweep(self) -> None:
-        if self._running or self._closed or self._blocked or self._held_by:
+        """Begin with the next slice. One sweep comes to its end before the next begins, whatever is asked for
+        meanwhile: who asks now and then would else keep it at its beginning for ever."""
+        if self._running or self._closed or self._sweep_blocked or self._held_by:
             return
-        begin = not self._sweeping
+        if not self._sweeping:
+            self._sweep_due = self._sweep_begun = False
+            self._swept_for, self._wishes = self._wishes, []
         keep = self._decide(self._kept.retention.horizons)
-        if begin:
-            self._sweep_due = False
         self._sweeping = self._running = True
-        self._sweeps_turn = False
-        plan = SweepPlan(begin=begin, dropped=self._dropped, keep=keep)
+        self._truncations = 0
+        plan = SweepPlan(begin=not self._sweep_begun, dropped=self._dropped, keep=keep)
         self._indexer.start(plan, self._swept)
 
     def _swept(self, error: Exception | None, figures: tuple[int, ...]) -> None:
-        if not self._changed(error):
+        self._running = False
+        if self._closed:
             return
-        # One that was asked for meanwhile is still to begin: what it is for, this one may have passed.
-        if figures[2] and self._sweeping:
+        if error is not None:
+            self.failures += 1
+            self._sweep_said = self._say(error, self._sweep_said)
+            self._sweep_blocked = True
+            self._after("sweep again", RETRY_S, self._sweep_again)
+            self._ended()
+            return
+        self._sweep_said = ""
+        self._sweep_begun = True
+        if figures[2]:
             self._sweeping = False
-            self._dropped = ()
-            done, self._when_swept = self._when_swept, []
-            for callback in done:
-                self._group.clock.call_soon(callback)
+            done, self._swept_for = self._swept_for, []
+            for wish in done:
+                self._group.clock.call_soon(wish.when_done)
         self._ended()
+
+    def _sweep_again(self) -> None:
+        self._sweep_blocked = False
+        self.consider()
 
     # -- timers
 
     def _after(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
         """One timer of each name."""
+
+        def run() -> None:
+            del self._timers[name]
+            callback()
+
         before = self._timers.get(name)
         if before is not None:
             before.cancel()
-        self._timers[name] = self._group.clock.call_later(delay_s, callback)
+        self._timers[name] = self._group.clock.call_later(delay_s, run)
 
     def close(self) -> None:
         """Stop timers."""

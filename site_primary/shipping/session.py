@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from engine.peering.link_pool import LinkPool
 from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Buffer
-from engine.ports.transport import Link, NoLink, PeerAddress, Transport
+from engine.ports.transport import Link, NoLink, PeerAddress
 from protocol.compress import Compression, compress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
@@ -56,7 +57,7 @@ class Session:
     def __init__(
         self,
         *,
-        transport: Transport,
+        links: LinkPool,
         address: PeerAddress,
         clock: Clock,
         rng: random.Random,
@@ -71,7 +72,7 @@ class Session:
         self.wire_bytes = 0
         self._payload_bytes = 0
         self._payload_before = 0  # of earlier sessions
-        self._transport = transport
+        self._links = links
         self._clock = clock
         self._rng = rng
         self._traffic = traffic
@@ -124,8 +125,8 @@ class Session:
         if not self.address.endpoint:
             self._link = NoLink(f"where {self.peer} listens is not known: `farshore peer list`")
             return
-        self._link = self._transport.dial(
-            self.address, lambda header, payload: self.take(session, header, payload)
+        self._link = self._links.dial(
+            self.address, session, lambda header, payload: self.take(session, header, payload)
         )
 
     def end(self, step: Step) -> None:

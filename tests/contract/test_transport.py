@@ -6,29 +6,12 @@ sent by a way that works, and looks then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from engine.ports.transport import Link
 from engine.ports.zmq_transport import generate_keypair
 from protocol.errors import Busy, UsageError
-from tests.contract.drivers import LoopDriver
-from tests.contract.transport_rig import MESSAGE_BYTES_MAX, Rig, real_rig, simulated_rig
-
-
-@pytest.fixture(params=["sim", "real"])
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    if request.param == "sim":
-        made = simulated_rig()
-        yield made
-        made.close()
-        return
-    driver = LoopDriver()
-    made = real_rig(driver)
-    yield made
-    made.close()
-    driver.close()
+from tests.contract.transport_rig import MESSAGE_BYTES_MAX, Rig
 
 
 def test_a_message_and_its_answer(rig: Rig) -> None:

@@ -22,6 +22,7 @@ from xxhash import xxh3_128_digest
 from daemon.config import load_config
 from daemon.peer_tokens import make_token, read_token
 from daemon.peers import Peer
+from engine.copies.copy_marks import copy_marks
 from engine.group.clone_rows import clone_rows
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.history.base_rows import load_bases, load_pending
@@ -275,9 +276,8 @@ def stored_row(data: bytes) -> None:
     state = SiteState(store)
     reads: tuple[Callable[[], object], ...] = (
         state.groups, lambda: state.pair("g"), lambda: state.drops("g"), lambda: state.leases("g"),
-        lambda: state.copy_marks("g"), lambda: clone_rows(state, "g"), lambda: Drills(store).of("g"),
-        lambda: Retention.from_value(data),
-    )  # fmt: skip
+        lambda: copy_marks(state, "g"), lambda: clone_rows(state, "g"), lambda: Drills(store).of("g"),
+        lambda: Retention.from_value(data))  # fmt: skip
     for read in reads:
         with only(RemoteProtocolError, Corruption):
             read()

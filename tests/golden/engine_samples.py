@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from engine.copies.copy_marks import CopyMark, put_copy_marks
 from engine.group.clone_rows import CloneRow, put_clone
-from engine.group.site_state import SITE_TABLES, CopyMark, GroupRow, PairRow, Role, SiteState
+from engine.group.site_state import SITE_TABLES, GroupRow, PairRow, Role, SiteState
 from engine.history.base_rows import PendingBase, put_base, put_pending
 from engine.history.timelines import Base, Timeline
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
@@ -174,7 +175,7 @@ def filled_state() -> SiteState:
     state.put_lease("vm1", "asked by par: Zürich", Cut(BIG, 197), UTC_NS)
     state.put_lease("vm1", "base", Cut(77, POSITION_MAX))
     state.put_drop("vm1", 77, [(77, 197), (BIG, 1 << 33)])
-    state.put_copy_marks("vm1", {3: CopyMark(UTC_NS, "2 blocks")})
+    put_copy_marks(state, "vm1", {3: CopyMark(UTC_NS, "2 blocks")})
     put_clone(
         state,
         CloneRow(

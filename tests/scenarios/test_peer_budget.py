@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from console.demo.host import Host
-from protocol.limits import PEER_CONNECTIONS_MAX, PEER_GROUPS_MAX
+from protocol.limits import PEER_CONNECTIONS_MAX
 from protocol.messages import Ask, Hello, Refused, Report, Welcome
 from protocol.peer_requests import Hold, Journal
 from protocol.positions import parse_cut
@@ -23,6 +23,7 @@ MEMORY_MAX = 64 * MIB
 PEER_REQUESTS = 200
 BAD_MESSAGES = 20_000
 HELLOS = 120
+GROUPS_PER_PEER = 112
 HOLDS = 5_000
 CONNECTIONS = 300
 # The promise is 100 ms, beside what a busy machine has of its own.
@@ -118,12 +119,16 @@ def ask_for_groups(by: Site, target: Site, count: int) -> list[str]:
 @pytest.mark.slow
 def test_groups_that_a_peer_makes(shipped: tuple[Site, Site]) -> None:
     a, b = shipped
+    config = a.directory / "site.toml"
+    config.write_text(f"groups_per_peer = {GROUPS_PER_PEER}\n{config.read_text()}")
+    assert a.stop() == 0
+    a.start()
     refused = ask_for_groups(b, a, HELLOS)
     groups = [row["group"] for row in a.json("status")["groups"] if row["group"] != "g"]
     print(f"{len(groups)} groups made of {HELLOS}")
-    assert len(groups) == PEER_GROUPS_MAX
-    assert len(refused) == HELLOS - PEER_GROUPS_MAX
-    assert all("PEER_GROUPS_MAX" in each for each in refused)
+    assert len(groups) == GROUPS_PER_PEER
+    assert len(refused) == HELLOS - GROUPS_PER_PEER
+    assert all("groups_per_peer" in each for each in refused)
     check_served(a)
     a.create_volume("operators/v", "1M")
 

@@ -33,6 +33,7 @@ RATES = "guarded: a defect leaves a peer's rate as it was until the next look (d
 APART = "another process"
 RELOAD = "guarded: a defect leaves the configuration as it was (daemon/service.py)"
 EVENTS = "guarded: it says that events are not kept (daemon/real_parts.py)"
+SCHEDULED = "guarded: a defect is a run that failed (daemon/scheduler.py)"
 DAEMON = "stops the daemon"
 
 WHERE = {
@@ -50,6 +51,7 @@ WHERE = {
     "daemon/operations/schedule_times.py:checked_zone": AWAITED,
     "daemon/peer_traffic.py:": RATES,
     "daemon/real_parts.py:": EVENTS,
+    "daemon/scheduler.py:look_at": SCHEDULED,
     "daemon/scheduler.py:start": DAEMON,
     "daemon/service.py:run_site": RELOAD,
     "daemon/service_manager.py:": DAEMON,

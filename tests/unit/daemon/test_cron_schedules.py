@@ -10,10 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from daemon.alerts.figures import copy_figures
+from daemon.operations import backup
 from daemon.operations.schedule import schedule_info
-from daemon.scheduler import Scheduler
+from daemon.scheduler import LOOK_EVERY_S, Scheduler
 from daemon.site import Site
 from engine.ports.clock import SystemClock
+from protocol.commands.backup import BackupCreate
 from protocol.commands.schedule import ScheduleSet
 from protocol.events import NO_POLICY
 from tests.unit.daemon.stage import answered, staged
@@ -38,7 +40,9 @@ class Wall:
 async def taken(site: Site) -> int:
     """How many backups there are once a scheduler has looked that knows of nothing, as after a start."""
     group = site.groups["good"]
-    await Scheduler(site)._look_at(group)
+    run = Scheduler(site).look_at(group)
+    if run is not None:
+        await run
     return len(group.copies.at(group.spans()))
 
 
@@ -66,6 +70,41 @@ def test_each_time_is_taken_once_over_changes_of_the_clock_and_starts(
             ):
                 wall.set(text)
                 assert await taken(stage.a) == count, text
+
+    asyncio.run(run())
+
+
+def test_a_group_that_takes_its_time_keeps_no_other_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hook holds on, or its peer does not say that it has the backup; the site has other groups."""
+    held: list[str] = []
+    wall = Wall(monkeypatch)
+    wall.set("2027-10-31 00:00")
+
+    async def run() -> None:
+        async with staged(names=("bad", "good")) as stage:
+            never = asyncio.Event()
+            create = backup.create
+
+            async def slow(site: Site, command: BackupCreate) -> object:
+                if command.group == "bad":
+                    held.append(command.group)
+                    await never.wait()
+                return await create(site, command)
+
+            monkeypatch.setattr(backup, "create", slow)
+            for name in ("bad", "good"):
+                await answered(stage.a, ScheduleSet(group=name, every_s=60))
+            wall.set("2027-10-31 00:02")
+            scheduler = Scheduler(stage.a)
+            scheduler.start()
+            try:
+                good = stage.group("good")
+                await stage.until(lambda: len(good.copies.at(good.spans())) == 1)
+                await stage.until(lambda: held)
+                await asyncio.sleep(1.5 * LOOK_EVERY_S)
+                assert held == ["bad"], "one at a time of each"
+            finally:
+                await scheduler.close()
 
     asyncio.run(run())
 

@@ -43,7 +43,7 @@ def test_a_peer_makes_its_share_and_the_operator_the_rest(state: SiteState) -> N
     add(state, PEER_GROUPS_MAX - 1, "lon")
     room.check("new", "lon")
     add(state, 1, "lon")
-    with pytest.raises(Refused, match="PEER_GROUPS_MAX"):
+    with pytest.raises(Refused, match="groups_per_peer"):
         room.check("new", "lon")
     room.check("new", "rom")
     room.check("new")
@@ -59,7 +59,7 @@ def test_what_the_operator_writes_here_is_not_the_peers(state: SiteState) -> Non
 
 
 def test_pairs_with_one_peer(state: SiteState) -> None:
-    """Whoever made them: each has connections, of which one key has so many."""
+    """Whoever made them."""
     room = GroupRoom(state, descriptors_left)
     add(state, PEER_PAIRS_MAX - 1, "lon", Role.PRIMARY)
     room.check_pairs("new", "lon")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from engine.copies.copy_marks import copy_marks
 from engine.group.clone_rows import clone_rows
 from engine.group.site_state import SITE_TABLES, SiteState
 from engine.history.base_rows import load_bases, load_pending
@@ -103,7 +104,7 @@ def test_a_site_state_is_read_as_before() -> None:
     assert now.pair("g0") is not None
     for ask in (
         SiteState.shipped, SiteState.heard, SiteState.drops, SiteState.leases, SiteState.lease_ends,
-        SiteState.copy_marks,
+        copy_marks,
     ):  # fmt: skip
         assert ask(now, "vm1") == ask(expected, "vm1")
         assert ask(now, "vm1")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.copies.copies import Copy, CopyState
+from engine.copies.copy_marks import CopyMark, copy_marks
 from engine.copies.copy_states import state_of
-from engine.group.site_state import CopyMark
 from protocol.events import CopyDeleted
 from protocol.positions import Cut
 from site_primary.backup import take_backup
@@ -82,7 +82,7 @@ def test_what_is_known_of_a_copy_goes_with_it(rig: GroupRig) -> None:
     rig.sync()
     rig.reopen()
     assert rig.group.copies.mark_of(copy.id) == CopyMark()
-    assert rig.group.state.copy_marks("g") == {}
+    assert copy_marks(rig.group.state, "g") == {}
 
 
 def test_a_copy_whose_cut_was_truncated_first_is_expired(rig: GroupRig) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from engine.group.head import NotContiguous
 from engine.group.head_moves import hand_over
+from engine.history import timelines
 from engine.journal.format import segment_path
 from protocol.errors import Diverged, Trimmed, WrongState
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.conftest import SMALL_SEGMENT_BYTES
+from tests.unit.engine.group.test_clones import clone_of
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 
 MakeRig = Callable[..., GroupRig]
@@ -286,3 +288,28 @@ def test_a_revert_to_more_of_a_branch_than_came_here_is_not_followed(make_rig: M
     with pytest.raises(Trimmed, match="a history that is not here"):
         follow(one, other)
     assert (other.end, other.letters("root")[0], one.letters("root")[0]) == (before, "c", "b")
+
+
+def test_a_timeline_too_many_is_refused_before_it_is_durable(
+    make_rig: Callable[..., GroupRig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first frame, and the head that named it, kept the group closed from then on."""
+    rig = make_rig()
+    volume = rig.create("root", 16)
+    monkeypatch.setattr(timelines, "TIMELINES_MAX", 4)
+    for block in range(3):
+        rig.reopen()
+        rig.write(volume, block, b"a")
+    rig.reopen()
+    files = rig.files()
+    for _ in range(2):
+        with pytest.raises(WrongState, match="too many timelines"):
+            rig.write(volume, 9, b"b")
+        with pytest.raises(WrongState, match="too many timelines"):
+            clone_of(rig, rig.end)
+        assert not rig.group.failed
+        assert rig.files() == files
+        rig.reopen()
+    assert rig.letters("root").startswith("aaa.")
+    monkeypatch.undo()
+    rig.write(volume, 9, b"b")

@@ -10,7 +10,7 @@ from engine.history.base_lineage import new_timelines
 from engine.history.timelines import Timeline, TimelineTable
 from protocol.base_messages import TimelineRow, encode_parts
 from protocol.errors import RemoteProtocolError, WrongState
-from protocol.limits import GENERATION_MAX, LINEAGE_TIMELINES_MAX
+from protocol.limits import GENERATION_MAX, TIMELINES_MAX
 from protocol.positions import Cut
 
 ROOT, MIDDLE, HEAD, X = 1, 9, 5, 77
@@ -36,7 +36,7 @@ BAD = {
     "one that leads nowhere": [GOOD[0], row(8, ROOT, 50), *GOOD[1:]],
     "the base's own": [GOOD[0], row(X, ROOT, 100), row(HEAD, X, 250)],
     "a generation that nobody could outrank": [*GOOD[:2], row(HEAD, MIDDLE, 250, generation=GENERATION_MAX)],
-    "too many": [row(each + 1, each, each) for each in range(LINEAGE_TIMELINES_MAX + 1)],
+    "too many": [row(each + 1, each, each) for each in range(TIMELINES_MAX + 1)],
 }
 
 
@@ -78,6 +78,6 @@ def test_a_known_timeline_keeps_its_place(other: TimelineRow) -> None:
 
 
 def test_a_full_table_is_said_before_anything_is_installed() -> None:
-    full = known(*(row(each, 0, 0) for each in range(100, 99 + 16 * LINEAGE_TIMELINES_MAX)))
+    full = known(*(row(each, 0, 0) for each in range(100, 99 + TIMELINES_MAX)))
     with pytest.raises(WrongState):
         new_timelines(full, X, CUT, parts(GOOD))

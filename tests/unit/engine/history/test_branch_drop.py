@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import Branch, branches, find_branch
+from engine.index.checkpoint import CheckpointPlan
 from engine.index.forgetting import ForgetPlan
 from engine.index.indexer import HANDLERS
 from engine.index.levels import level_and_first
+from engine.index.requests import IndexRequest
 from engine.index.versions import NUMBER_MASK, unpack_version_key
 from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
@@ -288,3 +291,34 @@ def _write_and_index(rig: GroupRig, volume: int) -> None:
     rig.write(volume, 9, b"z")
     rig.sync()
     rig.group.checkpoints.begin()
+
+
+def test_a_drop_does_not_keep_room_from_a_checkpoint_that_lacks_it(
+    branched: tuple[GroupRig, Cut, Branch],
+) -> None:
+    """The checkpoint fails until something was truncated, which the drop holds back while it waits for the
+    checkpoint."""
+    rig, _, branch = branched
+    group, volume = rig.group, rig.create("more", 16)
+    fill(rig, volume, 3)
+    rig.checkpoint()
+    BranchDrops(group, lambda _: None).begin(branch)
+    full = rig.segment_files()
+    run = rig.indexer._run
+
+    def lacks_room(request: IndexRequest) -> tuple[Exception | None, tuple[int, ...]]:
+        if isinstance(request, CheckpointPlan) and set(full) <= set(rig.segment_files()):
+            return OSError(errno.ENOSPC, "no room"), ()
+        return run(request)
+
+    rig.indexer._run = lacks_room  # type: ignore[method-assign]
+    rig.write(volume, 9, b"z")
+    rig.sync()
+    group.checkpoints.begin()
+    assert group.checkpoints.failures
+    rig.settle(1.0)
+    group.settings = KEEP_NOTHING
+    rig.settle(60.0)
+    assert not group.dropping
+    assert not group.checkpoints.running
+    assert len(rig.segment_files()) < len(full)

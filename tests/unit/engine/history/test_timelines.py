@@ -6,6 +6,7 @@ import pytest
 
 from engine.history.timelines import Span, Timeline, TimelineTable, holds, holds_cut
 from protocol.errors import Corruption, NotFound
+from protocol.limits import LINEAGE_TIMELINES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
 
@@ -89,3 +90,17 @@ def test_a_root_beside_others_has_a_lane_of_its_own(table: TimelineTable) -> Non
 
 def test_all_are_listed_by_start(table: TimelineTable) -> None:
     assert [each.id for each in table.all()] == [1, 4, 2, 3]
+
+
+def test_a_lineage_may_be_as_long_as_there_are_timelines() -> None:
+    """Each start that is written to begins one, so those of some years, or of a bad week, are thousands: a
+    lineage that was called too long then kept the group closed for ever."""
+    many = LINEAGE_TIMELINES_MAX + 100
+    table = TimelineTable(timeline(each, each - 1, each - 1) for each in range(1, many + 1))
+    assert len(table.lineage(many)) == many
+
+
+def test_one_that_leads_back_to_itself_is_corruption() -> None:
+    table = TimelineTable([timeline(1, 2, 10), timeline(2, 1, 10)])
+    with pytest.raises(Corruption):
+        table.lineage(2)

@@ -9,7 +9,7 @@ import pytest
 
 from engine.group.settings import GroupSettings
 from engine.index.checkpoint_timing import RETRY_S
-from protocol.positions import POSITION_MAX
+from protocol.positions import POSITION_MAX, Cut
 from tests.unit.engine.group_rig import GroupRig, follow
 
 MakeRig = Callable[..., GroupRig]
@@ -161,3 +161,29 @@ def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: Make
     assert other.indexer.plans[-1].target == left
     assert len(other.indexer.plans) == 2
     assert other.letters("root", left).startswith("o" * 20)
+
+
+def test_who_waits_is_told_although_the_head_went_to_a_shorter_line(make_rig: MakeRig) -> None:
+    """What was written is indexed, as a branch; the new head may never come to where the old one was."""
+    one = make_rig("one")
+    other = make_rig("other", site="par", world=one.world, seed=2)
+    volume = one.create("root")
+    follow(one, other)
+    fork = other.end
+    for block in range(20):
+        other.write(volume, block, b"o")  # it was opened to hosts
+    other.sync()
+    other.indexer.hold = True
+    told: list[Cut] = []
+    other.group.checkpoints.when_indexed(told.append)
+    one.write(volume, 0, b"r")
+    left = other.end
+    for frame in one.group.reader.frames(fork.timeline, fork.position, one.end.position, None):
+        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    assert other.end.position < left.position
+    other.sync()
+    other.indexer.hold = False
+    other.indexer.answer()
+    other.settle(60.0)
+    assert told == [one.end]
+    assert other.group.checkpoints.indexed(left.timeline)

@@ -22,8 +22,9 @@ from protocol.compress import Compression, compress
 from protocol.errors import Busy, FarshoreError, NotFound, Refused, Trimmed, Unreachable, WrongState
 from protocol.limits import PEER_REQUEST_BLOCKS_MAX, PEER_REQUEST_SILENCE_S
 from protocol.messages import decode_message
-from protocol.peer_requests import CRON_LINES, Held
+from protocol.peer_requests import CRON_LINES, Held, News
 from protocol.positions import Cut
+from protocol.rows import pack_row
 from site_secondary.peer_door import PeerDoor
 from tests.contract.drivers import LoopDriver
 from tests.contract.transport_rig import Rig, real_rig
@@ -53,7 +54,7 @@ class Asked:
         )
         holder = Holder(rig)
         holder.created.append(("g", GROUP_ID, rig.group.state.group("g").role))
-        door = PeerDoor(holder, rig.group.state, lambda *_, **__: None, lambda: None, packed)
+        self.door = door = PeerDoor(holder, rig.group.state, lambda *_, **__: None, lambda: None, packed)
         self.server, self.client = network.site("server"), network.site("client")
         self.server.transport.allow({"client": self.client.keys[0]})
         self.server.transport.listen(door.on_message)
@@ -336,3 +337,40 @@ def test_a_question_of_a_connection_that_is_gone_leaves_the_next_one_alone(
         assert await again == Cut(1, 2)
 
     driver.loop.run_until_complete(asyncio.wait_for(ask(), 15))
+
+
+def test_news_do_not_keep_a_lost_answer_waited_for(slow: tuple[SlowPeer, LoopDriver]) -> None:
+    """They are asked for every three seconds: whoever awaits an answer that was lost, as one beyond the mark
+    of a socket is, must not wait for ever."""
+    peer, driver = slow
+
+    async def ask() -> None:
+        lost = asyncio.ensure_future(peer.requests.cut_at(1))
+        await peer.asked()
+        for _ in range(2):
+            asking = asyncio.ensure_future(peer.requests.news(1, 0))
+            caller, session = await peer.heard.get()
+            caller.send(News(session=session, run=1, next=0).encode(), pack_row(()))
+            await asking
+            await peer.clock.jump(PEER_REQUEST_SILENCE_S * 0.6)
+        with pytest.raises(Unreachable):
+            await asyncio.wait_for(lost, PEER_REQUEST_SILENCE_S / 4)
+
+    driver.loop.run_until_complete(asyncio.wait_for(ask(), 30))
+
+
+def test_a_group_that_stops_says_so_to_whoever_waits(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its questions in the queue were dropped without a word."""
+    door = asked.door
+    monkeypatch.setattr(door._answers, "_has_room", lambda peer, group: False)
+
+    async def ask() -> None:
+        asking = asyncio.ensure_future(asked.requests.cut_at(1))
+        while not door._answers._requests.get("client"):  # noqa: ASYNC110 - of the peer's, no event here
+            await asyncio.sleep(0.01)
+        asked.rig.group.failed = "a defect"
+        door.group_stopped("g")
+        with pytest.raises(WrongState, match="a defect"):
+            await asking
+
+    asked.run(ask())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
+from engine.peering.link_pool import LinkPool
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
@@ -52,4 +53,4 @@ class Line:
 def session_over(deliver: Deliver, clock: Clock, traffic: PeerTraffic) -> Session:
     """A session that is not dialled yet."""
     rng = random.Random(1)
-    return Session(transport=Line(deliver), address=ADDRESS, clock=clock, rng=rng, traffic=traffic)
+    return Session(links=LinkPool(Line(deliver)), address=ADDRESS, clock=clock, rng=rng, traffic=traffic)

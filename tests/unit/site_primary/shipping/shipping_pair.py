@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.peering.link_pool import LinkPool
 from engine.peering.pair_states import Mode, PairState
 from engine.ports.transport import Caller
 from protocol.limits import SYNC_TIMEOUT_S
@@ -49,7 +50,7 @@ class ShippingPair:
         self.transport_one = SimTransport(self.network, "lon", "tcp://lon:1", "L")
         rng = random.Random(self.world.seed)
         session = Session(
-            transport=self.transport_one,
+            links=LinkPool(self.transport_one),
             address=ADDRESS,
             clock=self.one.clock,
             rng=rng,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.group.site_state import Role
+from engine.peering.link_pool import LinkPool
 from engine.peering.pair_states import PairState
 from engine.ports.transport import Caller, PeerAddress
 from protocol.limits import SYNC_TIMEOUT_S
@@ -51,7 +52,7 @@ class Place:
         address = PeerAddress(name=peer, endpoint=f"tcp://{peer}:1", public_key=f"key of {peer}")
         rng, traffic = random.Random(peer), PeerTraffic(SendQueue(group.clock))
         session = Session(
-            transport=self.transport, address=address, clock=group.clock, rng=rng, traffic=traffic
+            links=LinkPool(self.transport), address=address, clock=group.clock, rng=rng, traffic=traffic
         )
         shipper = self.shippers[peer] = Shipper(
             group=group,
