@@ -12,6 +12,8 @@ from tests.support.sites import Site, running_sites
 
 REQUIRE_INTEROP = "FARSHORE_REQUIRE_INTEROP"
 
+Site.forks_daemons = True
+
 
 def missing(what: str) -> None:
     """Skip, or fail where everything must run (`make test`): a check that does not run proves nothing."""
@@ -38,6 +40,12 @@ def _stop_cleanly(site: Site) -> None:
         code = site.stop()
         assert code == 0, f"site {site.name} ended with {code} after SIGTERM\n{site.tail()}"
     site.check_log()
+
+
+@pytest.fixture
+def as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons are started by the installed command: for tests of how a site starts."""
+    monkeypatch.setattr(Site, "forks_daemons", False)
 
 
 @pytest.fixture
