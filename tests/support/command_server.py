@@ -101,7 +101,7 @@ def run_command(
         process = ServedProcess(COMMAND, words, environment, outputs)
         try:
             code = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             process.kill()
             process.wait()
             raise
@@ -116,9 +116,11 @@ def _server(kind: str) -> str:
     """The address of this process's server of a kind, which ends with it."""
     address = f"\0farshore-test-{os.getpid()}-{secrets.token_hex(8)}"
     words = [sys.executable, "-P", "-m", "tests.support.command_server", kind, address[1:]]
-    # It is never waited for: its input ends with this process.
+    environment = os.environ | {"PYTHONPATH": str(_ROOT)}
+    # It is never waited for: its input ends with this process. In a session of its own it outlives a Ctrl-C
+    # until daemons are stopped.
     server = subprocess.Popen(
-        words, stdin=subprocess.PIPE, cwd=_ROOT, env=os.environ | {"PYTHONPATH": str(_ROOT)}
+        words, stdin=subprocess.PIPE, cwd=_ROOT, env=environment, start_new_session=True
     )
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
