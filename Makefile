@@ -7,6 +7,8 @@ STAMP := .make/venv
 SEEDS ?= 200
 HOURS ?= 1
 REAL := tests/interop tests/crash tests/scenarios
+SOURCES := farshore protocol engine site_primary site_secondary daemon console
+WORKERS ?= $(shell expr $$(nproc) \* 3 / 2)
 # What most changes meet first: the rules of the house, the formats, and what records of the journal mean.
 QUICK := tests/tidy tests/unit/engine/copies tests/unit/engine/history \
   $(patsubst %,tests/unit/protocol/test_%.py,commands events frames golden_bytes messages question_messages)
@@ -64,11 +66,15 @@ fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it fin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,fuzz]' </dev/null
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-# First what runs in one process, then what runs daemons, two at a time because they wait half of it, then what
-# measures time. A tool that is missing makes its interop test fail here, never skip.
+# First what runs in one process, then what runs daemons, then what measures time. Tests wait for disks, timers and
+# each other, so there are more workers than cores. Byte code is written once, whatever PYTHONDONTWRITEBYTECODE says:
+# each daemon and child would compile what it loads. A tool that is missing makes its interop test fail here, never
+# skip.
 test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
-	$(BIN)/pytest -n auto tests/tidy tests/unit tests/contract tests/sim
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n 2 --dist loadfile -m 'not alone' $(REAL)
+	$(BIN)/python -m compileall -q $(SOURCES)
+	$(BIN)/pytest -n $(WORKERS) tests/tidy tests/unit tests/contract tests/sim
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -m 'not alone' $(REAL)
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start

@@ -12,6 +12,38 @@ from tests.support.sites import Site, running_sites
 
 REQUIRE_INTEROP = "FARSHORE_REQUIRE_INTEROP"
 
+# Files that take longest, longest first: a worker that begins one of them last keeps the others waiting.
+# The Makefile tells xdist to keep the order.
+LONGEST_FIRST = (
+    "scenarios/test_demo.py",
+    "scenarios/test_mixed_versions.py",
+    "scenarios/test_restore_ways.py",
+    "crash/test_takeover_under_load.py",
+    "scenarios/test_many_backups.py",
+    "scenarios/test_journal_limit.py",
+    "scenarios/test_peer_budget.py",
+    "interop/test_encrypted_volumes.py",
+    "scenarios/test_cron_schedules.py",
+    "scenarios/test_old_copies.py",
+    "scenarios/test_news.py",
+    "scenarios/test_resync_sizes.py",
+    "crash/test_kill_under_load.py",
+    "scenarios/test_deb.py",
+    "scenarios/test_main_job.py",
+    "scenarios/test_hostile_peer.py",
+    "scenarios/test_divergence.py",
+    "scenarios/test_no_space.py",
+    "scenarios/test_images.py",
+)
+
+Site.forks_daemons = True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order above; what is not named there stays in its own."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(f"{item.path.parent.name}/{item.path.name}", len(ranks)))
+
 
 def missing(what: str) -> None:
     """Skip, or fail where everything must run (`make test`): a check that does not run proves nothing."""
@@ -38,6 +70,12 @@ def _stop_cleanly(site: Site) -> None:
         code = site.stop()
         assert code == 0, f"site {site.name} ended with {code} after SIGTERM\n{site.tail()}"
     site.check_log()
+
+
+@pytest.fixture
+def as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons are started by the installed command: for tests of how a site starts."""
+    monkeypatch.setattr(Site, "forks_daemons", False)
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -33,7 +35,17 @@ def start_fio(site: Site, export: str, *options: str) -> subprocess.Popen[bytes]
         "--size=64M",
     ]
     words += ["--rw=randwrite", "--bs=4k", "--iodepth=16", "--time_based", *options]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/tmp")
+    # One process, which is killed with the one that keeps its time.
+    words += ["--thread"]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(words, stdout=null, stderr=null, cwd="/tmp", start_new_session=True)
+
+
+def end_fio(fio: subprocess.Popen[bytes]) -> None:
+    """All of it: one that had not connected yet when its daemon was killed would write to the next daemon,
+    and go on while volumes are compared."""
+    os.killpg(fio.pid, signal.SIGKILL)
+    fio.wait()
 
 
 def write_until_killed(site: Site, ledger: Ledger, after_s: float) -> int:
@@ -102,8 +114,7 @@ def test_primary_killed_at_random_moments(loaded_pair: tuple[Site, Site], tmp_pa
         try:
             write_until_killed(primary, ledger, 0.2 + rng.random() * 1.2)
         finally:
-            fio.kill()
-            fio.wait()
+            end_fio(fio)
         primary.start()
         with Host(primary.nbd_socket, "g/ledger") as host:
             assert ledger.check(host) == [], f"after kill {kill + 1} of {KILLS}"

@@ -13,6 +13,8 @@ from console.demo.host import Host
 from protocol.errors import ExitCode
 from tests.support.sites import Site, running_sites
 
+pytestmark = pytest.mark.usefixtures("as_installed")
+
 
 @pytest.fixture
 def stopped() -> Iterator[Site]:

@@ -16,6 +16,8 @@ from farshore.launch import PACKAGES
 from protocol.errors import ExitCode
 from tests.support.sites import running_sites
 
+pytestmark = pytest.mark.usefixtures("as_installed")
+
 CAP_SYS_RESOURCE = 1 << 24
 NAMES = ("farshore", *PACKAGES, "msgspec", "zmq")
 

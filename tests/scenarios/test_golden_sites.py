@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.golden.sites import FACTS, digest, facts, unpacked, write
 from tests.support.oracle import content
 from tests.support.pairs import same_at_the_cut
 from tests.support.sites import Site, short_directory
+
+pytestmark = pytest.mark.usefixtures("as_installed")
 
 
 def test_sites_of_the_version_before_are_read_and_go_on() -> None:

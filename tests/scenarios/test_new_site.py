@@ -9,6 +9,8 @@ import pytest
 from protocol.errors import ExitCode
 from tests.support.sites import CommandFailed, Site, short_directory
 
+pytestmark = pytest.mark.usefixtures("as_installed")
+
 
 def made_of(site: Site, *options: str) -> dict[str, str]:
     """Make it; the reply."""

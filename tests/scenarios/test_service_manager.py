@@ -19,6 +19,8 @@ from tests.support.clients import call, succeed
 from tests.support.notify_socket import NotifySocket
 from tests.support.sites import ROOT, Site
 
+pytestmark = pytest.mark.usefixtures("as_installed")
+
 FULL = os.environ.get("FARSHORE_FULL") == "1"
 JOURNAL_BYTES = 2 << 30 if FULL else 32 << 20
 WRITE_BYTES = 1 << 20

@@ -1,16 +1,19 @@
-"""`farshore` commands without the cost of starting Python: forked from a process that has loaded them all.
+"""`farshore` commands and daemons without the cost of starting Python: forked from what has loaded them all.
 
-Loading was four fifths of the processor time of the tests with daemons. What a command is made of is all
-there: a process of its own with its words, environment, directory and streams, the parser, the exit code. The
-command as it is installed is tried by those tests that start it themselves (`farshore_command`).
+Loading was four fifths of the processor time of the tests with daemons. All that makes a process is there:
+its id, words, environment, directory and streams, the parser, the exit code; a daemon leads a session of its
+own and dies by kill -9. The command as it is installed is tried by those tests that start it themselves
+(`farshore_command`), the daemon's start by those with the fixture `as_installed`.
 
-    python -P -m tests.support.command_server NAME    serves at the abstract socket NAME until its input ends
+    python -P -m tests.support.command_server KIND NAME  serves at the abstract socket NAME to its input's end
+    KIND       "command": `farshore`; "daemon": what `farshore site run` becomes
     request    {"words", "environment", "directory"} as JSON, with the descriptors of both outputs
-    answers    the process id, then the exit code, each 8 bytes
+    answers    the process id with a pidfd, then the exit code, each 8 bytes
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -21,18 +24,72 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from farshore.launch import find_own_packages
 
+COMMAND = "command"
+DAEMON = "daemon"
 _ROOT = Path(__file__).resolve().parents[2]
 _REQUEST_BYTES_MAX = 1 << 20
 _NUMBER_BYTES = 8
 _START_TIMEOUT_S = 60.0
+
+
+class ServedProcess:
+    """A process of a server: what is used of a `Popen`. A thread may signal it while another one waits."""
+
+    def __init__(
+        self, kind: str, words: Sequence[str], environment: Mapping[str, str], outputs: Sequence[int]
+    ) -> None:
+        request = {"words": words, "environment": dict(environment), "directory": os.getcwd()}
+        self._words = words
+        self._lock = threading.Lock()
+        self._code: int | None = None
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connection.connect(_server(kind))
+        socket.send_fds(self._connection, [json.dumps(request).encode()], outputs)
+        answer, descriptors, _, _ = socket.recv_fds(self._connection, _NUMBER_BYTES, 1)
+        self.pid = _number(answer)
+        (self._pidfd,) = descriptors
+
+    def poll(self) -> int | None:
+        """Its exit code, if it has ended; below zero by a signal."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended; subprocess.TimeoutExpired."""
+        if self._code is None:
+            self._connection.settimeout(timeout)
+            try:
+                answer = self._connection.recv(_NUMBER_BYTES)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(shlex.join(self._words), timeout or 0) from None
+            with self._lock:
+                self._code = _number(answer)
+                os.close(self._pidfd)
+            self._connection.close()
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Signal it, unless it has ended."""
+        with self._lock:
+            if self._code is None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.send_signal(signal.SIGKILL)
 
 
 def run_command(
@@ -41,31 +98,29 @@ def run_command(
     """`farshore WORDS`, as `subprocess.run` does it: a CompletedProcess, or TimeoutExpired."""
     outputs = [os.memfd_create(name) for name in ("stdout", "stderr")]
     try:
-        request = {"words": words, "environment": dict(environment), "directory": os.getcwd()}
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(_server())
-            socket.send_fds(connection, [json.dumps(request).encode()], outputs)
-            pid = _number(connection)
-            connection.settimeout(timeout_s)
-            try:
-                code = _number(connection)
-            except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(shlex.join(words), timeout_s) from None
+        process = ServedProcess(COMMAND, words, environment, outputs)
+        try:
+            code = process.wait(timeout_s)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         return subprocess.CompletedProcess(["farshore", *words], code, *map(_text, outputs))
     finally:
         for output in outputs:
             os.close(output)
 
 
-@lru_cache(maxsize=1)
-def _server() -> str:
-    """The address of this process's server, which ends with it."""
+@lru_cache(maxsize=2)
+def _server(kind: str) -> str:
+    """The address of this process's server of a kind, which ends with it."""
     address = f"\0farshore-test-{os.getpid()}-{secrets.token_hex(8)}"
-    words = [sys.executable, "-P", "-m", "tests.support.command_server", address[1:]]
-    # It is never waited for: its input ends with this process.
+    words = [sys.executable, "-P", "-m", "tests.support.command_server", kind, address[1:]]
+    environment = os.environ | {"PYTHONPATH": str(_ROOT)}
+    # It is never waited for: its input ends with this process. In a session of its own it outlives a Ctrl-C
+    # until daemons are stopped.
     server = subprocess.Popen(
-        words, stdin=subprocess.PIPE, cwd=_ROOT, env=os.environ | {"PYTHONPATH": str(_ROOT)}
+        words, stdin=subprocess.PIPE, cwd=_ROOT, env=environment, start_new_session=True
     )
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
@@ -84,8 +139,7 @@ def _server() -> str:
 _SERVERS: list[subprocess.Popen[bytes]] = []
 
 
-def _number(connection: socket.socket) -> int:
-    answer = connection.recv(_NUMBER_BYTES)
+def _number(answer: bytes) -> int:
     if len(answer) != _NUMBER_BYTES:
         raise AssertionError("the server of commands has ended")
     return int.from_bytes(answer, "little", signed=True)
@@ -98,9 +152,10 @@ def _text(output: int) -> str:
 
 
 class _Server:
-    """One thread, so that a fork is whole; `run` returns in a command's own process, with its words."""
+    """One thread, so that a fork is whole; `run` returns in a process that was asked for, with its words."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, kind: str, name: str) -> None:
+        self._leads_session = kind == DAEMON
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(f"\0{name}")
         self._listener.listen(64)
@@ -109,7 +164,7 @@ class _Server:
         self._selector.register(0, selectors.EVENT_READ)
 
     def run(self) -> list[str] | None:
-        """The words of the command that this process now is; None when nobody asks for commands any more."""
+        """The words of the process that this one now is; None when nobody asks for any more."""
         while True:
             for key, _ in self._selector.select():
                 if key.fd == 0:
@@ -131,11 +186,14 @@ class _Server:
             return self._become(json.loads(data), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.send(pid.to_bytes(_NUMBER_BYTES, "little"))
-        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(connection, [pid.to_bytes(_NUMBER_BYTES, "little")], [pidfd])
+        self._selector.register(pidfd, selectors.EVENT_READ, (pid, connection))
         return None
 
     def _become(self, request: dict[str, Any], descriptors: list[int]) -> list[str]:
+        if self._leads_session:
+            os.setsid()
         for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
             os.dup2(descriptor, number)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -144,7 +202,6 @@ class _Server:
         time.tzset()
         os.chdir(request["directory"])
         words: list[str] = request["words"]
-        sys.argv = ["farshore", *words]
         return words
 
     def _ended(self, pidfd: int, pid: int, connection: socket.socket) -> None:
@@ -158,17 +215,47 @@ class _Server:
         connection.close()
 
 
-def _main() -> int:
+def _load(kind: str) -> Callable[[], int]:
+    """What a process of this kind runs, with all that it needs loaded."""
     find_own_packages()
+    if kind == DAEMON:
+        import daemon.service
+        from daemon import __main__ as program
+
+        assert daemon.service, "what `run` loads"
+        return program.main
     from console import cli, parser
 
     parser.commands_for()
-    server = _Server(sys.argv[1])
+    return cli.main
+
+
+def _main(kind: str, name: str) -> int:
+    run = _load(kind)
+    server = _Server(kind, name)
     gc.collect()
     gc.freeze()
     words = server.run()
-    return 0 if words is None else cli.main()
+    if words is None:
+        return 0
+    # As `farshore` and its launcher leave it.
+    sys.argv = ["farshore" if kind == COMMAND else kind, *words]
+    code = run()
+    if kind == COMMAND:
+        _end(code)
+    return code
+
+
+def _end(code: int) -> NoReturn:
+    """As an interpreter ends, less the last step, which takes all modules apart: that was half of what most
+    commands cost."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(_main(*sys.argv[1:]))

@@ -13,9 +13,9 @@ from console.demo.host import Host
 from protocol.errors import FarshoreError
 from tests.support.clients import MIB, succeed
 from tests.support.sites import Site
+from tests.support.waiting import pause_s
 
 POLL_S = 0.1
-ASK_AGAIN_S = 0.05
 
 
 def start_pair(primary: Site, secondary: Site, volume: str, size_bytes: int) -> None:
@@ -71,20 +71,25 @@ def wait_for_states(expected: str, *sites: Site, group: str, timeout_s: float) -
     """Until every site shows `expected`; how many seconds that took."""
     began = time.monotonic()
     while True:
+        asked = time.monotonic()
         seen = states(*sites, group=group)
-        took_s = time.monotonic() - began
+        now = time.monotonic()
         if seen == (expected,) * len(sites):
-            return took_s
-        assert took_s <= timeout_s, f"{seen} after {took_s:.1f} s, not {expected}"
+            return now - began
+        assert now - began <= timeout_s, f"{seen} after {now - began:.1f} s, not {expected}"
+        time.sleep(pause_s(now - asked))
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
     """Until a condition holds."""
     began = time.monotonic()
-    while not condition():
-        took_s = time.monotonic() - began
-        assert took_s <= timeout_s, f"not so after {took_s:.1f} s"
-        time.sleep(ASK_AGAIN_S)
+    while True:
+        asked = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now - began <= timeout_s, f"not so after {now - began:.1f} s"
+        time.sleep(pause_s(now - asked))
 
 
 def anonymous_mib(pid: int) -> float:

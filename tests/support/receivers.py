@@ -20,6 +20,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from tests.support.sites import Site, free_port
+from tests.support.waiting import pause_s
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,13 @@ def mail_server(
 def until(look: Callable[[], Any], limit_s: float = 10.0) -> Any:
     """The first true answer."""
     deadline = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {limit_s} s"
-        time.sleep(0.05)
-    return found
+    while True:
+        began = time.monotonic()
+        if found := look():
+            return found
+        now = time.monotonic()
+        assert now < deadline, f"not within {limit_s} s"
+        time.sleep(pause_s(now - began))
 
 
 def fetch(url: str) -> str:

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from farshore.children import child_words
 from protocol.errors import ExitCode
-from tests.support.command_server import run_command
+from tests.support.command_server import DAEMON, ServedProcess, run_command
 from tests.support.reply_lines import check_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +79,8 @@ class Site:
     is_of_this_version = True
     # Whether `command` is this checkout's, so that one that is loaded already may stand for it.
     is_of_this_checkout = True
+    # Whether such a one stands for the daemon too: in tests (tests/conftest.py), not in the benches.
+    forks_daemons = False
 
     def __init__(self, directory: Path, name: str) -> None:
         self.directory = directory
@@ -86,7 +88,7 @@ class Site:
         self.replication_port = free_port()
         self.log_path = directory.parent / f"{name}.log"
         self.stderr_path = directory.parent / f"{name}.stderr"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ServedProcess | None = None
         self.expected_errors: set[str] = set()
         self._outputs: list[IO[bytes]] = []
 
@@ -129,7 +131,7 @@ class Site:
     ) -> subprocess.CompletedProcess[str]:
         """`farshore WORDS --site DIR`, whatever its exit code. What it prints as JSON must be of its type."""
         words = (*words, *(["--site", str(self.directory)] if site else []))
-        if self.is_of_this_checkout and "FARSHORE_COMMAND" not in os.environ:
+        if self._is_as_loaded():
             done = run_command(words, self.environment(), timeout_s)
         else:
             done = self._run_program(words, timeout_s)
@@ -171,16 +173,24 @@ class Site:
     def start(self, *prefix: str, wait: bool = True) -> None:
         """Start the daemon, under `prefix` (strace and its like) if given, and wait until it serves."""
         self._outputs = [self.log_path.open("ab"), self.stderr_path.open("ab")]
-        self.process = subprocess.Popen(
-            [*prefix, *self.command(), "site", "run", str(self.directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=self._outputs[0],
-            stderr=self._outputs[1],
-            env=self.environment(),
-            start_new_session=True,
-        )
+        if self.forks_daemons and not prefix and self._is_as_loaded():
+            words = ["run", str(self.directory)]
+            outputs = [output.fileno() for output in self._outputs]
+            self.process = ServedProcess(DAEMON, words, self.environment(), outputs)
+        else:
+            self.process = subprocess.Popen(
+                [*prefix, *self.command(), "site", "run", str(self.directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._outputs[0],
+                stderr=self._outputs[1],
+                env=self.environment(),
+                start_new_session=True,
+            )
         if wait:
             self.wait_until_serving()
+
+    def _is_as_loaded(self) -> bool:
+        return self.is_of_this_checkout and "FARSHORE_COMMAND" not in os.environ
 
     def wait_until_serving(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait until both sockets of the daemon take connections."""
@@ -190,7 +200,7 @@ class Site:
                 raise AssertionError(f"site {self.name} ended while starting\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"site {self.name} does not serve after {timeout_s} s\n{self.tail()}")
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def restart_limited(self, descriptors: int) -> None:
         """Stop the daemon, and start it where it may have so many descriptors."""
