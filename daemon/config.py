@@ -17,7 +17,7 @@ import msgspec
 from daemon.alerts.limits import AlertLimits, check_limits
 from daemon.config_values import socket_access, with_numbers
 from daemon.notify.config import NotifyConfig, check_notify
-from engine.ports.durable import read_settings
+from daemon.settings_file import read_settings
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
 from protocol.commands.base import check_name

@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from shlex import quote
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
+from daemon.settings_file import read_settings
 from engine.ports.disk import Disk
-from engine.ports.durable import FileLock, RealDisk, lock_file, read_settings
+from engine.ports.durable import FileLock, RealDisk, lock_file
 from engine.ports.zap import check_key, public_key_of
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.base import check_name

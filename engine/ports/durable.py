@@ -14,7 +14,6 @@ import errno
 import fcntl
 import os
 import pathlib
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -24,7 +23,6 @@ from engine.ports.disk_threads import DiskThreads
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 READ_CHUNK_BYTES = 1 << 20
-SETTINGS_BYTES_MAX = 64 << 20
 NO_ROOM = "the file system has no room"
 
 
@@ -380,19 +378,5 @@ def _sync_directory(absolute: str) -> None:
     descriptor = os.open(absolute, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _sync(os.fsync, descriptor, absolute)
-    finally:
-        os.close(descriptor)
-
-
-def read_settings(path: pathlib.Path) -> bytes:
-    """A file that a person may have written. OSError for what is none: a pipe would be waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(code, os.strerror(code), str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(SETTINGS_BYTES_MAX)
     finally:
         os.close(descriptor)
