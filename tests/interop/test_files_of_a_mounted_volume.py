@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import succeed
-from tests.support.mounting import MountedHost, loop_device, mounted, nbdfuse, require_mounting
+from tests.support.mounting import MountedHost, loop_device, mounted, mounts_of, nbdfuse, require_mounting
 from tests.support.sites import Site
 
 Tool = Callable[[str], str]
@@ -48,7 +48,7 @@ def test_xfs_by_the_kernel(site: Site, scratch: Path, tool: Tool) -> None:
     assert (out / "sparse").stat().st_size == 64 << 20
     assert (out / "sparse").stat().st_blocks * 512 < 1 << 20
     assert site.json("clone", "list")["clones"] == []
-    assert site.json("mount", "--list")["mounts"] == []
+    assert mounts_of(site) == []
 
 
 def test_a_file_that_was_removed_is_found_whole(site: Site, scratch: Path, tool: Tool) -> None:

@@ -18,6 +18,7 @@ from console.mounts.attach import is_mounted
 from console.mounts.mounting import Mount, at, mounts
 from tests.conftest import missing
 from tests.support.clients import MIB, succeed
+from tests.support.mounting import mounts_of
 from tests.support.sites import Site, running_sites
 
 
@@ -203,10 +204,10 @@ def test_c47_a_mount_whose_daemon_was_restarted_is_said_to_have_failed(
     site: Site, volume: str, point: Path
 ) -> None:
     mounted(site, f"{volume}@clean", point)
-    assert [row["failed"] for row in site.json("mount", "--list")["mounts"]] == [False]
+    assert [row["failed"] for row in mounts_of(site)] == [False]
     assert site.stop() == 0
     site.start()
-    assert [row["failed"] for row in site.json("mount", "--list")["mounts"]] == [True]
+    assert [row["failed"] for row in mounts_of(site)] == [True]
     assert f"farshore umount {point}" in site.farshore("mount", "--list")
     site.farshore("umount", str(point))
     nothing_is_left(site, point)

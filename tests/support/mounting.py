@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import missing
 from tests.support.clients import call, succeed
+from tests.support.sites import Site
 
 APPEAR_TIMEOUT_S = 20.0
 HANG_TIMEOUT_S = 240
@@ -28,6 +30,12 @@ def require_mounting() -> None:
     """Skip (or fail, where everything must run) if this machine cannot mount."""
     if os.geteuid() != 0 or not Path("/dev/fuse").exists() or not Path("/dev/loop-control").exists():
         missing("mounting needs root, /dev/fuse and loop devices")
+
+
+def mounts_of(site: Site) -> list[dict[str, Any]]:
+    """What `mount --list` says of a site: it lists all of this machine, also what other tests mount."""
+    rows: list[dict[str, Any]] = site.json("mount", "--list")["mounts"]
+    return [row for row in rows if row["site"] == str(site.directory)]
 
 
 @contextmanager
