@@ -116,7 +116,7 @@ class SiteState:
 
     def groups(self) -> list[GroupRow]:
         """Every group whose rows can be read, by name."""
-        return self._sorted_out()[0]
+        return [row for row, _ in self._sorted_out()[0]]
 
     def group_names(self) -> set[str]:
         """Of both kinds."""
@@ -127,8 +127,9 @@ class SiteState:
         """The others: what is wrong with a row of each, by name as far as that can be read."""
         return self._sorted_out()[1]
 
-    def _sorted_out(self) -> tuple[list[GroupRow], dict[str, FarshoreError]]:
-        good: list[GroupRow] = []
+    def _sorted_out(self) -> tuple[list[tuple[GroupRow, PairRow | None]], dict[str, FarshoreError]]:
+        """Groups and their pairs whose rows can be read; what is wrong with the others, by name."""
+        good: list[tuple[GroupRow, PairRow | None]] = []
         bad: dict[str, FarshoreError] = {}
         with self._store.read() as transaction:
             rows, pairs = rows_of(transaction, "groups"), dict(rows_of(transaction, "pairs"))
@@ -136,27 +137,20 @@ class SiteState:
             name = key.decode("utf-8", "backslashreplace")
             try:
                 row = _group_row(name, value)
-                if key in pairs:
-                    _pair_row(name, pairs[key])
+                pair = _pair_row(name, pairs[key]) if key in pairs else None
             except FarshoreError as error:
                 bad[name] = error
             else:
-                good.append(row)
+                good.append((row, pair))
         return good, bad
 
     def peers_of_pairs(self) -> set[str]:
         """The names of peers that pairs are with."""
-        return {pair.peer for _, pair in self._pairs()}
+        return {pair.peer for _, pair in self._sorted_out()[0] if pair is not None}
 
     def roles_beside(self, peer: str) -> list[Role]:
         """What this site does for each group that is paired with a peer."""
-        return [row.role for row, pair in self._pairs() if pair.peer == peer]
-
-    def _pairs(self) -> list[tuple[GroupRow, PairRow]]:
-        with self._store.read() as transaction:
-            pairs = dict(rows_of(transaction, "pairs"))
-        groups = ((row, pairs.get(row.name.encode())) for row in self.groups())
-        return [(row, _pair_row(row.name, value)) for row, value in groups if value is not None]
+        return [row.role for row, pair in self._sorted_out()[0] if pair is not None and pair.peer == peer]
 
     def group(self, name: str) -> GroupRow:
         """One group; NotFound."""
