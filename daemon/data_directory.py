@@ -29,7 +29,7 @@ from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
 from daemon.settings_file import read_settings
 from engine.ports.disk import Disk
 from engine.ports.durable import FileLock, RealDisk, lock_file
-from engine.ports.zap import check_key, public_key_of
+from engine.ports.zap import check_key, check_keypair, public_key_of
 from engine.ports.zmq_transport import generate_keypair
 from protocol.commands.base import check_name
 from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError, WrongState
@@ -213,12 +213,7 @@ def read_keys(directory: pathlib.Path) -> Keys:
     if coming is not None and coming.secret == secret:
         return use_next_keys(disk)  # a loss of power cut that short
     public = _read_key(disk, PUBLIC_KEY_FILE)
-    if public != public_key_of(secret):
-        raise UsageError(
-            "this site's public and secret key do not belong together",
-            subject=PUBLIC_KEY_FILE,
-            next_step="restore keys/ from a copy of the directory: peers know this site by them",
-        )
+    check_keypair(public, secret)
     return Keys(public=public, secret=secret)
 
 

@@ -138,3 +138,15 @@ def check_key(key: str, name: str) -> bytes:
             subject=name,
             next_step="`farshore site token` prints a site's public key",
         ) from error
+
+
+def check_keypair(public: str, secret: str) -> None:
+    """UsageError unless both are keys of this site, and belong together."""
+    check_key(public, "this site")
+    check_key(secret, "this site")
+    if public_key_of(secret) != public:
+        raise UsageError(
+            "this site's public and secret key do not belong together",
+            subject="keys",
+            next_step="restore keys/ from a copy of the directory: peers know this site by them",
+        )

@@ -32,9 +32,7 @@ from protocol.limits import (
 
 P = ParamSpec("P")
 
-# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it: of one session,
-# and of all that may share a link.
-QUEUE_MESSAGES_MAX = 100_000
+# Above what acknowledgements allow in flight, so that only a peer that breaks them meets it.
 LINK_MESSAGES_MAX = 300_000
 if LINK_MESSAGES_MAX < SHIP_IN_FLIGHT_FRAMES_MAX * -(-PEER_PAIRS_MAX // PEER_LINKS_MAX):
     raise AssertionError("a link must hold what all of its sessions have in flight")

@@ -25,9 +25,9 @@ from engine.group.compartment import attempt
 from engine.ports.disk import Buffer
 from engine.ports.resolver import LookUp, Resolver, look_up
 from engine.ports.transport import Link, OnLinkMessage, OnServerMessage, PeerAddress
-from engine.ports.zap import NONE_COMING, Authenticator, check_key, generate_keypair, public_key_of
+from engine.ports.zap import NONE_COMING, Authenticator, check_key, check_keypair, generate_keypair
 from engine.ports.zmq_guard import StrangerGuard
-from engine.ports.zmq_link import LINK_MESSAGES_MAX, QUEUE_MESSAGES_MAX, DialledLink
+from engine.ports.zmq_link import LINK_MESSAGES_MAX, DialledLink
 from engine.ports.zmq_pump import Parts, SocketPump
 from engine.ports.zmq_turns import DialTurns
 from protocol.endpoints import check_peer_endpoint
@@ -46,6 +46,8 @@ __all__ = ["ZmqTransport", "generate_keypair"]
 
 ZAP_DOMAIN = "replication"
 CALLERS_MAX = 1024
+# Of a connection, either way; one that was dialled may send for many sessions (`LINK_MESSAGES_MAX`).
+QUEUE_MESSAGES_MAX = 100_000
 HANDSHAKE_TIMEOUT_S = 10.0
 BIND_AGAIN_S = 0.01
 # CURVE's MESSAGE command around a part: 16 bytes authenticator, 8 nonce, 8 name, flags; rounded up.
@@ -170,7 +172,7 @@ class ZmqTransport:
         authenticator: Authenticator | None = None,
         look: LookUp = look_up,
     ) -> None:
-        _check_keys(public_key, secret_key)
+        check_keypair(public_key, secret_key)
         self.loop = loop
         self.endpoint = endpoint
         self.turns = DialTurns()
@@ -240,7 +242,7 @@ class ZmqTransport:
     def rekey(self, public_key: str, secret_key: str) -> None:
         """Go by other keys from now on. Peers that called are disconnected, and may call again at once;
         connections that were dialled go on. UsageError."""
-        _check_keys(public_key, secret_key)
+        check_keypair(public_key, secret_key)
         self._public_key, self._secret_key = public_key, secret_key
         if self._server is not None:
             socket = self._server.socket
@@ -347,17 +349,6 @@ def _send_parts(socket: zmq.Socket[bytes], header: bytes, payload: Buffer | None
     else:
         socket.send(header, _MORE)
         socket.send(payload, _NOBLOCK, copy=False)
-
-
-def _check_keys(public_key: str, secret_key: str) -> None:
-    check_key(public_key, "this site")
-    check_key(secret_key, "this site")
-    if public_key_of(secret_key) != public_key:
-        raise UsageError(
-            "this site's public and secret key do not belong together",
-            subject="keys",
-            next_step="restore the site's keys directory from a backup",
-        )
 
 
 def _bad_endpoint(endpoint: str, error: zmq.ZMQError) -> Busy | UsageError:
