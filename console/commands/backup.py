@@ -134,9 +134,7 @@ def list_backups(
         lambda: session.output.table(
             ("backup", "group", "volumes", "time", "state", "kept", "consistency", "id", "cut"),
             [_row(session, backup) for backup in data.backups],
-            empty=""
-            if data.backups
-            else nothing(session, "no backups: `farshore backup create G --label NAME`"),
+            empty=nothing(session, data.backups, "no backups: `farshore backup create G --label NAME`"),
         ),
     )
     session.say_more(data)

@@ -35,9 +35,7 @@ def list_groups(
         session.output.table(
             ("group", "role", "state", "peer", "volumes", "backups", "journal", "id"),
             [_row(each) for each in data.groups],
-            empty=""
-            if data.groups
-            else nothing(session, "no groups: `farshore volume create G/V --size 10G`"),
+            empty=nothing(session, data.groups, "no groups: `farshore volume create G/V --size 10G`"),
         )
 
     session.output.result("group.list", data, show)

@@ -189,9 +189,7 @@ def list_schedules(
         lambda: session.output.table(
             ("group", "backup", "keeps", "window", "last run", "next run", "failure"),
             [_row(session, schedule) for schedule in data.schedules],
-            empty=""
-            if data.schedules
-            else nothing(session, "no groups: `farshore volume create G/V --size 10G`"),
+            empty=nothing(session, data.schedules, "no groups: `farshore volume create G/V --size 10G`"),
         ),
     )
     session.say_more(data)

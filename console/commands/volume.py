@@ -75,9 +75,7 @@ def list_volumes(
         lambda: session.output.table(
             ("volume", "size", "export", "hosts", "id"),
             [_row(volume) for volume in data.volumes],
-            empty=""
-            if data.volumes
-            else nothing(session, "no volumes: `farshore volume create G/V --size 10G`"),
+            empty=nothing(session, data.volumes, "no volumes: `farshore volume create G/V --size 10G`"),
         ),
     )
     session.say_more(data)
