@@ -140,8 +140,8 @@ def test_a_dropped_layer_is_freed_in_slices(rig: GroupRig) -> None:
     assert max(before - after for before, after in pairwise(left)) <= 2000
 
 
-def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: MakeRig) -> None:
-    """What the head left is durable; the new head may never reach the old one's position."""
+def longer_line(make_rig: MakeRig) -> tuple[GroupRig, GroupRig, Cut]:
+    """A site, and one that followed it and wrote more on a line of its own; where that left."""
     one = make_rig("one")
     other = make_rig("other", site="par", world=one.world, seed=2)
     volume = one.create("root")
@@ -149,12 +149,23 @@ def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: Make
     fork = other.end
     for block in range(20):
         other.write(volume, block, b"o")  # it was opened to hosts
+    return one, other, fork
+
+
+def leave_for(target: GroupRig, source: GroupRig, fork: Cut) -> None:
+    """Go from the fork on as the other did."""
+    for frame in source.group.reader.frames(fork.timeline, fork.position, source.end.position, None):
+        target.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+
+
+def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: MakeRig) -> None:
+    """What the head left is durable; the new head may never reach the old one's position."""
+    one, other, fork = longer_line(make_rig)
     other.indexer.failures.append(OSError(28, "no room"))
     other.checkpoint()
-    one.write(volume, 0, b"r")
+    one.write(one.group.volume("root").id, 0, b"r")
     assert one.end.position < other.end.position
-    for frame in one.group.reader.frames(fork.timeline, fork.position, one.end.position, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    leave_for(other, one, fork)
     assert other.end == one.end
     left = other.indexer.plans[-1].target
     other.settle(RETRY_S + 1.0)
@@ -165,21 +176,14 @@ def test_one_that_failed_is_made_although_the_head_went_elsewhere(make_rig: Make
 
 def test_who_waits_is_told_although_the_head_went_to_a_shorter_line(make_rig: MakeRig) -> None:
     """What was written is indexed, as a branch; the new head may never come to where the old one was."""
-    one = make_rig("one")
-    other = make_rig("other", site="par", world=one.world, seed=2)
-    volume = one.create("root")
-    follow(one, other)
-    fork = other.end
-    for block in range(20):
-        other.write(volume, block, b"o")  # it was opened to hosts
+    one, other, fork = longer_line(make_rig)
     other.sync()
     other.indexer.hold = True
     told: list[Cut] = []
     other.group.checkpoints.when_indexed(told.append)
-    one.write(volume, 0, b"r")
+    one.write(one.group.volume("root").id, 0, b"r")
     left = other.end
-    for frame in one.group.reader.frames(fork.timeline, fork.position, one.end.position, None):
-        other.group.follow(frame.prefix, bytes(frame.raw), leave=True)
+    leave_for(other, one, fork)
     assert other.end.position < left.position
     other.sync()
     other.indexer.hold = False
