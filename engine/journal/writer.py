@@ -242,6 +242,8 @@ class JournalWriter:
             size = file.size()
         self._dirty_directories.add(directory)
         self._seal()
+        if self._segment is not None:
+            self._disk.wrote_once(self._segment.path, self._segment.size)
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
         self._set_no_space("")
