@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+
 from engine.ports.disk_threads import DiskThreads
 from engine.ports.durable import RealDisk
 from engine.ports.written_cache import LEAST_BYTES, MOST_BYTES, WrittenCache, default_bytes, drop_cached
