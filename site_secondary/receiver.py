@@ -147,7 +147,7 @@ class Receiver:
         there_ns = self.peer_clock.utc_ns(self._group.clock)
         return self._group.clock.utc_ns() if there_ns is None else there_ns
 
-    def on_message(self, caller: Caller, message: Message, payload: bytes | None) -> None:
+    def on_message(self, caller: Caller, message: Message, payload: Buffer | None) -> None:
         """One message of the peer."""
         if isinstance(message, Hello):
             self._on_hello(caller, message)
@@ -229,7 +229,7 @@ class Receiver:
         except (FarshoreError, OSError):
             return 0
 
-    def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
+    def _on_frames(self, message: FrameMessage, payload: Buffer) -> None:
         try:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
@@ -256,7 +256,7 @@ class Receiver:
         self._make_durable()
         self._ack_soon()
 
-    def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
+    def _on_base(self, message: BaseMessage, payload: Buffer | None) -> None:
         try:
             self._engage()
             self._base.on_message(message, payload)

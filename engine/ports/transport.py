@@ -80,8 +80,9 @@ class NoLink:
         """See `Link.close`."""
 
 
-OnLinkMessage = Callable[[bytes, bytes | None], None]
-OnServerMessage = Callable[[Caller, bytes, bytes | None], None]
+# With a message's header and its payload, which nobody else changes.
+OnLinkMessage = Callable[[bytes, Buffer | None], None]
+OnServerMessage = Callable[[Caller, bytes, Buffer | None], None]
 
 
 class Transport(Protocol):

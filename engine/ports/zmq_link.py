@@ -282,7 +282,7 @@ class DialledLink:
         if self._timer is not None:
             self._end_turn()  # the peer has taken a message of this connection
         if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
-            payload = parts[1].bytes if len(parts) == 2 else None
+            payload = parts[1].buffer if len(parts) == 2 else None
             with acting(f"peer:{self._address.name}"):
                 defect = attempt("peer.message_failed", self._on_message, parts[0].bytes, payload)
             if defect is not None:

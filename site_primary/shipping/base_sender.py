@@ -21,6 +21,7 @@ from typing import NamedTuple
 from engine.group.group import Group
 from engine.index.changes import ChangeScan
 from engine.journal.reader import time_at
+from engine.ports.disk import Buffer
 from engine.retention.journal_space import ReplicationSlot, lease_of
 from protocol.base_messages import (
     BaseAck,
@@ -200,7 +201,7 @@ class BaseSender:
             header = BasePart(session=self._session.id, base=self.timeline, number=number)
             self._session.send(header.encode(), part)
 
-    def on_message(self, message: FromTarget, payload: bytes | None) -> None:
+    def on_message(self, message: FromTarget, payload: Buffer | None) -> None:
         """What the peer says of X, and of its seeds."""
         if message.base != self.timeline or self.done or self._closed:
             return

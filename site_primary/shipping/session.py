@@ -85,7 +85,7 @@ class Session:
 
     def listen(
         self,
-        on_message: Callable[[Message, bytes | None], None],
+        on_message: Callable[[Message, Buffer | None], None],
         on_noise: Callable[[str], None],
         on_due: Callable[[], None],
     ) -> None:
@@ -180,7 +180,7 @@ class Session:
 
     # -- hearing
 
-    def take(self, session: int, header: bytes, payload: bytes | None = None) -> None:
+    def take(self, session: int, header: bytes, payload: Buffer | None = None) -> None:
         """What came by a connection that was made for `session`."""
         if session != self.id:
             return

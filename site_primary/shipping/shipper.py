@@ -14,6 +14,7 @@ from collections.abc import Callable
 from engine.group.group import Group
 from engine.history.watermarks import PeerMarks
 from engine.peering.pair_states import TRANSITIONS, PairState, PairVerb, next_state
+from engine.ports.disk import Buffer
 from protocol.base_messages import BaseAck, BaseDigests, BaseSeeds
 from protocol.errors import Diverged, FarshoreError, Trimmed
 from protocol.messages import SUPERSEDED, Ack, Fetched, Message, Refused, Reset, Welcome
@@ -256,7 +257,7 @@ class Shipper:
     def _on_noise(self, error: str) -> None:
         self._fail(f"{self.peer} sent what it may not: {error}")
 
-    def _on_message(self, message: Message, payload: bytes | None) -> None:
+    def _on_message(self, message: Message, payload: Buffer | None) -> None:
         superseded = isinstance(message, Refused) and message.code == SUPERSEDED
         if self.session.phase is Phase.PARTING and not superseded:
             return
@@ -272,7 +273,7 @@ class Shipper:
         elif isinstance(message, HEARD.get(self.session.phase, ())):
             self._on_answer(message, payload)
 
-    def _on_answer(self, message: Message, payload: bytes | None) -> None:
+    def _on_answer(self, message: Message, payload: Buffer | None) -> None:
         match message:
             case Welcome():
                 self._on_welcome(message)
