@@ -34,6 +34,8 @@ UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
 # A session is not judged by what it sent in its first moments.
 ETA_AFTER_S = 1.0
 
+Payload = Buffer | None  # of a message from the peer
+
 
 @dataclass(slots=True)
 class PeerTraffic:
@@ -85,7 +87,7 @@ class Session:
 
     def listen(
         self,
-        on_message: Callable[[Message, Buffer | None], None],
+        on_message: Callable[[Message, Payload], None],
         on_noise: Callable[[str], None],
         on_due: Callable[[], None],
     ) -> None:
@@ -180,7 +182,7 @@ class Session:
 
     # -- hearing
 
-    def take(self, session: int, header: bytes, payload: Buffer | None = None) -> None:
+    def take(self, session: int, header: bytes, payload: Payload = None) -> None:
         """What came by a connection that was made for `session`."""
         if session != self.id:
             return
@@ -225,7 +227,7 @@ class Session:
 
     # -- sending
 
-    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+    def send(self, header: bytes, payload: Payload = None) -> None:
         """Queue a message as it is, if there is a session."""
         if self._link is not None:
             self._link.send(header, payload)
