@@ -80,9 +80,9 @@ class NoLink:
         """See `Link.close`."""
 
 
-# With a message's header and its payload, which nobody else changes.
-OnLinkMessage = Callable[[bytes, Buffer | None], None]
-OnServerMessage = Callable[[Caller, bytes, Buffer | None], None]
+Payload = Buffer | None  # of a message; nobody changes it any more
+OnLinkMessage = Callable[[bytes, Payload], None]
+OnServerMessage = Callable[[Caller, bytes, Payload], None]
 
 
 class Transport(Protocol):

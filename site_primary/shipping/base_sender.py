@@ -21,7 +21,6 @@ from typing import NamedTuple
 from engine.group.group import Group
 from engine.index.changes import ChangeScan
 from engine.journal.reader import time_at
-from engine.ports.disk import Buffer
 from engine.retention.journal_space import ReplicationSlot, lease_of
 from protocol.base_messages import (
     BaseAck,
@@ -36,7 +35,7 @@ from protocol.base_messages import (
 from protocol.compress import Compression
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, Row
-from protocol.frames import NO_DIGEST, encode_frame
+from protocol.frames import NO_DIGEST, Buffer, encode_frame
 from protocol.limits import (
     BASE_PAYLOAD_BYTES,
     BLOCK_BYTES,

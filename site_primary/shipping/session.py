@@ -20,6 +20,7 @@ from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, NoLink, PeerAddress
+from engine.ports.transport import Payload as Payload  # also for who sends by a session
 from protocol.compress import Compression, compress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
@@ -33,8 +34,6 @@ SPLIT_LINGER_S = 0.5
 UNHEARD_AFTER_S = HEARTBEAT_TIMEOUT_S - 2 * HEARTBEAT_INTERVAL_S
 # A session is not judged by what it sent in its first moments.
 ETA_AFTER_S = 1.0
-
-Payload = Buffer | None  # of a message from the peer
 
 
 @dataclass(slots=True)
