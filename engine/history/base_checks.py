@@ -94,7 +94,9 @@ def check_base_frame(prefix: FramePrefix, raw: Buffer, digest: bytes) -> None:
         raise FrameError("a base holds blocks and zeroes only")
 
 
-def checked_lineage(group: GroupCore, order: BaseOrder, parts: tuple[bytes, ...], *, leave: bool) -> BaseLineage:
+def checked_lineage(
+    group: GroupCore, order: BaseOrder, parts: tuple[bytes, ...], *, leave: bool
+) -> BaseLineage:
     """RemoteProtocolError if the parts are not the lineage of the base's cut and what is on it, or hold too
     many volumes; WrongState if there is no room for more timelines; NotContiguous or Diverged if a tail would
     be left that may not be, as for frames (engine.group.head_moves), unless `leave`."""
