@@ -144,7 +144,7 @@ class DialledLink:
         elif self._state is LinkState.CONNECTED and len(self._queue) == 1:
             self._flush()
             if self._pump is not None:
-                self._pump.poke()
+                self._pump.sent()
 
     def close(self) -> None:
         """See `Link.close`."""
@@ -302,6 +302,7 @@ class DialledLink:
                     continue
                 socket.send(header, _MORE)
             except zmq.Again:
+                self._pump.unsent = True
                 return
             queue.popleft()
             try:
@@ -310,3 +311,4 @@ class DialledLink:
                 # Only a connection that died between the two parts refuses the second.
                 self.close()
                 return
+        self._pump.unsent = False

@@ -106,7 +106,7 @@ class _Caller:
                 self._unread.send(socket, self.routing_id, header, payload)
         except zmq.ZMQError:
             pass  # Documented: dropped with the connection.
-        self._pump.poke()
+        self._pump.sent()
 
 
 class Unread:
