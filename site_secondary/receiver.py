@@ -115,7 +115,7 @@ class Receiver:
     @property
     def state(self) -> PairState:
         """The pair's state as far as this site knows."""
-        if self._reason:
+        if self._reason or self.trouble:
             return PairState.SUSPENDED
         if self._remote_state == PairState.SPLIT.value:
             return PairState.SPLIT
@@ -129,12 +129,18 @@ class Receiver:
     @property
     def reason(self) -> str:
         """Why the state is what it is."""
-        if self._reason:
-            return self._reason
+        if self._reason or self.trouble:
+            return self._reason or self.trouble
         if not self.connected:
             return f"{self.peer} is silent"
         unheard = self._remote_state == PairState.SUSPENDED.value
         return f"{self.peer} does not hear this site" if unheard else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why a copy that comes from the peer does not go on here just now; it is tried again and again."""
+        trouble = self._base.trouble
+        return f"{trouble}; make room at this site, it goes on by itself" if trouble else ""
 
     @property
     def applied_age_s(self) -> float:
@@ -234,6 +240,8 @@ class Receiver:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
             self._engage()
+            if self._group.remains.here:
+                self._base.not_needed()
             payload = message.unpacked(payload)
             for frame in frames_in(payload):
                 history = frame.prefix.end <= self._history
@@ -265,6 +273,8 @@ class Receiver:
         except (FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed | Diverged) else "failed"
             text = f"cannot take a base: {error}"
+            if code == "failed":
+                self._reason = text
             self._end_session(Refused(session=self._session, code=code, message=text), text)
 
     def _base_failed(self, reason: str) -> None:

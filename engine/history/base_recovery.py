@@ -20,6 +20,7 @@ from protocol.positions import Cut
 from protocol.rows import pack_row
 
 if TYPE_CHECKING:
+    from engine.group.core import GroupCore
     from engine.group.group import Group
 
 
@@ -101,7 +102,7 @@ def cut_back(group: Group, pending: PendingBase) -> bool:
     return True
 
 
-def remove_files(group: Group, timeline: int) -> None:
+def remove_files(group: GroupCore, timeline: int) -> None:
     """Remove what there is of X's files, durably: without its pending row nobody would know what they are."""
     directory = timeline_directory(timeline)
     if not group.disk.exists(directory):
