@@ -78,11 +78,12 @@ class BaseReceiver:
     @property
     def trouble(self) -> str:
         """Why the base does not go on at this site just now, and is tried again; empty if it does."""
-        return self._intake.trouble if self._intake is not None else ""
+        trouble = self._intake.trouble if self._intake is not None else ""
+        return f"{trouble}; make room at this site, it goes on by itself" if trouble else ""
 
     def not_needed(self) -> None:
         """The source sends its journal: it has let go of any base, and no other session goes on with it."""
-        if not self.installing:
+        if self._group.remains.here and not self.installing:
             self._drop_intake()
             self._group.remains.drop()
 

@@ -15,7 +15,7 @@ from enum import Enum
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.history.lineage import fork_of, frames_after, journal_leads, lineage_rows
+from engine.history.lineage import fork_of, frames_of_a_message, lineage_rows
 from engine.journal.reader import BadFrame, time_at
 from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_clocks import SPEAKS, PeerClock
@@ -23,8 +23,8 @@ from engine.ports.transport import Caller
 from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import READS_SEEDS, BaseMessage, FromSource
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
-from protocol.frames import Buffer, FrameError, frames_in
-from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
+from protocol.frames import FrameError, frames_in
+from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
     ClockTold,
@@ -139,8 +139,7 @@ class Receiver:
     @property
     def trouble(self) -> str:
         """Why a copy that comes from the peer does not go on here just now; it is tried again and again."""
-        trouble = self._base.trouble
-        return f"{trouble}; make room at this site, it goes on by itself" if trouble else ""
+        return self._base.trouble
 
     @property
     def applied_age_s(self) -> float:
@@ -240,8 +239,7 @@ class Receiver:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
             self._engage()
-            if self._group.remains.here:
-                self._base.not_needed()
+            self._base.not_needed()
             payload = message.unpacked(payload)
             for frame in frames_in(payload):
                 history = frame.prefix.end <= self._history
@@ -273,8 +271,7 @@ class Receiver:
         except (FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed | Diverged) else "failed"
             text = f"cannot take a base: {error}"
-            if code == "failed":
-                self._reason = text
+            self._reason = text if code == "failed" else self._reason
             self._end_session(Refused(session=self._session, code=code, message=text), text)
 
     def _base_failed(self, reason: str) -> None:
@@ -298,21 +295,9 @@ class Receiver:
 
     def _on_fetch(self, fetch: Fetch) -> None:
         """Give frames of this site's own lineage, as many as one message takes."""
-        frames: list[Buffer] = []
-        room, done = FRAME_BYTES_MAX, True
-        cut = Cut(fetch.timeline, fetch.position)
         try:
             self._engage()
-            if self._group.holds_cut(cut) and not journal_leads(self._group, cut):
-                raise Trimmed(
-                    f"from {cut} on only the outcome is here; an operator chooses whose history stays"
-                )
-            for frame in frames_after(self._group, cut):
-                if frame.prefix.frame_bytes > room:
-                    done = False
-                    break
-                frames.append(frame.raw)
-                room -= frame.prefix.frame_bytes
+            frames, done = frames_of_a_message(self._group, Cut(fetch.timeline, fetch.position))
         except (BadFrame, FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed) else "failed"
             text = f"the journal cannot be read here: {error}"

@@ -115,7 +115,6 @@ def recover_group(
             bases = load_bases(transaction)
             group.timelines.bases = standing = [base for base in bases if base.cut.timeline in indexed]
             pending = load_pending(transaction)
-            group.remains.here = pending is not None
             group.reclaim.load(transaction)
             for timeline, position, frame_position, utc_ns, row in load_records(transaction):
                 with record_row(timeline, position):

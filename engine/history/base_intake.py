@@ -26,7 +26,7 @@ from engine.group.group import Group
 from engine.group.head import NotContiguous
 from engine.group.holds import Holder
 from engine.history.base_checks import BaseLineage, BaseOrder, check_base_frame, checked_lineage
-from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base
+from engine.history.base_recovery import cut_back, require_same_past, take_base
 from engine.history.base_rows import PendingBase, load_pending
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
 from engine.index.requests import IndexRequest, Unanswered
@@ -126,7 +126,7 @@ class BaseIntake:
             if same and cut_back(group, pending):
                 self._go_on(pending)
                 return
-            remove_files(group, pending.timeline)
+            group.remains.remove_files(pending.timeline)
             self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
         except (FarshoreError, OSError) as error:
             self._fail(f"the base cannot begin: {error}")

@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from engine.group.core import GroupCore
 from engine.group.holds import Holder
-from engine.history.base_recovery import remove_files
 from engine.history.base_rows import load_pending
 from engine.index.base_requests import BaseDrop
 from engine.index.requests import Indexer
+from engine.journal.format import timeline_directory
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError
 
@@ -49,6 +49,10 @@ class BaseRemains:
         if self.here and not self._dropping:
             self._dropping = True
             self._begin()
+
+    def remove_files(self, timeline: int) -> None:
+        """See the function."""
+        remove_files(self._group, timeline)
 
     def close(self) -> None:
         """Stop; the next start goes on."""
@@ -85,7 +89,7 @@ class BaseRemains:
             return
         held_bytes = sum(segment.size for segment in self._group.segments.of_timeline(timeline))
         try:
-            remove_files(self._group, timeline)
+            self.remove_files(timeline)
         except OSError as error:
             self._failed(error)
             return
@@ -118,3 +122,14 @@ class BaseRemains:
             self._begin()
 
         self._timer = self._group.clock.call_later(RETRY_S, run)
+
+
+def remove_files(group: GroupCore, timeline: int) -> None:
+    """Remove what there is of X's files, durably: without its pending row nobody would know what they are."""
+    directory = timeline_directory(timeline)
+    if not group.disk.exists(directory):
+        return
+    for segment in group.segments.of_timeline(timeline):
+        group.segments.forget(segment)
+        group.disk.remove(segment.path)
+    group.disk.sync([], [directory])

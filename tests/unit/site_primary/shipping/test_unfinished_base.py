@@ -107,7 +107,8 @@ def test_a_start_goes_on_with_that(pair: BasePair) -> None:
     """After a crash between the files and the rows of it."""
     timeline = half_received(pair)
     pair.receiver.close()
-    pair.other.indexer.failures = [None, OSError(errno.EIO, "an error of the disk")]  # type: ignore[list-item]
+    fails = OSError(errno.EIO, "an error of the disk")
+    pair.other.indexer.failures = [None, fails]  # type: ignore[list-item]
     pair.other.group.remains.drop()
     assert not files_of(pair.other, timeline)
     assert pending_timeline(pair.other)
