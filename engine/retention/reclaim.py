@@ -36,8 +36,9 @@ from engine.retention.needed import (
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
-from engine.retention.reclaim_requests import FIRST_BLOCK, SWEEP_KEY, SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import FIRST_BLOCK, SweepPlan, TruncatePlan
 from engine.retention.retention_lock import RetentionLock
+from engine.retention.sweep import sweep_is_due
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
@@ -96,6 +97,7 @@ class Reclaim:
         self._sweeping = False
         self._sweep_begun = False  # its first slice was done: until then one of before is not to go on
         self._sweep_due = False  # one is to begin
+        self._looked_back = False  # for what was deleted in a run before, and not swept for
         self._sweep_blocked = False
         self._sweep_said = ""
         self._swept_for: list[_Wish] = []  # the sweep under way
@@ -111,7 +113,7 @@ class Reclaim:
     def load(self, transaction: ReadTransaction) -> None:
         """Take up what the index says, before any cut or digest is asked for."""
         self._kept.load(transaction)
-        self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
+        self._sweep_due = sweep_is_due(transaction)
         self._lock.load()
 
     def remove_truncated(self) -> None:
@@ -181,6 +183,9 @@ class Reclaim:
     def _look_for_deletions(self) -> None:
         """What only deleted backups kept is to be given back, once their deletion is durable."""
         timelines, before = self._group.timelines, self._copies
+        if not self._looked_back and self._kept.retention.kept:
+            self._decide(self._kept.retention.horizons)
+        self._looked_back = True
         self._copies = self._retained()
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
         if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):

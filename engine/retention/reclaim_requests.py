@@ -11,6 +11,7 @@ from protocol.bounds import BlockEnd, Lane, Position, TimelineId, VolumeId
 from protocol.wire import RowType
 
 SWEEP_KEY = b"sweep"
+SWEEP_AGAIN_KEY = b"sweep-again"
 FIRST_BLOCK = (0, 0)
 
 _FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
