@@ -15,8 +15,8 @@ from enum import Enum
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.history.lineage import fork_of, frames_of_a_message, lineage_rows
-from engine.journal.reader import BadFrame, time_at
+from engine.history.lineage import frames_of_a_message, lineage_rows, shared_ns
+from engine.journal.reader import BadFrame
 from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.transport import Caller
@@ -73,6 +73,7 @@ class Receiver:
         self.heard_at: float | None = None
         self.received_bytes = 0
         self.remote_written = 0
+        self.disowned = False  # the peer was asked, and shares the group no more
         self._on_change = on_change
         self._remote_state = ""
         self._leave = False  # an operator chose the peer's history
@@ -119,7 +120,7 @@ class Receiver:
             return PairState.SUSPENDED
         if self._remote_state == PairState.SPLIT.value:
             return PairState.SPLIT
-        if not self.connected:
+        if self.disowned or not self.connected:
             return PairState.SUSPENDED
         try:
             return PairState(self._remote_state)
@@ -131,6 +132,12 @@ class Receiver:
         """Why the state is what it is."""
         if self._reason or self.trouble:
             return self._reason or self.trouble
+        if self.disowned:
+            name = self._group.name
+            return (
+                f"{self.peer} shares it no more: the pair or the group was deleted there; `farshore takeover "
+                f"{name} --confirm {name}` goes on here, a new pair made at {self.peer} makes it a copy again"
+            )
         if not self.connected:
             return f"{self.peer} is silent"
         unheard = self._remote_state == PairState.SUSPENDED.value
@@ -183,6 +190,13 @@ class Receiver:
             self._durable_goal = max(self._durable_goal, message.position)
             self._make_durable()
 
+    def told_of_end(self, *, shared: bool) -> None:
+        """The peer, which ships nothing now, said whether it shares the group. What came of a base is for
+        nothing if not: another pair begins another."""
+        self.disowned = not shared
+        if not shared:
+            self._base.not_needed()
+
     def _tell_time(self, caller: Caller) -> None:
         caller.send(self.peer_clock.told(self._group.clock, self._session).encode())
 
@@ -193,7 +207,7 @@ class Receiver:
             return
         self._session = hello.session
         self._caller = caller
-        self._reason = ""
+        self._reason, self.disowned = "", False
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
         self._leave = hello.adopt
@@ -207,9 +221,9 @@ class Receiver:
         if was_split:
             self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        shared_ns = max(0, self._shared_ns(hello) - 1)
-        if shared_ns < self.complete_until_ns:
-            self.complete_until_ns, self.complete_since_s = shared_ns, None
+        before_ns = max(0, shared_ns(group, hello.lineage, hello.written) - 1)
+        if before_ns < self.complete_until_ns:
+            self.complete_until_ns, self.complete_since_s = before_ns, None
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),
@@ -221,18 +235,6 @@ class Receiver:
         caller.send(welcome.encode())
         if was_split:
             self._on_change(ReceiverChange.STATE)
-
-    def _shared_ns(self, hello: Hello) -> int:
-        """The time of the last frame here that the peer has, too; 0 if that is not known. What is past it may
-        be left here, and what comes in its place may be older."""
-        group = self._group
-        fork, _ = fork_of(group.spans(group.writer.written), hello.lineage, hello.written)
-        if fork == group.end:
-            return group.head.utc_ns
-        try:
-            return time_at(group.reader, group.timelines, fork)
-        except (FarshoreError, OSError):
-            return 0
 
     def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
         try:

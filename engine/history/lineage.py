@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from engine.history.bases import base_on
 from engine.history.timelines import Span
-from protocol.errors import Trimmed
+from engine.journal.reader import time_at
+from protocol.errors import FarshoreError, Trimmed
 from protocol.frames import Buffer, Frame
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.messages import LineageRow
@@ -93,3 +94,15 @@ def frames_of_a_message(group: Group, at: Cut) -> tuple[list[Buffer], bool]:
         frames.append(frame.raw)
         room -= frame.prefix.frame_bytes
     return frames, True
+
+
+def shared_ns(group: Group, rows: tuple[LineageRow, ...], written: int) -> int:
+    """The time of the last frame here that another site, of that lineage to `written`, has, too; 0 if that is
+    not known. What is past it may be left here, and what comes in its place may be older."""
+    fork, _ = fork_of(group.spans(group.writer.written), rows, written)
+    if fork == group.end:
+        return group.head.utc_ns
+    try:
+        return time_at(group.reader, group.timelines, fork)
+    except (FarshoreError, OSError):
+        return 0

@@ -36,9 +36,8 @@ from engine.retention.needed import (
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
-from engine.retention.reclaim_requests import FIRST_BLOCK, SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import FIRST_BLOCK, SweepPlan, TruncatePlan, sweep_is_due
 from engine.retention.retention_lock import RetentionLock
-from engine.retention.sweep import sweep_is_due
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
 from protocol.frames import Frame

@@ -15,7 +15,7 @@ from typing import Any
 from engine.index.levels import level_and_first
 from engine.index.versions import BLOCK_PREFIX, NUMBER_MASK, VERSION_VALUE, unpack_version_key
 from engine.journal.segments import SegmentMap
-from engine.ports.store import Cursor, ReadTransaction, Store, WriteTransaction
+from engine.ports.store import Cursor, Store, WriteTransaction
 from engine.retention.needed import NO_ANCHOR, RETENTION_KEY, Keep, Retention, load_retention
 from engine.retention.reclaim_requests import SWEEP_AGAIN_KEY, SWEEP_KEY, SweepPlan
 from engine.retention.thinning import Changes, Thinning, lanes_of
@@ -73,11 +73,6 @@ def note_given_up(write: WriteTransaction, before: Retention, keep: Keep) -> Non
     """Note that a sweep is due if cuts that were kept are not any more."""
     if before.kept.keys() - keep.cuts:
         write.put("meta", SWEEP_AGAIN_KEY, b"")
-
-
-def sweep_is_due(transaction: ReadTransaction) -> bool:
-    """Whether one was under way, or was to begin, when the last run ended."""
-    return any(transaction.get("meta", key) is not None for key in (SWEEP_KEY, SWEEP_AGAIN_KEY))
 
 
 def _drop(changes: Changes, cursor: Cursor, number: int) -> None:
