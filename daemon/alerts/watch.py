@@ -116,7 +116,9 @@ class AlertWatch:
     def well(self) -> bool:
         """Whether nothing stands that a person must look at now."""
         site = self._site
-        broken = bool(site.damaged) or any(group.failed for group in site.groups.values())
+        broken = bool(site.damaged or site.hooks.stuck()) or any(
+            group.failed for group in site.groups.values()
+        )
         return not broken and not any(level_of(each.kind, {}) == "error" for each in self._standing.said())
 
     async def close(self) -> None:
