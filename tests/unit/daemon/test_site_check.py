@@ -222,3 +222,14 @@ def test_figures_that_nobody_could_get_are_a_warning(site: Path) -> None:
             (site / "site.toml").write_text(f'{text}\nmetrics = "{place}"\n')
             found = [each for each in check_site(site).findings if each.said.startswith("metrics: ")]
             assert [each.state for each in found] == [CheckState.WARNING], place
+
+
+@pytest.mark.parametrize("lacks", ["ROOM_BYTES_MIN", "INODES_MIN"])
+def test_little_room_keeps_no_site_from_starting(
+    site: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    monkeypatch.setattr(f"daemon.site_check.{lacks}", 1 << 62)
+    (room,) = [each for each in check_site(site).findings if each.check == "room"]
+    assert room.state is CheckState.WARNING
+    assert "ENOSPC" in room.said
+    assert not failed(site)
