@@ -133,10 +133,11 @@ class Receiver:
         if self._reason or self.trouble:
             return self._reason or self.trouble
         if self.disowned:
-            name = self._group.name
+            name, goes_on = self._group.name, "takeover" if self._group.head else "pair delete"
+            done = "goes on with it here" if self._group.head else "ends it here, where nothing of it came"
             return (
-                f"{self.peer} shares it no more: the pair or the group was deleted there; `farshore takeover "
-                f"{name} --confirm {name}` goes on here, a new pair made at {self.peer} makes it a copy again"
+                f"{self.peer} shares it no more: pair or group was deleted there; `farshore {goes_on} "
+                f"{name} --confirm {name}` {done}; a new pair made there makes it a copy again"
             )
         if not self.connected:
             return f"{self.peer} is silent"

@@ -16,7 +16,7 @@ from engine.group.holds import Holder
 from engine.history.base_rows import load_pending
 from engine.index.base_requests import BaseDrop
 from engine.index.requests import Indexer
-from engine.journal.format import timeline_directory
+from engine.journal.format import BASE_SPARE_PATH, timeline_directory
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError
 
@@ -90,6 +90,8 @@ class BaseRemains:
         held_bytes = sum(segment.size for segment in self._group.segments.of_timeline(timeline))
         try:
             self.remove_files(timeline)
+            if self._group.disk.exists(BASE_SPARE_PATH):  # what the next of its files would have been
+                self._group.disk.remove(BASE_SPARE_PATH)
         except OSError as error:
             self._failed(error)
             return

@@ -14,6 +14,7 @@ from engine.group.holds import Holder
 from engine.history.base_rows import load_pending
 from engine.index.base_requests import BaseDrop, BaseInstall
 from engine.index.indexer import HANDLERS
+from engine.journal.format import BASE_SPARE_PATH
 from engine.peering.pair_states import PairState
 from engine.peering.takeover_plan import plan_takeover, require_takeable
 from protocol.base_messages import BaseFrames
@@ -96,6 +97,7 @@ def test_what_no_peer_will_finish_goes(pair: BasePair) -> None:
     pair.receiver.close()
     pair.other.group.remains.drop()
     assert not files_of(pair.other, timeline)
+    assert not pair.other.group.disk.exists(BASE_SPARE_PATH)
     assert not pending_timeline(pair.other)
     assert [kind for kind, _ in pair.other.events].count("base.dropped") == 1
     pair.start_receiver()
