@@ -12,6 +12,7 @@ from daemon.operations import dispatch
 from engine.peering.pair_states import PairState
 from protocol.commands.group import GroupDelete
 from protocol.commands.pair import PairCreate, PairDelete
+from protocol.commands.role import Takeover
 from tests.unit.daemon.stage import staged
 
 HEARD_S = "site_secondary.receiver.HEARTBEAT_TIMEOUT_S"
@@ -70,5 +71,18 @@ def test_a_site_that_is_down_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
             await LostPairs(stage.b).ask()
             assert not receiver.disowned
             assert "silent" in receiver.reason
+
+    asyncio.run(play())
+
+
+def test_a_takeover_after_it_meets_a_group_without_a_pair() -> None:
+    """Who wrote it goes on with it alone: that it belongs to another pair was not so."""
+
+    async def play() -> None:
+        async with staged(("bad",)) as stage:
+            await dispatch(stage.a, PairDelete(group="bad", confirm="bad"))
+            await dispatch(stage.b, Takeover(group="bad", confirm="bad"))
+            await stage.until(lambda: "has no pair" in stage.b.shippers["bad"].reason)
+            assert stage.a.state.group("bad").role.writes
 
     asyncio.run(play())
