@@ -80,7 +80,7 @@ class BaseRemains:
             self.here = self._dropping = False
             self._said = ""
             return
-        other = pending.timeline ^ 2
+        other = pending.timeline ^ 1 or 2  # whatever a peer called its own, it is another one, and not 0
         self._ask(other, lambda: self._remove(pending.timeline))
 
     def _remove(self, timeline: int) -> None:

@@ -77,11 +77,12 @@ def files_of(rig: GroupRig, timeline: int) -> list[str]:
     return [path.name for path in directory.iterdir()] if directory.exists() else []
 
 
-def half_received(pair: BasePair) -> int:
+def half_received(pair: BasePair, timeline: int = 0) -> int:
     """X of a base of which some is indexed at `other`, and the line is dead."""
     volume = pair.one.create("root", 64)
     pair.one.write(volume, 0, *(bytes([65 + n]) for n in range(40)))
     sender = pair.start_sender(None)
+    sender.timeline = timeline or sender.timeline
     pair.connect()
     assert pair.world.run_until(lambda: pair.receiver.received_bytes > 12 * BLOCK_BYTES, 60.0)
     assert not sender.done
@@ -92,8 +93,9 @@ def half_received(pair: BasePair) -> int:
     return timeline
 
 
-def test_what_no_peer_will_finish_goes(pair: BasePair) -> None:
-    timeline = half_received(pair)
+@pytest.mark.parametrize("chosen", [0, 1, 2, 3, (1 << 64) - 1])
+def test_what_no_peer_will_finish_goes(pair: BasePair, chosen: int) -> None:
+    timeline = half_received(pair, chosen)
     pair.receiver.close()
     pair.other.group.remains.drop()
     assert not files_of(pair.other, timeline)
