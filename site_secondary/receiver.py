@@ -116,7 +116,7 @@ class Receiver:
     @property
     def state(self) -> PairState:
         """The pair's state as far as this site knows."""
-        if self._reason or self.trouble:
+        if self.trouble:
             return PairState.SUSPENDED
         if self._remote_state == PairState.SPLIT.value:
             return PairState.SPLIT
@@ -130,8 +130,8 @@ class Receiver:
     @property
     def reason(self) -> str:
         """Why the state is what it is."""
-        if self._reason or self.trouble:
-            return self._reason or self.trouble
+        if self.trouble:
+            return self.trouble
         if self.disowned:
             name, goes_on = self._group.name, "takeover" if self._group.head else "pair delete"
             done = "goes on with it here" if self._group.head else "ends it here, where nothing of it came"
@@ -146,8 +146,8 @@ class Receiver:
 
     @property
     def trouble(self) -> str:
-        """Why a copy that comes from the peer does not go on here just now; it is tried again and again."""
-        return self._base.trouble
+        """Why what comes from the peer is not taken in here just now; it is tried again and again."""
+        return self._reason or self._base.trouble
 
     @property
     def applied_age_s(self) -> float:

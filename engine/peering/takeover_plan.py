@@ -27,7 +27,7 @@ class Heard(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why a copy of what the peer has does not go on here; empty if none is on its way, or it does."""
+        """Why what comes from the peer is not taken in here just now; empty if it is, or nothing comes."""
 
     @property
     def complete_until_ns(self) -> int:
@@ -142,7 +142,7 @@ def require_takeable(group: Group, peer: str, heard: Heard | None = None) -> Non
         raise WrongState(
             f"nothing of group {group.name} can be read here yet: {heard.trouble}",
             subject=group.name,
-            next_step="make room in the file system of this site's data directory, then take it over",
+            next_step="mend that, make room; the copy then comes to its end by itself, and can be taken over",
         )
     if not group.head:
         raise WrongState(

@@ -181,6 +181,24 @@ def test_no_room_to_install_it(shipping: ShippingPair, monkeypatch: pytest.Monke
     assert not shipping.receiver.trouble
 
 
+def test_no_room_to_store_it(shipping: ShippingPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.history.base_intake.BaseIntake.take", full)
+        shipping.start_one()
+        shipping.until(lambda: bool(shipping.receiver.trouble))
+        assert shipping.receiver.state is PairState.SUSPENDED
+        state = shipping.other.group.state
+        state.set_role("g", state.group("g").role.SECONDARY)
+        with pytest.raises(WrongState, match="No space left") as refused:
+            require_takeable(shipping.other.group, "lon", shipping.receiver)
+        assert "make room" in refused.value.next_step
+    shipping.until_paired()
+    shipping.assert_same()
+
+
 def test_no_room_to_index_it(shipping: ShippingPair, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch, "base-part")
     shipping.start_one()
