@@ -58,6 +58,7 @@ _PRESSURE = {
     "detach": State.CRITICAL,
     "full": State.CRITICAL,
 }
+STUCK_HOOK = "the thaw failed, hosts may be frozen: thaw them by hand, then remove its note in frozen/"
 _BAD_COPIES = ("damaged", "expired")
 
 
@@ -116,6 +117,8 @@ def check_lines(
         what = f"there is no group {group} here" if group else "no groups: there is nothing to check"
         return [line(State.UNKNOWN, "groups", subject, what)]
     found = [] if group else list(_certificate(status))
+    # Also where one group is looked at: whose hosts they are nobody knows for sure.
+    found += [line(State.CRITICAL, "hook", name, STUCK_HOOK) for name in status.stuck_hooks]
     found += [_peer(peer, groups) for peer in status.peers if any(each.peer == peer.peer for each in groups)]
     failures = {each.group: each.failure for each in schedules if each.failure}
     for each in groups:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from console.empty_words import require_words
 from console.output import Output
 from console.streams import StdoutFailed, take_streams
 from protocol.errors import ExitCode, FarshoreError, ProtocolError, UsageError, system_error
@@ -46,23 +47,15 @@ def take_options(words: Sequence[str]) -> tuple[Options, list[str]]:
         elif word == "--site":
             if position == len(words):
                 raise UsageError("--site needs a value", next_step="add NAME, DIR or ENDPOINT")
-            site = _named_site(words[position])
+            site = words[position]
+            require_words([word, site])  # else another site would be meant
             position += 1
         elif word.startswith("--site="):
-            site = _named_site(word.removeprefix("--site="))
+            require_words([word])
+            site = word.removeprefix("--site=")
         else:
             rest.append(word)
     return Options(site=site, as_json="--json" in flags, wide="--wide" in flags), rest
-
-
-def _named_site(value: str) -> str:
-    """UsageError for nothing, as `--site "$SITE"` is where the variable is not set: another site would be
-    meant."""
-    if not value:
-        raise UsageError(
-            "--site was given nothing: is a variable not set?", next_step="add NAME, DIR or ENDPOINT"
-        )
-    return value
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from typer.main import get_command_name
 from typer.models import CommandInfo
 
 from console import guesses
+from console.empty_words import require_words
 from console.session import Session
 from console.words import HIDDEN, NOUNS, VERBS, VERBS_BESIDE
 from protocol.errors import ExitCode, NotFound, UsageError
@@ -26,10 +27,6 @@ latest, or TIMELINE:POSITION."""
 
 # The parser's base error, under whichever name the installed typer carries its parser.
 _ParserError: type[Exception] = typer.BadParameter.__mro__[2]
-
-
-# Behind these an empty word says something, or is answered with what it should have been.
-_MAY_BE_EMPTY = {"--after", "--check-arg", "--confirm", "--label"}
 
 
 class GuessedVerbs(TyperGroup):
@@ -134,24 +131,6 @@ def run(words: Sequence[str], session: Session) -> int:
             raise with_word_written(error, words) from error
         raise with_meant(error, words, session) from error
     return result if isinstance(result, int) else int(ExitCode.OK)
-
-
-def require_words(words: Sequence[str]) -> None:
-    """That no word is empty, as in `--with "$TOKEN"` without that variable. UsageError: such an option would
-    count as not given, and an empty path as the directory that the command is called in."""
-    if words[:1] == ["complete"]:
-        return  # the word that is being typed
-    for before, word in zip(["farshore", *words], words, strict=False):
-        option, _, value = word.partition("=")
-        if word and (value or not (option.startswith("--") and word.endswith("="))):
-            continue
-        named = option or before
-        if named in _MAY_BE_EMPTY:
-            continue
-        said = f"{option} is given nothing" if option else f"the word behind {before} is empty"
-        raise UsageError(
-            f"{said}: is a variable not set?", subject=named, next_step="give it a value, or leave it out"
-        )
 
 
 def _usage(error: Exception, words: Sequence[str], *, for_people: bool) -> UsageError:

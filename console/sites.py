@@ -15,6 +15,7 @@ from shlex import quote
 
 from console.client import Client, OperatorKeys
 from console.sites_file import SYSTEM_PATH, SiteEntry, changing_sites, known_sites, sites_path
+from farshore.plain_files import read_plain
 from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, control_endpoint
 from protocol.errors import FarshoreError, NotAllowed, NotFound, UsageError
@@ -153,7 +154,7 @@ def _keys(name: str, entry: SiteEntry) -> OperatorKeys | None:
     path = Path(entry.operator_key_file).expanduser()
     try:
         mode = path.stat().st_mode
-        words = path.read_text(encoding="ascii").split()
+        words = read_plain(path).decode("ascii").split()
     except (OSError, UnicodeDecodeError) as error:
         raise FarshoreError(f"{path}: {error}", subject=name) from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):

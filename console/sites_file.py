@@ -14,9 +14,9 @@ leaves open is as for all: `site init` writes there, and knows nothing of a cont
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from console.unfinished_file import UnfinishedFile
+from farshore.plain_files import read_plain
 from protocol.errors import FarshoreError, NotFound, UsageError
 from protocol.toml_text import toml_lines, toml_string
 
@@ -105,14 +106,14 @@ def _over(entry: SiteEntry, of_all: SiteEntry | None) -> SiteEntry:
 def read_sites(path: Path) -> SitesFile:
     """One file; an empty one that is not there. FarshoreError, UsageError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            # A pipe would be waited for.
-            raw = file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b"\0"
+        raw = read_plain(path)
     except FileNotFoundError:
         return SitesFile()
     except OSError as error:
-        raise FarshoreError(f"{path}: {error.strerror}", subject=str(path)) from error
+        kind = (
+            UsageError if error.errno == errno.EINVAL else FarshoreError
+        )  # no file at all, or none to be read
+        raise kind(f"{path}: {error.strerror}", subject=str(path)) from error
     try:
         return msgspec.convert(tomllib.loads(raw.decode("utf-8")), SitesFile)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:

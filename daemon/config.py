@@ -18,9 +18,9 @@ from daemon.alerts.limits import AlertLimits, check_limits
 from daemon.config_values import socket_access, with_numbers
 from daemon.hook_config import HookConfig, check_hook
 from daemon.notify.config import NotifyConfig, check_notify
-from daemon.settings_file import read_settings
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
+from farshore.plain_files import read_plain
 from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
 from protocol.errors import UsageError
@@ -185,7 +185,7 @@ def load_config(directory: pathlib.Path) -> SiteConfig:
     """Read site.toml. UsageError names the key that is wrong."""
     path = directory / CONFIG_FILE
     try:
-        fields = tomllib.loads(read_settings(path).decode())
+        fields = tomllib.loads(read_plain(path).decode())
     except FileNotFoundError as error:
         raise UsageError(
             f"{directory} is not a site's data directory: there is no {CONFIG_FILE}",

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from shlex import quote
 
 from daemon.config import CONFIG_FILE, SiteConfig, check_config, config_text
-from daemon.settings_file import read_settings
 from engine.ports.disk import Disk
-from engine.ports.durable import FileLock, RealDisk, lock_file
+from engine.ports.durable import FileLock, NotAFile, RealDisk, lock_file
 from engine.ports.zap import check_key, check_keypair, public_key_of
 from engine.ports.zmq_transport import generate_keypair
+from farshore.plain_files import read_plain
 from protocol.commands.base import check_name
 from protocol.errors import Busy, Corruption, FarshoreError, NotAllowed, NotFound, UsageError, WrongState
 
@@ -130,7 +130,7 @@ def _write_identity(disk: RealDisk, directory: pathlib.Path, site_id: str) -> Id
 def read_identity(directory: pathlib.Path) -> Identity:
     """The identity as written. NotFound if this is no site, NotAllowed for another format version."""
     try:
-        fields = json.loads(read_settings(directory / IDENTITY_FILE))
+        fields = json.loads(read_plain(directory / IDENTITY_FILE))
         version = fields["format"]
         identity = Identity(
             site_id=str(fields["site_id"]), machine=str(fields["machine"]), inode=int(fields["inode"])
@@ -176,7 +176,7 @@ def check_identity(directory: pathlib.Path) -> Identity:
 def mark_upgraded(directory: pathlib.Path, identity: Identity) -> None:
     """From now on an earlier version refuses the directory: it may take for damage what this one writes. The
     directory is locked. On a full disk it stays as it is until a later start."""
-    version = json.loads((directory / IDENTITY_FILE).read_text(encoding="utf-8"))["format"]
+    version = json.loads(read_plain(directory / IDENTITY_FILE))["format"]
     if version != FORMAT_VERSION:
         with suppress(OSError):
             _write_identity(RealDisk(directory, None), directory, identity.site_id)
@@ -260,7 +260,7 @@ def _read_key(disk: RealDisk, name: str) -> str:
     try:
         key = disk.read_file(name).decode("ascii")
         check_key(key, name)
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, UsageError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotAFile, UnicodeDecodeError, UsageError) as error:
         why = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged: {error}"
         raise Corruption(
             f"{disk.root / name} {why}",

@@ -64,6 +64,9 @@ ERRORS = frozenset(
 WARNINGS = frozenset(
     {
         "backup.old",
+        "base.delayed",
+        "base.not_dropped",
+        "base.outlasted",
         "cert.ends",
         "disk.filling",
         "drill.missed",

@@ -20,7 +20,7 @@ from functools import partial
 from daemon.indexer_process import STOP_TIMEOUT_S, IndexerProcess, Work
 from engine.group.compartment import Defect
 from engine.index.indexer import LET_GO
-from engine.index.requests import IndexerDone, IndexRequest, encode_request
+from engine.index.requests import IndexerDone, IndexRequest, Unanswered, encode_request
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.rows import check_row
 
@@ -116,7 +116,7 @@ class IndexerPool:
             ended = process.give_up()
             if ended is not None:
                 self._wait_for_end(ended, group)
-            group.tell(done, FarshoreError(f"the indexer process ended: {error}"), ())
+            group.tell(done, Unanswered(f"the indexer process ended: {error}"), ())
             return
         if figures is not None:
             group.tell(done, None, figures)

@@ -81,9 +81,12 @@ class SitePairs:
     def resume(self, group: Group) -> None:
         """Go on with a group's pair, after a start of the site."""
         pair = self._state.pair(group.name)
+        receives = pair is not None and self._state.group(group.name).role is not Role.PRIMARY
+        if not receives:
+            group.remains.drop()
         if pair is None:
             return
-        if self._state.group(group.name).role is not Role.PRIMARY:
+        if receives:
             self.make_receiver(group, pair.peer)
             return
         # Of another site's timeline this one cannot know where it ends there.
@@ -287,6 +290,7 @@ class SitePairs:
         self._forget_peer(group)
         self._state.delete_pair(group.name)
         self.stop_receiving(group)
+        group.remains.drop()
         self._moves.no_longer_begins(group)
         self._exports.gate(group).stop()
         self._emit("pair.deleted", group=group.name)

@@ -166,11 +166,8 @@ def _room(directory: pathlib.Path, config: SiteConfig | None) -> str:
     if there.f_flag & os.ST_RDONLY:
         raise NotAllowed(f"{directory} is on a file system that is mounted read-only", subject=str(directory))
     if free_bytes < ROOM_BYTES_MIN or (there.f_files and there.f_favail < INODES_MIN):
-        raise FarshoreError(
-            f"{said}, and {there.f_favail} inodes: hosts would get ENOSPC soon",
-            subject=str(directory),
-            next_step="make room on the file system",
-        )
+        inodes = f", and {there.f_favail} inodes" if there.f_files else ""
+        raise NotInTheWay(f"{said}{inodes}: hosts would get ENOSPC soon; make room on the file system")
     if config is not None and config.journal_limit_bytes > free_bytes:
         raise NotInTheWay(f"{said}, less than journal_limit_bytes ({config.journal_limit_bytes >> 20} MiB)")
     return said

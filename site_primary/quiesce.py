@@ -18,6 +18,7 @@ from enum import Enum
 from engine.group.compartment import attempt_async
 from engine.ports.clock import Clock
 from engine.ports.disk import Disk
+from engine.ports.durable import lock_file
 from farshore.children import child_words
 from protocol.errors import NotFound, RemoteProtocolError
 from protocol.guarding import THAW_LINE, GuardOrder, GuardReport, decode_order, decode_report, encode_line
@@ -188,6 +189,25 @@ class Hooks:
                 task = asyncio.get_running_loop().create_task(self._thaw_or_say(name), name=f"thaw {name}")
                 self._thawing.add(task)
                 task.add_done_callback(self._thawing.discard)
+
+    def stuck(self) -> list[str]:
+        """Hooks of which a note says that something may still be frozen, and that no guard is at: their thaw
+        failed."""
+        found = []
+        for file in self._disk.list_directory(FROZEN_DIRECTORY):
+            name, _, ending = file.rpartition(".")
+            if ending == "json" and not self._is_guarded(name):
+                found.append(name)
+        return sorted(found)
+
+    def _is_guarded(self, name: str) -> bool:
+        try:
+            lock_file(self._directory / FROZEN_DIRECTORY / f"{name}.lock").close()
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # nobody knows, so it is said
+        return not self._disk.exists(note_path(name))  # it has just been thawed
 
     async def _thaw_or_say(self, name: str) -> None:
         defect = await attempt_async("hook.defect", self._thaw(name))

@@ -14,7 +14,8 @@ is acknowledged without the peer, false only after the last such write has reach
 
 A wait longer than the time-out ends in a fallback (`sync`) or in an error for the host (`sync-strict`, in
 force). While the peer is away the time counts from when it left, so that not every host waits for as long
-again. Positions are those of the head's lineage and never go back within a run, so waiters stand in order.
+again. Positions are those of the head's lineage, so waiters stand in order; where the head goes back to what
+another site wrote, those past the place where it leaves are told that the peer will never have theirs.
 
 Time is a port; it does no I/O but by the callbacks that it is given.
 """
@@ -26,12 +27,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
+from engine.group.core import GroupCore
 from engine.journal.writer import DurableCallback
 from engine.peering.pair_states import Mode
 from engine.ports.clock import Timer
 from protocol.errors import FarshoreError
 from protocol.limits import SYNC_RETURN_DELAY_MAX_S, SYNC_RETURN_DELAY_S
+from protocol.positions import Cut
 from site_primary.hosted import Hosted
 
 # The peer keeps up if what is written reaches it within this part of the time-out.
@@ -82,6 +86,8 @@ class SyncGate:
         self._return_delay_s = SYNC_RETURN_DELAY_S
         self._returned_at = self._lost_at
         self._no_return_before_s = self._lost_at
+        if isinstance(group, GroupCore):  # a clone's head never moves, and it has no peer
+            group.listeners.head.append(self._head_moved)
 
     # -- what the site says
 
@@ -116,6 +122,22 @@ class SyncGate:
         self._cancel_timer()
         self._writes.clear()
         self._flushes.clear()
+        listeners = self._group.history.listeners.head
+        if self._head_moved in listeners:
+            listeners.remove(self._head_moved)
+
+    def _head_moved(self, _left: Cut, position: int) -> None:
+        """Up to `position` the head's lineage is what it was. Who waits for more is told soon: the move is in
+        the middle of it."""
+        error = OSError(errno.EIO, "the group goes on with another site's history, which does not have it")
+        for queue in (self._writes, self._flushes):
+            while queue and queue[-1].position > position:
+                self._clock.call_soon(partial(queue.pop().callback, error))
+        self.remote_written = min(self.remote_written, position)
+        self.remote_durable = min(self.remote_durable, position)
+        self._asked = min(self._asked, position)
+        self._goal = min(self._goal, position)
+        self._probe = None
 
     @property
     def fallen_back(self) -> bool:

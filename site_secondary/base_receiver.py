@@ -75,6 +75,18 @@ class BaseReceiver:
         """Whether a base is under way."""
         return self._intake is not None
 
+    @property
+    def trouble(self) -> str:
+        """Why the base does not go on at this site just now, and is tried again; empty if it does."""
+        trouble = self._intake.trouble if self._intake is not None else ""
+        return f"{trouble}; make room at this site, it goes on by itself" if trouble else ""
+
+    def not_needed(self) -> None:
+        """The source sends its journal: it has let go of any base, and no other session goes on with it."""
+        if self._group.remains.here and not self.installing:
+            self._drop_intake()
+            self._group.remains.drop()
+
     def attach(self, session: int, send: Send, *, leave: bool) -> None:
         """A new session: everything that is sent from now on belongs to it. With `leave`, a tail that others
         than the base's writer wrote here may be left for it and becomes a branch."""
@@ -143,9 +155,7 @@ class BaseReceiver:
             if intake.ready:
                 self._ack_soon()
             return
-        if intake is not None:
-            intake.close()
-            self._intake = None
+        self._drop_intake()
         check_order(self._group, order)
         intake = BaseIntake(
             self._group,
@@ -261,6 +271,9 @@ class BaseReceiver:
     def close(self) -> None:
         """Stop. A base that is being installed is finished by the next start."""
         self.detach()
+        self._drop_intake()
+
+    def _drop_intake(self) -> None:
         if self._intake is not None:
             self._intake.close()
             self._intake = None

@@ -355,7 +355,13 @@ def check_pairing(state: SiteState, group: Group, hello: Hello, peer: str) -> bo
             "site makes the name free",
             subject=hello.group,
         )
-    if pair is None or pair.peer != peer:
+    if pair is None:
+        raise NotAllowed(
+            f"the group {hello.group} is written here, and has no pair: `farshore group rename {hello.group} "
+            f"NEW` or `farshore group delete {hello.group}` at this site makes the name free",
+            subject=hello.group,
+        )
+    if pair.peer != peer:
         raise NotAllowed(f"the group {hello.group} here belongs to another pair", subject=hello.group)
     if row.role is not Role.PRIMARY:
         return False

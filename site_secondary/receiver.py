@@ -15,8 +15,8 @@ from enum import Enum
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
-from engine.history.lineage import fork_of, frames_after, journal_leads, lineage_rows
-from engine.journal.reader import BadFrame, time_at
+from engine.history.lineage import frames_of_a_message, lineage_rows, shared_ns
+from engine.journal.reader import BadFrame
 from engine.peering.pair_states import Mode, PairState
 from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.transport import Caller
@@ -24,7 +24,7 @@ from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import READS_SEEDS, BaseMessage, FromSource
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
 from protocol.frames import Buffer, FrameError, frames_in
-from protocol.limits import FRAME_BYTES_MAX, HEARTBEAT_TIMEOUT_S
+from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
     ClockTold,
@@ -73,6 +73,7 @@ class Receiver:
         self.heard_at: float | None = None
         self.received_bytes = 0
         self.remote_written = 0
+        self.disowned = False  # the peer was asked, and shares the group no more
         self._on_change = on_change
         self._remote_state = ""
         self._leave = False  # an operator chose the peer's history
@@ -115,11 +116,11 @@ class Receiver:
     @property
     def state(self) -> PairState:
         """The pair's state as far as this site knows."""
-        if self._reason:
+        if self.trouble:
             return PairState.SUSPENDED
         if self._remote_state == PairState.SPLIT.value:
             return PairState.SPLIT
-        if not self.connected:
+        if self.disowned or not self.connected:
             return PairState.SUSPENDED
         try:
             return PairState(self._remote_state)
@@ -129,12 +130,24 @@ class Receiver:
     @property
     def reason(self) -> str:
         """Why the state is what it is."""
-        if self._reason:
-            return self._reason
+        if self.trouble:
+            return self.trouble
+        if self.disowned:
+            name, goes_on = self._group.name, "takeover" if self._group.head else "pair delete"
+            done = "goes on with it here" if self._group.head else "ends it here, where nothing of it came"
+            return (
+                f"{self.peer} shares it no more: pair or group was deleted there; `farshore {goes_on} "
+                f"{name} --confirm {name}` {done}; a new pair made there makes it a copy again"
+            )
         if not self.connected:
             return f"{self.peer} is silent"
         unheard = self._remote_state == PairState.SUSPENDED.value
         return f"{self.peer} does not hear this site" if unheard else ""
+
+    @property
+    def trouble(self) -> str:
+        """Why what comes from the peer is not taken in here just now; it is tried again and again."""
+        return self._reason or self._base.trouble
 
     @property
     def applied_age_s(self) -> float:
@@ -178,6 +191,13 @@ class Receiver:
             self._durable_goal = max(self._durable_goal, message.position)
             self._make_durable()
 
+    def told_of_end(self, *, shared: bool) -> None:
+        """The peer, which ships nothing now, said whether it shares the group. What came of a base is for
+        nothing if not: another pair begins another."""
+        self.disowned = not shared
+        if not shared:
+            self._base.not_needed()
+
     def _tell_time(self, caller: Caller) -> None:
         caller.send(self.peer_clock.told(self._group.clock, self._session).encode())
 
@@ -188,7 +208,7 @@ class Receiver:
             return
         self._session = hello.session
         self._caller = caller
-        self._reason = ""
+        self._reason, self.disowned = "", False
         self.heard_at = self._group.clock.monotonic()
         self._beats.clear()
         self._leave = hello.adopt
@@ -202,9 +222,9 @@ class Receiver:
         if was_split:
             self._remote_state = ""  # from here on nobody may detach this site any more
         # A writer that restarted with its clock set back may write what is older than the last one promised.
-        shared_ns = max(0, self._shared_ns(hello) - 1)
-        if shared_ns < self.complete_until_ns:
-            self.complete_until_ns, self.complete_since_s = shared_ns, None
+        before_ns = max(0, shared_ns(group, hello.lineage, hello.written) - 1)
+        if before_ns < self.complete_until_ns:
+            self.complete_until_ns, self.complete_since_s = before_ns, None
         welcome = Welcome(
             session=hello.session,
             lineage=lineage_rows(group),
@@ -217,23 +237,12 @@ class Receiver:
         if was_split:
             self._on_change(ReceiverChange.STATE)
 
-    def _shared_ns(self, hello: Hello) -> int:
-        """The time of the last frame here that the peer has, too; 0 if that is not known. What is past it may
-        be left here, and what comes in its place may be older."""
-        group = self._group
-        fork, _ = fork_of(group.spans(group.writer.written), hello.lineage, hello.written)
-        if fork == group.end:
-            return group.head.utc_ns
-        try:
-            return time_at(group.reader, group.timelines, fork)
-        except (FarshoreError, OSError):
-            return 0
-
     def _on_frames(self, message: FrameMessage, payload: Buffer) -> None:
         try:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
             self._engage()
+            self._base.not_needed()
             payload = message.unpacked(payload)
             for frame in frames_in(payload):
                 history = frame.prefix.end <= self._history
@@ -265,6 +274,7 @@ class Receiver:
         except (FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed | Diverged) else "failed"
             text = f"cannot take a base: {error}"
+            self._reason = text if code == "failed" else self._reason
             self._end_session(Refused(session=self._session, code=code, message=text), text)
 
     def _base_failed(self, reason: str) -> None:
@@ -288,21 +298,9 @@ class Receiver:
 
     def _on_fetch(self, fetch: Fetch) -> None:
         """Give frames of this site's own lineage, as many as one message takes."""
-        frames: list[Buffer] = []
-        room, done = FRAME_BYTES_MAX, True
-        cut = Cut(fetch.timeline, fetch.position)
         try:
             self._engage()
-            if self._group.holds_cut(cut) and not journal_leads(self._group, cut):
-                raise Trimmed(
-                    f"from {cut} on only the outcome is here; an operator chooses whose history stays"
-                )
-            for frame in frames_after(self._group, cut):
-                if frame.prefix.frame_bytes > room:
-                    done = False
-                    break
-                frames.append(frame.raw)
-                room -= frame.prefix.frame_bytes
+            frames, done = frames_of_a_message(self._group, Cut(fetch.timeline, fetch.position))
         except (BadFrame, FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed) else "failed"
             text = f"the journal cannot be read here: {error}"

@@ -14,6 +14,7 @@ from console.output import Output
 from console.session import session_of
 from console.sites_file import sites_path
 from console.unfinished_file import UnfinishedFile
+from farshore.plain_files import read_plain
 from protocol.commands.base import Reply
 from protocol.commands.operator import (
     OperatorAdd,
@@ -22,7 +23,7 @@ from protocol.commands.operator import (
     OperatorRemove,
 )
 from protocol.endpoints import is_every_address
-from protocol.errors import UsageError
+from protocol.errors import UsageError, system_error
 from protocol.toml_text import toml_string
 
 app = typer.Typer(
@@ -75,7 +76,10 @@ def _public_key(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     public, secret = generate_operator_keys()
     if os.path.lexists(path):
-        words = path.read_text(encoding="ascii", errors="replace").split()
+        try:
+            words = read_plain(path).decode("ascii", errors="replace").split()
+        except OSError as error:
+            raise system_error(error) from error
         if len(words) != 2 or len(words[0]) != len(public):
             raise UsageError(
                 f"{path} holds no key pair", subject=str(path), next_step="name another one with --file"

@@ -8,6 +8,7 @@ import typer
 from msgspec.structs import replace
 
 from console.certificates import certificate_left_days, ending_text
+from console.checks import STUCK_HOOK
 from console.figures import (
     age_s,
     age_text,
@@ -81,6 +82,7 @@ def _print(session: Session, data: SiteStatusReply) -> None:
 def status_lines(session: Session, data: SiteStatusReply) -> list[Styled]:
     """The site's line, what is missing in its log, one a peer that is not connected, one a group."""
     lines = [text(f"site {data.site} {data.version}".rstrip(), "bold")]
+    lines += [text(f"hook {name}: {STUCK_HOOK}") for name in data.stuck_hooks]
     if data.log_dropped:
         said = session.output.pasted("`farshore events` has what happened")
         lines.append(text(f"log: nobody took {data.log_dropped} lines; {said}"))

@@ -15,6 +15,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from farshore.plain_files import read_plain
 from protocol.commands.base import check_name
 from protocol.errors import NotAllowed, NotFound, UsageError
 
@@ -43,7 +44,7 @@ def find_hook(name: str) -> CheckHook:
     for directory in (OWN, READY):
         path = directory / name
         try:
-            text = path.read_bytes()
+            text = read_plain(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -70,7 +71,7 @@ def hooks() -> list[CheckHook]:
 
 def _described(path: Path) -> CheckHook:
     try:
-        text = path.read_bytes()
+        text = read_plain(path)
     except OSError:
         text = b""
     return CheckHook(name=path.name, command="", shown=str(path), says=_says(text), raw=_is_raw(text))

@@ -20,7 +20,14 @@ from console.luks.secret import LuksKey as LuksKey
 from console.mounts.check_users import CheckUser
 from console.mounts.checks import NotCarriedOut, Verdict, run_check, volume_variables
 from console.mounts.clones import attached, cloned
-from console.mounts.filesystems import Partition, check, file_system, luks_at
+from console.mounts.filesystems import (
+    Partition,
+    check,
+    file_system,
+    is_encrypted,
+    luks_at,
+    mountable_partitions,
+)
 from console.mounts.mounting import Mount
 from console.mounts.partition_choice import PartitionChoice
 from console.mounts.unlocked import open_clone
@@ -147,6 +154,7 @@ def _stage(
     try:
         found = file_system(Path(device))
     except NotFound as nothing:
+        _require_no_choice(made, volume, device, number, plan, result)
         # Swap, a database's own format, an LVM disk: for the check to judge.
         _add(result, "mount", "skipped", 0.0, volume=volume, said=nothing.message)
         return None, device
@@ -155,6 +163,22 @@ def _stage(
     with _timed(result, "mount", volume, said=found.kind):
         made.mount(found, writable=True, replay=True)
     return made.point, device
+
+
+def _require_no_choice(
+    made: Mount, volume: str, device: str, number: int | None, plan: DrillPlan, result: Drilled
+) -> None:
+    """A volume of which something could have been mounted, had it been said what or how, is not passed over:
+    the drill would be good though nothing of it was looked at. Raises Failed."""
+    there = [str(each.number) for each in mountable_partitions(made.file)] if number is None else []
+    if there:
+        said = f"partitions {', '.join(there)} have a file system: --partition {volume}=N chooses, or --raw"
+    elif plan.check is None and is_encrypted(Path(device)):
+        said = "it is encrypted (LUKS): --key-file FILE opens it"
+    else:
+        return
+    _add(result, "mount", "failed", 0.0, volume=volume, said=said)
+    raise Failed
 
 
 def _unlock(

@@ -78,15 +78,25 @@ def partition(file: Path, number: int) -> Partition:
 def sole_partition(file: Path) -> Partition | None:
     """The only partition with a file system that can be mounted; None if there are more, or none, or if
     something lies on the whole volume."""
+    with_one = mountable_partitions(file)
+    return with_one[0] if len(with_one) == 1 else None
+
+
+def mountable_partitions(file: Path) -> list[Partition]:
+    """Those with a file system that can be mounted; none if something lies on the whole volume."""
     if "TYPE" in _probed(file):
-        return None
-    with_one = [
+        return []
+    return [
         each
         for each in partitions(file)
         if _probed(file, "--offset", str(each.offset), "--size", str(each.size_bytes)).get("TYPE")
         in MOUNTABLE
     ]
-    return with_one[0] if len(with_one) == 1 else None
+
+
+def is_encrypted(device: Path) -> bool:
+    """Whether all of a device is encrypted (LUKS)."""
+    return _probed(device).get("TYPE") == LUKS
 
 
 def _probed(file: Path, *words: str) -> dict[str, str]:

@@ -26,8 +26,9 @@ def peer_figures(site: Site, waiting_since: Mapping[str, float]) -> list[PeerFig
     now_s = site.clock.monotonic()
     pairs: dict[str, int] = {}
     heard: dict[str, float] = {}
-    for _, end in site.pairs.ends():
-        pairs[end.peer] = pairs.get(end.peer, 0) + (end.state is not PairState.SPLIT)
+    for name, end in site.pairs.ends():
+        disowned = name in site.receivers and site.receivers[name].disowned  # its own alert says so
+        pairs[end.peer] = pairs.get(end.peer, 0) + (end.state is not PairState.SPLIT and not disowned)
         since = end.heard_at if end.heard_at is not None else waiting_since.get(end.peer, now_s)
         heard[end.peer] = max(heard.get(end.peer, since), since)
     return [

@@ -33,6 +33,7 @@ from daemon.alerts.figures import (
     pair_figures,
     peer_figures,
 )
+from daemon.alerts.lost_pairs import LostPairs
 from daemon.alerts.peer_news import PeerNews
 from daemon.alerts.standing import Change, Standing, clocks_left_wrong, left_standing
 from daemon.alerts.told_drills import hear_of_drill
@@ -81,6 +82,7 @@ class AlertWatch:
             lambda peer: site.peers.get(peer).site_id,
             partial(hear_of_drill, site),
         )
+        self._lost = LostPairs(site)
         self._tasks: list[asyncio.Task[None]] = []
         self._silent: frozenset[str] = frozenset()
         self._waiting_since: dict[str, float] = {}  # by peer, monotonic: since it was first looked at
@@ -114,7 +116,9 @@ class AlertWatch:
     def well(self) -> bool:
         """Whether nothing stands that a person must look at now."""
         site = self._site
-        broken = bool(site.damaged) or any(group.failed for group in site.groups.values())
+        broken = bool(site.damaged or site.hooks.stuck()) or any(
+            group.failed for group in site.groups.values()
+        )
         return not broken and not any(level_of(each.kind, {}) == "error" for each in self._standing.said())
 
     async def close(self) -> None:
@@ -132,6 +136,7 @@ class AlertWatch:
     async def _hear(self) -> None:
         while True:
             await attempt_async("alerts.defect", self._news.ask(self._askable()))
+            await attempt_async("alerts.defect", self._lost.ask())
             await asyncio.sleep(ASK_EVERY_S)
 
     def _askable(self) -> dict[str, PeerRequests]:

@@ -63,7 +63,7 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
     pair = site.state.pair(group.name)
     peer = pair.peer if pair else ""
     begun = site.clock.monotonic()
-    require_takeable(group, peer)
+    require_takeable(group, peer, site.receivers.get(group.name))
     report = await _ask_report(site, group) if peer else None
     plan = plan_takeover(group, site.receivers.get(group.name))
     reply = TakeoverReply(

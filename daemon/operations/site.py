@@ -57,6 +57,7 @@ async def status(site: Site, command: SiteStatus) -> Page[SiteStatusReply] | Nex
         groups=groups,
         log_dropped=site.log_dropped(),
         certificate_expires=time_or_none(site.nbd.tcp.end_in_use_ns(site.nbd_addresses)),
+        stuck_hooks=site.hooks.stuck(),
     )
     return Page(reply, more)
 

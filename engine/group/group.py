@@ -21,6 +21,7 @@ from engine.group.serving import given_to, require_serving
 from engine.group.settings import GroupSettings
 from engine.group.site_state import SiteState
 from engine.group.turned_back import TurnedBack
+from engine.history.base_remains import BaseRemains
 from engine.index.checkpoint_timing import Checkpoints
 from engine.index.requests import Indexer
 from engine.integrity.damage import DamageTable
@@ -73,6 +74,7 @@ class Group(GroupCore):
         self.space = JournalSpace(self, self.kept, self.lock, lambda: self.reclaim.consider())
         self.must_wait = lambda: self.space.must_wait
         self.reclaim = Reclaim(self, self.kept, self.lock, self.space, self.checkpoints, indexer)
+        self.remains = BaseRemains(self, indexer)
         self.damage = DamageTable(self, self.kept, lambda: self.checkpoints.reached)
         self.turned_back = TurnedBack(self)
         self.listeners.space.append(self._on_no_space)
@@ -136,6 +138,7 @@ class Group(GroupCore):
         """Stop timers and close files; nothing more may be asked."""
         self.checkpoints.close()
         self.reclaim.close()
+        self.remains.close()
         self.space.close()
         self.kept.timed.close()
         self.clones.close()

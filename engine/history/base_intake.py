@@ -7,6 +7,9 @@ Order, so that a crash at any moment leaves either what was here before or the w
     3. frames appended to X; durable ones indexed in parts under X's lane, which nobody sees
     4. one transaction: timelines, records, base, checkpoint at B; then the head; then memory
 
+What fails for want of room is tried again until there is some; `trouble` says so meanwhile. Between two tries
+of 4 nothing holds this site to the base: it can be taken over without.
+
 After a crash in 3, X goes on from what is indexed; after one between the parts of 4, recovery does the rest
 (engine.history.base_recovery). Until 4 this site reads, serves and can be taken over as it was at its own
 end.
@@ -17,15 +20,16 @@ Everything runs in callbacks on one loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
 from engine.group.holds import Holder
 from engine.history.base_checks import BaseLineage, BaseOrder, check_base_frame, checked_lineage
-from engine.history.base_recovery import cut_back, remove_files, require_same_past, take_base
+from engine.history.base_recovery import cut_back, require_same_past, take_base
 from engine.history.base_rows import PendingBase, load_pending
 from engine.index.base_requests import BaseDrop, BaseInstall, BaseOpen, BasePart
-from engine.index.requests import IndexRequest
+from engine.index.requests import IndexRequest, Unanswered
 from engine.journal.format import BASE_SPARE_PATH
 from engine.journal.writer import JournalWriter
 from engine.ports.clock import Timer
@@ -59,6 +63,7 @@ class BaseIntake:
         self.installing = False
         self.installed = False
         self.failed = ""
+        self.trouble = ""
         self.indexed = 0
         self._group = group
         self._on_ready = on_ready
@@ -70,6 +75,7 @@ class BaseIntake:
         self._digest = NO_DIGEST
         self._indexing = False
         self._closed = False
+        self._left = False  # nobody wants it any more, and it is just being installed
         self._lineage: BaseLineage | None = None  # once X is complete
         self._timer: Timer | None = None
         self.writer = JournalWriter(
@@ -95,6 +101,7 @@ class BaseIntake:
 
     def open(self) -> None:
         """Begin; `on_ready` follows. Trimmed if the start cannot be read any more."""
+        self._group.remains.intake_begins()
         if self.order.start is not None:
             self._group.kept.leases.hold(LEASE, self.order.start)
         self._group.checkpoints.when_indexed(lambda _: self._prepare())
@@ -119,7 +126,7 @@ class BaseIntake:
             if same and cut_back(group, pending):
                 self._go_on(pending)
                 return
-            remove_files(group, pending.timeline)
+            group.remains.remove_files(pending.timeline)
             self._ask(BaseDrop(timeline=pending.timeline), lambda _: self._prepare())
         except (FarshoreError, OSError) as error:
             self._fail(f"the base cannot begin: {error}")
@@ -190,6 +197,7 @@ class BaseIntake:
         group, lineage = self._group, self._lineage
         if lineage is None:
             return
+        self._indexing = False
         if group.end != self._own_end or group.checkpoints.reached < group.writer.written:
             self._fail("this site's own journal went on meanwhile")
             return
@@ -202,13 +210,15 @@ class BaseIntake:
         self._indexing = self.installing = True
         group.holds.put(Holder.INSTALL, "installs a copy of what the other site has")
 
-        def done(_: tuple[int, ...]) -> None:
+        def done() -> None:
             # Past the transaction there is no way back: what cannot be done now is tried until it can, and
             # done by the next start at the latest.
             try:
                 take_base(group, base, timelines, lineage.records)
             except OSError as error:
-                self._later(error, lambda: done(()))
+                reason = f"cannot put the copy in place, which is whole: {error}"
+                group.holds.put(Holder.INSTALL, reason)
+                self._later(error, reason, done)
                 return
             self.writer.start(base.timeline, base.lane, base.end)  # gives back what its last file did not use
             self.writer.close()
@@ -217,9 +227,20 @@ class BaseIntake:
             if group.disk.exists(BASE_SPARE_PATH):
                 group.disk.remove(BASE_SPARE_PATH)
             group.kept.leases.release(LEASE)
+            group.remains.installed()
             self.installed = self._closed = True
             self.installing = False
+            self.trouble = ""
             self._on_installed()
+
+        def answered(error: Exception | None, _: tuple[int, ...]) -> None:
+            if error is None:
+                done()
+            elif isinstance(error, Unanswered):
+                again = partial(group.checkpoints.indexer.start, request, answered)
+                self._later(error, f"installing the copy failed: {error}", again)
+            else:
+                self._not_installed(error)
 
         request = BaseInstall(
             timeline=base.timeline,
@@ -230,7 +251,19 @@ class BaseIntake:
             timelines=timelines,
             parts=lineage.parts,
         )
-        self._ask(request, done)
+        group.checkpoints.indexer.start(request, answered)
+
+    def _not_installed(self, error: Exception) -> None:
+        """Nothing was changed, for sure: this site is free to do without until the next try."""
+        group = self._group
+        self.installing = False
+        group.holds.lift(Holder.INSTALL)
+        group.checkpoints.hold(HOLD, on=False)
+        if self._left:
+            self.close()
+            return
+        reason = f"the copy is whole here and cannot be installed: {error}"
+        self._later(error, reason, self._install)
 
     # -- helpers
 
@@ -241,16 +274,20 @@ class BaseIntake:
             if self._closed:
                 return
             if error is None:
+                self.trouble = ""
                 then(figures)
                 return
-            self._later(error, lambda: self._group.checkpoints.indexer.start(request, done))
+            reason = f"the copy cannot be indexed: {error}"
+            self._later(error, reason, lambda: self._group.checkpoints.indexer.start(request, done))
 
         self._group.checkpoints.indexer.start(request, done)
 
-    def _later(self, error: Exception, again: Callable[[], None]) -> None:
-        """Try again after a while."""
+    def _later(self, error: Exception, trouble: str, again: Callable[[], None]) -> None:
+        """Try again after a while; what is the same trouble is told once."""
         group = self._group
-        group.emit("base.delayed", group=group.name, position=str(self.order.cut), error=str(error))
+        if trouble != self.trouble:
+            self.trouble = trouble
+            group.emit("base.delayed", group=group.name, position=str(self.order.cut), error=str(error))
         self._after(RETRY_S, again)
 
     def _after(self, delay_s: float, again: Callable[[], None]) -> None:
@@ -270,6 +307,7 @@ class BaseIntake:
         """Stop; what is indexed stays for the next one of the same X. One that is `installing` goes on: the
         index may say any moment that it is done."""
         if self.installing:
+            self._left = True
             return
         self._closed = True
         self.ready = False

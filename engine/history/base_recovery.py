@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from engine.history.base_rows import PendingBase
 from engine.history.timelines import Base, Timeline
 from engine.index.versions import RECORD_KEY
-from engine.journal.format import timeline_directory
 from engine.journal.recovery import cut_tail
 from protocol.base_messages import RecordRow
 from protocol.errors import Diverged
@@ -85,6 +84,7 @@ def adopt_files(group: Group, bases: list[Base], pending: PendingBase | None) ->
     """Say in which lanes the files of bases are; the timelines of these files, which are on no lineage."""
     for base in bases:
         group.segments.set_lane(base.timeline, base.lane)
+    group.remains.here = pending is not None
     if pending is not None:
         group.segments.set_lane(pending.timeline, pending.lane)
         return {pending.timeline, *(base.timeline for base in bases)}
@@ -99,14 +99,3 @@ def cut_back(group: Group, pending: PendingBase) -> bool:
         return False
     cut_tail(group.disk, group.segments, pending.timeline, pending.indexed, pending.indexed)
     return True
-
-
-def remove_files(group: Group, timeline: int) -> None:
-    """Remove what there is of X's files, durably: without its pending row nobody would know what they are."""
-    directory = timeline_directory(timeline)
-    if not group.disk.exists(directory):
-        return
-    for segment in group.segments.of_timeline(timeline):
-        group.segments.forget(segment)
-        group.disk.remove(segment.path)
-    group.disk.sync([], [directory])

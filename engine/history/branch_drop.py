@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.history.base_recovery import remove_files
+from engine.history.base_remains import remove_files
 from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from engine.history.bases import base_on
 from engine.history.timelines import Span
-from protocol.frames import Frame
+from engine.journal.reader import time_at
+from protocol.errors import FarshoreError, Trimmed
+from protocol.frames import Buffer, Frame
+from protocol.limits import FRAME_BYTES_MAX
 from protocol.messages import LineageRow
 from protocol.positions import Cut
 
@@ -76,3 +79,30 @@ def frames_after(group: Group, at: Cut) -> Iterator[Frame]:
         end = next(span.end for span in spans if span.timeline == place.timeline)
         yield from group.reader.frames(place.timeline, place.position, end, None)
         place = next_place(spans, Cut(place.timeline, end))
+
+
+def frames_of_a_message(group: Group, at: Cut) -> tuple[list[Buffer], bool]:
+    """The first of those, as many as one message takes, and whether they are all. Trimmed if the journal does
+    not lead on from there; else as `frames_after`."""
+    if group.holds_cut(at) and not journal_leads(group, at):
+        raise Trimmed(f"from {at} on only the outcome is here; an operator chooses whose history stays")
+    frames: list[Buffer] = []
+    room = FRAME_BYTES_MAX
+    for frame in frames_after(group, at):
+        if frame.prefix.frame_bytes > room:
+            return frames, False
+        frames.append(frame.raw)
+        room -= frame.prefix.frame_bytes
+    return frames, True
+
+
+def shared_ns(group: Group, rows: tuple[LineageRow, ...], written: int) -> int:
+    """The time of the last frame here that another site, of that lineage to `written`, has, too; 0 if that is
+    not known. What is past it may be left here, and what comes in its place may be older."""
+    fork, _ = fork_of(group.spans(group.writer.written), rows, written)
+    if fork == group.end:
+        return group.head.utc_ns
+    try:
+        return time_at(group.reader, group.timelines, fork)
+    except (FarshoreError, OSError):
+        return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, ClassVar, Protocol, Self
 
+from protocol.errors import FarshoreError
 from protocol.rows import pack_row
 from protocol.wire import WireDecoder, WireRow
 
@@ -41,9 +42,13 @@ def _decoder(kind: type[Any]) -> WireDecoder[Any]:
     return WireDecoder(kind)
 
 
+class Unanswered(FarshoreError):
+    """Who was at it ended: whether it was carried out, only the index can tell."""
+
+
 class IndexerDone(Protocol):
-    """Told when a request ended: `error` is None, or says why nothing was changed. `figures` are what its
-    work counted, as its module says; empty after an error."""
+    """Told when a request ended: `error` is None, or says why nothing was changed; after `Unanswered` it may
+    have been all the same. `figures` are what its work counted, as its module says; empty after an error."""
 
     def __call__(self, error: Exception | None, figures: tuple[int, ...], /) -> None: ...
 

@@ -110,7 +110,7 @@ class RoleMoves:
                 f"group {group.name} {group.holds.reason}",
                 subject=group.name,
                 position=str(group.end),
-                next_step="try again once that is done: it takes moments",
+                next_step="try again once that is done: it takes moments, if this site has room for it",
             )
         before, pair = self._state.group(group.name).role, self._state.pair(group.name)
         row = replace(pair, state=state, fallen_back=pair.mode is not Mode.ASYNC) if pair else None
@@ -126,6 +126,7 @@ class RoleMoves:
                 self._begin_later(group, row, lambda: self._serve(group, row, state), error)
             raise
         self._ends.stop_receiving(group)
+        group.remains.drop()
         self.begin(group, row, lambda: self._serve(group, row, state))
 
     def _serve(self, group: Group, pair: PairRow | None, state: PairState) -> None:

@@ -26,6 +26,10 @@ class Heard(Protocol):
         """The position up to which the peer said that it wrote."""
 
     @property
+    def trouble(self) -> str:
+        """Why what comes from the peer is not taken in here just now; empty if it is, or nothing comes."""
+
+    @property
     def complete_until_ns(self) -> int:
         """UTC nanoseconds, by the peer's clock, up to which every frame of the peer's is here; 0: unknown."""
 
@@ -78,6 +82,8 @@ def plan_takeover(group: Group, heard: Heard | None) -> TakeoverPlan:
         statement += f"; at least {known_lost} bytes of journal are known to be missing"
     if clock:
         statement += f"; {clock}"
+    if heard is not None and heard.trouble:
+        statement += f"; {heard.trouble}"
     return TakeoverPlan(
         nothing_lost=safe,
         until_ns=until,
@@ -123,7 +129,7 @@ def _complete_until_ns(group: Group, heard: Heard | None) -> int:
     return until if own else max(until, group.head.utc_ns - 1)
 
 
-def require_takeable(group: Group, peer: str) -> None:
+def require_takeable(group: Group, peer: str, heard: Heard | None = None) -> None:
     """WrongState if the group is written here already, or if nothing of it is here yet."""
     if group.state.group(group.name).role is Role.PRIMARY and group.handed_to in ("", group.site):
         raise WrongState(
@@ -131,6 +137,12 @@ def require_takeable(group: Group, peer: str) -> None:
             subject=group.name,
             position=str(group.end),
             next_step=f"`farshore pair show {group.name}`",
+        )
+    if not group.head and heard is not None and heard.trouble:
+        raise WrongState(
+            f"nothing of group {group.name} can be read here yet: {heard.trouble}",
+            subject=group.name,
+            next_step="mend that, make room; the copy then comes to its end by itself, and can be taken over",
         )
     if not group.head:
         raise WrongState(

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -24,6 +25,10 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 READ_CHUNK_BYTES = 1 << 20
 NO_ROOM = "the file system has no room"
+
+
+class NotAFile(OSError):
+    """A pipe, a device or the like stands in the place of a file."""
 
 
 class RealFile:
@@ -253,6 +258,10 @@ class RealDisk:
         parts = []
         descriptor = os.open(self._absolute(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
+            # A pipe would read as empty, a device never end.
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise NotAFile(errno.EINVAL, "it is no file", path)
             while part := os.read(descriptor, READ_CHUNK_BYTES):
                 parts.append(part)
         finally:

@@ -36,7 +36,7 @@ from engine.retention.needed import (
     what_to_keep,
 )
 from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
-from engine.retention.reclaim_requests import FIRST_BLOCK, SWEEP_KEY, SweepPlan, TruncatePlan
+from engine.retention.reclaim_requests import FIRST_BLOCK, SweepPlan, TruncatePlan, sweep_is_due
 from engine.retention.retention_lock import RetentionLock
 from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
@@ -58,6 +58,23 @@ class _Wish(NamedTuple):
 
     dropped: tuple[tuple[int, int], ...]
     when_done: Callable[[], None]
+
+
+class _Tries:
+    """Work that fails now and then. `said`: why it did last, until it succeeds; `blocked` until it is tried
+    again. `tell` is told of each other reason once."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.said = ""
+        self.blocked = False
+        self._tell = tell
+
+    def failed(self, error: Exception) -> None:
+        """Let it be until `blocked` is taken back."""
+        self.blocked = True
+        if str(error) != self.said:
+            self.said = str(error)
+            self._tell(self.said)
 
 
 class Reclaim:
@@ -90,14 +107,13 @@ class Reclaim:
         # A segment of which more is to be truncated, its end, and from which volume and block on.
         self._go_on: tuple[object, int, tuple[int, int]] = (None, 0, FIRST_BLOCK)
         self._running = False
-        self._blocked = False
-        self._said = ""  # why the last try failed, until one succeeds
+        self._truncation_tries = _Tries(self._say)
         self._closed = False
         self._sweeping = False
         self._sweep_begun = False  # its first slice was done: until then one of before is not to go on
         self._sweep_due = False  # one is to begin
-        self._sweep_blocked = False
-        self._sweep_said = ""
+        self._looked_back = False  # for what was deleted in a run before, and not swept for
+        self._sweep_tries = _Tries(self._say)
         self._swept_for: list[_Wish] = []  # the sweep under way
         self._wishes: list[_Wish] = []  # the next one
         self._truncations = 0  # since the last slice of a sweep
@@ -111,7 +127,7 @@ class Reclaim:
     def load(self, transaction: ReadTransaction) -> None:
         """Take up what the index says, before any cut or digest is asked for."""
         self._kept.load(transaction)
-        self._sweep_due = transaction.get("meta", SWEEP_KEY) is not None  # one was under way
+        self._sweep_due = sweep_is_due(transaction)
         self._lock.load()
 
     def remove_truncated(self) -> None:
@@ -150,19 +166,19 @@ class Reclaim:
         self._look_for_deletions()
         old = list(self._old_segments())
         # What the last try could not free counts as held until one succeeds, or each would be told twice.
-        freeable_bytes = 0 if self._said else sum(each.segment.size for each in old)
+        freeable_bytes = 0 if self._truncation_tries.said else sum(each.segment.size for each in old)
         indexed = [each for each in old if each.end <= self._checkpoints.reached]
         # Nor do hosts wait for what is not indexed, where that has failed again and again.
-        blocked = self._blocked or (self._checkpoints.stuck and not indexed)
+        blocked = self._truncation_tries.blocked or (self._checkpoints.stuck and not indexed)
         self._space.measure(freeable_bytes, blocked=blocked)
         if self._running or self._held_by:
             return
-        if indexed and not self._blocked and not self._sweeps_turn:
+        if indexed and not self._truncation_tries.blocked and not self._sweeps_turn:
             self._truncate(indexed[0], indexed[-1])
             return
         if old and not indexed:
             self._checkpoints.begin()
-        if indexed and not self._blocked:
+        if indexed and not self._truncation_tries.blocked:
             self._sweep()
         elif self._wants_sweep and "sweep" not in self._timers:
             # Each frame may lead here: a timer that is set anew each time would never run out.
@@ -170,17 +186,20 @@ class Reclaim:
 
     @property
     def _wants_sweep(self) -> bool:
-        return (self._sweep_due or self._sweeping) and not self._sweep_blocked
+        return (self._sweep_due or self._sweeping) and not self._sweep_tries.blocked
 
     @property
     def _sweeps_turn(self) -> bool:
         """Whether a slice of a sweep comes before the next truncation."""
-        soon = self._wishes or self._swept_for or self._said
+        soon = self._wishes or self._swept_for or self._truncation_tries.said
         return self._wants_sweep and self._truncations >= (1 if soon else TRUNCATIONS_A_SLICE)
 
     def _look_for_deletions(self) -> None:
         """What only deleted backups kept is to be given back, once their deletion is durable."""
         timelines, before = self._group.timelines, self._copies
+        if not self._looked_back and self._kept.retention.kept:
+            self._decide(self._kept.retention.horizons)
+        self._looked_back = True
         self._copies = self._retained()
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
         if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):
@@ -273,7 +292,7 @@ class Reclaim:
         if error is not None:
             self._failed(error)
             return
-        self._said = ""
+        self._truncation_tries.said = ""
         self._kept.reload()  # the index has the digests of frames that go; of a sweep it says nothing new
         match figures:
             case (_, _, volume, block):
@@ -295,20 +314,16 @@ class Reclaim:
     def _failed(self, error: Exception) -> None:
         """Hosts are not held up for what does not work: they are told that there is no room."""
         self.failures += 1
-        self._said = self._say(error, self._said)
-        self._blocked = True
-        self._after("retry", RETRY_S, self._retry)
+        self._truncation_tries.failed(error)
+        self._after("retry", RETRY_S, partial(self._again, self._truncation_tries))
         self._space.measure(0, blocked=True)
         self._ended()
 
-    def _say(self, error: Exception, before: str) -> str:
-        """Tell why something failed, once; what was told last."""
-        if str(error) != before:
-            self._group.emit("fold.failed", group=self._group.name, error=str(error))
-        return str(error)
+    def _say(self, error: str) -> None:
+        self._group.emit("fold.failed", group=self._group.name, error=error)
 
-    def _retry(self) -> None:
-        self._blocked = False
+    def _again(self, tries: _Tries) -> None:
+        tries.blocked = False
         self.consider()
 
     # -- sweeping
@@ -325,7 +340,7 @@ class Reclaim:
     def _sweep(self) -> None:
         """Begin with the next slice. One sweep comes to its end before the next begins, whatever is asked for
         meanwhile: who asks now and then would else keep it at its beginning for ever."""
-        if self._running or self._closed or self._sweep_blocked or self._held_by:
+        if self._running or self._closed or self._sweep_tries.blocked or self._held_by:
             return
         if not self._sweeping:
             self._sweep_due = self._sweep_begun = False
@@ -342,12 +357,11 @@ class Reclaim:
             return
         if error is not None:
             self.failures += 1
-            self._sweep_said = self._say(error, self._sweep_said)
-            self._sweep_blocked = True
-            self._after("sweep again", RETRY_S, self._sweep_again)
+            self._sweep_tries.failed(error)
+            self._after("sweep again", RETRY_S, partial(self._again, self._sweep_tries))
             self._ended()
             return
-        self._sweep_said = ""
+        self._sweep_tries.said = ""
         self._sweep_begun = True
         if figures[2]:
             self._sweeping = False
@@ -355,10 +369,6 @@ class Reclaim:
             for wish in done:
                 self._group.clock.call_soon(wish.when_done)
         self._ended()
-
-    def _sweep_again(self) -> None:
-        self._sweep_blocked = False
-        self.consider()
 
     # -- timers
 

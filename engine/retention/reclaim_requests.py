@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import Any, Self
 
 from engine.index.requests import IndexRequest
+from engine.ports.store import ReadTransaction
 from engine.retention.needed import Keep, KeepRow
 from protocol.bounds import BlockEnd, Lane, Position, TimelineId, VolumeId
 from protocol.wire import RowType
 
 SWEEP_KEY = b"sweep"
+SWEEP_AGAIN_KEY = b"sweep-again"
 FIRST_BLOCK = (0, 0)
 
 _FOLD = RowType(tuple[TimelineId, Lane, Position, Position, KeepRow])
@@ -82,3 +84,8 @@ class SweepPlan(IndexRequest, frozen=True, kw_only=True, tag="sweep"):
         """See `IndexRequest.from_row`."""
         begin, dropped, keep = _SWEEP.convert(row)
         return cls(begin=begin, dropped=dropped, keep=Keep.of(keep))
+
+
+def sweep_is_due(transaction: ReadTransaction) -> bool:
+    """Whether one was under way, or was to begin, when the last run ended."""
+    return any(transaction.get("meta", key) is not None for key in (SWEEP_KEY, SWEEP_AGAIN_KEY))

@@ -1,7 +1,9 @@
 """A sweep: the whole table of versions is looked through, in slices, for what earlier truncations kept and
 nobody needs any more.
 
-    meta 'sweep'    the key to go on from
+    meta 'sweep'          the key to go on from
+    meta 'sweep-again'    empty: one is due, as cuts were given up since the last one began. A crash may come
+                          between a truncation that gives them up and that sweep
 
 Called by the indexer process; reads no clock.
 """
@@ -13,9 +15,9 @@ from typing import Any
 from engine.index.levels import level_and_first
 from engine.index.versions import BLOCK_PREFIX, NUMBER_MASK, VERSION_VALUE, unpack_version_key
 from engine.journal.segments import SegmentMap
-from engine.ports.store import Cursor, Store
-from engine.retention.needed import NO_ANCHOR, RETENTION_KEY, Retention, load_retention
-from engine.retention.reclaim_requests import SWEEP_KEY, SweepPlan
+from engine.ports.store import Cursor, Store, WriteTransaction
+from engine.retention.needed import NO_ANCHOR, RETENTION_KEY, Keep, Retention, load_retention
+from engine.retention.reclaim_requests import SWEEP_AGAIN_KEY, SWEEP_KEY, SweepPlan
 from engine.retention.thinning import Changes, Thinning, lanes_of
 
 SWEEP_SLICE = 10_000  # blocks
@@ -56,11 +58,21 @@ def run_sweep(store: Store, plan: SweepPlan) -> tuple[int, int, int]:
     with store.write() as write:
         changes.commit(write)
         write.put("meta", RETENTION_KEY, after.to_value())
+        if plan.begin:  # all of it goes by what this plan gives up
+            write.delete("meta", SWEEP_AGAIN_KEY)
+        else:
+            note_given_up(write, before, plan.keep)
         if following:
             write.put("meta", SWEEP_KEY, following)
         else:
             write.delete("meta", SWEEP_KEY)
     return looked_at, changes.gone, 0 if following else 1
+
+
+def note_given_up(write: WriteTransaction, before: Retention, keep: Keep) -> None:
+    """Note that a sweep is due if cuts that were kept are not any more."""
+    if before.kept.keys() - keep.cuts:
+        write.put("meta", SWEEP_AGAIN_KEY, b"")
 
 
 def _drop(changes: Changes, cursor: Cursor, number: int) -> None:

@@ -41,6 +41,7 @@ from engine.retention.needed import (
     load_retention,
 )
 from engine.retention.reclaim_requests import TruncatePlan
+from engine.retention.sweep import note_given_up
 from engine.retention.thinning import Changes, SegmentBytes, Thinning, lanes_of
 from protocol.errors import Corruption, WrongState
 from protocol.events import LAST_DATA_KIND, WRITE
@@ -103,6 +104,7 @@ def run_truncation(store: Store, segments: SegmentMap, plan: TruncatePlan) -> tu
     with store.write() as write:
         changes.commit(write)
         write.put("meta", RETENTION_KEY, after.to_value())
+        note_given_up(write, before, plan.keep)
     return len(changes.moved), changes.gone, *following
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from msgspec import field
+
 from protocol.bounds import Name
 from protocol.commands.base import BaseCommand, Confirm, Query, Reply
 from protocol.commands.cut import CutInfo
@@ -15,7 +17,8 @@ from protocol.roles import OperatorRole
 
 class SiteStatusReply(Reply, frozen=True, kw_only=True):
     """Everything about this site now. `log_dropped`: lines of the log since the start that nobody took.
-    `certificate_expires`: that by which hosts on TCP know the site; null if none is in use."""
+    `certificate_expires`: that by which hosts on TCP know the site; null if none is in use. `stuck_hooks`:
+    those whose thaw failed, so that hosts may still be frozen."""
 
     site: str
     site_id: str
@@ -29,6 +32,7 @@ class SiteStatusReply(Reply, frozen=True, kw_only=True):
     groups: list[GroupRow]
     log_dropped: int = 0
     certificate_expires: str | None = None
+    stuck_hooks: list[str] = field(default_factory=list)
 
 
 class SiteStatus(PagedCommand[SiteStatusReply], frozen=True, tag="site.status"):

@@ -15,6 +15,7 @@ Sources: RFC 8446; OpenSSL's BIO_s_mem(3), whose memory never shrinks.
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import Any
 from engine.group.compartment import attempt
 from engine.ports.clock import Clock
 from engine.ports.disk import Buffer
+from farshore.plain_files import require_plain
 from protocol.bounds import NAME
 from protocol.errors import NotAllowed
 from site_primary.nbd.host_budget import HostBudget
@@ -69,6 +71,8 @@ def server_context(server_file: str, ca_file: str) -> ssl.SSLContext:
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     # A ticket would let a client in again without its certificate being looked at.
     context.num_tickets = 0
+    for file in (server_file, ca_file):
+        require_plain(pathlib.Path(file))
     context.load_cert_chain(server_file)
     context.load_verify_locations(cafile=ca_file)
     return context

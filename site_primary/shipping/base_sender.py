@@ -1,7 +1,9 @@
 """Sending a base (engine.history.bases): the blocks that a peer's cut A and a cut B of this head may differ
 in, with B's timelines and records, so that the peer can go on from B with the journal.
 
-B is a cut up to which the index holds everything. From there on the journal is held for the peer. What is
+B is a cut up to which the index holds everything. From there on the journal is held for the peer; if it runs
+full, the base is gone on with all the same, as B itself stays readable, also once the peer has it: what
+changed since B is then sent as the next base, so that each is smaller than the one before. What is
 sent is found by one walk over each volume's changed blocks (engine.index.changes); a block whose newest
 version is the same at both cuts is left out, one that reads as zeroes at B goes as a row without bytes.
 Frames are made as they are needed and forgotten: a mark for each says where the walk was, so that after a
@@ -63,7 +65,7 @@ class _Mark(NamedTuple):
 class BaseSender:
     """One base to one peer, over any number of sessions. `cut` is B once it is known; `sent_bytes` counts
     frames, those sent again included. `on_done` is called once the peer has installed it, `on_failed` if this
-    site cannot make it."""
+    site cannot make it, `on_outlasted` when the journal from B on cannot be held any more."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class BaseSender:
         *,
         on_done: Callable[[], None],
         on_failed: Callable[[str], None],
+        on_outlasted: Callable[[], None] = lambda: None,
     ) -> None:
         self.start_cut = start
         self.timeline = rng.getrandbits(63) | 1
@@ -86,6 +89,7 @@ class BaseSender:
         self._holder = f"base:{session.peer}"
         self._on_done = on_done
         self._on_failed = on_failed
+        self._on_outlasted = on_outlasted
         self._attached = False  # to the session
         self._frame: JudgedFrame | None = None  # made, and not sent yet
         self._seeding = Seeding(session, self.timeline)
@@ -94,7 +98,7 @@ class BaseSender:
         self._parts: list[bytes] = []
         self._walks: list[VolumeWalk] = []
         self._at = _Mark(0, NO_DIGEST, 0, 0)
-        self._release_written()
+        release_written(group, session.peer)
         self._marks: deque[_Mark] = deque([self._at])
         self._scan: ChangeScan | None = None
         self._candidates: deque[int] = deque()
@@ -150,17 +154,19 @@ class BaseSender:
         self._group.space.release(self._holder)
         for name in (self._holder, f"{self._holder}:start"):
             self._group.kept.leases.release(name)
-        self._release_written()
-
-    def _release_written(self) -> None:
-        """What reclaim wrote down for this base, or for one of a run that ended in the middle."""
-        try:
-            self._group.kept.leases.release(lease_of(self._holder))
-        except OSError:
-            pass  # it keeps a cut too many, until the next base to this peer
+        release_written(self._group, self._session.peer)
 
     def _detached(self) -> None:
-        self._fail("the journal ran full while a base was on its way")
+        """The journal does not lead on from B any more."""
+        self._on_outlasted()
+
+    def _keep_for_peer(self, cut: Cut) -> None:
+        """The peer has B: it is what the next base to it can stand on, whatever is truncated meanwhile."""
+        leases, name = self._group.kept.leases, lease_of(self._session.peer)
+        try:
+            leases.hold(name, cut, durable=True)
+        except (FarshoreError, OSError):
+            leases.hold(name, cut)  # until a restart; then the next one stands on less
 
     # -- sessions
 
@@ -241,6 +247,8 @@ class BaseSender:
         """The peer has it installed."""
         if not self.done:
             self.done = True
+            if self.cut is not None:
+                self._keep_for_peer(self.cut)
             self.close()
             self._on_done()
 
@@ -379,3 +387,11 @@ class BaseSender:
         end = BaseEnd(session=self._session.id, base=self.timeline, end=self._at.end, digest=self._at.digest)
         self._end_sent = True
         self._session.send(end.encode())
+
+
+def release_written(group: Group, peer: str) -> None:
+    """Let go of what reclaim wrote down for a base to a peer, perhaps in a run that ended in its middle."""
+    try:
+        group.kept.leases.release(lease_of(f"base:{peer}"))
+    except OSError:
+        pass  # it keeps a cut too many, until the next session with this peer

@@ -18,7 +18,7 @@ from engine.ports.disk import Buffer
 from protocol.base_messages import READS_SEEDS, FromTarget
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import NO_TIMELINE, Cut
-from site_primary.shipping.base_sender import BaseSender
+from site_primary.shipping.base_sender import BaseSender, release_written
 from site_primary.shipping.comparison import Start, Verdict, can_base_on, heartbeat_of
 from site_primary.shipping.session import Session
 
@@ -44,6 +44,7 @@ class BaseShipment:
         self._ended_bytes = 0
         self._on_nothing = False
         self._wanted = False  # the peer cannot take the journal
+        self._outlasted = 0  # bases in a row for which the journal had not enough room
 
     @property
     def sent_bytes(self) -> int:
@@ -62,6 +63,7 @@ class BaseShipment:
             cut = start.cut if can_base_on(self._group, start.cut) else Cut(NO_TIMELINE, 0)
             return replace(start, verdict=Verdict.BASE, cut=cut)
         if start.verdict is not Verdict.BASE:
+            self._outlasted = 0
             self.end()
         return start
 
@@ -72,7 +74,13 @@ class BaseShipment:
             self.end()
         if self._sender is None:
             self._sender = BaseSender(
-                self._group, self._session, start, self._rng, on_done=self._done, on_failed=self._failed
+                self._group,
+                self._session,
+                start,
+                self._rng,
+                on_done=self._done,
+                on_failed=self._failed,
+                on_outlasted=self._is_outlasted,
             )
         beat = heartbeat_of(self._group, self._session.id, PairState.COPYING, Mode.ASYNC)
         self._session.send(structs.replace(beat, mode=READS_SEEDS).encode())
@@ -112,6 +120,26 @@ class BaseShipment:
             self._ended_bytes += self._sender.sent_bytes
             self._sender.close()
             self._sender = None
+        else:
+            release_written(self._group, self._session.peer)
+
+    def _is_outlasted(self) -> None:
+        self._outlasted += 1
+        self._group.emit(
+            "base.outlasted",
+            group=self._group.name,
+            peer=self._session.peer,
+            in_a_row=self._outlasted,
+            reason=f"the journal ran full while a copy was on its way, which goes on; {self._what_follows()}",
+        )
+
+    def _what_follows(self) -> str:
+        if self._outlasted == 1:
+            return "another one of what changed meanwhile follows it"
+        return (
+            "hosts write more than goes to the peer meanwhile: raise `journal_limit_bytes` in site.toml or "
+            f"the rate of {self._session.peer} (`farshore peer list`), or set `throttle`"
+        )
 
     def _done(self) -> None:
         self.end()

@@ -196,6 +196,10 @@ def test_a_thaw_that_fails_is_an_error_and_tried_again_at_the_next_start(hooked:
     assert hooked.frozen
     assert hooked.notes == ["sticks"]
     assert [event["level"] for event in hooked.events("hook.thaw_failed")] == ["error"]
+    assert "hook sticks: the thaw failed" in site.farshore("check", exit_code=2)
+    assert "hook sticks: the thaw failed" in site.farshore("check", "g", exit_code=2)
+    assert "hook sticks: the thaw failed" in site.farshore("status")
+    assert site.json("status")["stuck_hooks"] == ["sticks"]
     # The note says what is run to thaw, whatever site.toml says by then.
     note = site.directory / "frozen" / "sticks.json"
     note.write_text(note.read_text().replace('"false"', f'"{hooked.hook}","thaw"'))
@@ -204,6 +208,7 @@ def test_a_thaw_that_fails_is_an_error_and_tried_again_at_the_next_start(hooked:
     wait_until(lambda: bool(hooked.events("hook.thawed")), 60)
     assert (hooked.notes, hooked.frozen) == ([], False)
     assert [event["object"] for event in hooked.events("hook.thawed")] == ["sticks"]
+    assert "sticks" not in site.farshore("check")
 
 
 @pytest.mark.parametrize("when", ["freezing", "frozen", "stopped"])
@@ -211,6 +216,7 @@ def test_a_daemon_that_ends_while_frozen_leaves_nothing_frozen(hooked: Hooked, w
     site, before = hooked.site, hooked.backups
     backup = start_backup(site, "--freeze", "slow")
     wait_until(lambda: hooked.frozen, 60)
+    assert site.json("status")["stuck_hooks"] == [], "its guard is there, and thaws"
     if when == "frozen":
         # Held up, so that no mark and no thaw follow; then the freeze ends as it should.
         site.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]

@@ -35,7 +35,8 @@ def write_disk(tool: Callable[[str], str], parts: list[Path], disk: Path) -> Non
 @pytest.fixture(scope="module")
 def site(tool: Callable[[str], str]) -> Iterator[Site]:
     """Group `vm`: `root`, a disk with one partition, and `data`, a file system on the whole volume, with a
-    backup `before`. Group `two`: a disk with two partitions. Group `blank`: zeroes."""
+    backup `before`. Group `two`: a disk with two partitions. Group `mixed`: both
+    kinds of volumes. Group `blank`: zeroes."""
     for name in ("nbdfuse", "losetup", "mke2fs", "partx", "blkid"):
         tool(name)
     if os.geteuid() != 0 or not Path("/dev/fuse").exists() or not Path("/dev/loop-control").exists():
@@ -47,7 +48,13 @@ def site(tool: Callable[[str], str]) -> Iterator[Site]:
         part = make_ext(work / "part", work / "tree", "16M")
         write_disk(tool, [part], work / "one")
         write_disk(tool, [part, part], work / "two")
-        for volume, image in (("vm/root", "one"), ("vm/data", "part"), ("two/root", "two")):
+        for volume, image in (
+            ("vm/root", "one"),
+            ("vm/data", "part"),
+            ("two/root", "two"),
+            ("mixed/data", "part"),
+            ("mixed/disk", "two"),
+        ):
             size = (work / image).stat().st_size
             succeed(tool("nbdcopy"), work / image, one.create_volume(volume, str(size)))
         one.create_volume("blank/v", "8M")
@@ -83,13 +90,30 @@ def test_c45_the_only_partition_of_a_disk_is_the_one_that_is_meant(site: Site, s
 @pytest.mark.slow
 @pytest.mark.parametrize("check", ["test -s $FARSHORE_MOUNT/etc/fstab", "test -s etc/fstab", "true"])
 def test_c45_a_drill_that_mounted_nothing_is_never_green(site: Site, check: str) -> None:
-    for group in ("blank", "two"):
+    for group, failed in (("blank", "check failed"), ("two", "mount failed")):
         assert site.run("drill", "run", group, "--check", check).returncode == 1
         step, said = last_step(site, group)
-        assert step == "check failed"
+        assert step == failed
         assert "--raw" in said
         assert "--partition" in said
     assert site.run("drill", "run", "blank").returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [(), ("--check", "true")])
+def test_c45_a_disk_of_which_nothing_was_chosen_is_not_passed_over(
+    site: Site, words: tuple[str, ...]
+) -> None:
+    """Another volume of the group was mounted: the drill was good although nobody looked at this one."""
+    assert site.run("drill", "run", "mixed", *words).returncode == 1
+    steps = site.json("drill", "show", "mixed")["steps"]
+    (failed,) = [step for step in steps if step["state"] == "failed"]
+    assert (failed["volume"], failed["step"]) == ("disk", "mount")
+    assert "--partition disk=N" in failed["said"]
+    shown = {group["group"]: group["last_drill"] for group in site.json("status")["groups"]}
+    assert not shown["mixed"]["ok"]
+    assert "drill mixed: the last drill" in site.farshore("check", "mixed", exit_code=1)
+    assert site.run("drill", "run", "mixed", *words, "--partition", "disk=2").returncode == 0
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import ModuleType
 
+import engine.history.lineage
 import engine.index.levels
 import engine.journal.recovery
 import engine.journal.room
@@ -21,7 +22,6 @@ import engine.retention.truncation
 import site_primary.nbd.connection
 import site_primary.shipping.send_window
 import site_primary.write_path
-import site_secondary.receiver
 from engine.group.settings import GroupSettings
 from engine.peering.pair_states import Mode
 from protocol.commands.peer import RateWindow
@@ -321,6 +321,6 @@ def _patches(rng: random.Random, segment_bytes: int, segment_bytes_min: int) -> 
         (window, "SHIP_IN_FLIGHT_FRAMES_MAX", rng.choice((3, 1000))),
         (window, "SHIP_MESSAGE_BYTES", rng.choice((8 << 10, 64 << 10))),
         (window, "SHIP_READ_BYTES", 128 << 10),
-        (site_secondary.receiver, "frames_after", readable_frames_after),
+        (engine.history.lineage, "frames_after", readable_frames_after),
         (site_primary.nbd.connection, "NBD_FIRST_BUFFER_BYTES", rng.choice((4 << 10, 64 << 10))),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.index import indexer
-from engine.index.requests import IndexerDone, IndexRequest, encode_request
+from engine.index.requests import IndexerDone, IndexRequest, Unanswered, encode_request
 from engine.index.versions import TABLES
 from engine.journal.segments import SegmentMap
 from protocol.errors import FarshoreError
@@ -69,7 +69,7 @@ class SimIndexer:
             # The next one is a new process, with files and segments opened anew.
             self._segments = SegmentMap(self._site.disk)
             self._request = None
-            done(FarshoreError("the indexer process ended"), ())
+            done(Unanswered("the indexer process ended"), ())
         elif answer[0] == "done":
             figures = check_row(answer, str, *(int for _ in answer[1:]))[1:]
             self._clock.call_later(0.001, lambda: done(None, figures))

@@ -59,6 +59,7 @@ WHERE = {
     "daemon/site_groups.py:move": AWAITED,
     "daemon/witness.py:_tick": WITNESS,
     "engine/history/base_intake.py:": GROUP,
+    "engine/history/base_remains.py:": GROUP,
     "engine/history/branch_drop.py:": GROUP,
     "engine/history/seeds.py:": REMOVAL,
     "engine/index/checkpoint_timing.py:": GROUP,

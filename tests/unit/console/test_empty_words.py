@@ -39,7 +39,8 @@ def test_no_other_site_is_meant_by_an_empty_one(
 ) -> None:
     done = farshore("status", *words)
     assert done.code == ExitCode.USAGE
-    assert "--site was given nothing" in done.err
+    assert "--site" in done.err
+    assert "is a variable not set?" in done.err
     assert stub.asked == []
 
 

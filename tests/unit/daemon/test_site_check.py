@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from daemon.config import SiteConfig
 from daemon.data_directory import lock_site, make_site
 from daemon.signing_key import SIGNING_KEY_FILE, signing_seed
 from daemon.site_check import check_site
-from daemon.tls_files import SERVER_FILE
+from daemon.tls_files import CA_FILE, SERVER_FILE
 from engine.ports.durable import RealDisk
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zmq_transport import generate_keypair
@@ -63,6 +64,17 @@ def pipe_for(path: Path) -> None:
     os.mkfifo(path)
 
 
+def zeroes_for(path: Path) -> None:
+    """Whoever reads it never comes to an end."""
+    path.unlink()
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+
+def directory_for(path: Path) -> None:
+    path.unlink()
+    path.mkdir(mode=0o700)
+
+
 def lost_state(site: Path) -> None:
     (site / "groups" / "g" / "journal" / "0123456789abcdef").mkdir(parents=True)
     (site / "groups" / "g" / "journal" / "0123456789abcdef" / "0000000000000000.seg").touch()
@@ -97,6 +109,10 @@ def signing_key_for_all(site: Path) -> None:
         (lambda site: (site / "site.toml").write_text("name = 3"), "config", ExitCode.USAGE),
         (lambda site: pipe_for(site / "site.toml"), "config", ExitCode.FAILED),
         (lambda site: pipe_for(site / "identity.json"), "identity", ExitCode.FAILED),
+        (lambda site: pipe_for(site / "keys" / "secret"), "keys", ExitCode.MISMATCH),
+        (lambda site: pipe_for(site / "keys" / "public"), "keys", ExitCode.MISMATCH),
+        (lambda site: zeroes_for(site / "keys" / "public"), "keys", ExitCode.MISMATCH),
+        (lambda site: directory_for(site / "keys" / "secret"), "keys", ExitCode.MISMATCH),
         (other_machine, "identity", ExitCode.NOT_ALLOWED),
         (lambda site: (site / "keys" / "secret").unlink(), "keys", ExitCode.MISMATCH),
         (lambda site: (site / "keys" / "secret").chmod(0o640), "permissions", ExitCode.NOT_ALLOWED),
@@ -138,6 +154,11 @@ def test_how_hosts_come_on_tcp_is_said(site: Path) -> None:
     assert [(each.check, each.exit_code) for each in failed(site)] == [("permissions", ExitCode.NOT_ALLOWED)]
     (site / SERVER_FILE).write_text("rubbish")
     assert said().state is CheckState.FAILED
+    for name in (SERVER_FILE, CA_FILE):
+        TestAuthority(site)
+        pipe_for(site / name)
+        assert (said().state, "no file" in said().said) == (CheckState.FAILED, True)
+        (site / name).unlink()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -222,3 +243,14 @@ def test_figures_that_nobody_could_get_are_a_warning(site: Path) -> None:
             (site / "site.toml").write_text(f'{text}\nmetrics = "{place}"\n')
             found = [each for each in check_site(site).findings if each.said.startswith("metrics: ")]
             assert [each.state for each in found] == [CheckState.WARNING], place
+
+
+@pytest.mark.parametrize("lacks", ["ROOM_BYTES_MIN", "INODES_MIN"])
+def test_little_room_keeps_no_site_from_starting(
+    site: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    monkeypatch.setattr(f"daemon.site_check.{lacks}", 1 << 62)
+    (room,) = [each for each in check_site(site).findings if each.check == "room"]
+    assert room.state is CheckState.WARNING
+    assert "ENOSPC" in room.said
+    assert not failed(site)

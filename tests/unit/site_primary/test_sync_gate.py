@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from engine.group.head_moves import begin_timeline
 from engine.peering.pair_states import Mode
 from site_primary.sync_gate import GatePhase
-from tests.unit.engine.group_rig import GroupRig
+from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
 from tests.unit.site_primary.held_gate import TIMEOUT_S, Held
+
+MakeRig = Callable[..., GroupRig]
 
 
 @pytest.fixture
@@ -359,3 +364,26 @@ def test_a_closed_gate_answers_nobody_and_leaves_no_timer(held: Held) -> None:
     held.gate.close()
     held.rig.settle(100)
     assert held.log == []
+
+
+# -- a head that was left
+
+
+def test_who_waits_for_a_head_that_was_left_stands_in_nobodys_way(held: Held, make_rig: MakeRig) -> None:
+    """The other site took over at an earlier place: what was written past it here is a branch, and the
+    positions come anew."""
+    other = make_rig("other", site="par", seed=2)
+    follow(held.rig, other)
+    begin_timeline(other.group, authority=True)
+    held.start(Mode.SYNC)
+    for name in ("first", "second", "third"):
+        held.wait(name)
+    held.flush("flush")
+    take_other_line(held.rig, other)
+    held.rig.settle(0.1)
+    refused = [(name, False) for name in ("flush", "third", "second", "first")]
+    assert sorted(map(str, held.log[-4:])) == sorted(map(str, refused))
+    held.log.clear()
+    end = held.wait("anew")
+    held.acknowledge(end)
+    assert held.log == [("anew", True)]

@@ -168,3 +168,44 @@ def test_one_whose_first_slice_failed_begins_again_and_goes_on_with_no_earlier_o
     assert [each.begin for each in slices(rig)[:3]] == [True, True, False]
     assert not rig.group.reclaim.running
     assert stored(rig) < before
+
+
+def test_one_that_was_due_at_a_crash_begins_by_itself(rig: GroupRig, kept: list[int]) -> None:
+    """A truncation is the first to give up what deleted backups kept, and the site is killed before the sweep
+    that is due: nothing that is written down tells of them any more, and no other deletion may ever come."""
+    for copy in kept:
+        rig.group.append_records([CopyDeleted(copy_id=copy)])
+    goal = len(rig.segment_files()) + 2
+    while len(rig.segment_files()) < goal:  # of a block that no backup had
+        rig.write(rig.group.volume("root").id, 12, b"x")
+        rig.sync()
+    rig.checkpoint()
+    rig.group.settings = KEEP_NOTHING
+    rig.group.reclaim.consider()
+    assert TruncatePlan in [type(each) for each in rig.indexer.requests]
+    assert not slices(rig)
+    before = stored(rig)
+    rig.reopen()
+    assert not rig.group.kept.retention.kept
+    rig.settle(60.0)
+    assert slices(rig)
+    assert stored(rig) < before
+    rig.reopen()
+    rig.settle(60.0)
+    assert not slices(rig), "it was done"
+
+
+def test_one_begins_after_a_start_for_what_a_lease_kept(rig: GroupRig) -> None:
+    """Who asked for a cut ends with the daemon."""
+    cuts = fill(rig, rig.create("root", 16), 3)
+    rig.group.kept.leases.take("export", cuts[5])
+    truncate(rig)
+    rig.settle(60.0)
+    assert cuts[5] in rig.group.kept.retention.kept
+    rig.reopen()
+    rig.settle(60.0)
+    assert slices(rig)
+    assert cuts[5] not in rig.group.kept.retention.kept
+    rig.reopen()
+    rig.settle(60.0)
+    assert not slices(rig)
