@@ -47,6 +47,7 @@ def test_seeds_that_found_bugs_hold() -> None:
     assert not violations(sorted(FOUND))
 
 
+@pytest.mark.timeout(1200)
 def test_seeds_do_what_they_are_for() -> None:
     """Every fault and every task happens, and hosts get work done in spite of it."""
     counts: dict[str, int] = {}
