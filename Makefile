@@ -14,7 +14,7 @@ QUICK := tests/tidy tests/unit/engine/copies tests/unit/engine/history \
   $(patsubst %,tests/unit/protocol/test_%.py,commands events frames golden_bytes messages question_messages)
 MINUTES ?= 10
 DEMO ?=
-BENCH ?=
+BENCH ?= --client-limit
 GROWTH ?=
 
 .DEFAULT_GOAL := help

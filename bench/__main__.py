@@ -21,11 +21,13 @@ from rich.console import Console
 
 from bench import fio, machine, recovery
 from bench.farshore_pair import FarshorePair
+from bench.nbdkit_memory import NbdkitMemory
+from bench.processor import used_s, written_bytes
 from bench.qemu_mirror import CopyMode, QemuMirror
 from bench.report import Comparison, Sample, print_comparison, print_timings
 
 GIB = 1 << 30
-TABLE_COLUMNS = 110
+TABLE_COLUMNS = 140
 BASELINES: dict[str, CopyMode] = {
     "async": "background",
     "sync": "write-blocking",
@@ -54,6 +56,9 @@ class System(Protocol):
     def settle(self) -> float:
         """Wait until the mirror has everything; seconds."""
 
+    def pids(self) -> list[int]:
+        """Its processes, but for their children."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -68,7 +73,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--qemu-granularity", type=int, default=4096, help="its chunk, bytes (4096; QEMU: 65536)"
     )
-    result.add_argument("--qemu-link", choices=["tcp", "unix"], default="tcp", help="source to target (tcp)")
+    result.add_argument(
+        "--qemu-link", choices=["tcp", "tls", "unix"], default="tcp", help="source to target (tcp)"
+    )
+    result.add_argument("--client-limit", action="store_true", help="measure nbdkit's memory plugin, too")
     result.add_argument("--recovery", action="store_true", help="also backup and restore of a 10 GiB volume")
     result.add_argument("--dir", type=Path, help="where QEMU's images go (a temporary directory)")
     result.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -88,14 +96,27 @@ def measure(
     for workload in workloads:
         for _ in range(options.runs):
             for system in systems:
+                before_s, before_bytes = used(system)
                 result = fio.run(system.uri, workload, size_bytes=size_bytes, runtime_s=options.seconds)
                 settle_s = system.settle()
-                samples.append(
-                    Sample(system=system.name, workload=workload, result=result, settle_s=settle_s)
+                until_s, until_bytes = used(system)
+                sample = Sample(
+                    system=system.name,
+                    workload=workload,
+                    result=result,
+                    settle_s=settle_s,
+                    processor_s=until_s - before_s,
+                    disk_bytes=until_bytes - before_bytes,
                 )
+                samples.append(sample)
                 line = f"{workload.name}: {result.iops:,.0f} IOPS, caught up in {settle_s:.2f} s"
                 progress.print(f"{system.name}: {line}", style="dim")
     return samples
+
+
+def used(system: System) -> tuple[float, int]:
+    """Processor time, and bytes to disks, of a system so far."""
+    return used_s(system.pids()), written_bytes(system.pids())
 
 
 def compare(options: argparse.Namespace) -> Comparison:
@@ -112,9 +133,16 @@ def compare(options: argparse.Namespace) -> Comparison:
                 link=options.qemu_link,
             )
             systems: list[System] = [stack.enter_context(qemu)]
+            if options.client_limit:
+                memory = NbdkitMemory(directory / "nbdkit", size_bytes=2 * GIB)
+                systems.insert(0, stack.enter_context(memory))
             if not options.baseline_only:
                 systems.append(stack.enter_context(FarshorePair(size="2G", mode=options.mode)))
-            comparison = Comparison(baseline=qemu.name, subject=f"farshore {options.mode}")
+            comparison = Comparison(
+                baseline=qemu.name,
+                subject=f"farshore {options.mode}",
+                limit=NbdkitMemory.name if options.client_limit else "",
+            )
             comparison.samples = measure(systems, workloads, options)
             return comparison
     finally:

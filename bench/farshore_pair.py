@@ -53,6 +53,10 @@ class FarshorePair:
     ) -> None:
         self._stack.close()
 
+    def pids(self) -> list[int]:
+        """Of both daemons."""
+        return [site.pid for site in self._sites]
+
     def settle(self) -> float:
         """Wait until both sites hold all that is written; seconds, the command's start included."""
         began = time.monotonic()

@@ -43,6 +43,8 @@ class FioResult:
     bytes_per_s: float
     latency_mean_us: float
     latency_p99_us: float
+    operations: int
+    runtime_s: float
 
 
 def parse(output: dict[str, Any], workload: Workload) -> FioResult:
@@ -55,6 +57,8 @@ def parse(output: dict[str, Any], workload: Workload) -> FioResult:
         bytes_per_s=float(side["bw_bytes"]),
         latency_mean_us=latency["mean"] / 1000,
         latency_p99_us=float(percentiles.get("99.000000", 0)) / 1000,
+        operations=int(side["total_ios"]),
+        runtime_s=float(side["runtime"]) / 1000,
     )
 
 

@@ -11,12 +11,14 @@ Two settings decide what is compared, so they are arguments and are printed with
   better (on a 2-core machine 12.9k instead of 7.5k writes/s) and is the default here: the stronger opponent.
 - `link`: over TCP, write-blocking mode was seen to stall for 40 ms at times, over a unix socket never. The
   link of Farshore is TCP, so TCP is the default; the unix socket tells how much of a ratio is that stall.
+  `tls` is TCP with TLS, by a key that both ends have: the link of Farshore is encrypted too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -27,7 +29,7 @@ from typing import Any, Literal, Self
 from tests.support.sites import free_port
 
 CopyMode = Literal["background", "write-blocking"]
-Link = Literal["tcp", "unix"]
+Link = Literal["tcp", "tls", "unix"]
 READY_TIMEOUT_S = 120.0
 QMP_TIMEOUT_S = 30.0
 
@@ -105,6 +107,8 @@ class QemuMirror:
         for path in (self.directory / "source.img", self.target):
             with path.open("wb") as image:
                 image.truncate(self.size_bytes)
+        # What QEMU looks for in the directory of its credentials, and whom it calls itself.
+        (self.directory / "keys.psk").write_text(f"qemu:{secrets.token_hex(32)}\n")
         try:
             address = self._start_target()
             self._start_source()
@@ -128,6 +132,10 @@ class QemuMirror:
             process.kill()
             process.wait()
         self._processes.clear()
+
+    def pids(self) -> list[int]:
+        """Of both processes."""
+        return [process.pid for process in self._processes]
 
     def settle(self) -> float:
         """Wait until the target has everything; the seconds that it took."""
@@ -161,6 +169,8 @@ class QemuMirror:
                 time.sleep(0.02)
             return {"type": "unix", "path": str(path)}
         port = free_port()
+        if self.link == "tls":
+            words += [*self._credentials("server"), "--tls-creds=tls"]
         self._spawn([*words, "--bind=127.0.0.1", f"--port={port}", str(self.target)])
         while True:
             try:
@@ -170,6 +180,9 @@ class QemuMirror:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+    def _credentials(self, end: str) -> list[str]:
+        return ["--object", f"tls-creds-psk,id=tls,endpoint={end},dir={self.directory}"]
 
     def _start_source(self) -> None:
         monitor = self.directory / "qmp.sock"
@@ -183,6 +196,7 @@ class QemuMirror:
                 "--blockdev", "driver=raw,node-name=source,file=file",
                 "--nbd-server", f"addr.type=unix,addr.path={self.directory / 'source.sock'}",
                 "--export", "type=nbd,id=export,node-name=source,name=v,writable=on",
+                *(self._credentials("client") if self.link == "tls" else ()),
             ]
         )  # fmt: skip
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -197,7 +211,8 @@ class QemuMirror:
     def _mirror(self, server: dict[str, str]) -> None:
         monitor = self._monitor()
         target = {"driver": "nbd", "node-name": "remote", "server": server, "export": "v"}
-        monitor.command("blockdev-add", **target)
+        tls = {"tls-creds": "tls"} if self.link == "tls" else {}
+        monitor.command("blockdev-add", **target, **tls)
         monitor.command("blockdev-add", **{"driver": "raw", "node-name": "target", "file": "remote"})
         monitor.command(
             "blockdev-mirror",

@@ -16,6 +16,7 @@ import msgspec
 
 from daemon.alerts.limits import AlertLimits, check_limits
 from daemon.config_values import socket_access, with_numbers
+from daemon.hook_config import HookConfig, check_hook
 from daemon.notify.config import NotifyConfig, check_notify
 from engine.ports.unix_sockets import SocketAccess
 from engine.ports.zap import check_key
@@ -24,10 +25,6 @@ from protocol.commands.base import check_name
 from protocol.endpoints import check_endpoint, check_listen_endpoint, check_nbd_address, check_peer_endpoint
 from protocol.errors import UsageError
 from protocol.limits import (
-    HOOK_CHARS_MAX,
-    HOOK_TIMEOUT_MAX_S,
-    HOOK_TIMEOUT_S,
-    HOOK_WORDS_MAX,
     LOCK_S_MAX,
     NBD_CONNECTIONS_MAX,
     NBD_CONNECTIONS_PER_HOST,
@@ -39,7 +36,6 @@ from protocol.limits import (
 from protocol.positions import POSITION_MAX
 from protocol.roles import RoleName
 from protocol.toml_text import toml_lines
-from site_primary.quiesce import Hook, OnFailure
 
 CONFIG_FILE = "site.toml"
 CONTROL_SOCKET_MODE = "0600"
@@ -54,6 +50,7 @@ NUMBER_BITS = 64
 # Most that a key may be; the least is 0.
 _MOST: dict[str, float] = {
     "groups_per_peer": PEER_GROUPS_MAX,
+    "journal_cache_bytes": POSITION_MAX,
     "journal_limit_bytes": POSITION_MAX,
     "window_s": SCHEDULE_SPAN_S_MAX,
     "window_bytes": POSITION_MAX,
@@ -61,27 +58,6 @@ _MOST: dict[str, float] = {
     "reserve_bytes": POSITION_MAX,
     "start_wait_s": START_WAIT_MAX_S,
 }
-
-
-class HookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The keys of [hooks.NAME]: how `backup create --freeze NAME` holds hosts still. The daemon runs the
-    commands as its own user, without a shell."""
-
-    freeze: tuple[str, ...]
-    """The command that freezes, and ends once hosts are held still."""
-
-    thaw: tuple[str, ...]
-    """The command that lets them go on; run in every case, so it must succeed where nothing is frozen too."""
-
-    thaw_waits: bool = False
-    """The thaw is started before the freeze, with FARSHORE_WAIT=1, and thaws once its standard input gives a
-    line or ends, as `farshore-hook` does. Hosts are not frozen for as long as it takes to start."""
-
-    timeout_s: float = HOOK_TIMEOUT_S
-    """Thawed at the latest after this long. Hosts stand still for as long if a freeze hangs."""
-
-    on_failure: Literal["refuse", "crash-consistent"] = "refuse"
-    """Without a freeze: no backup, or one that is what a crash would have left."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,6 +117,9 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     groups_per_peer: int = PEER_GROUPS_MAX
     """Most groups that one peer makes at this site by pairing its own; 0: none."""
+
+    journal_cache_bytes: int = 0
+    """How much of what journals wrote lately stays in the page cache; 0: a sixteenth of memory."""
 
     journal_limit_bytes: int = 0
     """Most that a group's journal may take; 0: as much as the file system has. At the limit hosts wait for
@@ -249,20 +228,6 @@ def control_access(config: SiteConfig) -> SocketAccess:
     return socket_access("control", config.control_socket_mode, owner, group, others=False)
 
 
-def hooks_of(config: SiteConfig) -> dict[str, Hook]:
-    """The hooks as what runs them takes them."""
-    return {
-        name: Hook(
-            freeze=each.freeze,
-            thaw=each.thaw,
-            thaw_waits=each.thaw_waits,
-            timeout_s=each.timeout_s,
-            on_failure=OnFailure(each.on_failure),
-        )
-        for name, each in config.hooks.items()
-    }
-
-
 def _check_keys(
     path: pathlib.Path, fields: Mapping[str, object], known: Iterable[str], prefix: str = ""
 ) -> None:
@@ -277,25 +242,6 @@ def _check_keys(
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise UsageError(f"{path}: unknown key {prefix + key!r}", subject=prefix + key, next_step=hint)
-
-
-def _check_hook(name: str, hook: HookConfig) -> None:
-    check_name(name, "hook")
-    for verb in ("freeze", "thaw"):
-        if not 1 <= len(getattr(hook, verb)) <= HOOK_WORDS_MAX:
-            raise UsageError(
-                f"hooks.{name}.{verb} must be a command in 1 to {HOOK_WORDS_MAX} words", subject=name
-            )
-        if any("\0" in word for word in getattr(hook, verb)):
-            raise UsageError(f"hooks.{name}.{verb} has a NUL in it, which no command can have", subject=name)
-    if sum(map(len, (*hook.freeze, *hook.thaw))) > HOOK_CHARS_MAX:
-        raise UsageError(f"hooks.{name}: the commands have over {HOOK_CHARS_MAX} characters", subject=name)
-    if not 0 < hook.timeout_s <= HOOK_TIMEOUT_MAX_S:
-        raise UsageError(
-            f"hooks.{name}.timeout_s is {hook.timeout_s:g}: it must be above 0 and at most "
-            f"{HOOK_TIMEOUT_MAX_S:g} seconds",
-            subject=name,
-        )
 
 
 def check_config(config: SiteConfig, subject: str) -> None:
@@ -351,7 +297,7 @@ def check_config(config: SiteConfig, subject: str) -> None:
             subject=subject,
         )
     for name, hook in config.hooks.items():
-        _check_hook(name, hook)
+        check_hook(name, hook)
     check_limits(config.alerts)
     check_notify(config.notify)
     if config.metrics:

@@ -7,12 +7,12 @@ by time.
 
 from __future__ import annotations
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from protocol.cut_text import time_text
 from protocol.limits import CLOCK_SKEW_S
 
 
-def ahead_s(group: Group) -> float:
+def ahead_s(group: GroupCore) -> float:
     """By how many seconds the newest frame's time is yet to come; 0 if it is not, or by no more than clocks
     differ."""
     found = (group.head.utc_ns - group.clock.utc_ns()) / 1e9
@@ -25,7 +25,7 @@ class JournalTimes:
     def __init__(self) -> None:
         self._ahead: set[str] = set()
 
-    def look(self, group: Group) -> None:
+    def look(self, group: GroupCore) -> None:
         """Leave an event if it has begun, or is over."""
         behind_s, name = ahead_s(group), group.name
         if behind_s and name not in self._ahead:

@@ -15,7 +15,7 @@ from functools import partial
 
 from daemon.peers import PeerOptions
 from engine.group.compartment import attempt
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.peering.peer_answers import Header
 from engine.ports.clock import Clock, Timer
 from engine.ports.transport import Caller
@@ -101,7 +101,7 @@ class SiteTraffic:
         if peer in self._answers:
             self._answers[new] = self._answers.pop(peer)
 
-    def answer(self, caller: Caller, group: Group, header: Header, payload: bytes) -> None:
+    def answer(self, caller: Caller, group: GroupCore, header: Header, payload: bytes) -> None:
         """Send an answer about a group as a peer is sent to."""
         traffic = self.to(caller.peer)
         used, wire = traffic.pack(payload)

@@ -60,7 +60,7 @@ def real_site(
 
     events = EventLog(clock, EventFile(RealDisk(directory, None), not_kept))
     events.take_up()
-    threads = DiskThreads(loop)
+    threads = DiskThreads(loop, config.journal_cache_bytes)
     disk = RealDisk(directory, threads)
     store = _state_store(directory)
     indexers = IndexerPool(directory / GROUPS)

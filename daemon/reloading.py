@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from msgspec import structs
 
-from daemon.config import SiteConfig, hooks_of, load_config
+from daemon.config import SiteConfig, load_config
 from daemon.configured import group_settings, nbd_addresses
+from daemon.hook_config import hooks_of
 from daemon.nbd_tls import renew_rules
 from daemon.service_manager import ServiceManager, status_line
 from daemon.site import Site
@@ -52,7 +53,7 @@ async def reload_config(site: Site) -> None:
     before, config = site.config, structs.replace(site.config, **taken)
     await _move_doors(site, before, config)
     site.config = config
-    site.hooks.set_hooks(hooks_of(config))
+    site.hooks.set_hooks(hooks_of(config.hooks))
     site.operators.set_rows(config.operators)
     site.relay.change(config.notify)
     for group in site.groups.values():

@@ -20,11 +20,12 @@ import structlog
 
 from daemon import group_moves, jobs
 from daemon.alerts import peer_news
-from daemon.config import SiteConfig, hooks_of
+from daemon.config import SiteConfig
 from daemon.configured import control_address, nbd_addresses
 from daemon.data_directory import Identity, Keys
 from daemon.exports import SiteExports
 from daemon.group_room import GroupRoom
+from daemon.hook_config import hooks_of
 from daemon.jobs import Jobs
 from daemon.notify.relay import Relay
 from daemon.open_group import GroupMaker
@@ -88,7 +89,7 @@ class Site:
         self.peers = self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
         self.jobs = Jobs(self.state, self.clock, emit)
-        self.hooks = Hooks(directory, self.disk, hooks_of(config), self.clock, emit)
+        self.hooks = Hooks(directory, self.disk, hooks_of(config.hooks), self.clock, emit)
         self.traffic = SiteTraffic(self.clock, self.peers.options, self.transport.unread_bytes)
         self.groups: dict[str, Group] = {}
         self.exports = SiteExports(

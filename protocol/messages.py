@@ -60,6 +60,7 @@ from protocol.bounds import (
 )
 from protocol.compress import Compression, decompress
 from protocol.errors import RemoteProtocolError
+from protocol.frames import Buffer
 from protocol.limits import CLOCK_TRIP_S_MAX, LINEAGE_TIMELINES_MAX, MESSAGE_HEADER_BYTES_MAX
 from protocol.peer_requests import (
     AskNews,
@@ -160,7 +161,7 @@ class FrameMessage(_Message, frozen=True, kw_only=True, omit_defaults=True, tag=
         row = (int(MessageKind.FRAME), self.session, self.compression)
         return encode_plain(row if self.compression else row[:2])
 
-    def unpacked(self, payload: bytes) -> bytes:
+    def unpacked(self, payload: Buffer) -> Buffer:
         """The frames of a payload. RemoteProtocolError if it is not what the row says."""
         return decompress(payload) if self.compression is Compression.ZSTD else payload
 

@@ -109,7 +109,7 @@ class BaseReceiver:
         if self._seeds is not None:
             self._seeds.end()
 
-    def on_message(self, message: BaseMessage, payload: bytes | None) -> None:
+    def on_message(self, message: BaseMessage, payload: Buffer | None) -> None:
         """One message. NotContiguous, FrameError or RemoteProtocolError if it breaks the rules: the session
         must end. Trimmed if a base on that start cannot be taken, WrongState or another FarshoreError, or
         OSError, if this one cannot."""
@@ -174,7 +174,7 @@ class BaseReceiver:
             raise NotContiguous("no such base is under way")
         return intake
 
-    def _part(self, message: BasePart, payload: bytes | None) -> None:
+    def _part(self, message: BasePart, payload: Buffer | None) -> None:
         self._require(message.base)
         if payload is None or len(payload) > BASE_PART_BYTES_MAX:
             raise RemoteProtocolError("a part of a base has no payload, or too much")
@@ -182,7 +182,7 @@ class BaseReceiver:
             raise RemoteProtocolError("the parts of a base are out of order")
         self._parts.append(bytes(payload))
 
-    def _frames(self, message: BaseFrames, payload: bytes | None) -> None:
+    def _frames(self, message: BaseFrames, payload: Buffer | None) -> None:
         intake = self._require(message.base)
         if payload is None:
             raise RemoteProtocolError("frames of a base have no payload")
@@ -193,7 +193,7 @@ class BaseReceiver:
         self.received_bytes += len(payload)
         self._ack_soon()
 
-    def _holed(self, message: BaseHoled, payload: bytes | None) -> None:
+    def _holed(self, message: BaseHoled, payload: Buffer | None) -> None:
         intake = self._require(message.base)
         if payload is None or self._seeds is None:
             raise RemoteProtocolError("a frame of a base has no payload, or holes for which there is no seed")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from engine.group.listeners import Emit
 from engine.history.seeds import Seed, SeedRemoval, SpoiltSeed, give_up, seeds_of
 from engine.ports.clock import Clock
-from engine.ports.disk import Disk
+from engine.ports.disk import Buffer, Disk
 from protocol.base_holes import check_holes, put_back
 from protocol.base_messages import BaseDigests, BaseHoled, BaseSeeds, BaseWant
 from protocol.compress import Compression, decompress
@@ -91,7 +91,7 @@ class BaseSeedUse:
         answer = BaseDigests(session=want.session, base=want.base, seed=want.seed, chunk=want.chunk)
         return answer, digests
 
-    def take(self, message: BaseHoled, payload: bytes, take: Callable[[bytearray], None]) -> None:
+    def take(self, message: BaseHoled, payload: Buffer, take: Callable[[bytearray], None]) -> None:
         """Put a frame back together and have it taken. RemoteProtocolError if it cannot be: what it named is
         set aside then. What `take` raises, but for FrameError."""
         named = [seed for _, _, seed, _ in message.holes]

@@ -24,7 +24,7 @@ from engine.group.site_state import PairRow, Role, SiteState
 from engine.peering.peer_answers import PeerAnswers, Travel, as_it_is, nothing_unread, refuse
 from engine.peering.peer_pace import PeerPace, Turn
 from engine.ports.clock import Clock
-from engine.ports.transport import Caller
+from engine.ports.transport import Caller, Payload
 from protocol.errors import (
     Busy,
     Corruption,
@@ -114,7 +114,7 @@ class PeerDoor:
         self._sessions: dict[tuple[str, int], Receiver] = {}
         self._twins = Twins(emit)
 
-    def on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def on_message(self, caller: Caller, header: bytes, payload: Payload) -> None:
         """A peer's message: to the group's receiver, made with the first HELLO for it."""
         try:
             message = decode_message(header)
@@ -157,7 +157,7 @@ class PeerDoor:
         if not (isinstance(call, Hello) and (caller.peer, call.session) in self._sessions):
             self._take(caller, call)
 
-    def _take(self, caller: Caller, message: Message, payload: bytes | None = None) -> None:
+    def _take(self, caller: Caller, message: Message, payload: Payload = None) -> None:
         """A message of a session, or a call for one. Frames are not counted: what they are is the pair's
         work."""
         clock = self._holder.clock
@@ -178,7 +178,7 @@ class PeerDoor:
     def _refuse(self, caller: Caller, session: int, error: FarshoreError) -> None:
         caller.send(Refused(session=session, code=error.code, message=error.message).encode())
 
-    def _in_session(self, caller: Caller, message: Message, payload: bytes | None) -> None:
+    def _in_session(self, caller: Caller, message: Message, payload: Payload) -> None:
         if isinstance(message, Hello):
             try:
                 receiver = self._receiver_for(caller, message)

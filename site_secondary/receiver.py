@@ -23,7 +23,7 @@ from engine.ports.transport import Caller
 from engine.retention.journal_space import ReplicationSlot
 from protocol.base_messages import READS_SEEDS, BaseMessage, FromSource
 from protocol.errors import Diverged, FarshoreError, RemoteProtocolError, Trimmed
-from protocol.frames import FrameError, frames_in
+from protocol.frames import Buffer, FrameError, frames_in
 from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import (
     Ack,
@@ -160,7 +160,7 @@ class Receiver:
         there_ns = self.peer_clock.utc_ns(self._group.clock)
         return self._group.clock.utc_ns() if there_ns is None else there_ns
 
-    def on_message(self, caller: Caller, message: Message, payload: bytes | None) -> None:
+    def on_message(self, caller: Caller, message: Message, payload: Buffer | None) -> None:
         """One message of the peer."""
         if isinstance(message, Hello):
             self._on_hello(caller, message)
@@ -237,7 +237,7 @@ class Receiver:
         if was_split:
             self._on_change(ReceiverChange.STATE)
 
-    def _on_frames(self, message: FrameMessage, payload: bytes) -> None:
+    def _on_frames(self, message: FrameMessage, payload: Buffer) -> None:
         try:
             if self._base.installing:
                 raise NotContiguous("a base is being installed")
@@ -265,7 +265,7 @@ class Receiver:
         self._make_durable()
         self._ack_soon()
 
-    def _on_base(self, message: BaseMessage, payload: bytes | None) -> None:
+    def _on_base(self, message: BaseMessage, payload: Buffer | None) -> None:
         try:
             self._engage()
             self._base.on_message(message, payload)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.group.listeners import Emit
 from protocol.errors import NotAllowed
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
@@ -30,7 +30,7 @@ REPLACED_MAX = 4096
 class _Replaced:
     """A session that another one ended: of which group, when (monotonic), how often it was heard since."""
 
-    group: Group
+    group: GroupCore
     at: float
     beats: int = 0
 
@@ -44,7 +44,7 @@ class Twins:
         self._until: dict[tuple[str, str], float] = {}  # two daemons are known to call, up to then
         self._replaced: dict[tuple[str, int], _Replaced] = {}  # by peer and session
 
-    def check(self, peer: str, group: Group, session: int, heard_at: float | None) -> None:
+    def check(self, peer: str, group: GroupCore, session: int, heard_at: float | None) -> None:
         """Whether a HELLO may end the session in force, which was heard last at `heard_at` (monotonic).
         NotAllowed."""
         key, now = (peer, group.name), group.clock.monotonic()
@@ -53,7 +53,7 @@ class Twins:
             self._until[key] = now + KEPT_S
             raise _refusal(peer, group)
 
-    def began(self, peer: str, group: Group, session: int) -> None:
+    def began(self, peer: str, group: GroupCore, session: int) -> None:
         """That session is in force."""
         before = self._present.get((peer, group.name), session)
         self._present[peer, group.name] = session
@@ -89,7 +89,7 @@ class Twins:
         return _refusal(peer, group)
 
 
-def _refusal(peer: str, group: Group) -> NotAllowed:
+def _refusal(peer: str, group: GroupCore) -> NotAllowed:
     return NotAllowed(
         f"another daemon with the identity of {peer} is in session: was its directory or its machine copied?",
         subject=group.name,

@@ -8,7 +8,7 @@ from daemon.operations.drill_row import KnownDrill, newest_first, proof_info
 from daemon.operations.paging import TimeSlices
 from daemon.site import Site
 from engine.copies.copies import Copy
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.journal.reader import BadFrame
 from protocol.commands.backup import ProvenInfo
 from protocol.commands.base import ROWS_MAX
@@ -16,7 +16,7 @@ from protocol.cut_text import time_text
 from protocol.errors import FarshoreError
 
 
-async def proven(site: Site, group: Group, copy: Copy) -> list[ProvenInfo]:
+async def proven(site: Site, group: GroupCore, copy: Copy) -> list[ProvenInfo]:
     """When a backup was last proven, and how: by a verification here, by drills here and at the peer. Of
     drills the newest that was good, and a newer one that was not. Newest first."""
     mark, found = group.copies.mark_of(copy.id), list[ProvenInfo]()
@@ -69,7 +69,7 @@ def _newest(site: Site, drills: Iterable[KnownDrill], *, here: bool) -> Iterator
         failed_before = True
 
 
-def _journal_digest(group: Group, copy: Copy) -> str:
+def _journal_digest(group: GroupCore, copy: Copy) -> str:
     """That of the journal's chain at the backup's cut, which both sites have; empty if it cannot be read."""
     try:
         digest = group.reader.digest_at(group.timelines, copy.cut.timeline, copy.cut.position)

@@ -6,7 +6,7 @@ from daemon.operations.drill_row import digest_of
 from daemon.site import Site
 from engine.acting import actor
 from engine.copies.copies import Copy
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.integrity.proofs import NO_EXIT_CODE, Proof
 from protocol.commands.drill import DrillInfo, DrillProof
 from protocol.positions import Cut
@@ -32,7 +32,7 @@ def say_drill(site: Site, info: DrillInfo, proof: Proof | None) -> None:
     )
 
 
-def backup_at(group: Group, cut: Cut) -> Copy | None:
+def backup_at(group: GroupCore, cut: Cut) -> Copy | None:
     """The backup that shows this cut, a labelled one before others."""
     found = group.copies.of_cut(group.spans(), cut)
     return max(found, key=lambda copy: bool(copy.label), default=None)

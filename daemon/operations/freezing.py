@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from daemon.site import Site
 from engine.copies.copies import Copy
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from protocol.commands.backup import FreezeInfo
 from protocol.errors import FarshoreError, TimedOut, Unsafe
 from protocol.events import Consistency
@@ -15,7 +15,7 @@ from site_primary.quiesce import BY_HAND, OnFailure, Quiesced
 
 
 async def mark_frozen(
-    site: Site, group: Group, name: str, mark: Callable[[Consistency], Copy]
+    site: Site, group: GroupCore, name: str, mark: Callable[[Consistency], Copy]
 ) -> tuple[Copy, FreezeInfo]:
     """Run a hook around `mark`; the copy and the `freeze` part of the answer. NotFound without such a hook;
     TimedOut or Unsafe if the freeze failed and the hook wants no backup then."""
@@ -48,7 +48,7 @@ async def mark_frozen(
 
 
 def _mark(
-    site: Site, group: Group, name: str, quiesced: Quiesced, mark: Callable[[Consistency], Copy]
+    site: Site, group: GroupCore, name: str, quiesced: Quiesced, mark: Callable[[Consistency], Copy]
 ) -> Copy:
     if quiesced.still_frozen(site.clock):
         return mark(Consistency.APPLICATION)
@@ -71,7 +71,7 @@ def _mark(
     )
 
 
-async def _thawed(site: Site, group: Group, name: str, quiesced: Quiesced) -> GuardReport | None:
+async def _thawed(site: Site, group: GroupCore, name: str, quiesced: Quiesced) -> GuardReport | None:
     ended = await quiesced.ended()
     if ended is None:
         site.hooks.thaw_leftovers()

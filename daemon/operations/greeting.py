@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from daemon.peers import Peer
 from daemon.site import Site
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import FarshoreError, NotAllowed, Unreachable
 
 
-async def check_keys(site: Site, group: Group, peer: Peer) -> None:
+async def check_keys(site: Site, group: GroupCore, peer: Peer) -> None:
     """That a peer that is there takes this site for its peer. NotAllowed. One that is away may come later."""
     asking = PeerRequests(
         group=group.name,

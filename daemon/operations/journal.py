@@ -11,7 +11,7 @@ from daemon.operations.paging import NextPage, Page, in_slices, rows_of, start_o
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info
 from daemon.site import Site
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.history.unread import read_frame
 from engine.steps import at_once
 from protocol.bounds import AnyTimeline, Position
@@ -55,14 +55,14 @@ async def show(site: Site, command: JournalShow) -> Page[JournalShowReply] | Nex
     return Page(_reply(group, frames, following, site.name_of), more)
 
 
-def journal_of(group: Group, command: JournalShow, name_of: Callable[[str], str]) -> JournalShowReply:
+def journal_of(group: GroupCore, command: JournalShow, name_of: Callable[[str], str]) -> JournalShowReply:
     """The same of an open group; `name_of` gives a site's name by its id."""
     prefixes = at_once(_frames(group, _since(group, command), command.limit))
     frames = [_frame(group, prefix) for prefix in prefixes]
     return _reply(group, frames, _following(group, prefixes), name_of)
 
 
-def _since(group: Group, command: JournalShow) -> Cut | None:
+def _since(group: GroupCore, command: JournalShow) -> Cut | None:
     """Where to begin, as it was asked for. NotFound unless that is a boundary of the history held."""
     start = command.since.cut if command.since else None
     if start is not None:
@@ -70,7 +70,7 @@ def _since(group: Group, command: JournalShow) -> Cut | None:
     return start
 
 
-def _frames(group: Group, start: Cut | None, limit: int) -> Generator[None, None, list[FramePrefix]]:
+def _frames(group: GroupCore, start: Cut | None, limit: int) -> Generator[None, None, list[FramePrefix]]:
     """The first `limit` frames from `start` on, or else the last ones; step by step."""
     spans = group.spans(group.writer.written)
     prefixes: list[FramePrefix] = []
@@ -90,14 +90,14 @@ def _frames(group: Group, start: Cut | None, limit: int) -> Generator[None, None
     return prefixes
 
 
-def _following(group: Group, prefixes: list[FramePrefix]) -> str | None:
+def _following(group: GroupCore, prefixes: list[FramePrefix]) -> str | None:
     """Where the frames after these begin; None if there are none."""
     following = Cut(prefixes[-1].timeline, prefixes[-1].end) if prefixes else None
     return str(following) if following and following != group.end else None
 
 
 def _reply(
-    group: Group, frames: list[FrameInfo], following: str | None, name_of: Callable[[str], str]
+    group: GroupCore, frames: list[FrameInfo], following: str | None, name_of: Callable[[str], str]
 ) -> JournalShowReply:
     ends = {span.timeline: span.end for span in group.spans(group.writer.written)}
     return JournalShowReply(
@@ -121,7 +121,7 @@ def _reply(
     )
 
 
-def _check_start(group: Group, start: Cut) -> None:
+def _check_start(group: GroupCore, start: Cut) -> None:
     """NotFound unless frames begin there, or end: an answer without any would say that there are none."""
     for span in group.spans(group.writer.written):
         if span.timeline == start.timeline and span.start <= start.position <= span.end:
@@ -138,7 +138,7 @@ def _check_start(group: Group, start: Cut) -> None:
 
 
 def _newest(
-    group: Group, timeline: int, start: int, end: int, limit: int
+    group: GroupCore, timeline: int, start: int, end: int, limit: int
 ) -> Generator[None, None, list[FramePrefix]]:
     """The last `limit` prefixes of a span: segments from the end until there are enough."""
     found: list[FramePrefix] = []
@@ -155,7 +155,7 @@ def _newest(
     return found[-limit:]
 
 
-def _frame(group: Group, prefix: FramePrefix) -> FrameInfo:
+def _frame(group: GroupCore, prefix: FramePrefix) -> FrameInfo:
     frame = next(iter(group.reader.frames(prefix.timeline, prefix.position, prefix.end, None)))
     kinds: dict[str, int] = {}
     said = read_frame(frame)

@@ -9,7 +9,7 @@ from itertools import islice
 from daemon.site import Site
 from engine.copies.cron_lines import cron_line
 from engine.copies.schedules import slots_after
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.ports.time_zones import check_zone, time_zone
 from protocol.commands.schedule import ScheduleRun
 from protocol.cut_text import NS_PER_S, time_text
@@ -33,14 +33,14 @@ def checked_line(cron: str, zone: str) -> tuple[str, str]:
     return " ".join(cron.split()), zone
 
 
-async def reads_keep_zone(site: Site, group: Group) -> bool:
+async def reads_keep_zone(site: Site, group: GroupCore) -> bool:
     """Whether the peer, if there is one, could go on behind a policy whose keep rules go by a zone.
     Unreachable, Refused."""
     peer = site.peer_of(group.name)
     return not peer or await site.ask_peer(group.name).reads(KEEP_ZONES)
 
 
-async def require_read_by_peer(site: Site, group: Group) -> None:
+async def require_read_by_peer(site: Site, group: GroupCore) -> None:
     """Refused if the peer could not go on with the group's journal behind a cron line, or cannot be asked."""
     peer = site.peer_of(group.name)
     if not peer:

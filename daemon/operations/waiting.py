@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from daemon.site import Site
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.peering.pair_states import PairState
 from protocol.errors import FarshoreError
 
 PEER_WAIT_S = 10.0
 
 
-async def wait_durable(group: Group) -> None:
+async def wait_durable(group: GroupCore) -> None:
     """Until everything written so far is durable here. FarshoreError if it never will be."""
     done: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
 
@@ -49,7 +49,7 @@ async def wait_until(site: Site, reached: Callable[[], bool], timeout_s: float) 
     return True
 
 
-async def wait_peer(site: Site, group: Group, position: int) -> None:
+async def wait_peer(site: Site, group: GroupCore, position: int) -> None:
     """Until a position is durable at a peer that is in step; not for long."""
     shipper = site.shippers.get(group.name)
     if shipper is not None and shipper.state is PairState.PAIRED:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.group.head_moves import require_leavable
 from engine.history.base_lineage import new_timelines
 from engine.history.bases import common_end, gap_at
@@ -58,7 +58,7 @@ class BaseLineage:
         return new_timelines(known, self.order.timeline, self.order.cut, self.parts)
 
 
-def check_order(group: Group, order: BaseOrder) -> None:
+def check_order(group: GroupCore, order: BaseOrder) -> None:
     """Trimmed if this site cannot build on the base's start; WrongState if the base is not news."""
     installed = {base.timeline for base in group.timelines.bases}
     if order.timeline in group.timelines or order.timeline in (*installed, order.cut.timeline):
@@ -94,7 +94,9 @@ def check_base_frame(prefix: FramePrefix, raw: Buffer, digest: bytes) -> None:
         raise FrameError("a base holds blocks and zeroes only")
 
 
-def checked_lineage(group: Group, order: BaseOrder, parts: tuple[bytes, ...], *, leave: bool) -> BaseLineage:
+def checked_lineage(
+    group: GroupCore, order: BaseOrder, parts: tuple[bytes, ...], *, leave: bool
+) -> BaseLineage:
     """RemoteProtocolError if the parts are not the lineage of the base's cut and what is on it, or hold too
     many volumes; WrongState if there is no room for more timelines; NotContiguous or Diverged if a tail would
     be left that may not be, as for frames (engine.group.head_moves), unless `leave`."""

@@ -13,7 +13,7 @@ import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.journal.segments import Segment
 from protocol.positions import NO_TIMELINE, Cut
 
@@ -55,7 +55,7 @@ class _Piece:
 class BytesUntil:
     """`walk` fills `found`: for each of `times` (UTC ns, ascending) the bytes of frames written up to it."""
 
-    def __init__(self, group: Group, times: Sequence[int]) -> None:
+    def __init__(self, group: GroupCore, times: Sequence[int]) -> None:
         self.found: list[int] = []
         self.exact = True
         self._reader = group.reader
@@ -131,7 +131,7 @@ class BytesUntil:
         return int((piece.end - piece.begin) * share)
 
 
-def _pieces(group: Group) -> list[_Piece]:
+def _pieces(group: GroupCore) -> list[_Piece]:
     pieces: list[_Piece] = []
     held = 0
     for span in group.spans(group.writer.written):
@@ -143,7 +143,7 @@ def _pieces(group: Group) -> list[_Piece]:
     return pieces
 
 
-def marks(group: Group, begin_ns: int, end_ns: int) -> Iterator[Mark | None]:
+def marks(group: GroupCore, begin_ns: int, end_ns: int) -> Iterator[Mark | None]:
     """What happened from `begin_ns` up to `end_ns`, in no order; None is a step without one."""
     spans = group.spans(group.writer.written)
     for copy in group.copies.taken_before(spans, end_ns, 0):
@@ -165,7 +165,7 @@ def marks(group: Group, begin_ns: int, end_ns: int) -> Iterator[Mark | None]:
         yield _move(group, span.timeline, begin_ns, end_ns)
 
 
-def _move(group: Group, timeline: int, begin_ns: int, end_ns: int) -> Mark | None:
+def _move(group: GroupCore, timeline: int, begin_ns: int, end_ns: int) -> Mark | None:
     """How the writing came to a timeline; None if it was there before, or not in that time."""
     here = group.timelines.get(timeline)
     if here.parent == NO_TIMELINE or group.timelines.get(here.parent).generation == here.generation:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
 from engine.journal.room import least_segment_bytes, next_segment_bytes, truncation_bytes
 from engine.journal.segments import Segment, SegmentMap
+from engine.journal.spare import SpareSegment
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption, NoSpace, WrongState
@@ -59,7 +60,7 @@ class JournalWriter:
         self._on_durable = on_durable
         self._on_failed = on_failed
         self._on_space = on_space
-        self._spare_path = spare_path
+        self._spare = SpareSegment(disk, spare_path)
         self.timeline = 0
         self.lane = 0
         self.written = 0
@@ -74,8 +75,6 @@ class JournalWriter:
         self._waiters: deque[tuple[int, DurableCallback]] = deque()
         self._syncing = False
         self._timer: Timer | None = None
-        self._spare_bytes = 0
-        self._preparing_spare = False
         self._no_space_until = 0.0
 
     @property
@@ -86,11 +85,11 @@ class JournalWriter:
 
     def room_bytes(self) -> int:
         """What segments may still take of the file system, the spare one included."""
-        return max(0, self._room_beside_spare_bytes()) + self._spare_bytes
+        return max(0, self._room_beside_spare_bytes()) + self._spare.bytes
 
     def _room_beside_spare_bytes(self) -> int:
         left_bytes = self._disk.free_bytes() - self._reserve_bytes
-        held_bytes = self._segments.total_bytes() + self._spare_bytes
+        held_bytes = self._segments.total_bytes() + self._spare.bytes
         capacity = min(self.limit_bytes, held_bytes + max(0, left_bytes))
         return left_bytes - truncation_bytes(self._segments, capacity)
 
@@ -220,7 +219,7 @@ class JournalWriter:
         """Begin a segment at the end; the one before is cut to its frames."""
         if self._clock.monotonic() < self._no_space_until:
             raise self._no_space("no room for another journal segment")
-        size = self._spare_bytes
+        size = self._spare.bytes
         path = segment_path(self.timeline, self.written)
         directory = timeline_directory(self.timeline)
         made = not self._disk.exists(directory)
@@ -229,10 +228,9 @@ class JournalWriter:
         elif self._disk.exists(path):
             self._remove_leftover(path)
         if size >= frame_bytes:
-            self._spare_bytes = 0
-            self._disk.rename(self._spare_path, path)
-            file = self._disk.open(path)
+            file = self._spare.become(path)
         else:
+            self._spare.drop()
             try:
                 file = self._preallocate(path, frame_bytes)
             except (NoSpace, OSError):
@@ -242,10 +240,12 @@ class JournalWriter:
             size = file.size()
         self._dirty_directories.add(directory)
         self._seal()
+        if self._segment is not None:
+            self._disk.wrote_once(self._segment.path, self._segment.size)
         self._segment = Segment(self.timeline, self.written, size)
         self._segments.add(self._segment, self.lane, file)
         self._set_no_space("")
-        self._clock.call_soon(self._prepare_spare)
+        self._clock.call_soon(lambda: self._prepare_spare(frame_bytes))
         return self._segment
 
     def _make_directory(self, directory: str) -> None:
@@ -317,22 +317,14 @@ class JournalWriter:
             "site.toml",
         )
 
-    def _prepare_spare(self) -> None:
-        """Make the next segment ahead, unless it would take the last room that there is."""
-        if not self._spare_path or self._preparing_spare or self._spare_bytes or self.failed is not None:
+    def _prepare_spare(self, frame_bytes: int) -> None:
+        """Make the next segment ahead, for frames of this size, unless it would take the last room that
+        there is."""
+        if not self._spare.wanted or self.failed is not None:
             return
-        size = self.segment_bytes
-        if self._segments.total_bytes() + size > self.limit_bytes or self.room_bytes() < 2 * size:
-            return
-        if self._disk.exists(self._spare_path):
-            self._disk.remove(self._spare_path)
-        self._preparing_spare = True
-        self._disk.start_preallocate(self._spare_path, size, lambda error: self._spare_ready(error, size))
-
-    def _spare_ready(self, error: OSError | None, size: int) -> None:
-        self._preparing_spare = False
-        if error is None:
-            self._spare_bytes = size
+        size = max(self.segment_bytes, least_segment_bytes(frame_bytes))
+        if self._segments.total_bytes() + size <= self.limit_bytes and self.room_bytes() >= 2 * size:
+            self._spare.prepare(size)
 
     # -- durability
 

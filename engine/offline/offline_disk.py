@@ -76,6 +76,9 @@ class OfflineDisk:
     def forget_cached(self, files: Sequence[DiskFile]) -> None:
         """See `Disk.forget_cached`: nobody wrote to them before."""
 
+    def wrote_once(self, path: str, size_bytes: int) -> None:
+        """See `Disk.wrote_once`: nothing is written here."""
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`."""
         done(None)

@@ -60,7 +60,7 @@ class _Shared:
         elif not self.link.connected:
             self._send_held_of(next(iter(self.sessions)))  # which is the first now
 
-    def _on_message(self, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, header: bytes, payload: Buffer | None) -> None:
         self._send_held()
         if self._one:
             on_message = next(iter(self.sessions.values()), None)
@@ -75,7 +75,7 @@ class _Shared:
         else:
             self._give(session, header, payload)
 
-    def _give(self, session: int, header: bytes, payload: bytes | None) -> None:
+    def _give(self, session: int, header: bytes, payload: Buffer | None) -> None:
         """A defect is that session's, which finds its link lost; the others go on."""
         on_message = self.sessions.get(session)
         if on_message is None:

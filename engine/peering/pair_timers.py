@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.ports.clock import Timer
 
 RETRY_S = 1.0
@@ -29,18 +29,18 @@ class PairTimers:
     def __init__(self) -> None:
         self._pending: dict[tuple[str, Due], Timer] = {}
 
-    def soon(self, group: Group, due: Due, work: Callable[[], None]) -> None:
+    def soon(self, group: GroupCore, due: Due, work: Callable[[], None]) -> None:
         """Call `work` once what is ready now has run, unless such a call is pending: one that failed and is
         to be tried again comes no sooner for that."""
         if (group.name, due) not in self._pending:
             self._pending[group.name, due] = group.clock.call_soon(lambda: self._run(group, due, work))
 
-    def again(self, group: Group, due: Due, work: Callable[[], None]) -> None:
+    def again(self, group: GroupCore, due: Due, work: Callable[[], None]) -> None:
         """Call `work` after `RETRY_S`, in place of what is pending."""
         self.stop(group, due)
         self._pending[group.name, due] = group.clock.call_later(RETRY_S, lambda: self._run(group, due, work))
 
-    def stop(self, group: Group, due: Due) -> None:
+    def stop(self, group: GroupCore, due: Due) -> None:
         """Forget it."""
         timer = self._pending.pop((group.name, due), None)
         if timer is not None:
@@ -52,6 +52,6 @@ class PairTimers:
             timer.cancel()
         self._pending.clear()
 
-    def _run(self, group: Group, due: Due, work: Callable[[], None]) -> None:
+    def _run(self, group: GroupCore, due: Due, work: Callable[[], None]) -> None:
         del self._pending[group.name, due]
         work()

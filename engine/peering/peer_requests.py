@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from engine.index.view import ZERO_BLOCK
 from engine.ports.clock import Clock, Timer
+from engine.ports.disk import Buffer
 from engine.ports.transport import Link, PeerAddress, Transport
 from protocol.bounds import BlockEnd
 from protocol.compress import Compression, decompress
@@ -284,7 +285,7 @@ class PeerRequests:
             self._link = self._transport.dial(self.address, self._on_message)
         return self._link
 
-    def _on_message(self, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, header: bytes, payload: Buffer | None) -> None:
         try:
             message = decode_message(header)
         except RemoteProtocolError as error:
@@ -330,10 +331,10 @@ class PeerRequests:
             self._link = None
 
 
-def _unpacked(answer: Answer | Report, payload: bytes) -> bytes:
+def _unpacked(answer: Answer | Report, payload: Buffer) -> bytes:
     """The payload before compression."""
     compressed = isinstance(answer, BlockContents | Changed | Frames) and answer.compression
-    return decompress(payload) if compressed is Compression.ZSTD else payload
+    return decompress(payload) if compressed is Compression.ZSTD else bytes(payload)
 
 
 def _run_blocks(payload: bytes, first: int) -> list[int]:

@@ -75,6 +75,10 @@ class Disk(Protocol):
         """Read these files, which were just synced, from the disk from now on: after a sync that failed the
         cache may hold what the disk does not, and the next sync reports nothing."""
 
+    def wrote_once(self, path: str, size_bytes: int) -> None:
+        """A file has all that will be written to it, and little of it is read soon: it may leave the cache
+        for others, oldest first. What is not on the disk yet stays."""
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """`sync` away from the caller's thread; `done(error or None)` is called on the caller's loop."""
 

@@ -204,6 +204,11 @@ class RealDisk:
         for file in files:
             os.posix_fadvise(_descriptor_of(file), 0, 0, os.POSIX_FADV_DONTNEED)
 
+    def wrote_once(self, path: str, size_bytes: int) -> None:
+        """See `Disk.wrote_once`."""
+        if self._threads is not None and not self._closed:
+            self._threads.wrote_once(self._absolute(path), size_bytes)
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`.
 

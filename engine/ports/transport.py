@@ -80,8 +80,9 @@ class NoLink:
         """See `Link.close`."""
 
 
-OnLinkMessage = Callable[[bytes, bytes | None], None]
-OnServerMessage = Callable[[Caller, bytes, bytes | None], None]
+Payload = Buffer | None  # of a message; nobody changes it any more
+OnLinkMessage = Callable[[bytes, Payload], None]
+OnServerMessage = Callable[[Caller, bytes, Payload], None]
 
 
 class Transport(Protocol):

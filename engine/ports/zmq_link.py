@@ -144,7 +144,7 @@ class DialledLink:
         elif self._state is LinkState.CONNECTED and len(self._queue) == 1:
             self._flush()
             if self._pump is not None:
-                self._pump.poke()
+                self._pump.sent()
 
     def close(self) -> None:
         """See `Link.close`."""
@@ -282,7 +282,7 @@ class DialledLink:
         if self._timer is not None:
             self._end_turn()  # the peer has taken a message of this connection
         if len(parts) <= 2 and len(parts[0]) <= MESSAGE_HEADER_BYTES_MAX:
-            payload = parts[1].bytes if len(parts) == 2 else None
+            payload = parts[1].buffer if len(parts) == 2 else None
             with acting(f"peer:{self._address.name}"):
                 defect = attempt("peer.message_failed", self._on_message, parts[0].bytes, payload)
             if defect is not None:
@@ -302,6 +302,7 @@ class DialledLink:
                     continue
                 socket.send(header, _MORE)
             except zmq.Again:
+                self._pump.unsent = True
                 return
             queue.popleft()
             try:
@@ -310,3 +311,4 @@ class DialledLink:
                 # Only a connection that died between the two parts refuses the second.
                 self.close()
                 return
+        self._pump.unsent = False

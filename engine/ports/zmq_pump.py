@@ -2,8 +2,8 @@
 
 The descriptor of a ZeroMQ socket is that of its mailbox. It turns readable when something changed, not while
 messages wait, and any call on the socket (a send too) may take the change in. Hence the rules: after a
-wake-up receive until EAGAIN; after the last send look at the socket once more; when stopping early, come back
-by oneself.
+wake-up receive until the socket says that nothing is left (ZMQ_EVENTS works off its mailbox, and so does a
+receive that meets EAGAIN); after the last send ask it once more; when stopping early, come back by oneself.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ Parts = list[zmq.Frame]
 
 # A plain number: combining or converting flags costs more than the call that takes them.
 _NOBLOCK = int(zmq.NOBLOCK)
+_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+_EVENTS = zmq.EVENTS
 
 
 class SocketPump:
     """Receives for `socket`, which it owns, and hands every message to `on_message` as its parts.
 
-    `on_turn` runs after each round of receiving: the place to send what had to wait. Who meets EAGAIN there
-    gets another turn once the socket takes messages again.
+    `on_turn` runs after each round of receiving: the place to send what had to wait. Who meets EAGAIN says so
+    (`unsent`), and gets another turn once the socket takes messages again.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class SocketPump:
     ) -> None:
         self.socket = socket
         self.closed = False
+        self.unsent = False
+        self._turning = False
         self._loop = loop
         self._on_message = on_message
         self._on_turn = on_turn
@@ -51,27 +55,44 @@ class SocketPump:
         self.poke()
 
     def poke(self) -> None:
-        """Look at the socket in the loop's next round; to be called after a send. Many calls make one
-        look."""
+        """Have a turn in the loop's next round. Many calls make one."""
         if self._poked is None and not self.closed:
             self._poked = self._loop.call_soon(self.turn)
+
+    def sent(self) -> None:
+        """To be called after a send: it may have taken in what says that messages came."""
+        if not self._turning and not self.closed and self._events() & self._awaited:
+            self.poke()
+
+    def _events(self) -> int:
+        return int(self.socket.get(_EVENTS))
+
+    @property
+    def _awaited(self) -> int:
+        return _POLLIN | _POLLOUT if self.unsent else _POLLIN
 
     def turn(self) -> None:
         """Receive what is there, up to a bound."""
         if self._poked is not None:
             self._poked.cancel()
             self._poked = None
+        self._turning = True
         try:
             drained = self._receive_batch()
+            self.unsent = False
             if not self.closed and self._on_turn is not None:
                 self._on_turn()
-            if not drained:
-                self.poke()
         except BaseException:
             # A defect in a callback goes to the loop's handler; the messages behind it must not wait for
             # the next change of the socket, which may never come.
             self.poke()
             raise
+        finally:
+            self._turning = False
+        if drained:
+            self.sent()
+        else:
+            self.poke()
 
     def close(self) -> None:
         """Close the socket and drop what it holds; twice is fine."""
@@ -85,8 +106,7 @@ class SocketPump:
         self.socket.close(0)
 
     def _receive_batch(self) -> bool:
-        """False if messages may be left. Only EAGAIN proves that none is: libzmq has then worked off its
-        mailbox, and whatever comes later makes the descriptor readable."""
+        """False if messages may be left."""
         end_s = self._loop.time() + MESSAGES_TURN_S
         for _ in range(MESSAGES_PER_WAKE_MAX):
             if self.closed:
@@ -102,6 +122,8 @@ class SocketPump:
                     parts.append(frame)
             if len(parts) <= PARTS_MAX:
                 self._on_message(parts)
+            if self.closed or not self._events() & _POLLIN:
+                return True
             if self._loop.time() >= end_s:
                 break
         return False

@@ -106,7 +106,7 @@ class _Caller:
                 self._unread.send(socket, self.routing_id, header, payload)
         except zmq.ZMQError:
             pass  # Documented: dropped with the connection.
-        self._pump.poke()
+        self._pump.sent()
 
 
 class Unread:
@@ -317,7 +317,7 @@ class ZmqTransport:
         caller = self._caller_of(parts[0].bytes, parts[1])
         if caller is None or caller.revoked:
             return
-        payload = parts[2].bytes if len(parts) == 3 else None
+        payload = parts[2].buffer if len(parts) == 3 else None
         with acting(f"peer:{caller.peer}"):
             defect = attempt("peer.message_failed", self._on_message, caller, parts[1].bytes, payload)
         if defect is not None:

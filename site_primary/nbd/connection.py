@@ -265,6 +265,7 @@ class NbdConnection(HostReads):
             self._large_write = None
             self._write(large.forced, large.cookie, offset, data)
             return True
+        self._needed = min(large.left, NBD_WHOLE_WRITE_BYTES)
         try:
             self.batch.write(offset, data)
         except (FarshoreError, OSError) as failure:

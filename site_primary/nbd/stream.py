@@ -125,6 +125,8 @@ class HostStream(asyncio.BufferedProtocol):
         its next requests are on their way, and a frame for each would cost ten times what one for all
         does."""
         self._end += nbytes
+        if LARGE_BYTES < self._needed > self._end - self._start and not self._budget.tight:
+            return  # the rest of a large request is on its way
         if self._end == len(self._view) or self._budget.tight:
             self.handle()
         elif self._depth < PIPELINED_DEPTH:

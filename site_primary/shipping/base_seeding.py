@@ -94,7 +94,7 @@ class Seeding:
         self._digests = b""
         self._wanted: tuple[int, int] | None = None  # asked for, and not here yet
 
-    def on_message(self, message: BaseSeeds | BaseDigests, payload: bytes | None) -> None:
+    def on_message(self, message: BaseSeeds | BaseDigests, payload: Buffer | None) -> None:
         """What the peer says. A digest that is not one only makes a frame that is sent whole, or refused by
         the peer, which then sets the seed aside: nothing of it is checked here."""
         if message.base != self._base:
@@ -103,7 +103,7 @@ class Seeding:
             self._seeds = {name: (number, chunks) for number, (name, chunks) in enumerate(message.seeds)}
         elif (message.seed, message.chunk) == self._wanted:
             self._window, self._wanted = self._wanted, None
-            self._digests = (payload or b"")[: SEED_DIGESTS_TOLD_MAX * DIGEST_BYTES]
+            self._digests = bytes((payload or b"")[: SEED_DIGESTS_TOLD_MAX * DIGEST_BYTES])
 
     def judge(self, frame: JudgedFrame) -> bool:
         """Go on finding a frame's holes. False: not done, but so much was read that hosts have their turn, or

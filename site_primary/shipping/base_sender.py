@@ -37,7 +37,7 @@ from protocol.base_messages import (
 from protocol.compress import Compression
 from protocol.errors import FarshoreError
 from protocol.events import WRITE, Row
-from protocol.frames import NO_DIGEST, encode_frame
+from protocol.frames import NO_DIGEST, Buffer, encode_frame
 from protocol.limits import (
     BASE_PAYLOAD_BYTES,
     BLOCK_BYTES,
@@ -206,7 +206,7 @@ class BaseSender:
             header = BasePart(session=self._session.id, base=self.timeline, number=number)
             self._session.send(header.encode(), part)
 
-    def on_message(self, message: FromTarget, payload: bytes | None) -> None:
+    def on_message(self, message: FromTarget, payload: Buffer | None) -> None:
         """What the peer says of X, and of its seeds."""
         if message.base != self.timeline or self.done or self._closed:
             return

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from engine.group.group import Group
 from engine.peering.pair_states import Mode, PairState
+from engine.ports.disk import Buffer
 from protocol.base_messages import READS_SEEDS, FromTarget
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import NO_TIMELINE, Cut
@@ -90,7 +91,7 @@ class BaseShipment:
         if self._sender is not None:
             self._sender.pump()
 
-    def on_message(self, message: FromTarget, payload: bytes | None) -> None:
+    def on_message(self, message: FromTarget, payload: Buffer | None) -> None:
         """What the peer says of it."""
         if self._sender is not None:
             self._sender.on_message(message, payload)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.history.timelines import holds
 from engine.history.unread import is_record
 from engine.index.indexed_history import load_records
@@ -12,7 +12,7 @@ from protocol.limits import BASE_PARTS_MAX
 from protocol.positions import NO_TIMELINE, Cut
 
 
-def state_parts(group: Group, cut: Cut) -> list[bytes]:
+def state_parts(group: GroupCore, cut: Cut) -> list[bytes]:
     """Timelines, oldest first, and records up to a cut. Refused if that is more than a peer takes."""
     timelines = []
     timeline = cut.timeline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from engine.group.group import Group
+from engine.group.core import GroupCore
 from engine.history.timelines import holds
 from engine.history.visibility import visibility
 from engine.history.volumes import Volume
@@ -17,7 +17,7 @@ from protocol.positions import Cut
 class VolumeWalk:
     """`volume` at `cut`, and at `start` (None: on nothing) if it was there then. `after` is the first."""
 
-    def __init__(self, group: Group, volume: Volume, cut: Cut, start: Cut | None) -> None:
+    def __init__(self, group: GroupCore, volume: Volume, cut: Cut, start: Cut | None) -> None:
         self.volume = volume
         self.blocks = group.volumes.most_blocks(volume.id)
         self.after = _view(group, volume, cut)
@@ -64,7 +64,7 @@ def _place(place: Place | None) -> tuple[int, int] | None:
     return (place.lane, place.number) if place else None
 
 
-def _view(group: Group, volume: Volume, cut: Cut) -> VolumeView:
+def _view(group: GroupCore, volume: Volume, cut: Cut) -> VolumeView:
     return VolumeView(
         volume=volume.id,
         size_bytes=volume.size_bytes,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from engine.group.group import Group
 from engine.group.head import NotContiguous
 from engine.ports.clock import Timer
+from engine.ports.disk import Buffer
 from protocol.errors import FarshoreError, RemoteProtocolError
 from protocol.frames import FrameError, frames_in
 from protocol.limits import HEARTBEAT_TIMEOUT_S
@@ -58,7 +59,7 @@ class Fetcher:
         self._timer = None
         self._on_failed(f"{self._session.peer} was asked for what it holds, and does not answer")
 
-    def take(self, fetched: Fetched, payload: bytes) -> None:
+    def take(self, fetched: Fetched, payload: Buffer) -> None:
         """Store the frames of one answer, and ask on."""
         self.stop()
         try:
@@ -75,7 +76,7 @@ class Fetcher:
         group.emit("pair.fetched", group=group.name, peer=self._session.peer, position=str(group.end))
         self._on_done()
 
-    def _store(self, payload: bytes) -> int:
+    def _store(self, payload: Buffer) -> int:
         """The number of frames."""
         count = 0
         for frame in frames_in(payload):

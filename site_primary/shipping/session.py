@@ -20,6 +20,7 @@ from engine.peering.peer_clocks import SPEAKS, PeerClock
 from engine.ports.clock import Clock, Timer
 from engine.ports.disk import Buffer
 from engine.ports.transport import Link, NoLink, PeerAddress
+from engine.ports.transport import Payload as Payload  # also for who sends by a session
 from protocol.compress import Compression, compress
 from protocol.errors import RemoteProtocolError
 from protocol.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S
@@ -85,7 +86,7 @@ class Session:
 
     def listen(
         self,
-        on_message: Callable[[Message, bytes | None], None],
+        on_message: Callable[[Message, Payload], None],
         on_noise: Callable[[str], None],
         on_due: Callable[[], None],
     ) -> None:
@@ -180,7 +181,7 @@ class Session:
 
     # -- hearing
 
-    def take(self, session: int, header: bytes, payload: bytes | None = None) -> None:
+    def take(self, session: int, header: bytes, payload: Payload = None) -> None:
         """What came by a connection that was made for `session`."""
         if session != self.id:
             return
@@ -225,7 +226,7 @@ class Session:
 
     # -- sending
 
-    def send(self, header: bytes, payload: Buffer | None = None) -> None:
+    def send(self, header: bytes, payload: Payload = None) -> None:
         """Queue a message as it is, if there is a session."""
         if self._link is not None:
             self._link.send(header, payload)

@@ -33,7 +33,7 @@ from site_primary.shipping.fetcher import Fetcher
 from site_primary.shipping.host_wait import HostWait
 from site_primary.shipping.journal_lease import JournalLease
 from site_primary.shipping.send_window import SendWindow
-from site_primary.shipping.session import Session
+from site_primary.shipping.session import Payload, Session
 from site_primary.shipping.session_phases import ANSWERS, HEARD, Phase, Step
 from site_primary.sync_gate import SyncGate
 
@@ -256,7 +256,7 @@ class Shipper:
     def _on_noise(self, error: str) -> None:
         self._fail(f"{self.peer} sent what it may not: {error}")
 
-    def _on_message(self, message: Message, payload: bytes | None) -> None:
+    def _on_message(self, message: Message, payload: Payload) -> None:
         superseded = isinstance(message, Refused) and message.code == SUPERSEDED
         if self.session.phase is Phase.PARTING and not superseded:
             return
@@ -272,7 +272,7 @@ class Shipper:
         elif isinstance(message, HEARD.get(self.session.phase, ())):
             self._on_answer(message, payload)
 
-    def _on_answer(self, message: Message, payload: bytes | None) -> None:
+    def _on_answer(self, message: Message, payload: Payload) -> None:
         match message:
             case Welcome():
                 self._on_welcome(message)

@@ -1,12 +1,13 @@
 """What makes things happen in a contract test: the simulator's event queue, or a real asyncio loop.
 
 A test waits for a condition, never for time. Callbacks go through `watch`, so that a real loop looks at the
-condition when, and only when, one was called.
+condition when one was called; it looks by itself, too, for what changes without one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from tests.sim.world import SimClock, SimWorld
 P = ParamSpec("P")
 R = TypeVar("R")
 TIMEOUT_S = 20.0
+LOOK_EVERY_S = 0.02
 
 
 class Driver(Protocol):
@@ -73,7 +75,8 @@ class LoopDriver:
         async def wait() -> None:
             while not condition():
                 self._changed.clear()
-                await self._changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), LOOK_EVERY_S)
 
         self.loop.run_until_complete(asyncio.wait_for(wait(), TIMEOUT_S))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.peering.link_pool import LinkPool
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller, Link
 from protocol.messages import Ack, Reset, decode_message, session_of
 from tests.contract.transport_rig import Rig, Site
@@ -21,12 +22,12 @@ class Ends:
         self.server, self.client = rig.site("server"), rig.site("client")
         self.server.transport.allow({"client": self.client.keys[0]})
         self.callers: list[Caller] = []
-        self.heard: dict[int, list[bytes | None]] = {}  # by session, here and below
-        self.answers: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        self.heard: dict[int, list[Buffer | None]] = {}  # by session, here and below
+        self.answers: dict[int, list[tuple[bytes, Buffer | None]]] = {}
         self.server.transport.listen(rig.driver.watch(self._on_message))
         self.pool = LinkPool(self.client.transport, links)
 
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, caller: Caller, header: bytes, payload: Buffer | None) -> None:
         if caller not in self.callers:
             self.callers.append(caller)
         self.heard.setdefault(session_of(header), []).append(payload)
@@ -35,7 +36,7 @@ class Ends:
     def dial(self, session: int, server: Site | None = None) -> Link:
         """A session's link. One that is told to raise does."""
 
-        def on_message(header: bytes, payload: bytes | None) -> None:
+        def on_message(header: bytes, payload: Buffer | None) -> None:
             if payload == b"raise":
                 raise RuntimeError("a defect")
             self.answers.setdefault(session, []).append((header, payload))
@@ -43,7 +44,7 @@ class Ends:
         address = (server or self.server).address()
         return self.pool.dial(address, session, self.rig.driver.watch(on_message))
 
-    def answered(self, session: int) -> list[bytes | None]:
+    def answered(self, session: int) -> list[Buffer | None]:
         return [payload for _, payload in self.answers.get(session, [])]
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller, Link, PeerAddress
 from tests.contract.drivers import SimDriver
 from tests.sim.sim_network import SimNetwork, SimTransport
@@ -38,7 +39,7 @@ def simulated(seed: int) -> Sim:
     server.allow({"client": "C"})
     heard: list[bytes] = []
 
-    def on_message(caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def on_message(caller: Caller, header: bytes, payload: Buffer | None) -> None:
         heard.append(header)
         driver.world.note("heard", header)
         caller.send(header)

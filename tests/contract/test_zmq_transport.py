@@ -11,6 +11,7 @@ import structlog
 import zmq
 
 from engine.ports import zmq_transport
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller, PeerAddress
 from engine.ports.zmq_transport import ZmqTransport, generate_keypair
 from protocol.errors import UsageError
@@ -83,7 +84,7 @@ def test_who_is_cut_off_sees_its_connection_end(
     server, client = rig.site("server"), rig.site("client")
     callers: list[Caller] = []
 
-    def on_message(caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def on_message(caller: Caller, header: bytes, payload: Buffer | None) -> None:
         callers.append(caller)
         if header == b"fails":
             raise RuntimeError("thrown by the test")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller, Link, PeerAddress, Transport
 from engine.ports.zmq_transport import ZmqTransport, generate_keypair
 from tests.contract.drivers import Driver, LoopDriver, SimDriver
@@ -23,12 +24,12 @@ class Site:
     rig: Rig
     transport: Transport
     keys: tuple[str, str]
-    heard: list[tuple[str, bytes, bytes | None]] = field(default_factory=list)
-    answers: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    heard: list[tuple[str, bytes, Buffer | None]] = field(default_factory=list)
+    answers: list[tuple[bytes, Buffer | None]] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
 
     def listen(self, echo: bool = False) -> None:
-        def on_message(caller: Caller, header: bytes, payload: bytes | None) -> None:
+        def on_message(caller: Caller, header: bytes, payload: Buffer | None) -> None:
             self.heard.append((caller.peer, header, payload))
             self.callers.append(caller)
             if echo:
@@ -41,7 +42,7 @@ class Site:
         return PeerAddress(name="x", endpoint=endpoint, public_key=public_key or self.keys[0])
 
     def dial(self, address: PeerAddress) -> Link:
-        def on_message(header: bytes, payload: bytes | None) -> None:
+        def on_message(header: bytes, payload: Buffer | None) -> None:
             self.answers.append((header, payload))
 
         return self.transport.dial(address, self.rig.driver.watch(on_message))

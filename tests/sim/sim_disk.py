@@ -171,6 +171,9 @@ class SimDisk:
         for inode in _inodes(files):
             inode.drop_caches()
 
+    def wrote_once(self, path: str, size_bytes: int) -> None:
+        """See `Disk.wrote_once`: what is cached here is what is not durable."""
+
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`."""
         inodes, names = _inodes(files), list(directories)

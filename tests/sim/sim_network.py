@@ -37,7 +37,7 @@ class _Pipe:
     """One direction of a connection."""
 
     def __init__(
-        self, network: SimNetwork, source: str, target: str, deliver: Callable[[bytes, bytes | None], None]
+        self, network: SimNetwork, source: str, target: str, deliver: Callable[[bytes, Buffer | None], None]
     ) -> None:
         self.source = source
         self.target = target
@@ -126,7 +126,7 @@ class _Connection:
         self._link.end()
         self.client.network.forget(self)
 
-    def _deliver_up(self, header: bytes, payload: bytes | None) -> None:
+    def _deliver_up(self, header: bytes, payload: Buffer | None) -> None:
         if self.server.on_message is not None and self.server.admits(self.client) == self.peer:
             self.server.on_message(self, header, payload)
 
@@ -189,7 +189,7 @@ class SimLink:
             self._queue.clear()
             self.transport.forget(self)
 
-    def deliver(self, header: bytes, payload: bytes | None) -> None:
+    def deliver(self, header: bytes, payload: Buffer | None) -> None:
         """A message has arrived."""
         if not self._ended:
             self._on_message(header, payload)

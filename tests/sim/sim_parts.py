@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from daemon.event_log import EventLog
 from daemon.witness import OFF, Witness
 from engine.group.group import Group
+from engine.ports.disk import Buffer
 from engine.ports.durable import RealDisk
 from engine.ports.transport import Caller, Link, OnLinkMessage, OnServerMessage, PeerAddress
 from engine.ports.zap import NONE_COMING
@@ -43,7 +44,7 @@ class Overheard:
     def listen(self, on_message: OnServerMessage) -> None:
         """See `Transport.listen`."""
 
-        def heard(caller: Caller, header: bytes, payload: bytes | None) -> None:
+        def heard(caller: Caller, header: bytes, payload: Buffer | None) -> None:
             self._process.asked(header)
             on_message(caller, header, payload)
             self._process.machine.watcher.settled(self._process.machine)
@@ -53,7 +54,7 @@ class Overheard:
     def dial(self, address: PeerAddress, on_message: OnLinkMessage) -> Link:
         """See `Transport.dial`."""
 
-        def heard(header: bytes, payload: bytes | None) -> None:
+        def heard(header: bytes, payload: Buffer | None) -> None:
             self._process.told(header)
             on_message(header, payload)
             self._process.machine.watcher.settled(self._process.machine)

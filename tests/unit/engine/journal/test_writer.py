@@ -87,6 +87,19 @@ def test_c41_a_frame_larger_than_the_first_segments_gets_one_of_its_size(bench: 
     assert bench.frames() == 1
 
 
+def test_a_segment_is_made_ahead_for_large_frames_too(bench: Bench) -> None:
+    """A spare that no frame fitted into stayed for good, and each segment was made while hosts waited."""
+    bench.append()
+    bench.world.run_for(0)
+    bench.disk.made.clear()
+    for _ in range(12):
+        bench.append(blocks=2 * SMALLEST // BLOCK_BYTES)
+        bench.world.run_for(0)
+    assert bench.disk.made.count(SPARE_PATH) >= 8
+    assert [path for path in bench.disk.made if path != SPARE_PATH] == bench.disk.made[:1]
+    assert bench.frames() == 13
+
+
 def test_c54_eight_segments_fit_into_the_room_that_there_is(bench: Bench) -> None:
     """The journal is shortened by whole segments: one of half the file system would never go."""
     bench.disk.free = 8 * SMALLEST + 1000

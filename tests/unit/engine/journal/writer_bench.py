@@ -29,6 +29,7 @@ class StubbornDisk(RealDisk):
     def __init__(self, root: Path) -> None:
         super().__init__(root, None)
         self.free = 1 << 40
+        self.made: list[str] = []
         self.syncs: list[tuple[list[str], list[str]]] = []
         self.waiting: list[Callable[[OSError | None], None]] = []
         self.fail_preallocate: list[int] = []
@@ -41,6 +42,7 @@ class StubbornDisk(RealDisk):
         if size_bytes > self.free:
             raise OSError(errno.ENOSPC, "no space", path)
         made = super().preallocate(path, size_bytes)
+        self.made.append(path)
         return StubbornFile(self, made)
 
     def open(self, path: str) -> RealFile:

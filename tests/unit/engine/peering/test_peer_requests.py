@@ -282,7 +282,7 @@ class SlowPeer:
             rng=random.Random(1),
         )
 
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, caller: Caller, header: bytes, payload: Buffer | None) -> None:
         self.heard.put_nowait((caller, decode_message(header).session))
 
     async def asked(self) -> Callable[[], None]:

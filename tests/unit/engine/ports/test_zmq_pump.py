@@ -49,3 +49,63 @@ def test_others_have_their_turn_between_slow_messages() -> None:
         context.term()
 
     asyncio.run(play())
+
+
+def test_a_send_that_takes_in_the_wake_up_makes_another() -> None:
+    """The descriptor says nothing any more then, and the message would wait for the next change."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        sender, receiver = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+        receiver.bind("inproc://taken-in")
+        sender.connect("inproc://taken-in")
+        came = asyncio.Event()
+        pump = SocketPump(loop, receiver, lambda _: came.set())
+        await asyncio.sleep(0.05)
+        for send in (lambda: None, pump.sent):
+            came.clear()
+            sender.send(b"x")
+            receiver.get(zmq.EVENTS)  # as any call on the socket may
+            send()
+            try:
+                await asyncio.wait_for(came.wait(), 0.2 if send != pump.sent else 30)
+            except TimeoutError:
+                assert send != pump.sent
+        assert came.is_set()
+        pump.close()
+        sender.close(0)
+        context.term()
+
+    asyncio.run(play())
+
+
+def test_a_send_makes_no_turn_where_nothing_came() -> None:
+    async def play() -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        sender, receiver = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+        receiver.bind("inproc://nothing-came")
+        sender.connect("inproc://nothing-came")
+        turns = 0
+
+        def on_turn() -> None:
+            nonlocal turns
+            turns += 1
+
+        pump = SocketPump(asyncio.get_running_loop(), receiver, lambda _: None, on_turn)
+        await asyncio.sleep(0.05)
+        before = turns
+        for _ in range(10):
+            receiver.send(b"x")
+            pump.sent()
+            await asyncio.sleep(0)
+        assert turns == before
+        pump.unsent = True
+        pump.sent()
+        await asyncio.sleep(0.05)
+        assert turns == before + 1
+        pump.close()
+        sender.close(0)
+        context.term()
+
+    asyncio.run(play())

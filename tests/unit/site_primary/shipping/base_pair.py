@@ -101,7 +101,7 @@ class BasePair:
         self._carry(self._to_receiver)(header, payload)
 
     def _carry(
-        self, deliver: Callable[[bytes, bytes | None], None]
+        self, deliver: Callable[[bytes, Buffer | None], None]
     ) -> Callable[[bytes, Buffer | None], None]:
         line = self._line
 
@@ -117,7 +117,7 @@ class BasePair:
 
         return send
 
-    def _to_receiver(self, header: bytes, payload: bytes | None) -> None:
+    def _to_receiver(self, header: bytes, payload: Buffer | None) -> None:
         self.wire_bytes += len(header) + len(payload or b"")
         message = decode_message(header)
         assert isinstance(message, BaseMessage)
@@ -126,7 +126,7 @@ class BasePair:
         except (FarshoreError, OSError, FrameError, NotContiguous, RemoteProtocolError) as error:
             self.failures.append(str(error))
 
-    def _to_sender(self, header: bytes, payload: bytes | None) -> None:
+    def _to_sender(self, header: bytes, payload: Buffer | None) -> None:
         message = decode_message(header)
         assert isinstance(message, BaseAck | BaseSeeds | BaseDigests)
         self.said.append(type(message))

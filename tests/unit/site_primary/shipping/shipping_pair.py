@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.peering.link_pool import LinkPool
 from engine.peering.pair_states import Mode, PairState
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.limits import SYNC_TIMEOUT_S
 from protocol.messages import Message, decode_message
@@ -35,7 +36,7 @@ class ShippingPair:
         self.other = GroupRig(directory / "other", site="par", world=self.world, seed=seed + 1)
         self.one.open()
         self.other.open()
-        self.heard: list[tuple[Caller, Message, bytes | None]] = []
+        self.heard: list[tuple[Caller, Message, Buffer | None]] = []
         self.changes = 0
         self.mode = Mode.ASYNC  # this and the next as in the pair's durable row
         self.fallen_back = False
@@ -109,7 +110,7 @@ class ShippingPair:
     def _changed(self) -> None:
         self.changes += 1
 
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, caller: Caller, header: bytes, payload: Buffer | None) -> None:
         message = decode_message(header)
         self.heard.append((caller, message, payload))
         self.receiver.on_message(caller, message, payload)

@@ -11,6 +11,7 @@ import pytest
 from engine.group.site_state import Role
 from engine.peering.link_pool import LinkPool
 from engine.peering.pair_states import PairState
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller, PeerAddress
 from protocol.limits import SYNC_TIMEOUT_S
 from protocol.messages import decode_message
@@ -43,7 +44,7 @@ class Place:
             self.receiver = Receiver(self.rig.group, source)
             self.transport.listen(self._on_message)
 
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, caller: Caller, header: bytes, payload: Buffer | None) -> None:
         self.receiver.on_message(caller, decode_message(header), payload)
 
     def ship_to(self, peer: str) -> Shipper:

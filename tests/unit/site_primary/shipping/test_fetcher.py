@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.ports.disk import Buffer
 from engine.ports.transport import Caller
 from protocol.messages import Ack, Fetch, Fetched, decode_message
 from site_primary.shipping.fetcher import ANSWER_TIMEOUT_S
@@ -22,7 +23,7 @@ class Withholding(ShippingPair):
         self.asked = 0
         super().__init__(directory)
 
-    def _on_message(self, caller: Caller, header: bytes, payload: bytes | None) -> None:
+    def _on_message(self, caller: Caller, header: bytes, payload: Buffer | None) -> None:
         message = decode_message(header)
         if not isinstance(message, Fetch):
             super()._on_message(caller, header, payload)
