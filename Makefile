@@ -18,8 +18,8 @@ BENCH ?= --client-limit
 GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deb setup system-packages demo check quick test lint unit sim sim-of-commit sim-long fuzz bench
-.PHONY: bench-growth clean
+.PHONY: help deb setup system-packages demo check quick test lint unit byte-code in-process daemons
+.PHONY: more-seeds sim sim-of-commit sim-long fuzz bench bench-growth clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -66,15 +66,31 @@ fuzz: setup ## atheris on every decoder in turn (MINUTES=n for all); what it fin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '.[test,fuzz]' </dev/null
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-# First what runs in one process, then what runs daemons, then what measures time. Tests wait for disks, timers and
-# each other, so there are more workers than cores. Byte code is written once, whatever PYTHONDONTWRITEBYTECODE says:
-# each daemon and child would compile what it loads. A tool that is missing makes its interop test fail here, never
-# skip.
-test: lint sim sim-of-commit ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
+# Written once, whatever PYTHONDONTWRITEBYTECODE says: each daemon and child would compile what it loads, and each
+# worker every test. It takes one core, while mypy takes the other. What cannot be collected is said further on.
+byte-code: setup
 	$(BIN)/python -m compileall -q $(SOURCES)
-	$(BIN)/pytest -n $(WORKERS) tests/tidy tests/unit tests/contract tests/sim
+	$(BIN)/pytest -q --collect-only -p no:xdist tests >/dev/null || true
+
+# Tests that need no daemon. Those that take longest come first, and who has none left takes some of another's.
+in-process: setup
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal tests/sim tests/tidy tests/unit tests/contract
+
+# A tool that is missing makes its interop test fail here, never skip.
+daemons: setup
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  -m 'not alone' $(REAL)
+
+more-seeds: setup
+	$(BIN)/python -m tests.sim --seeds 1000 --of-commit --idle
+
+# Tests wait for disks, timers and each other, so there are more workers than cores; those of daemons leave enough
+# for the seeds to run beside them. Seeds 1 to 200 are among the tests in tests/sim. At the end what measures time.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: setup ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint byte-code
+	@$(MAKE) --no-print-directory in-process
+	@$(MAKE) --no-print-directory --jobs=2 daemons more-seeds
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start

@@ -4,6 +4,8 @@
                 label, for a page of the list, and for half of them deleted
     restores    1,000, one upon the other, each taking a write back: processor time for each, and for a random
                 read before and after them
+    deep        100,000 backups, with a write before each: processor time for a random read of the oldest of
+                them, beside one of the live volume
     restart     1 GiB of random writes of 4 KiB, kill -9: processor time of the start
 
 Processor time holds on a busy machine. It judges nothing.
@@ -82,6 +84,20 @@ class History:
         print(f"restores: {spent_s * 1e3 / count:.2f} ms each, {count} of them")
         print(f"a read: {before_us:.1f} µs before, {after_us:.1f} after, {after_us / before_us:.2f} of it")
 
+    def deep(self, count: int) -> None:
+        """Print what reads cost so many cuts deep."""
+        fio.fill(self.uri, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES)
+        self.backup("oldest")
+        with Host(self.site.nbd_socket, "g/v") as host:
+            for at in range(count):
+                host.write(at * 7 % VOLUME_BLOCKS * BLOCK_BYTES, bytes([at % 251]) * BLOCK_BYTES)
+                self.backup(f"d{at}")
+        live_us = self.read_us()
+        deep_us = self.read_us("@oldest")
+        print(
+            f"a read: {live_us:.1f} µs live, {deep_us:.1f} {count} cuts deep, {deep_us / live_us:.2f} of it"
+        )
+
     def restart(self, mib: int) -> None:
         """Print what is replayed, and what that takes."""
         fio.write_bytes(
@@ -96,10 +112,11 @@ class History:
         )
         print(f"start after kill -9: {started_s:.2f} s, {replayed} replayed")
 
-    def read_us(self) -> float:
-        """Processor time of the daemon for a random read."""
+    def read_us(self, cut: str = "") -> float:
+        """Processor time of the daemon for a random read, of the live volume or at a cut."""
+        uri = self.site.uri(f"g/v{cut}")
         before_s = daemon_s(self.site.pid)
-        result = fio.run(self.uri, RANDOM_READS, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, runtime_s=READS_S)
+        result = fio.run(uri, RANDOM_READS, size_bytes=VOLUME_BLOCKS * BLOCK_BYTES, runtime_s=READS_S)
         return (daemon_s(self.site.pid) - before_s) * 1e6 / (result.iops * READS_S)
 
     def each_ms(self, call: Callable[[int], object], times: int = TIMES) -> float:
@@ -115,11 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
     parser.add_argument("--backups", type=int, default=10_000)
     parser.add_argument("--restores", type=int, default=1_000)
+    parser.add_argument("--deep", type=int, default=100_000, help="backups over the oldest one (100,000)")
     parser.add_argument("--mib", type=int, default=1_024, help="written before the kill (1,024)")
     options = parser.parse_args(arguments)
     works = (
         (History.backups, options.backups),
         (History.restores, options.restores),
+        (History.deep, options.deep),
         (History.restart, options.mib),
     )
     for work, count in works:

@@ -103,6 +103,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="with --plant: count the seeds that find it")
     parser.add_argument("--traces", action="store_true", help="say what each seed's trace comes to")
     parser.add_argument("--twice", action="store_true", help="and the same with another hash of strings")
+    parser.add_argument("--idle", action="store_true", help="in the time that nothing else takes")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--notes", type=int, default=0, help="of a failed --seed: its last notes, not its story"
@@ -174,6 +175,8 @@ def _twice(seeds: range) -> int:
 def main() -> int:
     """See the module's docstring."""
     arguments = _arguments()
+    if arguments.idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if arguments.seed is not None:
         return _one(arguments)
     start = start_of_commit() if arguments.of_commit else arguments.start

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, repeat
 from struct import Struct
 
 from protocol.limits import BLOCK_BYTES, SECTOR_BYTES
@@ -30,7 +30,7 @@ def sector_bytes(volume: int, sector: int, tag: int) -> bytes:
 
 def written_bytes(volume: int, first: int, count: int, tag: int) -> bytes:
     """The data of a write of `count` sectors."""
-    return b"".join(sector_bytes(volume, sector, tag) for sector in range(first, first + count))
+    return b"".join(map(sector_bytes, repeat(volume), range(first, first + count), repeat(tag)))
 
 
 def describe(data: bytes) -> str:
@@ -155,7 +155,7 @@ class Content:
         count = len(data) // SECTOR_BYTES
         maybe = self.maybe
         certain = not maybe or maybe.keys().isdisjoint(range(first, first + count))
-        if certain and data == b"".join(self._expected(first, count)):
+        if certain and data == self._expected(first, count):
             return ""
         for sector in range(first, first + count):
             at = (sector - first) * SECTOR_BYTES
@@ -170,9 +170,9 @@ class Content:
                 del maybe[sector]
         return ""
 
-    def _expected(self, first: int, count: int) -> Iterator[bytes]:
-        for sector in range(first, first + count):
-            yield sector_bytes(self.volume, sector, self.tags[sector])
+    def _expected(self, first: int, count: int) -> bytes:
+        end = first + count
+        return b"".join(map(sector_bytes, repeat(self.volume), range(first, end), self.tags[first:end]))
 
     def is_zero(self, first: int, count: int) -> bool:
         """Whether these sectors may all be zeroes."""

@@ -52,7 +52,8 @@ class SimFile:
     def pread(self, length: int, offset: int) -> bytes:
         """See `DiskFile.pread`."""
         self.check()
-        return bytes(self.inode.content[offset : offset + length])
+        with memoryview(self.inode.content) as content:
+            return bytes(content[offset : offset + length])
 
     def pwrite(self, data: Buffer, offset: int) -> None:
         """See `DiskFile.pwrite`."""

@@ -267,7 +267,7 @@ def take_other_line(target: GroupRig, source: GroupRig, *, history: bool = False
 
 def filled(content: bytes) -> bytes:
     """A block of `content` over and over."""
-    return (content * BLOCK_BYTES)[:BLOCK_BYTES]
+    return (content * -(-BLOCK_BYTES // len(content)))[:BLOCK_BYTES]
 
 
 def _raise(error: OSError | None) -> None:
