@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from engine.group.group import Group
 from engine.group.head import NotContiguous
+from engine.group.holds import Holder
 from engine.history.base_checks import BaseOrder, check_order
 from engine.history.base_intake import BaseIntake
 from engine.ports.disk import Buffer
@@ -67,8 +68,9 @@ class BaseReceiver:
 
     @property
     def installing(self) -> bool:
-        """Whether nothing else may be taken in: the history here changes any moment."""
-        return self._intake is not None and self._intake.installing
+        """Whether nothing else may be taken in: the history here changes any moment. Perhaps by what another
+        receiver began: what installs goes on when its pair ends, or its peer gets another name."""
+        return Holder.INSTALL in self._group.holds
 
     @property
     def active(self) -> bool:
@@ -148,7 +150,7 @@ class BaseReceiver:
         self._parts_expected = begin.parts
         self._parts_digest = begin.parts_digest
         intake = self._intake
-        if intake is not None and intake.installing:
+        if self.installing:
             raise NotContiguous("a base is being installed")
         if intake is not None and intake.order == order:
             self._acknowledged = intake.written

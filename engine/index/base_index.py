@@ -36,6 +36,9 @@ def handle_open(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tup
     """See `BaseOpen`."""
     request = BaseOpen.from_row(row)
     with store.read() as transaction:
+        if any(base.timeline == request.timeline for base in load_bases(transaction)):
+            # Begun again, what it holds would be cut back to nothing.
+            raise WrongState("that base is installed already", subject=f"{request.timeline:016x}")
         before = load_pending(transaction)
         lane = before.lane if before else _free_lane(transaction)
     if before is not None:

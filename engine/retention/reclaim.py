@@ -61,20 +61,19 @@ class _Wish(NamedTuple):
 
 
 class _Tries:
-    """Work that fails now and then. `said`: why it did last, until it succeeds; `blocked` until it is tried
-    again. `tell` is told of each other reason once."""
+    """Work that fails now and then: `said` why it did last, until it succeeds; `blocked` for a while."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, group: GroupCore) -> None:
         self.said = ""
         self.blocked = False
-        self._tell = tell
+        self._group = group
 
     def failed(self, error: Exception) -> None:
         """Let it be until `blocked` is taken back."""
         self.blocked = True
         if str(error) != self.said:
             self.said = str(error)
-            self._tell(self.said)
+            self._group.emit("fold.failed", group=self._group.name, error=self.said)
 
 
 class Reclaim:
@@ -107,13 +106,13 @@ class Reclaim:
         # A segment of which more is to be truncated, its end, and from which volume and block on.
         self._go_on: tuple[object, int, tuple[int, int]] = (None, 0, FIRST_BLOCK)
         self._running = False
-        self._truncation_tries = _Tries(self._say)
+        self._truncation_tries = _Tries(group)
         self._closed = False
         self._sweeping = False
         self._sweep_begun = False  # its first slice was done: until then one of before is not to go on
         self._sweep_due = False  # one is to begin
         self._looked_back = False  # for what was deleted in a run before, and not swept for
-        self._sweep_tries = _Tries(self._say)
+        self._sweep_tries = _Tries(group)
         self._swept_for: list[_Wish] = []  # the sweep under way
         self._wishes: list[_Wish] = []  # the next one
         self._truncations = 0  # since the last slice of a sweep
@@ -197,13 +196,20 @@ class Reclaim:
     def _look_for_deletions(self) -> None:
         """What only deleted backups kept is to be given back, once their deletion is durable."""
         timelines, before = self._group.timelines, self._copies
-        if not self._looked_back and self._kept.retention.kept:
-            self._decide(self._kept.retention.horizons)
-        self._looked_back = True
         self._copies = self._retained()
+        if not self._looked_back:
+            self._look_back()
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
         if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):
             self._sweep_due = True  # once more, if one runs: it may have passed what that kept
+
+    def _look_back(self) -> None:
+        """What was kept for who ended with the last run goes, too. To decide costs much: not without need."""
+        self._looked_back = True
+        timelines, kept = self._group.timelines, self._kept.retention
+        wanted = self._copies | self._kept.leases.cuts()
+        if kept.kept.keys() - {same_name(timelines, cut) for cut in wanted if cut.timeline in timelines}:
+            self._decide(kept.horizons)
 
     def _retained(self) -> set[Cut]:
         return self._group.copies.retained(self._group.spans(), self._group.writer.durable)
@@ -318,9 +324,6 @@ class Reclaim:
         self._after("retry", RETRY_S, partial(self._again, self._truncation_tries))
         self._space.measure(0, blocked=True)
         self._ended()
-
-    def _say(self, error: str) -> None:
-        self._group.emit("fold.failed", group=self._group.name, error=error)
 
     def _again(self, tries: _Tries) -> None:
         tries.blocked = False

@@ -21,6 +21,7 @@ from protocol.base_messages import BaseFrames
 from protocol.errors import WrongState
 from protocol.limits import BLOCK_BYTES
 from site_primary.shipping import comparison
+from site_secondary.receiver import Receiver
 from tests.unit.engine.group_rig import GroupRig
 from tests.unit.site_primary.shipping.base_pair import BasePair
 from tests.unit.site_primary.shipping.shipping_pair import ShippingPair
@@ -229,3 +230,37 @@ def test_who_cannot_install_it_can_do_without(pair: BasePair, monkeypatch: pytes
     assert not files_of(pair.other, timeline)
     assert not pending_timeline(pair.other)
     assert pair.other.letters("root", pair.other.end)[:3] == "ab."
+
+
+@pytest.mark.parametrize("same_sender", [True, False])
+def test_another_receiver_while_one_is_installed(shipping: ShippingPair, same_sender: bool) -> None:
+    """The pair was deleted here and begun again by the writer, or the peer renamed, just then: what comes
+    waits until the base is in place, and nothing of that is cut back."""
+    indexer = shipping.other.indexer
+    shipping.start_one()
+    shipping.until(lambda: bool(pending_timeline(shipping.other)))
+    indexer.hold = True
+
+    def asked() -> bool:
+        if not any(isinstance(each, BaseInstall) for each in indexer.requests):
+            indexer.answer()
+        return any(isinstance(each, BaseInstall) for each in indexer.requests)
+
+    shipping.until(asked)
+    shipping.receiver.close()
+    shipping.receiver = Receiver(shipping.other.group, "lon")
+    if same_sender:
+        shipping.network.cut("lon", "par")
+    else:
+        shipping.world.seed += 1
+        shipping.restart_one()
+    shipping.world.run_for(20.0)
+    indexer.hold = False
+    indexer.answer()
+    shipping.write(5)
+    shipping.until_paired()
+    shipping.assert_same()
+    shipping.restart_other()
+    shipping.write(3)
+    shipping.until_paired()
+    shipping.assert_same()
