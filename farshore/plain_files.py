@@ -12,19 +12,21 @@ import pathlib
 import stat
 
 PLAIN_BYTES_MAX = 16 << 20
+CHUNK_BYTES = 64 << 10
 
 
 def read_plain(path: pathlib.Path, most: int = PLAIN_BYTES_MAX) -> bytes:
     """All of a file. OSError for what is none, or has more bytes than such a file can have."""
     descriptor = _open_plain(path)
+    data = bytearray()
     try:
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(most + 1)
+        while len(data) <= most and (part := os.read(descriptor, CHUNK_BYTES)):
+            data += part
     finally:
         os.close(descriptor)
     if len(data) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    return data
+    return bytes(data)
 
 
 def require_plain(path: pathlib.Path) -> None:
