@@ -40,9 +40,12 @@ async def much(stage: Stage, name: str, at: str, first: int) -> None:
 async def made(stage: Stage, give: Giver) -> None:
     for name in PAIRS:
         await dispatch(stage.a, VolumeCreate(group=name, volume="v", size_bytes=1 << 30))
-    for name in SPLIT + TAKEN:
+    full = SPLIT + TAKEN
+    little = [name for name in PAIRS if name not in full]
+    for name in full:
         await much(stage, name, "a", 0)
-    await give(stage.a, *[PairCreate(group=name, peer="b") for name in PAIRS])
+    await give(stage.a, *[PairCreate(group=name, peer="b") for name in full], note="with much")
+    await give(stage.a, *[PairCreate(group=name, peer="b") for name in little])
     await stage.paired(*PAIRS)
     for site in (stage.a, stage.b):
         assert (await give(site, PairShow(group=PAIRS[0])))[0].state == "paired"
@@ -98,8 +101,7 @@ async def taken(stage: Stage, give: Giver) -> None:
     await dispatch(b, PeerSet(peer="a", endpoint=nowhere))
     for name in TAKEN:
         await much(stage, name, "a", 1)
-    for form, note in ((Takeover(group=TAKEN[0], plan=True), "plan"),):
-        await give(b, *[form] * 3, note=note)
+    await give(b, *[Takeover(group=TAKEN[0], plan=True)] * 3, note="plan")
     done = await give(b, *[Takeover(group=name, confirm=name) for name in TAKEN])
     assert all(each.done for each in done)
     await dispatch(a, PeerSet(peer="b", endpoint=ends["b"]))
