@@ -13,7 +13,8 @@ CHECK_USER_CHARS_MAX = 64
 # What the check says of the programs that it ran: so many lines.
 TOOLS_MAX = 16
 TOOL_CHARS_MAX = 200
-DIGEST_CHARS_MAX = 80
+# As in the row that keeps it (`protocol.bounds.Word`): ours take 37.
+DIGEST_CHARS_MAX = NAME_CHARS_MAX
 # A row of the site's state.
 PROOF_BYTES_MAX = 192 << 10
 # Every so often at most and at least is a group to be drilled.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import ipaddress
 import socket
 from collections.abc import Iterable, Iterator
@@ -32,12 +34,18 @@ from protocol.endpoints import is_every_address
 from protocol.errors import FarshoreError, NotFound
 from protocol.hosts import certificate_host
 
-# `daemon.certificates` is imported where it is needed: `cryptography` would cost each start 50 ms.
+# `daemon.certificates` is imported where it is needed: `cryptography` would cost each start 50 ms. The first
+# command that needs it does so away from the loop.
+
+
+async def _take_up_cryptography() -> None:
+    await asyncio.to_thread(importlib.import_module, "daemon.certificates")
 
 
 @carries_out(SiteCertInit)
 async def init(site: Site, command: SiteCertInit) -> SiteCertReply:
     """The authority if there is none, and the server's certificate in any case."""
+    await _take_up_cryptography()
     from daemon.certificates import Authority, make_authority
 
     now_ns = site.clock.utc_ns()
@@ -102,6 +110,7 @@ def _shown(site: Site) -> SiteCertReply:
 @carries_out(SiteCertIssue)
 async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
     """Sign a host's request."""
+    await _take_up_cryptography()
     from daemon.certificates import Authority
 
     authority = Authority(site.disk)
@@ -119,6 +128,7 @@ async def issue(site: Site, command: SiteCertIssue) -> SiteCertIssueReply:
 @carries_out(SiteCertList)
 async def list_certificates(site: Site, _: SiteCertList) -> SiteCertListReply:
     """The site's, and every host's."""
+    await _take_up_cryptography()
     rows = sorted(issued(site.disk), key=lambda row: (row.name, row.not_after_utc_ns))
     return extended(SiteCertListReply, _shown(site), certificates=[_row(site, row) for row in rows])
 

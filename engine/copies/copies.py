@@ -173,7 +173,10 @@ class CopyTable:
         return Standing(self._deletions.get(copy.id, ()), copy.id in self._locks)
 
     def forget(self, timeline: int, position: int) -> None:
-        """Leave out what a timeline says from a position on."""
+        """Leave out what a timeline says from a position on. A clone says nothing: then the work of all other
+        copies is not done again."""
+        if self._last.get(timeline, -1) < position:
+            return
 
         def gone(place: Place) -> bool:
             return place[0] == timeline and place[1] >= position

@@ -37,8 +37,9 @@ def check_droppable(group: Group, branch: Branch) -> None:
     own = {span.timeline: span.start for span in own_part(group, branch)}
     _require_no_clone(group, branch, own)
     held = [cut for cut in group.kept.leases.cuts() if _inside(branch, cut)]
-    copies = group.copies.at(group.spans())
-    backups = [copy for copy in copies if _inside(branch, copy.cut)]
+    starts = {span.timeline: span.start for span in branch.spans}
+    shown = [cut for cut in group.copies.cuts() if cut.position > starts.get(cut.timeline, cut.position)]
+    backups = [copy for cut in shown for copy in group.copies.of_cut(group.spans(), cut)]
     if backups:
         raise Refused(
             f"backup {backups[0].label or f'{backups[0].id:016x}'} shows a cut of the branch",
@@ -53,7 +54,10 @@ def check_droppable(group: Group, branch: Branch) -> None:
             position=str(held[0]),
             next_step="disconnect the exports at its cuts first",
         )
-    cuts = {copy.cut for copy in copies} | {group.end} | _looked_through(group, branch)
+    looked_through = _looked_through(group, branch) | {group.end}
+    if not _may_be_seen(group, branch, looked_through, own):
+        return
+    cuts = {copy.cut for copy in group.copies.at(group.spans())} | looked_through
     bounds = BoundsOfCuts(group.timelines, group.volumes).of(cuts)
     for span in branch.spans:
         lane = group.timelines.get(span.timeline).lane
@@ -106,6 +110,45 @@ def _looked_through(group: Group, branch: Branch) -> set[Cut]:
         if entry.position >= horizons.get(table.get(entry.timeline).lane, 0):
             cuts.add(entry.cut)
     return cuts
+
+
+def _may_be_seen(group: Group, branch: Branch, cuts: set[Cut], own: dict[int, int]) -> bool:
+    """False if nobody looks through the branch, which is told at a glance: from no cut, backup, place that a
+    restore went back to or beginning of a base does a lineage lead into one of its lanes. True: it must be
+    worked out. `own` is the branch's own part.
+
+    What a cut sees ends in no lane later than its lineage does, and a cut has the lineage of any earlier
+    one of its timeline: a few lineages stand for thousands of backups."""
+    table = group.timelines
+    lanes: dict[int, int] = {}
+    for span in branch.spans:
+        lane = table.get(span.timeline).lane
+        lanes[lane] = min(span.start, lanes.get(lane, span.start))
+    if bases_within(table, own.items()) or any(base.lane in lanes for base in table.bases):
+        return True
+    ends: dict[int, int] = {}
+
+    def look_from(cut: Cut) -> None:
+        if cut.position > ends.get(cut.timeline, -1):
+            ends[cut.timeline] = cut.position
+
+    for cut in cuts:
+        look_from(cut)
+    for cut in group.copies.cuts():
+        if cut.position > ends.get(cut.timeline, -1) and not _inside(branch, cut):  # that goes with it
+            look_from(cut)
+    for entry in group.volumes.all_reverts():
+        if not _inside(branch, Cut(entry.timeline, entry.position + 1)):
+            look_from(entry.cut)
+    for base in table.bases:
+        if base.start is not None:
+            look_from(base.start)
+    return any(
+        span.end > lanes.get(span.lane, span.end)
+        for timeline, end in ends.items()
+        if timeline in table
+        for span in table.lineage(timeline, end)
+    )
 
 
 def _only_below(group: Group, span: Span, bounds: dict[int, tuple[int, ...]]) -> bool:

@@ -205,8 +205,10 @@ class RetentionLock:
         of the group's history is in it alone. Backups that only the branch knows go with it."""
         group = self._group
 
+        starts = {span.timeline: span.start for span in branch.spans}
+
         def inside(place: Place) -> bool:
-            return any(span.timeline == place[0] and place[1] >= span.start for span in branch.spans)
+            return place[0] in starts and place[1] >= starts[place[0]]
 
         kept = group.copies.retained(group.spans(), group.writer.durable) if self.window_ns else set()
         for copy in group.copies.every() if self.window_ns or group.copies.has_locks else ():

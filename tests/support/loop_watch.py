@@ -36,13 +36,15 @@ class LoopWatch:
 
 
 def _text(handle: Handle) -> str:
-    """A task's step says where the task waits next."""
+    """A task's step says where the task waits next, a closure what it has: of a callback that a compartment
+    holds, that callback."""
     callback = getattr(handle, "_callback", None)
     owner = getattr(callback, "__self__", None)
     if isinstance(owner, asyncio.Task):
         where = [f"{frame.f_code.co_qualname}:{frame.f_lineno}" for frame in owner.get_stack(limit=4)]
         return f"{owner.get_name()} {owner.get_coro()!r} at {where}"
-    return repr(handle)
+    cells = getattr(callback, "__closure__", None) or ()
+    return " ".join([repr(handle), *(repr(cell.cell_contents) for cell in cells)])
 
 
 @contextmanager

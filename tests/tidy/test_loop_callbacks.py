@@ -48,6 +48,8 @@ WHERE = {
     "engine/peering/pair_timers.py:": GROUP,
     "daemon/metrics/source.py:": ALERTS,
     "daemon/notify/relay.py:": ALERTS,
+    "daemon/operations/drill_report.py:report_of": AWAITED,
+    "daemon/operations/site_cert.py:_take_up_cryptography": AWAITED,
     "daemon/operations/schedule_times.py:checked_zone": AWAITED,
     "daemon/peer_traffic.py:": RATES,
     "daemon/real_parts.py:": EVENTS,

@@ -32,6 +32,14 @@ from protocol.commands.volume import VolumeCreate
 from protocol.cut_text import CutLabel, CutPosition
 from protocol.drill_report import verified_report
 from protocol.errors import Corruption, ExitCode, NotFound, UsageError
+from protocol.proof_limits import (
+    CHECK_COMMAND_CHARS_MAX,
+    CHECK_OUTPUT_CHARS_MAX,
+    CHECK_USER_CHARS_MAX,
+    DIGEST_CHARS_MAX,
+    TOOL_CHARS_MAX,
+    TOOLS_MAX,
+)
 from tests.support.sites import short_directory
 from tests.unit.daemon.stage import Stage, carried_out, make_one_site, staged
 
@@ -47,7 +55,12 @@ PROOF = DrillProof(
 
 
 async def drilled(
-    stage: Stage, *, started_ns: int = 1_000_000_000, site: Site | None = None, group: str = "good"
+    stage: Stage,
+    *,
+    started_ns: int = 1_000_000_000,
+    site: Site | None = None,
+    group: str = "good",
+    proof: DrillProof = PROOF,
 ) -> DrillInfo:
     """A drill of backup b1 of the good group, recorded at b if nothing else is said."""
     cut = await carried_out(stage.b, CutResolve(group="good", cut=CutLabel(label="b1")))
@@ -61,7 +74,7 @@ async def drilled(
         recovery_s=1.5,
         steps=(),
         data_age_s=2.0,
-        proof=PROOF,
+        proof=proof,
     )
     return await carried_out(site or stage.b, command)
 
@@ -177,6 +190,32 @@ def a_full_disk_holds_up_no_news(stage: Stage, position: str) -> None:
     stage.a.proofs.hear = full  # type: ignore[method-assign, assignment]
     hear_of_drill(stage.a, "b", "drill.ok", {"group": "good", "position": position, "drill": "0" * 15 + "2"})
     assert len(heard) == 1
+
+
+def test_a_drill_is_read_again_however_much_it_says() -> None:
+    """Of the longest texts that a command may have: what is taken is kept so that it can be read."""
+    longest = DrillProof(
+        version="v" * 63,
+        hook="h" * 63,
+        command="c" * CHECK_COMMAND_CHARS_MAX,
+        user="u" * CHECK_USER_CHARS_MAX,
+        exit_code=-1024,
+        output="\u20ac" * CHECK_OUTPUT_CHARS_MAX,
+        tools=("t" * TOOL_CHARS_MAX,) * TOOLS_MAX,
+        digests=(VolumeDigest(volume="v", digest="d" * DIGEST_CHARS_MAX, size_bytes=(1 << 62) - 1),),
+    )
+
+    async def play() -> None:
+        async with staged(names=("good",)) as stage:
+            await carried_out(stage.a, BackupCreate(group="good", label="b1"))
+            await stage.paired("good")
+            recorded = await drilled(stage, proof=longest)
+            (listed,) = (await carried_out(stage.b, DrillList())).drills
+            assert listed == recorded
+            assert listed.proof is not None
+            assert [each.digest for each in listed.proof.digests] == ["d" * DIGEST_CHARS_MAX]
+
+    asyncio.run(play())
 
 
 def test_drills_between_two_sites() -> None:

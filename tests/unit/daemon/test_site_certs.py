@@ -6,6 +6,8 @@ import asyncio
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -225,3 +227,37 @@ def test_files_that_are_damaged_later_leave_what_is_in_use() -> None:
         assert site.nbd.tcp.context is not before
 
     run(work)
+
+
+FIRST_COMMAND = """
+import asyncio, sys, threading
+from pathlib import Path
+from protocol.commands.site_cert import SiteCertInit
+from tests.unit.daemon.stage import carried_out, make_one_site
+
+taken_up = []
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "cryptography":
+            taken_up.append(threading.current_thread() is threading.main_thread())
+
+async def main():
+    site = await make_one_site(Path(sys.argv[1]), "a")
+    sys.meta_path.insert(0, Finder())
+    await carried_out(site, SiteCertInit(hosts=("a.example",)))
+    await site.stop()
+
+asyncio.run(main())
+print(taken_up)
+"""
+
+
+def test_the_first_command_takes_cryptography_up_away_from_the_loop() -> None:
+    """It takes 50 ms of processor time, in which no host would be answered."""
+    directory = short_directory()
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_COMMAND, str(directory)], capture_output=True, text=True, check=True
+    )
+    shutil.rmtree(directory)
+    assert done.stdout.splitlines()[-1] == "[False]"
