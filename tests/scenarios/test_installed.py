@@ -93,7 +93,15 @@ def test_only_one_name_is_installed(wheel: Path) -> None:
     (version,) = {path[0] for path in paths} - {"farshore"}
     assert version.endswith(".dist-info")
     own = {path[1] for path in paths if path[0] == "farshore"}
-    assert own == {"__init__.py", "__main__.py", "children.py", "launch.py", "py.typed", *PACKAGES}
+    assert own == {
+        "__init__.py",
+        "__main__.py",
+        "children.py",
+        "launch.py",
+        "plain_files.py",
+        "py.typed",
+        *PACKAGES,
+    }
     for name in PACKAGES:
         files = [found for found in (ROOT / name).rglob("*") if found.is_file()]
         here = {found.relative_to(ROOT).parts for found in files if found.parent.name != "__pycache__"}
