@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := .make/venv
 SEEDS ?= 200
+SIM ?=
 HOURS ?= 1
 REAL := tests/interop tests/crash tests/scenarios
 SOURCES := farshore protocol engine site_primary site_secondary daemon console
@@ -19,7 +20,7 @@ GROWTH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help deb setup system-packages demo check quick test lint unit byte-code in-process daemons
-.PHONY: more-seeds sim sim-of-commit sim-long fuzz bench bench-growth clean
+.PHONY: sim sim-of-commit sim-long fuzz bench bench-growth clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1: \2/'
@@ -57,7 +58,7 @@ sim: setup ## the simulator (SEEDS=n)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)
 
 sim-of-commit: setup ## 1,000 more of its seeds, other ones for each commit
-	$(BIN)/python -m tests.sim --seeds 1000 --of-commit
+	$(BIN)/python -m tests.sim --seeds 1000 --of-commit $(SIM)
 
 sim-long: setup ## the simulator for HOURS=n, from where it last stopped; what fails is kept in .sim/
 	$(BIN)/python -m tests.sim.long --hours $(HOURS)
@@ -81,16 +82,13 @@ daemons: setup
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  -m 'not alone' $(REAL)
 
-more-seeds: setup
-	$(BIN)/python -m tests.sim --seeds 1000 --of-commit --idle
-
 # Tests wait for disks, timers and each other, so there are more workers than cores; those of daemons leave enough
 # for the seeds to run beside them. Seeds 1 to 200 are among the tests in tests/sim. At the end what measures time.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint byte-code
 	@$(MAKE) --no-print-directory in-process
-	@$(MAKE) --no-print-directory --jobs=2 daemons more-seeds
+	@$(MAKE) --no-print-directory --jobs=2 daemons sim-of-commit SIM=--idle
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start
