@@ -21,7 +21,8 @@ from rich.console import Console
 
 from bench import fio, machine, recovery
 from bench.farshore_pair import FarshorePair
-from bench.nbdkit_memory import NbdkitMemory
+from bench.nbdkit_memory import NAME as LIMIT
+from bench.nbdkit_memory import nbdkit_memory
 from bench.processor import used_s, written_bytes
 from bench.qemu_mirror import CopyMode, QemuMirror
 from bench.report import Comparison, Sample, print_comparison, print_timings
@@ -134,14 +135,14 @@ def compare(options: argparse.Namespace) -> Comparison:
             )
             systems: list[System] = [stack.enter_context(qemu)]
             if options.client_limit:
-                memory = NbdkitMemory(directory / "nbdkit", size_bytes=2 * GIB)
+                memory = nbdkit_memory(directory / "memory.sock", size_bytes=2 * GIB)
                 systems.insert(0, stack.enter_context(memory))
             if not options.baseline_only:
                 systems.append(stack.enter_context(FarshorePair(size="2G", mode=options.mode)))
             comparison = Comparison(
                 baseline=qemu.name,
                 subject=f"farshore {options.mode}",
-                limit=NbdkitMemory.name if options.client_limit else "",
+                limit=LIMIT if options.client_limit else "",
             )
             comparison.samples = measure(systems, workloads, options)
             return comparison

@@ -4,57 +4,49 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 READY_TIMEOUT_S = 30.0
+NAME = "nbdkit memory"
 
 
+@dataclass(slots=True)
 class NbdkitMemory:
-    """An export of `size_bytes` kept in memory, served on a socket in `directory`; a context manager."""
+    """An export that is kept in memory, and the process that serves it on a socket at `path`."""
 
-    name = "nbdkit memory"
-
-    def __init__(self, directory: Path, *, size_bytes: int) -> None:
-        self._directory = directory
-        self._size_bytes = size_bytes
-        self._process: subprocess.Popen[bytes] | None = None
+    path: Path
+    process: subprocess.Popen[bytes]
+    name: str = NAME
 
     @property
     def uri(self) -> str:
         """Where fio connects."""
-        return f"nbd+unix:///?socket={self._directory / 'memory.sock'}"
+        return f"nbd+unix:///?socket={self.path}"
 
     def pids(self) -> list[int]:
         """Of the one process."""
-        return [self._process.pid] if self._process is not None else []
+        return [self.process.pid]
 
     def settle(self) -> float:
         """Nothing is behind."""
         return 0.0
 
-    def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / "memory.sock"
-        words = ["nbdkit", "--foreground", f"--unix={path}", "memory", str(self._size_bytes)]
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+
+@contextmanager
+def nbdkit_memory(path: Path, *, size_bytes: int) -> Iterator[NbdkitMemory]:
+    """One that runs, for as long as the body does."""
+    words = ["nbdkit", "--foreground", f"--unix={path}", "memory", str(size_bytes)]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not path.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.close()
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("nbdkit did not start")
             time.sleep(0.02)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End it; twice is fine."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        yield NbdkitMemory(path, process)
+    finally:
+        process.kill()
+        process.wait()
