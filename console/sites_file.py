@@ -110,9 +110,8 @@ def read_sites(path: Path) -> SitesFile:
     except FileNotFoundError:
         return SitesFile()
     except OSError as error:
-        kind = (
-            UsageError if error.errno == errno.EINVAL else FarshoreError
-        )  # no file at all, or none to be read
+        no_file = error.errno == errno.EINVAL
+        kind = UsageError if no_file else FarshoreError
         raise kind(f"{path}: {error.strerror}", subject=str(path)) from error
     try:
         return msgspec.convert(tomllib.loads(raw.decode("utf-8")), SitesFile)

@@ -274,7 +274,8 @@ class Receiver:
         except (FarshoreError, OSError) as error:
             code = error.code if isinstance(error, Trimmed | Diverged) else "failed"
             text = f"cannot take a base: {error}"
-            self._reason = text if code == "failed" else self._reason
+            if code == "failed":
+                self._reason = text
             self._end_session(Refused(session=self._session, code=code, message=text), text)
 
     def _base_failed(self, reason: str) -> None:

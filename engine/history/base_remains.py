@@ -51,8 +51,15 @@ class BaseRemains:
             self._begin()
 
     def remove_files(self, timeline: int) -> None:
-        """See the function."""
-        remove_files(self._group, timeline)
+        """Remove what there is of a timeline's files, durably: without its pending row nobody would know what
+        they are."""
+        group, directory = self._group, timeline_directory(timeline)
+        if not group.disk.exists(directory):
+            return
+        for segment in group.segments.of_timeline(timeline):
+            group.segments.forget(segment)
+            group.disk.remove(segment.path)
+        group.disk.sync([], [directory])
 
     def close(self) -> None:
         """Stop; the next start goes on."""
@@ -124,14 +131,3 @@ class BaseRemains:
             self._begin()
 
         self._timer = self._group.clock.call_later(RETRY_S, run)
-
-
-def remove_files(group: GroupCore, timeline: int) -> None:
-    """Remove what there is of X's files, durably: without its pending row nobody would know what they are."""
-    directory = timeline_directory(timeline)
-    if not group.disk.exists(directory):
-        return
-    for segment in group.segments.of_timeline(timeline):
-        group.segments.forget(segment)
-        group.disk.remove(segment.path)
-    group.disk.sync([], [directory])

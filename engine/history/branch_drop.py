@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.history.base_remains import remove_files
 from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span
@@ -37,7 +36,7 @@ def check_droppable(group: Group, branch: Branch) -> None:
     own = {span.timeline: span.start for span in own_part(group, branch)}
     _require_no_clone(group, branch, own)
     held = [cut for cut in group.kept.leases.cuts() if _inside(branch, cut)]
-    starts = {span.timeline: span.start for span in branch.spans}
+    starts = branch.starts
     shown = [cut for cut in group.copies.cuts() if cut.position > starts.get(cut.timeline, cut.position)]
     backups = [copy for cut in shown for copy in group.copies.of_cut(group.spans(), cut)]
     if backups:
@@ -243,7 +242,7 @@ class BranchDrops:
             parts.append((timeline, start, self._digest_left(timeline, start)))
             self._remove_files(timeline, start)
         for base in bases:
-            remove_files(group, base.timeline)
+            group.remains.remove_files(base.timeline)
         group.kept.dropped_for_good(spans)
         table = group.timelines
         ends = {

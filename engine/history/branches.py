@@ -31,6 +31,11 @@ class Branch:
         return self.end.timeline
 
     @property
+    def starts(self) -> dict[int, int]:
+        """Where its part of each of its timelines begins."""
+        return {span.timeline: span.start for span in self.spans}
+
+    @property
     def journal_bytes(self) -> int:
         """Bytes of its own frames."""
         return sum(span.end - span.start for span in self.spans)

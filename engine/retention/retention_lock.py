@@ -203,9 +203,7 @@ class RetentionLock:
         """Locked while a branch holds a locked backup, its cut or its lock, or the cut of a backup that was
         deleted elsewhere and keeps it; and if it was left within the lock's window. A clone may go: nothing
         of the group's history is in it alone. Backups that only the branch knows go with it."""
-        group = self._group
-
-        starts = {span.timeline: span.start for span in branch.spans}
+        group, starts = self._group, branch.starts
 
         def inside(place: Place) -> bool:
             return place[0] in starts and place[1] >= starts[place[0]]
