@@ -19,7 +19,7 @@ from engine.group.holds import Holds
 from engine.group.listeners import Emit, GroupListeners
 from engine.group.record_tables import RecordTables
 from engine.group.settings import GroupSettings
-from engine.group.site_state import SiteState
+from engine.group.site_state import Role, SiteState
 from engine.group.whole import all_or_stop, holds_together
 from engine.history.promises import Promises
 from engine.history.timelines import Span, TimelineTable, holds_cut
@@ -108,6 +108,11 @@ class GroupCore:
     def history(self) -> GroupCore:
         """As for a clone, to which this is another."""
         return self
+
+    @property
+    def primary(self) -> bool:
+        """Whether this site is the one that writes."""
+        return self.state.group(self.name).role is Role.PRIMARY
 
     @property
     def generation(self) -> int:

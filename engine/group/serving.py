@@ -5,7 +5,6 @@ that are in, with every change.
 from __future__ import annotations
 
 from engine.group.core import GroupCore
-from engine.group.site_state import Role
 from protocol.errors import WrongState
 from protocol.positions import Cut
 
@@ -60,4 +59,4 @@ def took_over(group: GroupCore) -> bool:
     must then outrank that site."""
     if not group.head or group.timelines.get(group.head.timeline).writer == group.site:
         return False
-    return group.state.group(group.name).role is Role.PRIMARY
+    return group.primary

@@ -148,6 +148,11 @@ class SegmentMap:
             if lane.by_start.get(segment.start) is segment:
                 lane.remove(segment.start)
 
+    def has(self, segment: Segment) -> bool:
+        """Whether a segment is still one of the journal's: not forgotten, nor made anew."""
+        found = self._timelines.get(segment.timeline)
+        return found is not None and found.by_start.get(segment.start) is segment
+
     def of_timeline(self, timeline: int) -> list[Segment]:
         """A timeline's segments in order."""
         found = self._timelines.get(timeline)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from engine.journal.format import SPARE_PATH, segment_path, timeline_directory
@@ -70,8 +70,8 @@ class JournalWriter:
         self._segment: Segment | None = None
         self._torn_at = -1  # where a frame could not be written, and may have been in part
         self._dirty: dict[str, Segment] = {}
-        self._dirty_directories: set[str] = set()
-        self._under_way: tuple[list[Segment], list[str]] = ([], [])  # what the sync that runs covers
+        self._dirty_directories: set[int] = set()  # of these timelines
+        self._under_way: tuple[list[Segment], set[int]] = ([], set())  # what the sync that runs covers
         self._waiters: deque[tuple[int, DurableCallback]] = deque()
         self._syncing = False
         self._timer: Timer | None = None
@@ -196,11 +196,11 @@ class JournalWriter:
         if self.failed is not None:
             raise OSError(errno.EIO, "the journal failed and waits for a restart") from self.failed
         target = self.written
-        segments, directories = self._take_dirty()
-        older, older_directories = self._under_way
+        segments, timelines = self._take_dirty()
+        older, older_timelines = self._under_way
         try:
-            files = [self._segments.file(segment) for segment in [*older, *segments]]
-            self._disk.sync(files, sorted({*older_directories, *directories}))
+            files, directories = self._still_there([*older, *segments], older_timelines | timelines)
+            self._disk.sync(files, directories)
         except OSError as error:
             self._fail(error)
             raise
@@ -238,7 +238,7 @@ class JournalWriter:
                     self._disk.remove(directory)
                 raise
             size = file.size()
-        self._dirty_directories.add(directory)
+        self._dirty_directories.add(self.timeline)
         self._seal()
         if self._segment is not None:
             self._disk.wrote_once(self._segment.path, self._segment.size)
@@ -333,12 +333,19 @@ class JournalWriter:
         if not self._syncing and self.written > self.durable and self.failed is None:
             self._start_sync()
 
-    def _take_dirty(self) -> tuple[list[Segment], list[str]]:
-        segments = list(self._dirty.values())
-        directories = sorted(self._dirty_directories)
-        self._dirty = {}
-        self._dirty_directories = set()
-        return segments, directories
+    def _take_dirty(self) -> tuple[list[Segment], set[int]]:
+        taken = list(self._dirty.values()), self._dirty_directories
+        self._dirty, self._dirty_directories = {}, set()
+        return taken
+
+    def _still_there(
+        self, segments: Iterable[Segment], timelines: Iterable[int]
+    ) -> tuple[list[DiskFile], list[str]]:
+        """What there is to sync of them. A segment may be reclaimed, or its branch dropped, before the sync
+        begins that its last cut or the directory waits for."""
+        files = [self._segments.file(segment) for segment in segments if self._segments.has(segment)]
+        held = sorted(timeline for timeline in timelines if self._segments.of_timeline(timeline))
+        return files, [timeline_directory(timeline) for timeline in held]
 
     def _start_sync(self) -> None:
         if self._timer is not None:
@@ -347,16 +354,16 @@ class JournalWriter:
         self._syncing = True
         target = self.written
         timeline = self.timeline
-        self._under_way = segments, directories = self._take_dirty()
+        self._under_way = self._take_dirty()
         try:
-            files = [self._segments.file(segment) for segment in segments]
+            files, directories = self._still_there(*self._under_way)
             self._disk.start_sync(files, directories, lambda error: self._sync_done(error, timeline, target))
         except (OSError, Corruption) as error:
             self._sync_done(OSError(errno.EIO, f"a sync could not begin: {error}"), timeline, target)
 
     def _sync_done(self, error: OSError | None, timeline: int, target: int) -> None:
         self._syncing = False
-        self._under_way = ([], [])
+        self._under_way = ([], set())
         if error is not None:
             self._fail(error)
             return

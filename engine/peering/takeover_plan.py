@@ -122,7 +122,7 @@ def _complete_until_ns(group: Group, heard: Heard | None) -> int:
     """Up to when this site held all that its peer wrote; 0 if nothing is known of that. What a receiver heard
     ends with a restart or the pair; frames of the peer's own say of themselves that all before them is here,
     short of what has their very time. A site that handed over wrote everything before that itself."""
-    if group.state.group(group.name).role is Role.PRIMARY:
+    if group.primary:
         return group.head.utc_ns
     until = heard.complete_until_ns if heard else 0
     own = not group.head or group.timelines.get(group.head.timeline).writer == group.site
@@ -131,7 +131,7 @@ def _complete_until_ns(group: Group, heard: Heard | None) -> int:
 
 def require_takeable(group: Group, peer: str, heard: Heard | None = None) -> None:
     """WrongState if the group is written here already, or if nothing of it is here yet."""
-    if group.state.group(group.name).role is Role.PRIMARY and group.handed_to in ("", group.site):
+    if group.primary and group.handed_to in ("", group.site):
         raise WrongState(
             f"group {group.name} is written here already",
             subject=group.name,

@@ -80,7 +80,8 @@ class Disk(Protocol):
         for others, oldest first. What is not on the disk yet stays."""
 
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
-        """`sync` away from the caller's thread; `done(error or None)` is called on the caller's loop."""
+        """`sync` away from the caller's thread; `done(error or None)` is called on the caller's loop. Files
+        may be closed, and files and directories removed, meanwhile."""
 
     def replace_file(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """Put `data` where `path` was: afterwards either the old or the new content is there, durably the

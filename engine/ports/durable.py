@@ -15,11 +15,12 @@ import fcntl
 import os
 import pathlib
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from engine.ports.disk import Buffer, DiskFile, SyncDone
 from engine.ports.disk_threads import DiskThreads
+from engine.ports.prepared_sync import prepared_sync, sync_directory, synced
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -159,7 +160,7 @@ class RealDisk:
             except FileExistsError:
                 if not os.path.isdir(self._absolute(made)):
                     raise
-            _sync_directory(self._absolute(parent))
+            sync_directory(self._absolute(parent))
 
     def preallocate(self, path: str, size_bytes: int) -> RealFile:
         """See `Disk.preallocate`; FileExistsError if the name is taken."""
@@ -168,8 +169,8 @@ class RealDisk:
         file = RealFile(path, os.open(absolute, flags, FILE_MODE))
         try:
             os.posix_fallocate(file.fileno(), 0, size_bytes)
-            _sync(os.fsync, file.fileno(), absolute)
-            _sync_directory(os.path.dirname(absolute))
+            synced(os.fsync, file.fileno(), absolute)
+            sync_directory(os.path.dirname(absolute))
         except OSError:
             file.close()
             os.unlink(absolute)
@@ -195,9 +196,9 @@ class RealDisk:
     def sync(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         """See `Disk.sync`. Files first: a name must not become durable before what it names."""
         for file in files:
-            _sync(os.fdatasync, _descriptor_of(file), file.path)
+            synced(os.fdatasync, _descriptor_of(file), file.path)
         for directory in directories:
-            _sync_directory(self._absolute(directory))
+            sync_directory(self._absolute(directory))
 
     def forget_cached(self, files: Sequence[DiskFile]) -> None:
         """See `Disk.forget_cached`."""
@@ -210,22 +211,10 @@ class RealDisk:
             self._threads.wrote_once(self._absolute(path), size_bytes)
 
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
-        """See `Disk.start_sync`.
-
-        The descriptors are duplicated, so that a file may be closed at once: otherwise its number could by
-        then belong to another file, which would be synced in its place and the success believed. A duplicate
-        shares the open file, and with it the kernel's mark of an error not yet reported.
-        """
-        descriptors: dict[int, str] = {}
-        try:
-            for file in files:
-                descriptors[os.dup(_descriptor_of(file))] = file.path
-        except OSError:
-            _close_all(descriptors)
-            raise
-        paths = [self._absolute(directory) for directory in directories]
-        syncs = None if self._threads is None else self._threads.syncs
-        self._start(syncs, lambda: _sync_and_close(descriptors, paths), done)
+        """See `Disk.start_sync`."""
+        descriptors = [(_descriptor_of(file), file.path) for file in files]
+        work = prepared_sync(descriptors, map(self._absolute, directories))
+        self._start(None if self._threads is None else self._threads.syncs, work, done)
 
     def replace_file(self, path: str, data: bytes, mode: int = FILE_MODE) -> None:
         """See `Disk.replace_file`. Uses the name `path` + ".tmp"."""
@@ -240,14 +229,14 @@ class RealDisk:
         try:
             os.fchmod(file.fileno(), mode)
             file.pwrite(data, 0)
-            _sync(os.fsync, file.fileno(), temporary)
+            synced(os.fsync, file.fileno(), temporary)
             os.rename(temporary, target)
         except OSError:
             os.unlink(temporary)
             raise
         finally:
             file.close()
-        _sync_directory(os.path.dirname(target))
+        sync_directory(os.path.dirname(target))
 
     def start_replace_file(self, path: str, data: bytes, done: SyncDone) -> None:
         """`replace_file` away from the loop; one at a time for a path."""
@@ -363,34 +352,3 @@ def _descriptor_of(file: DiskFile) -> int:
     if descriptor < 0:
         raise OSError(errno.EBADF, "the file is closed", file.path)
     return descriptor
-
-
-def _sync(sync: Callable[[int], None], descriptor: int, path: str) -> None:
-    """The system names no file when it cannot sync one, and who is told must know which."""
-    try:
-        sync(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot be made durable: {error.strerror}", path) from error
-
-
-def _sync_and_close(descriptors: Mapping[int, str], directories: list[str]) -> None:
-    try:
-        for descriptor, path in descriptors.items():
-            _sync(os.fdatasync, descriptor, path)
-        for directory in directories:
-            _sync_directory(directory)
-    finally:
-        _close_all(descriptors)
-
-
-def _close_all(descriptors: Iterable[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _sync_directory(absolute: str) -> None:
-    descriptor = os.open(absolute, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _sync(os.fsync, descriptor, absolute)
-    finally:
-        os.close(descriptor)

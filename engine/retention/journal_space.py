@@ -82,7 +82,7 @@ class JournalSpace:
 
     def limit(self) -> int:
         """The position below which no holder needs anything."""
-        return min([self._group.writer.durable, *map(self._needs, self.slots)])
+        return min([self._group.writer.written, *map(self._needs, self.slots)])
 
     def _needs(self, name: str) -> int:
         """The position of the head's lineage from which on a holder needs frames; 0 if that is not known."""

@@ -275,6 +275,19 @@ def revert_cuts(table: TimelineTable, history: VolumeHistory, horizons: Mapping[
     return found
 
 
+def base_starts(table: TimelineTable, horizons: Mapping[int, int]) -> set[Cut]:
+    """The cuts that bases at or above the horizons stand on. Frames that were here already may go on from
+    such a cut, and a horizon lie among them: it sees other versions than those that the base is laid upon."""
+    return {
+        same_name(table, base.start)
+        for base in table.bases
+        if base.start is not None
+        and base.start.timeline in table
+        and base.cut.timeline in table
+        and base.cut.position >= horizons.get(table.get(base.cut.timeline).lane, 0)
+    }
+
+
 class BoundsOfCuts:
     """Bounds of cuts, each worked out once: what a cut sees never changes.
 
@@ -370,10 +383,11 @@ def what_to_keep(
     bounds_of: Callable[[Iterable[Cut]], Bounds],
 ) -> Keep:
     """What stays below `horizons` (those of `retention`, or raised): of the `wanted` cuts those that can
-    still be read, with the horizons themselves, departures and what reverts go back to."""
+    still be read, with the horizons themselves, departures, what reverts go back to and bases stand on."""
     lanes = lane_horizons(table, horizons)
     cuts = {same_name(table, cut) for cut in wanted if cut.timeline in table}
-    cuts |= departures(table, horizons, tails) | revert_cuts(table, history, lanes)
+    cuts |= departures(table, horizons, tails)
+    cuts |= revert_cuts(table, history, lanes) | base_starts(table, lanes)
     before = [WayTo(table, horizon) for horizon in retention.horizons]
     after = [WayTo(table, horizon) for horizon in horizons]
     kept = frozenset(

@@ -1,11 +1,11 @@
 """When a group's journal is shortened; what a truncation is, `engine.retention.truncation` says.
 
 A segment is truncated once it lies outside the any-point window (by age or by bytes) and nobody needs its
-frames: it is durable here and at the writer, every user of journal frames (`engine.retention.journal_space`)
-is past it, the site's lock lets go of it (`engine.retention.retention_lock`), and it is not the last of the
-head's. It must be in the index too: that is worked on, by beginning a checkpoint. One segment after the
-other, oldest first; but the horizon goes past all of them at once, so that of a backlog only what none of it
-wrote again moves into the index.
+frames: it is durable at the writer, every user of journal frames (`engine.retention.journal_space`) is past
+it, the site's lock lets go of it (`engine.retention.retention_lock`), and it is not the last of the head's.
+It must be in the index too: that is worked on, by beginning a checkpoint. One segment after the other, oldest
+first; but the horizon goes past all of them at once, so that of a backlog only what none of it wrote again
+moves into the index.
 
 Which cuts a truncation gives up is decided here and holds from before the request on: a cut that is refused
 from now on may still be whole for a moment, but never the other way round.
@@ -217,7 +217,9 @@ class Reclaim:
     def _old_segments(self) -> Iterator[OldSegment]:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
-        limit = min(self.promised, self._space.limit(), self._lock.limit())
+        limit = min(self._space.limit(), self._lock.limit())
+        if not group.primary:
+            limit = min(limit, self.promised)
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
         window_bytes = min(window_bytes, self._space.capacity(total) // 2)

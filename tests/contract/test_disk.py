@@ -203,6 +203,21 @@ def test_a_file_may_be_closed_while_it_is_synced(rig: Rig) -> None:
     assert results == [None]
 
 
+def test_what_is_synced_may_be_removed_meanwhile(rig: Rig) -> None:
+    """A journal failed for good: its sync came to a directory that a dropped branch had left."""
+    results: list[OSError | None] = []
+    rig.disk.make_directory("d")
+    file = rig.disk.preallocate("d/a", 4096)
+    file.pwrite(b"x", 0)
+    for _ in range(10):  # of which some threads come later than the removal
+        rig.disk.start_sync([file], ["d"], rig.driver.watch(results.append))
+    file.close()
+    rig.disk.remove("d/a")
+    rig.disk.remove("d")
+    rig.finish(results, 10)
+    assert results == [None] * 10
+
+
 def test_a_failing_sync_is_reported(rig: Rig) -> None:
     results: list[OSError | None] = []
     with pytest.raises(FileNotFoundError):

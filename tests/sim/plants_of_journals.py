@@ -13,10 +13,12 @@ import engine.index.index_batch
 import engine.index.memtable
 import engine.journal.reader
 import engine.journal.recovery
+import engine.retention.needed
 from engine.group.group import Group
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.checkpoint_timing import Checkpoints
 from engine.journal.recovery import walk_to_end
+from engine.journal.segments import SegmentMap
 from engine.journal.writer import JournalWriter
 from protocol.errors import FarshoreError
 from protocol.messages import Ack
@@ -24,8 +26,8 @@ from protocol.nbd.replies import simple_replies
 from protocol.positions import Cut
 from site_primary.nbd.connection import NbdConnection
 from site_secondary.receiver import Receiver
-from tests.sim.plant_registry import plant
-from tests.sim.shape import Patch
+from tests.sim.plant_registry import plant, rare
+from tests.sim.shape import Fault, Habit, Patch
 
 # -- acknowledging
 
@@ -190,9 +192,21 @@ def directory_not_synced() -> tuple[Patch, ...]:
     """A new segment's name is left to luck."""
 
     def take_dirty(self: Any, before: Any = JournalWriter._take_dirty) -> Any:
-        return before(self)[0], []
+        return before(self)[0], set()
 
     return ((JournalWriter, "_take_dirty", take_dirty),)
+
+
+@rare(Fault.DISK_FULL, Habit.LETS_GO)
+def what_a_base_stands_on_is_thinned() -> tuple[Patch, ...]:
+    """A horizon among the frames that were here before a base forgets what that was laid upon."""
+    return ((engine.retention.needed, "base_starts", lambda *_: set()),)
+
+
+@rare(Habit.LETS_GO)
+def what_was_reclaimed_is_synced() -> tuple[Patch, ...]:
+    """A sync begins with a segment that has gone since it was cut."""
+    return ((SegmentMap, "has", lambda self, segment: True),)
 
 
 @plant

@@ -30,8 +30,10 @@ from protocol.nbd.constants import Command
 from protocol.positions import POSITION_MAX
 from tests.sim.content import SECTORS_PER_BLOCK
 from tests.sim.mortal import readable_frames_after
+from tests.sim.sim_disk import SYNC_DELAY_S
 
 SHORT_WINDOW_S = 0.5
+SLOW_SYNC_S = (0.02, 3.0)
 SMALL_JOURNAL_BYTES = 1 << 20
 
 Patch = tuple[ModuleType | type, str, object]
@@ -87,6 +89,7 @@ class Habit(Enum):
     SHORT_WINDOW = "short window"  # the past goes at once, and the journal with it
     LETS_GO = "lets go"  # a journal too small to wait for a peer, which gets the changed blocks instead
     SELDOM_INDEXED = "seldom indexed"  # nothing but a restart or a truncation begins a checkpoint
+    SLOW_SYNCS = "slow syncs"  # as of a disk that others keep busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ class Shape:
     mode: Mode
     compression: Compression
     clocks_off_s: tuple[float, float]  # how wrong each site's wall clock is, all along
+    sync_delay_s: tuple[float, float] = SYNC_DELAY_S
 
     def without_journal_limit(self) -> GroupSettings:
         """What an operator sets once the limit was reached."""
@@ -178,7 +182,8 @@ def shape_of(rng: random.Random) -> Shape:
         rate_windows=_rate_windows(apart),
     )
     shape = replace(shape, patches=(*shape.patches, _runs(apart)))
-    return _with_branches(_with_habits(shape, _habits(apart)), apart)
+    shape = _with_branches(_with_habits(shape, _habits(apart)), apart)
+    return _with_habits(shape, apart.choice(((), (), (), (Habit.SLOW_SYNCS,))))
 
 
 def _habits(apart: random.Random) -> tuple[Habit, ...]:
@@ -211,6 +216,8 @@ def _with_habits(shape: Shape, habits: Iterable[Habit]) -> Shape:
                     checkpoint_after_bytes=1 << 30,
                 )
                 shape = replace(shape, settings=settings)
+            case Habit.SLOW_SYNCS:
+                shape = replace(shape, sync_delay_s=SLOW_SYNC_S)
     return shape
 
 

@@ -93,6 +93,7 @@ class SimDisk:
     def __init__(self, world: SimWorld, capacity_bytes: int = 1 << 40) -> None:
         self.generation = 0
         self.capacity_bytes = capacity_bytes
+        self.sync_delay_s = SYNC_DELAY_S
         self._world = world
         self._files: dict[str, Inode] = {}
         self._durable_files: dict[str, Inode] = {}
@@ -165,6 +166,9 @@ class SimDisk:
 
     def sync(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         """See `Disk.sync`."""
+        missing = self._missing(directories)
+        if missing is not None:
+            raise missing
         self._sync(_inodes(files), list(directories), self._sequence, len(self._name_changes))
 
     def forget_cached(self, files: Sequence[DiskFile]) -> None:
@@ -178,14 +182,17 @@ class SimDisk:
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`."""
         inodes, names = _inodes(files), list(directories)
+        missing = self._missing(directories)
         sequence, changes = self._sequence, list(self._name_changes)
 
         def work() -> None:
+            if missing is not None:
+                raise missing
             # Changes settled meanwhile by another sync have left the list.
             known = sum(1 for change in self._name_changes if any(change is old for old in changes))
             self._sync(inodes, names, sequence, known)
 
-        self._start(SYNC_DELAY_S, work, done)
+        self._start(self.sync_delay_s, work, done)
 
     def replace_file(self, path: str, data: bytes, mode: int = 0o600) -> None:
         """See `Disk.replace_file`."""
@@ -295,11 +302,14 @@ class SimDisk:
             if self._world.random.random() < 0.5:
                 self.drop_caches()
             raise OSError(code, "the simulated sync failed")
-        for directory in directories:
-            if directory not in self._directories:
-                raise FileNotFoundError(errno.ENOENT, "no such directory", directory)
         settled = [change for change in self._name_changes[:changes] if change.directory in directories]
         self._settle(settled)
+
+    def _missing(self, directories: Sequence[str]) -> FileNotFoundError | None:
+        for directory in directories:
+            if directory not in self._directories:
+                return FileNotFoundError(errno.ENOENT, "no such directory", directory)
+        return None
 
     def _settle_names(self, directory: str) -> None:
         self._settle([change for change in self._name_changes if change.directory == directory])

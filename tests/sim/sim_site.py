@@ -28,7 +28,7 @@ from protocol.limits import HEARTBEAT_TIMEOUT_S
 from protocol.messages import SUPERSEDED, Hello, Refused, decode_message
 from site_primary.nbd.server import ExportOpener
 from tests.sim.mortal import Fuse, MortalDisk, MortalStoreFile
-from tests.sim.sim_disk import DiskImage
+from tests.sim.sim_disk import SYNC_DELAY_S, DiskImage
 from tests.sim.sim_indexer import SimIndexer
 from tests.sim.sim_loop import SimLoop
 from tests.sim.sim_network import SimNetwork, SimTransport
@@ -66,6 +66,7 @@ class SiteKnobs:
     settings: GroupSettings
     indexer_delay_s: tuple[float, float]
     options: PeerOptions
+    sync_delay_s: tuple[float, float] = SYNC_DELAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ class SimSite:
         self.fuse = Fuse(name, world)
         self.site_disk = MortalDisk(world, self.fuse)
         self.disk = MortalDisk(world, self.fuse)
+        self.disk.sync_delay_s = knobs.sync_delay_s
         self.state_file = MortalStoreFile(self.fuse)
         self.index_file = MortalStoreFile(self.fuse)
         self.wall_offset_s = 0.0

@@ -110,7 +110,7 @@ class Simulation:
             compress=shape.compression.name.lower(),
             windows=shape.rate_windows,
         )
-        knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, options)
+        knobs = SiteKnobs(shape.settings, shape.indexer_delay_s, options, shape.sync_delay_s)
         return SimSite(self.world, self.network, name, peer, knobs, self)
 
     def other(self, site: SimSite) -> SimSite:
@@ -134,6 +134,8 @@ class Simulation:
         self.trace.event(site.name, event, fields)
         if event in NEVER or (event == "group.damaged" and not self._set_aside(site)):
             raise Violation(f"{site.name}: {event} {fields}")
+        if event == "journal.failed" and not site.sync_failed:
+            raise Violation(f"{site.name}: no sync failed, and the journal did: {fields}")
         if event == "base.installed":
             self.laws.installed(site)
         if event == "branch.dropped":

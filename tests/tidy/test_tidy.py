@@ -69,7 +69,7 @@ CLOCK_CALLS = {
 } | {"time.sleep", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today"}
 
 # One for data directories, one for the files that an operator asks for (docs/decisions/0012).
-DURABLE_HOMES = ("engine/ports/durable.py", "console/unfinished_file.py")
+DURABLE_HOMES = ("engine/ports/durable.py", "engine/ports/prepared_sync.py", "console/unfinished_file.py")
 DURABLE_CALLS = {
     "os.fsync",
     "os.fdatasync",

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.history.timelines import Timeline, TimelineTable
+from engine.history.bases import FIRST_BASE_LANE
+from engine.history.timelines import Base, Timeline, TimelineTable
 from engine.history.volumes import VolumeHistory
 from engine.retention.needed import (
     Anchor,
@@ -115,6 +116,33 @@ def test_reverts_above_the_floor_keep_what_they_go_back_to() -> None:
     keep = what_to_keep(table(), history, Retention(), horizons, (), (), bounds.of)
     assert keep.cuts == {Cut(ROOT, 60)}
     assert keep.bounds[0] == (30, 60, 180)
+
+
+def test_a_base_keeps_what_it_stands_on() -> None:
+    """Frames that were here went on from the base's start, and the horizon came to lie among them: the base
+    was laid upon other blocks than it was made for, and the mirror was wrong."""
+    held = table()
+    held.bases = [
+        Base(
+            cut=Cut(ROOT, 90),
+            start=Cut(ROOT, 20),
+            timeline=7,
+            lane=FIRST_BASE_LANE,
+            end=10,
+            utc_ns=1,
+            digest=b"",
+            left=Cut(ROOT, 50),
+        )
+    ]
+    history = VolumeHistory()
+    bounds = BoundsOfCuts(held, history)
+    keep = what_to_keep(held, history, Retention(), frozenset({Cut(ROOT, 40)}), (), (), bounds.of)
+    assert keep.cuts == {Cut(ROOT, 20)}
+    assert keep.bounds[0] == (20, 40)
+    # Past the base it is what the horizon's own view sees.
+    keep = what_to_keep(held, history, Retention(), frozenset({Cut(HEAD, 150)}), (), (), bounds.of)
+    assert keep.cuts == {Cut(ROOT, 60)}
+    assert keep.bounds[0] == (20, 60, 150)
 
 
 def test_rows_survive() -> None:

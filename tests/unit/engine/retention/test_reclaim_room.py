@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from engine.journal import room
+from engine.ports.disk import DiskFile, SyncDone
 from engine.ports.durable import RealDisk
 from engine.retention.journal_space import ReplicationSlot
 from engine.retention.reclaim import POLL_S, RETRY_S
@@ -138,3 +139,37 @@ def test_what_the_index_has_free_counts_as_room(make_rig: MakeRig, monkeypatch: 
     monkeypatch.setattr(RealDisk, "free_bytes", lambda _: 2 * BLOCK_BYTES)
     truncate(rig)
     assert len(rig.segment_files()) == 1
+
+
+def test_hosts_wait_for_a_sync_before_they_are_told_that_there_is_no_room(
+    make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a disk that others kept busy took a second for a sync, a quick host filled the journal: nothing
+    of it could be truncated yet, so nobody waited, and the host got ENOSPC."""
+    syncs: list[Callable[[], None]] = []
+
+    def start_sync(disk: RealDisk, files: list[DiskFile], directories: list[str], done: SyncDone) -> None:
+        def sync() -> None:
+            disk.sync(files, directories)
+            done(None)
+
+        syncs.append(sync)
+
+    limit_bytes = 16 * SMALL_SEGMENT_BYTES
+    rig = make_rig(settings=replace(KEEP_NOTHING, journal_limit_bytes=limit_bytes))
+    volume = rig.create("root", 16)
+    rig.sync()
+    monkeypatch.setattr(RealDisk, "start_sync", start_sync)
+    reliefs: list[bool] = []
+    rig.group.listeners.relief.append(lambda: reliefs.append(rig.group.overloaded))
+    for turn in range(3 * limit_bytes // BLOCK_BYTES):
+        while rig.group.overloaded:  # as a host's connection, which is read again with the relief
+            assert syncs or rig.world.now_ns < 60e9, "nobody relieves it"
+            while syncs:
+                syncs.pop(0)()
+            rig.settle(0.1)
+        rig.write(volume, turn % 16, bytes([97 + turn % 26]))
+        rig.settle(0.0001)
+    assert reliefs
+    assert not any(reliefs)
+    assert "journal.no_space" not in [kind for kind, _ in rig.events]
