@@ -19,7 +19,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from engine.history.timelines import Base, Span, TimelineTable, holds_cut
@@ -28,6 +28,7 @@ from protocol.frames import NO_DIGEST
 from protocol.positions import POSITION_MAX, Cut
 
 FIRST_BASE_LANE = 1 << 31
+HeldBelow = Callable[[TimelineTable, Base], Cut | None]
 
 
 def base_on(table: TimelineTable, spans: list[Span]) -> Base | None:
@@ -115,20 +116,33 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
 
 def held_below(table: TimelineTable, base: Base) -> Cut | None:
     """Up to where this site holds the frames below a base: to the cut that it stands on, or further, if the
-    journal that was here already went on from there; None if nothing on the base's lineage is here."""
+    journal that was here already went on from there; None if nothing on the base's lineage is here. What went
+    on to a branch in the end belongs to that: see `shared_below`."""
     lineage = table.lineage(base.cut.timeline, base.cut.position)
     held = [cut for cut in (base.start, base.left) if cut is not None and holds_cut(lineage, cut)]
     return max(held, key=lambda cut: cut.position, default=None)
 
 
+def shared_below(table: TimelineTable, base: Base) -> Cut | None:
+    """The same, or further: to where a branch left the base's lineage that this site was on when the base
+    came. These frames go with the branch when it is dropped."""
+    held = held_below(table, base)
+    if base.left.timeline not in table:
+        return held
+    lineage = table.lineage(base.cut.timeline, base.cut.position)
+    left = common_cut(lineage, table.lineage(base.left.timeline, base.left.position))
+    return max((cut for cut in (held, left) if cut), key=lambda cut: cut.position, default=None)
+
+
 def downwards(
-    table: TimelineTable, spans: list[Span]
+    table: TimelineTable, spans: list[Span], held: HeldBelow = held_below
 ) -> Iterator[tuple[list[Span], Base | None, Cut | None]]:
     """The pieces in which a lineage is held, newest first. Of each: the lineage up to its end, the base that
-    it begins at (None: the root), and where the piece below that ends (None: there is none)."""
+    it begins at (None: the root), and where the piece below that ends (None: there is none), as `held`
+    says."""
     while True:
         base = base_on(table, spans)
-        below = held_below(table, base) if base is not None else None
+        below = held(table, base) if base is not None else None
         yield spans, base, below
         if below is None or base is None or below == base.cut:
             return
@@ -144,7 +158,7 @@ def require_held(table: TimelineTable, cut: Cut, subject: str = "") -> None:
 
 def not_held(table: TimelineTable, base: Base, what: str, subject: str) -> Trimmed:
     """That `what` lies in the gap below a base."""
-    held = held_below(table, base)
+    held = shared_below(table, base)
     since = f" after {held}" if held else ""
     return Trimmed(
         f"{what} is not held here: of what lies{since} before {base.cut}, only the outcome came to this site",
@@ -154,11 +168,17 @@ def not_held(table: TimelineTable, base: Base, what: str, subject: str) -> Trimm
     )
 
 
-def common_end(one: list[Span], other: list[Span]) -> int:
-    """Up to which position two lineages are the same; 0 if they have nothing in common."""
-    end = 0
+def common_cut(one: list[Span], other: list[Span]) -> Cut | None:
+    """Up to where two lineages are the same; None if they have nothing in common."""
+    found = None
     for left, right in zip(one, other, strict=False):
         if left.timeline != right.timeline:
             break
-        end = min(left.end, right.end)
-    return end
+        found = Cut(left.timeline, min(left.end, right.end))
+    return found
+
+
+def common_end(one: list[Span], other: list[Span]) -> int:
+    """The same as a position; 0 if they have nothing in common."""
+    cut = common_cut(one, other)
+    return cut.position if cut is not None else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from engine.group.group import Group
 from engine.group.site_state import Role
-from engine.history.bases import downwards, not_held, require_held, spans_after
+from engine.history.bases import downwards, not_held, require_held, shared_below, spans_after
 from engine.history.timelines import Span
 from engine.retention.needed import Anchor
 from protocol.cut_text import CutBackup, CutLabel, CutLatest, CutPosition, CutTime, NamedCut, time_text
@@ -98,7 +98,7 @@ def cut_at_time(group: Group, utc_ns: int) -> Cut:
     frame may be one that did not come to this site, or is no longer kept."""
     table, end, above = group.timelines, group.writer.written, None
     hidden = False  # whether the frame may be one above that was truncated
-    for spans, base, below in downwards(table, group.spans(end)):
+    for spans, base, below in downwards(table, group.spans(end), shared_below):
         for span in reversed(spans_after(table, spans)[0]):
             truncated_to, anchor = _truncated_within(group, span)
             begin = max(span.start, truncated_to)

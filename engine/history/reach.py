@@ -7,7 +7,7 @@ before it only kept ones, and between the two ends of a base's gap none.
 from __future__ import annotations
 
 from engine.group.group import Group
-from engine.history.bases import base_on, downwards
+from engine.history.bases import base_on, downwards, shared_below
 from engine.history.volumes import Volume
 from protocol.positions import Cut
 
@@ -24,5 +24,5 @@ def oldest_cut(group: Group, volume: Volume) -> Cut:
 
 def gaps(group: Group) -> list[tuple[Cut | None, Cut]]:
     """What never came to this site of the head's lineage: (after, before), oldest first. None: all before."""
-    pieces = downwards(group.timelines, group.spans(group.writer.written))
+    pieces = downwards(group.timelines, group.spans(group.writer.written), shared_below)
     return [(below, base.cut) for _, base, below in pieces if base is not None][::-1]

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
-from engine.history.bases import base_on
+from engine.history.bases import base_on, common_cut
 from engine.history.timelines import Span, TimelineTable
 from engine.history.visibility import born_on, step
 from engine.history.volumes import VolumeHistory
@@ -168,13 +168,9 @@ def horizon_on(table: TimelineTable, spans: list[Span], horizon: Cut) -> Cut | N
     """A horizon as another line has it that leads along `spans`: there, or where that line left the way to
     it. What both have before that was thinned for the horizon, but for the cut where they part. None if they
     have nothing in common."""
-    way = table.lineage(horizon.timeline, horizon.position) if horizon.timeline in table else []
-    found = None
-    for own, other in zip(spans, way, strict=False):
-        if own.timeline != other.timeline:
-            break
-        found = Cut(own.timeline, min(own.end, other.end))
-    return found
+    if horizon.timeline not in table:
+        return None
+    return common_cut(spans, table.lineage(horizon.timeline, horizon.position))
 
 
 def lane_horizons(table: TimelineTable, horizons: Iterable[Cut]) -> dict[int, int]:

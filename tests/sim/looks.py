@@ -97,8 +97,11 @@ def check_backups(history: History, site: str, group: Group, *, whole: bool) -> 
         if copy.cut != backup.cut:
             raise Violation(f"L4: {site} has backup {backup.label} at {copy.cut}, not {backup.cut}")
         if not group.kept.readable(copy.cut):
-            if backup.cut.position == backup.began and gap_at(group.timelines, copy.cut) is None:
+            # It never came here, or its mark came with a base, or it is of an earlier cut: given up before
+            # this site heard of it.
+            in_gap = any(gap_at(group.timelines, cut) is not None for cut in (copy.cut, backup.mark))
+            if backup.cut.position == backup.began and not in_gap:
                 raise Violation(f"L4: {site} gave up backup {backup.label} at {copy.cut}")
-            continue  # of a cut that this site had given up before it heard of the backup
+            continue
         if whole:
             check_cut(history, site, group, copy.cut, backup.contents)

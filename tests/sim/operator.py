@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.group.group import Group
+from engine.history.bases import shared_below
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.peering.role_exports import open_volumes
 from engine.steps import at_once
@@ -277,9 +278,12 @@ class Operator:
             # Below what was truncated, and at the edge of a base's gap, a kept cut may be the answer, or a
             # frame that is not here: nobody can tell. The frame after a run's last one is of another
             # timeline.
-            edges = {edge for base in group.timelines.bases for edge in (base.start, base.left)}
+            table = group.timelines
+            edges = {
+                edge for base in table.bases for edge in (base.start, base.left, shared_below(table, base))
+            }
             # Below a base that stands on nothing all is gap, though a branch may still hold some of it.
-            bare = [base.cut.position for base in group.timelines.bases if base.start is None]
+            bare = [base.cut.position for base in table.bases if base.start is None]
             if wanted is not None and bare and wanted.position < max(bare):
                 return
             later = (cut for cut in held if wanted is None or cut.position > wanted.position)

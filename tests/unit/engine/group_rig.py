@@ -108,8 +108,10 @@ class GroupRig:
         seed: int = 1,
         settings: GroupSettings = SETTINGS,
         world: SimWorld | None = None,
+        role: Role = Role.PRIMARY,
     ) -> None:
         self.directory = directory
+        self.role = role
         self.site = site
         self.settings = settings
         self.world = world or SimWorld(seed)
@@ -131,9 +133,7 @@ class GroupRig:
         self._stores = [state_store, store]
         state = SiteState(state_store)
         if not state.groups():
-            state.put_group(
-                GroupRow(name="g", group_id=GROUP_ID, role=Role.PRIMARY, head=0, created_utc_ns=1)
-            )
+            state.put_group(GroupRow(name="g", group_id=GROUP_ID, role=self.role, head=0, created_utc_ns=1))
         self.indexer = DirectIndexer(self.directory / "g", store)
         self.group = Group(
             name="g",

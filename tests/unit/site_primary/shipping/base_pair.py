@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.group.head import NotContiguous
+from engine.group.site_state import Role
 from engine.ports.disk import Buffer
 from engine.ports.durable import RealDisk
 from protocol.base_messages import BaseAck, BaseDigests, BaseMessage, BaseSeeds
@@ -34,7 +35,9 @@ class BasePair:
     def __init__(self, directory: Path, seed: int = 1) -> None:
         self.world = SimWorld(seed)
         self.one = GroupRig(directory / "one", world=self.world, seed=seed)
-        self.other = GroupRig(directory / "other", site="par", world=self.world, seed=seed + 1)
+        self.other = GroupRig(
+            directory / "other", site="par", world=self.world, seed=seed + 1, role=Role.SECONDARY
+        )
         self.one.open()
         self.other.open()
         self.wire_bytes = 0

@@ -142,8 +142,10 @@ def write_later(pair: BasePair, volume: int, block: int) -> tuple[Cut, int]:
     return pair.one.end, pair.one.group.head.utc_ns
 
 
-def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BasePair) -> None:
-    """The other site could no longer read where this one was, and sent a base on an earlier cut of both."""
+@pytest.mark.parametrize("went_on", [False, True])
+def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BasePair, went_on: bool) -> None:
+    """The other site could no longer read where this one was, and sent a base on an earlier cut of both. This
+    one may have written something of its own meanwhile, which is a branch then."""
     volume = pair.one.create("root", 8)
     start = pair.one.end
     cuts, times = [], []
@@ -154,6 +156,10 @@ def test_what_was_here_past_the_start_of_a_base_is_found_by_its_time(pair: BaseP
         if number == 2:
             follow(pair.one, pair.other)
             pair.other.sync()
+    if went_on:
+        pair.other.group.head.sealed = False  # as of who follows
+        pair.other.write(volume, 1, b"u")
+        pair.leave = True
     base = pair.copy(start)
     group = pair.other.group
     for cut, utc_ns in zip(cuts[:2], times[:2], strict=True):
