@@ -218,7 +218,7 @@ class Reclaim:
         """Segments outside the window that nobody needs, oldest first."""
         group = self._group
         limit = min(self._space.limit(), self._lock.limit())
-        if not group.primary:
+        if not (group.primary or group.head.began):
             limit = min(limit, self.promised)
         total = group.segments.total_bytes()
         window_s, window_bytes = group.policies.window(group.spans(), group.settings)
