@@ -205,6 +205,12 @@ class BaseIntake:
         if group.checkpoints.running:  # of clones: it must not say after the base what is indexed
             self._after(CHECKPOINT_WAIT_S, self._install)
             return
+        try:
+            # Past the end that is left nothing may look as if it went on from there.
+            group.writer.cut_torn()
+        except OSError as error:
+            self._not_installed(error)
+            return
         base = self.order.base(self._lane, self.writer.written, group.end)
         timelines = lineage.new_timelines(group.timelines)
         self._indexing = self.installing = True

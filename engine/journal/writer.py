@@ -206,6 +206,13 @@ class JournalWriter:
             raise
         self._reached(target)
 
+    def cut_torn(self) -> None:
+        """Take away, durably, what a write that failed left past the end. OSError."""
+        if self._torn_at == self.written:
+            self._seal()
+            self.sync_now()
+            self._torn_at = -1
+
     def close(self) -> None:
         """Stop timers; what is not durable stays as it is. Waiters are told."""
         if self._timer is not None:

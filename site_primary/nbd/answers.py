@@ -103,8 +103,16 @@ class HostAnswers(HostStream):
         group = self._export.group
         self._unanswer(cookies)
         late = self._timed(self._export.latency.durable, cookies)
+        position = group.writer.written
         if not self._gate.closed:
-            group.when_durable(late)
+
+            def durable_here(error: OSError | None) -> None:
+                if error is None and self._gate.closed:  # a mode came in force while the disk worked
+                    self._gate.wait_durable(position, late)
+                else:
+                    late(error)
+
+            group.when_durable(durable_here)
             return
         outcomes: list[OSError | None] = []
 
@@ -114,7 +122,7 @@ class HostAnswers(HostStream):
                 late(outcomes[0] or outcomes[1])
 
         # The peer first: it works while the disk here does.
-        self._gate.wait_durable(group.writer.written, durable)
+        self._gate.wait_durable(position, durable)
         group.when_durable(durable)
 
     def _refuse(self, cookie: int, error: int, message: str = "") -> None:

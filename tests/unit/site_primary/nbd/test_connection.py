@@ -14,6 +14,8 @@ from typing import cast
 import pytest
 
 from engine.peering.pair_states import Mode
+from engine.ports.disk import SyncDone
+from engine.ports.durable import RealDisk
 from protocol.limits import BLOCK_BYTES, NBD_TURN_BLOCKS, NBD_UNANSWERED_MAX
 from protocol.nbd.constants import REQUEST_MAGIC, Command, CommandFlag, NbdError
 from protocol.nbd.exports import ExportInfo, Negotiated
@@ -172,6 +174,29 @@ def test_flush_and_fua_wait_for_both_disks(served: Served, fua: bool) -> None:
     assert host.answers == []
     served.gate.on_marks(end, before)
     assert host.answers == ([] if fua else [(1, 0)])
+    served.gate.on_marks(end, end)
+    assert host.answers == ([(1, 0)] if fua else [(1, 0), (2, 0)])
+
+
+@pytest.mark.parametrize("fua", [False, True])
+def test_a_mode_that_comes_in_force_while_the_disk_works_holds_for_who_waits(
+    served: Served, monkeypatch: pytest.MonkeyPatch, fua: bool
+) -> None:
+    """The disk took seconds, and a flush of before was answered in a mode that promises that the peer's disk
+    has it, too: it had not."""
+    syncs: list[SyncDone] = []
+    monkeypatch.setattr(RealDisk, "start_sync", lambda _, files, directories, done: syncs.append(done))
+    host = served.connect()
+    before = served.rig.group.writer.written
+    host.send(write(1, fua=True) if fua else write(1) + bare(Command.FLUSH, 2))
+    end = served.rig.group.writer.written
+    served.start(Mode.SYNC)
+    served.gate.on_marks(end, before)
+    (done,) = syncs
+    done(None)
+    assert served.rig.group.writer.durable == end
+    assert host.answers == ([] if fua else [(1, 0)])
+    assert served.asked == [end]
     served.gate.on_marks(end, end)
     assert host.answers == ([(1, 0)] if fua else [(1, 0), (2, 0)])
 
