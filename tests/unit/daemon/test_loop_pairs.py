@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from daemon.operations import dispatch
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
@@ -111,6 +113,7 @@ async def taken(stage: Stage, give: Giver) -> None:
     await gone_through(stage, give, "a", TAKEN)
 
 
+@pytest.mark.timeout(900)  # where others take most of the machine
 def test_no_command_about_pairs_holds_the_loop() -> None:
     async def play() -> Giver:
         async with staged(names=("good",)) as stage, giving(stage) as give:
