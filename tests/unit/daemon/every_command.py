@@ -9,30 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
 from console.client import Client
 from daemon.site import Site
 from protocol.commands.base import BaseCommand, Query, ReplyType, command_name
-from tests.support.loop_watch import LoopWatch, watched
+from tests.support.loop_watch import LoopWatch, Tries, watched
 from tests.unit.daemon.stage import Stage
-from tests.unit.daemon.test_loop_is_free import HELD_S_MAX, TRIES, served
+from tests.unit.daemon.test_loop_is_free import PAUSE_S, TRIES, served
 
 CALL_S = 120.0
-# Of a query, on a machine that others make slow: what holds the loop holds it each time.
-QUERY_TRIES = 6
+# Of a query that held the loop in all tries so far: what holds the loop holds it each time.
+QUERY_TRIES = 12
 Kind = type[BaseCommand[Any]]
-
-
-@dataclass(slots=True)
-class Work:
-    """Commands whose work is alike: how many were tried, and the best of them."""
-
-    tries: int = 0
-    held_s: float = float("inf")
-    what: str = ""
 
 
 class Giver:
@@ -40,7 +30,7 @@ class Giver:
 
     def __init__(self, watch: LoopWatch) -> None:
         self.given: set[Kind] = set()
-        self._works: dict[str, Work] = {}
+        self._works: dict[str, Tries] = {}
         self._watch = watch
 
     async def __call__(
@@ -51,29 +41,25 @@ class Giver:
         (kind,) = {type(command) for command in commands}
         name, again = f"{command_name(commands[0])} {note}".strip(), len(commands)
         if issubclass(kind, Query):
-            name, again = f"{name} at {site.config.name}", QUERY_TRIES * len(commands)
-        work = self._works.setdefault(name, Work())
+            name, again = f"{name} at {site.config.name}", max(QUERY_TRIES, len(commands))
+        tries = self._works.setdefault(name, Tries())
         replies = list[ReplyType]()
         for number, command in enumerate(islice(cycle(commands), again)):
-            if number >= max(len(commands), TRIES) and work.held_s <= HELD_S_MAX:
+            if number >= max(len(commands), TRIES) and not tries.over:
                 break
+            if tries.over:
+                await asyncio.sleep(PAUSE_S)
             self._watch.reset()
             replies.append(await asyncio.to_thread(_call, site, command))
-            work.tries += 1
-            if self._watch.longest_s < work.held_s:
-                work.held_s, work.what = self._watch.longest_s, self._watch.what
+            tries.add(self._watch)
         self.given.add(kind)
         return replies
 
     def held(self) -> dict[str, str]:
         """Those that held the loop in each of their tries: for how long at least, and where."""
-        few = [name for name, work in self._works.items() if work.tries < TRIES]
+        few = [name for name, tries in self._works.items() if tries.count < TRIES]
         assert not few, f"too few tries to tell a command from what else happens: {few}"
-        return {
-            name: f"{work.held_s * 1e3:.0f} ms: {work.what}"
-            for name, work in self._works.items()
-            if work.held_s > HELD_S_MAX
-        }
+        return {name: tries.text() for name, tries in self._works.items() if tries.over}
 
 
 def _call(site: Site, command: BaseCommand[ReplyType]) -> ReplyType:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from daemon.operations import dispatch
 from daemon.operations.waiting import wait_durable
 from protocol.commands.backup import (
@@ -168,6 +170,7 @@ async def jobs(stage: Stage, give: Giver) -> None:
     await give(stage.b, *[JobCancel(job=running[1])] * 3, note="at b")
 
 
+@pytest.mark.timeout(900)  # where others take most of the machine
 def test_no_command_about_copies_holds_the_loop() -> None:
     async def play() -> Giver:
         async with staged(names=(GROUP,)) as stage:

@@ -1,8 +1,8 @@
 """No command holds the hosts' loop: none of its callbacks takes more than 20 ms of processor time, over a
 site with many backups, many intervals and large sparse maps.
 
-Processor time of the loop's thread, the best of some tries: neither a busy machine nor a garbage collection
-that comes at the wrong moment makes it red. A callback that takes long takes long each time.
+Processor time of the loop's thread, and of each callback the best of some tries: neither a busy machine nor a
+garbage collection that comes at the wrong moment makes it red. What takes long takes long each time.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from protocol.cut_text import CutLabel, CutPosition
 from protocol.events import Revert, VolumeCreated
 from protocol.positions import Cut
 from site_primary.backup import take_backup
-from tests.support.loop_watch import LoopWatch, watched
+from tests.support.loop_watch import LoopWatch, Tries, watched
 from tests.unit.daemon.stage import BLOCK, Stage, answered, staged
 
-HELD_S_MAX = 0.020
-TRIES = 3
+TRIES, TRIES_MAX = 3, 8
+# After a try that held the loop, before the next: what makes a machine slow comes and goes.
+PAUSE_S = 0.2
 BACKUPS, VOLUMES, RESTORES = 1_000, 30, 150
 EXTENTS = 20_000
 NBD_TIMEOUT_S = 120
@@ -138,16 +139,18 @@ def works(stage: Stage, before: Cut) -> dict[str, Callable[[], Any]]:
     return found
 
 
-async def longest(watch: LoopWatch, work: Callable[[], Any]) -> tuple[float, str]:
-    """Of the longest callback, in the best of some tries."""
-    best = (float("inf"), "")
-    for _ in range(TRIES):
+async def tried(watch: LoopWatch, work: Callable[[], Any]) -> Tries:
+    """Until a callback that took too long did not in another try."""
+    tries = Tries()
+    for _ in range(TRIES_MAX):
+        if tries.over:
+            await asyncio.sleep(PAUSE_S)
         watch.reset()
         await asyncio.to_thread(work)
-        best = min(best, (watch.longest_s, watch.what))
-        if best[0] <= HELD_S_MAX:
+        tries.add(watch)
+        if not tries.over:
             break
-    return best
+    return tries
 
 
 def test_no_command_holds_the_loop() -> None:
@@ -157,9 +160,9 @@ def test_no_command_holds_the_loop() -> None:
             async with served(stage):
                 with watched() as watch:
                     for name, work in works(stage, before).items():
-                        took_s, what = await longest(watch, work)
-                        if took_s > HELD_S_MAX:
-                            held[name] = f"{took_s * 1e3:.0f} ms: {what}"
+                        tries = await tried(watch, work)
+                        if tries.over:
+                            held[name] = tries.text()
                     watch.reset()
                     labels = tuple(CutLabel(label=f"l{number}") for number in range(1, BACKUPS, 2))
                     many = BackupDeleteMany(group="good", cuts=labels, confirm="good")
@@ -168,16 +171,3 @@ def test_no_command_holds_the_loop() -> None:
             return held
 
     assert asyncio.run(play()) == {}
-
-
-def test_the_watch_sees_what_holds_a_loop() -> None:
-    """A test that cannot be red says nothing."""
-
-    async def play() -> LoopWatch:
-        with watched() as watch:
-            await asyncio.sleep(0)
-            sum(range(4_000_000))
-            await asyncio.sleep(0)
-            return watch
-
-    assert asyncio.run(play()).longest_s > HELD_S_MAX

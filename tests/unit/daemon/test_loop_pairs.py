@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from daemon.operations import dispatch
 from engine.group.site_state import Role
 from engine.peering.pair_states import PairState
@@ -25,10 +27,6 @@ COMMANDS_GIVEN: frozenset[Kind] = frozenset({
 PAIRS = [f"p{number:02}" for number in range(24)]
 SPLIT, ENDED, MOVED, TAKEN = PAIRS[:3], PAIRS[3:6], PAIRS[6:9], PAIRS[9:12]
 WRITES, BLOCKS = 40, 250
-# A takeover makes the role and a new timeline durable on the loop, before anyone may write: some 14
-# transactions of the site's state and two syncs. It took 9 to 95 ms of processor time on one machine, so no
-# run can be relied on to find it over the limit, or under it.
-KNOWN = {"takeover"}
 
 
 async def much(stage: Stage, name: str, at: str, first: int) -> None:
@@ -115,6 +113,7 @@ async def taken(stage: Stage, give: Giver) -> None:
     await gone_through(stage, give, "a", TAKEN)
 
 
+@pytest.mark.timeout(900)  # where others take most of the machine
 def test_no_command_about_pairs_holds_the_loop() -> None:
     async def play() -> Giver:
         async with staged(names=("good",)) as stage, giving(stage) as give:
@@ -124,5 +123,4 @@ def test_no_command_about_pairs_holds_the_loop() -> None:
 
     give = asyncio.run(play())
     assert give.given == COMMANDS_GIVEN
-    held = give.held()
-    assert set(held) <= KNOWN, held
+    assert give.held() == {}
