@@ -22,6 +22,7 @@ from daemon.alerts.conditions import (
     certificate_conditions,
     copy_conditions,
     disk_conditions,
+    group_of,
     pair_conditions,
     peer_conditions,
     scope_of,
@@ -172,9 +173,11 @@ class AlertWatch:
         reserve_bytes = max((group.settings.reserve_bytes for group in site.groups.values()), default=0)
         self._say(DISK, disk_conditions(site.disk.free_bytes(), reserve_bytes))
         self._say(CERTIFICATE, certificate_conditions(certificate_left_days(site)))
-        of_groups = {scope_of(what, name) for name in names for what in (PAIR, COPIES)}
-        scopes = of_groups | {PEERS, DISK, CERTIFICATE}
-        self._tell(self._standing.keep(scopes, now_s))
+        self._tell(self._standing.keep(self._is_there, now_s))
+
+    def _is_there(self, scope: str) -> bool:
+        name = group_of(scope)
+        return not name or name in self._site.groups
 
     def _look_at(self, group: Group, silent: frozenset[str], now_s: float) -> None:
         site, limits, name = self._site, self._site.config.alerts, group.name
