@@ -85,7 +85,8 @@ class CopyTable:
     def _begin(self, copies: dict[Place, Copy]) -> None:
         """With these rows, and what the journal says of them."""
         self.revision += 1
-        self._newest = 0  # the position of the last record, whatever its timeline
+        # Of whatever timeline: what is durable past it gives up nothing more.
+        self._last_deletion = max((at for each in self._deletions.values() for _, at in each), default=0)
         self._copies: dict[Place, Copy] = {}
         self._by_id: dict[int, set[Place]] = {}
         self._by_label: dict[str, set[Place]] = {}
@@ -115,6 +116,7 @@ class CopyTable:
                 self._pins.setdefault(record.copy_id, {})[place] = record.pinned
             case CopyDeleted():
                 self._deletions.setdefault(record.copy_id, set()).add(place)
+                self._last_deletion = max(position, self._last_deletion)
             case CopyLocked():
                 self._locks.setdefault(record.copy_id, {})[place] = record.lock_s
             case _:
@@ -127,7 +129,6 @@ class CopyTable:
 
     def _note(self, timeline: int, position: int) -> None:
         self._last[timeline] = max(position, self._last.get(timeline, 0))
-        self._newest = max(position, self._newest)
 
     def _marked(self, place: Place, frame_position: int, utc_ns: int, event: Mark) -> None:
         timeline, position = place
@@ -313,8 +314,7 @@ class CopyTable:
     def said(self, spans: list[Span], durable: int) -> tuple[object, ...]:
         """Another one as soon as `retained` or `given_up` may be, but for what the site's lock says: neither
         need be worked out of tens of thousands of copies again while nothing changed."""
-        # Past the last record it is all the same how far the head is durable.
-        return self.revision, min(durable, self._newest + 1), self._on(spans)
+        return self.revision, min(durable, self._last_deletion + 1), self._on(spans)
 
     def retained(self, spans: list[Span], durable: int, *, without: Collection[int] = ()) -> frozenset[Cut]:
         """The cuts that must stay readable, `without` the copies of these ids. `spans` are the head's
@@ -324,7 +324,7 @@ class CopyTable:
         lineage = self._on(spans)
         if without:
             return frozenset(self._retained(lineage, spans, durable, without))
-        said = (self.revision, min(durable, self._newest + 1), self.lock.moment)
+        said = (self.revision, min(durable, self._last_deletion + 1), self.lock.moment)
         if lineage.retained[0] != said:
             lineage.retained = said, frozenset(self._retained(lineage, spans, durable, without))
         return lineage.retained[1]
