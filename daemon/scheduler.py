@@ -77,8 +77,10 @@ class Scheduler:
     def look_at(self, group: Group) -> asyncio.Task[None] | None:
         """Begin to take a backup of a group if one is due; who takes it."""
         site, name = self._site, group.name
-        set_ns, policy = group.policies.at(group.spans())
         # Each group is asked each second: only of those with a schedule more is looked up.
+        if not group.policies.ever_set:
+            return None
+        set_ns, policy = group.policies.at(group.spans())
         if not has_schedule(policy):
             return None
         if site.state.group(name).role is not Role.PRIMARY:

@@ -77,6 +77,7 @@ class Rest:
     def _now(self) -> tuple[object, ...]:
         group, writer = self._group, self._group.writer
         return (
+            group.failed,
             group.head.timeline,
             writer.written,
             writer.durable,

@@ -155,7 +155,9 @@ class Reclaim:
 
     def _poll(self) -> None:
         self._after("poll", POLL_S, self._poll)
-        if not self._rest.lasts:
+        if self._rest.lasts:
+            self._lock.look()  # its clock has to be written down in time
+        else:
             self.consider()
 
     def consider(self) -> None:
