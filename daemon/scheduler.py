@@ -17,7 +17,7 @@ from daemon.operations.schedule import last_run
 from daemon.site import Site
 from engine.acting import acting
 from engine.copies.keep_rules import KeepRules
-from engine.copies.schedules import due
+from engine.copies.schedules import due, has_schedule
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.group.site_state import Role
@@ -77,7 +77,12 @@ class Scheduler:
     def look_at(self, group: Group) -> asyncio.Task[None] | None:
         """Begin to take a backup of a group if one is due; who takes it."""
         site, name = self._site, group.name
+        # Each group is asked each second: only of those with a schedule more is looked up.
+        if not group.policies.ever_set:
+            return None
         set_ns, policy = group.policies.at(group.spans())
+        if not has_schedule(policy):
+            return None
         if site.state.group(name).role is not Role.PRIMARY:
             return None
         try:
@@ -125,7 +130,9 @@ class Scheduler:
 
     def _due(self, group: Group, set_ns: int, policy: PolicySet) -> bool:
         site, name = self._site, group.name
-        if not group.volumes.at(group.spans()) or site.clock.monotonic() < self._not_before.get(name, 0.0):
+        if not group.volumes.any_at(group.spans()) or site.clock.monotonic() < self._not_before.get(
+            name, 0.0
+        ):
             return False
         now_ns = site.clock.utc_ns()
         if due(policy, set_ns, self._done.get(name, 0), now_ns) is None:

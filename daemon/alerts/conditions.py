@@ -60,6 +60,11 @@ def scope_of(what: str, group: str = "") -> str:
     return f"{what} {group}" if group else what
 
 
+def group_of(scope: str) -> str:
+    """The group whose scope it is; empty for one of the site."""
+    return scope.partition(" ")[2]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """Something that is wrong. `fields` are said once, when it is new."""

@@ -7,7 +7,7 @@ not said again, and its end is. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,9 +74,9 @@ class Standing:
         for standing in self._seen.values():
             yield from (seen.condition for seen in standing.values() if seen.said)
 
-    def keep(self, scopes: Collection[str], now_s: float) -> list[Change]:
-        """Scopes other than these are gone, and with them what stood there."""
-        gone = [scope for scope in self._seen if scope not in scopes]
+    def keep(self, is_there: Callable[[str], bool], now_s: float) -> list[Change]:
+        """Scopes that are there no more are gone, and with them what stood there."""
+        gone = [scope for scope in self._seen if not is_there(scope)]
         return [change for scope in gone for change in self.look(scope, (), now_s)]
 
 

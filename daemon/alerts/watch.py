@@ -1,7 +1,8 @@
 """Looks at a site once a second, and makes an event of what has become wrong, or is well again.
 
-Peers are looked at each time, groups in turn, a bounded number of them: nothing here grows with a site's
-groups. After the process itself stood still, peers get a while to be heard before they are called silent.
+Groups are looked at in turn, a bounded number of them at a time, some of them between two looks at all else:
+nothing here grows with a site's groups. After the process itself stood still, peers get a while to be heard
+before they are called silent.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from daemon.alerts.conditions import (
     certificate_conditions,
     copy_conditions,
     disk_conditions,
+    group_of,
     pair_conditions,
     peer_conditions,
     scope_of,
@@ -45,9 +47,9 @@ from engine.peering.peer_clocks import CLOCK_SKEW
 from engine.peering.peer_requests import PeerRequests
 from protocol.errors import FarshoreError
 
-# Each look is at so many groups: of more, the looks come sooner after each other, up to a bound.
+# Each look is at so many groups: of more, there are looks at groups alone in between, up to a bound.
 LOOK_EVERY_S = 1.0
-LOOK_EVERY_S_MIN = 0.25
+LOOKS_MAX = 4
 GROUPS_A_LOOK = 25
 ASK_EVERY_S = 2.0
 STOOD_STILL_S = 3.0
@@ -128,10 +130,16 @@ class AlertWatch:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
+        left = 0  # of the looks at groups, before the next whole one
         while True:
-            attempt("alerts.defect", self.look)
-            looks = -(-len(self._site.groups) // GROUPS_A_LOOK)
-            await asyncio.sleep(max(LOOK_EVERY_S / max(1, looks), LOOK_EVERY_S_MIN))
+            looks = max(1, min(-(-len(self._site.groups) // GROUPS_A_LOOK), LOOKS_MAX))
+            if not left:
+                left = looks
+                attempt("alerts.defect", self.look)
+            else:
+                attempt("alerts.defect", self.look_at_groups)
+            left -= 1
+            await asyncio.sleep(LOOK_EVERY_S / looks)
 
     async def _hear(self) -> None:
         while True:
@@ -150,12 +158,32 @@ class AlertWatch:
         return found
 
     def look(self) -> None:
-        """Once."""
+        """Once, at the site and at the next groups."""
+        if self._goes_on():
+            self._look_at_site()
+            self._look_at_next()
+
+    def look_at_groups(self) -> None:
+        """Once, at the next groups alone."""
+        if self._goes_on():
+            self._look_at_next()
+
+    def _goes_on(self) -> bool:
+        """False if the process stood still: what peers said meanwhile is read after this."""
+        now_s = self._site.clock.monotonic()
+        late_s, self._looked_s = now_s - self._looked_s, now_s
+        return late_s <= STOOD_STILL_S
+
+    def _look_at_next(self) -> None:
+        now_s, groups = self._site.clock.monotonic(), self._site.groups
+        for name in self._in_turn(sorted(groups)):
+            if not (group := groups[name]).failed:
+                attempt("alerts.defect", self._look_at, group, self._silent, now_s)
+
+    def _look_at_site(self) -> None:
+        """At its peers, and at what it has one of."""
         site = self._site
         now_s = site.clock.monotonic()
-        late_s, self._looked_s = now_s - self._looked_s, now_s
-        if late_s > STOOD_STILL_S:
-            return  # what peers said meanwhile is read after this
         peers = peer_figures(site, self._waiting_since)
         for peer in peers:
             self._waiting_since.setdefault(peer.peer, now_s)
@@ -165,16 +193,14 @@ class AlertWatch:
         for name in self._silent - silent:
             self._news.heard_again(name)
         self._silent = silent
-        names = sorted(site.groups)
-        for name in self._in_turn(names):
-            if not (group := site.groups[name]).failed:
-                attempt("alerts.defect", self._look_at, group, silent, now_s)
         reserve_bytes = max((group.settings.reserve_bytes for group in site.groups.values()), default=0)
         self._say(DISK, disk_conditions(site.disk.free_bytes(), reserve_bytes))
         self._say(CERTIFICATE, certificate_conditions(certificate_left_days(site)))
-        of_groups = {scope_of(what, name) for name in names for what in (PAIR, COPIES)}
-        scopes = of_groups | {PEERS, DISK, CERTIFICATE}
-        self._tell(self._standing.keep(scopes, now_s))
+        self._tell(self._standing.keep(self._is_there, now_s))
+
+    def _is_there(self, scope: str) -> bool:
+        name = group_of(scope)
+        return not name or name in self._site.groups
 
     def _look_at(self, group: Group, silent: frozenset[str], now_s: float) -> None:
         site, limits, name = self._site, self._site.config.alerts, group.name

@@ -76,6 +76,7 @@ class CopyTable:
 
     def __init__(self) -> None:
         self.lock: CopyLock = NO_LOCK
+        self.revision = 0  # counts what changed which copies there are, or which may be given up
         self._locks: dict[int, dict[Place, int]] = {}  # by copy: seconds, by the event that says so
         self._pins: dict[int, dict[Place, bool]] = {}
         self._deletions: dict[int, set[Place]] = {}
@@ -83,6 +84,9 @@ class CopyTable:
 
     def _begin(self, copies: dict[Place, Copy]) -> None:
         """With these rows, and what the journal says of them."""
+        self.revision += 1
+        # Of whatever timeline: what is durable past it gives up nothing more.
+        self._last_deletion = max((at for each in self._deletions.values() for _, at in each), default=0)
         self._copies: dict[Place, Copy] = {}
         self._by_id: dict[int, set[Place]] = {}
         self._by_label: dict[str, set[Place]] = {}
@@ -112,12 +116,14 @@ class CopyTable:
                 self._pins.setdefault(record.copy_id, {})[place] = record.pinned
             case CopyDeleted():
                 self._deletions.setdefault(record.copy_id, set()).add(place)
+                self._last_deletion = max(position, self._last_deletion)
             case CopyLocked():
                 self._locks.setdefault(record.copy_id, {})[place] = record.lock_s
             case _:
                 assert_never(record)
         self._note(timeline, position)
         if not isinstance(record, CopyPinned):
+            self.revision += 1
             for each in self._by_id.get(record.copy_id, ()):
                 self._changed(each)
 
@@ -305,11 +311,28 @@ class CopyTable:
         """What every copy ever taken shows, deleted ones too."""
         return set(self._by_cut)
 
-    def retained(self, spans: list[Span], durable: int, *, without: Collection[int] = ()) -> set[Cut]:
+    def said(self, spans: list[Span], durable: int) -> tuple[object, ...]:
+        """Another one as soon as `retained` or `given_up` may be, but for what the site's lock says: neither
+        need be worked out of tens of thousands of copies again while nothing changed."""
+        return self.revision, min(durable, self._last_deletion + 1), self._on(spans)
+
+    def retained(self, spans: list[Span], durable: int, *, without: Collection[int] = ()) -> frozenset[Cut]:
         """The cuts that must stay readable, `without` the copies of these ids. `spans` are the head's
         lineage, `durable` how far it is: a deletion that a power loss may take gives up nothing. A copy of a
-        branch stays until it is deleted there. Neither before the site's retention lock lets go of it."""
-        cuts, lineage = set(self._undeleted), self._on(spans)
+        branch stays until it is deleted there. Neither before the site's retention lock lets go of it. The
+        same object as before while nothing changed."""
+        lineage = self._on(spans)
+        if without:
+            return frozenset(self._retained(lineage, spans, durable, without))
+        said = (self.revision, min(durable, self._last_deletion + 1), self.lock.moment)
+        if lineage.retained[0] != said:
+            lineage.retained = said, frozenset(self._retained(lineage, spans, durable, without))
+        return lineage.retained[1]
+
+    def _retained(
+        self, lineage: LineageCopies, spans: list[Span], durable: int, without: Collection[int]
+    ) -> set[Cut]:
+        cuts = set(self._undeleted)
         if without:
             places = {place for each in without for place in self._by_id.get(each, ())} - self._deleted
             alone = Counter(self._copies[place].cut for place in places)
@@ -355,10 +378,10 @@ class CopyTable:
         """For how many seconds a copy was locked, by the place of the event that says so."""
         return self._locks.get(copy_id, {})
 
-    def lock_places(self) -> Iterator[Place]:
-        """Where copies were locked."""
+    def lock_times(self) -> Iterator[tuple[Place, int]]:
+        """Where copies were locked, and for how many seconds."""
         for locks in self._locks.values():
-            yield from locks
+            yield from locks.items()
 
     def ever_locked(self) -> list[int]:
         """Ids of copies that are known here and were ever locked."""

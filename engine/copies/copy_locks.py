@@ -24,6 +24,10 @@ class CopyLock(Protocol):
     def waits(self) -> bool:
         """Whether that takes a time at all."""
 
+    @property
+    def moment(self) -> tuple[object, ...]:
+        """Another one as soon as any of these answers may be: with time, or with what the lock has seen."""
+
 
 class NoLock:
     """Everything may be given up at once."""
@@ -40,6 +44,11 @@ class NoLock:
     def waits(self) -> bool:
         """See `CopyLock.waits`."""
         return False
+
+    @property
+    def moment(self) -> tuple[object, ...]:
+        """See `CopyLock.moment`."""
+        return ()
 
 
 NO_LOCK = NoLock()

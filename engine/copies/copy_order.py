@@ -73,6 +73,8 @@ class LineageCopies:
         # Deleted copies, of any lineage, of which it is not known that their cuts were given up for good.
         self.pending: set[Place] = set()
         self.durable = 0
+        # What must stay readable of it (`CopyTable.retained`), and what that was worked out of.
+        self.retained: tuple[tuple[object, ...], frozenset[Cut]] = ((), frozenset())
         self._by_schedule: dict[tuple[int, ...], list[Row]] = {}
 
     def is_of(self, spans: list[Span], last_known: int) -> bool:

@@ -28,6 +28,11 @@ class Policies:
             place: each for place, each in self._set.items() if place[0] != timeline or place[1] < position
         }
 
+    @property
+    def ever_set(self) -> bool:
+        """Whether any was, on any timeline."""
+        return bool(self._set)
+
     def at(self, spans: list[Span]) -> tuple[int, PolicySet]:
         """The policy at the end of a lineage, and when it was set in UTC nanoseconds: 0 if none ever was."""
         found = [(place[1], each) for place, each in self._set.items() if holds(spans, *place)]

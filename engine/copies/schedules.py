@@ -30,6 +30,11 @@ def _slots(policy: PolicySet) -> tuple[int, int] | None:
     return None
 
 
+def has_schedule(policy: PolicySet) -> bool:
+    """Whether it ever wants one."""
+    return bool(policy.cron) or _slots(policy) is not None
+
+
 def last_slot(policy: PolicySet, now_ns: int) -> int | None:
     """The newest slot at or before now; None without a schedule."""
     if policy.cron:

@@ -186,6 +186,14 @@ class VolumeHistory:
         living.sort(key=lambda volume: volume.id)
         return {volume.name: volume for volume in living}
 
+    def any_at(self, spans: list[Span]) -> bool:
+        """Whether one exists at the end of a lineage; the newest are looked at first."""
+        here = Places(spans)
+        return any(
+            place in here and not any(at in here for at in self._deletions.get(volume.id, ()))
+            for place, volume in reversed(self._volumes.items())
+        )
+
     def as_it_is(self, volume: Volume, spans: list[Span]) -> Volume:
         """The same volume as it is at the end of a lineage."""
         made = self._volumes.get((volume.timeline, volume.id))

@@ -136,6 +136,15 @@ class JournalSpace:
         # Room may come from elsewhere, or a truncation that was counted on be blocked: who waits is told.
         group.relieve(waited=was_behind)
 
+    def confirmed(self) -> tuple[tuple[str, Cut | None], ...]:
+        """What each holder is known to have."""
+        return tuple((name, slot.confirmed()) for name, slot in self.slots.items())
+
+    @property
+    def calm(self) -> bool:
+        """Whether there is room, nobody waits, and nobody does without."""
+        return self.pressure.stage is Stage.NORMAL and not self.must_wait and not self._without
+
     @property
     def must_wait(self) -> bool:
         """Whether hosts and senders must wait, for a truncation or because they are slowed down."""

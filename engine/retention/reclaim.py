@@ -13,7 +13,7 @@ from now on may still be whole for a moment, but never the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Set
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from engine.ports.clock import Timer
 from engine.ports.store import ReadTransaction
 from engine.retention.journal_space import JournalSpace
 from engine.retention.kept import KeptHistory
+from engine.retention.looking import OutsideWindow, Rest
 from engine.retention.needed import (
     NO_ANCHOR,
     BoundsOfCuts,
@@ -35,10 +36,9 @@ from engine.retention.needed import (
     up_to,
     what_to_keep,
 )
-from engine.retention.old_segments import OldSegment, frame_time, lineage_segments, remove_segment
+from engine.retention.old_segments import OldSegment, remove_segment
 from engine.retention.reclaim_requests import FIRST_BLOCK, SweepPlan, TruncatePlan, sweep_is_due
 from engine.retention.retention_lock import RetentionLock
-from engine.retention.window_time import WindowTime
 from protocol.errors import FarshoreError
 from protocol.frames import Frame
 from protocol.positions import Cut
@@ -96,12 +96,13 @@ class Reclaim:
         self._space = space
         self._checkpoints = checkpoints
         self._indexer = indexer
-        self._window_time = WindowTime(group.clock)
+        self._outside = OutsideWindow(group, space, lock)
+        self._rest = Rest(group, space)
         self._bounds = BoundsOfCuts(group.timelines, group.volumes)
         # What was decided last, of what, and the retention that this made. Between two slices of a sweep
         # nothing is another, and of tens of thousands of backups deciding takes longer than a host may wait.
         self._decided: tuple[tuple[object, ...], Keep | None, Retention] = ((), None, Retention())
-        self._copies: set[Cut] = set()
+        self._copies: Set[Cut] = set()
         self._look_at = 0
         # A segment of which more is to be truncated, its end, and from which volume and block on.
         self._go_on: tuple[object, int, tuple[int, int]] = (None, 0, FIRST_BLOCK)
@@ -154,16 +155,20 @@ class Reclaim:
 
     def _poll(self) -> None:
         self._after("poll", POLL_S, self._poll)
-        self.consider()
+        if self._rest.lasts:
+            self._lock.look()  # its clock has to be written down in time
+        else:
+            self.consider()
 
     def consider(self) -> None:
         """Truncate the oldest segment if it is time, and see how full the journal is."""
         group = self._group
+        self._rest.end()
         if self._closed or group.failed or not group.head:
             return
         self._lock.look()
         self._look_for_deletions()
-        old = list(self._old_segments())
+        old = list(self._outside.segments(self.promised))
         # What the last try could not free counts as held until one succeeds, or each would be told twice.
         freeable_bytes = 0 if self._truncation_tries.said else sum(each.segment.size for each in old)
         indexed = [each for each in old if each.end <= self._checkpoints.reached]
@@ -182,6 +187,8 @@ class Reclaim:
         elif self._wants_sweep and "sweep" not in self._timers:
             # Each frame may lead here: a timer that is set anew each time would never run out.
             self._after("sweep", SWEEP_EVERY_S, self._sweep)
+        elif not old and not self._wants_sweep:
+            self._rest.begin()
 
     @property
     def _wants_sweep(self) -> bool:
@@ -199,6 +206,8 @@ class Reclaim:
         self._copies = self._retained()
         if not self._looked_back:
             self._look_back()
+        if self._copies is before:
+            return
         gone = (cut for cut in before - self._copies if cut.timeline in timelines)
         if any(same_name(timelines, cut) in self._kept.retention.kept for cut in gone):
             self._sweep_due = True  # once more, if one runs: it may have passed what that kept
@@ -211,26 +220,8 @@ class Reclaim:
         if kept.kept.keys() - {same_name(timelines, cut) for cut in wanted if cut.timeline in timelines}:
             self._decide(kept.horizons)
 
-    def _retained(self) -> set[Cut]:
+    def _retained(self) -> frozenset[Cut]:
         return self._group.copies.retained(self._group.spans(), self._group.writer.durable)
-
-    def _old_segments(self) -> Iterator[OldSegment]:
-        """Segments outside the window that nobody needs, oldest first."""
-        group = self._group
-        limit = min(self._space.limit(), self._lock.limit())
-        if not (group.primary or group.head.began):
-            limit = min(limit, self.promised)
-        total = group.segments.total_bytes()
-        window_s, window_bytes = group.policies.window(group.spans(), group.settings)
-        window_bytes = min(window_bytes, self._space.capacity(total) // 2)
-        since_ns = self._window_time.utc_ns(group.head.utc_ns) - int(window_s * 1e9)
-        for old in lineage_segments(group):
-            if old.end > limit:
-                return
-            if total <= window_bytes and frame_time(group, old.end) > since_ns:
-                return
-            total -= old.segment.size
-            yield old
 
     # -- reclaim
 

@@ -18,6 +18,9 @@ would have them truncated as they come.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping
+
 from engine.copies.copies import Copy
 from engine.copies.copy_order import Place
 from engine.group.core import GroupCore
@@ -46,6 +49,11 @@ class RetentionLock:
         self._left: dict[int, int] = {}  # ends of what is not the head, when branches were last looked for
         self._head = 0
         self._failing = False
+        self._seen_of: tuple[object, ...] = ()  # what was said of copies when `_notes.seen` was made
+        self._written: LockNotes | None = None  # what is stored, once this run has stored any
+        self._ends: list[int] = []  # when a deletion begins to give up its cut, or a lock ends
+        self._ends_of: tuple[object, ...] = ()
+        self._ends_made = 0  # how often
 
     @property
     def window_ns(self) -> int:
@@ -84,6 +92,10 @@ class RetentionLock:
             self._failing = False
 
     def _store(self) -> None:
+        if self._notes == self._written and not self._failing:
+            if self._clock.due:
+                self._clock.save_with({})
+            return
         rows = self._notes.rows(self._group.name)
         news = {key: value for key, value in rows.items() if self._stored.get(key) != value}
         if news or self._clock.due:
@@ -93,6 +105,7 @@ class RetentionLock:
         if gone:
             self._group.state.remove_notes(LOCK_TABLE, gone)
             self._stored = rows
+        self._written = self._notes
 
     def _marks(self, now_ns: int) -> tuple[LockMark, ...]:
         """Where the journal ended, often enough within the window, and once before it."""
@@ -105,14 +118,18 @@ class RetentionLock:
         old = sum(mark.ns <= now_ns - window_ns for mark in marks)
         return tuple(marks[max(0, old - 1) :])
 
-    def _seen(self, now_ns: int) -> dict[Place, int]:
+    def _seen(self, now_ns: int) -> Mapping[Place, int]:
         group, before = self._group, self._notes.seen
-        places = set(group.copies.lock_places())
+        of = (self.window_ns, *group.copies.said(group.spans(), group.writer.durable))
+        if of == self._seen_of:
+            return before
+        places = {place for place, _ in group.copies.lock_times()}
         if self.window_ns or group.copies.has_locks:
             for copy, deletion in group.copies.given_up(group.spans(), group.writer.durable):
                 places.add(deletion)
                 if deletion not in before and self.locked(copy.id):
                     self._defied(copy)
+        self._seen_of = of
         return {place: before.get(place, now_ns) for place in sorted(places)}
 
     def _defied(self, copy: Copy) -> None:
@@ -164,6 +181,22 @@ class RetentionLock:
         """See `CopyLock.waits`."""
         return self.window_ns > 0
 
+    @property
+    def moment(self) -> tuple[object, ...]:
+        """See `CopyLock.moment`."""
+        copies, window_ns, seen = self._group.copies, self.window_ns, self._notes.seen
+        if not window_ns and not copies.has_locks:
+            return ()
+        # What was seen is the same object while it has not changed, and is not compared with itself.
+        of = (window_ns, copies.revision, seen)
+        if of != self._ends_of:
+            self._ends_made += 1
+            ends = [seen_ns + window_ns for seen_ns in seen.values()] if window_ns else []
+            ends += [seen[place] + lock_s * NS for place, lock_s in copies.lock_times() if place in seen]
+            self._ends = sorted(ends)
+        self._ends_of = of
+        return self._ends_made, bisect_right(self._ends, self._clock.now_ns())
+
     def locked(self, copy_id: int) -> bool:
         """See `CopyLock.locked`."""
         return self.left_ns(copy_id) > 0
@@ -208,7 +241,7 @@ class RetentionLock:
         def inside(place: Place) -> bool:
             return place[0] in starts and place[1] >= starts[place[0]]
 
-        kept = group.copies.retained(group.spans(), group.writer.durable) if self.window_ns else set()
+        kept = group.copies.retained(group.spans(), group.writer.durable) if self.window_ns else frozenset()
         for copy in group.copies.every() if self.window_ns or group.copies.has_locks else ():
             own = inside((copy.timeline, copy.position))
             shown = inside((copy.cut.timeline, copy.cut.position - 1))

@@ -45,6 +45,25 @@ def test_the_scheduler_stops_between_groups(monkeypatch: pytest.MonkeyPatch) -> 
     assert first == second < third == fourth
 
 
+def test_alerts_look_at_the_site_once_while_all_groups_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "GROUPS_A_LOOK", 1)
+    seen: list[str] = []
+
+    async def run() -> None:
+        async with staged(names=(), alone=NAMES) as stage:
+            monkeypatch.setattr(AlertWatch, "_look_at", lambda _, group, *__: seen.append(group.name))
+            monkeypatch.setattr(AlertWatch, "_look_at_site", lambda _: seen.append("the site"))
+            alerts = AlertWatch(stage.a)
+            alerts.start()
+            await stage.until(lambda: len(seen) >= 10)
+            await alerts.close()
+
+    asyncio.run(run())
+    assert seen[:10] == ["the site", *sorted(NAMES), "the site", *sorted(NAMES)]
+
+
 def test_alerts_look_at_some_groups_at_a_time_and_at_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "GROUPS_A_LOOK", 2)
     seen: list[str] = []

@@ -130,8 +130,8 @@ def test_only_what_was_looked_at_ends_and_what_is_gone_ends_too() -> None:
     standing = Standing({})
     standing.look("pair g", [Condition(kind="pair.diverged", group="g")], 0.0)
     assert not standing.look("pair other", [], 1.0)
-    assert not standing.keep({"pair g"}, 2.0)
-    (ended,) = standing.keep(set(), 3.0)
+    assert not standing.keep(lambda scope: scope == "pair g", 2.0)
+    (ended,) = standing.keep(lambda _: False, 3.0)
     assert ended.condition.group == "g"
 
 

@@ -44,6 +44,10 @@ class Lock:
     def gave_up(self, deletion: Place) -> bool:
         return not self.waits or deletion not in self.remembered
 
+    @property
+    def moment(self) -> tuple[object, ...]:
+        return frozenset(self.held), frozenset(self.remembered), self.waits
+
 
 @dataclass
 class Walk:
@@ -200,6 +204,22 @@ def check(table: CopyTable, walk: Walk, spans: list[Span], number: int) -> None:
     assert table.cuts() == {copy.cut for copy in walk.copies.values()}
     for without in (set[int](), {2}, {1, 3}):
         assert table.retained(spans, number, without=without) == walk.retained(spans, number, without)
+
+
+def test_what_is_kept_is_worked_out_again_only_when_it_changed() -> None:
+    table, here = filled(8), [Span(1, 0, 0, POSITION_MAX)]
+    table.lock = lock = Lock(waits=True)
+    kept = table.retained(here, 100)
+    assert table.retained(here, 200) is kept, "more became durable than any copy says"
+    table.apply(1, 18, 18, 18, CopyPinned(copy_id=2, pinned=True))
+    assert table.retained(here, 200) is kept, "pins keep no cut"
+    assert table.retained(here, 3) > kept, "the first deletion lies at 3"
+    lock.held.add(1)
+    assert table.retained(here, 200) == kept | {Cut(1, 2)}
+    table.apply(1, 20, 20, 20, CopyDeleted(copy_id=2))
+    assert table.retained(here, 200) == (kept | {Cut(1, 2)}) - {Cut(1, 4)}
+    table.forget(1, 20)
+    assert table.retained(here, 200) == kept | {Cut(1, 2)}
 
 
 def calls(ask: Callable[[], Any]) -> int:

@@ -16,7 +16,9 @@ SETTINGS = GroupSettings(journal_limit_bytes=1 << 40, reserve_bytes=0, window_s=
 def test_the_newest_of_the_lineage_counts() -> None:
     policies = Policies()
     assert policies.at(HERE) == (0, NO_POLICY)
+    assert not policies.ever_set
     policies.apply(1, 100, 5_000, replace(NO_POLICY, every_s=60))
+    assert policies.ever_set
     policies.apply(1, 300, 7_000, replace(NO_POLICY, every_s=90))
     policies.apply(2, 500, 9_000, replace(NO_POLICY, every_s=10))
     assert policies.at(HERE) == (7_000, replace(NO_POLICY, every_s=90))

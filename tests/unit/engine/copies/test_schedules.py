@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.copies.schedules import DAY_S, due, last_slot, next_slot
+from engine.copies.schedules import DAY_S, due, has_schedule, last_slot, next_slot
 from protocol.cut_text import NS_PER_S
 from protocol.events import NO_POLICY, PolicySet
 
@@ -20,6 +20,9 @@ def test_without_a_schedule_there_is_no_slot() -> None:
     assert last_slot(NO_POLICY, NOON) is None
     assert next_slot(NO_POLICY, NOON) is None
     assert due(NO_POLICY, 0, 0, NOON) is None
+    assert not has_schedule(NO_POLICY)
+    for policy in (HOURLY, AT_TWO, replace(NO_POLICY, cron="0 4 * * *", zone="UTC")):
+        assert has_schedule(policy)
 
 
 def test_slots_are_of_the_clock_not_of_the_last_backup() -> None:

@@ -42,6 +42,13 @@ def test_what_exists_is_what_the_cut_has_seen(
     assert {name: volume.id for name, volume in history.at(until(position)).items()} == expected
 
 
+@pytest.mark.parametrize("position", [0, 10, 11, 31, 41])
+def test_whether_any_exists_is_known_without_the_list(history: VolumeHistory, position: int) -> None:
+    assert history.any_at(until(position)) is bool(history.at(until(position)))
+    history.deleted(1, 35, VolumeDeleted(volume=20))
+    assert history.any_at(until(position)) is bool(history.at(until(position)))
+
+
 def test_a_volume_of_a_branch_is_not_here(history: VolumeHistory) -> None:
     history.created(2, 45, VolumeCreated(name="other", size_bytes=4096))
     assert "other" not in history.at(until(100))

@@ -293,6 +293,9 @@ class Attack:
             assert self.readable(cut), f"{cut} is gone"
             assert self.rig.letters("root", cut) == self.past[cut], cut
         self.checked += len(must)
+        spans, durable, nobody = group.spans(), group.writer.durable, {-1}
+        kept = group.copies.retained(spans, durable)
+        assert kept == group.copies.retained(spans, durable, without=nobody), "worked out anew"
         self.let_go += sum(not self.readable(cut) for cut in self.past)
         copies = list(group.copies.every())
         listed = {copy.id for copy in group.copies.at(group.spans())}
