@@ -115,6 +115,8 @@ class Laws:
             return
         there = self._sim.other(site).name
         timeline, end = frame.prefix.timeline, frame.prefix.end
+        if self._sim.history.tree.writers[timeline] != there:
+            return  # an old copy gets its own word back from who was given the group
         if self._sim.oracles[there].durable.get(timeline, 0) < end:
             raise Violation(f"{site.name} sees a hand-over at {end} that is not durable at {there}")
 
