@@ -19,7 +19,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from engine.history.timelines import Base, Span, TimelineTable, holds_cut
@@ -116,8 +116,8 @@ def gap_at(table: TimelineTable, cut: Cut) -> Base | None:
 
 def held_below(table: TimelineTable, base: Base) -> Cut | None:
     """Up to where this site holds the frames below a base: to the cut that it stands on, or further, if the
-    journal that was here already went on from there; None if nothing on the base's lineage is here. What went
-    on to a branch in the end belongs to that: see `shared_below`."""
+    journal that was here already went on from there; None if nothing on the base's lineage is here. Frames
+    that lead to a branch in the end do not count: see `shared_below`."""
     lineage = table.lineage(base.cut.timeline, base.cut.position)
     held = [cut for cut in (base.start, base.left) if cut is not None and holds_cut(lineage, cut)]
     return max(held, key=lambda cut: cut.position, default=None)
@@ -125,13 +125,28 @@ def held_below(table: TimelineTable, base: Base) -> Cut | None:
 
 def shared_below(table: TimelineTable, base: Base) -> Cut | None:
     """The same, or further: to where a branch left the base's lineage that this site was on when the base
-    came. These frames go with the branch when it is dropped."""
+    came. Not if it left in the gap below a base of its own."""
     held = held_below(table, base)
     if base.left.timeline not in table:
         return held
     lineage = table.lineage(base.cut.timeline, base.cut.position)
     left = common_cut(lineage, table.lineage(base.left.timeline, base.left.position))
+    if left is None or gap_at(table, left) is not None:
+        return held
     return max((cut for cut in (held, left) if cut), key=lambda cut: cut.position, default=None)
+
+
+def left_without(table: TimelineTable, base: Base, ends: Mapping[int, int]) -> Base:
+    """A base once timelines are dropped, each back to where it ends then: what this site left for it ends
+    there, too, or where that left its parent. What both had before stays here."""
+    cut = base.left
+    while cut.timeline in ends:
+        entry, end = table.get(cut.timeline), ends[cut.timeline]
+        if end > entry.fork:
+            cut = Cut(cut.timeline, min(cut.position, end))
+            break
+        cut = entry.fork_cut
+    return replace(base, left=cut) if cut.timeline else base
 
 
 def downwards(

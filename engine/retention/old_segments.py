@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.group.core import GroupCore
-from engine.history.bases import base_at, held_below
+from engine.history.bases import base_at, shared_below
 from engine.history.timelines import Span
 from engine.journal.format import timeline_directory
 from engine.journal.segments import Segment
@@ -52,7 +52,7 @@ def _gap_end(group: GroupCore, timeline: int, end: int) -> int:
     """Where the frames before a place end: there, or where a base left a gap before it, and one on that where
     no frame came between the two."""
     while (base := base_at(group.timelines, Cut(timeline, end))) is not None:
-        held = held_below(group.timelines, base)
+        held = shared_below(group.timelines, base)
         if held is None or held == base.cut or held.timeline != timeline:
             break
         end = held.position
@@ -64,7 +64,7 @@ def frame_time(group: GroupCore, position: int) -> int:
     that comes after. Now, if there is no frame yet; that of the newest, if it cannot be read: damage takes
     nothing out of the window."""
     for base in group.timelines.bases:
-        held = held_below(group.timelines, base)
+        held = shared_below(group.timelines, base)
         start = held.position if held else 0
         if start <= position < base.cut.position and group.holds_cut(base.cut):
             return base.utc_ns
