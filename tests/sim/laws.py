@@ -89,8 +89,10 @@ class Laws:
         if told and process.role is Role.DETACHED:
             raise Violation(f"{site.name} writes {cut} and has heard that the pair is paired")
         record = began(frame)
-        # An old copy does not know what it had shipped; it asks first, and may find nobody to ask.
-        if record is not None and record.sealed and record.parent and site.name not in self.turned_back:
+        # An old copy does not know what it had shipped; it asks first, and may find nobody to ask. Nor does
+        # anybody know of frames that both had lost before a copy of the peer brought them back.
+        old = {site.name, there.name} & self.turned_back
+        if record is not None and record.sealed and record.parent and not old:
             more = self._sim.oracles[there.name].taken.get(record.parent, 0)
             if more > record.fork:
                 raise Violation(f"{cut} seals its parent at {record.fork}: {there.name} holds it to {more}")

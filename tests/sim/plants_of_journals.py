@@ -13,7 +13,6 @@ import engine.index.index_batch
 import engine.index.memtable
 import engine.journal.reader
 import engine.journal.recovery
-import engine.retention.needed
 from engine.group.group import Group
 from engine.index.checkpoint import CheckpointPlan
 from engine.index.checkpoint_timing import Checkpoints
@@ -27,7 +26,7 @@ from protocol.positions import Cut
 from site_primary.nbd.connection import NbdConnection
 from site_secondary.receiver import Receiver
 from tests.sim.plant_registry import plant, rare
-from tests.sim.shape import Fault, Habit, Patch
+from tests.sim.shape import Habit, Patch
 
 # -- acknowledging
 
@@ -195,12 +194,6 @@ def directory_not_synced() -> tuple[Patch, ...]:
         return before(self)[0], set()
 
     return ((JournalWriter, "_take_dirty", take_dirty),)
-
-
-@rare(Fault.DISK_FULL, Habit.LETS_GO)
-def what_a_base_stands_on_is_thinned() -> tuple[Patch, ...]:
-    """A horizon among the frames that were here before a base forgets what that was laid upon."""
-    return ((engine.retention.needed, "base_starts", lambda *_: set()),)
 
 
 @rare(Habit.LETS_GO)
