@@ -14,7 +14,7 @@ REQUIRED = {"ack-before-write", "skip-digest-check", "checkpoint-past-durable"}
 PLANT_BROKEN = ("TypeError", "AttributeError", "NameError")
 # Where the search begins for those that take many seeds: with what found them last.
 FIRST = {
-    "failed-move-leaves-its-segment": 690,
+    "failed-move-leaves-its-segment": 800,
     "follower-trusts-the-writers-durable": 25,
     "hand-over-before-it-is-durable": 20,
     "strict-mode-half-in-force": 170,
@@ -30,7 +30,7 @@ LIKELY = {
     "directory-not-synced": 31,
     "durable-when-sync-ends": 4,
     "failed-checkpoint-believed": 21,
-    "failed-move-leaves-its-segment": 699,
+    "failed-move-leaves-its-segment": 844,
     "failed-sync-forgotten": 11,
     "flush-before-durable": 5,
     "follower-trusts-the-writers-durable": 47,
