@@ -19,7 +19,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from engine.history.timelines import Base, Span, TimelineTable, holds_cut
@@ -134,19 +134,6 @@ def shared_below(table: TimelineTable, base: Base) -> Cut | None:
     if left is None or gap_at(table, left) is not None:
         return held
     return max((cut for cut in (held, left) if cut), key=lambda cut: cut.position, default=None)
-
-
-def left_without(table: TimelineTable, base: Base, ends: Mapping[int, int]) -> Base:
-    """A base once timelines are dropped, each back to where it ends then: what this site left for it ends
-    there, too, or where that left its parent. What both had before stays here."""
-    cut = base.left
-    while cut.timeline in ends:
-        entry, end = table.get(cut.timeline), ends[cut.timeline]
-        if end > entry.fork:
-            cut = Cut(cut.timeline, min(cut.position, end))
-            break
-        cut = entry.fork_cut
-    return replace(base, left=cut) if cut.timeline else base
 
 
 def downwards(

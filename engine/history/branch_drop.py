@@ -5,9 +5,8 @@
     3. a sweep takes its versions out of the index, and those of bases that were put on it
     4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
        to where it was left
-    5. its timelines, bases and records are taken out of the index, in one transaction; horizons and
-       truncations of it, and the ends of what was left for other bases, are put back to where it left; and
-       the note of step 1 goes
+    5. its timelines, bases and records are taken out of the index, in one transaction, horizons and
+       truncations of it are put back to where it left, and the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """
@@ -17,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.group.group import Group
-from engine.history.bases import bases_within, held_before, left_without
+from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span
 from engine.index.forgetting import ForgetPlan
@@ -251,7 +250,7 @@ class BranchDrops:
             for timeline, start, digest in parts
         }
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
-        table.bases = [left_without(table, base, ends) for base in table.bases if base not in bases]
+        group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
         for timeline, start in spans:
             group.records.forget(timeline, start)
             if group.timelines.get(timeline).fork == start:

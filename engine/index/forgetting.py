@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.history.base_rows import load_bases, put_base, remove_base
-from engine.history.bases import bases_within, held_before, left_without
+from engine.history.base_rows import load_bases, remove_base
+from engine.history.bases import bases_within, held_before
 from engine.history.timelines import TimelineTable
 from engine.index.indexed_history import load_timelines, timeline_row
 from engine.index.requests import IndexRequest
@@ -22,9 +22,9 @@ from protocol.bounds import DigestOrNone, Position, TimelineId
 
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
-    there, where the digest is `digest`; with the bases on what goes. What was left for another base ends
-    there, too. If such a base left that place in a gap: back to where frames are held, with the digest there.
-    Empty: nothing of that timeline is held any more. Figures: records removed."""
+    there, where the digest is `digest`; with the bases on what goes. If such a base left that place in a gap:
+    back to where frames are held, with the digest there. Empty: nothing of that timeline is held any more.
+    Figures: records removed."""
 
     parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
 
@@ -44,19 +44,10 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
         retention = load_retention(transaction)
         table = TimelineTable((row.timeline for row in known.values()), load_bases(transaction))
     starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
-    gone = bases_within(table, starts)
-    ends = {
-        timeline: held_before(table, timeline, position) if digest else table.get(timeline).fork
-        for timeline, position, digest in plan.parts
-        if timeline in known
-    }
     left = without(retention, starts, lambda each: known[each].timeline.fork_cut)
     with store.write() as write:
-        for base in table.bases:
-            if base in gone:
-                remove_base(write, base)
-            elif (cut_back := left_without(table, base, ends)) != base:
-                put_base(write, cut_back)
+        for base in bases_within(table, starts):
+            remove_base(write, base)
         if left != retention:
             write.put("meta", RETENTION_KEY, left.to_value())
         for key in records:
@@ -68,6 +59,6 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
             if row.timeline.fork == position:
                 write.delete("timelines", TIMELINE_KEY.pack(timeline))
             elif row.indexed > position:
-                changed = timeline_row(row.timeline, ends[timeline], digest)
-                write.put("timelines", TIMELINE_KEY.pack(timeline), changed)
+                held = held_before(table, timeline, position) if digest else row.timeline.fork
+                write.put("timelines", TIMELINE_KEY.pack(timeline), timeline_row(row.timeline, held, digest))
     return (len(records),)
