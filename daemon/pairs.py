@@ -15,7 +15,7 @@ from engine.group.compartment import attempt
 from engine.group.group import Group
 from engine.group.holds import Holder
 from engine.group.listeners import Emit
-from engine.group.site_state import PairRow, Role, SiteState
+from engine.group.site_state import PairRow, SiteState
 from engine.peering.link_pool import LinkPool
 from engine.peering.pair_rows import once_remembered
 from engine.peering.pair_states import Mode, PairState, PairVerb, next_state
@@ -81,7 +81,7 @@ class SitePairs:
     def resume(self, group: Group) -> None:
         """Go on with a group's pair, after a start of the site."""
         pair = self._state.pair(group.name)
-        receives = pair is not None and self._state.group(group.name).role is not Role.PRIMARY
+        receives = pair is not None and not group.primary
         if not receives:
             group.remains.drop()
         if pair is None:

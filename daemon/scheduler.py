@@ -20,7 +20,6 @@ from engine.copies.keep_rules import KeepRules
 from engine.copies.schedules import due, has_schedule
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
-from engine.group.site_state import Role
 from protocol.commands.backup import BackupCreate
 from protocol.errors import FarshoreError
 from protocol.events import PolicySet
@@ -76,14 +75,14 @@ class Scheduler:
 
     def look_at(self, group: Group) -> asyncio.Task[None] | None:
         """Begin to take a backup of a group if one is due; who takes it."""
-        site, name = self._site, group.name
+        name = group.name
         # Each group is asked each second: only of those with a schedule more is looked up.
         if not group.policies.ever_set:
             return None
         set_ns, policy = group.policies.at(group.spans())
         if not has_schedule(policy):
             return None
-        if site.state.group(name).role is not Role.PRIMARY:
+        if not group.primary:
             return None
         try:
             # A cron line that this site cannot read fails as a run does.

@@ -130,16 +130,11 @@ class AlertWatch:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
-        left = 0  # of the looks at groups, before the next whole one
         while True:
             looks = max(1, min(-(-len(self._site.groups) // GROUPS_A_LOOK), LOOKS_MAX))
-            if not left:
-                left = looks
-                attempt("alerts.defect", self.look)
-            else:
-                attempt("alerts.defect", self.look_at_groups)
-            left -= 1
-            await asyncio.sleep(LOOK_EVERY_S / looks)
+            for each in range(looks):
+                attempt("alerts.defect", self.look_at_groups if each else self.look)
+                await asyncio.sleep(LOOK_EVERY_S / looks)
 
     async def _hear(self) -> None:
         while True:

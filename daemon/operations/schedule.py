@@ -20,7 +20,6 @@ from daemon.site import Site
 from engine.copies.copies import Copy
 from engine.copies.keep_rules import KeepRules
 from engine.group.group import Group
-from engine.group.site_state import Role
 from protocol.commands.keep import KeepInfo
 from protocol.commands.schedule import (
     ScheduleInfo,
@@ -175,7 +174,7 @@ def schedule_info(site: Site, group: Group) -> ScheduleInfo:
         set_at=time_or_none(set_ns),
         last_run=time_or_none(last.utc_ns if last else 0),
         next_run=runs[0].time if runs else None,
-        runs_here=site.state.group(group.name).role is Role.PRIMARY,
+        runs_here=group.primary,
         failure=site.schedule_failures.get(group.name) or unread or None,
         cron=policy.cron or None,
         zone=policy.zone or None,

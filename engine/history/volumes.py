@@ -9,6 +9,7 @@ Pure: no I/O.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import assert_never
@@ -178,21 +179,19 @@ class VolumeHistory:
     def at(self, spans: list[Span]) -> dict[str, Volume]:
         """Volumes by name that exist at the end of a lineage."""
         here = Places(spans)
-        living = [
-            self._as_it_is(volume, here)
-            for place, volume in self._volumes.items()
-            if place in here and not any(at in here for at in self._deletions.get(volume.id, ()))
-        ]
+        living = [self._as_it_is(volume, here) for volume in self._living(here)]
         living.sort(key=lambda volume: volume.id)
         return {volume.name: volume for volume in living}
 
     def any_at(self, spans: list[Span]) -> bool:
-        """Whether one exists at the end of a lineage; the newest are looked at first."""
-        here = Places(spans)
-        return any(
-            place in here and not any(at in here for at in self._deletions.get(volume.id, ()))
-            for place, volume in reversed(self._volumes.items())
-        )
+        """Whether one exists at the end of a lineage."""
+        return any(True for _ in self._living(Places(spans)))
+
+    def _living(self, here: Places) -> Iterator[Volume]:
+        """Those that exist there, as they were made; the newest first."""
+        for place, volume in reversed(self._volumes.items()):
+            if place in here and not any(at in here for at in self._deletions.get(volume.id, ())):
+                yield volume
 
     def as_it_is(self, volume: Volume, spans: list[Span]) -> Volume:
         """The same volume as it is at the end of a lineage."""

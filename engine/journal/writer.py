@@ -113,7 +113,6 @@ class JournalWriter:
                 else:
                     self._disk.remove(segment.path)
             self._segments.forget(segment)
-            self._dirty.pop(segment.path, None)
         elif segment is not None:
             segment.notes.cut(position)
         self.timeline = timeline
@@ -271,7 +270,6 @@ class JournalWriter:
             self._segments.forget(segment)
             if segment is self._segment:
                 self._segment = None
-        self._dirty.pop(path, None)
         self._disk.remove(path)
 
     def _seal(self) -> None:

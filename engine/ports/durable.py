@@ -195,10 +195,7 @@ class RealDisk:
 
     def sync(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
         """See `Disk.sync`. Files first: a name must not become durable before what it names."""
-        for file in files:
-            synced(os.fdatasync, _descriptor_of(file), file.path)
-        for directory in directories:
-            sync_directory(self._absolute(directory))
+        self._prepared(files, directories)()
 
     def forget_cached(self, files: Sequence[DiskFile]) -> None:
         """See `Disk.forget_cached`."""
@@ -212,9 +209,12 @@ class RealDisk:
 
     def start_sync(self, files: Sequence[DiskFile], directories: Sequence[str], done: SyncDone) -> None:
         """See `Disk.start_sync`."""
-        descriptors = [(_descriptor_of(file), file.path) for file in files]
-        work = prepared_sync(descriptors, map(self._absolute, directories))
+        work = self._prepared(files, directories)
         self._start(None if self._threads is None else self._threads.syncs, work, done)
+
+    def _prepared(self, files: Sequence[DiskFile], directories: Sequence[str]) -> Callable[[], None]:
+        descriptors = [(_descriptor_of(file), file.path) for file in files]
+        return prepared_sync(descriptors, map(self._absolute, directories))
 
     def replace_file(self, path: str, data: bytes, mode: int = FILE_MODE) -> None:
         """See `Disk.replace_file`. Uses the name `path` + ".tmp"."""

@@ -27,8 +27,6 @@ COMMANDS_GIVEN: frozenset[Kind] = frozenset({
 PAIRS = [f"p{number:02}" for number in range(24)]
 SPLIT, ENDED, MOVED, TAKEN = PAIRS[:3], PAIRS[3:6], PAIRS[6:9], PAIRS[9:12]
 WRITES, BLOCKS = 40, 250
-
-
 # A takeover makes the role and a new timeline durable on the loop, before anyone may write: some 16
 # transactions of the site's state and a few syncs. It takes 4 to 95 ms of processor time on one machine,
 # which need not be busy, so no run can be relied on to find it over the limit, or under it.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +13,6 @@ from tests.unit.site_primary.shipping.base_pair import BasePair
 
 Rows = list[TimelineRow]
 Records = list[RecordRow]
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 def timeline(id_: int, parent: int, fork: int) -> TimelineRow:

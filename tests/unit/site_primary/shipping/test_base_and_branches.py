@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,6 @@ from tests.unit.engine.retention.test_reclaim import fill, truncate
 from tests.unit.site_primary.shipping.base_pair import BasePair
 
 pytestmark = pytest.mark.usefixtures("run_sizes")
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 @pytest.fixture

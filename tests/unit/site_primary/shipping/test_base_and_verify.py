@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from tests.unit.site_primary.shipping.base_pair import BasePair
 pytestmark = pytest.mark.usefixtures("run_sizes")
 
 UTC_AT = 39  # the lowest byte of a prefix's time
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 def test_a_flipped_byte_below_a_base_is_found(pair: BasePair) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import follow
 from tests.unit.site_primary.shipping.base_pair import BasePair
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 def test_an_empty_site_gets_what_is_there(pair: BasePair) -> None:

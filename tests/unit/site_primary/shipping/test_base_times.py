@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from engine.history.cuts import cut_at_time
@@ -13,13 +10,6 @@ from protocol.errors import Trimmed
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import follow
 from tests.unit.site_primary.shipping.base_pair import BasePair
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 def test_times_in_the_gap_are_refused(pair: BasePair) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from tests.unit.site_primary.shipping.base_pair import BasePair
 
 BLOCKS = 1024
 CHUNK = SEED_CHUNK_BYTES // BLOCK_BYTES
-
-
-@pytest.fixture
-def pair(directory: Path) -> Iterator[BasePair]:
-    made = BasePair(directory)
-    yield made
-    made.close()
 
 
 class Disk:
