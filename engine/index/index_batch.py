@@ -27,14 +27,22 @@ from protocol.rows import pack_row
 
 @dataclass(slots=True)
 class IndexBatch:
-    """What one transaction adds. `regions`: the newest number by (lane, volume, region); `zeroed`: lane,
-    volume, first block, blocks and number of each range."""
+    """What one transaction adds. `regions`: the newest number by (lane, volume, region); `written`: lane,
+    volume, first block and blocks of each write; `zeroed`: the same and the number of each range."""
 
     versions: dict[bytes, bytes] = field(default_factory=dict)
     regions: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    written: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+    written: list[tuple[int, int, int, int]] = field(default_factory=list)
     zeroed: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     records: dict[bytes, bytes] = field(default_factory=dict)
+    _blocks: dict[tuple[int, int], set[int]] = field(default_factory=dict)
+
+    def blocks(self) -> dict[tuple[int, int], set[int]]:
+        """The blocks written, by lane and volume. Only ranges of zeroes ask for them."""
+        for lane, volume, first, count in self.written:
+            self._blocks.setdefault((lane, volume), set()).update(range(first, first + count))
+        self.written.clear()
+        return self._blocks
 
 
 def put_batch(write: WriteTransaction, batch: IndexBatch) -> None:
@@ -85,12 +93,14 @@ def _apply_write(
                 number += size * BLOCK_BYTES
                 at += size * BLOCK_BYTES
                 continue
+            inverted = number ^ NUMBER_MASK
             for block in range(start, start + size):
-                key = VERSION_KEY.pack(lane, volume, block, number ^ NUMBER_MASK)
+                key = VERSION_KEY.pack(lane, volume, block, inverted)
                 versions[key] = version_value(key, view[at : at + BLOCK_BYTES])
-                number += BLOCK_BYTES
+                inverted -= BLOCK_BYTES
                 at += BLOCK_BYTES
-    batch.written.setdefault((lane, volume), set()).update(range(first, first + count))
+            number += size * BLOCK_BYTES
+    batch.written.append((lane, volume, first, count))
     for region in range(first // REGION_BLOCKS, (first + count - 1) // REGION_BLOCKS + 1):
         batch.regions[lane, volume, region] = number
 
@@ -117,7 +127,7 @@ def cover_other_lanes(batch: IndexBatch) -> None:
     """Tombstones over what the batch itself has in other lanes, once all of it is there: what a restore put
     under a zeroed range may come after it, as timelines are taken one by one."""
     lanes: dict[int, list[int]] = {}
-    for lane, volume in batch.written:
+    for lane, volume in batch.blocks():
         lanes.setdefault(volume, []).append(lane)
     for lane, volume, first, count, number in batch.zeroed:
         older: set[int] = set()
@@ -128,7 +138,7 @@ def cover_other_lanes(batch: IndexBatch) -> None:
 
 
 def _written_within(batch: IndexBatch, lane: int, volume: int, first: int, count: int) -> set[int]:
-    written = batch.written.get((lane, volume), ())
+    written = batch.blocks().get((lane, volume), ())
     end = first + count
     if len(written) < count:
         return {block for block in written if first <= block < end}

@@ -52,6 +52,7 @@ from engine.ports.store import Cursor, ReadTransaction
 from protocol.limits import BLOCK_BYTES
 
 _PLACE = Struct(">IQQ")  # the front of a key: lane, volume, block with its level
+_KEY_FRONT, _KEY_END = Struct(">IQ"), Struct(">QQ")  # a key in two: lane and volume; block and ~number
 _CRC = Struct(">I")
 
 
@@ -62,13 +63,13 @@ def run_key(lane: int, volume: int, level: int, first: int, number: int) -> byte
 
 def run_value(lane: int, volume: int, first: int, number: int, data: memoryview) -> bytes:
     """The row of a run whose blocks' bytes are `data`, from block `first` on."""
-    pack, mask = VERSION_KEY.pack, NUMBER_MASK
-    crcs = []
-    for at in range(0, len(data), BLOCK_BYTES):
-        key = pack(lane, volume, first, number ^ mask)
-        crcs.append(crc32c(data[at : at + BLOCK_BYTES], crc32c(key)))
-        first += 1
-        number += BLOCK_BYTES
+    # A block's checksum is over its key and its bytes: what all of the keys begin with is taken once.
+    pack, inverted = _KEY_END.pack, number ^ NUMBER_MASK
+    begun = crc32c(_KEY_FRONT.pack(lane, volume))
+    crcs = [
+        crc32c(data[at : at + BLOCK_BYTES], crc32c(pack(first + at // BLOCK_BYTES, inverted - at), begun))
+        for at in range(0, len(data), BLOCK_BYTES)
+    ]
     return bytes((VersionKind.RUN,)) + Struct(f">{len(crcs)}I").pack(*crcs)
 
 
