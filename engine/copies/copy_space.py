@@ -16,7 +16,8 @@ from engine.copies.copies import Copy
 from engine.group.group import Group
 from engine.index.levels import level_and_first
 from engine.index.versions import BLOCK_PREFIX, read_version, unpack_version_key
-from engine.retention.needed import BoundsOfCuts, Keep, needed, same_name, what_to_keep
+from engine.retention.cut_bounds import BoundsOfCuts
+from engine.retention.needed import Keep, needed, same_name, what_to_keep
 from protocol.limits import BLOCK_BYTES
 
 SLICE_ROWS = 2_000

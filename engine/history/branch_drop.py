@@ -20,7 +20,8 @@ from engine.history.bases import bases_within, held_before
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Span
 from engine.index.forgetting import ForgetPlan
-from engine.retention.needed import BoundsOfCuts, lane_horizons
+from engine.retention.cut_bounds import BoundsOfCuts
+from engine.retention.needed import lane_horizons
 from protocol.errors import Busy, Corruption, NotFound, Refused
 from protocol.frames import NO_DIGEST
 from protocol.positions import Cut

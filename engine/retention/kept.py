@@ -8,6 +8,7 @@ from engine.group.core import GroupCore
 from engine.history.bases import gap_at, require_held
 from engine.index.view import VolumeView
 from engine.ports.store import ReadTransaction
+from engine.retention.cut_bounds import BoundsOfCuts
 from engine.retention.leases import Leases
 from engine.retention.needed import Anchor, Retention, horizon_on, load_retention, readable, without
 from engine.retention.old_segments import has_tail
@@ -18,10 +19,12 @@ from protocol.positions import Cut
 
 
 class KeptHistory:
-    """`retention` is what holds now; `leases` keep cuts readable (`timed`: up to a time)."""
+    """`retention` is what holds now; `leases` keep cuts readable (`timed`: up to a time); `bounds`: what cuts
+    see, as far as it was worked out."""
 
     def __init__(self, group: GroupCore) -> None:
         self.retention = Retention()
+        self.bounds = BoundsOfCuts(group.timelines, group.volumes)
         self.leases = Leases(group.name, group.state, self.require)
         self.timed = TimedLeases(group, self.leases)
         self._group = group

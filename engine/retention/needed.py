@@ -24,14 +24,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
-from engine.history.bases import base_on, common_cut
+from engine.history.bases import common_cut
 from engine.history.timelines import Span, TimelineTable
-from engine.history.visibility import born_on, step
 from engine.history.volumes import VolumeHistory
 from engine.index.versions import index_row
 from engine.ports.store import ReadTransaction
+from engine.retention.cut_bounds import Bounds
 from protocol.bounds import DigestOrNone, Lane, Position, TimelineId, UtcNs
-from protocol.errors import NotFound, Refused, Trimmed
 from protocol.positions import NO_TIMELINE, Cut
 from protocol.rows import pack_row
 from protocol.wire import RowType
@@ -39,7 +38,6 @@ from protocol.wire import RowType
 RETENTION_KEY = b"retention"
 RETENTION_BYTES_MAX = 16 << 20
 
-Bounds = dict[int, tuple[int, ...]]
 _Anchored = tuple[TimelineId, Position, DigestOrNone, UtcNs]
 _RETENTION = RowType(tuple[tuple[Cut, ...], tuple[_Anchored, ...], tuple[_Anchored, ...]])
 KeepRow = tuple[
@@ -49,16 +47,6 @@ KeepRow = tuple[
     tuple[tuple[Lane, tuple[Position, ...]], ...],
 ]
 _KEEP = RowType(cast("type[KeepRow]", KeepRow))
-
-
-_Node = tuple[int, int | None, Cut]  # a volume (0: any), the timeline that it was made on, and a cut
-
-
-class _Seen(NamedTuple):
-    """Ends of lanes, (lane, position), and where else to look."""
-
-    ends: frozenset[tuple[int, int]]
-    below: tuple[_Node, ...]
 
 
 class Anchor(NamedTuple):
@@ -282,59 +270,6 @@ def base_starts(table: TimelineTable, horizons: Mapping[int, int]) -> set[Cut]:
         and base.cut.timeline in table
         and base.cut.position >= horizons.get(table.get(base.cut.timeline).lane, 0)
     }
-
-
-class BoundsOfCuts:
-    """Bounds of cuts, each worked out once: what a cut sees never changes.
-
-    What is visible below a restore is what is visible at the cut that it went back to, so that is a node of
-    its own, however many restores lead there: a thousand, one upon the other, are a thousand steps and not a
-    million."""
-
-    def __init__(self, table: TimelineTable, history: VolumeHistory) -> None:
-        self._table = table
-        self._history = history
-        self._known: dict[_Node, _Seen] = {}
-
-    def of(self, cuts: Iterable[Cut]) -> Bounds:
-        """By lane, in order: every position at which one of the cuts' views of it ends."""
-        known, self._known = self._known, {}
-        found: dict[int, set[int]] = {}
-        left: list[_Node] = [(0, None, cut) for cut in cuts]
-        while left:
-            node = left.pop()
-            if node in self._known:
-                continue
-            seen = self._known[node] = known.get(node) or self._look(*node)
-            for lane, high in seen.ends:
-                found.setdefault(lane, set()).add(high)
-            left += seen.below
-        return {lane: tuple(sorted(highs)) for lane, highs in found.items()}
-
-    def _look(self, volume: int, born: int | None, cut: Cut) -> _Seen:
-        """What a whole group (`volume` 0) sees at a cut, or one volume below one."""
-        try:
-            if volume:
-                part = step(self._table, self._history, volume, born, cut)
-                if part is None:
-                    return _Seen(frozenset(), ())
-                below = () if part.below is None else ((volume, born, part.below),)
-                return _Seen(frozenset((each.lane, each.high) for each in part.intervals), below)
-        except (NotFound, Refused, Trimmed):
-            return _Seen(frozenset(), ())  # it went back to what is not here: nobody can read it at this cut
-        return self._look_at_group(cut)
-
-    def _look_at_group(self, cut: Cut) -> _Seen:
-        """A volume never turned back sees each lane of the lineage up to where the lineage leaves it."""
-        ends: dict[int, int] = {}
-        spans = self._table.lineage(cut.timeline, cut.position)
-        for span in spans:
-            ends[span.lane] = max(ends.get(span.lane, 0), span.end)
-        below = [(volume, born_on(self._table, volume, cut), cut) for volume in self._history.turned_back()]
-        base = base_on(self._table, spans)
-        if base is not None and base.start is not None:
-            below.append((0, None, base.start))
-        return _Seen(frozenset(ends.items()), tuple(below))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

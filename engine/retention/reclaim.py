@@ -28,7 +28,6 @@ from engine.retention.kept import KeptHistory
 from engine.retention.looking import OutsideWindow, Rest
 from engine.retention.needed import (
     NO_ANCHOR,
-    BoundsOfCuts,
     Keep,
     Retention,
     raised,
@@ -98,7 +97,6 @@ class Reclaim:
         self._indexer = indexer
         self._outside = OutsideWindow(group, space, lock)
         self._rest = Rest(group, space)
-        self._bounds = BoundsOfCuts(group.timelines, group.volumes)
         # What was decided last, of what, and the retention that this made. Between two slices of a sweep
         # nothing is another, and of tens of thousands of backups deciding takes longer than a host may wait.
         self._decided: tuple[tuple[object, ...], Keep | None, Retention] = ((), None, Retention())
@@ -258,7 +256,7 @@ class Reclaim:
         said = (horizons, wanted, tails, table.all(), [*table.bases], reverts)
         known, keep, made = self._decided
         if keep is None or said != known or not (before is made or _as_decided(before, keep)):
-            keep = what_to_keep(table, group.volumes, before, horizons, wanted, tails, self._bounds.of)
+            keep = what_to_keep(table, group.volumes, before, horizons, wanted, tails, self._kept.bounds.of)
             if before.kept.keys() - keep.cuts:
                 self._sweep_due = True
             kept = {cut: before.kept.get(cut, NO_ANCHOR) for cut in keep.cuts}

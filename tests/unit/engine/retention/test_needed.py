@@ -7,13 +7,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.history.bases import FIRST_BASE_LANE
 from engine.history.timelines import Base, Timeline, TimelineTable
 from engine.history.volumes import VolumeHistory
+from engine.retention.cut_bounds import BoundsOfCuts
 from engine.retention.needed import (
     Anchor,
-    BoundsOfCuts,
     Keep,
     Retention,
     cut_back,
@@ -143,6 +144,22 @@ def test_a_base_keeps_what_it_stands_on() -> None:
     keep = what_to_keep(held, history, Retention(), frozenset({Cut(HEAD, 150)}), (), (), bounds.of)
     assert keep.cuts == {Cut(ROOT, 60)}
     assert keep.bounds[0] == (20, 60, 150)
+
+
+def test_bounds_are_worked_out_anew_where_history_became_another() -> None:
+    """A branch was dropped, and its timeline came back in another lane; a restore went back to what was not
+    here, and is now; one was forgotten with a tail, in whose place other frames came."""
+    held, history = table(), VolumeHistory()
+    history.reverted(HEAD, 170, Revert(volume=5, cut=Cut(BRANCH, 80)))
+    bounds = BoundsOfCuts(held, history)
+    assert bounds.of([Cut(HEAD, 180)]) == {0: (60, 180), 1: (80,)}
+    branch = held.get(BRANCH)
+    held.remove(BRANCH)
+    assert bounds.of([Cut(HEAD, 180)]) == {0: (180,)}
+    held.add(replace(branch, lane=4))
+    assert bounds.of([Cut(HEAD, 180)]) == {0: (60, 180), 4: (80,)}
+    history.forget(HEAD, 150)
+    assert bounds.of([Cut(HEAD, 180)]) == {0: (180,)}
 
 
 def test_rows_survive() -> None:
