@@ -22,7 +22,7 @@ from engine.history.timelines import Span
 from engine.index.forgetting import ForgetPlan
 from engine.retention.cut_bounds import BoundsOfCuts
 from engine.retention.needed import lane_horizons
-from protocol.errors import Busy, Corruption, NotFound, Refused
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound, Refused
 from protocol.frames import NO_DIGEST
 from protocol.positions import Cut
 
@@ -222,7 +222,7 @@ class BranchDrops:
             return
         try:
             plan = self._taken_out(spans)
-        except OSError as error:
+        except (FarshoreError, OSError) as error:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
         else:
@@ -235,7 +235,8 @@ class BranchDrops:
         self._group.reclaim.hold(who, on=on)
 
     def _taken_out(self, spans: list[tuple[int, int]]) -> ForgetPlan:
-        """What is to leave the index once files and timelines are gone. OSError: no timeline is."""
+        """What is to leave the index once files and timelines are gone. FarshoreError or OSError: no timeline
+        is."""
         group = self._group
         bases = bases_within(group.timelines, spans)
         parts = []
@@ -302,7 +303,13 @@ class BranchDrops:
 
     def _forgotten(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group
-        group.state.remove_drop(group.name, name)
+        try:
+            group.state.remove_drop(group.name, name)
+        except (FarshoreError, OSError) as error:
+            # Nothing else is left of it: a start meanwhile finds so.
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            group.clock.call_later(RETRY_S, lambda: self._forgotten(name, spans))
+            return
         for timeline, _ in spans:
             group.dropping.pop(timeline, None)
         group.emit("branch.dropped", group=group.name, timeline=f"{name:016x}")

@@ -10,10 +10,12 @@ as it may leaves the way back from a restore.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from engine.group.core import GroupCore
 from engine.ports.clock import Timer
 from engine.retention.leases import Leases
-from protocol.errors import Busy
+from protocol.errors import Busy, FarshoreError
 from protocol.limits import LEASE_S_MAX, PEER_LEASES_MAX, TIMED_LEASES_MAX
 from protocol.positions import Cut
 
@@ -75,8 +77,10 @@ class TimedLeases:
         over = [name for name, end_s in self._ends.items() if end_s <= now_s]
         for name in over:
             del self._ends[name]
-        # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile.
-        self._leases.release(*over)
+        # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile. What cannot
+        # be taken out of the site's state holds nothing any more, and goes with the next start.
+        with suppress(FarshoreError, OSError):
+            self._leases.release(*over)
         if self._ends:
             left_s = min(self._ends.values()) - now_s
             self._timer = self._group.clock.call_later(min(left_s, LOOK_AGAIN_S), self._look)

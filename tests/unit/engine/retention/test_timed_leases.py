@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import AbstractContextManager
 
 import pytest
 
+from engine.group.site_state import SiteState
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import WriteTransaction
 from engine.retention.timed_leases import LOOK_AGAIN_S, asked_lease
@@ -78,3 +80,26 @@ def test_those_that_end_together_are_let_go_by_one_commit(
     rig.settle(LOOK_AGAIN_S)
     assert commits == ["state.mdb"] * 2
     assert rig.group.kept.leases.cuts() == set()
+
+
+def test_one_whose_row_cannot_be_removed_ends_all_the_same(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The site's own file system is full: that stopped the whole group, and kept it closed at the start."""
+    rig.create("root", 4)
+    cut = rig.end
+    rig.group.kept.timed.hold("undo g/root", cut, 60)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SiteState, "remove_leases", full)
+        rig.settle(61)
+        for _ in range(2):
+            assert rig.group.kept.timed.get("undo g/root") is None
+            assert cut not in rig.group.kept.leases.cuts()
+            assert rig.group.state.leases("g") == {"undo g/root": cut}
+            rig.reopen()
+    rig.reopen()
+    assert rig.group.state.leases("g") == {}
