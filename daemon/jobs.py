@@ -163,7 +163,8 @@ class Jobs:
     def start(
         self, kind: str, work: Work, *, group: str, subject: str, arguments: Data, resumable: bool
     ) -> Job:
-        """Begin a job; its row is durable on return. `arguments` must be plain JSON values."""
+        """Begin a job; its row is durable on return. `arguments` must be plain JSON values. OSError: it did
+        not begin."""
         job = Job(
             number=max(self._jobs, default=0) + 1,
             kind=kind,
@@ -173,11 +174,11 @@ class Jobs:
             resumable=resumable,
             began_utc_ns=self._clock.utc_ns(),
         )
-        self._jobs[job.number] = job
         if job.by:
             row = pack_row((job.began_utc_ns, job.by))
             self._state.put_notes(GIVERS, {_NUMBER.pack(job.number): row})
         self._put(job)
+        self._jobs[job.number] = job
         self._begin(job, work)
         return job
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,33 @@ def test_work_that_fails_says_why(tmp_path: Path, error: Exception, code: str) -
         assert job.error is not None
         assert job.error.code == code
         assert rig.events == ["job.failed"]
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("who", ["", "operator"])
+def test_a_job_that_cannot_be_written_down_did_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """It was listed as running until the next restart, and nothing could end it."""
+
+    async def body(rig: Rig) -> None:
+        put, tables = SiteState.put_notes, list[str]()
+
+        def full(state: SiteState, table: str, rows: dict[bytes, bytes]) -> None:
+            tables.append(table)
+            if len(tables) == (2 if who else 1):
+                raise OSError(errno.ENOSPC, "no room")
+            put(state, table, rows)
+
+        with monkeypatch.context() as patched, acting(who):
+            patched.setattr(SiteState, "put_notes", full)
+            with pytest.raises(OSError, match="no room"):
+                rig.start(forever)
+        assert rig.jobs.all() == []
+        job = rig.start(forever)
+        assert rig.jobs.running() == [job]
+        assert rig.reopen().all()[0].by == ""
 
     run(tmp_path, body)
 
