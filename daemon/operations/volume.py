@@ -48,12 +48,6 @@ async def create(site: Site, command: VolumeCreate) -> VolumeInfo:
         await require_size_read(site, group, command.size_bytes)
         require_primary(site, group)
     else:
-        if site.exports.clone(command.group) is not None:
-            raise Refused(
-                f"{command.group} is a clone: it has the volumes that its cut had",
-                subject=name,
-                next_step="choose another group; `farshore clone list` shows clones",
-            )
         group = site.create_group(command.group, f"{site.rng.getrandbits(64):016x}", Role.PRIMARY)
     existing = group.volumes.at(group.spans())
     if command.volume in existing:
