@@ -29,7 +29,7 @@ from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed
 from protocol.positions import Cut
-from site_primary.restore_volume import RestorePlan, carry_out, plan_restore
+from site_primary.restore_volume import RestorePlan, as_they_are, carry_out, plan_restore
 
 JOB_KIND = "restore"
 # How long a dry run has the peer hold the cut.
@@ -127,6 +127,8 @@ async def _carry_out(
     began = site.clock.monotonic()
     volumes = [volume.id for volume in plan.volumes]
     with _only_one(site, group, plan):
+        require_primary(site, group)  # again: this is a task of its own
+        plan = as_they_are(group, plan)
         if job is not None:
             # What can be refused comes before hosts have to go; held anew once they are gone.
             hold_past(group, plan, chosen, name)

@@ -9,7 +9,12 @@ from daemon.operations.backup_row import backup_info
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of, writable_group
-from daemon.operations.volume_changes import rename_volume, require_size_read, resize_volume
+from daemon.operations.volume_changes import (
+    rename_volume,
+    require_no_restore,
+    require_size_read,
+    resize_volume,
+)
 from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -154,6 +159,7 @@ async def delete(site: Site, command: VolumeDelete) -> VolumeInfo:
     check_confirm(command.confirm, name, dry_run=False)
     if site.exports.clients(group, volume):
         raise Busy(f"{name} has hosts connected", subject=name, next_step=f"`farshore volume offline {name}`")
+    require_no_restore(site, group, volume)
     before = volume_info(site, group, volume)
     group.begin_writing()
     group.append_records([VolumeDeleted(volume=volume.id)])

@@ -1,0 +1,102 @@
+"""A volume that is deleted or renamed before a restore of it begins, or in the middle of one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from daemon.operations import dispatch, restore, restore_by_writes
+from engine.peering.restore_ways import Chosen, Way
+from protocol.commands.base import BaseCommand
+from protocol.commands.restore import RestoreGroup
+from protocol.commands.volume import VolumeCreate, VolumeDelete, VolumeRename
+from protocol.cut_text import CutPosition
+from protocol.errors import Busy, FarshoreError, WrongState
+from tests.unit.daemon.stage import Stage, staged
+from tests.unit.daemon.test_failed_restores import restore_to, written_twice
+
+CHANGES: list[BaseCommand[Any]] = [
+    VolumeDelete(group="good", volume="v", confirm="good/v"),
+    VolumeRename(group="good", volume="v", to="w", force=True),
+]
+
+
+async def outcome(stage: Stage, command: BaseCommand[Any]) -> FarshoreError | None:
+    """What the restore, or the job that it began, failed with."""
+    try:
+        await dispatch(stage.a, command)
+    except FarshoreError as error:
+        return error
+    await asyncio.wait([job.task for job in stage.a.jobs.all() if job.task is not None])
+    failed = [job.error for job in stage.a.jobs.all() if job.error is not None]
+    return WrongState(failed[0].message) if failed else None
+
+
+@pytest.mark.parametrize("way", [Way.REVERT, Way.WRITE])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_while_the_peer_was_asked_is_refused_and_leaves_the_others_open(
+    way: Way, change: BaseCommand[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The restore ended inside the daemon, and took the disks of the group's other hosts with it."""
+
+    async def play() -> None:
+        async with staged((), alone=("good",)) as stage:
+            await dispatch(stage.a, VolumeCreate(group="good", volume="u", size_bytes=1 << 20))
+            group, cut = await written_twice(stage)
+
+            async def choose(*_: object) -> Chosen:
+                await dispatch(stage.a, change)
+                return Chosen(way=way, cut=cut, lease="", there=False)
+
+            monkeypatch.setattr(restore, "choose_way", choose)
+            named = CutPosition(timeline=cut.timeline, position=cut.position)
+            error = await outcome(stage, RestoreGroup(group="good", cut=named, confirm="good", force=True))
+            assert error is not None
+            assert "good/v was deleted or renamed meanwhile" in str(error)
+            assert stage.a.exports.closed(group, group.volume("u")) is None
+            assert not stage.a.rewriting
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("way", [Way.REVERT, Way.WRITE])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_volume_that_is_being_turned_back_is_not_changed(
+    way: Way, change: BaseCommand[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    async def play() -> None:
+        async with staged((), alone=("good",)) as stage:
+            group, cut = await written_twice(stage)
+
+            async def disturbed() -> None:
+                if not refused:
+                    refused.append("nothing")
+                    with pytest.raises(Busy, match="a restore of good/v is under way"):
+                        await dispatch(stage.a, change)
+                    refused[0] = change.__struct_config__.tag
+
+            async def choose(*_: object) -> Chosen:
+                return Chosen(way=way, cut=cut, lease="", there=False)
+
+            room, sample = restore_by_writes._room, restore.comparing.sample
+
+            async def room_later(*words: Any) -> None:
+                await disturbed()
+                await room(*words)
+
+            async def sample_later(*words: Any) -> int:
+                await disturbed()
+                return await sample(*words)
+
+            monkeypatch.setattr(restore, "choose_way", choose)
+            monkeypatch.setattr(restore_by_writes, "_room", room_later)
+            monkeypatch.setattr(restore.comparing, "sample", sample_later)
+            assert await outcome(stage, restore_to(cut)) is None
+            assert stage.a.exports.closed(group, group.volume("v")) is None
+
+    asyncio.run(play())
+    assert refused != ["nothing"]
