@@ -107,7 +107,9 @@ class Group(GroupCore):
         return frame
 
     def append_records(self, records: Sequence[Record]) -> Frame:
-        """Append one frame of records; they never share a frame with data."""
+        """Append one frame of records; they never share a frame with data. WrongState, too, where another
+        site has come to write since the caller looked."""
+        self.begin_writing()
         return self.append([record.to_row() for record in records], (), 0)
 
     def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False, history: bool = False) -> None:

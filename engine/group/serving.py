@@ -36,8 +36,16 @@ def refusal(group: GroupCore) -> WrongState | None:
 
 
 def require_serving(group: GroupCore) -> None:
-    """WrongState if there is a refusal."""
+    """WrongState if there is a refusal, or another site writes: what this one said then would part the two
+    histories."""
     why = refusal(group)
+    if why is None and not group.state.group(group.name).role.writes:
+        why = WrongState(
+            f"group {group.name} is not written here any more",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"`farshore pair show {group.name}` says where it is written",
+        )
     if why is not None:
         raise why
 

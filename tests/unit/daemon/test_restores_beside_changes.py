@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from daemon.operations import dispatch, restore, restore_by_writes
+from daemon.operations import comparing, dispatch, restore, restore_by_writes
 from engine.peering.restore_ways import Chosen, Way
 from protocol.commands.base import BaseCommand
 from protocol.commands.restore import RestoreGroup
@@ -77,12 +77,12 @@ def test_a_volume_that_is_being_turned_back_is_not_changed(
                     refused.append("nothing")
                     with pytest.raises(Busy, match="a restore of good/v is under way"):
                         await dispatch(stage.a, change)
-                    refused[0] = change.__struct_config__.tag
+                    refused[0] = type(change).__name__
 
             async def choose(*_: object) -> Chosen:
                 return Chosen(way=way, cut=cut, lease="", there=False)
 
-            room, sample = restore_by_writes._room, restore.comparing.sample
+            room, sample = restore_by_writes._room, comparing.sample
 
             async def room_later(*words: Any) -> None:
                 await disturbed()
@@ -94,7 +94,7 @@ def test_a_volume_that_is_being_turned_back_is_not_changed(
 
             monkeypatch.setattr(restore, "choose_way", choose)
             monkeypatch.setattr(restore_by_writes, "_room", room_later)
-            monkeypatch.setattr(restore.comparing, "sample", sample_later)
+            monkeypatch.setattr(comparing, "sample", sample_later)
             assert await outcome(stage, restore_to(cut)) is None
             assert stage.a.exports.closed(group, group.volume("v")) is None
 
