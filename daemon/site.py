@@ -85,7 +85,7 @@ class Site:
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
         room = GroupRoom(self.state, parts.descriptors_left, lambda: self.config.groups_per_peer)
-        self.peers = self._open_peers()
+        self.check_pairs, self.peers = room.check_pairs, self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
         self.jobs = Jobs(self.state, self.clock, emit)
         self.hooks = Hooks(directory, self.disk, hooks_of(config.hooks), self.clock, emit)
@@ -103,11 +103,7 @@ class Site:
         )
         self._groups = groups = SiteGroups(self.groups, maker, self.exports, room.check)
         self.damaged, self.group, self.has_group = groups.damaged, groups.get, groups.has
-        self.check_pairs, self.check_room, self.is_taken = (
-            room.check_pairs,
-            groups.check_room,
-            groups.is_taken,
-        )
+        self.check_room, self.is_taken = groups.check_room, groups.is_taken
         self.create_group, self.drops, self.drop_clone = groups.create, groups.drops, groups.drop_clone
         self._requests = SiteRequests(
             groups=self.groups,

@@ -60,7 +60,7 @@ def test_leaving_the_strict_mode_is_not_taken_back_where_the_peer_writes_now(
     site: Any = process
 
     async def play() -> None:
-        with pytest.raises(WrongState, match="not written here any more"):
+        with pytest.raises(WrongState, match="written at b, not here"):
             await pair_commands.set_pair(site, PairSet(group="g", mode="async"))
 
     asyncio.run(play())
