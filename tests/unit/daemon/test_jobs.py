@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import errno
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -214,5 +215,31 @@ def test_only_the_latest_that_ended_are_kept(tmp_path: Path) -> None:
         assert rig.jobs.running() == [running]
         await rig.jobs.close()
         assert len(rig.reopen().all()) == ENDED_KEPT_MAX + 1
+
+    run(tmp_path, body)
+
+
+def test_a_job_that_cannot_be_written_down_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ran for ever in `job list`: who asked for another verification waited for that one, and its group
+    could be neither renamed nor deleted until a restart."""
+
+    async def body(rig: Rig) -> None:
+        put = SiteState.put_notes
+
+        def full(state: SiteState, table: str, rows: Mapping[bytes, bytes | None]) -> None:
+            if table == "jobs":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            put(state, table, rows)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SiteState, "put_notes", full)
+            with acting("uid:0"), pytest.raises(OSError, match="space"):
+                rig.start(forever)
+        assert rig.jobs.all() == []
+        job = rig.start(forever)
+        assert rig.jobs.running("work", "g") == [job]
+        await rig.jobs.cancel(job.number)
+        rig.reopen()
+        assert [each.number for each in rig.jobs.all()] == [job.number]
 
     run(tmp_path, body)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 import pytest
 
+from engine.group.site_state import SiteState
 from engine.ports.lmdb_store import LmdbStore
 from engine.ports.store import WriteTransaction
-from engine.retention.timed_leases import LOOK_AGAIN_S, asked_lease
+from engine.retention.timed_leases import LOOK_AGAIN_S, RETRY_S, asked_lease
 from protocol.errors import Busy
 from protocol.limits import PEER_LEASES_MAX, TIMED_LEASES_MAX
 from tests.unit.engine.group_rig import GroupRig
@@ -78,3 +81,27 @@ def test_those_that_end_together_are_let_go_by_one_commit(
     rig.settle(LOOK_AGAIN_S)
     assert commits == ["state.mdb"] * 2
     assert rig.group.kept.leases.cuts() == set()
+
+
+def test_a_full_disk_at_the_end_of_one_stops_nothing_and_it_goes_later(
+    rig: GroupRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group was stopped by the timer, and its hosts lost their disks; the other leases never ended."""
+    rig.create("root", 4)
+    timed, cut = rig.group.kept.timed, rig.end
+    for name, for_s in (("undo g/root", 60), ("restore g/root", 90)):
+        timed.hold(name, cut, for_s)
+
+    def full(state: SiteState, group: str, names: Iterable[str]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SiteState, "remove_leases", full)
+        rig.settle(60 + RETRY_S + 1)
+        assert rig.group.kept.leases.cuts() == set()  # nothing is kept for them
+        with pytest.raises(OSError, match="space"):
+            timed.release("undo g/root")
+        assert set(rig.group.state.leases("g")) == {"undo g/root", "restore g/root"}
+    rig.settle(RETRY_S)
+    assert rig.group.state.leases("g") == {}
+    assert rig.group.state.lease_ends("g") == {}
