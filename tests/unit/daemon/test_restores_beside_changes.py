@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from daemon.operations import comparing, dispatch, restore, restore_by_writes
+from engine.group.group import Group
 from engine.peering.restore_ways import Chosen, Way
+from engine.retention.timed_leases import asked_lease
 from protocol.commands.base import BaseCommand
 from protocol.commands.restore import RestoreGroup
 from protocol.commands.volume import VolumeCreate, VolumeDelete, VolumeRename
 from protocol.cut_text import CutPosition
 from protocol.errors import Busy, FarshoreError, WrongState
+from protocol.positions import Cut
 from tests.unit.daemon.stage import Stage, staged
 from tests.unit.daemon.test_failed_restores import restore_to, written_twice
 
@@ -36,7 +39,7 @@ async def outcome(stage: Stage, command: BaseCommand[Any]) -> FarshoreError | No
 
 @pytest.mark.parametrize("way", [Way.REVERT, Way.WRITE])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changed_while_the_peer_was_asked_is_refused_and_leaves_the_others_open(
+def test_what_changed_before_it_began_is_refused_and_leaves_the_others_open(
     way: Way, change: BaseCommand[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The restore ended inside the daemon, and took the disks of the group's other hosts with it."""
@@ -47,10 +50,19 @@ def test_what_changed_while_the_peer_was_asked_is_refused_and_leaves_the_others_
             group, cut = await written_twice(stage)
 
             async def choose(*_: object) -> Chosen:
-                await dispatch(stage.a, change)
+                with pytest.raises(Busy, match="a restore of good/v is under way"):
+                    await dispatch(stage.a, change)
                 return Chosen(way=way, cut=cut, lease="", there=False)
 
+            carry_out = restore._carry_out
+
+            async def carry_out_late(*words: Any) -> Any:
+                """Its task has not begun yet when another command has its turn."""
+                await dispatch(stage.a, change)
+                return await carry_out(*words)
+
             monkeypatch.setattr(restore, "choose_way", choose)
+            monkeypatch.setattr(restore, "_carry_out", carry_out_late)
             named = CutPosition(timeline=cut.timeline, position=cut.position)
             error = await outcome(stage, RestoreGroup(group="good", cut=named, confirm="good", force=True))
             assert error is not None
@@ -100,3 +112,36 @@ def test_a_volume_that_is_being_turned_back_is_not_changed(
 
     asyncio.run(play())
     assert refused != ["nothing"]
+
+
+def test_a_second_restore_does_not_take_from_the_peer_what_it_holds_for_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By one name it holds one cut: a long restore that fetches it would have ended half way."""
+
+    async def play() -> None:
+        async with staged(("good",)) as stage:
+            group, cut = await written_twice(stage)
+            await stage.paired("good")
+            first, held = asyncio.Event(), list[Cut]()
+            choose = restore.choose_way
+
+            async def slowly(group: Group, volumes: Any, cut: Cut, *rest: Any) -> Chosen:
+                chosen = await choose(group, volumes, cut, *rest)
+                held.append(cut)
+                await first.wait()
+                return chosen
+
+            monkeypatch.setattr(restore, "choose_way", slowly)
+            one = asyncio.create_task(outcome(stage, restore_to(cut)))
+            await stage.until(lambda: held)
+            try:
+                with pytest.raises(Busy, match="a restore of good is under way"):
+                    await dispatch(stage.a, restore_to(group.end))
+                assert stage.group("good", "b").kept.timed.get(asked_lease("a", "restore good/v")) == cut
+            finally:
+                first.set()
+            assert await one is None
+            assert held == [cut]
+
+    asyncio.run(play())
