@@ -10,6 +10,7 @@ import pytest
 from daemon.operations import dispatch
 from daemon.operations import pair as pair_commands
 from daemon.operations import role as role_commands
+from daemon.operations.greeting import check_keys
 from engine.peering.pair_states import PairState
 from protocol.commands.base import BaseCommand
 from protocol.commands.group import GroupDelete, GroupRename
@@ -37,13 +38,13 @@ def test_a_pair_is_not_made_of_a_group_that_went_or_has_one_by_now(
 
     async def play() -> None:
         async with staged((), alone=("good",)) as stage:
-            check, asked = pair_commands.check_keys, list[str]()
+            asked = list[str]()
 
             async def slowly(*words: Any) -> None:
                 asked.append("once")
                 if len(asked) == 1:
                     await dispatch(stage.a, change)
-                await check(*words)
+                await check_keys(*words)
 
             monkeypatch.setattr(pair_commands, "check_keys", slowly)
             with pytest.raises((Busy, NotFound)):

@@ -9,7 +9,7 @@ import pytest
 
 from daemon.operations import comparing, dispatch, restore, restore_by_writes
 from engine.group.group import Group
-from engine.peering.restore_ways import Chosen, Way
+from engine.peering.restore_ways import Chosen, Way, choose_way
 from engine.retention.timed_leases import asked_lease
 from protocol.commands.base import BaseCommand
 from protocol.commands.restore import RestoreGroup
@@ -124,7 +124,7 @@ def test_a_second_restore_does_not_take_from_the_peer_what_it_holds_for_the_firs
             group, cut = await written_twice(stage)
             await stage.paired("good")
             first, held = asyncio.Event(), list[Cut]()
-            choose = restore.choose_way
+            choose = choose_way
 
             async def slowly(group: Group, volumes: Any, cut: Cut, *rest: Any) -> Chosen:
                 chosen = await choose(group, volumes, cut, *rest)
