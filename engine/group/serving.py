@@ -36,18 +36,21 @@ def refusal(group: GroupCore) -> WrongState | None:
 
 
 def require_serving(group: GroupCore) -> None:
-    """WrongState if there is a refusal, or another site writes: what this one said then would part the two
-    histories."""
+    """WrongState if there is a refusal."""
     why = refusal(group)
-    if why is None and not group.state.group(group.name).role.writes:
-        why = WrongState(
+    if why is not None:
+        raise why
+
+
+def require_writing(group: GroupCore) -> None:
+    """WrongState where another site writes: what this one said then would part the two histories."""
+    if not group.state.group(group.name).role.writes:
+        raise WrongState(
             f"group {group.name} is not written here any more",
             subject=group.name,
             position=str(group.end),
             next_step=f"`farshore pair show {group.name}` says where it is written",
         )
-    if why is not None:
-        raise why
 
 
 def given_to(group: GroupCore) -> str:
