@@ -163,8 +163,8 @@ class Jobs:
     def start(
         self, kind: str, work: Work, *, group: str, subject: str, arguments: Data, resumable: bool
     ) -> Job:
-        """Begin a job; its row is durable on return. `arguments` must be plain JSON values. FarshoreError or
-        OSError: there is none."""
+        """Begin a job; its row is durable on return. `arguments` must be plain JSON values. OSError: it did
+        not begin."""
         job = Job(
             number=max(self._jobs, default=0) + 1,
             kind=kind,
@@ -178,7 +178,6 @@ class Jobs:
             row = pack_row((job.began_utc_ns, job.by))
             self._state.put_notes(GIVERS, {_NUMBER.pack(job.number): row})
         self._put(job)
-        # Not before: one that could not be written down would run for ever, in lists alone.
         self._jobs[job.number] = job
         self._begin(job, work)
         return job

@@ -19,7 +19,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from engine.history.timelines import Base, Span, TimelineTable, holds_cut
@@ -134,6 +134,18 @@ def shared_below(table: TimelineTable, base: Base) -> Cut | None:
     if left is None or gap_at(table, left) is not None:
         return held
     return max((cut for cut in (held, left) if cut), key=lambda cut: cut.position, default=None)
+
+
+def left_without(table: TimelineTable, base: Base, ends: Mapping[int, int]) -> Cut:
+    """What this site left for a base, once timelines are dropped, each back to where it ends then: that, or
+    where it left its parent."""
+    cut = base.left
+    while cut.timeline in ends:
+        entry, end = table.get(cut.timeline), ends[cut.timeline]
+        if end > entry.fork:
+            return Cut(cut.timeline, min(cut.position, end))
+        cut = entry.fork_cut
+    return cut
 
 
 def downwards(

@@ -5,8 +5,9 @@
     3. a sweep takes its versions out of the index, and those of bases that were put on it
     4. its segment files are removed, with those of such bases; a timeline of the head's lineage is cut back
        to where it was left
-    5. its timelines, bases and records are taken out of the index, in one transaction, horizons and
-       truncations of it are put back to where it left, and the note of step 1 goes
+    5. its timelines, bases and records are taken out of the index, in one transaction; horizons and
+       truncations of it, and the ends of what was left for other bases, are put back to where it left; and
+       the note of step 1 goes
 
 The versions must go before the timelines do: a lane that no timeline names is used again.
 """
@@ -14,17 +15,18 @@ The versions must go before the timelines do: a lane that no timeline names is u
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.group.group import Group
-from engine.history.bases import bases_within, held_before
+from engine.history.bases import bases_within, held_before, left_without
 from engine.history.branches import Branch, own_part
-from engine.history.timelines import Span
+from engine.history.timelines import Base, Span
 from engine.index.forgetting import ForgetPlan
 from engine.retention.cut_bounds import BoundsOfCuts
 from engine.retention.needed import lane_horizons
-from protocol.errors import Busy, Corruption, NotFound, Refused
+from protocol.errors import Busy, Corruption, FarshoreError, NotFound, Refused
 from protocol.frames import NO_DIGEST
-from protocol.positions import Cut
+from protocol.positions import NO_TIMELINE, Cut
 
 RETRY_S = 5.0
 LOOK_AGAIN_S = 0.05
@@ -222,7 +224,7 @@ class BranchDrops:
             return
         try:
             plan = self._taken_out(spans)
-        except OSError as error:
+        except (FarshoreError, OSError) as error:
             group.emit("branch.drop_failed", group=group.name, error=str(error))
             group.clock.call_later(RETRY_S, lambda: self._remove(name, spans))
         else:
@@ -235,7 +237,8 @@ class BranchDrops:
         self._group.reclaim.hold(who, on=on)
 
     def _taken_out(self, spans: list[tuple[int, int]]) -> ForgetPlan:
-        """What is to leave the index once files and timelines are gone. OSError: no timeline is."""
+        """What is to leave the index once files and timelines are gone. FarshoreError or OSError: no timeline
+        is."""
         group = self._group
         bases = bases_within(group.timelines, spans)
         parts = []
@@ -244,14 +247,16 @@ class BranchDrops:
             self._remove_files(timeline, start)
         for base in bases:
             group.remains.remove_files(base.timeline)
-        group.kept.dropped_for_good(spans)
         table = group.timelines
         ends = {
             timeline: held_before(table, timeline, start) if digest else table.get(timeline).fork
             for timeline, start, digest in parts
         }
         # Before its timeline: a base whose cut is on no lineage would fail whoever asks what is held.
-        group.timelines.bases = [base for base in group.timelines.bases if base not in bases]
+        left = [self._left(base, ends) for base in table.bases if base not in bases]
+        changed = [base for base in left if base not in table.bases]
+        group.kept.dropped_for_good(spans)
+        table.bases = left
         for timeline, start in spans:
             group.records.forget(timeline, start)
             if group.timelines.get(timeline).fork == start:
@@ -259,7 +264,16 @@ class BranchDrops:
                 group.head.left.pop(timeline, None)
             else:
                 group.head.left[timeline] = ends[timeline]
-        return ForgetPlan(parts=tuple(parts))
+        return ForgetPlan(parts=tuple(parts), left=tuple((base.timeline, base.left) for base in changed))
+
+    def _left(self, base: Base, ends: dict[int, int]) -> Base:
+        """A base that stays. What both histories had before the branch left stays here, too, if all of it can
+        be read: below a horizon on the branch it was thinned for that one."""
+        group = self._group
+        place = left_without(group.timelines, base, ends)
+        if place != base.left and not (place.timeline and group.kept.readable(place)):
+            place = Cut(NO_TIMELINE, 0)
+        return replace(base, left=place)
 
     def _forget(self, name: int, spans: list[tuple[int, int]], plan: ForgetPlan) -> None:
         def done(error: Exception | None, _: tuple[int, ...]) -> None:
@@ -302,7 +316,13 @@ class BranchDrops:
 
     def _forgotten(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group
-        group.state.remove_drop(group.name, name)
+        try:
+            group.state.remove_drop(group.name, name)
+        except (FarshoreError, OSError) as error:
+            # Nothing else is left of it: a start meanwhile finds so.
+            group.emit("branch.drop_failed", group=group.name, error=str(error))
+            group.clock.call_later(RETRY_S, lambda: self._forgotten(name, spans))
+            return
         for timeline, _ in spans:
             group.dropping.pop(timeline, None)
         group.emit("branch.dropped", group=group.name, timeline=f"{name:016x}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engine.history.bases import base_on
 from engine.history.timelines import Span
 from engine.journal.reader import time_at
 from protocol.errors import FarshoreError, Trimmed
@@ -60,13 +59,10 @@ def next_place(spans: list[Span], at: Cut) -> Cut | None:
 
 def journal_leads(group: Group, cut: Cut) -> bool:
     """Whether all frames from a cut of the head's lineage (timeline 0: from the root) to the end are in the
-    journal: none was truncated, or lies in the gap below a base."""
+    journal."""
     spans = group.spans(group.writer.written)
     if not spans:
         return True
-    base = base_on(group.timelines, spans)
-    if base is not None and cut.position < base.cut.position:
-        return False
     return group.kept.journal_reaches(cut if cut.timeline else Cut(spans[0].timeline, spans[0].start))
 
 

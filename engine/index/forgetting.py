@@ -6,9 +6,10 @@ Called by the indexer process.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from engine.history.base_rows import load_bases, remove_base
+from engine.history.base_rows import load_bases, put_base, remove_base
 from engine.history.bases import bases_within, held_before
 from engine.history.timelines import TimelineTable
 from engine.index.indexed_history import load_timelines, timeline_row
@@ -18,15 +19,17 @@ from engine.journal.segments import SegmentMap
 from engine.ports.store import Store
 from engine.retention.needed import RETENTION_KEY, load_retention, without
 from protocol.bounds import DigestOrNone, Position, TimelineId
+from protocol.wire import AnyCut
 
 
 class ForgetPlan(IndexRequest, frozen=True, kw_only=True, tag="forget"):
     """Take timelines out of the index from a position on: whole where that is where they begin, else back to
     there, where the digest is `digest`; with the bases on what goes. If such a base left that place in a gap:
     back to where frames are held, with the digest there. Empty: nothing of that timeline is held any more.
-    Figures: records removed."""
+    `left`: bases that stay, and what this site had left for each is cut back to. Figures: records removed."""
 
     parts: tuple[tuple[TimelineId, Position, DigestOrNone], ...]  # timeline, position, digest
+    left: tuple[tuple[TimelineId, AnyCut], ...]
 
 
 def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -> tuple[int, ...]:
@@ -45,9 +48,13 @@ def handle_forget(store: Store, segments: SegmentMap, fields: tuple[Any, ...]) -
         table = TimelineTable((row.timeline for row in known.values()), load_bases(transaction))
     starts = [(timeline, position) for timeline, position, _ in plan.parts if timeline in known]
     left = without(retention, starts, lambda each: known[each].timeline.fork_cut)
+    ends = dict(plan.left)
     with store.write() as write:
         for base in bases_within(table, starts):
             remove_base(write, base)
+        for base in table.bases:
+            if base.timeline in ends:
+                put_base(write, replace(base, left=ends[base.timeline]))
         if left != retention:
             write.put("meta", RETENTION_KEY, left.to_value())
         for key in records:

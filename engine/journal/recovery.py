@@ -36,6 +36,7 @@ from protocol.positions import POSITION_MAX, Cut
 SETTLED_BYTES = 256 << 20
 # Twice what a frame may have, so that each is whole in one window.
 WINDOW_BYTES = 2 * FRAME_BYTES_MAX
+_ZEROES = bytes(64 << 10)
 SYNC_FILES_MAX = 64  # below OPEN_FILES_MAX, or opening the last would close the first
 
 
@@ -170,9 +171,21 @@ def nonzero_from(segments: SegmentMap, segment: Segment, position: int) -> int:
     while end > offset:
         begin = max(offset, end - WINDOW_BYTES)
         data = segments.file(segment).pread(end - begin, begin)
-        if kept_bytes := len(data.rstrip(b"\0")):
+        if kept_bytes := _without_zeroes(data):
             return begin + kept_bytes - offset
         end = begin
+    return 0
+
+
+def _without_zeroes(data: bytes) -> int:
+    """Bytes up to the last one that is not zero. Looked for in pieces: rstrip(), which goes byte by byte,
+    takes 2.7 ms a MiB, and each group's last segment ends with as much as was preallocated."""
+    end = len(data)
+    while end:
+        piece = data[max(0, end - len(_ZEROES)) : end]
+        if piece != _ZEROES[: len(piece)]:
+            return end - len(piece) + len(piece.rstrip(b"\0"))
+        end -= len(piece)
     return 0
 
 

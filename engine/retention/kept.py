@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from engine.group.core import GroupCore
-from engine.history.bases import gap_at, require_held
+from engine.history.bases import base_on, gap_at, require_held
 from engine.index.view import VolumeView
 from engine.ports.store import ReadTransaction
 from engine.retention.cut_bounds import BoundsOfCuts
@@ -100,8 +100,12 @@ class KeptHistory:
         return group.view_on(found, cut.timeline, cut.position)
 
     def journal_reaches(self, cut: Cut) -> bool:
-        """Whether every frame from `cut`, on the head's lineage, to the end is still in the journal."""
+        """Whether every frame from `cut`, on the head's lineage, to the end is in the journal: none was
+        truncated, or lies in the gap below a base."""
         spans = self._group.spans(self._group.writer.written)
+        base = base_on(self._group.timelines, spans)
+        if base is not None and cut.position < base.cut.position:
+            return False
         first = next((at for at, span in enumerate(spans) if span.timeline == cut.timeline), None)
         if first is None:
             return False

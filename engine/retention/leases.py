@@ -45,14 +45,13 @@ class Leases:
         return name
 
     def release(self, *names: str) -> None:
-        """Let go, of all by one commit at most; a name not held is fine. FarshoreError or OSError: durable
-        ones come back with a restart, unless this is done again before."""
+        """Let go, of all by one commit at most; a name not held is fine."""
         durable = self._durable.intersection(names)
         for name in names:
             self._cuts.pop(name, None)
         if durable:
-            self._state.remove_leases(self._group, durable)
             self._durable -= durable
+            self._state.remove_leases(self._group, durable)
 
     def renamed(self, name: str, new: str) -> None:
         """A durable lease has another name in the site's state."""

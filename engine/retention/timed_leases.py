@@ -10,6 +10,8 @@ as it may leaves the way back from a restore.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from engine.group.core import GroupCore
 from engine.ports.clock import Timer
 from engine.retention.leases import Leases
@@ -18,7 +20,6 @@ from protocol.limits import LEASE_S_MAX, PEER_LEASES_MAX, TIMED_LEASES_MAX
 from protocol.positions import Cut
 
 LOOK_AGAIN_S = 3600.0
-RETRY_S = 60.0
 ASKED = "asked by "
 
 
@@ -63,9 +64,8 @@ class TimedLeases:
 
     def release(self, name: str) -> None:
         """Let go before the time; a name not held is fine."""
-        if name in self._ends:
+        if self._ends.pop(name, None) is not None:
             self._leases.release(name)
-            del self._ends[name]
 
     def get(self, name: str) -> Cut | None:
         """The cut held under a name."""
@@ -75,15 +75,12 @@ class TimedLeases:
         self.close()
         now_s = self._group.clock.monotonic()
         over = [name for name, end_s in self._ends.items() if end_s <= now_s]
-        try:
-            # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile.
-            self._leases.release(*over)
-        except (FarshoreError, OSError):
-            # As on a full disk, which is no reason for hosts to lose theirs. Nothing is kept for them.
-            self._timer = self._group.clock.call_later(RETRY_S, self._look)
-            return
         for name in over:
             del self._ends[name]
+        # By one commit: a peer may have all of its leases end together, and hosts wait meanwhile. What cannot
+        # be taken out of the site's state holds nothing any more, and goes with the next start.
+        with suppress(FarshoreError, OSError):
+            self._leases.release(*over)
         if self._ends:
             left_s = min(self._ends.values()) - now_s
             self._timer = self._group.clock.call_later(min(left_s, LOOK_AGAIN_S), self._look)

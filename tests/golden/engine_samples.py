@@ -88,7 +88,7 @@ REQUESTS: list[IndexRequest] = [
     TruncatePlan(timeline=77, lane=0, start=0, end=1 << 26, keep=KEEP),
     SweepPlan(begin=True, dropped=((0, 197), (3, 1 << 40)), keep=KEEP),
     SweepPlan(begin=False, dropped=(), keep=KEEP),
-    ForgetPlan(parts=((77, 197, DIGEST), (BIG, 0, bytes(16)))),
+    ForgetPlan(parts=((77, 197, DIGEST), (BIG, 0, bytes(16))), left=((BIG, Cut(77, 197)), (5, Cut(0, 0)))),
     CompactPlan(),
     VerifyJournal(
         stretch=Stretch(timeline=77, lane=0, start=0, end=POSITION_MAX, digest=DIGEST, indexed=197),

@@ -187,11 +187,22 @@ class Oracle:
         elsewhere = self.end if frame.prefix.timeline != self.end.timeline else None
         moment = self.history.moments.get(cut)
         if moment is None:
+            record = began(frame)
+            if record is not None:
+                self._put_elsewhere(Cut(record.parent, record.fork))
             self._written_in_change = self.pending is not None
             self._add(frame, self._contents_with(frame))
         else:
             self._follow(frame, cut, moment)
         return Taken(moment is None, elsewhere)
+
+    def _put_elsewhere(self, fork: Cut) -> None:
+        """The site's own timeline begins there. On another line than this one that is the end of what it held
+        of the other site's: the head was put back onto it, without a frame."""
+        moment = self.history.moments.get(fork)
+        if moment is not None and fork not in self.line:
+            self.live = moment.contents
+            self.floors, self.flushed = [], Floor(ROOT, {})
 
     def _contents_with(self, frame: Frame) -> Contents:
         if self.pending is not None and began(frame) is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.group.site_state import SiteState
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import Branch, branches, find_branch
 from engine.index.checkpoint import CheckpointPlan
@@ -252,6 +253,30 @@ def test_an_indexer_that_dies_with_the_last_step_is_asked_again(
         assert not branches(rig.group)
         assert rig.letters("root").startswith("o.")
         rig.reopen()
+
+
+def test_a_note_that_cannot_be_removed_is_tried_again(
+    branched: tuple[GroupRig, Cut, Branch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The site's own file system was full for a moment: the whole group was stopped until a restart."""
+    rig, _, branch = branched
+    remove, asked = SiteState.remove_drop, list[int]()
+
+    def fails_first(state: SiteState, group: str, timeline: int) -> None:
+        asked.append(timeline)
+        if len(asked) == 1:
+            raise OSError(errno.ENOSPC, "no room")
+        remove(state, group, timeline)
+
+    monkeypatch.setattr(SiteState, "remove_drop", fails_first)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(30.0)
+    assert asked == [branch.timeline] * 2
+    assert not rig.group.dropping
+    assert not rig.group.state.drops("g")
+    kinds = [kind for kind, _ in rig.events]
+    assert (kinds.count("branch.drop_failed"), kinds.count("branch.dropped")) == (1, 1)
+    assert not branches(rig.group)
 
 
 @pytest.mark.parametrize("busy", ["truncating", "checkpointing"])

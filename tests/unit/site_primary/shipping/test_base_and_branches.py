@@ -17,11 +17,13 @@ from engine.history.base_rows import load_bases, put_base
 from engine.history.bases import FIRST_BASE_LANE
 from engine.history.branch_drop import BranchDrops, check_droppable
 from engine.history.branches import branches, find_branch
+from engine.history.cuts import cut_at_time
+from engine.history.reach import gaps
 from engine.history.timelines import Base
 from engine.index.forgetting import ForgetPlan
 from engine.index.requests import IndexerDone, IndexRequest
 from engine.index.versions import VERSION_KEY
-from protocol.errors import Refused, WrongState
+from protocol.errors import Refused, Trimmed, WrongState
 from protocol.events import Revert
 from protocol.positions import Cut
 from tests.unit.engine.group_rig import GroupRig, follow, take_other_line
@@ -200,6 +202,13 @@ def test_a_base_whose_foot_is_dropped_fails_nobody_else(pair: BasePair, left: Ba
     assert not pair.other.group.kept.readable(left.cut)
 
 
+def require_gap(group: Group, utc_ns: int, after: Cut) -> None:
+    """Of what lies after a cut, nothing came here up to the newest base: a time there is refused."""
+    with pytest.raises(Trimmed, match=f"after {after} "):
+        cut_at_time(group, utc_ns)
+    assert gaps(group)[-1][0] == after
+
+
 def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, directory: Path) -> None:
     """The head's line left that of the first base at a place which never came here: what is cut back ends
     where its frames did."""
@@ -207,7 +216,7 @@ def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, director
     pair.one.write(volume, 0, b"a")
     follow(pair.one, pair.other)
     start, own = pair.other.end, pair.other.files()
-    pair.one.write(volume, 1, b"b")
+    never_came = pair.one.write(volume, 1, b"b").prefix.utc_ns
     pair.one.sync()
     # As an image of a running machine is: nothing is written meanwhile.
     old = pair.one.copy_to(directory / "old")
@@ -226,9 +235,11 @@ def test_a_branch_that_begins_in_the_gap_below_its_base(pair: BasePair, director
     other = pair.other
     assert other.letters("root") == "ab..e..."
     assert other.letters("root", first.cut) == "abc....."
+    require_gap(other.group, never_came, start)
     drop(other, first.cut.timeline)
     other.settle(10.0)
     for _ in range(2):
+        require_gap(other.group, never_came, start)
         assert other.letters("root") == "ab..e..."
         assert other.letters("root", start) == "a......."
         assert branches(other.group) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.history.bases import gap_at
+from engine.history.branches import branches
 from engine.history.cuts import checked_cut, cut_at_time
 from engine.integrity.verify_rounds import VerifyRound
 from engine.retention.journal_space import lease_of
@@ -17,6 +18,7 @@ from tests.unit.engine.group_rig import GroupRig, follow
 from tests.unit.engine.integrity.test_verify_rounds import finish
 from tests.unit.engine.retention.test_truncation_model import KEEP_ALL, KEEP_NOTHING, Story
 from tests.unit.site_primary.shipping.base_pair import BasePair
+from tests.unit.site_primary.shipping.test_base_and_branches import drop
 
 pytestmark = pytest.mark.usefixtures("run_sizes")
 
@@ -173,10 +175,13 @@ def test_a_gap_that_was_left_on_another_timeline_is_truncated_past(directory: Pa
 
 
 @pytest.mark.usefixtures("tiny_segments")
+@pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("stands", [True, False])
-def test_what_a_branch_shares_with_the_line_past_the_foot_of_a_base(directory: Path, stands: bool) -> None:
+def test_what_a_branch_shares_with_the_line_past_the_foot_of_a_base(
+    directory: Path, stands: bool, dropped: bool
+) -> None:
     """The site had followed past the cut that its base stands on, and then went on by itself: its branch
-    needs those frames. They are truncated like all others."""
+    needs those frames. They are truncated like all others, and stay readable until then without it."""
     pair = BasePair(directory, 1)
     try:
         one, other = pair.one, pair.other
@@ -196,6 +201,10 @@ def test_what_a_branch_shares_with_the_line_past_the_foot_of_a_base(directory: P
             one.write(volume, block % 16, b"b")
         pair.leave = True
         pair.copy(start)
+        if dropped:
+            drop(other, branch.timeline)
+            other.settle(10.0)
+            assert branches(other.group) == []
         for reopened in (False, True):
             if reopened:
                 other.reopen()
@@ -212,7 +221,8 @@ def test_what_a_branch_shares_with_the_line_past_the_foot_of_a_base(directory: P
             if reopened:
                 other.reopen()
             assert other.letters("root") == one.letters("root")
-            assert other.letters("root", branch) == own
+            if not dropped:
+                assert other.letters("root", branch) == own
         check_whole(other)
     finally:
         pair.close()
