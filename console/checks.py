@@ -23,6 +23,7 @@ from protocol.commands.peer import PeerInfo
 from protocol.commands.schedule import ScheduleInfo
 from protocol.commands.site import SiteStatusReply
 from protocol.commands.site_cert import DAY_S, ENDS_ERROR_DAYS, ENDS_WARNING_DAYS
+from protocol.limits import CLOCK_SKEW_S
 
 StateWord = Literal["OK", "WARNING", "CRITICAL", "UNKNOWN"]
 
@@ -167,16 +168,16 @@ def _group(group: GroupInfo, status: SiteStatusReply, limits: Limits) -> Iterato
     if here in _BAD_COPIES and backup:
         yield line(State.CRITICAL, "backup", name, f"the last backup {backup.id} is {here} here")
     if limits.backup_age_s is not None:
-        old_s = age_s(backup.time, status.time) if backup and here != "pending" else None
-        yield _age("backup-age", name, "backup", old_s, limits.backup_age_s)
+        time = backup.time if backup and here != "pending" else None
+        yield _age("backup-age", name, "backup", time, status.time, limits.backup_age_s)
     drill = group.last_drill
     if drill and not drill.ok:
         yield line(State.WARNING, "drill", name, f"the last drill {drill.drill} failed")
     if limits.drill_age_s is not None:
-        old_s = age_s(drill.started, status.time) if drill and drill.ok else None
+        time = drill.started if drill and drill.ok else None
         # Of an earlier one nothing is known here.
         what = "drill that succeeded" if drill is None or drill.ok else "drill since the one that failed"
-        yield _age("drill-age", name, what, old_s, limits.drill_age_s)
+        yield _age("drill-age", name, what, time, status.time, limits.drill_age_s)
 
 
 def _state(group: GroupInfo) -> CheckLine:
@@ -203,9 +204,15 @@ def _lag(group: GroupInfo, limit_s: float) -> CheckLine:
     return line(state, "lag", group.group, text, value=group.lag_s, limit=limit_s)
 
 
-def _age(check: str, name: str, what: str, old_s: float | None, limit_s: float) -> CheckLine:
-    if old_s is None:
+def _age(check: str, name: str, what: str, time: str | None, now: str, limit_s: float) -> CheckLine:
+    ahead_s, old_s = age_s(now, time), age_s(time, now)
+    if old_s is None or ahead_s is None:
         return line(State.CRITICAL, check, name, f"there is no {what}", limit=limit_s)
+    if ahead_s > CLOCK_SKEW_S:
+        text = (
+            f"the last {what} is dated {span_text(ahead_s)} ahead of the clock: how old it is, is not known"
+        )
+        return line(State.UNKNOWN, check, name, text, limit=limit_s)
     late = old_s > limit_s
     text = f"the last {what} is {span_text(old_s)} old" + (
         f", more than {span_text(limit_s)}" if late else ""

@@ -85,8 +85,7 @@ class Site:
         endpoint = config.advertise or config.replication
         self.own = Peer(name=config.name, site_id=identity.site_id, endpoint=endpoint, public_key=keys.public)
         room = GroupRoom(self.state, parts.descriptors_left, lambda: self.config.groups_per_peer)
-        self.check_room, self.check_pairs = room.check, room.check_pairs
-        self.peers = self._open_peers()
+        self.check_pairs, self.peers = room.check_pairs, self._open_peers()
         self.drills, self.proofs = Drills(parts.store), Proofs(parts.store)
         self.jobs = Jobs(self.state, self.clock, emit)
         self.hooks = Hooks(directory, self.disk, hooks_of(config.hooks), self.clock, emit)
@@ -102,8 +101,9 @@ class Site:
             notify=self.notify,
             on_defect=self._stop_group,
         )
-        self._groups = groups = SiteGroups(self.groups, maker, self.exports, self.check_room)
+        self._groups = groups = SiteGroups(self.groups, maker, self.exports, room.check)
         self.damaged, self.group, self.has_group = groups.damaged, groups.get, groups.has
+        self.check_room, self.is_taken = groups.check_room, groups.is_taken
         self.create_group, self.drops, self.drop_clone = groups.create, groups.drops, groups.drop_clone
         self._requests = SiteRequests(
             groups=self.groups,

@@ -14,12 +14,13 @@ from daemon import group_moves
 from daemon.exports import SiteExports
 from daemon.new_group import make_group
 from daemon.open_group import GroupMaker, OpenedTogether, OpenGroup
+from engine.group.clone_rows import clone_row
 from engine.group.compartment import attempt, attempt_async
 from engine.group.group import Group
 from engine.group.open_clone import Clone
 from engine.group.site_state import GroupRow, Role
 from engine.history.branch_drop import BranchDrops, check_droppable
-from protocol.errors import FarshoreError
+from protocol.errors import Busy, FarshoreError, Refused
 
 
 class SiteGroups:
@@ -31,7 +32,7 @@ class SiteGroups:
         open_groups: dict[str, Group],
         maker: GroupMaker,
         exports: SiteExports,
-        check_room: Callable[[str], None],
+        check_room: Callable[[str, str], None],
     ) -> None:
         self.open = open_groups
         self.damaged: dict[str, FarshoreError] = {}
@@ -39,6 +40,7 @@ class SiteGroups:
         self._maker = maker
         self._exports = exports
         self._check_room = check_room
+        self._moving: set[str] = set()  # names that groups on their way have, or are to have
 
     def open_all(self, rows: list[GroupRow]) -> None:
         """Open groups at a start; what keeps one of them closed is said. Nothing else runs meanwhile, so that
@@ -103,10 +105,27 @@ class SiteGroups:
             made.stop(reason)
         return made is not None
 
+    def check_room(self, name: str, peer: str = "") -> None:
+        """Refused or Busy if the group `name` may not be made, by a peer's call if one is named. Hosts find
+        clones and groups by the same names: of two that share one, they would get the wrong bytes."""
+        if self._is_clone(name):
+            raise Refused(
+                f"{name} is a clone here, with the volumes that its cut had: no group can have its name",
+                subject=name,
+                next_step="choose another name for one of them; `farshore clone list` shows clones",
+            )
+        if name in self._moving:
+            raise Busy(
+                f"a group is being renamed to or from {name}, or removed",
+                subject=name,
+                next_step="try again once that is done",
+            )
+        self._check_room(name, peer)
+
     def create(self, name: str, group_id: str, role: Role) -> Group:
         """A new, empty group. Refused if there is no room for it. What keeps it from being opened is raised,
         and nothing of it stays."""
-        self._check_room(name)
+        self.check_room(name)
         parts, state = self._maker.parts, self._maker.state
         group_moves.check_free(parts.disk, name)
         was_there = group_moves.is_there(parts.disk, name)
@@ -123,6 +142,17 @@ class SiteGroups:
     def has(self, name: str) -> bool:
         """Whether a group is here, damaged or not."""
         return name in self.open or name in self.damaged
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a group or a clone has the name, or a group is on its way to it or from it."""
+        return self.has(name) or name in self._moving or self._is_clone(name)
+
+    def _is_clone(self, name: str) -> bool:
+        """Also one of a group that cannot be opened, until it is mended."""
+        if self._exports.clone(name) is not None:
+            return True
+        row = clone_row(self._maker.state, name)
+        return row is not None and row.group in self.damaged
 
     def get(self, name: str) -> Group:
         """An open group; the damage that keeps it closed, or NotFound."""
@@ -151,6 +181,8 @@ class SiteGroups:
         group_moves.begin(parts.disk, self._maker.state.group(name), to)
         made = self._made.pop(name)
         del self.open[name]
+        names = {name, *([] if to is None else [to])}
+        self._moving |= names
         try:
             attempt("group.close_failed", self._exports.close_gate, group)
             await attempt_async("group.close_failed", made.close())
@@ -161,6 +193,8 @@ class SiteGroups:
             why = f"it was to be {'renamed' if to else 'deleted'}: {error}"
             self.set_aside(name, FarshoreError(why, subject=name, next_step="restart the site's daemon"))
             raise
+        finally:
+            self._moving -= names
         parts.witness.forget(name)
         if to is not None:
             self.start(to, partial(self.open_group, self._maker.state.group(to)))

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.group.group import Group
 from engine.history.visibility import Interval
 from engine.history.volumes import Volume
 from engine.index.view import VolumeView
-from protocol.errors import Mismatch, NotFound
+from protocol.errors import Mismatch, NotFound, WrongState
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
 from protocol.positions import Cut
@@ -62,6 +62,22 @@ def plan_restore(group: Group, names: list[str], cut: Cut, *, skip_missing: bool
     if not chosen:
         raise NotFound("no volume of the group existed at that cut", subject=group.name, position=str(cut))
     return RestorePlan(volumes=tuple(chosen), cut=cut, before=group.end, untouched=tuple(untouched))
+
+
+def as_they_are(group: Group, plan: RestorePlan) -> RestorePlan:
+    """The plan with its volumes as they are by now. WrongState if one was deleted or renamed since it was
+    made: what was said of it is of another one, or none."""
+    now = group.volumes.by_id(group.spans())
+    for volume in plan.volumes:
+        if volume.id not in now or now[volume.id].name != volume.name:
+            name = f"{group.name}/{volume.name}"
+            raise WrongState(
+                f"{name} was deleted or renamed meanwhile",
+                subject=name,
+                position=str(group.end),
+                next_step=f"`farshore volume list {group.name}`, then restore again",
+            )
+    return replace(plan, volumes=tuple(now[volume.id] for volume in plan.volumes))
 
 
 def carry_out(group: Group, plan: RestorePlan) -> Cut:

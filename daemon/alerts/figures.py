@@ -16,6 +16,7 @@ from engine.integrity.drills import Drill
 from engine.peering.pair_states import PairState
 from protocol.commands.site_cert import DAY_S
 from protocol.errors import UsageError
+from protocol.limits import CLOCK_SKEW_S
 from site_primary.shipping.comparison import NOT_COMPARED
 
 NS_PER_S = 1e9
@@ -64,7 +65,7 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
     what was missed when the other cannot."""
     now_ns = site.clock.utc_ns()
     set_ns, policy = group.policies.at(group.spans())
-    run, drill = last_run(group), site.drills.last(group.name)
+    run, drill = last_run(group), site.drills.last(group.name, now_ns)
     slot_ns = None
     with suppress(UsageError):  # a cron line that this site cannot read: `failure` says so
         slot_ns = due(policy, set_ns, run.utc_ns if run else 0, now_ns)
@@ -83,18 +84,21 @@ def copy_figures(site: Site, group: Group) -> CopyFigures:
 
 def _drill_due_s(site: Site, group: str, last: Drill | None, now_ns: int) -> float | None:
     plan = site.proofs.plan(group)
-    due_ns = None if plan is None else plan.due_utc_ns(last.started_utc_ns if last else None)
+    due_ns = None if plan is None else plan.due_utc_ns(last.started_utc_ns if last else None, now_ns)
     return None if due_ns is None or due_ns > now_ns else _age_s(due_ns, now_ns)
 
 
 def backup_age_s(group: Group, now_ns: int) -> float | None:
-    """How old the newest of a group's backups is."""
+    """How old the newest of a group's backups is; None: there is none, or nobody knows, as it is dated ahead
+    of the clock."""
     newest = next(group.copies.newest(group.spans()), None)
-    return _age_s(newest.utc_ns, now_ns) if newest else None
+    if newest is None or newest.utc_ns - now_ns > CLOCK_SKEW_S * NS_PER_S:
+        return None
+    return _age_s(newest.utc_ns, now_ns)
 
 
 def drill_age_s(drill: Drill | None, now_ns: int) -> float | None:
-    """How long ago a group's last drill began."""
+    """How long ago a group's last drill (`Drills.last`) began."""
     return _age_s(drill.started_utc_ns, now_ns) if drill else None
 
 

@@ -68,7 +68,8 @@ def _group(site: Site, name: str) -> GroupFigures:
         return GroupFigures(row=damaged_row(name, message, position))
     shipper, receiver = site.shippers.get(name), site.receivers.get(name)
     end = shipper or receiver
-    drill, now_ns = site.drills.last(name), site.clock.utc_ns()
+    now_ns = site.clock.utc_ns()
+    drill = site.drills.last(name, now_ns)
     return GroupFigures(
         row=extended(GroupRow, group_info(site, group)),
         peer_connected=bool(end and end.connected),

@@ -26,7 +26,7 @@ async def create(site: Site, command: CloneCreate) -> CloneCreateReply:
     """A clone at a cut, at whichever site."""
     began = site.clock.monotonic()
     group = site.group(command.group)
-    if site.has_group(command.clone) or site.exports.clone(command.clone) is not None:
+    if site.is_taken(command.clone):
         raise Refused(
             f"there is a group or clone {command.clone} here already",
             subject=command.clone,

@@ -51,8 +51,9 @@ def set_plan(site: Site, command: DrillPlanSet) -> DrillPlanReply:
 
 def plan_info(site: Site, group: Group, plan: Plan) -> DrillPlanInfo:
     """A plan, and what it comes to now."""
-    last = site.drills.last(group.name)
-    due_ns = plan.due_utc_ns(last.started_utc_ns if last else None)
+    now_ns = site.clock.utc_ns()
+    last = site.drills.last(group.name, now_ns)
+    due_ns = plan.due_utc_ns(last.started_utc_ns if last else None, now_ns)
     copy = _newest_whole(group)
     return DrillPlanInfo(
         group=group.name,
@@ -62,7 +63,7 @@ def plan_info(site: Site, group: Group, plan: Plan) -> DrillPlanInfo:
         args=list(plan.args),
         user=plan.user,
         due=time_text(due_ns),
-        is_due=due_ns <= site.clock.utc_ns(),
+        is_due=due_ns <= now_ns,
         backup=copy.name if copy else "",
     )
 

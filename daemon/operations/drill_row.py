@@ -18,6 +18,7 @@ from engine.integrity.proofs import NO_EXIT_CODE, Proof, ToldDrill
 from protocol.commands.base import ROWS_MAX
 from protocol.commands.drill import DrillInfo, DrillSummary, ProofInfo, StepInfo, VolumeProof
 from protocol.cut_text import time_text
+from protocol.limits import CLOCK_SKEW_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,14 @@ class DrillPlace(NamedTuple):
 
 
 def last_drill(site: Site, group: str) -> KnownDrill | None:
-    """A group's newest."""
-    found = (_newest(site, group, told, None) for told in (False, True))
-    return max(filter(None, found), key=lambda each: each.drill.started_utc_ns, default=None)
+    """A group's newest; one that is dated ahead of the clock, here or at the peer, only if there is no
+    other."""
+    soon_ns = site.clock.utc_ns() + int(CLOCK_SKEW_S * 1e9)
+    for before_ns in (soon_ns, None):
+        known = (_newest(site, group, told, before_ns) for told in (False, True))
+        if found := list(filter(None, known)):
+            return max(found, key=lambda each: each.drill.started_utc_ns)
+    return None
 
 
 def _newest(site: Site, group: str, told: bool, before_utc_ns: int | None) -> KnownDrill | None:

@@ -41,7 +41,7 @@ async def show(site: Site, command: GroupShow) -> GroupSummary:
 async def rename(site: Site, command: GroupRename) -> GroupSummary:
     """Another name for a group here."""
     group = site.group(command.group)
-    if site.has_group(command.new) or site.exports.clone(command.new) is not None:
+    if site.is_taken(command.new):
         raise Busy(f"the name {command.new} is taken", subject=command.new, next_step="`farshore group list`")
     _require_idle(site, group)
     await site.move_group(group, command.new)

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from daemon.operations.greeting import check_keys
 from daemon.operations.group_row import group_info, pair_info, pair_state
 from daemon.operations.registry import carries_out
-from daemon.operations.shapes import time_of, time_or_none, writable_group
+from daemon.operations.shapes import require_primary, time_of, time_or_none, writable_group
 from daemon.operations.waiting import wait_until
 from daemon.site import Site
 from engine.group.group import Group
@@ -26,7 +26,7 @@ from protocol.commands.pair import (
     WaitFor,
     WaitReply,
 )
-from protocol.errors import Diverged, NotAllowed, Refused, WrongState
+from protocol.errors import Busy, Diverged, NotAllowed, Refused, WrongState
 from protocol.events import StrictMode
 from protocol.positions import Cut
 from site_primary.shipping.comparison import Choice
@@ -62,12 +62,26 @@ async def create(site: Site, command: PairCreate) -> PairInfo:
     if before is None or before.peer != peer.name:
         site.check_pairs(group.name, peer.name)
     await check_keys(site, group, peer)
+    # Again: others had their turns, and a group without a pair can be renamed or deleted.
+    now = site.state.pair(group.name)
+    if _group_to_pair(site, command) is not group or (now and now.peer) != (before and before.peer):
+        raise _changed(group)
     if before is not None:
         confirm = command.confirm or ""
         check_confirm(confirm, group.name, dry_run=False)
         await _leave_strict(site, group, confirm)
     site.pairs.create(group, peer.name, Mode(command.mode))
     return pair_info(site, group.name)
+
+
+def _changed(group: Group) -> Busy:
+    """While a command about its pair waited for the peer."""
+    return Busy(
+        f"the pair of {group.name} was changed by somebody else meanwhile",
+        subject=group.name,
+        position=str(group.end),
+        next_step=f"`farshore pair show {group.name}`, then try again",
+    )
 
 
 def _group_to_pair(site: Site, command: PairCreate) -> Group:
@@ -126,7 +140,7 @@ async def set_pair(site: Site, command: PairSet) -> PairInfo:
 async def _leave_strict(site: Site, group: Group, confirm: str) -> None:
     """Before a write is acknowledged that the peer may lack, the peer knows that it may: else a takeover
     there would say that nothing is lost. NotAllowed if it does not answer and the operator did not
-    confirm."""
+    confirm; WrongState or Busy if meanwhile this site writes no more, or to another peer."""
     if not group.strict:
         return
     shipper = site.pairs.shipper(group.name)
@@ -137,7 +151,11 @@ async def _leave_strict(site: Site, group: Group, confirm: str) -> None:
         # Here too: a power loss that took it would leave the promise in this journal, and in what it ships.
         return min(shipper.marks.remote_durable, group.writer.durable) >= end
 
-    if await wait_until(site, known, LEAVE_STRICT_S):
+    is_known = await wait_until(site, known, LEAVE_STRICT_S)
+    require_primary(site, group)
+    if site.shippers.get(group.name) is not shipper:
+        raise _changed(group)
+    if is_known:
         return
     if confirm == group.name:
         site.events.emit(

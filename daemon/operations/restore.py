@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -29,7 +29,7 @@ from protocol.commands.base import check_confirm
 from protocol.commands.restore import RestoreFigures, RestoreGroup, RestoreHost, RestoreReply, RestoreVolume
 from protocol.errors import Busy, FarshoreError, Trimmed
 from protocol.positions import Cut
-from site_primary.restore_volume import RestorePlan, carry_out, plan_restore
+from site_primary.restore_volume import RestorePlan, as_they_are, carry_out, plan_restore
 
 JOB_KIND = "restore"
 # How long a dry run has the peer hold the cut.
@@ -78,25 +78,28 @@ async def _restore(
     ask = partial(site.ask_peer, group.name)
     following = site.shippers.get(group.name)
     peer = ask if site.peer_of(group.name) else None
-    chosen = await choose_way(group, plan.volumes, plan.cut, lease, for_s, following, peer)
-    # Asking the peer took a moment, in which hosts went on.
-    require_primary(site, group)
-    plan = replace(plan, before=group.end)
-    hosts = _hosts(site, group, plan)
-    reply = _describe(group, plan, command, hosts, chosen)
-    if command.dry_run:
-        copied_bytes = 0 if chosen.way is Way.REVERT else await changed_bytes(site, group, plan, chosen)
-        await chosen.let_go(ask)
-        back = _undo(noun, name, way_back(group, plan))
-        return structs.replace(reply, copied_bytes=copied_bytes, undo=back)
-    if hosts and not command.force:
-        await chosen.let_go(ask)
-        raise Busy(
-            f"{name} has {len(hosts)} hosts connected; what they hold in memory would overwrite the restore",
-            subject=name,
-            position=str(group.end),
-            next_step="stop those hosts first, or add --force to disconnect them",
-        )
+    # The peer holds one cut for the restores of a volume: another one, refused later, would take it away.
+    with nullcontext() if command.dry_run else _only_one(site, group, plan):
+        chosen = await choose_way(group, plan.volumes, plan.cut, lease, for_s, following, peer)
+        # Asking the peer took a moment, in which hosts went on.
+        require_primary(site, group)
+        plan = replace(plan, before=group.end)
+        hosts = _hosts(site, group, plan)
+        reply = _describe(group, plan, command, hosts, chosen)
+        if command.dry_run:
+            copied_bytes = 0 if chosen.way is Way.REVERT else await changed_bytes(site, group, plan, chosen)
+            await chosen.let_go(ask)
+            back = _undo(noun, name, way_back(group, plan))
+            return structs.replace(reply, copied_bytes=copied_bytes, undo=back)
+        if hosts and not command.force:
+            await chosen.let_go(ask)
+            raise Busy(
+                f"{name} has {len(hosts)} hosts connected; what they hold in memory would overwrite the "
+                "restore",
+                subject=name,
+                position=str(group.end),
+                next_step="stop those hosts first, or add --force to disconnect them",
+            )
     work = partial(_carry_out, site, group, plan, chosen, command, name, noun)
     if chosen.way is Way.REVERT:
         # It goes on although whoever asked no longer waits.
@@ -127,6 +130,8 @@ async def _carry_out(
     began = site.clock.monotonic()
     volumes = [volume.id for volume in plan.volumes]
     with _only_one(site, group, plan):
+        require_primary(site, group)  # again: this is a task of its own
+        plan = as_they_are(group, plan)
         if job is not None:
             # What can be refused comes before hosts have to go; held anew once they are gone.
             hold_past(group, plan, chosen, name)

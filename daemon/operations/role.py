@@ -65,6 +65,14 @@ async def takeover(site: Site, command: Takeover) -> TakeoverReply:
     begun = site.clock.monotonic()
     require_takeable(group, peer, site.receivers.get(group.name))
     report = await _ask_report(site, group) if peer else None
+    # Again: the role may have moved, or the group have gone, while the peer was asked.
+    if site.group(command.group) is not group or site.peer_of(group.name) != peer:
+        raise Busy(
+            f"group {group.name} or its pair was changed by somebody else meanwhile",
+            subject=group.name,
+            next_step=f"`farshore pair show {group.name}`, then try again",
+        )
+    require_takeable(group, peer, site.receivers.get(group.name))
     plan = plan_takeover(group, site.receivers.get(group.name))
     reply = TakeoverReply(
         group=group.name,

@@ -9,7 +9,12 @@ from daemon.operations.backup_row import backup_info
 from daemon.operations.paging import NextPage, Page, TimeSlices, beyond, rows_of, start_of
 from daemon.operations.registry import carries_out
 from daemon.operations.shapes import cut_info, extended, require_primary, resolve, time_of, writable_group
-from daemon.operations.volume_changes import rename_volume, require_size_read, resize_volume
+from daemon.operations.volume_changes import (
+    rename_volume,
+    require_no_restore,
+    require_size_read,
+    resize_volume,
+)
 from daemon.operations.volume_row import history_info, interval_info, older_than, volume_info
 from daemon.operations.waiting import wait_durable
 from daemon.site import Site
@@ -48,12 +53,6 @@ async def create(site: Site, command: VolumeCreate) -> VolumeInfo:
         await require_size_read(site, group, command.size_bytes)
         require_primary(site, group)
     else:
-        if site.exports.clone(command.group) is not None:
-            raise Refused(
-                f"{command.group} is a clone: it has the volumes that its cut had",
-                subject=name,
-                next_step="choose another group; `farshore clone list` shows clones",
-            )
         group = site.create_group(command.group, f"{site.rng.getrandbits(64):016x}", Role.PRIMARY)
     existing = group.volumes.at(group.spans())
     if command.volume in existing:
@@ -160,6 +159,7 @@ async def delete(site: Site, command: VolumeDelete) -> VolumeInfo:
     check_confirm(command.confirm, name, dry_run=False)
     if site.exports.clients(group, volume):
         raise Busy(f"{name} has hosts connected", subject=name, next_step=f"`farshore volume offline {name}`")
+    require_no_restore(site, group, volume)
     before = volume_info(site, group, volume)
     group.begin_writing()
     group.append_records([VolumeDeleted(volume=volume.id)])

@@ -106,6 +106,7 @@ async def rename_volume(site: Site, command: VolumeRename) -> VolumeInfo:
     await require_read_by_peer(site, group)
     group = writable_group(site, command.group)
     volume = group.volume(command.volume)
+    require_no_restore(site, group, volume)
     if command.to in group.volumes.at(group.spans()):
         raise Refused(f"volume {new} exists already", subject=new, next_step=f"`farshore volume show {new}`")
     _require_idle(site, group, volume, command.force, f"they come back by the name {new} only")

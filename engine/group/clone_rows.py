@@ -40,6 +40,13 @@ def clone_rows(state: SiteState, group: str) -> list[CloneRow]:
     return [row for row in found if row.group == group]
 
 
+def clone_row(state: SiteState, name: str) -> CloneRow | None:
+    """That of the clone of a name, also of a group that is not open."""
+    key = name.encode()
+    value = state.notes(TABLE, key).get(key)
+    return None if value is None else _from_value(name, value)
+
+
 def put_clone(state: SiteState, row: CloneRow) -> None:
     """Add or replace a clone. Durable on return."""
     created = (row.created_utc_ns, row.temporary, row.purpose)

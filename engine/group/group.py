@@ -17,7 +17,7 @@ from engine.group.core import GroupCore
 from engine.group.head import NotContiguous
 from engine.group.head_moves import begin_writing, follow_elsewhere, note_followed
 from engine.group.listeners import Emit
-from engine.group.serving import given_to, require_serving
+from engine.group.serving import given_to, require_serving, require_writing
 from engine.group.settings import GroupSettings
 from engine.group.site_state import SiteState
 from engine.group.turned_back import TurnedBack
@@ -107,7 +107,9 @@ class Group(GroupCore):
         return frame
 
     def append_records(self, records: Sequence[Record]) -> Frame:
-        """Append one frame of records; they never share a frame with data."""
+        """Append one frame of records; they never share a frame with data. WrongState, too, where another
+        site has come to write since the caller looked."""
+        require_writing(self)
         return self.append([record.to_row() for record in records], (), 0)
 
     def follow(self, prefix: FramePrefix, raw: Buffer, *, leave: bool = False, history: bool = False) -> None:

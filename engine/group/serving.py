@@ -42,6 +42,17 @@ def require_serving(group: GroupCore) -> None:
         raise why
 
 
+def require_writing(group: GroupCore) -> None:
+    """WrongState where another site writes: what this one said then would part the two histories."""
+    if not group.state.group(group.name).role.writes:
+        raise WrongState(
+            f"group {group.name} is not written here any more",
+            subject=group.name,
+            position=str(group.end),
+            next_step=f"`farshore pair show {group.name}` says where it is written",
+        )
+
+
 def given_to(group: GroupCore) -> str:
     """The id of the site to which the head's last event hands the group over. Nothing if it does not, or if
     this site is said to give the group away by an event that another one brought (docs/decisions/0020): it

@@ -80,9 +80,10 @@ class Drills:
         rows = newest_first(self._store, TABLE, group, limit, before_utc_ns)
         return [_unpack(group, started, value) for started, value in rows]
 
-    def last(self, group: str) -> Drill | None:
-        """A group's newest drill."""
-        return next(iter(self.of(group, 1)), None)
+    def last(self, group: str, now_utc_ns: int) -> Drill | None:
+        """A group's newest drill. One whose time is yet to come is none: the clock was ahead when it began,
+        and went back, and it would be the newest until then whatever is drilled, or is not."""
+        return next(iter(self.of(group, 1, now_utc_ns + 1)), None)
 
 
 def _pack(drill: Drill) -> bytes:

@@ -114,10 +114,13 @@ class Plan:
     user: str
     set_utc_ns: int
 
-    def due_utc_ns(self, last_utc_ns: int | None) -> int:
-        """When the next is due, if the last one began then; at once if there was none since it was set."""
-        if last_utc_ns is None or last_utc_ns < self.set_utc_ns:
-            return self.set_utc_ns
+    def due_utc_ns(self, last_utc_ns: int | None, now_utc_ns: int) -> int:
+        """When the next is due, if the last one that is not dated ahead of the clock began then; at once if
+        there was none since it was set. Set at a time that is yet to come, it was set before anything: the
+        clock was ahead then, and went back."""
+        set_ns = self.set_utc_ns if self.set_utc_ns <= now_utc_ns else 0
+        if last_utc_ns is None or last_utc_ns < set_ns:
+            return min(self.set_utc_ns, now_utc_ns)
         return last_utc_ns + self.every_s * 1_000_000_000
 
 

@@ -93,6 +93,20 @@ def test_what_tested_nothing_is_not_green() -> None:
     assert checked(Limits(drill_age_s=60.0)).exit_code == 2  # there was none
 
 
+def test_what_is_dated_ahead_of_the_clock_is_not_young() -> None:
+    """After a clock that was ahead went back, it was 0 s old, and green, until the clock came to it."""
+    limits = Limits(backup_age_s=60.0, drill_age_s=60.0)
+    for ahead, code in (
+        ("2026-07-03T01:00:05Z", 0),
+        ("2026-07-03T01:00:06Z", 3),
+        ("2027-07-03T01:00:00Z", 3),
+    ):
+        drill = convert(asdict(DRILL) | {"started": ahead}, DrillSummary)
+        reply = checked(limits, last_drill=drill, last_backup=replace(BACKUP, time=ahead))
+        assert (reply.exit_code, bad(reply)) == (code, ["backup-age", "drill-age"] if code else [])
+    assert "is dated 365 d ahead of the clock" in plugin_text(reply, "lon")
+
+
 @pytest.mark.parametrize(
     ("expires", "state", "said"),
     [

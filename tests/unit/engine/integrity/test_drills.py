@@ -38,11 +38,13 @@ def kept(tmp_path: Path) -> Iterator[Drills]:
 
 
 def test_drills_come_newest_first_and_by_group(kept: Drills) -> None:
-    assert kept.last("g") is None
+    assert kept.last("g", 1 << 62) is None
     for name, started in (("g", 1000), ("g2", 1500), ("g", 2000), ("f", 3000)):
         kept.add(replace(DRILL, group=name, started_utc_ns=started))
     assert [each.started_utc_ns for each in kept.of("g")] == [2000, 1000]
-    assert kept.last("g") == replace(DRILL, started_utc_ns=2000)
+    assert kept.last("g", 2000) == replace(DRILL, started_utc_ns=2000)
+    assert kept.last("g", 1999) == replace(DRILL, started_utc_ns=1000)  # the other is dated ahead
+    assert kept.last("g", 999) is None
     assert [each.group for each in kept.of("g2")] == ["g2"]
     assert kept.of("g", 1) == [replace(DRILL, started_utc_ns=2000)]
 
@@ -64,4 +66,4 @@ def test_the_largest_drill_fits(kept: Drills) -> None:
     step = replace(STEP, said="\U0001f9ef" * DRILL_SAID_CHARS_MAX, volume="v" * 63, step="s" * 63)
     whole = replace(DRILL, steps=(step,) * DRILL_STEPS_MAX, volumes=("v" * 63,) * 256)
     kept.add(whole)
-    assert kept.last("g") == whole
+    assert kept.last("g", 1 << 62) == whole

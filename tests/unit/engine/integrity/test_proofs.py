@@ -108,7 +108,7 @@ def test_a_drill_and_its_proof_are_kept_together_or_not_at_all(tmp_path: Path) -
         Drills(store).add(DRILL, beside_its_drill(PROOF))
     store.close()
     store = OneWrite(tmp_path / "state.mdb", 1 << 24, SITE_TABLES)
-    assert (Drills(store).last("g"), Proofs(store).of(DRILL)) == (DRILL, PROOF)
+    assert (Drills(store).last("g", 1 << 62), Proofs(store).of(DRILL)) == (DRILL, PROOF)
     store.close()
 
 
@@ -157,5 +157,13 @@ def test_a_plan_is_put_in_the_place_of_another_and_goes(kept: Proofs) -> None:
 
 
 def test_the_first_drill_is_due_at_once_and_the_next_after_the_last() -> None:
-    assert PLAN.due_utc_ns(None) == PLAN.due_utc_ns(4_000_000_000) == 5_000_000_000
-    assert PLAN.due_utc_ns(6_000_000_000) == 66_000_000_000
+    now_ns = 9_000_000_000
+    assert PLAN.due_utc_ns(None, now_ns) == PLAN.due_utc_ns(4_000_000_000, now_ns) == 5_000_000_000
+    assert PLAN.due_utc_ns(6_000_000_000, now_ns) == 66_000_000_000
+
+
+def test_a_plan_set_while_the_clock_was_ahead_is_due_all_the_same() -> None:
+    """Nothing was drilled until the clock had come to it, and no alert said so."""
+    now_ns = 4_000_000_000
+    assert PLAN.due_utc_ns(None, now_ns) == now_ns
+    assert PLAN.due_utc_ns(3_000_000_000, now_ns) == 63_000_000_000

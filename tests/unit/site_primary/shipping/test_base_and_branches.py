@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.group.group import Group
+from engine.group.site_state import Role
 from engine.history import base_intake
 from engine.history.base_checks import BaseOrder, check_order
 from engine.history.base_recovery import take_base
@@ -184,6 +185,7 @@ def test_a_base_whose_branch_is_gone_already_is_left_out(pair: BasePair, left: B
 def test_a_branch_is_kept_while_a_volume_looks_through_its_base(pair: BasePair, left: Base) -> None:
     """It was turned back to the base's own cut: of the branch's own frames it sees none."""
     other = pair.other
+    other.group.state.set_role("g", Role.PRIMARY)  # as a takeover does
     other.group.begin_writing()
     other.group.append_records([Revert(volume=other.group.volume("root").id, cut=left.cut)])
     assert other.letters("root") == "abc....."
