@@ -45,13 +45,14 @@ class Leases:
         return name
 
     def release(self, *names: str) -> None:
-        """Let go, of all by one commit at most; a name not held is fine."""
+        """Let go, of all by one commit at most; a name not held is fine. FarshoreError or OSError: a durable
+        one comes back with a restart, unless it is released again before."""
         durable = self._durable.intersection(names)
         for name in names:
             self._cuts.pop(name, None)
         if durable:
-            self._durable -= durable
             self._state.remove_leases(self._group, durable)
+            self._durable -= durable
 
     def renamed(self, name: str, new: str) -> None:
         """A durable lease has another name in the site's state."""

@@ -43,6 +43,8 @@ class Laws:
         self.turning: set[str] = set()
         self.turned_back: set[str] = set()
         self._flushed: dict[int, int] = {}  # by timeline, up to where hosts were told that it is durable
+        # What a site had of timelines before it came back last, and the session in which it may have said so.
+        self._had: dict[str, tuple[int, dict[int, int]]] = {}
 
     # -- a site comes back
 
@@ -51,6 +53,7 @@ class Laws:
         power = site.down_since_power or site.sync_failed
         oracle = self._sim.oracles[site.name]
         if group.head or oracle.taken:
+            self._had[site.name] = (self._session(self._sim.other(site)), dict(oracle.taken))
             left = oracle.recovered(group, power=power)
             if left is not None:
                 self._left(site, left)
@@ -149,10 +152,14 @@ class Laws:
             self._at_the_peer(site, after)
 
     def _at_the_peer(self, site: SimSite, after: Cut) -> None:
-        """In a synchronous mode that is in force: what hosts are told is written, the peer has too."""
+        """In a synchronous mode that is in force: what hosts are told is written, the peer has too, or had
+        when it said so: a power loss there may come before its word is here."""
         there = self._sim.other(site).name
         end = self._sim.oracles[site.name].end
-        held = max((e for t, e in self._sim.oracles[there].taken.items() if t == end.timeline), default=0)
+        held = self._sim.oracles[there].taken.get(end.timeline, 0)
+        session, had = self._had.get(there, (0, {}))
+        if session and session == self._session(site):
+            held = max(held, had.get(end.timeline, 0))
         if held <= after.position and held < end.position:
             raise Violation(f"{site.name} acknowledges what comes after {after}: {there} has {held} of {end}")
 
@@ -251,6 +258,12 @@ class Laws:
         # Without a session: a power loss may have taken what was only written.
         if self.in_session(site) and written.position > held:
             raise Violation(f"L3: {name} believes {written} written, and {other} is at {there.end}")
+
+    @staticmethod
+    def _session(site: SimSite) -> int:
+        """In which a site ships; 0 for none."""
+        shipper = site.process.shippers.get(GROUP) if site.process is not None else None
+        return shipper.session.id if shipper is not None else 0
 
     def in_session(self, site: SimSite) -> bool:
         """Whether a site ships to the other one and both are in the same session."""
