@@ -17,11 +17,12 @@ from engine.group.core import GroupCore
 from engine.group.head import NotContiguous
 from engine.group.serving import given_to, require_serving, took_over
 from engine.group.whole import holds_together
+from engine.history.bases import require_held
 from engine.history.timelines import Span, Timeline, tail_after
 from engine.history.unread import Said
 from engine.journal.recovery import cut_tail, settle
 from engine.retention.kept import KeptHistory
-from protocol.errors import Diverged, FarshoreError, Trimmed
+from protocol.errors import Diverged, FarshoreError, NotFound, Trimmed
 from protocol.events import HandOver, Row, TimelineBegan
 from protocol.frames import NO_DIGEST, Frame, check_frame, decode_rows, encode_frame
 from protocol.positions import Cut, timeline_text
@@ -119,9 +120,7 @@ def follow_elsewhere(group: GroupCore, kept: KeptHistory, frame: Frame, said: Sa
     end = 0  # of what is held here of a known timeline
     if prefix.timeline in group.timelines:
         timeline = group.timelines.get(prefix.timeline)
-        end = group.end_of(timeline.id)
-        if prefix.position > end:
-            raise NotContiguous(f"timeline {timeline_text(timeline.id)} is held here to {end}")
+        end = _held_to(group, Cut(timeline.id, prefix.position))
         if not group.timelines.may_extend(timeline.id, end):
             raise Trimmed(
                 f"timeline {timeline_text(timeline.id)} was known to end at {end}, and goes on",
@@ -214,9 +213,7 @@ def _began(group: GroupCore, frame: Frame, said: Said) -> Timeline:
     else:
         if began.parent not in group.timelines:
             raise NotContiguous(f"timeline {timeline_text(began.parent)} is not held here")
-        end = group.end_of(began.parent)
-        if began.fork > end:
-            raise NotContiguous(f"{timeline_text(began.parent)} is held to {end}, got a fork at {began.fork}")
+        end = _held_to(group, Cut(began.parent, began.fork))
         ends_here = began.fork == end
     return Timeline(
         id=prefix.timeline,
@@ -226,6 +223,21 @@ def _began(group: GroupCore, frame: Frame, said: Said) -> Timeline:
         writer=began.writer,
         lane=group.timelines.lane_for_child(began.parent, began.fork, certain=began.sealed and ends_here),
     )
+
+
+def _held_to(group: GroupCore, at: Cut) -> int:
+    """Up to where frames of a known timeline are held here, of which something goes on from `at`.
+    NotContiguous if that is further on; Trimmed if it lies in the gap below a base: nothing that was sent
+    could close that, so the peer must not compare and send the same again, but a base."""
+    try:
+        end = group.end_of(at.timeline)
+    except NotFound:
+        end = 0
+    if at.position > end:
+        require_held(group.timelines, at, group.name)
+        name = timeline_text(at.timeline)
+        raise NotContiguous(f"timeline {name} is held here to {end}, not to {at.position}")
+    return end
 
 
 def note_followed(group: GroupCore, timeline: Timeline) -> None:

@@ -164,8 +164,9 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
     if not tail:
         if not fork.timeline:
             return Start(verdict=Verdict.DIVERGED, cut=fork)
-        if not group.kept.journal_reaches(fork) and not group.kept.readable(fork):
-            # The frame that said the digest there has gone. A base is taken on what both are known to have.
+        if not (group.kept.journal_reaches(fork) or group.kept.readable(fork)):
+            # The frame that said the digest there has gone, or never came: this site got a base past it. A
+            # base is taken on what both are known to have.
             return _ship_from(group, fork, confirmed)
         if welcome.digest != group.reader.digest_at(group.timelines, fork.timeline, fork.position):
             return Start(verdict=Verdict.DIVERGED, cut=fork)
@@ -187,8 +188,9 @@ def _compare(group: Group, welcome: Welcome, known: Known, *, choice: Choice, se
             group.turned_back.suspected(Cut(tail[-1].timeline, tail[-1].end), what)
         if (forgot or running or fork == known.parted) and choice is Choice.NONE:
             return Start(verdict=Verdict.DIVERGED, cut=fork, tail=tail)
-        if running:
-            begin_timeline(group)  # no position is used twice
+        if running or (lost and choice is Choice.LOCAL):
+            # No position is used twice. Hosts may still wait for what the peer holds: the operator does not.
+            begin_timeline(group)
         elif lost:
             group.begin_writing()
         return _ship_from(group, fork, confirmed, tail)

@@ -90,7 +90,7 @@ class Shipper:
     def resync(self, choice: Choice) -> None:
         """Go on after a split, an error or a divergence; `choice` says whose history stays if both wrote."""
         self.hosts.choose(choice)
-        self._parted = None
+        self._parted = self._parted if choice is Choice.LOCAL else None  # what it could not give is given up
         self._move(PairVerb.RESYNC)
         self.session.backoff.reset()
         self._connect()

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from engine.group.group import Group
 from engine.history.bases import gap_at, spans_after
-from engine.history.branches import branches
+from engine.history.branches import Branch, branches
+from engine.history.held_frames import held_pieces
 from protocol.frames import Frame
 from protocol.limits import SECTOR_BYTES
 from protocol.positions import Cut
@@ -48,11 +49,7 @@ def check_branches(history: History, site: str, group: Group) -> None:
     lineage = {span.timeline: span.end for span in group.spans(group.writer.written)}
     known = branches(group)
     for branch in known:
-        for span in branch.spans:
-            # Of what was truncated before it was left there are no frames.
-            truncated = group.kept.retention.truncated.get(span.timeline, (0,))[0]
-            for frame in group.reader.frames(span.timeline, max(span.start, truncated), span.end, None):
-                history.check_frame(site, frame)
+        _check_branch_frames(history, site, group, branch)
         check_cut(history, site, group, branch.end)
     for timeline in group.timelines.all():
         if timeline.id in group.dropping:
@@ -62,6 +59,20 @@ def check_branches(history: History, site: str, group: Group) -> None:
             continue
         if not any(history.tree.holds(branch.end, end) for branch in known):
             raise Violation(f"{site} holds {end}, which is on no branch")
+
+
+def _check_branch_frames(history: History, site: str, group: Group, branch: Branch) -> None:
+    """All of its own frames that came here: in the gap below a base there are none."""
+    table, starts = group.timelines, branch.starts
+    for spans, _ in held_pieces(table, table.lineage(branch.end.timeline, branch.end.position)):
+        for span in spans:
+            if span.timeline not in starts:
+                continue
+            # Of what was truncated before it was left there are no frames.
+            truncated = group.kept.retention.truncated.get(span.timeline, (0,))[0]
+            start = max(span.start, starts[span.timeline], truncated)
+            for frame in group.reader.frames(span.timeline, start, span.end, None):
+                history.check_frame(site, frame)
 
 
 def check_cut(history: History, site: str, group: Group, cut: Cut, contents: Contents | None = None) -> None:

@@ -13,7 +13,7 @@ from protocol.base_messages import BaseBegin, BaseFrames, BasePart
 from protocol.errors import Trimmed
 from protocol.events import Revert
 from protocol.limits import BLOCK_BYTES
-from protocol.messages import FrameMessage
+from protocol.messages import Fetch, FrameMessage
 from protocol.positions import Cut
 from site_primary.shipping import comparison
 from site_primary.shipping.comparison import Choice
@@ -149,3 +149,33 @@ def test_a_revert_to_what_the_peer_does_not_have(shipping: ShippingPair) -> None
     shipping.until_paired()
     shipping.assert_same()
     assert len(bases(shipping)) == 2
+
+
+@pytest.mark.parametrize("serving", [False, True])
+def test_an_old_copy_below_the_peers_base_goes_on_once_an_operator_chose_it(
+    shipping: ShippingPair, directory: Path, serving: bool
+) -> None:
+    """The peer has only the outcome of what the copy lacks: it can neither give that, nor follow by the
+    journal from where the copy is. The copy asked for it again after each word, or sent the journal for
+    ever."""
+    shipping.write(10)
+    shipping.one.drop()
+    old = shipping.one.copy_to(directory / "old")
+    old.world = shipping.world
+    shipping.one.open()
+    shipping.write(10)
+    shipping.start_one()
+    shipping.until_paired()
+    shipping.stop_one()
+    shipping.one = old
+    old.open()
+    shipping.start_one()
+    if serving:
+        shipping.shipper.hosts.serve()
+    shipping.until(lambda: shipping.shipper.state is PairState.DIVERGED)
+    shipping.shipper.resync(Choice.LOCAL)
+    sessions = len(shipping.heard)
+    shipping.until_paired()
+    shipping.assert_same()
+    assert not old.group.holds
+    assert not any(isinstance(message, Fetch) for _, message, _ in shipping.heard[sessions:])
