@@ -22,6 +22,7 @@ from engine.history.bases import bases_within, held_before, left_without
 from engine.history.branches import Branch, own_part
 from engine.history.timelines import Base, Span
 from engine.index.forgetting import ForgetPlan
+from engine.journal.format import timeline_directory
 from engine.retention.cut_bounds import BoundsOfCuts
 from engine.retention.needed import lane_horizons
 from protocol.errors import Busy, Corruption, FarshoreError, NotFound, Refused
@@ -305,14 +306,20 @@ class BranchDrops:
             raise
 
     def _remove_files(self, timeline: int, start: int) -> None:
-        group = self._group
+        """Durably: of what came back in a power loss after its rows had gone nobody would know what it is."""
+        group, directory = self._group, timeline_directory(timeline)
+        cut_back = []
         for segment in group.segments.of_timeline(timeline):
             if segment.start >= start:
                 group.segments.forget(segment)
                 group.disk.remove(segment.path)
             elif segment.start + segment.size > start:
-                group.segments.file(segment).truncate(start - segment.start)
+                file = group.segments.file(segment)
+                file.truncate(start - segment.start)
                 segment.cut(start)
+                cut_back.append(file)
+        if group.disk.exists(directory):
+            group.disk.sync(cut_back, [directory])
 
     def _forgotten(self, name: int, spans: list[tuple[int, int]]) -> None:
         group = self._group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,10 @@ from engine.index.indexer import HANDLERS
 from engine.index.levels import level_and_first
 from engine.index.requests import IndexRequest
 from engine.index.versions import NUMBER_MASK, unpack_version_key
+from engine.journal.format import timeline_directory
 from engine.journal.segments import SegmentMap
+from engine.ports.disk import DiskFile
+from engine.ports.durable import RealDisk
 from engine.ports.store import Store
 from protocol.errors import Refused
 from protocol.events import Revert
@@ -253,6 +256,30 @@ def test_an_indexer_that_dies_with_the_last_step_is_asked_again(
         assert not branches(rig.group)
         assert rig.letters("root").startswith("o.")
         rig.reopen()
+
+
+def test_its_files_are_gone_for_good_before_its_rows_are(
+    branched: tuple[GroupRig, Cut, Branch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss brought some of them back, and the group did not open: the first frame was missing of a
+    timeline that nobody knew."""
+    rig, _, branch = branched
+    sync, forget, story = RealDisk.sync, HANDLERS[ForgetPlan.kind()], list[str]()
+
+    def synced(disk: RealDisk, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
+        story.extend(directories)
+        sync(disk, files, directories)
+
+    def forgotten(store: Store, segments: SegmentMap, row: tuple[Any, ...]) -> tuple[int, ...]:
+        story.append("rows")
+        return forget(store, segments, row)
+
+    monkeypatch.setattr(RealDisk, "sync", synced)
+    monkeypatch.setitem(HANDLERS, ForgetPlan.kind(), forgotten)
+    BranchDrops(rig.group, lambda _: None).begin(branch)
+    rig.settle(30.0)
+    for span in branch.spans:
+        assert timeline_directory(span.timeline) in story[: story.index("rows")]
 
 
 def test_a_note_that_cannot_be_removed_is_tried_again(
