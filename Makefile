@@ -19,7 +19,7 @@ BENCH ?= --client-limit
 GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deb setup system-packages demo check quick test lint unit byte-code in-process daemons
+.PHONY: help deb setup system-packages demo check quick test lint unit byte-code in-process processes daemons alone
 .PHONY: sim sim-of-commit sim-long fuzz bench bench-growth clean
 
 help: ## this list
@@ -82,14 +82,21 @@ daemons: setup
 	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 40 -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  -m 'not alone' $(REAL)
 
-# Tests wait for disks, timers and each other, so there are more workers than cores; those of daemons leave enough
-# for the seeds to run beside them. Seeds 1 to 200 are among the tests in tests/sim. At the end what measures time.
+# What measures time: one after the other.
+alone: setup
+	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest --durations 20 -m alone $(REAL)
+
+processes: setup
+	@$(MAKE) --no-print-directory daemons
+	@$(MAKE) --no-print-directory alone
+
+# Tests wait for disks, timers and each other, so there are more workers than cores. Seeds 1 to 200 are among the
+# tests in tests/sim; the others take what processes leave, most of it those that measure time, which wait most.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup ## everything: lint, 1,200 simulator seeds, unit, contract, tidy, crash, interop, scenarios
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint byte-code
 	@$(MAKE) --no-print-directory in-process
-	@$(MAKE) --no-print-directory --jobs=2 daemons sim-of-commit SIM=--idle
-	FARSHORE_REQUIRE_INTEROP=1 $(BIN)/pytest -m alone $(REAL)
+	@$(MAKE) --no-print-directory --jobs=2 processes sim-of-commit SIM=--idle
 
 bench: setup ## Farshore and QEMU's own mirror in one run (BENCH='--quick'), and what the command takes to start
 	$(BIN)/python -m bench.cli_start

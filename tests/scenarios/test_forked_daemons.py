@@ -42,3 +42,19 @@ def test_its_environment_is_that_of_its_site(site: Site) -> None:
 def test_those_of_a_start_are_started_by_the_command(site: Site) -> None:
     assert isinstance(site.process, subprocess.Popen)
     assert program_of(site).rstrip().endswith(f"launch.py daemon run {site.directory}")
+
+
+def test_what_a_command_has_the_daemon_do_is_the_same_forked(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`site init`: made, and refused where there is one already."""
+    place = site.directory.parent
+    said: list[tuple[list[str], str, str]] = []
+    for name, forks in (("forked", True), ("started", False)):
+        monkeypatch.setattr(Site, "forks_daemons", forks)
+        words = ("site", "init", str(place / name), "--name", "c", "--json")
+        made, again = site.run(*words, site=False), site.run(*words, site=False)
+        assert (made.returncode, again.returncode) == (0, 11), again.stdout
+        files = sorted(str(path.relative_to(place / name)) for path in (place / name).rglob("*"))
+        said.append((files, again.stdout.replace(name, "NAME"), again.stderr.replace(name, "NAME")))
+    assert said[0] == said[1]

@@ -3,11 +3,13 @@
 Loading was four fifths of the processor time of the tests with daemons. All that makes a process is there:
 its id, words, environment, directory and streams, the parser, the exit code; a daemon leads a session of its
 own and dies by kill -9. The command as it is installed is tried by those tests that start it themselves
-(`farshore_command`), the daemon's start by those with the fixture `as_installed`.
+(`farshore_command`), the daemon's start by those with the fixture `as_installed`. A command that is told of
+the daemons' server has it fork what it would start as `python -m daemon`, too: `site init` and its like.
 
     python -P -m tests.support.command_server KIND NAME  serves at the abstract socket NAME to its input's end
     KIND       "command": `farshore`; "daemon": what `farshore site run` becomes
-    request    {"words", "environment", "directory"} as JSON, with the descriptors of both outputs
+    request    {"words", "environment", "directory", "daemons"} as JSON, with the descriptors of both outputs;
+               "daemons": the address of their server, or null
     answers    the process id with a pidfd, then the exit code, each 8 bytes
 """
 
@@ -32,6 +34,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from farshore.children import child_words
 from farshore.launch import find_own_packages
 
 COMMAND = "command"
@@ -46,14 +49,20 @@ class ServedProcess:
     """A process of a server: what is used of a `Popen`. A thread may signal it while another one waits."""
 
     def __init__(
-        self, kind: str, words: Sequence[str], environment: Mapping[str, str], outputs: Sequence[int]
+        self,
+        server: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        outputs: Sequence[int],
+        daemons: str | None = None,
     ) -> None:
-        request = {"words": words, "environment": dict(environment), "directory": os.getcwd()}
+        place = {"environment": dict(environment), "directory": os.getcwd()}
+        request = {"words": words, "daemons": daemons, **place}
         self._words = words
         self._lock = threading.Lock()
         self._code: int | None = None
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection.connect(_server(kind))
+        self._connection.connect(server)
         socket.send_fds(self._connection, [json.dumps(request).encode()], outputs)
         answer, descriptors, _, _ = socket.recv_fds(self._connection, _NUMBER_BYTES, 1)
         self.pid = _number(answer)
@@ -93,26 +102,38 @@ class ServedProcess:
 
 
 def run_command(
-    words: Sequence[str], environment: Mapping[str, str], timeout_s: float
+    words: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, forks_daemons: bool
 ) -> subprocess.CompletedProcess[str]:
     """`farshore WORDS`, as `subprocess.run` does it: a CompletedProcess, or TimeoutExpired."""
+    daemons = server_of(DAEMON) if forks_daemons else None
+    done = _run_served(server_of(COMMAND), words, environment, timeout_s, daemons)
+    return subprocess.CompletedProcess(["farshore", *words], done.returncode, done.stdout, done.stderr)
+
+
+def _run_served(
+    server: str,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float | None,
+    daemons: str | None = None,
+) -> subprocess.CompletedProcess[str]:
     outputs = [os.memfd_create(name) for name in ("stdout", "stderr")]
     try:
-        process = ServedProcess(COMMAND, words, environment, outputs)
+        process = ServedProcess(server, words, environment, outputs, daemons)
         try:
             code = process.wait(timeout_s)
         except BaseException:
             process.kill()
             process.wait()
             raise
-        return subprocess.CompletedProcess(["farshore", *words], code, *map(_text, outputs))
+        return subprocess.CompletedProcess(words, code, *map(_text, outputs))
     finally:
         for output in outputs:
             os.close(output)
 
 
 @lru_cache(maxsize=2)
-def _server(kind: str) -> str:
+def server_of(kind: str) -> str:
     """The address of this process's server of a kind, which ends with it."""
     address = f"\0farshore-test-{os.getpid()}-{secrets.token_hex(8)}"
     words = [sys.executable, "-P", "-m", "tests.support.command_server", kind, address[1:]]
@@ -163,20 +184,20 @@ class _Server:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(0, selectors.EVENT_READ)
 
-    def run(self) -> list[str] | None:
-        """The words of the process that this one now is; None when nobody asks for any more."""
+    def run(self) -> dict[str, Any] | None:
+        """The request of the process that this one now is; None when nobody asks for any more."""
         while True:
             for key, _ in self._selector.select():
                 if key.fd == 0:
                     return None
                 if key.fileobj is self._listener:
-                    words = self._begin(self._listener.accept()[0])
-                    if words is not None:
-                        return words
+                    request = self._begin(self._listener.accept()[0])
+                    if request is not None:
+                        return request
                 else:
                     self._ended(key.fd, *key.data)
 
-    def _begin(self, connection: socket.socket) -> list[str] | None:
+    def _begin(self, connection: socket.socket) -> dict[str, Any] | None:
         data, descriptors, _, _ = socket.recv_fds(connection, _REQUEST_BYTES_MAX, 2)
         if not data:  # who only looks whether there is a server
             connection.close()
@@ -191,7 +212,7 @@ class _Server:
         self._selector.register(pidfd, selectors.EVENT_READ, (pid, connection))
         return None
 
-    def _become(self, request: dict[str, Any], descriptors: list[int]) -> list[str]:
+    def _become(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         if self._leads_session:
             os.setsid()
         for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors)):
@@ -201,8 +222,7 @@ class _Server:
         os.environ.update(request["environment"])
         time.tzset()
         os.chdir(request["directory"])
-        words: list[str] = request["words"]
-        return words
+        return request
 
     def _ended(self, pidfd: int, pid: int, connection: socket.socket) -> None:
         self._selector.unregister(pidfd)
@@ -219,10 +239,12 @@ def _load(kind: str) -> Callable[[], int]:
     """What a process of this kind runs, with all that it needs loaded."""
     find_own_packages()
     if kind == DAEMON:
+        import daemon.new_site
         import daemon.service
         from daemon import __main__ as program
 
         assert daemon.service, "what `run` loads"
+        assert daemon.new_site, "what `init` loads"
         return program.main
     from console import cli, parser
 
@@ -230,18 +252,36 @@ def _load(kind: str) -> Callable[[], int]:
     return cli.main
 
 
+def _fork_daemons(server: str) -> None:
+    """From now on this process has the server fork what it would run as `python -m daemon`; all other
+    programs, and children of another user, it starts."""
+    start, daemon_words = subprocess.run, child_words(DAEMON)
+
+    def run(words: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        count = len(daemon_words)
+        if list(words[:count]) != daemon_words or options.get("user") is not None:
+            return start(words, **options)
+        return _run_served(server, words[count:], os.environ, timeout_s=None)
+
+    subprocess.run = run  # type: ignore[assignment]
+
+
 def _main(kind: str, name: str) -> int:
     run = _load(kind)
     server = _Server(kind, name)
     gc.collect()
     gc.freeze()
-    words = server.run()
-    if words is None:
+    request = server.run()
+    if request is None:
         return 0
+    if request["daemons"] is not None:
+        _fork_daemons(request["daemons"])
+    words: list[str] = request["words"]
     # As `farshore` and its launcher leave it.
     sys.argv = ["farshore" if kind == COMMAND else kind, *words]
     code = run()
-    if kind == COMMAND:
+    # A daemon that ran shows by its end that nothing keeps it.
+    if kind == COMMAND or words[0] != "run":
         _end(code)
     return code
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from farshore.children import child_words
 from protocol.errors import ExitCode
-from tests.support.command_server import DAEMON, ServedProcess, run_command
+from tests.support.command_server import DAEMON, ServedProcess, run_command, server_of
 from tests.support.reply_lines import check_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +132,8 @@ class Site:
         """`farshore WORDS --site DIR`, whatever its exit code. What it prints as JSON must be of its type."""
         words = (*words, *(["--site", str(self.directory)] if site else []))
         if self._is_as_loaded():
-            done = run_command(words, self.environment(), timeout_s)
+            forks = self.forks_daemons
+            done = run_command(words, self.environment(), timeout_s, forks_daemons=forks)
         else:
             done = self._run_program(words, timeout_s)
         if "--json" in words and self.is_of_this_version:
@@ -176,7 +177,7 @@ class Site:
         if self.forks_daemons and not prefix and self._is_as_loaded():
             words = ["run", str(self.directory)]
             outputs = [output.fileno() for output in self._outputs]
-            self.process = ServedProcess(DAEMON, words, self.environment(), outputs)
+            self.process = ServedProcess(server_of(DAEMON), words, self.environment(), outputs)
         else:
             self.process = subprocess.Popen(
                 [*prefix, *self.command(), "site", "run", str(self.directory)],
