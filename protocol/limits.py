@@ -37,9 +37,9 @@ SEGMENT_BYTES_MIN = 1 << 20
 # looks through all of a file, and one of many GiB, which may be sparse, would hold up the start.
 SEGMENT_FILE_BYTES_MAX = SEGMENT_BYTES + FRAME_BYTES_MAX
 
-# Group commit: an fdatasync that nobody asked for starts at whichever comes first.
-SYNC_AFTER_BYTES = 16 << 20
+SYNC_AFTER_BYTES = 16 << 20  # an fdatasync that nobody asked for starts at this or the next, what comes first
 SYNC_AFTER_S = 0.2
+UNSYNCED_BYTES_MAX = 128 << 20  # at which hosts and senders wait; a start reads twice as much from the disk
 
 # What the index takes beside the bytes that are moved into it: one part in so many for the pages above them,
 # and the pages that any transaction writes anew.

@@ -95,6 +95,7 @@ class GroupCore:
         self.holds = Holds(self.view_changed)
         self.dropping: dict[int, int] = {}
         self.must_wait: Callable[[], bool] = bool
+        self.unsynced = False  # the writer is behind, and who waits for that is told once it is not
         self.clone_timelines: Callable[[], set[int]] = set
 
     # -- what is here
@@ -180,9 +181,9 @@ class GroupCore:
 
     @property
     def overloaded(self) -> bool:
-        """Whether hosts and senders must wait: for a checkpoint (memtable full) or a truncation (journal
-        full)."""
-        return self.memtable.count >= self.settings.memtable_hard or self.must_wait()
+        """Whether hosts and senders must wait: for a checkpoint (memtable full), a truncation (journal full),
+        or a sync (the disk is slow)."""
+        return self.memtable.count >= self.settings.memtable_hard or self.unsynced or self.must_wait()
 
     def relieve(self, *, waited: bool = True) -> None:
         """Whoever `waited` goes on, unless there is still something to wait for."""
@@ -217,6 +218,7 @@ class GroupCore:
     def write(self, frame: Frame, rows: Sequence[Row]) -> None:
         """Write a frame that was checked; `rows` are what is taken of it. NoSpace or OSError: nothing was."""
         self.writer.append(frame)
+        self.unsynced = self.writer.behind
         self.apply(frame, rows)
 
     @all_or_stop
@@ -270,8 +272,10 @@ class GroupCore:
         self.writer.when_durable(self.writer.written, callback)
 
     def _on_durable(self) -> None:
+        waited, self.unsynced = self.unsynced, self.writer.behind
         for listener in self.listeners.durable:
             listener()
+        self.relieve(waited=waited)
 
     def _on_space(self, lack: str) -> None:
         for listener in self.listeners.space:

@@ -41,6 +41,7 @@ class Clone:
         self.began = False  # whether this run has its own timeline
         self.failed = ""
         self.on_view: list[Callable[[], None]] = []
+        self._unsynced = False
         self._digest = b""
         self._blocks: dict[int, int] | None = None  # of its volumes, whose number and sizes never change
         self.writer = JournalWriter(
@@ -49,7 +50,7 @@ class Clone:
             group.segments,
             limit_bytes=group.writer.limit_bytes,
             reserve_bytes=group.settings.reserve_bytes,
-            on_durable=lambda: None,
+            on_durable=self._on_durable,
             on_failed=self._on_failed,
             spare_path="",
         )
@@ -66,8 +67,8 @@ class Clone:
 
     @property
     def overloaded(self) -> bool:
-        """See `Group.overloaded`: the memory is the same."""
-        return self.history.overloaded
+        """See `Group.overloaded`: the memory is the same, the journal its own."""
+        return self._unsynced or self.history.overloaded
 
     @property
     def journal_bytes(self) -> int:
@@ -153,6 +154,7 @@ class Clone:
         utc_ns = self.history.next_utc_ns()
         frame = writer.next_frame(utc_ns, self._digest, rows, payload, payload_bytes)
         writer.append(frame)
+        self._unsynced = writer.behind
         self.history.memtable.apply(writer.lane, rows, frame.prefix.payload_at)
         self._took(frame)
         return frame
@@ -177,6 +179,10 @@ class Clone:
                 position=str(self.end),
                 next_step="check the disk, then restart the site's daemon",
             )
+
+    def _on_durable(self) -> None:
+        waited, self._unsynced = self._unsynced, self.writer.behind
+        self.history.relieve(waited=waited)
 
     def _on_failed(self, error: OSError) -> None:
         self.failed = f"journal sync failed: {error.strerror or error}"

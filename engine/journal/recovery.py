@@ -28,12 +28,11 @@ from engine.journal.segments import Segment, SegmentMap
 from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption
 from protocol.frames import MAGIC, PREFIX_BYTES, Frame, FrameError, FramePrefix, parse_prefix
-from protocol.limits import FRAME_BYTES_MAX, SEGMENT_FILE_BYTES_MAX
+from protocol.limits import FRAME_BYTES_MAX, SEGMENT_FILE_BYTES_MAX, UNSYNCED_BYTES_MAX
 from protocol.positions import POSITION_MAX, Cut
 
-# A sync starts at the latest after 16 MiB, and more is written while it runs: what a failed one left lies
-# within the newest segments, however small those are.
-SETTLED_BYTES = 256 << 20
+# What a failed sync left lies within the newest segments, the last of which may be mostly empty.
+SETTLED_BYTES = 2 * UNSYNCED_BYTES_MAX
 # Twice what a frame may have, so that each is whole in one window.
 WINDOW_BYTES = 2 * FRAME_BYTES_MAX
 _ZEROES = bytes(64 << 10)
@@ -96,13 +95,13 @@ def settle(disk: Disk, segments: SegmentMap, timeline: int, start: int) -> None:
     failed, after which the cache shows frames that the disk never took."""
     newest: list[Segment] = []
     for segment in reversed(segments.of_timeline(timeline)):
-        enough = sum(each.size for each in newest) >= SETTLED_BYTES or len(newest) == SYNC_FILES_MAX
-        if segment.start + segment.size <= start or enough:
+        if segment.start + segment.size <= start or sum(each.size for each in newest) >= SETTLED_BYTES:
             break
         newest.insert(0, segment)
-    files = [segments.file(segment) for segment in newest]
-    disk.sync(files, [])
-    disk.forget_cached(files)
+    for at in range(0, len(newest), SYNC_FILES_MAX):
+        files = [segments.file(segment) for segment in newest[at : at + SYNC_FILES_MAX]]
+        disk.sync(files, [])
+        disk.forget_cached(files)
 
 
 def settle_newest(disk: Disk, timeline: int) -> None:

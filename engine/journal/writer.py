@@ -25,7 +25,7 @@ from engine.ports.disk import Disk, DiskFile
 from protocol.errors import Corruption, NoSpace, WrongState
 from protocol.events import Row
 from protocol.frames import Buffer, Frame, encode_frame
-from protocol.limits import SYNC_AFTER_BYTES, SYNC_AFTER_S
+from protocol.limits import SYNC_AFTER_BYTES, SYNC_AFTER_S, UNSYNCED_BYTES_MAX
 from protocol.positions import Cut
 
 DurableCallback = Callable[[OSError | None], None]
@@ -93,11 +93,15 @@ class JournalWriter:
         capacity = min(self.limit_bytes, held_bytes + max(0, left_bytes))
         return left_bytes - truncation_bytes(self._segments, capacity)
 
+    @property
+    def behind(self) -> bool:
+        """Whether so much is written and not durable that who writes more must wait."""
+        return self.written - self.durable >= UNSYNCED_BYTES_MAX
+
     def start(self, timeline: int, lane: int, position: int) -> None:
         """Go on at `position` of a timeline, all of which is durable. The next frame begins a new segment."""
         self._seal()
-        self.timeline = timeline
-        self.lane = lane
+        self.timeline, self.lane = timeline, lane
         self.written = self.durable = position
         self._segment = None
 
@@ -115,8 +119,7 @@ class JournalWriter:
             self._segments.forget(segment)
         elif segment is not None:
             segment.notes.cut(position)
-        self.timeline = timeline
-        self.lane = lane
+        self.timeline, self.lane = timeline, lane
         self.written = self.durable = position
 
     def next_frame(
@@ -357,8 +360,7 @@ class JournalWriter:
             self._timer.cancel()
             self._timer = None
         self._syncing = True
-        target = self.written
-        timeline = self.timeline
+        timeline, target = self.timeline, self.written
         self._under_way = self._take_dirty()
         try:
             files, directories = self._still_there(*self._under_way)
