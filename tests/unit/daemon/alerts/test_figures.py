@@ -24,6 +24,8 @@ def test_what_a_peer_lacks_is_not_known_before_it_was_compared() -> None:
         async with staged(("good",)) as stage:
             await stage.write("good")
             await stage.paired("good")
+            # The peer may have it before its word of that is here.
+            await stage.until(lambda: not stage.a.shippers["good"].lag_bytes)
             found = pair_figures(stage.a, stage.group("good"), frozenset())
             assert (found.lag_bytes, found.lag_s) == (0, 0.0)
             await stage.b.stop()
