@@ -71,7 +71,7 @@ class SiteExports:
     def _add_names(self, group: Group, found: list[str], may_open: Callable[[int], bool]) -> None:
         spans = group.spans()
         volumes = {name: each for name, each in group.volumes.at(spans).items() if may_open(each.id)}
-        writes = self._state.group(group.name).role.writes
+        writes = group.writes
         if writes:
             found += [
                 f"{group.name}/{volume.name}"
@@ -266,7 +266,7 @@ class SiteExports:
 
     def refusal(self, group: Group, path: str) -> WrongState | None:
         """Why no host may be connected to a group's live volumes here; None if hosts may."""
-        if not self._state.group(group.name).role.writes:
+        if not group.writes:
             peer = self._peer_of(group.name)
             return WrongState(
                 f"{path} is written at {peer or 'another site'}, not here",

@@ -87,7 +87,7 @@ def _require_idle(site: Site, group: Group) -> None:
             subject=name,
             next_step=f"`farshore pair delete {name} --confirm {name}`"
             # It would begin the pair again within seconds.
-            + ("" if site.state.group(name).role.writes else f" at {pair.peer}, which writes it, then here"),
+            + ("" if group.writes else f" at {pair.peer}, which writes it, then here"),
         )
     clone = next(iter(group.clones), None)
     if clone is not None:

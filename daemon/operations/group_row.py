@@ -135,7 +135,7 @@ def _lock_info(group: Group) -> LockInfo | None:
 
 def _handed_over(site: Site, group: Group) -> str:
     """Why a group that was handed over, and not taken yet, is written nowhere."""
-    if not site.state.group(group.name).role.writes or group.handed_to in ("", group.site):
+    if not group.writes or group.handed_to in ("", group.site):
         return ""
     return f"handed over to {site.name_of(group.handed_to)}, which does not write yet"
 

@@ -95,7 +95,7 @@ def _group_to_pair(site: Site, command: PairCreate) -> Group:
             next_step=f"`farshore pair create {clone.history.name} --with {command.peer}` pairs the group",
         )
     group, pair = site.group(name), site.state.pair(name)
-    if command.replace is not UNSET and pair is not None and not site.state.group(name).role.writes:
+    if command.replace is not UNSET and pair is not None and not group.writes:
         raise WrongState(
             f"group {name} is written at {pair.peer}, not here",
             subject=name,

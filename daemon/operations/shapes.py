@@ -66,7 +66,7 @@ def writable_group(site: Site, name: str) -> Group:
 
 def require_primary(site: Site, group: Group) -> None:
     """WrongState, naming the primary, unless this site writes the group."""
-    if not site.state.group(group.name).role.writes:
+    if not group.writes:
         peer = site.peer_of(group.name)
         raise WrongState(
             f"group {group.name} is written at {peer}, not here",

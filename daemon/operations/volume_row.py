@@ -17,7 +17,7 @@ from protocol.positions import POSITION_MAX, Cut, timeline_text
 def volume_info(site: Site, group: Group, volume: Volume) -> VolumeInfo:
     """A volume."""
     created = group.reader.prefix_at(volume.timeline, volume.id)
-    writes = site.state.group(group.name).role.writes
+    writes = group.writes
     closed = site.exports.closed(group, volume)
     return VolumeInfo(
         group=group.name,

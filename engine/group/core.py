@@ -111,6 +111,11 @@ class GroupCore:
         return self
 
     @property
+    def writes(self) -> bool:
+        """Whether the frames that follow here are this site's own."""
+        return self.state.group(self.name).role.writes
+
+    @property
     def primary(self) -> bool:
         """Whether this site is the one that writes."""
         return self.state.group(self.name).role is Role.PRIMARY

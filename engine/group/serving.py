@@ -44,7 +44,7 @@ def require_serving(group: GroupCore) -> None:
 
 def require_writing(group: GroupCore) -> None:
     """WrongState where another site writes: what this one said then would part the two histories."""
-    if not group.state.group(group.name).role.writes:
+    if not group.writes:
         raise WrongState(
             f"group {group.name} is not written here any more",
             subject=group.name,

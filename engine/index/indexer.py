@@ -17,7 +17,6 @@ one writer of the group's index. It gives up the rights that this does not need 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import pathlib
 import signal
@@ -58,8 +57,6 @@ NICENESS = 15
 COMPACTION = encode_request(CompactPlan())
 LET_GO = b""
 PR_SET_PDEATHSIG = 1
-# A checkpoint makes a million tuples of bytes, which are in no cycle.
-GC_THRESHOLDS = (50_000, 50, 1000)
 
 
 Handler = Callable[[Store, SegmentMap, tuple[Any, ...]], tuple[int, ...]]
@@ -156,7 +153,6 @@ def main() -> int:
     give_up_rights(groups)
     _die_with_parent()
     os.nice(NICENESS)
-    gc.set_threshold(*GC_THRESHOLDS)
     group = _OpenGroup(groups)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     try:

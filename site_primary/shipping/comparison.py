@@ -105,16 +105,11 @@ class Known:
 NOTHING_KNOWN = Known()
 
 
-def writes_here(group: Group) -> bool:
-    """Whether the frames that follow here are this site's own."""
-    return group.state.group(group.name).role.writes
-
-
 def heartbeat_of(group: Group, session: int, state: PairState, mode: Mode) -> Heartbeat:
     """Where the journal ends now, with the promise that every later frame says a later time. A site that
     ships on what it follows knows that only of what is before its newest frame."""
     horizon = group.kept.horizon()
-    promise_ns = group.promise_utc_ns() if writes_here(group) else max(0, group.head.utc_ns - 1)
+    promise_ns = group.promise_utc_ns() if group.writes else max(0, group.head.utc_ns - 1)
     return Heartbeat(
         session=session,
         timeline=group.head.timeline,

@@ -27,7 +27,6 @@ from site_primary.shipping.comparison import (
     heartbeat_of,
     hello_of,
     where_to_start,
-    writes_here,
 )
 from site_primary.shipping.fetcher import Fetcher
 from site_primary.shipping.host_wait import HostWait
@@ -365,7 +364,7 @@ class Shipper:
         self.session.stop_timer()
         self._goal = self._group.writer.written
         self._settle()
-        self._group.head.sealed = self._group.head.sealed or writes_here(self._group)
+        self._group.head.sealed = self._group.head.sealed or self._group.writes
         self._back()
         if needs_base:
             self._lease.let_go()  # it needs no frame before the base
